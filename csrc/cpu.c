@@ -1,0 +1,41 @@
+/* cpu.c: which instruction sets this machine runs, and the ordered list of kernel tables.
+ * Choosing among them (FASTCNN_ISA, tests) is left to kernels/_cpu.pyx. */
+#include "fastcnn.h"
+
+extern fc_kernels fc_kernels_generic;
+#if defined(__x86_64__)
+extern fc_kernels fc_kernels_avx2, fc_kernels_avx512;
+#endif
+
+static const fc_kernels *const tables[] = {
+#if defined(__x86_64__)
+    &fc_kernels_avx512,
+    &fc_kernels_avx2,
+#endif
+    &fc_kernels_generic,
+    NULL,
+};
+
+/* The compiler's run-time support asks CPUID, and XGETBV whether the operating system saves the registers. */
+const fc_kernels *const *fc_all_kernels(void)
+{
+    fc_kernels_generic.available = 1;
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    fc_kernels_avx2.available = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    fc_kernels_avx512.available = __builtin_cpu_supports("avx512f") && fc_kernels_avx2.available;
+#endif
+    return tables;
+}
+
+const char *fc_cpu_features(void)
+{
+    fc_all_kernels();
+#if defined(__x86_64__)
+    if (fc_kernels_avx512.available)
+        return "avx2 fma avx512f";
+    if (fc_kernels_avx2.available)
+        return "avx2 fma";
+#endif
+    return "baseline";
+}

@@ -1,0 +1,116 @@
+/* fastcnn.h: the one header that Cython sees.
+ *
+ * Declares the tensor view that every kernel takes, the argument structs of the vector tiles, and the table of
+ * function pointers that each instruction set fills in. Tiles compute one row or one span in vector registers;
+ * loops over rows, threads, memory and validation are left to src/fastcnn/kernels.
+ */
+#ifndef FASTCNN_H
+#define FASTCNN_H
+
+#include <stddef.h>
+
+/* A view of N x C x H x W floats. Channels are stored in blocks of `lanes`: lanes = 1 is NCHW, lanes = VL the
+ * blocked layout [N][C/VL][H][W][VL], lanes = C is NHWC. Strides count floats; a pixel is `lanes` floats.
+ * Lanes beyond C may hold anything: no kernel lets them reach a lane below C. A halo is a border of zeros around every plane that lies
+ * outside the view: data points at the first interior pixel. */
+typedef struct {
+    float *data;
+    ptrdiff_t n, c, h, w;
+    ptrdiff_t image, block, row;
+    ptrdiff_t lanes;
+    ptrdiff_t top, left, bottom, right; /* halo, in pixels */
+} fc_tensor;
+
+/* Elementwise functions. NONE to CLIP are one min and one max, and cost nothing where they are fused. */
+enum { FC_NONE, FC_CLIP, FC_LEAKY_RELU, FC_TANH, FC_SIGMOID, FC_HARD_SWISH, FC_SILU };
+
+typedef struct {
+    int kind;
+    float low, high; /* FC_NONE: -inf, +inf; FC_CLIP: the bounds */
+    float alpha;     /* FC_LEAKY_RELU: slope of the negative side */
+} fc_activation;
+
+/* One row of output pixels for one or two blocks of output channels:
+ *
+ *   y[o][p] = act(residual[o][p] + start[o][p] + sum over b, ky, kx, i of
+ *                 x[b * x_block + ky * x_row + kx * x_col + i * x_lane + p * x_pixel] * w[b][ky][kx][i][o])
+ *
+ * start is the bias, or y itself when `accumulate` is set; act and residual apply when `finish` is set.
+ * A matrix product is the same sum with one tap: pixels are rows of the left matrix, lanes its columns. */
+typedef struct {
+    const float *x;        /* IN  first pixel, first tap, first channel */
+    const float *w;        /* IN  [blocks of input][kh][kw][lanes][blocks][VL] */
+    const float *bias;     /* IN  [blocks][VL] */
+    const float *residual; /* IN  or NULL; laid out by y_pixel and residual_block */
+    float *y;              /* OUT or INOUT (accumulate) */
+    ptrdiff_t x_block, x_row, x_col, x_lane, x_pixel;
+    ptrdiff_t y_block, y_pixel, residual_block;
+    ptrdiff_t in_blocks, kh, kw;
+    ptrdiff_t lanes, last_lanes; /* channels in a block of input; in the last one */
+    ptrdiff_t pixels;
+    int blocks; /* 1 or 2 blocks of output channels */
+    int accumulate, finish;
+    fc_activation act;
+} fc_conv_row;
+
+/* One row of a depthwise convolution for one block of channels. */
+typedef struct {
+    const float *x;        /* IN  first pixel, first tap */
+    const float *w;        /* IN  [kh][kw][VL] */
+    const float *bias;     /* IN  [VL] */
+    const float *residual; /* IN  or NULL; laid out like y */
+    float *y;              /* OUT [pixels][VL] */
+    ptrdiff_t x_row, x_col, x_pixel;
+    ptrdiff_t kh, kw, pixels;
+    fc_activation act;
+} fc_depthwise_row;
+
+/* One row of a pooling: windows are clipped here at the left and right border, and by the caller at the top and
+ * bottom one. */
+typedef struct {
+    const float *x; /* IN  first row of the window, pixel 0 of the image */
+    float *y;       /* OUT [pixels][lanes] */
+    ptrdiff_t x_row;      /* from one row of the window to the next */
+    ptrdiff_t rows;       /* rows of the window that lie inside the image */
+    ptrdiff_t row_extent; /* rows that the divisor of an average counts */
+    ptrdiff_t width, pad_left, pad_right;
+    ptrdiff_t kw, stride, dilation, pixels;
+    ptrdiff_t lanes; /* VL, or 1 */
+    int average, count_include_pad;
+} fc_pool_row;
+
+enum { FC_ADD, FC_MULTIPLY };
+
+typedef struct {
+    const char *isa;
+    int vl;        /* floats in a vector */
+    int mr;        /* pixels in the largest convolution tile */
+    int available; /* set by cpu.c: this machine can run it */
+    void (*conv_row)(const fc_conv_row *row);
+    void (*depthwise_row)(const fc_depthwise_row *row);
+    void (*pool_row)(const fc_pool_row *row);
+    /* Mean over rows x width pixels of VL lanes: y[VL]. */
+    void (*mean_pixels)(const float *x, ptrdiff_t x_row, ptrdiff_t rows, ptrdiff_t width, float *y);
+    /* y[i] = act(x[i]) for n floats; x and y may be the same. */
+    void (*activate)(const fc_activation *act, const float *x, float *y, ptrdiff_t n);
+    /* y[i] = act(x[i] * scale[i % VL] + shift[i % VL]). */
+    void (*affine)(const fc_activation *act, const float *scale, const float *shift, const float *x, float *y,
+                   ptrdiff_t n);
+    /* z[i] = act(x[i * x_step] op y[i * y_step]); steps are 0 or 1. */
+    void (*binary)(int op, const fc_activation *act, const float *x, ptrdiff_t x_step, const float *y,
+                   ptrdiff_t y_step, float *z, ptrdiff_t n);
+    void (*softmax)(const float *x, float *y, ptrdiff_t n);
+    /* [channels][plane] <-> [pixels][VL]; lanes from `channels` to VL are written as zeros, and never read. */
+    void (*interleave)(const float *x, ptrdiff_t plane, float *y, ptrdiff_t channels, ptrdiff_t pixels);
+    void (*deinterleave)(const float *x, float *y, ptrdiff_t plane, ptrdiff_t channels, ptrdiff_t pixels);
+    /* Runs n rounds of independent multiply-adds; the number of floating point operations done. */
+    double (*multiply_add_burst)(ptrdiff_t n, float *sink);
+} fc_kernels;
+
+/* The tables of this build, best first; NULL ends the list. `available` is filled in on the first call. */
+const fc_kernels *const *fc_all_kernels(void);
+
+/* Which of avx2+fma, avx512f the processor and the operating system support: text for diagnosis. */
+const char *fc_cpu_features(void);
+
+#endif

@@ -1,0 +1,27 @@
+/* avx2.c: the vector vocabulary in AVX2 + FMA. The pragma, not a compiler flag, enables the instructions, so that
+ * the rest of the library stays runnable on any x86-64. */
+#if defined(__x86_64__)
+#pragma GCC target("avx2,fma")
+#include <immintrin.h>
+
+#define FC_ISA avx2
+#define VL 8
+#define MR 6
+#define MR_STRIDED 6
+
+typedef __m256 v_f;
+typedef int v_i __attribute__((vector_size(32)));
+
+#define V_LOAD(p) _mm256_loadu_ps(p)
+#define V_STORE(p, v) _mm256_storeu_ps((p), (v))
+#define V_SET1(s) _mm256_set1_ps(s)
+#define V_FMA(a, b, c) _mm256_fmadd_ps((a), (b), (c))
+#define V_MAX(a, b) _mm256_max_ps((a), (b))
+#define V_MIN(a, b) _mm256_min_ps((a), (b))
+#define V_ZIP_LOW(a, b) __builtin_shuffle((a), (b), (v_i){0, 8, 1, 9, 2, 10, 3, 11})
+#define V_ZIP_HIGH(a, b) __builtin_shuffle((a), (b), (v_i){4, 12, 5, 13, 6, 14, 7, 15})
+
+#include "../tiles/all.h"
+#else
+typedef int fc_avx2_is_for_x86_64;
+#endif

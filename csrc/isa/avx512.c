@@ -1,0 +1,28 @@
+/* avx512.c: the vector vocabulary in AVX-512F. */
+#if defined(__x86_64__)
+#pragma GCC target("avx512f,avx2,fma,prefer-vector-width=512")
+#include <immintrin.h>
+
+#define FC_ISA avx512
+#define VL 16
+#define MR 14
+#define MR_STRIDED 8
+
+typedef __m512 v_f;
+typedef int v_i __attribute__((vector_size(64)));
+
+#define V_LOAD(p) _mm512_loadu_ps(p)
+#define V_STORE(p, v) _mm512_storeu_ps((p), (v))
+#define V_SET1(s) _mm512_set1_ps(s)
+#define V_FMA(a, b, c) _mm512_fmadd_ps((a), (b), (c))
+#define V_MAX(a, b) _mm512_max_ps((a), (b))
+#define V_MIN(a, b) _mm512_min_ps((a), (b))
+#define V_ZIP_LOW(a, b) \
+    __builtin_shuffle((a), (b), (v_i){0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23})
+#define V_ZIP_HIGH(a, b) \
+    __builtin_shuffle((a), (b), (v_i){8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31})
+
+#include "../tiles/all.h"
+#else
+typedef int fc_avx512_is_for_x86_64;
+#endif

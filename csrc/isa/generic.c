@@ -1,0 +1,20 @@
+/* generic.c: the vector vocabulary in the compiler's own vectors of four floats, for any machine. */
+#define FC_ISA generic
+#define VL 4
+#define MR 6
+#define MR_STRIDED 6
+
+typedef float v_f __attribute__((vector_size(16)));
+typedef int v_i __attribute__((vector_size(16)));
+typedef float v_f_unaligned __attribute__((vector_size(16), aligned(4)));
+
+#define V_LOAD(p) ((v_f) * (const v_f_unaligned *)(p))
+#define V_STORE(p, v) (*(v_f_unaligned *)(p) = (v))
+#define V_SET1(s) ((v_f){(s), (s), (s), (s)})
+#define V_FMA(a, b, c) ((a) * (b) + (c))
+#define V_MAX(a, b) v_select((a) > (b), (a), (b))
+#define V_MIN(a, b) v_select((a) < (b), (a), (b))
+#define V_ZIP_LOW(a, b) __builtin_shuffle((a), (b), (v_i){0, 4, 1, 5})
+#define V_ZIP_HIGH(a, b) __builtin_shuffle((a), (b), (v_i){2, 6, 3, 7})
+
+#include "../tiles/all.h"

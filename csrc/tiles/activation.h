@@ -1,0 +1,100 @@
+/* activation.h: the elementwise functions of fc_activation, one vector at a time.
+ *
+ * exp(x) = 2^n * exp(r), n = round(x / ln 2), r = x - n ln 2 with ln 2 split in two so that the product is exact
+ * (Cody and Waite, Software Manual for the Elementary Functions, 1980); exp(r) is the Taylor polynomial of degree 7
+ * on |r| <= ln(2) / 2, whose remainder r^8 / 8! is below 6e-9. */
+
+FC_INLINE v_f v_exp(v_f x)
+{
+    const v_f clamped = V_MIN(V_SET1(88.8f), V_MAX(V_SET1(-104.0f), x)); /* keeps NaN */
+    const v_f magic = V_SET1(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */
+    const v_f n = V_FMA(clamped, V_SET1(1.44269504f), magic) - magic;
+    v_f r = V_FMA(n, V_SET1(-0.693359375f), clamped);
+    r = V_FMA(n, V_SET1(2.12194440e-4f), r);
+    v_f p = V_SET1(1.98412698e-4f);
+    p = V_FMA(p, r, V_SET1(1.38888889e-3f));
+    p = V_FMA(p, r, V_SET1(8.33333333e-3f));
+    p = V_FMA(p, r, V_SET1(4.16666667e-2f));
+    p = V_FMA(p, r, V_SET1(1.66666667e-1f));
+    p = V_FMA(p, r, V_SET1(0.5f));
+    p = V_FMA(p, r, V_SET1(1.0f));
+    p = V_FMA(p, r, V_SET1(1.0f));
+    /* 2^n in two factors: n reaches 128 and -150, beyond the exponents of normal numbers. A NaN converts to some
+     * integer; p is NaN already. */
+    const v_i whole = __builtin_convertvector(v_select(n == n, n, V_SET1(0.0f)), v_i);
+    const v_i half = whole >> 1;
+    const v_f result = p * (v_f)((half + 127) << 23) * (v_f)((whole - half + 127) << 23);
+    return v_select(x > V_SET1(88.72284f), V_SET1(INFINITY), result);
+}
+
+FC_INLINE v_f v_sigmoid(v_f x)
+{
+    return V_SET1(1.0f) / (V_SET1(1.0f) + v_exp(-x));
+}
+
+/* |x| < 0.625: x + x^3 P(x^2), the polynomial of the Cephes library's tanhf; else 1 - 2 / (exp(2|x|) + 1) with
+ * the sign of x. */
+FC_INLINE v_f v_tanh(v_f x)
+{
+    const v_i sign = (v_i)x & (v_i)V_SET1(-0.0f);
+    const v_f size = (v_f)((v_i)x ^ sign);
+    const v_f s = x * x;
+    v_f p = V_SET1(-5.70498872745e-3f);
+    p = V_FMA(p, s, V_SET1(2.06390887954e-2f));
+    p = V_FMA(p, s, V_SET1(-5.37397155531e-2f));
+    p = V_FMA(p, s, V_SET1(1.33314422036e-1f));
+    p = V_FMA(p, s, V_SET1(-3.33332819422e-1f));
+    const v_f small = V_FMA(p * s, x, x);
+    const v_f large = V_SET1(1.0f) - V_SET1(2.0f) / (v_exp(size + size) + V_SET1(1.0f));
+    return v_select(size < V_SET1(0.625f), small, (v_f)((v_i)large | sign));
+}
+
+/* x * clip(x / 6 + 1/2, 0, 1), the definition of ONNX's HardSwish. */
+FC_INLINE v_f v_hard_swish(v_f x)
+{
+    const v_f gate = V_FMA(x, V_SET1(1.0f / 6.0f), V_SET1(0.5f));
+    return x * V_MIN(V_SET1(1.0f), V_MAX(V_SET1(0.0f), gate));
+}
+
+/* x * sigmoid(x), and its limit 0 at minus infinity. */
+FC_INLINE v_f v_silu(v_f x)
+{
+    return v_select(x == V_SET1(-INFINITY), V_SET1(-0.0f), x / (V_SET1(1.0f) + v_exp(-x)));
+}
+
+/* Bounds first: V_MAX and V_MIN give their second operand where one is NaN, so that NaN goes through. */
+FC_INLINE v_f v_clip(v_f x, v_f low, v_f high)
+{
+    return V_MIN(high, V_MAX(low, x));
+}
+
+FC_INLINE v_f v_leaky_relu(v_f x, v_f alpha)
+{
+    return v_select(x > V_SET1(0.0f), x, x * alpha);
+}
+
+FC_INLINE v_f v_activate(const fc_activation *act, v_f x)
+{
+    switch (act->kind) {
+    case FC_LEAKY_RELU:
+        return v_leaky_relu(x, V_SET1(act->alpha));
+    case FC_TANH:
+        return v_tanh(x);
+    case FC_SIGMOID:
+        return v_sigmoid(x);
+    case FC_HARD_SWISH:
+        return v_hard_swish(x);
+    case FC_SILU:
+        return v_silu(x);
+    default:
+        return v_clip(x, V_SET1(act->low), V_SET1(act->high));
+    }
+}
+
+/* In place, on pixels that a tile has just stored; out of line, to keep the tiles small. */
+static __attribute__((noinline, noclone)) void FC_FN(activate_pixels)(const fc_activation *act, float *y,
+                                                                      ptrdiff_t y_pixel, ptrdiff_t pixels)
+{
+    for (ptrdiff_t p = 0; p < pixels; p++)
+        V_STORE(y + p * y_pixel, v_activate(act, V_LOAD(y + p * y_pixel)));
+}

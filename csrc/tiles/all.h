@@ -1,0 +1,43 @@
+/* all.h: the bodies of every tile, in the vector vocabulary of the including ISA file, and its table.
+ *
+ * The vocabulary: VL floats in a vector; MR pixels in the largest convolution tile (MR_STRIDED where the distance
+ * between pixels is only known at run time); types v_f and v_i; V_LOAD, V_STORE (unaligned), V_SET1, V_FMA
+ * (a * b + c), V_MAX and V_MIN (the second operand where one is NaN), V_ZIP_LOW and V_ZIP_HIGH (interleave the
+ * lower or the upper halves). Other arithmetic is the compiler's, on its vector types. */
+#include "../fastcnn.h"
+
+#include <math.h>
+#include <string.h>
+
+#define FC_JOIN2(name, isa) fc_##name##_##isa
+#define FC_JOIN(name, isa) FC_JOIN2(name, isa)
+#define FC_FN(name) FC_JOIN(name, FC_ISA) /* fc_conv_row_avx2: the names that a profiler shows */
+#define FC_TEXT2(isa) #isa
+#define FC_TEXT(isa) FC_TEXT2(isa)
+#define FC_INLINE static inline __attribute__((always_inline))
+
+#include "vector.h"
+#include "activation.h"
+#include "conv_row.h"
+#include "depthwise_row.h"
+#include "pool_row.h"
+#include "pointwise.h"
+#include "interleave.h"
+#include "burst.h"
+
+fc_kernels FC_FN(kernels) = {
+    .isa = FC_TEXT(FC_ISA),
+    .vl = VL,
+    .mr = MR,
+    .conv_row = FC_FN(conv_row),
+    .depthwise_row = FC_FN(depthwise_row),
+    .pool_row = FC_FN(pool_row),
+    .mean_pixels = FC_FN(mean_pixels),
+    .activate = FC_FN(activate),
+    .affine = FC_FN(affine),
+    .binary = FC_FN(binary),
+    .softmax = FC_FN(softmax),
+    .interleave = FC_FN(interleave),
+    .deinterleave = FC_FN(deinterleave),
+    .multiply_add_burst = FC_FN(multiply_add_burst),
+};

@@ -1,0 +1,128 @@
+/* conv_row.h: a row of pixels times one or two blocks of output channels (see fc_conv_row for the sum).
+ *
+ * A tile holds P x B accumulators in registers over all input channels and taps. Each step loads B vectors of
+ * weights, one stream for the whole tile, and broadcasts P inputs. The loop over lanes stays rolled: unrolled, the
+ * compiler runs out of registers. */
+
+/* Weights are read once per tile and in order: asking ahead hides the distance to the second-level cache. */
+#define FC_PREFETCH_FLOATS 1024
+
+FC_INLINE void conv_tile(const fc_conv_row *r, const float *x, float *y, const float *residual, const int P,
+                         const int B, const ptrdiff_t x_pixel)
+{
+    v_f acc[MR][2];
+#pragma GCC unroll 16
+    for (int p = 0; p < P; p++)
+#pragma GCC unroll 2
+        for (int b = 0; b < B; b++)
+            acc[p][b] = r->accumulate ? V_LOAD(y + p * r->y_pixel + b * r->y_block) : V_LOAD(r->bias + b * VL);
+
+    const float *w = r->w;
+    for (ptrdiff_t block = 0; block < r->in_blocks; block++) {
+        const ptrdiff_t lanes = block + 1 < r->in_blocks ? r->lanes : r->last_lanes;
+        for (ptrdiff_t ky = 0; ky < r->kh; ky++) {
+            for (ptrdiff_t kx = 0; kx < r->kw; kx++) {
+                const float *in = x + block * r->x_block + ky * r->x_row + kx * r->x_col;
+#pragma GCC unroll 1
+                for (ptrdiff_t i = 0; i < lanes; i++) {
+                    v_f weight[2];
+#pragma GCC unroll 2
+                    for (int b = 0; b < B; b++)
+                        weight[b] = V_LOAD(w + b * VL);
+                    __builtin_prefetch(w + FC_PREFETCH_FLOATS);
+#pragma GCC unroll 16
+                    for (int p = 0; p < P; p++) {
+                        const v_f v = V_SET1(in[p * x_pixel]);
+#pragma GCC unroll 2
+                        for (int b = 0; b < B; b++)
+                            acc[p][b] = V_FMA(v, weight[b], acc[p][b]);
+                    }
+                    w += B * VL;
+                    in += r->x_lane;
+                }
+            }
+        }
+    }
+
+    const v_f low = V_SET1(r->finish ? r->act.low : -INFINITY);
+    const v_f high = V_SET1(r->finish ? r->act.high : INFINITY);
+#pragma GCC unroll 16
+    for (int p = 0; p < P; p++)
+#pragma GCC unroll 2
+        for (int b = 0; b < B; b++) {
+            v_f v = acc[p][b];
+            if (residual)
+                v += V_LOAD(residual + p * r->y_pixel + b * r->residual_block);
+            V_STORE(y + p * r->y_pixel + b * r->y_block, v_clip(v, low, high));
+        }
+    if (r->finish && r->act.kind > FC_CLIP)
+        for (int b = 0; b < B; b++)
+            FC_FN(activate_pixels)(&r->act, y + b * r->y_block, r->y_pixel, P);
+}
+
+/* Tiles for every number of pixels; the distance of pixels is a constant in the first two families. */
+#define FC_TILE(P)                                                            \
+    case P:                                                                   \
+        if (r->blocks == 2)                                                   \
+            conv_tile(r, x, y, residual, P <= limit ? P : 1, 2, x_pixel);     \
+        else                                                                  \
+            conv_tile(r, x, y, residual, P <= limit ? P : 1, 1, x_pixel);     \
+        break;
+
+FC_INLINE void conv_row_by(const fc_conv_row *r, const ptrdiff_t x_pixel, const int limit)
+{
+    /* Even parts: 13 pixels become 5 + 4 + 4, never 6 + 6 + 1, whose last tile would wait for its weights. */
+    const ptrdiff_t tiles = (r->pixels + limit - 1) / limit;
+    const ptrdiff_t part = r->pixels / tiles, larger = r->pixels % tiles;
+    const float *x = r->x, *residual = r->finish ? r->residual : NULL;
+    float *y = r->y;
+    for (ptrdiff_t t = 0; t < tiles; t++) {
+        const ptrdiff_t pixels = part + (t < larger);
+        switch (pixels) {
+            FC_TILE(1) FC_TILE(2) FC_TILE(3) FC_TILE(4) FC_TILE(5) FC_TILE(6)
+#if MR > 6
+            FC_TILE(7) FC_TILE(8) FC_TILE(9) FC_TILE(10) FC_TILE(11) FC_TILE(12) FC_TILE(13) FC_TILE(14)
+#endif
+        }
+        x += pixels * x_pixel;
+        y += pixels * r->y_pixel;
+        if (residual)
+            residual += pixels * r->y_pixel;
+    }
+}
+
+static __attribute__((noinline)) void FC_FN(conv_row_stride1)(const fc_conv_row *r)
+{
+    conv_row_by(r, VL, MR);
+}
+
+static __attribute__((noinline)) void FC_FN(conv_row_stride2)(const fc_conv_row *r)
+{
+    conv_row_by(r, 2 * VL, MR);
+}
+
+/* Neighbouring floats: the column matrix of im2col. */
+static __attribute__((noinline)) void FC_FN(conv_row_dense)(const fc_conv_row *r)
+{
+    conv_row_by(r, 1, MR);
+}
+
+static __attribute__((noinline)) void FC_FN(conv_row_strided)(const fc_conv_row *r)
+{
+    conv_row_by(r, r->x_pixel, MR_STRIDED);
+}
+
+static void FC_FN(conv_row)(const fc_conv_row *r)
+{
+    if (r->pixels <= 0)
+        return;
+    if (r->x_pixel == VL)
+        FC_FN(conv_row_stride1)(r);
+    else if (r->x_pixel == 2 * VL)
+        FC_FN(conv_row_stride2)(r);
+    else if (r->x_pixel == 1)
+        FC_FN(conv_row_dense)(r);
+    else
+        FC_FN(conv_row_strided)(r);
+}
+#undef FC_TILE

@@ -1,0 +1,57 @@
+/* interleave.h: NCHW planes to blocked pixels and back, VL x VL floats at a time.
+ *
+ * Transposition by perfect shuffles: interleaving row i with row i + VL/2, for all i, moves one bit of the row
+ * number into the column number; after log2(VL) rounds all bits have changed places. */
+
+FC_INLINE void transpose(v_f rows[VL])
+{
+    v_f next[VL];
+#pragma GCC unroll 4
+    for (int round = 1; round < VL; round *= 2) {
+#pragma GCC unroll 8
+        for (int i = 0; i < VL / 2; i++) {
+            next[2 * i] = V_ZIP_LOW(rows[i], rows[i + VL / 2]);
+            next[2 * i + 1] = V_ZIP_HIGH(rows[i], rows[i + VL / 2]);
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < VL; i++)
+            rows[i] = next[i];
+    }
+}
+
+static void FC_FN(interleave)(const float *x, ptrdiff_t plane, float *y, ptrdiff_t channels, ptrdiff_t pixels)
+{
+    ptrdiff_t p = 0;
+    v_f rows[VL];
+    for (; p + VL <= pixels; p += VL) {
+#pragma GCC unroll 16
+        for (int c = 0; c < VL; c++)
+            rows[c] = c < channels ? V_LOAD(x + c * plane + p) : V_SET1(0.0f);
+        transpose(rows);
+#pragma GCC unroll 16
+        for (int c = 0; c < VL; c++)
+            V_STORE(y + (p + c) * VL, rows[c]);
+    }
+    for (; p < pixels; p++)
+        for (int c = 0; c < VL; c++)
+            y[p * VL + c] = c < channels ? x[c * plane + p] : 0.0f;
+}
+
+static void FC_FN(deinterleave)(const float *x, float *y, ptrdiff_t plane, ptrdiff_t channels, ptrdiff_t pixels)
+{
+    ptrdiff_t p = 0;
+    v_f rows[VL];
+    for (; p + VL <= pixels; p += VL) {
+#pragma GCC unroll 16
+        for (int c = 0; c < VL; c++)
+            rows[c] = V_LOAD(x + (p + c) * VL);
+        transpose(rows);
+#pragma GCC unroll 16
+        for (int c = 0; c < VL; c++)
+            if (c < channels)
+                V_STORE(y + c * plane + p, rows[c]);
+    }
+    for (; p < pixels; p++)
+        for (ptrdiff_t c = 0; c < channels; c++)
+            y[c * plane + p] = x[p * VL + c];
+}

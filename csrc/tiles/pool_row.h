@@ -1,0 +1,69 @@
+/* pool_row.h: maximum and average over windows, one row of outputs at a time; and the mean of a plane. */
+
+/* Taps of a window that starts at `start` and lie inside [0, width): first <= k < last. */
+FC_INLINE void window_taps(const fc_pool_row *r, ptrdiff_t start, ptrdiff_t *first, ptrdiff_t *last)
+{
+    *first = start < 0 ? (-start + r->dilation - 1) / r->dilation : 0;
+    const ptrdiff_t room = r->width - start;
+    const ptrdiff_t fit = room > 0 ? (room + r->dilation - 1) / r->dilation : 0;
+    *last = fit < r->kw ? fit : r->kw;
+}
+
+FC_INLINE v_f pool_window(const fc_pool_row *r, const float *x, ptrdiff_t first, ptrdiff_t last)
+{
+    v_f acc = V_SET1(r->average ? 0.0f : -INFINITY);
+    for (ptrdiff_t ky = 0; ky < r->rows; ky++)
+        for (ptrdiff_t kx = first; kx < last; kx++) {
+            const v_f v = V_LOAD(x + ky * r->x_row + kx * r->dilation * VL);
+            if (r->average)
+                acc += v;
+            else
+                acc = v_max_nan(acc, v);
+        }
+    return acc;
+}
+
+FC_INLINE float pool_window_scalar(const fc_pool_row *r, const float *x, ptrdiff_t first, ptrdiff_t last)
+{
+    float acc = r->average ? 0.0f : -INFINITY;
+    for (ptrdiff_t ky = 0; ky < r->rows; ky++)
+        for (ptrdiff_t kx = first; kx < last; kx++) {
+            const float v = x[ky * r->x_row + kx * r->dilation];
+            acc = r->average ? acc + v : (acc != acc || acc > v) ? acc : v;
+        }
+    return acc;
+}
+
+static void FC_FN(pool_row)(const fc_pool_row *r)
+{
+    for (ptrdiff_t p = 0; p < r->pixels; p++) {
+        const ptrdiff_t start = p * r->stride - r->pad_left;
+        ptrdiff_t first, last;
+        window_taps(r, start, &first, &last);
+        float divisor = 1.0f;
+        if (r->average) {
+            const ptrdiff_t end = start + r->kw, edge = r->width + r->pad_right;
+            const ptrdiff_t padded = (end < edge ? end : edge) - start;
+            divisor = (float)(r->row_extent * (r->count_include_pad ? padded : last - first));
+        }
+        const float *x = r->x + start * r->lanes;
+        if (r->lanes == 1)
+            r->y[p] = pool_window_scalar(r, x, first, last) / divisor;
+        else
+            V_STORE(r->y + p * VL, pool_window(r, x, first, last) / V_SET1(divisor));
+    }
+}
+
+static void FC_FN(mean_pixels)(const float *x, ptrdiff_t x_row, ptrdiff_t rows, ptrdiff_t width, float *y)
+{
+    v_f acc[4] = {V_SET1(0.0f), V_SET1(0.0f), V_SET1(0.0f), V_SET1(0.0f)};
+    for (ptrdiff_t r = 0; r < rows; r++, x += x_row) {
+        ptrdiff_t i = 0;
+        for (; i + 4 <= width; i += 4)
+            for (int k = 0; k < 4; k++)
+                acc[k] += V_LOAD(x + (i + k) * VL);
+        for (; i < width; i++)
+            acc[0] += V_LOAD(x + i * VL);
+    }
+    V_STORE(y, ((acc[0] + acc[1]) + (acc[2] + acc[3])) / V_SET1((float)(rows * width)));
+}

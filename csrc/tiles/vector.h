@@ -1,0 +1,39 @@
+/* vector.h: what all tiles share: selection, partial vectors, horizontal sums. */
+
+/* mask ? a : b, lane by lane; masks are all ones or all zeros. */
+FC_INLINE v_f v_select(v_i mask, v_f a, v_f b)
+{
+    return (v_f)((mask & (v_i)a) | (~mask & (v_i)b));
+}
+
+/* n < VL floats; the other lanes are zero. */
+FC_INLINE v_f v_load_part(const float *p, ptrdiff_t n)
+{
+    float lanes[VL] = {0};
+    memcpy(lanes, p, (size_t)n * sizeof(float));
+    return V_LOAD(lanes);
+}
+
+FC_INLINE void v_store_part(float *p, v_f v, ptrdiff_t n)
+{
+    float lanes[VL];
+    V_STORE(lanes, v);
+    memcpy(p, lanes, (size_t)n * sizeof(float));
+}
+
+/* The larger of a and b; NaN where either is NaN, as in NumPy's maximum. */
+FC_INLINE v_f v_max_nan(v_f a, v_f b)
+{
+    return v_select(a != a, a, V_MAX(a, b));
+}
+
+/* Halves are added in the order of a binary tree, so that the sum is the same on every machine of one VL. */
+FC_INLINE float v_sum(v_f v)
+{
+    float lanes[VL];
+    V_STORE(lanes, v);
+    for (int width = VL / 2; width > 0; width /= 2)
+        for (int i = 0; i < width; i++)
+            lanes[i] += lanes[i + width];
+    return lanes[0];
+}

@@ -1,0 +1,1 @@
+"""fastcnn: train and run image classifiers on a CPU, from NumPy."""

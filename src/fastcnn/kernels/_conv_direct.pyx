@@ -1,0 +1,261 @@
+"""Direct convolution on the blocked layout, and the matrix product of fully connected layers.
+
+Both are one loop nest over the same tile: a matrix product is a convolution of one tap whose pixels are the rows of
+the left matrix. The input carries its padding as a halo of zeros, so nothing here knows of borders. Refuses nothing:
+what direct convolution cannot do (groups that cut through a block) is decided in compiler/choose.py.
+
+    y[n, o, p, q] = act(r[n, o, p, q] + b[o] + sum over i, ky, kx of
+                        x[n, i, p * sh + ky * dh - top, q * sw + kx * dw - left] * w[o, i, ky, kx])
+
+Loops, outside in: image, pair of output blocks, chunk of input blocks, rows, pixels. The weights of a pair and a
+chunk stay in the second-level cache while the rows go by.
+"""
+
+from libc.stddef cimport ptrdiff_t
+
+import numpy as np
+
+from fastcnn.kernels._executor cimport Step, blocks_of, floats, is_dense, set_activation, share
+from fastcnn.kernels._tiles cimport fc_conv_row, fc_kernels, fc_tensor
+
+# Floats of weights that a pair of output blocks reads in one pass over the rows (300 KB of a 1 MB second-level
+# cache; Zen 4, 2026-11).
+cdef enum:
+    CHUNK_FLOATS = 75_000
+    # Pixels of a row that rows of a 1x1 convolution are joined into and cut again, in tiles.
+    FLAT_TILES = 8
+
+
+def pack_weights(const float[:, :, :, ::1] weight, ptrdiff_t groups, ptrdiff_t lanes, ptrdiff_t vl):
+    """Weights in the order in which the tiles read them.
+
+    Parameters
+    ----------
+    weight : (out_channels, in_channels / groups, kh, kw) float32
+    groups : int
+    lanes : int
+        Channels in a block of the input.
+    vl : int
+        Channels in a block of the output.
+
+    Returns
+    -------
+    float32 array, [group][pair of blocks][input block][kh][kw][lane][block of the pair][VL]. Output channels that do not exist are zeros; input channels that do not exist are
+    left out.
+    """
+    cdef ptrdiff_t outs = weight.shape[0] // groups, ins = weight.shape[1], kh = weight.shape[2], kw = weight.shape[3]
+    cdef ptrdiff_t blocks = (outs + vl - 1) // vl, taps = ins * kh * kw
+    packed = np.zeros(groups * blocks * vl * taps, np.float32)
+    cdef float[::1] out = packed
+    cdef ptrdiff_t g, pair, block, width, chunk, first, ky, kx, i, b, v, o, at = 0
+    with nogil:
+        for g in range(groups):
+            for pair in range((blocks + 1) // 2):
+                block = 2 * pair
+                width = min(2, blocks - block)
+                for chunk in range((ins + lanes - 1) // lanes):
+                    first = chunk * lanes
+                    for ky in range(kh):
+                        for kx in range(kw):
+                            for i in range(first, min(first + lanes, ins)):
+                                for b in range(width):
+                                    for v in range(min(vl, outs - (block + b) * vl)):
+                                        o = g * outs + (block + b) * vl + v
+                                        out[at + b * vl + v] = weight[o, i, ky, kx]
+                                at += width * vl
+    return packed
+
+
+def pack_bias(bias, ptrdiff_t channels, ptrdiff_t groups, ptrdiff_t vl):
+    """Bias (or None) as whole blocks for each group: float32 [group][block][VL], zeros where there is no channel."""
+    per_group = channels // groups
+    packed = np.zeros((groups, -(-per_group // vl) * vl), np.float32)
+    if bias is not None:
+        packed[:, :per_group] = np.reshape(bias, (groups, per_group))
+    return packed.reshape(-1)
+
+
+cdef struct ConvArgs:
+    const fc_kernels *kernels
+    fc_tensor y          # OUT blocked
+    fc_tensor x          # IN  blocked, or lanes = C, with its padding as halo
+    fc_tensor residual   # IN  like y; data is NULL without one
+    const float *weights
+    const float *bias
+    fc_conv_row row      # what all rows share
+    ptrdiff_t groups, in_blocks, out_blocks, taps  # of a group
+    ptrdiff_t chunk      # blocks of input in one pass
+    ptrdiff_t top, left, stride, dilation
+    ptrdiff_t rows, columns, pixels  # rows as the tiles see them
+    ptrdiff_t x_step, y_step, residual_step  # from one such row to the next
+
+
+cdef void run_conv(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
+    cdef const ConvArgs *a = <const ConvArgs *>raw
+    cdef ptrdiff_t pairs = (a.out_blocks + 1) // 2, planes = a.groups * pairs
+    cdef ptrdiff_t unit = share(a.x.n * planes * a.rows, tid, nthreads)
+    cdef ptrdiff_t end = share(a.x.n * planes * a.rows, tid + 1, nthreads)
+    cdef ptrdiff_t first, last
+    while unit < end:
+        first = unit % a.rows
+        last = min(a.rows, first + end - unit)
+        conv_rows(a, unit // a.rows // planes, unit // a.rows % planes // pairs, unit // a.rows % pairs, first, last)
+        unit += last - first
+
+
+cdef void conv_rows(const ConvArgs *a, ptrdiff_t image, ptrdiff_t group, ptrdiff_t pair, ptrdiff_t first,
+                    ptrdiff_t last) noexcept nogil:
+    """Rows first..last of a pair of output blocks."""
+    cdef fc_conv_row row = a.row
+    cdef ptrdiff_t vl = a.kernels.vl, block = group * a.out_blocks + 2 * pair, start, r
+    cdef ptrdiff_t lanes = a.x.lanes
+    cdef const float *weights
+    row.blocks = <int>min(2, a.out_blocks - 2 * pair)
+    weights = a.weights + (block * a.taps) * vl
+    row.bias = a.bias + block * vl
+    start = 0
+    while start < a.in_blocks:
+        row.in_blocks = min(a.chunk, a.in_blocks - start)
+        row.finish = start + row.in_blocks == a.in_blocks
+        row.accumulate = start > 0
+        row.last_lanes = a.row.last_lanes if row.finish else row.lanes
+        # Full blocks before this one: lanes * kh * kw steps each, whatever the tile makes of them.
+        row.w = weights + start * row.lanes * row.kh * row.kw * row.blocks * vl
+        for r in range(first, last):
+            row.pixels = min(a.columns, a.pixels - r * a.columns) if a.pixels else a.columns
+            row.x = (a.x.data + image * a.x.image + (group * a.in_blocks + start) * a.x.block + r * a.x_step
+                     - a.top * a.x.row - a.left * lanes)
+            row.y = a.y.data + image * a.y.image + block * a.y.block + r * a.y_step
+            if a.residual.data != NULL:
+                row.residual = (a.residual.data + image * a.residual.image + block * a.residual.block
+                                + r * a.residual_step)
+            a.kernels.conv_row(&row)
+        start += row.in_blocks
+
+
+cdef class DirectConv(Step):
+    """Convolution of a blocked tensor; the input's halo holds the padding.
+
+    Parameters
+    ----------
+    y, x, residual : View
+        OUT (blocked), IN (blocked or lanes = C, halo at least pads), IN or None (blocked, shape of y).
+    weights, bias : float32 arrays
+        From `pack_weights` and `pack_bias`.
+    kernel, strides, pads, dilations : tuples of int
+    groups : int
+    activation : None or (name, attributes)
+    """
+
+    cdef ConvArgs a
+
+    def __init__(self, y, x, residual, weights, bias, kernel, strides, pads, dilations, groups, activation):
+        cdef ConvArgs *a = &self.a
+        cdef ptrdiff_t vl = self.kernels.vl
+        self.run, self.args, self.owned = run_conv, a, (weights, bias)
+        self.operand(0, &a.y, y)
+        self.operand(1, &a.x, x)
+        if residual is not None:
+            self.operand(2, &a.residual, residual)
+        a.kernels, a.weights, a.bias = self.kernels, floats(weights), floats(bias)
+        a.groups = groups
+        channels = x.c // groups
+        a.in_blocks = -(-channels // x.lanes)
+        a.out_blocks = -(-(y.c // groups) // vl)
+        a.taps = channels * kernel[0] * kernel[1]
+        a.top, a.left = pads[0], pads[1]
+        set_activation(&a.row.act, activation)
+        self.set_taps(channels, kernel, strides, dilations)
+        a.chunk = max(1, CHUNK_FLOATS // (x.lanes * kernel[0] * kernel[1] * 2 * vl))
+        a.row.y_block, a.row.y_pixel = a.y.block, a.y.lanes
+        a.row.residual_block = a.residual.block
+        self.set_rows(kernel, strides)
+
+    cdef void set_taps(self, channels, kernel, strides, dilations) except *:
+        """Distances between the inputs of one sum."""
+        cdef ConvArgs *a = &self.a
+        cdef fc_conv_row *row = &a.row
+        row.x_block, row.x_row, row.x_col = a.x.block, dilations[0] * a.x.row, dilations[1] * a.x.lanes
+        row.x_lane, row.x_pixel = 1, strides[1] * a.x.lanes
+        row.kh, row.kw = kernel
+        row.lanes = a.x.lanes
+        row.last_lanes = channels - (a.in_blocks - 1) * a.x.lanes
+        if dilations[1] == 1 and row.last_lanes == row.lanes:
+            # The taps of a row of the filter lie side by side: one loop over taps and lanes together.
+            row.lanes *= row.kw
+            row.last_lanes = row.lanes
+            row.kw = 1
+
+    cdef void set_rows(self, kernel, strides) except *:
+        """Rows as in the image; or, where a pixel needs itself only, stretches of the flattened plane."""
+        cdef ConvArgs *a = &self.a
+        a.rows, a.columns, a.pixels = a.y.h, a.y.w, 0
+        a.x_step, a.y_step, a.residual_step = strides[0] * a.x.row, a.y.row, a.residual.row
+        cdef bint gapless = (a.x.row == a.x.w * a.x.lanes and a.y.row == a.y.w * a.y.lanes
+                             and (a.residual.row == a.y.row or self.operands[2] == NULL))
+        if gapless and tuple(kernel) == (1, 1) and tuple(strides) == (1, 1):
+            a.pixels = a.y.h * a.y.w
+            a.rows = max(1, -(-a.pixels // (FLAT_TILES * self.kernels.mr)))
+            a.columns = -(-a.pixels // a.rows)
+            a.rows = -(-a.pixels // a.columns)
+            a.x_step = a.columns * a.x.lanes
+            a.y_step = a.residual_step = a.columns * a.y.lanes
+
+
+cdef struct GemmArgs:
+    const fc_kernels *kernels
+    fc_tensor y  # OUT rows of whole blocks
+    fc_tensor x  # IN  rows
+    const float *weights
+    const float *bias
+    fc_conv_row row
+    ptrdiff_t inner, out_blocks, columns, strips
+
+
+cdef void run_gemm(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
+    """Units are (pair of output blocks, strip of rows): a thread keeps its weights while the rows go by."""
+    cdef const GemmArgs *a = <const GemmArgs *>raw
+    cdef fc_conv_row row = a.row
+    cdef ptrdiff_t vl = a.kernels.vl, units = (a.out_blocks + 1) // 2 * a.strips, unit, block, first
+    for unit in range(share(units, tid, nthreads), share(units, tid + 1, nthreads)):
+        block = unit // a.strips * 2
+        first = unit % a.strips * a.columns
+        row.blocks = <int>min(2, a.out_blocks - block)
+        row.pixels = min(a.columns, a.x.n - first)
+        row.x = a.x.data + first * a.x.image
+        row.y = a.y.data + first * a.y.image + block * vl
+        row.w = a.weights + block * vl * a.inner
+        row.bias = a.bias + block * vl
+        a.kernels.conv_row(&row)
+
+
+cdef class Gemm(Step):
+    """y = act(x @ weight.T + bias), rows of x by rows of weight.
+
+    Parameters
+    ----------
+    y, x : View
+        OUT (n rows, a whole number of blocks apart), IN (n rows of contiguous floats).
+    weights, bias : float32 arrays
+        From `pack_weights` (of the weights as 1 x 1 filters, lanes = in_features) and `pack_bias`.
+    activation : None or (name, attributes)
+    """
+
+    cdef GemmArgs a
+
+    def __init__(self, y, x, weights, bias, activation):
+        cdef GemmArgs *a = &self.a
+        self.run, self.args, self.owned = run_gemm, a, (weights, bias)
+        self.operand(0, &a.y, y)
+        self.operand(1, &a.x, x)
+        a.kernels, a.weights, a.bias = self.kernels, floats(weights), floats(bias)
+        a.inner = a.x.c
+        a.out_blocks = -(-y.c // self.kernels.vl)
+        a.columns = 8 * self.kernels.mr
+        a.strips = max(1, -(-a.x.n // a.columns))
+        set_activation(&a.row.act, activation)
+        a.row.x_pixel, a.row.x_lane = a.x.image, 1
+        a.row.y_pixel, a.row.y_block = a.y.image, self.kernels.vl
+        a.row.in_blocks = a.row.kh = a.row.kw = 1
+        a.row.lanes = a.row.last_lanes = a.inner
+        a.row.finish = 1

@@ -1,0 +1,146 @@
+"""Convolution by im2col and a matrix product: slower than the others, and refuses nothing.
+
+Takes and gives NCHW. For a strip of output pixels, the inputs of every tap are copied into columns
+[in_channel][ky][kx][pixel]; then y = weights x columns (Chellapilla, Puri, Simard: High Performance Convolutional
+Neural Networks for Document Processing, 2006). The columns of a strip fit the second-level cache.
+"""
+
+from libc.stddef cimport ptrdiff_t
+from libc.string cimport memcpy, memset
+
+from fastcnn.kernels._executor cimport Step, floats, set_activation, share
+from fastcnn.kernels._tiles cimport FC_ADD, fc_activation, fc_conv_row, fc_kernels, fc_tensor
+
+cdef enum:
+    COLUMN_FLOATS = 65_536  # of a strip: 256 KB
+
+
+cdef struct Im2colArgs:
+    const fc_kernels *kernels
+    fc_tensor y         # OUT NCHW
+    fc_tensor x         # IN  NCHW
+    fc_tensor residual  # IN  NCHW like y; data is NULL without one
+    const float *weights
+    const float *bias
+    fc_activation act
+    ptrdiff_t groups, ins, outs, out_blocks, inner  # of a group; inner = ins * kh * kw
+    ptrdiff_t kh, kw, stride_h, stride_w, dilation_h, dilation_w, top, left
+    ptrdiff_t columns, strips  # pixels in a strip, strips in an image
+
+
+cdef void fill_column(const Im2colArgs *a, const float *plane, ptrdiff_t ky, ptrdiff_t kx, ptrdiff_t first,
+                      ptrdiff_t count, float *column) noexcept nogil:
+    """The inputs of one tap for output pixels first .. first + count, zeros outside the image."""
+    cdef ptrdiff_t done = 0, row, start, length, x0, y0, low, high, i
+    cdef const float *line
+    while done < count:
+        row = (first + done) // a.y.w
+        start = (first + done) % a.y.w
+        length = min(a.y.w - start, count - done)
+        y0 = row * a.stride_h + ky * a.dilation_h - a.top
+        x0 = start * a.stride_w + kx * a.dilation_w - a.left
+        # Pixels low .. high of this piece read x0 + i * stride_w inside the row.
+        low = min(length, max(0, (-x0 + a.stride_w - 1) // a.stride_w)) if x0 < 0 else 0
+        high = max(low, min(length, (a.x.w - x0 + a.stride_w - 1) // a.stride_w)) if x0 < a.x.w else low
+        if y0 < 0 or y0 >= a.x.h:
+            low = high = 0
+        memset(column + done, 0, low * sizeof(float))
+        memset(column + done + high, 0, (length - high) * sizeof(float))
+        line = plane + y0 * a.x.row + x0
+        if a.stride_w == 1:
+            if high > low:
+                memcpy(column + done + low, line + low, (high - low) * sizeof(float))
+        else:
+            for i in range(low, high):
+                column[done + i] = line[i * a.stride_w]
+        done += length
+
+
+cdef void store_blocks(const Im2colArgs *a, const float *tile, ptrdiff_t image, ptrdiff_t channel, ptrdiff_t channels,
+                       ptrdiff_t first, ptrdiff_t count) noexcept nogil:
+    """A finished tile [block][pixel][VL] to the planes of the output, with residual and activation."""
+    cdef ptrdiff_t vl = a.kernels.vl, block, c
+    cdef float *y = a.y.data + image * a.y.image + channel * a.y.block + first
+    cdef const float *residual
+    for block in range((channels + vl - 1) // vl):
+        c = block * vl
+        a.kernels.deinterleave(tile + c * count, y + c * a.y.block, a.y.block, min(vl, channels - c), count)
+    if a.residual.data != NULL:
+        residual = a.residual.data + image * a.residual.image + channel * a.residual.block + first
+        for c in range(channels):
+            a.kernels.binary(FC_ADD, &a.act, y + c * a.y.block, 1, residual + c * a.residual.block, 1,
+                             y + c * a.y.block, count)
+
+
+cdef void run_im2col(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
+    cdef const Im2colArgs *a = <const Im2colArgs *>raw
+    cdef ptrdiff_t unit, image, first, count, group, pair, block, i, k, vl = a.kernels.vl, blocks
+    cdef float *tile = scratch
+    cdef float *columns = scratch + 2 * vl * a.columns
+    cdef const float *plane
+    cdef fc_conv_row row
+    row.x_block = row.x_row = row.x_col = 0
+    row.in_blocks = row.kh = row.kw = 1
+    row.lanes = row.last_lanes = a.inner
+    row.x_pixel, row.y_pixel = 1, vl
+    row.residual, row.residual_block = NULL, 0
+    row.accumulate, row.finish = 0, a.residual.data == NULL
+    row.act = a.act
+    row.x, row.y = columns, tile
+    for unit in range(share(a.x.n * a.strips, tid, nthreads), share(a.x.n * a.strips, tid + 1, nthreads)):
+        image, first = unit // a.strips, unit % a.strips * a.columns
+        count = min(a.columns, a.y.h * a.y.w - first)
+        row.x_lane, row.pixels, row.y_block = count, count, count * vl
+        for group in range(a.groups):
+            for i in range(a.ins):
+                plane = a.x.data + image * a.x.image + (group * a.ins + i) * a.x.block
+                for k in range(a.kh * a.kw):
+                    fill_column(a, plane, k // a.kw, k % a.kw, first, count, columns + (i * a.kh * a.kw + k) * count)
+            for pair in range((a.out_blocks + 1) // 2):
+                block = 2 * pair
+                blocks = min(2, a.out_blocks - block)
+                row.blocks = <int>blocks
+                row.w = a.weights + (group * a.out_blocks + block) * vl * a.inner
+                row.bias = a.bias + (group * a.out_blocks + block) * vl
+                a.kernels.conv_row(&row)
+                store_blocks(a, tile, image, group * a.outs + block * vl, min(blocks * vl, a.outs - block * vl), first,
+                             count)
+
+
+cdef class Im2colConv(Step):
+    """Convolution of an NCHW tensor, whatever its parameters.
+
+    Parameters
+    ----------
+    y, x, residual : View
+        OUT, IN, IN or None; all NCHW without halo.
+    weights, bias : float32 arrays
+        From `pack_weights` of the weights as (out_channels, in_channels / groups * kh * kw, 1, 1), one block of
+        input; and from `pack_bias`.
+    kernel, strides, pads, dilations : tuples of int
+    groups : int
+    activation : None or (name, attributes)
+    """
+
+    cdef Im2colArgs a
+
+    def __init__(self, y, x, residual, weights, bias, kernel, strides, pads, dilations, groups, activation):
+        cdef Im2colArgs *a = &self.a
+        self.run, self.args, self.owned = run_im2col, a, (weights, bias)
+        self.operand(0, &a.y, y)
+        self.operand(1, &a.x, x)
+        if residual is not None:
+            self.operand(2, &a.residual, residual)
+        a.kernels, a.weights, a.bias = self.kernels, floats(weights), floats(bias)
+        set_activation(&a.act, activation)
+        a.groups, a.ins, a.outs = groups, x.c // groups, y.c // groups
+        a.kh, a.kw = kernel
+        a.inner = a.ins * a.kh * a.kw
+        a.out_blocks = -(-a.outs // self.kernels.vl)
+        a.stride_h, a.stride_w = strides
+        a.dilation_h, a.dilation_w = dilations
+        a.top, a.left = pads[0], pads[1]
+        tiles = max(1, min(16, COLUMN_FLOATS // (a.inner * self.kernels.mr)))
+        a.columns = min(tiles * self.kernels.mr, a.y.h * a.y.w)
+        a.strips = -(-(a.y.h * a.y.w) // a.columns)
+        self.scratch_floats = a.columns * (2 * self.kernels.vl + a.inner)

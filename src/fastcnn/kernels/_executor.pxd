@@ -1,0 +1,35 @@
+from libc.stddef cimport ptrdiff_t
+
+from fastcnn.kernels._tiles cimport fc_activation, fc_kernels, fc_tensor
+
+# One thread's part of a step. `scratch` is the thread's own memory, of the size that the step asked for.
+ctypedef void (*fc_run)(const void *args, float *scratch, int tid, int nthreads) noexcept nogil
+
+cdef enum:
+    MAX_OPERANDS = 3
+
+cdef class Step:
+    cdef fc_run run
+    cdef const void *args
+    cdef bint shared                       # all threads take part; else the first does it alone
+    cdef fc_tensor *operands[MAX_OPERANDS]  # the first is written, the others are read
+    cdef int slots[MAX_OPERANDS]           # which memory each lies in, and how far from its start
+    cdef ptrdiff_t offsets[MAX_OPERANDS]
+    cdef size_t scratch_floats             # for each thread
+    cdef object owned                      # arrays that args points into
+    cdef const fc_kernels *kernels
+    cdef void operand(self, int index, fc_tensor *tensor, object view) except *
+
+cdef void set_activation(fc_activation *act, object description) except *
+cdef const float *floats(object array) except NULL
+
+# The part [low, high) of `total` units that thread tid computes.
+cdef inline ptrdiff_t share(ptrdiff_t total, int tid, int nthreads) noexcept nogil:
+    return total * tid // nthreads
+
+cdef inline ptrdiff_t blocks_of(const fc_tensor *t) noexcept nogil:
+    return (t.c + t.lanes - 1) // t.lanes
+
+# Whether the view is one gapless stretch of memory.
+cdef inline bint is_dense(const fc_tensor *t) noexcept nogil:
+    return t.row == t.w * t.lanes and t.block == t.h * t.row and t.image == blocks_of(t) * t.block

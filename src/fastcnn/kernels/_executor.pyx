@@ -1,0 +1,193 @@
+"""The executor: runs the steps of a plan, in order, inside one parallel region.
+
+The only file that opens a region. Steps are made by the other modules of this room and know their operands as views
+into the arena or into the caller's arrays; the memory itself comes from `fastcnn.compiler`.
+"""
+
+from cpython.buffer cimport PyBUF_C_CONTIGUOUS, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
+from libc.math cimport INFINITY
+from libc.stddef cimport ptrdiff_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset
+
+from fastcnn.kernels._cpu cimport current
+from fastcnn.kernels._tiles cimport (
+    FC_CLIP, FC_HARD_SWISH, FC_LEAKY_RELU, FC_NONE, FC_SIGMOID, FC_SILU, FC_TANH, fc_activation, fc_tensor,
+)
+
+from fastcnn.kernels import _cpu
+
+cdef extern from *:
+    """
+    #include <omp.h>
+    static inline void fc_barrier(void) { _Pragma("omp barrier") }
+    typedef void (*fc_body)(void *program, int tid, int nthreads);
+    static void fc_region(fc_body body, void *program, int nthreads)
+    {
+        if (nthreads == 1) {
+            body(program, 0, 1);
+            return;
+        }
+        _Pragma("omp parallel num_threads(nthreads)")
+        body(program, omp_get_thread_num(), omp_get_num_threads());
+    }
+    """
+    void fc_barrier() noexcept nogil
+    ctypedef void (*fc_body)(void *program, int tid, int nthreads) noexcept nogil
+    void fc_region(fc_body body, void *program, int nthreads) noexcept nogil
+
+_KINDS = {
+    None: FC_NONE, "Clip": FC_CLIP, "Relu": FC_CLIP, "LeakyRelu": FC_LEAKY_RELU, "Tanh": FC_TANH,
+    "Sigmoid": FC_SIGMOID, "HardSwish": FC_HARD_SWISH, "Swish": FC_SILU,
+}
+
+
+cdef void set_activation(fc_activation *act, object description) except *:
+    """Fill in an activation from None or (ONNX name, attributes)."""
+    name, attributes = description if description is not None else (None, {})
+    act.kind = _KINDS[name]
+    act.low, act.high, act.alpha = -INFINITY, INFINITY, 0.0
+    if name == "Relu":
+        act.low = 0.0
+    elif name == "Clip":
+        act.low, act.high = attributes["min"], attributes["max"]
+    elif name == "LeakyRelu":
+        act.alpha = attributes["alpha"]
+
+
+cdef const float *floats(object array) except NULL:
+    """Address of a C-contiguous float32 array; whoever asks keeps the array."""
+    cdef Py_buffer buffer
+    PyObject_GetBuffer(array, &buffer, PyBUF_C_CONTIGUOUS)
+    cdef const float *address = <const float *>buffer.buf
+    PyBuffer_Release(&buffer)
+    return address
+
+
+cdef class Step:
+    """A kernel with its arguments; subclasses fill in `run`, `args` and the operands."""
+
+    def __cinit__(self):
+        self.shared = True
+        self.kernels = current()
+
+    cdef void operand(self, int index, fc_tensor *tensor, object view) except *:
+        """Describe operand `index`; its address is filled in by the executor."""
+        self.operands[index] = tensor
+        self.slots[index], self.offsets[index] = view.slot, view.offset
+        tensor.data = NULL
+        tensor.n, tensor.c, tensor.h, tensor.w = view.n, view.c, view.h, view.w
+        tensor.image, tensor.block, tensor.row = view.image, view.block, view.row
+        tensor.lanes = view.lanes
+        tensor.top, tensor.left, tensor.bottom, tensor.right = view.halo
+
+    @property
+    def scratch(self):
+        """Floats of scratch memory that each thread needs."""
+        return self.scratch_floats
+
+
+cdef struct Program:
+    ptrdiff_t count
+    fc_run *runs
+    const void **args
+    fc_tensor **outputs
+    int *shared
+    float *scratch
+    size_t scratch_stride
+
+
+cdef void zero_halo(const fc_tensor *t, int tid, int nthreads) noexcept nogil:
+    """This thread's share of the zeros around the planes of an output."""
+    if t.top + t.left + t.bottom + t.right == 0:
+        return
+    cdef ptrdiff_t blocks = blocks_of(t), planes = t.n * blocks, width = t.left + t.w + t.right, plane, r
+    cdef float *start
+    for plane in range(share(planes, tid, nthreads), share(planes, tid + 1, nthreads)):
+        start = t.data + (plane // blocks) * t.image + (plane % blocks) * t.block - t.left * t.lanes
+        for r in range(-t.top, t.h + t.bottom):
+            if r < 0 or r >= t.h:
+                memset(start + r * t.row, 0, width * t.lanes * sizeof(float))
+            else:
+                memset(start + r * t.row, 0, t.left * t.lanes * sizeof(float))
+                memset(start + r * t.row + (t.left + t.w) * t.lanes, 0, t.right * t.lanes * sizeof(float))
+
+
+cdef void run_program(void *program, int tid, int nthreads) noexcept nogil:
+    cdef const Program *p = <const Program *>program
+    cdef float *scratch = p.scratch + tid * p.scratch_stride
+    cdef ptrdiff_t i
+    for i in range(p.count):
+        zero_halo(p.outputs[i], tid, nthreads)
+        if p.shared[i]:
+            p.runs[i](p.args[i], scratch, tid, nthreads)
+        elif tid == 0:
+            p.runs[i](p.args[i], scratch, 0, 1)
+        if nthreads > 1:
+            fc_barrier()
+
+
+cdef class Executor:
+    """Steps bound to memory.
+
+    Parameters
+    ----------
+    steps : list of Step
+    arena : float32 array
+        Holds the operands in slot 0; offsets count floats.
+    scratch : float32 array
+        Scratch memory of all threads.
+    max_threads : int
+        Threads that `scratch` suffices for.
+
+    Operands in slot k > 0 lie in the k-th array given to `run`.
+    """
+
+    cdef list steps
+    cdef object arena, scratch
+    cdef Program program
+    cdef int max_threads
+
+    def __cinit__(self, list steps, arena, scratch, int max_threads):
+        cdef ptrdiff_t count = len(steps), i
+        cdef Step step
+        cdef Program *p = &self.program
+        self.steps, self.arena, self.scratch, self.max_threads = steps, arena, scratch, max_threads
+        p.count = count
+        p.runs = <fc_run *>calloc(count + 1, sizeof(fc_run))
+        p.args = <const void **>calloc(count + 1, sizeof(void *))
+        p.outputs = <fc_tensor **>calloc(count + 1, sizeof(void *))
+        p.shared = <int *>calloc(count + 1, sizeof(int))
+        if p.runs == NULL or p.args == NULL or p.outputs == NULL or p.shared == NULL:
+            raise MemoryError("Executor: no memory for the list of steps")
+        p.scratch = <float *>floats(scratch)
+        p.scratch_stride = len(scratch) // max_threads
+        for i in range(count):
+            step = steps[i]
+            p.runs[i], p.args[i], p.outputs[i], p.shared[i] = step.run, step.args, step.operands[0], step.shared
+        self.bind(0, <float *>floats(arena))
+
+    def __dealloc__(self):
+        free(self.program.runs)
+        free(<void *>self.program.args)
+        free(self.program.outputs)
+        free(self.program.shared)
+
+    cdef void bind(self, int slot, float *base) except *:
+        """Point the operands of one slot into its memory."""
+        cdef Step step
+        cdef int k
+        for step in self.steps:
+            for k in range(MAX_OPERANDS):
+                if step.operands[k] != NULL and step.slots[k] == slot:
+                    step.operands[k].data = base + step.offsets[k]
+
+    def run(self, list arrays, int nthreads):
+        """Run all steps on the caller's arrays, the outputs last; the GIL is released."""
+        cdef int slot, threads = min(nthreads, self.max_threads)
+        for slot in range(len(arrays)):
+            self.bind(slot + 1, <float *>floats(arrays[slot]))
+        if threads > 1:
+            _cpu.note_region()
+        with nogil:
+            fc_region(run_program, &self.program, threads)

@@ -1,0 +1,214 @@
+"""Elementwise steps: activations, scale and shift (batch normalisation), sums and products, softmax, constants.
+
+Operands are of one layout; where none has a gap, a plane counts as one long row.
+"""
+
+from libc.stddef cimport ptrdiff_t
+
+from fastcnn.kernels._executor cimport Step, blocks_of, floats, is_dense, set_activation, share
+from fastcnn.kernels._tiles cimport FC_ADD, FC_MULTIPLY, fc_activation, fc_kernels, fc_tensor
+
+cdef enum:
+    SPAN_FLOATS = 8192  # a unit of work of a gapless tensor: half a first-level cache
+
+
+cdef struct PointwiseArgs:
+    const fc_kernels *kernels
+    fc_tensor z  # OUT
+    fc_tensor x  # IN
+    fc_tensor y  # IN, of binary steps
+    fc_activation act
+    const float *scale
+    const float *shift
+    int op
+    bint dense
+
+
+cdef void run_activate(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
+    cdef const PointwiseArgs *a = <const PointwiseArgs *>raw
+    cdef ptrdiff_t blocks = blocks_of(&a.x), total, units, unit, plane, r, start
+    if a.dense:
+        total = a.x.n * a.x.image
+        units = (total + SPAN_FLOATS - 1) // SPAN_FLOATS
+        for unit in range(share(units, tid, nthreads), share(units, tid + 1, nthreads)):
+            start = unit * SPAN_FLOATS
+            a.kernels.activate(&a.act, a.x.data + start, a.z.data + start, min(SPAN_FLOATS, total - start))
+        return
+    units = a.x.n * blocks * a.x.h
+    for unit in range(share(units, tid, nthreads), share(units, tid + 1, nthreads)):
+        r, plane = unit % a.x.h, unit // a.x.h
+        a.kernels.activate(
+            &a.act, a.x.data + plane // blocks * a.x.image + plane % blocks * a.x.block + r * a.x.row,
+            a.z.data + plane // blocks * a.z.image + plane % blocks * a.z.block + r * a.z.row, a.x.w * a.x.lanes)
+
+
+cdef class Activate(Step):
+    """z = act(x), element by element; z may be x.
+
+    Parameters
+    ----------
+    z, x : View
+        OUT, IN; of the same layout.
+    activation : (name, attributes)
+    """
+
+    cdef PointwiseArgs a
+
+    def __init__(self, z, x, activation):
+        cdef PointwiseArgs *a = &self.a
+        self.run, self.args = run_activate, a
+        self.operand(0, &a.z, z)
+        self.operand(1, &a.x, x)
+        a.kernels, a.dense = self.kernels, is_dense(&a.x) and is_dense(&a.z)
+        set_activation(&a.act, activation)
+
+
+cdef void run_affine(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
+    cdef const PointwiseArgs *a = <const PointwiseArgs *>raw
+    cdef ptrdiff_t blocks = blocks_of(&a.x), units = a.x.n * blocks * a.x.h, vl = a.kernels.vl, unit, plane, block, r
+    for unit in range(share(units, tid, nthreads), share(units, tid + 1, nthreads)):
+        r, plane = unit % a.x.h, unit // a.x.h
+        block = plane % blocks
+        a.kernels.affine(&a.act, a.scale + block * vl, a.shift + block * vl,
+                         a.x.data + plane // blocks * a.x.image + block * a.x.block + r * a.x.row,
+                         a.z.data + plane // blocks * a.z.image + block * a.z.block + r * a.z.row, a.x.w * a.x.lanes)
+
+
+cdef class Affine(Step):
+    """z = act(x * scale[channel] + shift[channel]).
+
+    Parameters
+    ----------
+    z, x : View
+        OUT, IN; of the same layout.
+    scale, shift : float32 arrays
+        VL floats for each block of x; for NCHW a block is one channel, and all VL are equal.
+    activation : None or (name, attributes)
+    """
+
+    cdef PointwiseArgs a
+
+    def __init__(self, z, x, scale, shift, activation):
+        cdef PointwiseArgs *a = &self.a
+        self.run, self.args, self.owned = run_affine, a, (scale, shift)
+        self.operand(0, &a.z, z)
+        self.operand(1, &a.x, x)
+        a.kernels, a.scale, a.shift = self.kernels, floats(scale), floats(shift)
+        set_activation(&a.act, activation)
+
+
+cdef void run_binary(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
+    """Strides of 0 repeat an operand; a row of one repeated pixel has step 0."""
+    cdef const PointwiseArgs *a = <const PointwiseArgs *>raw
+    cdef ptrdiff_t blocks = blocks_of(&a.z), total, units, unit, image, block, r, start
+    if a.dense:
+        total = a.z.n * a.z.image
+        units = (total + SPAN_FLOATS - 1) // SPAN_FLOATS
+        for unit in range(share(units, tid, nthreads), share(units, tid + 1, nthreads)):
+            start = unit * SPAN_FLOATS
+            a.kernels.binary(a.op, &a.act, a.x.data + start, 1, a.y.data + start, 1, a.z.data + start,
+                             min(SPAN_FLOATS, total - start))
+        return
+    units = a.z.n * blocks * a.z.h
+    for unit in range(share(units, tid, nthreads), share(units, tid + 1, nthreads)):
+        r, block, image = unit % a.z.h, unit // a.z.h % blocks, unit // a.z.h // blocks
+        a.kernels.binary(a.op, &a.act, a.x.data + image * a.x.image + block * a.x.block + r * a.x.row, a.x.w == a.z.w,
+                         a.y.data + image * a.y.image + block * a.y.block + r * a.y.row, a.y.w == a.z.w,
+                         a.z.data + image * a.z.image + block * a.z.block + r * a.z.row, a.z.w * a.z.lanes)
+
+
+cdef class Binary(Step):
+    """z = act(x op y), element by element.
+
+    Parameters
+    ----------
+    op : {"Add", "Mul"}
+    z, x, y : View
+        OUT, IN, IN; of the same layout. NCHW views are broadcast: one that is repeated along a dimension has stride
+        0 there, or width 1.
+    activation : None or (name, attributes)
+    """
+
+    cdef PointwiseArgs a
+
+    def __init__(self, op, z, x, y, activation):
+        cdef PointwiseArgs *a = &self.a
+        self.run, self.args = run_binary, a
+        self.operand(0, &a.z, z)
+        self.operand(1, &a.x, x)
+        self.operand(2, &a.y, y)
+        a.kernels, a.op = self.kernels, FC_ADD if op == "Add" else FC_MULTIPLY
+        a.dense = is_dense(&a.x) and is_dense(&a.y) and is_dense(&a.z) and a.x.image == a.z.image == a.y.image \
+            and a.x.n == a.y.n == a.z.n
+        set_activation(&a.act, activation)
+
+
+cdef struct SoftmaxArgs:
+    const fc_kernels *kernels
+    fc_tensor y  # OUT
+    fc_tensor x  # IN
+
+
+cdef void run_softmax(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
+    """Views are (outer, length, 1, inner) with strides image and block; rows with gaps go through scratch."""
+    cdef const SoftmaxArgs *a = <const SoftmaxArgs *>raw
+    cdef ptrdiff_t units = a.x.n * a.x.w, unit, k
+    cdef const float *x
+    cdef float *y
+    for unit in range(share(units, tid, nthreads), share(units, tid + 1, nthreads)):
+        x = a.x.data + unit // a.x.w * a.x.image + unit % a.x.w
+        y = a.y.data + unit // a.y.w * a.y.image + unit % a.y.w
+        if a.x.block == 1 and a.y.block == 1:
+            a.kernels.softmax(x, y, a.x.c)
+            continue
+        for k in range(a.x.c):
+            scratch[k] = x[k * a.x.block]
+        a.kernels.softmax(scratch, scratch, a.x.c)
+        for k in range(a.x.c):
+            y[k * a.y.block] = scratch[k]
+
+
+cdef class Softmax(Step):
+    """y = exp(x) / sum of exp(x) along one axis.
+
+    Parameters
+    ----------
+    y, x : View
+        OUT, IN; NCHW views of (outer, length of the axis, 1, inner).
+    """
+
+    cdef SoftmaxArgs a
+
+    def __init__(self, y, x):
+        self.run, self.args = run_softmax, &self.a
+        self.operand(0, &self.a.y, y)
+        self.operand(1, &self.a.x, x)
+        self.a.kernels = self.kernels
+        self.scratch_floats = self.a.x.c
+
+
+cdef struct FillArgs:
+    fc_tensor z  # OUT
+    float value
+
+
+cdef void run_fill(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
+    cdef const FillArgs *a = <const FillArgs *>raw
+    cdef ptrdiff_t blocks = blocks_of(&a.z), units = a.z.n * blocks * a.z.h, unit, plane, i
+    cdef float *row
+    for unit in range(share(units, tid, nthreads), share(units, tid + 1, nthreads)):
+        plane = unit // a.z.h
+        row = a.z.data + plane // blocks * a.z.image + plane % blocks * a.z.block + unit % a.z.h * a.z.row
+        for i in range(a.z.w * a.z.lanes):
+            row[i] = a.value
+
+
+cdef class Fill(Step):
+    """z = value everywhere (OUT z)."""
+
+    cdef FillArgs a
+
+    def __init__(self, z, float value):
+        self.run, self.args = run_fill, &self.a
+        self.operand(0, &self.a.z, z)
+        self.a.value = value

@@ -1,0 +1,86 @@
+"""Pooling: maximum and average over windows, and the mean of whole planes. Blocked or NCHW; windows are clipped at
+the border, so the input needs no halo (and one that it has is not read)."""
+
+from libc.stddef cimport ptrdiff_t
+
+from fastcnn.kernels._executor cimport Step, blocks_of, share
+from fastcnn.kernels._tiles cimport fc_kernels, fc_pool_row, fc_tensor
+
+
+cdef struct PoolArgs:
+    const fc_kernels *kernels
+    fc_tensor y  # OUT
+    fc_tensor x  # IN
+    fc_pool_row row
+    ptrdiff_t kh, stride_h, dilation_h, top, bottom
+
+
+cdef void run_pool(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
+    cdef const PoolArgs *a = <const PoolArgs *>raw
+    cdef fc_pool_row row = a.row
+    cdef ptrdiff_t blocks = blocks_of(&a.y), units = a.y.n * blocks * a.y.h, unit, image, block, r, start, first, last
+    for unit in range(share(units, tid, nthreads), share(units, tid + 1, nthreads)):
+        r, block, image = unit % a.y.h, unit // a.y.h % blocks, unit // a.y.h // blocks
+        start = r * a.stride_h - a.top
+        # Taps first .. last of the window lie inside the image.
+        first = (-start + a.dilation_h - 1) // a.dilation_h if start < 0 else 0
+        last = min(a.kh, (a.x.h - start + a.dilation_h - 1) // a.dilation_h) if start < a.x.h else 0
+        row.rows = max(0, last - first)
+        row.row_extent = (min(start + a.kh, a.x.h + a.bottom) - start) if row.count_include_pad else row.rows
+        row.x = a.x.data + image * a.x.image + block * a.x.block + (start + first * a.dilation_h) * a.x.row
+        row.y = a.y.data + image * a.y.image + block * a.y.block + r * a.y.row
+        a.kernels.pool_row(&row)
+
+
+cdef class Pool(Step):
+    """Maximum or average over windows.
+
+    Parameters
+    ----------
+    y, x : View
+        OUT, IN; of the same layout.
+    average : bool
+    kernel, strides, pads, dilations : tuples of int
+    count_include_pad : bool
+        Whether the divisor of an average counts padding.
+    """
+
+    cdef PoolArgs a
+
+    def __init__(self, y, x, average, kernel, strides, pads, dilations, count_include_pad):
+        cdef PoolArgs *a = &self.a
+        self.run, self.args = run_pool, a
+        self.operand(0, &a.y, y)
+        self.operand(1, &a.x, x)
+        a.kernels = self.kernels
+        a.kh, a.stride_h, a.dilation_h, a.top, a.bottom = kernel[0], strides[0], dilations[0], pads[0], pads[2]
+        a.row.average, a.row.count_include_pad = average, count_include_pad
+        a.row.kw, a.row.stride, a.row.dilation = kernel[1], strides[1], dilations[1]
+        a.row.pad_left, a.row.pad_right, a.row.width = pads[1], pads[3], a.x.w
+        a.row.pixels, a.row.lanes, a.row.x_row = a.y.w, a.x.lanes, dilations[0] * a.x.row
+
+
+cdef struct MeanArgs:
+    const fc_kernels *kernels
+    fc_tensor y  # OUT blocked, 1 x 1
+    fc_tensor x  # IN  blocked
+
+
+cdef void run_mean(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
+    cdef const MeanArgs *a = <const MeanArgs *>raw
+    cdef ptrdiff_t blocks = blocks_of(&a.x), units = a.x.n * blocks, unit
+    for unit in range(share(units, tid, nthreads), share(units, tid + 1, nthreads)):
+        a.kernels.mean_pixels(a.x.data + unit // blocks * a.x.image + unit % blocks * a.x.block, a.x.row, a.x.h, a.x.w,
+                              a.y.data + unit // blocks * a.y.image + unit % blocks * a.y.block)
+
+
+cdef class GlobalMean(Step):
+    """Mean of every plane: y (n, c, 1, 1), x (n, c, h, w), both blocked."""
+
+    cdef MeanArgs a
+
+    def __init__(self, y, x):
+        self.run, self.args = run_mean, &self.a
+        self.operand(0, &self.a.y, y)
+        self.operand(1, &self.a.x, x)
+        self.a.kernels = self.kernels

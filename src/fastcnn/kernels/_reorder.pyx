@@ -1,0 +1,63 @@
+"""Copies from one view to another: between NCHW and the blocked layout, with or without halo, into a part of a
+larger tensor (concatenation, padding)."""
+
+from libc.stddef cimport ptrdiff_t
+from libc.string cimport memcpy
+
+from fastcnn.kernels._executor cimport Step, blocks_of, share
+from fastcnn.kernels._tiles cimport fc_kernels, fc_tensor
+
+
+cdef struct ReorderArgs:
+    const fc_kernels *kernels
+    fc_tensor y  # OUT
+    fc_tensor x  # IN
+    bint flat    # neither has gaps between rows: a plane is one row
+
+
+cdef void copy_row(const ReorderArgs *a, ptrdiff_t image, ptrdiff_t block, ptrdiff_t r, ptrdiff_t pixels) noexcept nogil:
+    """One row (or plane, if flat) of a block of the one with more lanes."""
+    cdef ptrdiff_t lanes = max(a.x.lanes, a.y.lanes), channels = min(lanes, a.x.c - block * lanes), c, p
+    cdef const float *x = a.x.data + image * a.x.image + block * (lanes // a.x.lanes) * a.x.block + r * a.x.row
+    cdef float *y = a.y.data + image * a.y.image + block * (lanes // a.y.lanes) * a.y.block + r * a.y.row
+    if a.x.lanes == a.y.lanes:
+        memcpy(y, x, pixels * lanes * sizeof(float))
+    elif a.x.lanes == 1 and lanes == a.kernels.vl:
+        a.kernels.interleave(x, a.x.block, y, channels, pixels)
+    elif a.y.lanes == 1 and lanes == a.kernels.vl:
+        a.kernels.deinterleave(x, y, a.y.block, channels, pixels)
+    elif a.x.lanes == 1:
+        for p in range(pixels):
+            for c in range(channels):
+                y[p * lanes + c] = x[c * a.x.block + p]
+    else:
+        for p in range(pixels):
+            for c in range(channels):
+                y[c * a.y.block + p] = x[p * lanes + c]
+
+
+cdef void run_reorder(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
+    cdef const ReorderArgs *a = <const ReorderArgs *>raw
+    cdef ptrdiff_t lanes = max(a.x.lanes, a.y.lanes), blocks = (a.x.c + lanes - 1) // lanes, unit
+    cdef ptrdiff_t rows = 1 if a.flat else a.x.h, pixels = a.x.h * a.x.w if a.flat else a.x.w
+    for unit in range(share(a.x.n * blocks * rows, tid, nthreads), share(a.x.n * blocks * rows, tid + 1, nthreads)):
+        copy_row(a, unit // rows // blocks, unit // rows % blocks, unit % rows, pixels)
+
+
+cdef class Reorder(Step):
+    """y = x, element by element, whatever their layouts; one of them NCHW, or both of the same lanes.
+
+    Parameters
+    ----------
+    y, x : View
+        OUT, IN; of the same logical shape.
+    """
+
+    cdef ReorderArgs a
+
+    def __init__(self, y, x):
+        self.run, self.args = run_reorder, &self.a
+        self.operand(0, &self.a.y, y)
+        self.operand(1, &self.a.x, x)
+        self.a.kernels = self.kernels
+        self.a.flat = x.row == x.w * x.lanes and y.row == y.w * y.lanes

@@ -1,0 +1,82 @@
+# Declarations of csrc/fastcnn.h for the other modules; the meaning of each field is told there.
+
+cdef extern from "fastcnn.h" nogil:
+    ctypedef struct fc_tensor:
+        float *data
+        ptrdiff_t n, c, h, w
+        ptrdiff_t image, block, row
+        ptrdiff_t lanes
+        ptrdiff_t top, left, bottom, right
+
+    enum:
+        FC_NONE
+        FC_CLIP
+        FC_LEAKY_RELU
+        FC_TANH
+        FC_SIGMOID
+        FC_HARD_SWISH
+        FC_SILU
+
+    ctypedef struct fc_activation:
+        int kind
+        float low, high
+        float alpha
+
+    ctypedef struct fc_conv_row:
+        const float *x
+        const float *w
+        const float *bias
+        const float *residual
+        float *y
+        ptrdiff_t x_block, x_row, x_col, x_lane, x_pixel
+        ptrdiff_t y_block, y_pixel, residual_block
+        ptrdiff_t in_blocks, kh, kw
+        ptrdiff_t lanes, last_lanes
+        ptrdiff_t pixels
+        int blocks
+        int accumulate, finish
+        fc_activation act
+
+    ctypedef struct fc_depthwise_row:
+        const float *x
+        const float *w
+        const float *bias
+        const float *residual
+        float *y
+        ptrdiff_t x_row, x_col, x_pixel
+        ptrdiff_t kh, kw, pixels
+        fc_activation act
+
+    ctypedef struct fc_pool_row:
+        const float *x
+        float *y
+        ptrdiff_t x_row, rows, row_extent
+        ptrdiff_t width, pad_left, pad_right
+        ptrdiff_t kw, stride, dilation, pixels
+        ptrdiff_t lanes
+        int average, count_include_pad
+
+    enum:
+        FC_ADD
+        FC_MULTIPLY
+
+    ctypedef struct fc_kernels:
+        const char *isa
+        int vl
+        int mr
+        int available
+        void (*conv_row)(const fc_conv_row *row) noexcept nogil
+        void (*depthwise_row)(const fc_depthwise_row *row) noexcept nogil
+        void (*pool_row)(const fc_pool_row *row) noexcept nogil
+        void (*mean_pixels)(const float *x, ptrdiff_t x_row, ptrdiff_t rows, ptrdiff_t width, float *y) noexcept nogil
+        void (*activate)(const fc_activation *act, const float *x, float *y, ptrdiff_t n) noexcept nogil
+        void (*affine)(const fc_activation *act, const float *scale, const float *shift, const float *x, float *y,
+                       ptrdiff_t n) noexcept nogil
+        void (*binary)(int op, const fc_activation *act, const float *x, ptrdiff_t x_step, const float *y,
+                       ptrdiff_t y_step, float *z, ptrdiff_t n) noexcept nogil
+        void (*softmax)(const float *x, float *y, ptrdiff_t n) noexcept nogil
+        void (*interleave)(const float *x, ptrdiff_t plane, float *y, ptrdiff_t channels,
+                           ptrdiff_t pixels) noexcept nogil
+        void (*deinterleave)(const float *x, float *y, ptrdiff_t plane, ptrdiff_t channels,
+                             ptrdiff_t pixels) noexcept nogil
+        double (*multiply_add_burst)(ptrdiff_t n, float *sink) noexcept nogil

@@ -1,0 +1,38 @@
+"""The layers: each keeps its parameters and settings, and calls one function of functional.py.
+
+Names, argument order, defaults and state-dict names are PyTorch's; layers behave as at inference. What
+is valid as an input is checked in the functions. A new layer is one class in the file of its family.
+"""
+
+from fastcnn.layers.activation import HardSwish, LeakyReLU, ReLU, ReLU6, Sigmoid, SiLU, Softmax, Tanh
+from fastcnn.layers.base import Buffer, Layer, LoadResult, Parameter, generation
+from fastcnn.layers.initial import manual_seed, seeded
+from fastcnn.layers.pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
+from fastcnn.layers.shape import Dropout, Flatten
+from fastcnn.layers.weighted import BatchNorm2d, Conv2d, Linear
+
+__all__ = [
+    "AvgPool2d",
+    "BatchNorm2d",
+    "Buffer",
+    "Conv2d",
+    "Dropout",
+    "Flatten",
+    "GlobalAvgPool2d",
+    "HardSwish",
+    "Layer",
+    "LeakyReLU",
+    "Linear",
+    "LoadResult",
+    "MaxPool2d",
+    "Parameter",
+    "ReLU",
+    "ReLU6",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Tanh",
+    "generation",
+    "manual_seed",
+    "seeded",
+]

@@ -1,0 +1,144 @@
+"""Layers that change each value by itself, and softmax: no parameters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastcnn import functional
+from fastcnn.layers.base import Layer
+
+__all__ = ["HardSwish", "LeakyReLU", "ReLU", "ReLU6", "SiLU", "Sigmoid", "Softmax", "Tanh"]
+
+
+class HardSwish(Layer):
+    """``x * clip(x + 3, 0, 6) / 6``: Howard et al., "Searching for MobileNetV3", 2019.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> HardSwish()(np.array([-4.0, 0.0, 3.0]))
+    array([-0.,  0.,  3.])
+    """
+
+    def forward(self, x: Any) -> Any:
+        """Apply `fastcnn.functional.hardswish`."""
+        return functional.hardswish(x)
+
+
+class LeakyReLU(Layer):
+    """Keep what is positive, and multiply the rest by `negative_slope`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> LeakyReLU(0.5)(np.array([-1.0, 2.0]))
+    array([-0.5,  2. ])
+    """
+
+    def __init__(self, negative_slope: float = 0.01) -> None:
+        self.negative_slope = negative_slope
+
+    def forward(self, x: Any) -> Any:
+        """Apply `fastcnn.functional.leaky_relu`."""
+        return functional.leaky_relu(x, negative_slope=self.negative_slope)
+
+    def extra_repr(self) -> str:
+        """Return the slope."""
+        return f"negative_slope={self.negative_slope}"
+
+
+class ReLU(Layer):
+    """Keep what is positive, and make the rest zero.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> ReLU()(np.array([-1.0, 2.0]))
+    array([0., 2.])
+    """
+
+    def forward(self, x: Any) -> Any:
+        """Apply `fastcnn.functional.relu`."""
+        return functional.relu(x)
+
+
+class ReLU6(Layer):
+    """Clip to 0…6.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> ReLU6()(np.array([-1.0, 2.0, 8.0]))
+    array([0., 2., 6.])
+    """
+
+    def forward(self, x: Any) -> Any:
+        """Apply `fastcnn.functional.relu6`."""
+        return functional.relu6(x)
+
+
+class SiLU(Layer):
+    """``x * sigmoid(x)``, also called Swish.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> SiLU()(np.array([0.0]))
+    array([0.])
+    """
+
+    def forward(self, x: Any) -> Any:
+        """Apply `fastcnn.functional.silu`."""
+        return functional.silu(x)
+
+
+class Sigmoid(Layer):
+    """``1 / (1 + exp(-x))``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Sigmoid()(np.array([0.0]))
+    array([0.5])
+    """
+
+    def forward(self, x: Any) -> Any:
+        """Apply `fastcnn.functional.sigmoid`."""
+        return functional.sigmoid(x)
+
+
+class Softmax(Layer):
+    """Turn scores into shares that add up to 1 along `dim`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Softmax()(np.zeros((1, 4)))
+    array([[0.25, 0.25, 0.25, 0.25]])
+    """
+
+    def __init__(self, dim: int = -1) -> None:
+        self.dim = dim
+
+    def forward(self, x: Any) -> Any:
+        """Apply `fastcnn.functional.softmax`."""
+        return functional.softmax(x, self.dim)
+
+    def extra_repr(self) -> str:
+        """Return the axis."""
+        return f"dim={self.dim}"
+
+
+class Tanh(Layer):
+    """Hyperbolic tangent.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Tanh()(np.array([0.0]))
+    array([0.])
+    """
+
+    def forward(self, x: Any) -> Any:
+        """Apply `fastcnn.functional.tanh`."""
+        return functional.tanh(x)

@@ -1,0 +1,364 @@
+"""What every layer is: a tree of named arrays and sub-layers with a ``forward``.
+
+Holds the registration of parameters, buffers and sub-layers, state dicts, and the counter that tells
+compiled plans that a layer has changed. The layers themselves are in layers.py; how a layer's forward
+becomes a graph is graph/trace.py's business, and running it is model.py's.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from fastcnn.graph.trace import scope
+from numpy.typing import ArrayLike
+
+__all__ = ["Buffer", "Layer", "LoadResult", "Parameter", "generation"]
+
+# Saved by PyTorch's BatchNorm beside the statistics; inference has no use for it.
+_IGNORED_SUFFIX = "num_batches_tracked"
+
+_generation = 0
+_generation_lock = threading.Lock()
+
+
+def generation() -> int:
+    """Return a number that grows whenever any layer is built or any of its attributes is assigned.
+
+    A compiled plan remembers the number: as long as it stands still, no layer can have changed.
+
+    Returns
+    -------
+    int
+        The current count, 0 at import.
+
+    Examples
+    --------
+    >>> from fastcnn.layers import Linear
+    >>> layer = Linear(2, 1)
+    >>> before = generation()
+    >>> layer.bias = [0.5]
+    >>> generation() > before
+    True
+    """
+    return _generation
+
+
+def _next_generation() -> int:
+    global _generation
+    with _generation_lock:
+        _generation += 1
+        return _generation
+
+
+def _frozen_float32(value: ArrayLike, name: str) -> np.ndarray:
+    """Return a read-only, C-contiguous float32 copy of `value`."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name}: dtype={array.dtype}, expected a real number type")
+    with np.errstate(over="ignore"):  # beyond float32's range a value becomes infinite, as astype says
+        frozen = np.array(array, dtype=np.float32, order="C", copy=True)
+    frozen.flags.writeable = False
+    return frozen
+
+
+class Parameter(np.ndarray):
+    """An array that a layer owns and training changes: ``self.weight = Parameter(array)``.
+
+    The mark only matters while the attribute is assigned. What the layer keeps, and gives back, is a
+    plain read-only float32 array.
+
+    Parameters
+    ----------
+    value : array_like
+        Real numbers of any shape; copied to C-contiguous float32.
+
+    Raises
+    ------
+    TypeError
+        If `value` does not hold real numbers.
+
+    Examples
+    --------
+    >>> class Scale(Layer):
+    ...     weight: np.ndarray
+    ...     def __init__(self, channels):
+    ...         self.weight = Parameter(np.ones((channels, 1, 1)))
+    ...     def forward(self, x):
+    ...         return x * self.weight
+    >>> [(name, array.shape) for name, array in Scale(3).named_parameters()]
+    [('weight', (3, 1, 1))]
+    """
+
+    def __new__(cls, value: ArrayLike) -> Parameter:
+        return _frozen_float32(value, cls.__name__).view(cls)
+
+
+class Buffer(np.ndarray):
+    """An array that a layer owns and training does not touch: ``self.running_mean = Buffer(array)``.
+
+    It is part of the state dict like a `Parameter`, and takes the same values.
+
+    Examples
+    --------
+    >>> Buffer([1, 2]).dtype
+    dtype('float32')
+    """
+
+    def __new__(cls, value: ArrayLike) -> Buffer:
+        return _frozen_float32(value, cls.__name__).view(cls)
+
+
+class LoadResult(NamedTuple):
+    """What `Layer.load_state_dict` left undone when it was not strict."""
+
+    missing: list[str]
+    unexpected: list[str]
+
+
+class Layer:
+    """Base of all layers: set arrays and sub-layers as attributes, and write ``forward``.
+
+    ``Parameter``, ``Buffer`` and ``Layer`` values are registered under the attribute's name. Assigning a
+    plain array to a registered name replaces its values: the shape must stay, the array is copied, and
+    stored read-only, so that compiled plans always notice. Sub-classes need not call
+    ``super().__init__()``.
+
+    Examples
+    --------
+    >>> from fastcnn.layers import Linear, ReLU
+    >>> class Block(Layer):
+    ...     def __init__(self):
+    ...         self.fc = Linear(4, 2)
+    ...         self.relu = ReLU()
+    ...     def forward(self, x):
+    ...         return self.relu(self.fc(x))
+    >>> Block()
+    Block(
+      (fc): Linear(in_features=4, out_features=2)
+      (relu): ReLU()
+    )
+    >>> list(Block().state_dict())
+    ['fc.weight', 'fc.bias']
+    """
+
+    _parameters: dict[str, np.ndarray]
+    _buffers: dict[str, np.ndarray]
+    _children: dict[str, Layer]
+    _version: int
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        self = super().__new__(cls)
+        # Not through __setattr__, which needs these to be there.
+        self.__dict__.update(_parameters={}, _buffers={}, _children={}, _version=_next_generation())
+        return self
+
+    def forward(self, *inputs: Any) -> Any:
+        """Compute the layer's output; arrays in, arrays out, or symbols in, symbols out."""
+        raise TypeError(f"{type(self).__name__} has no forward method: it only holds other layers")
+
+    def __call__(self, *inputs: Any) -> Any:
+        """Run `forward`; while a model is traced, under the layer's path in that model."""
+        with scope(self):
+            return self.forward(*inputs)
+
+    # -- attributes ---------------------------------------------------------------------------------
+
+    def __getattr__(self, name: str) -> Any:
+        # Only reached when the ordinary look-up has failed.
+        for store in ("_parameters", "_buffers", "_children"):
+            registered = self.__dict__.get(store, {})
+            if name in registered:
+                return registered[name]
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        where = f"{type(self).__name__}.{name}"
+        if isinstance(getattr(type(self), name, None), property):
+            object.__setattr__(self, name, value)
+        elif isinstance(value, (Parameter, Buffer)):
+            store = self._parameters if isinstance(value, Parameter) else self._buffers
+            self._register(store, name, value.view(np.ndarray))
+        elif isinstance(value, Layer):
+            self._register(self._children, name, value)
+        elif value is not None and (name in self._parameters or name in self._buffers):
+            self._replace(name, value, where)
+        elif isinstance(value, np.ndarray):
+            raise TypeError(f"{where}: wrap the array in Parameter(...) or Buffer(...), so that it is saved")
+        elif isinstance(value, (list, tuple)) and any(isinstance(item, Layer) for item in value):
+            raise TypeError(f"{where}: put the layers into a Sequential, so that their parameters are saved")
+        else:
+            self._forget(name)
+            object.__setattr__(self, name, value)
+        self._touch()
+
+    def __delattr__(self, name: str) -> None:
+        if not self._forget(name):
+            object.__delattr__(self, name)
+        self._touch()
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self._parameters, *self._buffers, *self._children]
+
+    def _register(self, store: dict[str, Any], name: str, value: Any) -> None:
+        if not name or "." in name:
+            raise ValueError(f"{type(self).__name__}: name={name!r}, expected a name without dots")
+        if hasattr(type(self), name):
+            raise AttributeError(f"{type(self).__name__}.{name} is taken by a method: choose another name")
+        self.__dict__.pop(name, None)
+        if name not in store:  # a value of another kind may have had the name; else the order is kept
+            self._forget(name)
+        store[name] = value
+
+    def _forget(self, name: str) -> bool:
+        """Remove `name` from whichever registry has it; tell whether one had."""
+        stores: tuple[dict[str, Any], ...] = (self._parameters, self._buffers, self._children)
+        return any([store.pop(name, None) is not None for store in stores])
+
+    def _replace(self, name: str, value: ArrayLike, where: str) -> None:
+        store = self._store_of(name)
+        array = _frozen_float32(value, where)
+        if array.shape != store[name].shape:
+            raise ValueError(f"{where}: shape={array.shape}, expected {store[name].shape}")
+        store[name] = array
+
+    def _store_of(self, name: str) -> dict[str, np.ndarray]:
+        return self._parameters if name in self._parameters else self._buffers
+
+    def _touch(self) -> None:
+        self.__dict__["_version"] = _next_generation()
+
+    # -- the tree -----------------------------------------------------------------------------------
+
+    def named_children(self) -> Iterator[tuple[str, Layer]]:
+        """Yield the names of the direct sub-layers, and the sub-layers, in order of assignment."""
+        yield from self._children.items()
+
+    def named_layers(self, prefix: str = "") -> Iterator[tuple[str, Layer]]:
+        """Yield this layer and all below it with their dotted paths, parents first.
+
+        Examples
+        --------
+        >>> from fastcnn import Sequential
+        >>> from fastcnn.layers import ReLU
+        >>> [path for path, layer in Sequential(Sequential(ReLU())).named_layers()]
+        ['', '0', '0.0']
+        """
+        yield prefix, self
+        for name, child in self._children.items():
+            yield from child.named_layers(f"{prefix}.{name}" if prefix else name)
+
+    def _named_arrays(self, parameters: bool, buffers: bool) -> Iterator[tuple[str, Layer, str]]:
+        """Yield (full name, owning layer, name within it) of the arrays asked for."""
+        for path, layer in self.named_layers():
+            stores = [layer._parameters] * parameters + [layer._buffers] * buffers
+            for name in (name for store in stores for name in store):
+                yield (f"{path}.{name}" if path else name), layer, name
+
+    def named_parameters(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield the names and arrays that training changes, of this layer and all below it."""
+        for full, layer, name in self._named_arrays(True, False):
+            yield full, layer._parameters[name]
+
+    def named_buffers(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield the names and arrays that are kept but not trained, of this layer and all below it."""
+        for full, layer, name in self._named_arrays(False, True):
+            yield full, layer._buffers[name]
+
+    # -- state --------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Return all parameters and buffers by their dotted names, as PyTorch would name them.
+
+        Returns
+        -------
+        dict of str to ndarray
+            Read-only float32 arrays, not copied.
+
+        Examples
+        --------
+        >>> from fastcnn.layers import BatchNorm2d
+        >>> list(BatchNorm2d(8).state_dict())
+        ['weight', 'bias', 'running_mean', 'running_var']
+        """
+        return {full: layer._store_of(name)[name] for full, layer, name in self._named_arrays(True, True)}
+
+    def load_state_dict(self, state: Mapping[str, ArrayLike], strict: bool = True) -> LoadResult:
+        """Copy values into the parameters and buffers, all of them or (on an error) none.
+
+        Parameters
+        ----------
+        state : mapping of str to array_like
+            Arrays by dotted names. PyTorch's ``num_batches_tracked`` entries are ignored.
+        strict : bool
+            Whether names that are missing or unexpected are errors. Wrong shapes always are.
+
+        Returns
+        -------
+        LoadResult
+            The missing and the unexpected names, both empty when strict.
+
+        Raises
+        ------
+        ValueError
+            Listing every missing, unexpected and mismatched name.
+        TypeError
+            If a value does not hold real numbers.
+
+        Examples
+        --------
+        >>> from fastcnn.layers import Linear
+        >>> layer = Linear(2, 1)
+        >>> layer.load_state_dict({"weight": [[1, 2, 3]], "scale": [1]})
+        Traceback (most recent call last):
+        ...
+        ValueError: load_state_dict: 3 names do not fit Linear
+          weight: shape (1, 3), expected (1, 2)
+          bias: missing
+          scale: unexpected
+        """
+        owners = {full: (layer, name) for full, layer, name in self._named_arrays(True, True)}
+        wanted = {name: value for name, value in state.items() if name.split(".")[-1] != _IGNORED_SUFFIX}
+        result = LoadResult([n for n in owners if n not in wanted], [n for n in wanted if n not in owners])
+        loaded: dict[str, np.ndarray] = {}
+        problems: list[str] = []
+        for full, (layer, name) in owners.items():
+            if full in wanted:
+                loaded[full] = array = _frozen_float32(wanted[full], f"load_state_dict: {full}")
+                expected = layer._store_of(name)[name].shape
+                if array.shape != expected:
+                    problems.append(f"{full}: shape {array.shape}, expected {expected}")
+        if strict:
+            problems += [f"{name}: missing" for name in result.missing]
+            problems += [f"{name}: unexpected" for name in result.unexpected]
+        if problems:
+            count = f"{len(problems)} name{'s do' if len(problems) > 1 else ' does'} not fit"
+            listing = "\n  ".join(problems)
+            raise ValueError(f"load_state_dict: {count} {type(self).__name__}\n  {listing}")
+        for full, array in loaded.items():
+            layer, name = owners[full]
+            layer._store_of(name)[name] = array
+            layer._touch()
+        return result
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        for array in (*self._parameters.values(), *self._buffers.values()):
+            array.flags.writeable = False  # a pickle or a deep copy does not keep the flag
+        self._touch()
+
+    # -- text ---------------------------------------------------------------------------------------
+
+    def extra_repr(self) -> str:
+        """Return what stands between the parentheses of ``repr``: the layer's settings."""
+        return ""
+
+    def __repr__(self) -> str:
+        name, extra = type(self).__name__, self.extra_repr()
+        if not self._children:
+            return f"{name}({extra})"
+        lines = [extra] if extra else []
+        lines += [f"({key}): {child!r}".replace("\n", "\n  ") for key, child in self._children.items()]
+        return f"{name}(\n  " + "\n  ".join(lines) + "\n)"

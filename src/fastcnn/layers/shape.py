@@ -1,0 +1,50 @@
+"""Layers that move values without changing them, at inference: flatten, dropout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastcnn import functional
+from fastcnn.layers.base import Layer
+
+__all__ = ["Dropout", "Flatten"]
+
+
+class Dropout(Layer):
+    """Zero a share `p` of the values while training; at inference, give back the input.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Dropout(0.5)(np.array([1.0, 2.0]))
+    array([1., 2.])
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        self.p = p
+
+    def forward(self, x: Any) -> Any:
+        """Apply `fastcnn.functional.dropout`."""
+        return functional.dropout(x, self.p)
+
+    def extra_repr(self) -> str:
+        """Return the share."""
+        return f"p={self.p}"
+
+
+class Flatten(Layer):
+    """Join the axes from `start_dim` on into one: (N, C, H, W) to (N, C*H*W).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Flatten()(np.zeros((2, 3, 4, 4))).shape
+    (2, 48)
+    """
+
+    def __init__(self, start_dim: int = 1) -> None:
+        self.start_dim = start_dim
+
+    def forward(self, x: Any) -> Any:
+        """Apply `fastcnn.functional.flatten`."""
+        return functional.flatten(x, self.start_dim)

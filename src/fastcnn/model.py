@@ -1,0 +1,424 @@
+"""Models: layers that are traced into a graph, compiled once per input shape, and run.
+
+Holds the cache of compiled plans, predictions in batches, and `Sequential`. Tracing is graph/trace.py's,
+compiling compiler/'s; the table that `Model.summary` gives is made in summary.py, files in model_file.py.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fastcnn import functional
+from fastcnn.compiler.plan import Plan, compile_graph
+from fastcnn.graph.ir import Graph
+from fastcnn.graph.trace import Symbol, trace
+from fastcnn.layers.base import Layer, generation
+
+if TYPE_CHECKING:
+    from fastcnn.io.image import Preprocess
+    from fastcnn.summary import Summary
+
+__all__ = ["Model", "Prediction", "Sequential"]
+
+# Plans kept per model, the least recently used go first. A plan holds an arena of the size of its largest
+# activations, so that this bounds the memory of a server that meets images of every size.
+MAX_PLANS = 8
+
+
+class Prediction(NamedTuple):
+    """One class that a model sees in a photo."""
+
+    index: int
+    label: str
+    probability: float
+
+
+class _Compiled(NamedTuple):
+    """A plan, and what a prediction must know of its graph."""
+
+    plan: Plan
+    output_shape: tuple[int, ...]
+    ends_in_softmax: bool
+
+
+class _PlanCache:
+    """The compiled plans of one model, by input shape; forgotten when a layer changes."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._plans: OrderedDict[tuple[int, ...], _Compiled] = OrderedDict()
+        self._generation = -1
+        self._versions: tuple[int, ...] = ()
+
+    def get(self, model: Model, shape: tuple[int, ...]) -> _Compiled:
+        """Return the plan for inputs of `shape`, compiling it if there is none."""
+        with self._lock:
+            self._forget_if_changed(model)
+            compiled = self._plans.get(shape)
+            if compiled is None:
+                self._plans[shape] = compiled = _compile(model.graph(shape[1:]), shape)
+                if len(self._plans) > MAX_PLANS:
+                    self._plans.popitem(last=False)
+            self._plans.move_to_end(shape)
+            return compiled
+
+    def _forget_if_changed(self, model: Model) -> None:
+        now = generation()
+        if now == self._generation:
+            return  # the common case costs one comparison, not a walk through all layers
+        versions = tuple(layer._version for _, layer in model.named_layers())
+        if versions != self._versions:
+            self._plans.clear()
+        self._generation, self._versions = now, versions
+
+
+def _compile(graph: Graph, shape: tuple[int, ...]) -> _Compiled:
+    shapes = {name: shape for name in graph.inputs}
+    output = graph.outputs[0]
+    last = next((node.op for node in graph.nodes if node.output == output), None)
+    return _Compiled(compile_graph(graph, shapes), graph.infer(shapes)[output], last == "Softmax")
+
+
+class Model(Layer):
+    """A network: layers set as attributes, and a ``forward`` of one input and one output.
+
+    Calling a model with an array traces ``forward`` once for the array's shape, compiles the graph, keeps
+    the plan (for the last 8 shapes) and runs it. Within another model it is a layer like any other.
+    Models can be called from many threads, pickled and deep-copied; plans are not part of the copy.
+
+    Attributes
+    ----------
+    classes : list of str, or None
+        The names of the outputs.
+    input_shape : tuple of int, or None
+        Shape of one input without the batch axis, usually (channels, height, width).
+    preprocess : fastcnn.io.image.Preprocess, or None
+        Turns a photo into an input; used by `classify`.
+
+    Examples
+    --------
+    >>> from fastcnn.layers import Conv2d, GlobalAvgPool2d, Linear
+    >>> from fastcnn import functional as fc
+    >>> class Tiny(Model):
+    ...     def __init__(self):
+    ...         self.conv = Conv2d(3, 8, 3, padding="same")
+    ...         self.pool = GlobalAvgPool2d()
+    ...         self.head = Linear(8, 2)
+    ...         self.classes = ["cat", "dog"]
+    ...     def forward(self, x):
+    ...         return self.head(fc.flatten(self.pool(fc.relu(self.conv(x)))))
+    >>> images = np.ones((5, 3, 16, 16), np.float32)
+    >>> model = Tiny()
+    >>> model(images).shape
+    (5, 2)
+    >>> set(model.predict(images)) <= {"cat", "dog"}
+    True
+    """
+
+    _cache: _PlanCache
+    preprocess: Preprocess | None = None
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        self = super().__new__(cls)
+        self.__dict__.update(_cache=_PlanCache(), _classes=None, _input_shape=None)
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_cache"}
+
+    # -- what the model is for ------------------------------------------------------------------------
+
+    @property
+    def classes(self) -> list[str] | None:
+        """Names of the outputs, in order, or None."""
+        return None if self._classes is None else list(self._classes)
+
+    @classes.setter
+    def classes(self, names: Sequence[str] | None) -> None:
+        if names is not None:
+            names = [names] if isinstance(names, str) else list(names)
+            if not names or not all(isinstance(name, str) for name in names):
+                raise TypeError(f"{type(self).__name__}.classes: expected a sequence of str, one per output")
+            names = [str(name) for name in names]  # NumPy's str_ would not be written to JSON
+        self.__dict__["_classes"] = names
+
+    @property
+    def input_shape(self) -> tuple[int, ...] | None:
+        """Shape of one input, without the batch axis, or None."""
+        return self._input_shape
+
+    @input_shape.setter
+    def input_shape(self, shape: Sequence[int] | None) -> None:
+        self.__dict__["_input_shape"] = None if shape is None else _checked_shape(shape, type(self).__name__)
+
+    # -- running --------------------------------------------------------------------------------------
+
+    def __call__(self, *inputs: Any) -> Any:
+        """Run the network.
+
+        Parameters
+        ----------
+        x : array_like (N, ...) of real numbers
+            A batch of inputs, for images (N, C, H, W); converted to float32. A `Symbol`, while an outer
+            model is traced, gives a symbol.
+
+        Returns
+        -------
+        ndarray, float32
+            What ``forward`` returns, for a classifier usually (N, classes) scores.
+
+        Raises
+        ------
+        ValueError
+            If the shape does not fit the layers.
+        TypeError
+            If `x` does not hold real numbers.
+        """
+        if len(inputs) != 1 or isinstance(inputs[0], Symbol):
+            return super().__call__(*inputs)
+        x = self._as_batch(inputs[0])
+        if len(x) == 0:  # kernels have nothing to do, but the shape is known
+            return np.empty((0, *self._compiled(1, x).output_shape[1:]), np.float32)
+        return self._compiled(len(x), x).plan.run([x])[0]
+
+    def predict_proba(self, x: ArrayLike, batch_size: int = 32) -> np.ndarray:
+        """Return the probability of each class.
+
+        Parameters
+        ----------
+        x : array_like (N, ...) of real numbers
+            A batch of inputs, for images (N, C, H, W).
+        batch_size : int
+            Inputs that go through the network at once; bounds the memory in use.
+
+        Returns
+        -------
+        ndarray (N, classes), float32
+            The softmax of the outputs, or the outputs as they are where the network ends in a softmax.
+
+        Raises
+        ------
+        ValueError
+            If the outputs are not (N, classes) with two classes or more: a single output is for
+            ``sigmoid(model(x))``.
+
+        Examples
+        --------
+        >>> from fastcnn.layers import Linear
+        >>> model = Sequential(Linear(2, 4))
+        >>> model.predict_proba([[0.5, 1.0]]).sum().round(5).item()
+        1.0
+        """
+        if batch_size < 1:
+            raise ValueError(f"predict: batch_size={batch_size}, expected at least 1")
+        x = self._as_batch(x)
+        shape = self._compiled(min(len(x), batch_size) or 1, x).output_shape
+        if len(shape) != 2 or shape[1] < 2:
+            raise ValueError(f"predict: the outputs are {shape}, expected (N, classes) with 2 or more classes")
+        if self._classes is not None and len(self._classes) != shape[1]:
+            raise ValueError(f"predict: {shape[1]} outputs, but {len(self._classes)} classes")
+        result = np.empty((len(x), shape[1]), np.float32)
+        for start in range(0, len(x), batch_size):
+            chunk = x[start : start + batch_size]
+            compiled = self._compiled(len(chunk), chunk)
+            scores = compiled.plan.run([chunk])[0]
+            part = result[start : start + batch_size]
+            part[...] = scores if compiled.ends_in_softmax else functional.softmax(scores, dim=1)
+        return result
+
+    def predict(self, x: ArrayLike, batch_size: int = 32) -> np.ndarray:
+        """Return the most probable class of each input.
+
+        Parameters
+        ----------
+        x, batch_size
+            As in `predict_proba`.
+
+        Returns
+        -------
+        ndarray (N,)
+            Names where `classes` is set, else numbers of the outputs (int64).
+
+        Examples
+        --------
+        >>> from fastcnn.layers import Linear
+        >>> model = Sequential(Linear(1, 2))
+        >>> model[0].weight, model[0].bias = [[1], [-1]], [0, 0]
+        >>> model.predict([[3], [-3]])
+        array([0, 1])
+        >>> model.classes = ["plus", "minus"]
+        >>> model.predict([[3], [-3]]).tolist()
+        ['plus', 'minus']
+        """
+        indices = self.predict_proba(x, batch_size).argmax(axis=1)
+        return indices if self._classes is None else np.array(self._classes)[indices]
+
+    def classify(self, image: Any, top: int = 5) -> list[Prediction]:
+        """Tell what is in a photo.
+
+        Parameters
+        ----------
+        image : path, bytes, PIL image or ndarray (H, W, 3) uint8
+            Whatever `preprocess` takes.
+        top : int
+            Number of classes to return.
+
+        Returns
+        -------
+        list of Prediction
+            (index, label, probability), the most probable first. Without `classes` the label is the
+            number.
+
+        Raises
+        ------
+        ValueError
+            If the model has no `preprocess`.
+        """
+        if self.preprocess is None:
+            raise ValueError(f"classify: set {type(self).__name__}.preprocess first, or use predict_proba")
+        probabilities = self.predict_proba(self.preprocess(image))[0]
+        best = np.argsort(-probabilities, kind="stable")[: max(top, 0)].tolist()
+        names = self._classes or [str(i) for i in range(len(probabilities))]
+        return [Prediction(i, names[i], float(probabilities[i])) for i in best]
+
+    def _as_batch(self, x: ArrayLike) -> np.ndarray:
+        array = np.asarray(x)
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"{type(self).__name__}: x.dtype={array.dtype}, expected a real number type")
+        if array.ndim == 0:
+            raise ValueError(f"{type(self).__name__}: x.shape=(), expected a batch of inputs, (N, ...)")
+        return np.require(array, np.float32, ["C", "A"])
+
+    def _compiled(self, batch: int, x: np.ndarray) -> _Compiled:
+        return self._cache.get(self, (batch, *x.shape[1:]))
+
+    # -- what the model is ----------------------------------------------------------------------------
+
+    def graph(self, input_shape: Sequence[int] | None = None) -> Graph:
+        """Return the network as a graph of ONNX operators.
+
+        Parameters
+        ----------
+        input_shape : sequence of int, optional
+            Shape of one input, without the batch axis; default `self.input_shape`.
+
+        Returns
+        -------
+        Graph
+            Its constants are the model's parameters, under their state-dict names.
+
+        Raises
+        ------
+        ValueError
+            If there is no shape, or it does not fit the layers.
+        """
+        name = type(self).__name__
+        shape = self._input_shape if input_shape is None else _checked_shape(input_shape, name)
+        if shape is None:
+            raise ValueError(f"{name}: input_shape is not set, expected the shape of one input, such as (3, 32, 32)")
+        return trace(self, shape)
+
+    def summary(self, input_shape: Sequence[int] | None = None) -> Summary:
+        """Return a table of layers: output shapes, parameters, arithmetic, and the kernels chosen.
+
+        Parameters
+        ----------
+        input_shape : sequence of int, optional
+            Shape of one input, without the batch axis; default `self.input_shape`.
+
+        Returns
+        -------
+        fastcnn.summary.Summary
+            ``print`` it; ``rows[i].reasons`` tells why other kernels were not taken.
+        """
+        from fastcnn.summary import summarise
+
+        return summarise(self.graph(input_shape))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write weights, graph, classes and preprocessing to one safetensors file.
+
+        Parameters
+        ----------
+        path : path-like
+            Replaced at once when the file is complete. `fastcnn.load` reads it.
+
+        Raises
+        ------
+        ValueError
+            If `input_shape` is not set.
+        OSError
+            If the file cannot be written.
+        """
+        from fastcnn.model_file import save
+
+        save(self, path)
+
+
+def _checked_shape(shape: Sequence[int], owner: str) -> tuple[int, ...]:
+    if not len(shape) or not all(isinstance(size, (int, np.integer)) and size > 0 for size in shape):
+        raise ValueError(f"{owner}: input_shape={shape!r}, expected positive ints, without the batch axis")
+    return tuple(int(size) for size in shape)
+
+
+class Sequential(Model):
+    """Layers applied one after the other.
+
+    Parameters
+    ----------
+    *layers : Layer
+        Named "0", "1", …; or one mapping of names to layers.
+
+    Examples
+    --------
+    >>> from fastcnn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
+    >>> model = Sequential(Conv2d(1, 4, 3), ReLU(), MaxPool2d(2), Flatten(), Linear(4 * 13 * 13, 10))
+    >>> model(np.zeros((2, 1, 28, 28))).shape
+    (2, 10)
+    >>> model[0], len(model), model[:3]
+    (Conv2d(1, 4, kernel_size=(3, 3)), 5, Sequential(
+      (0): Conv2d(1, 4, kernel_size=(3, 3))
+      (1): ReLU()
+      (2): MaxPool2d(kernel_size=2, stride=2, padding=0, dilation=1, ceil_mode=False)
+    ))
+    """
+
+    def __init__(self, *layers: Layer | Mapping[str, Layer]) -> None:
+        if len(layers) == 1 and isinstance(layers[0], Mapping):
+            named: Mapping[str, Any] = layers[0]
+        else:
+            named = {str(i): layer for i, layer in enumerate(layers)}
+        for name, layer in named.items():
+            if not isinstance(layer, Layer):
+                raise TypeError(f"Sequential: layer {name!r} is a {type(layer).__name__}, expected a Layer")
+            setattr(self, name, layer)
+
+    def forward(self, x: Any) -> Any:
+        """Apply the layers in order."""
+        for layer in self._children.values():
+            x = layer(x)
+        return x
+
+    def __len__(self) -> int:
+        return len(self._children)
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self._children.values())
+
+    @overload
+    def __getitem__(self, index: int) -> Layer: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequential: ...
+
+    def __getitem__(self, index: int | slice) -> Layer:
+        if isinstance(index, slice):
+            return Sequential(dict(list(self._children.items())[index]))
+        return list(self._children.values())[index]

@@ -1,0 +1,195 @@
+"""Models as files: one safetensors file holds the weights, and as metadata the graph and what it is for.
+
+The metadata are strings: ``format``, ``format_version``, ``graph`` (JSON, graph/ir.py), ``buffers``,
+``input_shape``, ``classes`` and ``preprocess`` (JSON). Whatever a file says is checked before it is used;
+nothing in it is run. Reading and writing the container is io/weights.py's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+
+from fastcnn.errors import ModelLoadError
+from fastcnn.graph.ir import Graph
+from fastcnn.graph.trace import scope
+from fastcnn.io.weights import read_safetensors, write_safetensors
+from fastcnn.layers.base import Layer
+from fastcnn.model import Model
+
+__all__ = ["GraphModel", "load", "save"]
+
+FORMAT = "fastcnn"
+FORMAT_VERSION = 1
+
+T = TypeVar("T")
+
+
+class _Group(Layer):
+    """The arrays and groups that share a prefix of their dotted names."""
+
+
+class GraphModel(Model):
+    """A network given as a graph instead of Python code, such as `fastcnn.load` returns.
+
+    Parameters
+    ----------
+    graph : Graph
+        One input whose first axis is the batch, one output. Its constants become the model's parameters,
+        under the same dotted names.
+    buffers : collection of str
+        Names of the constants that training must leave alone.
+
+    Raises
+    ------
+    ValueError
+        If the graph is not valid or does not have one input and one output.
+    """
+
+    def __init__(self, graph: Graph, buffers: frozenset[str] = frozenset()) -> None:
+        graph.validate()
+        for what, names in (("inputs", list(graph.inputs)), ("outputs", graph.outputs)):
+            if len(names) != 1:
+                raise ValueError(f"the graph has {len(names)} {what} ({', '.join(names)}), expected 1")
+        self.__dict__["_graph"] = Graph(graph.nodes, graph.inputs, graph.outputs, {})
+        for name, array in graph.constants.items():
+            self._place(name, array, name in buffers)
+
+    def _place(self, name: str, array: np.ndarray, is_buffer: bool) -> None:
+        # Into the registries directly: in a file, names such as "forward" or "0" are only names.
+        *path, local = name.split(".")
+        layer: Layer = self
+        for part in path:
+            layer = layer._children.setdefault(part, _Group())
+        array = np.asarray(array, np.float32)
+        array.flags.writeable = False
+        (layer._buffers if is_buffer else layer._parameters)[local] = array
+
+    def forward(self, x: Any) -> Any:
+        """Apply the graph's nodes to a symbol, in their order."""
+        graph: Graph = self._graph
+        (input_name, shape), = graph.inputs.items()
+        if len(shape) != len(x.shape) or any(w not in (None, h) for w, h in zip(shape[1:], x.shape[1:])):
+            raise ValueError(f"x.shape={x.shape}, expected {('N', *shape[1:])}: the model was saved for that shape")
+        values: dict[str, Any] = {**self.state_dict(), input_name: x, "": None}
+        for node in graph.nodes:
+            with scope(node.name):
+                values[node.output] = x.tracer.apply(node.op, [values[n] for n in node.inputs], node.attrs)
+        return values[graph.outputs[0]]
+
+    def extra_repr(self) -> str:
+        """Return the number of nodes, and the input's shape."""
+        (shape,) = self._graph.inputs.values()
+        return f"{len(self._graph.nodes)} nodes, input {('N', *shape[1:])}"
+
+    def __repr__(self) -> str:
+        return f"GraphModel({self.extra_repr()})"
+
+
+def save(model: Model, path: str | os.PathLike[str]) -> None:
+    """Write a model to one file; see `Model.save`."""
+    if model.input_shape is None:
+        raise ValueError(f"save: set {type(model).__name__}.input_shape first: the network is traced for it")
+    graph = model.graph()
+    buffers = [name for name, _ in model.named_buffers() if name in graph.constants]
+    metadata = {
+        "format": FORMAT,
+        "format_version": str(FORMAT_VERSION),
+        "graph": graph.to_json(),
+        "buffers": json.dumps(buffers),
+        "input_shape": json.dumps(model.input_shape),
+    }
+    if model.classes is not None:
+        metadata["classes"] = json.dumps(model.classes, ensure_ascii=False)
+    if model.preprocess is not None:
+        metadata["preprocess"] = json.dumps(model.preprocess.to_dict())
+    write_safetensors(path, graph.constants, metadata)
+
+
+def load(path: str | os.PathLike[str]) -> GraphModel:
+    """Read a model that `Model.save` has written.
+
+    Parameters
+    ----------
+    path : path-like
+        The file. It can come from anyone: it is checked, and nothing in it is run.
+
+    Returns
+    -------
+    GraphModel
+        Predicts as the saved model did, at the input size it was saved for. Its parameters have the
+        names they had.
+
+    Raises
+    ------
+    ModelLoadError
+        If the file is not such a model, or is damaged; the message names what is wrong.
+    OSError
+        If the file cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from fastcnn import zoo
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     zoo.lenet().save(f"{folder}/lenet.safetensors")
+    ...     model = load(f"{folder}/lenet.safetensors")
+    >>> model.input_shape, list(model.state_dict())[:2]
+    ((1, 28, 28), ['conv1.weight', 'conv1.bias'])
+    """
+    tensors, metadata = read_safetensors(path)
+    if metadata.get("format") != FORMAT:
+        raise ModelLoadError(
+            f"{path}: metadata 'format' is {metadata.get('format')!r}, expected {FORMAT!r}: the file has weights "
+            "but no model; build the model and use load_state_dict"
+        )
+    version = metadata.get("format_version")
+    if version != str(FORMAT_VERSION):
+        raise ModelLoadError(f"{path}: metadata 'format_version' is {version!r}, expected '{FORMAT_VERSION}'")
+
+    from fastcnn.io.image import Preprocess
+
+    buffers = _entry(path, metadata, "buffers", lambda text: _buffer_names(text, tensors))
+    model = _entry(path, metadata, "graph", lambda text: GraphModel(Graph.from_json(text, tensors), buffers))
+    _entry(path, metadata, "input_shape", lambda text: _set(model, "input_shape", json.loads(text)))
+    _entry(path, metadata, "graph", lambda _: _check_shapes(model))
+    if "classes" in metadata:
+        _entry(path, metadata, "classes", lambda text: _set(model, "classes", json.loads(text)))
+    if "preprocess" in metadata:
+        preprocess = _entry(path, metadata, "preprocess", lambda text: Preprocess.from_dict(json.loads(text)))
+        model.preprocess = preprocess
+    return model
+
+
+def _entry(path: Any, metadata: Mapping[str, str], key: str, read: Callable[[str], T]) -> T:
+    """Apply `read` to a metadata entry; whatever it finds wrong becomes a ModelLoadError naming the entry."""
+    if key not in metadata:
+        raise ModelLoadError(f"{path}: metadata {key!r} is missing")
+    try:
+        return read(metadata[key])
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError, OverflowError) as error:
+        raise ModelLoadError(f"{path}: metadata {key!r}: {error}") from error
+
+
+def _buffer_names(text: str, tensors: Mapping[str, np.ndarray]) -> frozenset[str]:
+    names = json.loads(text)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("expected a list of names")
+    if unknown := [name for name in names if name not in tensors]:
+        raise ValueError(f"no tensor is named {unknown[0]!r}")
+    return frozenset(names)
+
+
+def _set(model: Model, attribute: str, value: Any) -> None:
+    if not isinstance(value, list):
+        raise ValueError(f"expected a list, got {type(value).__name__}")
+    setattr(model, attribute, value)
+
+
+def _check_shapes(model: Model) -> None:
+    graph = model.graph()
+    graph.infer({name: (1, *(model.input_shape or ())) for name in graph.inputs})

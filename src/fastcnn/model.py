@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcnn import functional
-from fastcnn.compiler.plan import Plan, compile_graph
+from fastcnn.compiler.plan import Packed, Plan, compile_graph
 from fastcnn.graph.ir import Graph
 from fastcnn.graph.trace import Symbol, trace
 from fastcnn.layers.base import Layer, generation
@@ -49,11 +49,15 @@ class _Compiled(NamedTuple):
 
 
 class _PlanCache:
-    """The compiled plans of one model, by input shape; forgotten when a layer changes."""
+    """The compiled plans of one model, by input shape, and the packed weights that they share.
+
+    Both are forgotten when a layer changes.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._plans: OrderedDict[tuple[int, ...], _Compiled] = OrderedDict()
+        self._packed: Packed = {}
         self._generation = -1
         self._versions: tuple[int, ...] = ()
 
@@ -63,11 +67,18 @@ class _PlanCache:
             self._forget_if_changed(model)
             compiled = self._plans.get(shape)
             if compiled is None:
-                self._plans[shape] = compiled = _compile(model.graph(shape[1:]), shape)
+                self._plans[shape] = compiled = self._compile(model.graph(shape[1:]), shape)
                 if len(self._plans) > MAX_PLANS:
                     self._plans.popitem(last=False)
             self._plans.move_to_end(shape)
             return compiled
+
+    def _compile(self, graph: Graph, shape: tuple[int, ...]) -> _Compiled:
+        shapes = {name: shape for name in graph.inputs}
+        output = graph.outputs[0]
+        last = next((node.op for node in graph.nodes if node.output == output), None)
+        plan = compile_graph(graph, shapes, self._packed)
+        return _Compiled(plan, graph.infer(shapes)[output], last == "Softmax")
 
     def _forget_if_changed(self, model: Model) -> None:
         now = generation()
@@ -76,14 +87,8 @@ class _PlanCache:
         versions = tuple(layer._version for _, layer in model.named_layers())
         if versions != self._versions:
             self._plans.clear()
+            self._packed = {}
         self._generation, self._versions = now, versions
-
-
-def _compile(graph: Graph, shape: tuple[int, ...]) -> _Compiled:
-    shapes = {name: shape for name in graph.inputs}
-    output = graph.outputs[0]
-    last = next((node.op for node in graph.nodes if node.output == output), None)
-    return _Compiled(compile_graph(graph, shapes), graph.infer(shapes)[output], last == "Softmax")
 
 
 class Model(Layer):
@@ -221,7 +226,7 @@ class Model(Layer):
         x = self._as_batch(x)
         shape = self._compiled(min(len(x), batch_size) or 1, x).output_shape
         if len(shape) != 2 or shape[1] < 2:
-            raise ValueError(f"predict: the outputs are {shape}, expected (N, classes) with 2 or more classes")
+            raise ValueError(f"predict: the outputs are {shape}, expected (N, classes), classes >= 2")
         if self._classes is not None and len(self._classes) != shape[1]:
             raise ValueError(f"predict: {shape[1]} outputs, but {len(self._classes)} classes")
         result = np.empty((len(x), shape[1]), np.float32)
@@ -322,7 +327,7 @@ class Model(Layer):
         name = type(self).__name__
         shape = self._input_shape if input_shape is None else _checked_shape(input_shape, name)
         if shape is None:
-            raise ValueError(f"{name}: input_shape is not set, expected the shape of one input, such as (3, 32, 32)")
+            raise ValueError(f"{name}: input_shape is not set, expected a shape such as (3, 32, 32)")
         return trace(self, shape)
 
     def summary(self, input_shape: Sequence[int] | None = None) -> Summary:

@@ -72,9 +72,10 @@ class GraphModel(Model):
     def forward(self, x: Any) -> Any:
         """Apply the graph's nodes to a symbol, in their order."""
         graph: Graph = self._graph
-        (input_name, shape), = graph.inputs.items()
-        if len(shape) != len(x.shape) or any(w not in (None, h) for w, h in zip(shape[1:], x.shape[1:])):
-            raise ValueError(f"x.shape={x.shape}, expected {('N', *shape[1:])}: the model was saved for that shape")
+        ((input_name, shape),) = graph.inputs.items()
+        expected = tuple(h if w is None else w for h, w in zip(x.shape[1:], shape[1:], strict=False))
+        if len(shape) != len(x.shape) or x.shape[1:] != expected:
+            raise ValueError(f"x.shape={x.shape}, expected {('N', *shape[1:])}: what the model was saved for")
         values: dict[str, Any] = {**self.state_dict(), input_name: x, "": None}
         for node in graph.nodes:
             with scope(node.name):
@@ -144,8 +145,8 @@ def load(path: str | os.PathLike[str]) -> GraphModel:
     tensors, metadata = read_safetensors(path)
     if metadata.get("format") != FORMAT:
         raise ModelLoadError(
-            f"{path}: metadata 'format' is {metadata.get('format')!r}, expected {FORMAT!r}: the file has weights "
-            "but no model; build the model and use load_state_dict"
+            f"{path}: metadata 'format' is {metadata.get('format')!r}, expected {FORMAT!r}: the file has "
+            "weights but no model; build the model and use load_state_dict"
         )
     version = metadata.get("format_version")
     if version != str(FORMAT_VERSION):

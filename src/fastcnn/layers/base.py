@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from fastcnn.graph.trace import scope
 from numpy.typing import ArrayLike
+
+from fastcnn.graph.trace import scope
 
 __all__ = ["Buffer", "Layer", "LoadResult", "Parameter", "generation"]
 

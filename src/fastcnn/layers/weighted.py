@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
+
 from fastcnn import functional
 from fastcnn.layers.base import Buffer, Layer, Parameter
 from fastcnn.layers.initial import RandomSource, generator_of, uniform

@@ -73,7 +73,9 @@ class MobileNetV2(Model):
         features: list[Layer] = [_conv_norm_relu6(in_channels, channels, 3, 2)]
         for expansion, out_channels, blocks, first_stride in table:
             for i in range(blocks):
-                features.append(InvertedResidual(channels, out_channels, first_stride if i == 0 else 1, expansion))
+                features.append(
+                    InvertedResidual(channels, out_channels, first_stride if i == 0 else 1, expansion)
+                )
                 channels = out_channels
         features.append(_conv_norm_relu6(channels, HEAD_CHANNELS, 1))
         self.features = Sequential(*features)

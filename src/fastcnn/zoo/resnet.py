@@ -112,6 +112,16 @@ class ResNet(Model):
         return self.fc(functional.flatten(self.avgpool(x)))
 
 
+def _build(
+    block: type[BasicBlock] | type[Bottleneck],
+    depths: tuple[int, int, int, int],
+    num_classes: int,
+    in_channels: int,
+    rng: RandomSource,
+) -> Model:
+    return construct(lambda: ResNet(block, depths, num_classes, in_channels), (in_channels, 224, 224), rng)
+
+
 def resnet18(num_classes: int = 1000, in_channels: int = 3, *, rng: RandomSource = 0) -> Model:
     """ResNet-18: eight basic blocks, 11.7 million parameters with 1000 classes.
 
@@ -132,7 +142,7 @@ def resnet18(num_classes: int = 1000, in_channels: int = 3, *, rng: RandomSource
     >>> resnet18(num_classes=10).fc
     Linear(in_features=512, out_features=10)
     """
-    return construct(lambda: ResNet(BasicBlock, RESNET18, num_classes, in_channels), (in_channels, 224, 224), rng)
+    return _build(BasicBlock, RESNET18, num_classes, in_channels, rng)
 
 
 def resnet34(num_classes: int = 1000, in_channels: int = 3, *, rng: RandomSource = 0) -> Model:
@@ -145,7 +155,7 @@ def resnet34(num_classes: int = 1000, in_channels: int = 3, *, rng: RandomSource
     >>> len(resnet34().layer3)
     6
     """
-    return construct(lambda: ResNet(BasicBlock, RESNET34, num_classes, in_channels), (in_channels, 224, 224), rng)
+    return _build(BasicBlock, RESNET34, num_classes, in_channels, rng)
 
 
 def resnet50(num_classes: int = 1000, in_channels: int = 3, *, rng: RandomSource = 0) -> Model:
@@ -158,4 +168,4 @@ def resnet50(num_classes: int = 1000, in_channels: int = 3, *, rng: RandomSource
     >>> resnet50().fc
     Linear(in_features=2048, out_features=1000)
     """
-    return construct(lambda: ResNet(Bottleneck, RESNET50, num_classes, in_channels), (in_channels, 224, 224), rng)
+    return _build(Bottleneck, RESNET50, num_classes, in_channels, rng)

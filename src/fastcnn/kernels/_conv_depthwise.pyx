@@ -5,14 +5,14 @@ from libc.stddef cimport ptrdiff_t
 
 import numpy as np
 
-from fastcnn.kernels._executor cimport Step, blocks_of, floats, set_activation, share
+from fastcnn.kernels._executor cimport Step, blocks_of, ceil_div, floats, set_activation, share
 from fastcnn.kernels._tiles cimport fc_depthwise_row, fc_kernels, fc_tensor
 
 
 def pack_depthwise(weight, vl):
     """(channels, 1, kh, kw) float32 to [block][kh][kw][VL], zeros where there is no channel."""
     channels, _, kh, kw = weight.shape
-    blocks = -(-channels // vl)
+    blocks = ceil_div(channels, vl)
     padded = np.zeros((blocks * vl, kh, kw), np.float32)
     padded[:channels] = weight[:, 0]
     return np.ascontiguousarray(padded.reshape(blocks, vl, kh, kw).transpose(0, 2, 3, 1)).reshape(-1)

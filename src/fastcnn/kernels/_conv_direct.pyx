@@ -15,7 +15,7 @@ from libc.stddef cimport ptrdiff_t
 
 import numpy as np
 
-from fastcnn.kernels._executor cimport Step, blocks_of, floats, is_dense, set_activation, share
+from fastcnn.kernels._executor cimport Step, ceil_div, floats, set_activation, share
 from fastcnn.kernels._tiles cimport fc_conv_row, fc_kernels, fc_tensor
 
 # Floats of weights that a pair of output blocks reads in one pass over the rows (300 KB of a 1 MB second-level
@@ -44,16 +44,16 @@ def pack_weights(const float[:, :, :, ::1] weight, ptrdiff_t groups, ptrdiff_t l
     left out.
     """
     cdef ptrdiff_t outs = weight.shape[0] // groups, ins = weight.shape[1], kh = weight.shape[2], kw = weight.shape[3]
-    cdef ptrdiff_t blocks = (outs + vl - 1) // vl, taps = ins * kh * kw
+    cdef ptrdiff_t blocks = ceil_div(outs, vl), taps = ins * kh * kw
     packed = np.zeros(groups * blocks * vl * taps, np.float32)
     cdef float[::1] out = packed
     cdef ptrdiff_t g, pair, block, width, chunk, first, ky, kx, i, b, v, o, at = 0
     with nogil:
         for g in range(groups):
-            for pair in range((blocks + 1) // 2):
+            for pair in range(ceil_div(blocks, 2)):
                 block = 2 * pair
                 width = min(2, blocks - block)
-                for chunk in range((ins + lanes - 1) // lanes):
+                for chunk in range(ceil_div(ins, lanes)):
                     first = chunk * lanes
                     for ky in range(kh):
                         for kx in range(kw):
@@ -69,7 +69,7 @@ def pack_weights(const float[:, :, :, ::1] weight, ptrdiff_t groups, ptrdiff_t l
 def pack_bias(bias, ptrdiff_t channels, ptrdiff_t groups, ptrdiff_t vl):
     """Bias (or None) as whole blocks for each group: float32 [group][block][VL], zeros where there is no channel."""
     per_group = channels // groups
-    packed = np.zeros((groups, -(-per_group // vl) * vl), np.float32)
+    packed = np.zeros((groups, ceil_div(per_group, vl) * vl), np.float32)
     if bias is not None:
         packed[:, :per_group] = np.reshape(bias, (groups, per_group))
     return packed.reshape(-1)
@@ -92,7 +92,7 @@ cdef struct ConvArgs:
 
 cdef void run_conv(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
     cdef const ConvArgs *a = <const ConvArgs *>raw
-    cdef ptrdiff_t pairs = (a.out_blocks + 1) // 2, planes = a.groups * pairs
+    cdef ptrdiff_t pairs = ceil_div(a.out_blocks, 2), planes = a.groups * pairs
     cdef ptrdiff_t unit = share(a.x.n * planes * a.rows, tid, nthreads)
     cdef ptrdiff_t end = share(a.x.n * planes * a.rows, tid + 1, nthreads)
     cdef ptrdiff_t first, last
@@ -160,8 +160,8 @@ cdef class DirectConv(Step):
         a.kernels, a.weights, a.bias = self.kernels, floats(weights), floats(bias)
         a.groups = groups
         channels = x.c // groups
-        a.in_blocks = -(-channels // x.lanes)
-        a.out_blocks = -(-(y.c // groups) // vl)
+        a.in_blocks = ceil_div(channels, x.lanes)
+        a.out_blocks = ceil_div(y.c // groups, vl)
         a.taps = channels * kernel[0] * kernel[1]
         a.top, a.left = pads[0], pads[1]
         set_activation(&a.row.act, activation)
@@ -195,9 +195,9 @@ cdef class DirectConv(Step):
                              and (a.residual.row == a.y.row or self.operands[2] == NULL))
         if gapless and tuple(kernel) == (1, 1) and tuple(strides) == (1, 1):
             a.pixels = a.y.h * a.y.w
-            a.rows = max(1, -(-a.pixels // (FLAT_TILES * self.kernels.mr)))
-            a.columns = -(-a.pixels // a.rows)
-            a.rows = -(-a.pixels // a.columns)
+            a.rows = max(1, ceil_div(a.pixels, FLAT_TILES * self.kernels.mr))
+            a.columns = ceil_div(a.pixels, a.rows)
+            a.rows = ceil_div(a.pixels, a.columns)
             a.x_step = a.columns * a.x.lanes
             a.y_step = a.residual_step = a.columns * a.y.lanes
 
@@ -216,7 +216,7 @@ cdef void run_gemm(const void *raw, float *scratch, int tid, int nthreads) noexc
     """Units are (pair of output blocks, strip of rows): a thread keeps its weights while the rows go by."""
     cdef const GemmArgs *a = <const GemmArgs *>raw
     cdef fc_conv_row row = a.row
-    cdef ptrdiff_t vl = a.kernels.vl, units = (a.out_blocks + 1) // 2 * a.strips, unit, block, first
+    cdef ptrdiff_t vl = a.kernels.vl, units = ceil_div(a.out_blocks, 2) * a.strips, unit, block, first
     for unit in range(share(units, tid, nthreads), share(units, tid + 1, nthreads)):
         block = unit // a.strips * 2
         first = unit % a.strips * a.columns
@@ -235,7 +235,7 @@ cdef class Gemm(Step):
     Parameters
     ----------
     y, x : View
-        OUT (n rows, a whole number of blocks apart), IN (n rows of contiguous floats).
+        OUT (n rows w wide, a whole number of blocks apart), IN (n rows w wide).
     weights, bias : float32 arrays
         From `pack_weights` (of the weights as 1 x 1 filters, lanes = in_features) and `pack_bias`.
     activation : None or (name, attributes)
@@ -249,10 +249,10 @@ cdef class Gemm(Step):
         self.operand(0, &a.y, y)
         self.operand(1, &a.x, x)
         a.kernels, a.weights, a.bias = self.kernels, floats(weights), floats(bias)
-        a.inner = a.x.c
-        a.out_blocks = -(-y.c // self.kernels.vl)
+        a.inner = a.x.w
+        a.out_blocks = ceil_div(y.w, self.kernels.vl)
         a.columns = 8 * self.kernels.mr
-        a.strips = max(1, -(-a.x.n // a.columns))
+        a.strips = max(1, ceil_div(a.x.n, a.columns))
         set_activation(&a.row.act, activation)
         a.row.x_pixel, a.row.x_lane = a.x.image, 1
         a.row.y_pixel, a.row.y_block = a.y.image, self.kernels.vl

@@ -8,7 +8,7 @@ Neural Networks for Document Processing, 2006). The columns of a strip fit the s
 from libc.stddef cimport ptrdiff_t
 from libc.string cimport memcpy, memset
 
-from fastcnn.kernels._executor cimport Step, floats, set_activation, share
+from fastcnn.kernels._executor cimport Step, ceil_div, floats, set_activation, share
 from fastcnn.kernels._tiles cimport FC_ADD, fc_activation, fc_conv_row, fc_kernels, fc_tensor
 
 cdef enum:
@@ -40,8 +40,8 @@ cdef void fill_column(const Im2colArgs *a, const float *plane, ptrdiff_t ky, ptr
         y0 = row * a.stride_h + ky * a.dilation_h - a.top
         x0 = start * a.stride_w + kx * a.dilation_w - a.left
         # Pixels low .. high of this piece read x0 + i * stride_w inside the row.
-        low = min(length, max(0, (-x0 + a.stride_w - 1) // a.stride_w)) if x0 < 0 else 0
-        high = max(low, min(length, (a.x.w - x0 + a.stride_w - 1) // a.stride_w)) if x0 < a.x.w else low
+        low = min(length, max(0, ceil_div(-x0, a.stride_w))) if x0 < 0 else 0
+        high = max(low, min(length, ceil_div(a.x.w - x0, a.stride_w))) if x0 < a.x.w else low
         if y0 < 0 or y0 >= a.x.h:
             low = high = 0
         memset(column + done, 0, low * sizeof(float))
@@ -62,7 +62,7 @@ cdef void store_blocks(const Im2colArgs *a, const float *tile, ptrdiff_t image, 
     cdef ptrdiff_t vl = a.kernels.vl, block, c
     cdef float *y = a.y.data + image * a.y.image + channel * a.y.block + first
     cdef const float *residual
-    for block in range((channels + vl - 1) // vl):
+    for block in range(ceil_div(channels, vl)):
         c = block * vl
         a.kernels.deinterleave(tile + c * count, y + c * a.y.block, a.y.block, min(vl, channels - c), count)
     if a.residual.data != NULL:
@@ -96,7 +96,7 @@ cdef void run_im2col(const void *raw, float *scratch, int tid, int nthreads) noe
                 plane = a.x.data + image * a.x.image + (group * a.ins + i) * a.x.block
                 for k in range(a.kh * a.kw):
                     fill_column(a, plane, k // a.kw, k % a.kw, first, count, columns + (i * a.kh * a.kw + k) * count)
-            for pair in range((a.out_blocks + 1) // 2):
+            for pair in range(ceil_div(a.out_blocks, 2)):
                 block = 2 * pair
                 blocks = min(2, a.out_blocks - block)
                 row.blocks = <int>blocks
@@ -136,11 +136,11 @@ cdef class Im2colConv(Step):
         a.groups, a.ins, a.outs = groups, x.c // groups, y.c // groups
         a.kh, a.kw = kernel
         a.inner = a.ins * a.kh * a.kw
-        a.out_blocks = -(-a.outs // self.kernels.vl)
+        a.out_blocks = ceil_div(a.outs, self.kernels.vl)
         a.stride_h, a.stride_w = strides
         a.dilation_h, a.dilation_w = dilations
         a.top, a.left = pads[0], pads[1]
         tiles = max(1, min(16, COLUMN_FLOATS // (a.inner * self.kernels.mr)))
         a.columns = min(tiles * self.kernels.mr, a.y.h * a.y.w)
-        a.strips = -(-(a.y.h * a.y.w) // a.columns)
+        a.strips = ceil_div(a.y.h * a.y.w, a.columns)
         self.scratch_floats = a.columns * (2 * self.kernels.vl + a.inner)

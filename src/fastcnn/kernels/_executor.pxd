@@ -23,12 +23,16 @@ cdef class Step:
 cdef void set_activation(fc_activation *act, object description) except *
 cdef const float *floats(object array) except NULL
 
+# a / b rounded up, for a >= 0 (-(-a // b) is wrong in C, which rounds towards zero).
+cdef inline ptrdiff_t ceil_div(ptrdiff_t a, ptrdiff_t b) noexcept nogil:
+    return (a + b - 1) // b
+
 # The part [low, high) of `total` units that thread tid computes.
 cdef inline ptrdiff_t share(ptrdiff_t total, int tid, int nthreads) noexcept nogil:
     return total * tid // nthreads
 
 cdef inline ptrdiff_t blocks_of(const fc_tensor *t) noexcept nogil:
-    return (t.c + t.lanes - 1) // t.lanes
+    return ceil_div(t.c, t.lanes)
 
 # Whether the view is one gapless stretch of memory.
 cdef inline bint is_dense(const fc_tensor *t) noexcept nogil:

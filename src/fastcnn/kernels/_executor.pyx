@@ -146,7 +146,7 @@ cdef class Executor:
     cdef list steps
     cdef object arena, scratch
     cdef Program program
-    cdef int max_threads
+    cdef readonly int max_threads
 
     def __cinit__(self, list steps, arena, scratch, int max_threads):
         cdef ptrdiff_t count = len(steps), i

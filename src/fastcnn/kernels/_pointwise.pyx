@@ -5,7 +5,7 @@ Operands are of one layout; where none has a gap, a plane counts as one long row
 
 from libc.stddef cimport ptrdiff_t
 
-from fastcnn.kernels._executor cimport Step, blocks_of, floats, is_dense, set_activation, share
+from fastcnn.kernels._executor cimport Step, blocks_of, ceil_div, floats, is_dense, set_activation, share
 from fastcnn.kernels._tiles cimport FC_ADD, FC_MULTIPLY, fc_activation, fc_kernels, fc_tensor
 
 cdef enum:
@@ -29,7 +29,7 @@ cdef void run_activate(const void *raw, float *scratch, int tid, int nthreads) n
     cdef ptrdiff_t blocks = blocks_of(&a.x), total, units, unit, plane, r, start
     if a.dense:
         total = a.x.n * a.x.image
-        units = (total + SPAN_FLOATS - 1) // SPAN_FLOATS
+        units = ceil_div(total, SPAN_FLOATS)
         for unit in range(share(units, tid, nthreads), share(units, tid + 1, nthreads)):
             start = unit * SPAN_FLOATS
             a.kernels.activate(&a.act, a.x.data + start, a.z.data + start, min(SPAN_FLOATS, total - start))
@@ -103,7 +103,7 @@ cdef void run_binary(const void *raw, float *scratch, int tid, int nthreads) noe
     cdef ptrdiff_t blocks = blocks_of(&a.z), total, units, unit, image, block, r, start
     if a.dense:
         total = a.z.n * a.z.image
-        units = (total + SPAN_FLOATS - 1) // SPAN_FLOATS
+        units = ceil_div(total, SPAN_FLOATS)
         for unit in range(share(units, tid, nthreads), share(units, tid + 1, nthreads)):
             start = unit * SPAN_FLOATS
             a.kernels.binary(a.op, &a.act, a.x.data + start, 1, a.y.data + start, 1, a.z.data + start,

@@ -3,7 +3,7 @@ the border, so the input needs no halo (and one that it has is not read)."""
 
 from libc.stddef cimport ptrdiff_t
 
-from fastcnn.kernels._executor cimport Step, blocks_of, share
+from fastcnn.kernels._executor cimport Step, blocks_of, ceil_div, share
 from fastcnn.kernels._tiles cimport fc_kernels, fc_pool_row, fc_tensor
 
 
@@ -23,8 +23,8 @@ cdef void run_pool(const void *raw, float *scratch, int tid, int nthreads) noexc
         r, block, image = unit % a.y.h, unit // a.y.h % blocks, unit // a.y.h // blocks
         start = r * a.stride_h - a.top
         # Taps first .. last of the window lie inside the image.
-        first = (-start + a.dilation_h - 1) // a.dilation_h if start < 0 else 0
-        last = min(a.kh, (a.x.h - start + a.dilation_h - 1) // a.dilation_h) if start < a.x.h else 0
+        first = ceil_div(-start, a.dilation_h) if start < 0 else 0
+        last = min(a.kh, ceil_div(a.x.h - start, a.dilation_h)) if start < a.x.h else 0
         row.rows = max(0, last - first)
         row.row_extent = (min(start + a.kh, a.x.h + a.bottom) - start) if row.count_include_pad else row.rows
         row.x = a.x.data + image * a.x.image + block * a.x.block + (start + first * a.dilation_h) * a.x.row

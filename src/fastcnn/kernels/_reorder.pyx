@@ -4,7 +4,7 @@ larger tensor (concatenation, padding)."""
 from libc.stddef cimport ptrdiff_t
 from libc.string cimport memcpy
 
-from fastcnn.kernels._executor cimport Step, blocks_of, share
+from fastcnn.kernels._executor cimport Step, ceil_div, share
 from fastcnn.kernels._tiles cimport fc_kernels, fc_tensor
 
 
@@ -38,7 +38,7 @@ cdef void copy_row(const ReorderArgs *a, ptrdiff_t image, ptrdiff_t block, ptrdi
 
 cdef void run_reorder(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
     cdef const ReorderArgs *a = <const ReorderArgs *>raw
-    cdef ptrdiff_t lanes = max(a.x.lanes, a.y.lanes), blocks = (a.x.c + lanes - 1) // lanes, unit
+    cdef ptrdiff_t lanes = max(a.x.lanes, a.y.lanes), blocks = ceil_div(a.x.c, lanes), unit
     cdef ptrdiff_t rows = 1 if a.flat else a.x.h, pixels = a.x.h * a.x.w if a.flat else a.x.w
     for unit in range(share(a.x.n * blocks * rows, tid, nthreads), share(a.x.n * blocks * rows, tid + 1, nthreads)):
         copy_row(a, unit // rows // blocks, unit // rows % blocks, unit % rows, pixels)

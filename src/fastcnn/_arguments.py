@@ -1,0 +1,124 @@
+"""Arguments of the functional API, brought into one form: arrays, pairs, padding. Shapes are left to `fastcnn.ops`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+_LARGEST = 2**31 - 1
+
+
+def as_real_array(value: Any, name: str) -> np.ndarray:
+    """A native array of float32 or float64: what NumPy promotes the value and float32 to.
+
+    Raises
+    ------
+    TypeError
+        Where the value is no array of real numbers; names the argument.
+    """
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError) as error:
+        raise TypeError(f"{name}: cannot be made an array: {error}") from None
+    if array.dtype.kind in "biuf" and array.dtype.itemsize <= 8:
+        return array
+    raise TypeError(
+        f"{name}.dtype={array.dtype}, expected a real number type (float32 or float64, or one that NumPy promotes to "
+        "them)"
+    )
+
+
+def common_type(arrays: Sequence[np.ndarray]) -> np.dtype[Any]:
+    """float32 or float64, by NumPy's promotion of the arrays' types and float32."""
+    return np.result_type(np.float32, *[array.dtype.newbyteorder("=") for array in arrays])
+
+
+def as_int(value: Any, name: str, least: int) -> int:
+    """An integer from `least` to 2^31 - 1."""
+    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name}={value!r}, expected an integer")
+    number: int = value.__index__()
+    if not least <= number <= _LARGEST:
+        raise ValueError(f"{name}={number}, expected an integer >= {least}" + " and < 2**31" * (number > _LARGEST))
+    return number
+
+
+def as_axis(value: Any, name: str) -> int:
+    """An axis, which may be negative."""
+    return as_int(value, name, -64)
+
+
+def as_pair(value: Any, name: str, least: int = 1) -> tuple[int, int]:
+    """(height, width) of an integer or a pair."""
+    if isinstance(value, (tuple, list, np.ndarray)):
+        if len(np.shape(value)) != 1 or len(value) != 2:
+            raise ValueError(f"{name}={value!r}, expected an integer or a pair (height, width)")
+        return as_int(value[0], f"{name}[0]", least), as_int(value[1], f"{name}[1]", least)
+    number = as_int(value, name, least)
+    return number, number
+
+
+def as_float(value: Any, name: str) -> float:
+    """A real number; NaN is none."""
+    if isinstance(value, (bool, np.bool_, str)) or not (hasattr(value, "__float__") or hasattr(value, "__index__")):
+        raise TypeError(f"{name}={value!r}, expected a number")
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise TypeError(f"{name}={value!r}, expected a number") from None
+    if number != number:
+        raise ValueError(f"{name}=nan, expected a number")
+    return number
+
+
+def as_flag(value: Any, name: str) -> int:
+    """0 or 1 of a bool."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}={value!r}, expected True or False")
+    return int(value)
+
+
+def as_padding(value: Any) -> dict[str, Any]:
+    """ONNX's attributes pads and auto_pad of an integer, a pair (height, width), four numbers (top, left, bottom,
+    right), "same" or "valid"."""
+    if isinstance(value, str):
+        if value not in ("same", "valid"):
+            raise ValueError(f"padding={value!r}, expected 'same', 'valid', an integer, a pair or four numbers")
+        return {"pads": (0, 0, 0, 0), "auto_pad": "SAME_UPPER" if value == "same" else "NOTSET"}
+    if isinstance(value, (tuple, list, np.ndarray)) and len(np.shape(value)) == 1 and len(value) == 4:
+        top, left, bottom, right = (as_int(value[i], f"padding[{i}]", 0) for i in range(4))
+    else:
+        if isinstance(value, (tuple, list, np.ndarray)) and (len(np.shape(value)) != 1 or len(value) != 2):
+            raise ValueError(f"padding={value!r}, expected an integer, a pair (height, width) or four numbers "
+                             "(top, left, bottom, right)")
+        top, left = bottom, right = as_pair(value, "padding", 0)
+    return {"pads": (top, left, bottom, right), "auto_pad": "NOTSET"}
+
+
+def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+    """The array to write to, of exactly this shape and type, C-contiguous, aligned and writeable."""
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out: got {type(out).__name__}, expected an ndarray")
+    if out.shape != shape:
+        raise ValueError(f"out.shape={out.shape}, expected {shape}")
+    if out.dtype != dtype or not out.dtype.isnative:
+        raise ValueError(f"out.dtype={out.dtype}, expected {dtype}")
+    if not (out.flags.c_contiguous and out.flags.aligned and out.flags.writeable):
+        raise ValueError(f"out: strides={out.strides}, writeable={out.flags.writeable}, expected a C-contiguous, "
+                         "aligned, writeable array")
+    return out
+
+
+def check_overlap(out: np.ndarray, arrays: Sequence[np.ndarray | None], elementwise: bool) -> None:
+    """Refuse an output that lies in an input, unless an elementwise operation replaces just that input."""
+    for array in arrays:
+        if array is None or not np.may_share_memory(out, array):
+            continue
+        same = (
+            array.ctypes.data == out.ctypes.data and array.shape == out.shape and array.strides == out.strides
+            and array.dtype == out.dtype
+        )
+        if not (elementwise and same) and np.shares_memory(out, array):
+            raise ValueError("out: overlaps an input, expected memory of its own")

@@ -1,0 +1,64 @@
+"""Eager calls: one operation on arrays, as a plan of one node.
+
+Plans are kept for operations and shapes that come back; weights are packed anew in every call, as they may have
+changed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+
+from fastcnn import ops
+from fastcnn.compiler.plan import Plan, compile_graph
+from fastcnn.graph.ir import Graph, Node
+from fastcnn.kernels import _cpu
+
+# Plans kept for the next call: so many, and so many bytes of arenas.
+KEPT_PLANS, KEPT_BYTES = 64, 256 << 20
+
+_idle: OrderedDict[tuple[Any, ...], Plan] = OrderedDict()
+_lock = threading.Lock()
+
+
+def run_node(op: str, attrs: dict[str, Any], inputs: list[np.ndarray | None], out: np.ndarray) -> None:
+    """Compute one operation.
+
+    Parameters
+    ----------
+    op : str
+        ONNX name.
+    attrs : dict
+        All of its attributes.
+    inputs : list of float32 arrays or None
+        C-contiguous, not empty, already validated.
+    out : float32 array
+        OUT C-contiguous, of the inferred shape.
+
+    Raises
+    ------
+    ValueError
+        Where a forced algorithm cannot compute this layer.
+    """
+    shapes = tuple(None if array is None else array.shape for array in inputs)
+    key = (op, repr(attrs), shapes, _cpu.isa())
+    weights = ops.get(op).constants
+    names = [f"input{i}" if array is not None else "" for i, array in enumerate(inputs)]
+    constants = {names[i]: array for i, array in enumerate(inputs) if i in weights and array is not None}
+    arrays = {names[i]: array for i, array in enumerate(inputs) if i not in weights and array is not None}
+    with _lock:
+        plan = _idle.pop(key, None)  # taken out: weights are packed in place, so two callers need two plans
+    if plan is None:
+        node = Node(op, "", tuple(names), "output", attrs)
+        graph = Graph([node], {name: array.shape for name, array in arrays.items()}, ["output"], constants)
+        plan = compile_graph(graph, {name: array.shape for name, array in arrays.items()})
+    else:
+        plan.refill(constants)
+    plan.run(list(arrays.values()), [out])
+    with _lock:
+        _idle[key] = plan
+        while len(_idle) > KEPT_PLANS or sum(kept.arena_bytes for kept in _idle.values()) > KEPT_BYTES:
+            _idle.popitem(last=False)

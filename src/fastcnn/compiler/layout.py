@@ -1,0 +1,142 @@
+"""Layout: how every value is stored between steps, and reorders where two ideas of that meet.
+
+A value is plain (NCHW) or blocked ([N][C/VL][H][W][VL]). Graph inputs and outputs are plain; each operation says
+what it reads (`Op.layout`, or its algorithm's); the others follow what they are given. A convolution that reads
+fewer channels than a vector holds straight from a plain value takes them as one block of C lanes (NHWC).
+
+A halo is the border of zeros that stands for padding: a value gets the largest that its readers need. Plain values
+never have one, except copies made for a convolution.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from fastcnn import ops
+from fastcnn.compiler._edit import renamed
+from fastcnn.graph.ir import Graph, Node
+from fastcnn.kernels.view import NO_HALO, Halo
+
+
+@dataclass
+class Layouts:
+    """What the pass decided.
+
+    Attributes
+    ----------
+    graph : Graph
+        With Reorder nodes.
+    shapes : dict
+        Of every value, new ones included.
+    lanes : dict
+        Channels stored side by side: 1 is plain.
+    halos : dict
+        Top, left, bottom, right zeros around each plane; absent without halo.
+    """
+
+    graph: Graph
+    shapes: dict[str, tuple[int, ...]]
+    lanes: dict[str, int]
+    halos: dict[str, Halo] = field(default_factory=dict)
+
+
+def arrange(graph: Graph, shapes: dict[str, tuple[int, ...]], vl: int) -> Layouts:
+    """Decide the layout of every value.
+
+    Parameters
+    ----------
+    graph : Graph
+        After choosing: convolutions name their algorithm's layout.
+    shapes : dict
+        Of every value.
+    vl : int
+        Floats in a vector.
+    """
+    return _Arranger(graph, shapes, vl).run()
+
+
+class _Arranger:
+    def __init__(self, graph: Graph, shapes: dict[str, tuple[int, ...]], vl: int) -> None:
+        self.graph, self.vl = graph, vl
+        self.shapes = dict(shapes)
+        self.external = {*graph.inputs, *graph.constants}
+        self.lanes = dict.fromkeys(self.external, 1)
+        self.halos: dict[str, Halo] = {}
+        self.nodes: list[Node] = []
+        self.copies: dict[tuple[str, int, bool], str] = {}
+
+    def run(self) -> Layouts:
+        for node in self.graph.nodes:
+            self.place(node)
+        outputs = [self.plain_output(name, i) for i, name in enumerate(self.graph.outputs)]
+        graph = Graph(self.nodes, self.graph.inputs, outputs, self.graph.constants)
+        return Layouts(graph, self.shapes, self.lanes, self.halos)
+
+    def place(self, node: Node) -> None:
+        """Bring the operands of a node into the layout that it reads."""
+        op = ops.get(node.op)
+        operands = [name for i, name in enumerate(node.inputs) if name and i not in op.constants]
+        lanes = self.wanted(node, operands)
+        halo = op.halo(node, [self.shapes[name] for name in operands])
+        names = {name: self.fetch(name, self.lanes_for(node, name, lanes), halo if i == 0 else NO_HALO)
+                 for i, name in enumerate(operands)}
+        self.nodes.append(renamed(node, names))
+        self.lanes[node.output] = lanes if len(self.shapes[node.output]) == 4 else 1
+
+    def wanted(self, node: Node, operands: list[str]) -> int:
+        """Lanes that the node writes, and reads with one exception (see lanes_for)."""
+        op = ops.get(node.op)
+        shapes = [self.shapes[name] for name in (*operands, node.output)]
+        layout = node.attrs["layout"] if node.op == "Conv" else op.layout
+        if layout == "follow":
+            blocked = any(self.lanes[name] > 1 for name in operands) and op.can_block(node, shapes, self.vl)
+            layout = "blocked" if blocked else "plain"
+        elif layout == "vectors":
+            # Worth two reorders where a vector is mostly full.
+            channels = self.shapes[operands[0]][1]
+            blocked = any(self.lanes[name] > 1 for name in operands) or 2 * channels >= self.vl
+            layout = "blocked" if blocked else "plain"
+        return self.vl if layout == "blocked" else 1
+
+    def lanes_for(self, node: Node, name: str, lanes: int) -> int:
+        """A dense convolution takes few channels of a plain value as one narrow block."""
+        few = self.shapes[name][1] if len(self.shapes[name]) == 4 else self.vl
+        narrow = node.op == "Conv" and node.attrs["algorithm"] == "direct" and name == node.inputs[0]
+        if narrow and few < self.vl and self.lanes[name] == 1 and node.attrs["group"] == 1:
+            return few
+        if node.op == "Flatten":
+            return self.lanes[name] if self.shapes[name][2:] == (1, 1) else 1
+        return lanes
+
+    def fetch(self, name: str, lanes: int, halo: Halo) -> str:
+        """The name under which a value is stored as wanted."""
+        padded = any(halo)
+        outside = name in self.external or lanes == 1  # cannot carry a halo of its own
+        if self.lanes[name] != lanes or (padded and outside):
+            key = (name, lanes, padded and lanes == 1)
+            if key not in self.copies:
+                self.copies[key] = self.reorder(name, f"{name}:{lanes}{'p' * key[2]}", lanes)
+            name = self.copies[key]
+        if padded:
+            old = self.halos.get(name, NO_HALO)
+            self.halos[name] = (max(old[0], halo[0]), max(old[1], halo[1]), max(old[2], halo[2]), max(old[3], halo[3]))
+        return name
+
+    def reorder(self, name: str, copy: str, lanes: int) -> str:
+        between = lanes if 1 in (lanes, self.lanes[name]) else 1
+        if between != lanes:  # from one blocking to another: through plain
+            name = self.fetch(name, between, NO_HALO)
+        self.nodes.append(Node("Reorder", copy, (name,), copy, {}))
+        self.shapes[copy], self.lanes[copy] = self.shapes[name], lanes
+        return copy
+
+    def plain_output(self, name: str, index: int) -> str:
+        """Outputs lie in the caller's memory: plain, without gaps, each its own."""
+        producer = next((node for node in self.nodes if node.output == name), None)
+        direct = producer is not None and ops.get(producer.op).writes_plain_output(self.shapes[name], self.vl)
+        if direct and self.lanes[name] == 1 and name not in self.graph.outputs[:index] and name not in self.halos:
+            return name
+        copy = f"{name}:output{index}"
+        self.nodes.append(Node("Reorder", copy, (name,), copy, {}))
+        self.shapes[copy], self.lanes[copy] = self.shapes[name], 1
+        return copy

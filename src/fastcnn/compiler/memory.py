@@ -1,0 +1,155 @@
+"""Memory: where every value lies. Values of a plan share one arena; two that are alive at the same time never
+overlap, and an elementwise step writes over an input that nobody reads any more.
+
+Placing largest first, each at the lowest free offset: the greedy-by-size rule of Pisarchyk and Lee, Efficient Memory
+Management for Deep Neural Net Inference, 2020.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastcnn import ops
+from fastcnn.compiler.layout import Layouts
+from fastcnn.kernels.view import ARENA, NO_HALO, View, dense_view, four_dimensions
+
+ALIGNMENT = 16  # floats: one cache line
+
+
+@dataclass
+class Placement:
+    """What the pass decided.
+
+    Attributes
+    ----------
+    views : dict of str to View
+        For each value. Slots: 0 is the arena, then come the graph's inputs, `constants`, and the graph's outputs.
+    constants : list of str
+        Constants that steps read as they are; the others are packed weights.
+    arena_floats : int
+        Size of the arena.
+    """
+
+    views: dict[str, View]
+    constants: list[str]
+    arena_floats: int
+
+
+def allocate(floats: int) -> np.ndarray:
+    """Memory for arenas and scratch: float32, aligned to a cache line, of any content."""
+    raw = np.empty(max(1, floats) + ALIGNMENT, np.float32)
+    shift = -raw.ctypes.data // raw.itemsize % ALIGNMENT
+    return raw[shift : shift + max(1, floats)]
+
+
+def place(layouts: Layouts, vl: int) -> Placement:
+    """Decide where every value lies.
+
+    Parameters
+    ----------
+    layouts : Layouts
+    vl : int
+        Floats in a vector.
+    """
+    return _Placer(layouts, vl).run()
+
+
+class _Placer:
+    def __init__(self, layouts: Layouts, vl: int) -> None:
+        self.layouts, self.graph, self.vl = layouts, layouts.graph, vl
+        self.views: dict[str, View] = {}
+        self.root: dict[str, str] = {}  # values that share the memory of another
+        self.born: dict[str, int] = {}
+        self.dies: dict[str, int] = {}
+        self.sizes: dict[str, int] = {}
+
+    def run(self) -> Placement:
+        constants = self.direct_constants()
+        outside = [*self.graph.inputs, *constants, *self.graph.outputs]
+        for slot, name in enumerate(outside, 1):
+            self.views[name] = dense_view(self.layouts.shapes[name], slot)
+        self.measure_lives()
+        for i, node in enumerate(self.graph.nodes):
+            if node.output not in self.views:
+                self.views[node.output] = self.shape_view(i)
+        offsets, total = self.pack()
+        views = {name: self.shifted(name, view, offsets) for name, view in self.views.items()}
+        return Placement(views, constants, total)
+
+    def direct_constants(self) -> list[str]:
+        read = {name for node in self.graph.nodes for i, name in enumerate(node.inputs)
+                if i not in ops.get(node.op).constants}
+        return [name for name in self.graph.constants if name in read]
+
+    def measure_lives(self) -> None:
+        for i, node in enumerate(self.graph.nodes):
+            self.born[node.output] = i
+            for name in node.inputs:
+                self.dies[name] = i
+
+    def shape_view(self, i: int) -> View:
+        """The strides of what node i writes; its offset counts from the start of its own memory."""
+        node = self.graph.nodes[i]
+        name, op, shape = node.output, ops.get(node.op), self.layouts.shapes[node.output]
+        lanes, halo = self.layouts.lanes[name], self.layouts.halos.get(name, NO_HALO)
+        if op.is_alias:
+            self.share(name, node.inputs[0])
+            return self.alias_view(self.views[node.inputs[0]], shape)
+        n, c, h, w = four_dimensions(shape)
+        top, left, bottom, right = halo
+        row = (left + w + right) * lanes
+        if op.pads_rows:  # whole vectors are stored: rows end at a multiple of VL
+            row = -(-row // self.vl) * self.vl
+        block = (top + h + bottom) * row
+        image = -(-c // lanes) * block
+        view = View(n, c, h, w, image, block, row, lanes, halo, ARENA, top * row + left * lanes)
+        source = self.dying_input(i, view)
+        if source:
+            self.share(name, source)
+        else:
+            self.sizes[name] = n * image
+        return view
+
+    def alias_view(self, source: View, shape: tuple[int, ...]) -> View:
+        n, c, h, w = four_dimensions(shape)
+        return View(n, c, h, w, source.image, h * w, w, slot=source.slot, offset=source.offset)
+
+    def dying_input(self, i: int, view: View) -> str:
+        """An input of elementwise node i that lies like its output and is read for the last time; or ""."""
+        node = self.graph.nodes[i]
+        if ops.get(node.op).is_elementwise:
+            for name in node.inputs:
+                owner = self.root.get(name, name)
+                if owner in self.sizes and self.dies[owner] == i and self.views[name] == view:
+                    return name
+        return ""
+
+    def share(self, name: str, source: str) -> None:
+        """Value `name` lies in the memory of `source`, which therefore lives as long."""
+        owner = self.root.get(source, source)
+        self.root[name] = owner
+        self.dies[owner] = max(self.dies.get(owner, 0), self.dies.get(name, self.born[name]))
+
+    def pack(self) -> tuple[dict[str, int], int]:
+        placed: list[tuple[int, int, str]] = []
+        total = 0
+        for name in sorted(self.sizes, key=lambda name: (-self.sizes[name], self.born[name])):
+            size = -(-self.sizes[name] // ALIGNMENT) * ALIGNMENT
+            offset = 0
+            for start, end, other in sorted(placed):
+                if self.overlap(name, other) and start < offset + size and offset < end:
+                    offset = end
+            placed.append((offset, offset + size, name))
+            total = max(total, offset + size)
+        return {name: start for start, _, name in placed}, total
+
+    def overlap(self, a: str, b: str) -> bool:
+        """Whether two values are alive at one time."""
+        return self.born[a] <= self.dies.get(b, self.born[b]) and self.born[b] <= self.dies.get(a, self.born[a])
+
+    def shifted(self, name: str, view: View, offsets: dict[str, int]) -> View:
+        if view.slot != ARENA:
+            return view
+        return view._replace(offset=view.offset + offsets[self.root.get(name, name)])

@@ -1,0 +1,238 @@
+"""The plan: a graph compiled for one set of input shapes, ready to run.
+
+A plan is a list of step makers. Each concurrent caller gets an executor of its own, with its own arena; packed
+weights are shared.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fastcnn import ops
+from fastcnn.compiler import memory
+from fastcnn.compiler._edit import replaced
+from fastcnn.compiler.choose import Problem, choose
+from fastcnn.compiler.fold import fold
+from fastcnn.compiler.fuse import fuse
+from fastcnn.compiler.layout import Layouts, arrange
+from fastcnn.graph.ir import Graph, Node
+from fastcnn.kernels import _cpu, _executor
+from fastcnn.kernels.view import View
+from fastcnn.ops.base import resolve_pads
+
+# Below this much work a second thread costs more than it brings: starting a region takes 1 to 5 microseconds, in
+# which one core does some 100,000 operations (Zen 4, 2026-11).
+OPERATIONS_PER_THREAD = 200_000
+
+Shapes = Mapping[str, tuple[int, ...]]
+Packed = dict[tuple[Any, ...], np.ndarray]
+
+
+@dataclass(frozen=True)
+class StepInfo:
+    """What a step is, for people.
+
+    Attributes
+    ----------
+    name : str
+        Of the graph's node.
+    fused : tuple of str
+        Names of the nodes that became part of it.
+    kernel : str
+        Such as "direct" or "pool".
+    reasons : dict
+        Algorithms that stand before the chosen one, and why they were not.
+    """
+
+    name: str
+    fused: tuple[str, ...]
+    kernel: str
+    reasons: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class _Refill:
+    """How to make packed weights again from changed constants."""
+
+    make: Callable[..., np.ndarray]
+    names: tuple[str, ...]
+
+    def __call__(self, constants: Mapping[str, np.ndarray]) -> np.ndarray:
+        return self.make(*[constants[name] if name else None for name in self.names])
+
+
+class Lowering:
+    """What `Op.lower` sees: the views and constants of a node, and where to put its steps."""
+
+    def __init__(self, layouts: Layouts, placement: memory.Placement, packed: Packed, vl: int) -> None:
+        self.vl = vl
+        self.makers: list[Callable[[], _executor.Step]] = []
+        self.infos: list[StepInfo] = []
+        self.refills: list[tuple[np.ndarray, _Refill]] = []
+        self._layouts, self._placement, self._packed = layouts, placement, packed
+        self._node: Node
+
+    def lower(self, node: Node) -> None:
+        self._node = node
+        ops.get(node.op).lower(node, self)
+
+    def view(self, name: str) -> View:
+        """Where a value lies."""
+        return self._placement.views[name]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a value."""
+        return self._layouts.shapes[name]
+
+    def pack(self, kind: str, make: Callable[..., np.ndarray], *indices: int, variant: object = None) -> np.ndarray:
+        """Weights in the kernel's order, made once for all plans of a model: make(*arrays) of the constants behind
+        the inputs `indices` of the node, None where there is no such input."""
+        names = tuple(name for name in (self._node.inputs[i] if i < len(self._node.inputs) else "" for i in indices))
+        key = (kind, names, self.vl, variant)
+        refill = _Refill(make, names)
+        if key not in self._packed:
+            self._packed[key] = refill(self._layouts.graph.constants)
+        self.refills.append((self._packed[key], refill))
+        return self._packed[key]
+
+    def emit(self, kernel: str, make: Callable[..., _executor.Step], *arguments: object) -> None:
+        """Append a step; `make` is called once for each executor."""
+        self.makers.append(lambda: make(*arguments))
+        attrs = self._node.attrs
+        self.infos.append(StepInfo(self._node.name, attrs.get("fused", ()), kernel, attrs.get("reasons", {})))
+
+
+@dataclass
+class Plan:
+    """A compiled graph; made by `compile_graph`.
+
+    Attributes
+    ----------
+    steps : list of StepInfo
+        In the order in which they run.
+    arena_bytes : int
+        Memory of one concurrent caller, inputs, weights and outputs not counted.
+    operations : int
+        Floating point operations of one run.
+    """
+
+    steps: list[StepInfo]
+    arena_bytes: int
+    operations: int
+    _makers: list[Callable[[], _executor.Step]]
+    _constants: list[np.ndarray]
+    _output_shapes: list[tuple[int, ...]]
+    _refills: list[tuple[np.ndarray, _Refill]]
+    _idle: list[_executor.Executor] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def run(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray] | None = None) -> list[np.ndarray]:
+        """Run the plan; safe to call from several Python threads at once.
+
+        Parameters
+        ----------
+        inputs : sequence of float32 arrays
+            C-contiguous, of the shapes compiled for.
+        outputs : sequence of float32 arrays, optional
+            C-contiguous; new ones if absent.
+
+        Returns
+        -------
+        list of float32 arrays
+        """
+        if outputs is None:
+            outputs = [np.empty(shape, np.float32) for shape in self._output_shapes]
+        threads = min(_cpu.get_num_threads(), max(1, self.operations // OPERATIONS_PER_THREAD))
+        executor = self._take(threads)
+        try:
+            executor.run([*inputs, *self._constants, *outputs], threads)
+        finally:
+            with self._lock:
+                self._idle.append(executor)
+        return list(outputs)
+
+    def refill(self, constants: Mapping[str, np.ndarray]) -> None:
+        """Pack other weights, in place; nobody may be running the plan."""
+        for array, refill in self._refills:
+            array[...] = refill(constants)
+
+    def _take(self, threads: int) -> _executor.Executor:
+        """An executor that nobody uses and that has scratch memory for so many threads."""
+        with self._lock:
+            for i, executor in enumerate(self._idle):
+                if executor.max_threads >= threads:
+                    return self._idle.pop(i)
+            self._idle.clear()  # too small: the number of threads has grown
+        steps = [make() for make in self._makers]
+        scratch = max((step.scratch for step in steps), default=0)
+        stride = -(-scratch // memory.ALIGNMENT) * memory.ALIGNMENT + memory.ALIGNMENT
+        arena = memory.allocate(self.arena_bytes // 4)
+        return _executor.Executor(steps, arena, memory.allocate(stride * threads), threads)
+
+
+def compile_graph(graph: Graph, input_shapes: Shapes, packed: Packed | None = None) -> Plan:
+    """Compile a graph for inputs of given shapes, and for the instruction set in use.
+
+    Parameters
+    ----------
+    graph : Graph
+    input_shapes : dict
+        Shape of each graph input.
+    packed : dict, optional
+        Packed weights of earlier plans of the same graph, and of this one afterwards.
+
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    ValueError
+        Where shapes do not fit, or a forced algorithm cannot compute its layer; the node is named.
+    """
+    vl = _cpu.vector_length()
+    folded = fold(graph)
+    shapes = folded.infer(dict(input_shapes))
+    fused = fuse(folded, shapes)
+    layouts = arrange(_with_algorithms(fused, shapes, vl), shapes, vl)
+    placement = memory.place(layouts, vl)
+    lowering = Lowering(layouts, placement, {} if packed is None else packed, vl)
+    for node in layouts.graph.nodes:
+        lowering.lower(node)
+    operations = sum(ops.get(node.op).flops(node.attrs, [shapes[name] if name else None for name in node.inputs],
+                                            shapes[node.output]) for node in fused.nodes)
+    return Plan(
+        steps=lowering.infos,
+        arena_bytes=4 * placement.arena_floats,
+        operations=operations,
+        _makers=lowering.makers,
+        _constants=[np.ascontiguousarray(folded.constants[name], np.float32) for name in placement.constants],
+        _output_shapes=[layouts.shapes[name] for name in layouts.graph.outputs],
+        _refills=lowering.refills,
+    )
+
+
+def _with_algorithms(graph: Graph, shapes: Shapes, vl: int) -> Graph:
+    """The graph with the algorithm, its layout, the reasons and the actual padding in every convolution."""
+    nodes = []
+    for node in graph.nodes:
+        if node.op == "Conv":
+            weight = shapes[node.inputs[1]]
+            problem = Problem(shapes[node.inputs[0]][1], weight[0], node.attrs["group"], (weight[2], weight[3]),
+                              node.attrs["strides"], node.attrs["dilations"], vl)
+            try:
+                entry, reasons = choose(problem, node.attrs["algorithm"])
+            except ValueError as error:
+                where = f"node {node.name!r} (Conv): " if node.name else ""  # eager calls have no node
+                raise ValueError(f"{where}{error}") from None
+            pads = resolve_pads(node.attrs, shapes[node.inputs[0]][2:], problem.kernel)
+            attrs = {**node.attrs, "algorithm": entry.name, "layout": entry.layout, "reasons": reasons,
+                     "kernel_shape": problem.kernel, "pads": pads, "auto_pad": "NOTSET"}
+            node = Node(node.op, node.name, node.inputs, node.output, attrs)
+        nodes.append(node)
+    return replaced(graph, nodes)

@@ -1,0 +1,200 @@
+"""The intermediate representation: nodes of ONNX operations between named values.
+
+Holds the structure, its checks and its JSON form. What an operation means, and which shapes it takes, is left to
+`fastcnn.ops`; how it is computed to `fastcnn.compiler`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastcnn import ops
+
+FORMAT_VERSION = 1
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operation.
+
+    Attributes
+    ----------
+    op : str
+        ONNX name, such as "Conv".
+    name : str
+        Where it comes from, such as "layer1.0.conv1"; unique in a graph.
+    inputs : tuple of str
+        Names of values; "" stands for an optional one that is absent.
+    output : str
+        Name of the value it computes.
+    attrs : dict
+        All of its attributes.
+    """
+
+    op: str
+    name: str
+    inputs: tuple[str, ...]
+    output: str
+    attrs: Mapping[str, Any]
+
+
+@dataclass
+class Graph:
+    """A network.
+
+    Attributes
+    ----------
+    nodes : list of Node
+        In an order in which they can be computed.
+    inputs : dict of str to tuple
+        Name and shape of each input; None is a size that is free.
+    outputs : list of str
+    constants : dict of str to ndarray
+        Parameters, under their state-dict names, and other constants.
+
+    Examples
+    --------
+    >>> graph = Graph([Node("Relu", "relu", ("x",), "y", {})], {"x": (None, 3, 8, 8)}, ["y"], {})
+    >>> graph.validate()
+    >>> graph.infer({"x": (2, 3, 8, 8)})["y"]
+    (2, 3, 8, 8)
+    """
+
+    nodes: list[Node]
+    inputs: dict[str, tuple[int | None, ...]]
+    outputs: list[str]
+    constants: dict[str, np.ndarray]
+
+    def infer(self, input_shapes: Mapping[str, Shape]) -> dict[str, Shape]:
+        """Shapes of all values.
+
+        Parameters
+        ----------
+        input_shapes : dict of str to tuple of int
+
+        Raises
+        ------
+        ValueError
+            Where a node cannot take its inputs; names the node.
+        """
+        shapes: dict[str, Shape] = {name: array.shape for name, array in self.constants.items()}
+        for name, expected in self.inputs.items():
+            got = tuple(input_shapes[name])
+            if len(got) != len(expected) or any(e not in (None, g) for e, g in zip(expected, got, strict=True)):
+                raise ValueError(f"input {name!r}: shape={got}, expected {expected}")
+            shapes[name] = got
+        for node in self.nodes:
+            try:
+                operands = [shapes[name] if name else None for name in node.inputs]
+                shapes[node.output] = ops.get(node.op).infer(node.attrs, operands)
+            except ValueError as error:
+                raise ValueError(f"node {node.name!r} ({node.op}): {error}") from None
+        return shapes
+
+    def validate(self) -> None:
+        """Check the structure: names, order, operations and attributes.
+
+        Raises
+        ------
+        ValueError
+            Naming the first node that is wrong, and why.
+        """
+        known = {*self.inputs, *self.constants}
+        if len(known) != len(self.inputs) + len(self.constants) or "" in known:
+            raise ValueError("graph: an input and a constant have the same name, or one has none")
+        names: set[str] = set()
+        for node in self.nodes:
+            where = f"node {node.name!r} ({node.op})"
+            if node.name in names:
+                raise ValueError(f"{where}: another node has this name")
+            names.add(node.name)
+            if node.op not in ops.names():
+                raise ValueError(f"{where}: unknown operation; known are {', '.join(ops.names())}")
+            for name in node.inputs:
+                if name and name not in known:
+                    raise ValueError(f"{where}: input {name!r} is not computed before")
+            if node.output in known or not node.output:
+                raise ValueError(f"{where}: output {node.output!r} exists already")
+            try:
+                ops.get(node.op).check(node.attrs, node.inputs)
+            except (ValueError, TypeError) as error:
+                raise ValueError(f"{where}: {error}") from None
+            known.add(node.output)
+        if not self.outputs:
+            raise ValueError("graph: no outputs")
+        for name in self.outputs:
+            if name not in known:
+                raise ValueError(f"graph: output {name!r} is not computed")
+
+    def to_json(self) -> str:
+        """The structure as JSON text; the constants' arrays are stored elsewhere."""
+        nodes = [[node.op, node.name, list(node.inputs), node.output, dict(node.attrs)] for node in self.nodes]
+        inputs = {name: list(shape) for name, shape in self.inputs.items()}
+        return json.dumps({"version": FORMAT_VERSION, "inputs": inputs, "outputs": self.outputs, "nodes": nodes})
+
+    @staticmethod
+    def from_json(text: str, constants: Mapping[str, np.ndarray]) -> Graph:
+        """A graph from what `to_json` wrote, checked.
+
+        Parameters
+        ----------
+        text : str
+        constants : dict of str to ndarray
+
+        Raises
+        ------
+        ValueError
+            Where the text is not such a graph.
+
+        Examples
+        --------
+        >>> graph = Graph([Node("Relu", "relu", ("x",), "y", {})], {"x": (None, 4)}, ["y"], {})
+        >>> Graph.from_json(graph.to_json(), {}) == graph
+        True
+        """
+        try:
+            data = json.loads(text)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise ValueError(f"graph: not JSON: {error}") from None
+        if not isinstance(data, dict) or set(data) != {"version", "inputs", "outputs", "nodes"}:
+            raise ValueError("graph: expected an object with version, inputs, outputs and nodes")
+        if data["version"] != FORMAT_VERSION:
+            raise ValueError(f"graph: version={data['version']!r}, expected {FORMAT_VERSION}")
+        inputs = _typed(data["inputs"], dict, "inputs")
+        nodes = [_node(entry) for entry in _typed(data["nodes"], list, "nodes")]
+        outputs = [_typed(name, str, "outputs") for name in _typed(data["outputs"], list, "outputs")]
+        graph = Graph(nodes, {name: _shape(shape) for name, shape in inputs.items()}, outputs, dict(constants))
+        graph.validate()
+        return graph
+
+
+def _typed(value: Any, kind: type, what: str) -> Any:
+    if not isinstance(value, kind):
+        raise ValueError(f"graph: {what}: got {type(value).__name__}, expected {kind.__name__}")
+    return value
+
+
+def _shape(value: Any) -> tuple[int | None, ...]:
+    sizes = _typed(value, list, "inputs")
+    if not all(size is None or (type(size) is int and size > 0) for size in sizes):
+        raise ValueError(f"graph: inputs: shape {sizes!r}, expected positive integers or null")
+    return tuple(sizes)
+
+
+def _node(entry: Any) -> Node:
+    if not isinstance(entry, list) or len(entry) != 5:
+        raise ValueError("graph: nodes: expected [op, name, inputs, output, attributes]")
+    op, name, inputs, output, attrs = entry
+    names = tuple(_typed(value, str, "nodes: inputs") for value in _typed(inputs, list, "nodes: inputs"))
+    attributes = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in _typed(attrs, dict, "nodes: attributes").items()
+    }
+    return Node(_typed(op, str, "nodes: op"), _typed(name, str, "nodes: name"), names,
+                _typed(output, str, "nodes: output"), attributes)

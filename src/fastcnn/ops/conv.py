@@ -1,0 +1,124 @@
+"""Convolution: shape rule, meaning, and the lowering of each algorithm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastcnn import reference
+from fastcnn.kernels import _conv_depthwise, _conv_direct, _conv_im2col
+from fastcnn.kernels.view import NO_HALO
+from fastcnn.ops.base import Attrs, Op, Shape, Shapes, check_size, images, resolve_pads, window_output
+
+if TYPE_CHECKING:
+    from fastcnn.compiler.plan import Lowering
+    from fastcnn.graph.ir import Node
+
+
+class Conv(Op):
+    """Convolution of images (N, C, H, W) with weights (O, C / group, kh, kw); ONNX Conv."""
+
+    name = "Conv"
+    defaults = {
+        "strides": (1, 1), "pads": (0, 0, 0, 0), "dilations": (1, 1), "group": 1, "auto_pad": "NOTSET",
+        "algorithm": "auto",
+    }
+    arguments = ("x", "weight", "bias")
+    required = 2
+    constants = (1, 2)
+    takes_activation = True
+
+    def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
+        n, channels, height, width = images(shapes)
+        weight, groups = shapes[1], attrs["group"]
+        if weight is None or len(weight) != 4:
+            raise ValueError(f"weight.shape={weight}, expected 4 dimensions (O, C / groups, kh, kw)")
+        if groups < 1 or channels % groups or weight[0] % groups:
+            raise ValueError(
+                f"groups={groups}, expected a positive divisor of in_channels={channels} and out_channels={weight[0]}"
+            )
+        if weight[1] != channels // groups:
+            raise ValueError(
+                f"weight.shape[1]={weight[1]}, expected in_channels/groups={channels // groups} "
+                f"(x.shape={(n, channels, height, width)}, groups={groups})"
+            )
+        bias = shapes[2] if len(shapes) > 2 else None
+        if bias is not None and bias != (weight[0],):
+            raise ValueError(f"bias.shape={bias}, expected {(weight[0],)} (weight.shape={weight})")
+        return check_size((n, weight[0], *window_output(attrs, (n, channels, height, width), weight[2:])))
+
+    def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
+        x, weight = inputs[0], inputs[1]
+        assert x is not None and weight is not None
+        bias = inputs[2] if len(inputs) > 2 else None
+        pads = resolve_pads(attrs, x.shape[2:], weight.shape[2:])
+        return reference.conv2d(x, weight, bias, attrs["strides"], pads, attrs["dilations"], attrs["group"])
+
+    def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
+        weight = shapes[1]
+        assert weight is not None
+        return 2 * prod(output) * prod(weight[1:])
+
+    def halo(self, node: Node, shapes: Sequence[Shape]) -> tuple[int, int, int, int]:
+        pads: tuple[int, int, int, int] = node.attrs["pads"]
+        return pads if node.attrs["layout"] == "blocked" else NO_HALO
+
+    def lower(self, node: Node, ctx: Lowering) -> None:
+        x, y = ctx.view(node.inputs[0]), ctx.view(node.output)
+        residual = ctx.view(node.inputs[3]) if len(node.inputs) > 3 else None
+        {"direct": _lower_direct, "depthwise": _lower_depthwise, "im2col": _lower_im2col}[node.attrs["algorithm"]](
+            node, ctx, y, x, residual
+        )
+
+
+def _window(attrs: Attrs) -> tuple[Any, ...]:
+    return attrs["kernel_shape"], attrs["strides"], attrs["pads"], attrs["dilations"]
+
+
+def _packed_bias(ctx: Lowering, channels: int, groups: int) -> np.ndarray:
+    return ctx.pack(
+        "bias", lambda bias: _conv_direct.pack_bias(bias, channels, groups, ctx.vl), 2, variant=(channels, groups)
+    )
+
+
+def _lower_direct(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> None:
+    groups = node.attrs["group"]
+    weights = ctx.pack(
+        "direct", lambda weight: _conv_direct.pack_weights(weight, groups, x.lanes, ctx.vl), 1,
+        variant=(groups, x.lanes),
+    )
+    bias = _packed_bias(ctx, y.c, groups)
+    ctx.emit(
+        "direct", _conv_direct.DirectConv, y, x, residual, weights, bias, *_window(node.attrs), groups,
+        node.attrs.get("activation"),
+    )
+
+
+def _lower_depthwise(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> None:
+    weights = ctx.pack("depthwise", lambda weight: _conv_depthwise.pack_depthwise(weight, ctx.vl), 1)
+    bias = _packed_bias(ctx, y.c, 1)
+    ctx.emit(
+        "depthwise", _conv_depthwise.DepthwiseConv, y, x, residual, weights, bias, *_window(node.attrs),
+        node.attrs.get("activation"),
+    )
+
+
+def _lower_im2col(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> None:
+    groups = node.attrs["group"]
+
+    def pack(weight: np.ndarray) -> np.ndarray:
+        flat = np.ascontiguousarray(weight).reshape(weight.shape[0], -1, 1, 1)
+        return _conv_direct.pack_weights(flat, groups, flat.shape[1], ctx.vl)
+
+    weights = ctx.pack("im2col", pack, 1, variant=groups)
+    bias = _packed_bias(ctx, y.c, groups)
+    ctx.emit(
+        "im2col", _conv_im2col.Im2colConv, y, x, residual, weights, bias, *_window(node.attrs), groups,
+        node.attrs.get("activation"),
+    )
+
+
+OPS = (Conv(),)

@@ -1,0 +1,96 @@
+"""Sums and products of two arrays, with NumPy's broadcasting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastcnn import reference
+from fastcnn.kernels import _pointwise
+from fastcnn.kernels.view import View
+from fastcnn.ops.base import Attrs, Op, Shape, Shapes, check_size
+
+if TYPE_CHECKING:
+    from fastcnn.compiler.plan import Lowering
+    from fastcnn.graph.ir import Node
+
+Dimension = tuple[int, tuple[int, ...]]  # size, and the stride of each operand
+
+
+class Binary(Op):
+    """z = x op y; ONNX Add and Mul."""
+
+    arguments = ("x", "y")
+    required = 2
+    layout = "follow"
+    takes_activation = is_elementwise = True
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
+        x, y = shapes
+        assert x is not None and y is not None
+        try:
+            shape = np.broadcast_shapes(x, y)
+        except ValueError:
+            raise ValueError(f"y.shape={y}, expected a shape that broadcasts with x.shape={x}") from None
+        return check_size(shape)
+
+    def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
+        x, y = inputs
+        assert x is not None and y is not None
+        return reference.add(x, y) if self.name == "Add" else reference.multiply(x, y)
+
+    def can_block(self, node: Node, shapes: Sequence[Shape], vl: int) -> bool:
+        return len(shapes[0]) == 4 and len(set(shapes)) == 1
+
+    def lower(self, node: Node, ctx: Lowering) -> None:
+        names = (node.output, *node.inputs)
+        views = [ctx.view(name) for name in names]
+        shapes = [ctx.shape(name) for name in names]
+        if views[0].lanes == 1:
+            views = _broadcast(views, shapes)
+        ctx.emit(self.name.lower(), _pointwise.Binary, self.name, *views, node.attrs.get("activation"))
+
+
+def _broadcast(views: Sequence[View], shapes: Sequence[Shape]) -> list[View]:
+    """Plain views of one common shape: stride 0, or width 1, where an operand is repeated."""
+    rank = len(shapes[0])
+    strides = [_strides(view, shape) for view, shape in zip(views, shapes, strict=True)]
+    dimensions: list[Dimension] = []
+    for axis in range(rank):
+        steps = tuple(
+            s[axis - rank + len(shape)] if axis - rank + len(shape) >= 0 and shape[axis - rank + len(shape)] > 1 else 0
+            for s, shape in zip(strides, shapes, strict=True)
+        )
+        size = shapes[0][axis]
+        if size == 1:
+            continue
+        if dimensions and all(outer == size * step for outer, step in zip(dimensions[-1][1], steps, strict=True)):
+            dimensions[-1] = (dimensions[-1][0] * size, steps)  # no operand has a seam here
+        else:
+            dimensions.append((size, steps))
+    if not dimensions or dimensions[-1][1][0] != 1:
+        dimensions.append((1, (1,) * len(views)))
+    if len(dimensions) > 4:
+        raise ValueError(f"broadcasting {shapes[1]} and {shapes[2]} takes {len(dimensions)} loops, expected at most 4")
+    dimensions = [(1, (0,) * len(views))] * (4 - len(dimensions)) + dimensions
+    (n, image), (c, block), (h, row), (w, step) = dimensions
+    return [
+        view._replace(n=n, c=c, h=h, w=w if step[i] else 1, image=image[i], block=block[i], row=row[i])
+        for i, view in enumerate(views)
+    ]
+
+
+def _strides(view: View, shape: Shape) -> list[int]:
+    """Of a plain value, for each of its dimensions; only rows of a matrix can have gaps between them."""
+    strides = [1] * len(shape)
+    for axis in range(len(shape) - 2, -1, -1):
+        strides[axis] = strides[axis + 1] * shape[axis + 1]
+    return [view.image, 1] if len(shape) == 2 else strides
+
+
+OPS = (Binary("Add"), Binary("Mul"))

@@ -1,0 +1,66 @@
+"""Fully connected layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastcnn import reference
+from fastcnn.kernels import _conv_direct
+from fastcnn.ops.base import Attrs, Op, Shape, Shapes, check_size
+
+if TYPE_CHECKING:
+    from fastcnn.compiler.plan import Lowering
+    from fastcnn.graph.ir import Node
+
+
+class Gemm(Op):
+    """y = x @ weight.T + bias, x (N, I), weight (O, I), bias (O,); ONNX Gemm with transB = 1."""
+
+    name = "Gemm"
+    arguments = ("x", "weight", "bias")
+    required = 2
+    constants = (1, 2)
+    takes_activation = True
+    pads_rows = True
+
+    def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
+        x, weight = shapes[0], shapes[1]
+        if x is None or len(x) != 2:
+            raise ValueError(f"x.shape={x}, expected 2 dimensions (N, in_features)")
+        if weight is None or len(weight) != 2:
+            raise ValueError(f"weight.shape={weight}, expected 2 dimensions (out_features, in_features)")
+        if x[1] != weight[1]:
+            raise ValueError(f"weight.shape[1]={weight[1]}, expected in_features={x[1]} (x.shape={x})")
+        bias = shapes[2] if len(shapes) > 2 else None
+        if bias is not None and bias != (weight[0],):
+            raise ValueError(f"bias.shape={bias}, expected {(weight[0],)} (weight.shape={weight})")
+        return check_size((x[0], weight[0]))
+
+    def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
+        x, weight = inputs[0], inputs[1]
+        assert x is not None and weight is not None
+        return reference.linear(x, weight, inputs[2] if len(inputs) > 2 else None)
+
+    def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
+        weight = shapes[1]
+        assert weight is not None
+        return 2 * prod(output) * weight[1]
+
+    def writes_plain_output(self, shape: Shape, vl: int) -> bool:
+        return shape[1] % vl == 0
+
+    def lower(self, node: Node, ctx: Lowering) -> None:
+        def pack(weight: np.ndarray) -> np.ndarray:
+            flat = np.ascontiguousarray(weight).reshape(*weight.shape, 1, 1)
+            return _conv_direct.pack_weights(flat, 1, weight.shape[1], ctx.vl)
+
+        y, x = ctx.view(node.output), ctx.view(node.inputs[0])
+        bias = ctx.pack("bias", lambda bias: _conv_direct.pack_bias(bias, y.w, 1, ctx.vl), 2, variant=(y.w, 1))
+        ctx.emit("gemm", _conv_direct.Gemm, y, x, ctx.pack("gemm", pack, 1), bias, node.attrs.get("activation"))
+
+
+OPS = (Gemm(),)

@@ -1,0 +1,85 @@
+"""Normalisation with known statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastcnn import reference
+from fastcnn.kernels import _pointwise
+from fastcnn.ops.base import Attrs, Op, Shape, Shapes
+
+if TYPE_CHECKING:
+    from fastcnn.compiler.plan import Lowering
+    from fastcnn.graph.ir import Node
+
+
+class BatchNormalization(Op):
+    """y = (x - mean) / sqrt(var + epsilon) * weight + bias, by channel; ONNX BatchNormalization at inference."""
+
+    name = "BatchNormalization"
+    defaults = {"epsilon": 1e-5}
+    arguments = ("x", "weight", "bias", "running_mean", "running_var")
+    required = 5
+    layout = "follow"
+    constants = (1, 2, 3, 4)
+    takes_activation = is_elementwise = True
+
+    def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
+        x = shapes[0]
+        if x is None or len(x) < 2:
+            raise ValueError(f"x.shape={x}, expected at least 2 dimensions (N, C, ...)")
+        for name, shape in zip(self.arguments[1:], shapes[1:], strict=True):
+            if shape != (x[1],):
+                raise ValueError(f"{name}.shape={shape}, expected {(x[1],)} (x.shape={x})")
+        if not attrs["epsilon"] >= 0:
+            raise ValueError(f"eps={attrs['epsilon']}, expected a number >= 0")
+        return x
+
+    def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
+        x, weight, bias, mean, var = inputs
+        assert x is not None and mean is not None and var is not None
+        return reference.batch_norm(x, mean, var, weight, bias, attrs["epsilon"])
+
+    def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
+        return 2 * prod(output)
+
+    def lower(self, node: Node, ctx: Lowering) -> None:
+        y, x, epsilon = ctx.view(node.output), ctx.view(node.inputs[0]), node.attrs["epsilon"]
+        shape = ctx.shape(node.output)
+        if len(shape) != 4:
+            channels, inner = shape[1], prod(shape[2:])
+            y, x = (v._replace(n=shape[0], c=channels, h=1, w=inner, image=v.image if len(shape) == 2 else
+                               channels * inner, block=inner, row=inner) for v in (y, x))
+        blocked = x.lanes > 1
+
+        def scale(weight: np.ndarray, var: np.ndarray) -> np.ndarray:
+            return _vectors(_slope(weight, var, epsilon), ctx.vl, blocked)
+
+        def shift(weight: np.ndarray, bias: np.ndarray, mean: np.ndarray, var: np.ndarray) -> np.ndarray:
+            return _vectors(bias - mean * _slope(weight, var, epsilon), ctx.vl, blocked)
+
+        variant = (blocked, epsilon)
+        scales = ctx.pack("scale", scale, 1, 4, variant=variant)
+        shifts = ctx.pack("shift", shift, 1, 2, 3, 4, variant=variant)
+        ctx.emit("affine", _pointwise.Affine, y, x, scales, shifts, node.attrs.get("activation"))
+
+
+def _slope(weight: np.ndarray, var: np.ndarray, epsilon: float) -> np.ndarray:
+    with np.errstate(all="ignore"):  # a negative variance gives NaN, as everywhere
+        return weight / np.sqrt(var.astype(np.float64) + epsilon)
+
+
+def _vectors(values: np.ndarray, vl: int, blocked: bool) -> np.ndarray:
+    """One vector for each block; or, for NCHW, for each channel, repeated."""
+    if not blocked:
+        return np.repeat(values, vl).astype(np.float32)
+    padded = np.zeros(-(-values.size // vl) * vl, np.float32)
+    padded[: values.size] = values
+    return padded
+
+
+OPS = (BatchNormalization(),)

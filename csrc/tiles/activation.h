@@ -49,17 +49,17 @@ FC_INLINE v_f v_tanh(v_f x)
     return v_select(size < V_SET1(0.625f), small, (v_f)((v_i)large | sign));
 }
 
-/* x * clip(x / 6 + 1/2, 0, 1), the definition of ONNX's HardSwish. */
+/* x * clip(x + 3, 0, 6) / 6: HardSwish of ONNX, in a form that loses no digits near -3. */
 FC_INLINE v_f v_hard_swish(v_f x)
 {
-    const v_f gate = V_FMA(x, V_SET1(1.0f / 6.0f), V_SET1(0.5f));
-    return x * V_MIN(V_SET1(1.0f), V_MAX(V_SET1(0.0f), gate));
+    const v_f gate = V_MIN(V_SET1(6.0f), V_MAX(V_SET1(0.0f), x + V_SET1(3.0f)));
+    return x * (gate * V_SET1(1.0f / 6.0f));
 }
 
-/* x * sigmoid(x), and its limit 0 at minus infinity. */
+/* x * sigmoid(x). */
 FC_INLINE v_f v_silu(v_f x)
 {
-    return v_select(x == V_SET1(-INFINITY), V_SET1(-0.0f), x / (V_SET1(1.0f) + v_exp(-x)));
+    return x / (V_SET1(1.0f) + v_exp(-x));
 }
 
 /* Bounds first: V_MAX and V_MIN give their second operand where one is NaN, so that NaN goes through. */

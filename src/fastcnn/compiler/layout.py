@@ -80,6 +80,8 @@ class _Arranger:
         halo = op.halo(node, [self.shapes[name] for name in operands])
         names = {name: self.fetch(name, self.lanes_for(node, name, lanes), halo if i == 0 else NO_HALO)
                  for i, name in enumerate(operands)}
+        if op.is_alias:
+            names = {name: self.gapless(stored, node.output) for name, stored in names.items()}
         self.nodes.append(renamed(node, names))
         self.lanes[node.output] = lanes if len(self.shapes[node.output]) == 4 else 1
 
@@ -104,8 +106,8 @@ class _Arranger:
         narrow = node.op == "Conv" and node.attrs["algorithm"] == "direct" and name == node.inputs[0]
         if narrow and few < self.vl and self.lanes[name] == 1 and node.attrs["group"] == 1:
             return few
-        if node.op == "Flatten":
-            return self.lanes[name] if self.shapes[name][2:] == (1, 1) else 1
+        if node.op == "Flatten":  # 1 x 1 images are rows already
+            return self.lanes[name] if self.shapes[name][2:] == (1, 1) and node.attrs["axis"] == 1 else 1
         return lanes
 
     def fetch(self, name: str, lanes: int, halo: Halo) -> str:
@@ -120,6 +122,13 @@ class _Arranger:
         if padded:
             old = self.halos.get(name, NO_HALO)
             self.halos[name] = (max(old[0], halo[0]), max(old[1], halo[1]), max(old[2], halo[2]), max(old[3], halo[3]))
+        return name
+
+    def gapless(self, name: str, alias: str) -> str:
+        """The value without padding between its rows, unless the alias has the same rows."""
+        padded = any(node.output == name and ops.get(node.op).pads_rows for node in self.nodes)
+        if padded and self.shapes[alias][0] != self.shapes[name][0]:
+            return self.reorder(name, f"{name}:gapless", 1)
         return name
 
     def reorder(self, name: str, copy: str, lanes: int) -> str:

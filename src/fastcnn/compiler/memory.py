@@ -113,8 +113,10 @@ class _Placer:
         return view
 
     def alias_view(self, source: View, shape: tuple[int, ...]) -> View:
-        n, c, h, w = four_dimensions(shape)
-        return View(n, c, h, w, source.image, h * w, w, slot=source.slot, offset=source.offset)
+        """A matrix in the memory of its source; where it keeps the images apart, they may have gaps between them."""
+        rows, columns = shape
+        image = source.image if rows == source.n else columns
+        return View(rows, 1, 1, columns, image, columns, columns, slot=source.slot, offset=source.offset)
 
     def dying_input(self, i: int, view: View) -> str:
         """An input of elementwise node i that lies like its output and is read for the last time; or ""."""

@@ -1,0 +1,38 @@
+"""What all tests share: every instruction set of this machine, memory with guards, and the size of random tests."""
+
+from __future__ import annotations
+
+import pytest
+from memory_guard import guarded
+
+from fastcnn.compiler import eager, memory
+from fastcnn.kernels import _cpu
+
+THREADS = (1, 2, 3)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--nightly", action="store_true", help="run random tests with their large budgets")
+
+
+@pytest.fixture
+def budget(request):
+    """budget(push, nightly): how many random cases to run."""
+    nightly = request.config.getoption("--nightly")
+    return lambda push, large: large if nightly else push
+
+
+@pytest.fixture(params=_cpu.available_isas())
+def isa(request):
+    """Each instruction set that this machine runs, in turn."""
+    previous = _cpu.set_isa(request.param)
+    yield request.param
+    _cpu.set_isa(previous)
+
+
+@pytest.fixture
+def poisoned(monkeypatch):
+    """Arenas and scratch memory full of NaN, each ending at a page that must not be touched; no plan is reused."""
+    monkeypatch.setattr(memory, "allocate", lambda floats: guarded((max(1, floats),)))
+    monkeypatch.setattr(eager, "KEPT_PLANS", 0)
+    eager._idle.clear()

@@ -1,0 +1,77 @@
+"""Random convolutions, for the tests of kernels: odd sizes, every parameter, integers that leave no rounding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastcnn import functional, reference
+from fastcnn.compiler.choose import ALGORITHMS, Problem
+from fastcnn.kernels import _cpu
+
+
+@dataclass(frozen=True)
+class Case:
+    """One convolution with its arrays."""
+
+    x: np.ndarray
+    weight: np.ndarray
+    bias: np.ndarray | None
+    stride: tuple[int, int]
+    pads: tuple[int, int, int, int]
+    dilation: tuple[int, int]
+    groups: int
+
+    def run(self, algorithm: str, out: np.ndarray | None = None) -> np.ndarray:
+        return functional.conv2d(
+            self.x, self.weight, self.bias, self.stride, self.pads, self.dilation, self.groups, algorithm, out
+        )
+
+    def expected(self) -> np.ndarray:
+        return reference.conv2d(
+            self.x, self.weight, self.bias, self.stride, self.pads, self.dilation, self.groups
+        )
+
+    def algorithms(self) -> list[str]:
+        """Those that take this case on the instruction set in use."""
+        problem = Problem(self.x.shape[1], self.weight.shape[0], self.groups, self.weight.shape[2:], self.stride,
+                          self.dilation, _cpu.vector_length())
+        return [entry.name for entry in ALGORITHMS if not entry.why_not(problem)]
+
+    def terms(self) -> int:
+        """Products in one output."""
+        return int(np.prod(self.weight.shape[1:]))
+
+
+def random_case(rng: np.random.Generator, integers: bool) -> Case:
+    """A small convolution; kernels from 1 x 1 to 11 x 11, any groups, padding on each side."""
+    kind = rng.choice(["dense", "grouped", "depthwise", "large kernel", "wide"], p=[0.45, 0.15, 0.2, 0.1, 0.1])
+    groups, ins, outs = 1, int(rng.integers(1, 40)), int(rng.integers(1, 40))
+    largest, longest = 5, 20
+    if kind == "grouped":
+        groups = int(rng.integers(2, 5))
+        unit = int(rng.choice([1, 8, 16]))  # whole blocks sometimes, so that direct takes part
+        ins, outs = unit * int(rng.integers(1, 4)) * groups, unit * int(rng.integers(1, 4)) * groups
+    elif kind == "depthwise":
+        groups = ins = outs = max(2, ins)
+    elif kind == "large kernel":
+        ins, outs, largest = int(rng.integers(1, 9)), int(rng.integers(1, 20)), 11
+    elif kind == "wide":
+        ins, outs, largest, longest = int(rng.integers(1, 70)), int(rng.integers(1, 90)), 3, 9
+    kernel = tuple(int(k) for k in rng.integers(1, largest + 1, 2))
+    stride = tuple(int(s) for s in rng.choice([1, 1, 1, 2, 2, 3, 4], 2))
+    dilation = tuple(int(d) for d in rng.choice([1, 1, 1, 2, 3], 2))
+    pads = tuple(int(p) for p in rng.integers(0, [k + 1 for k in kernel] * 2))
+    batch = int(rng.integers(1, 4))
+    least = [max(1, d * (k - 1) + 1 - a - b) for d, k, a, b in zip(dilation, kernel, pads[:2], pads[2:], strict=True)]
+    size = [int(rng.integers(low, low + longest)) for low in least]
+    x_shape, w_shape = (batch, ins, *size), (outs, ins // groups, *kernel)
+
+    def draw(shape: tuple[int, ...]) -> np.ndarray:
+        # 70 * 9 products of at most 127 * 127 stay below 2^24.
+        values = rng.integers(-127, 128, shape) if integers else rng.standard_normal(shape)
+        return values.astype(np.float32)
+
+    bias = draw((outs,)) if rng.random() < 0.6 else None
+    return Case(draw(x_shape), draw(w_shape), bias, stride, pads, dilation, groups)

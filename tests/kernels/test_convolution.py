@@ -1,0 +1,93 @@
+"""Convolution kernels against their definition: exact on integers, bounded on reals, the same for any thread count,
+independent of what memory held before."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import THREADS
+from convolutions import random_case
+from memory_guard import guarded
+
+import fastcnn
+from fastcnn import functional, reference
+
+CHUNKS = 20
+
+
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_exact_on_integers(chunk, isa, poisoned, budget):
+    """Sums of integers below 2^24 have one right answer, in whatever order they are added."""
+    rng = np.random.default_rng([1, chunk])
+    for _ in range(budget(5_000, 1_000_000) // CHUNKS):
+        case = random_case(rng, integers=True)
+        expected = case.expected()
+        for algorithm in case.algorithms():
+            out = guarded(expected.shape)
+            with fastcnn.num_threads(int(rng.choice(THREADS))):
+                case.run(algorithm, out)
+            assert np.array_equal(out, expected), (algorithm, case)
+
+
+def test_error_is_bounded(isa, budget):
+    """|error| <= (K + 2) 2^-24 sum |x w|, element by element."""
+    rng = np.random.default_rng(2)
+    for _ in range(budget(1_000, 100_000)):
+        case = random_case(rng, integers=False)
+        expected = case.expected()
+        bias = 0 if case.bias is None else np.abs(case.bias)
+        size = reference.conv2d(np.abs(case.x), np.abs(case.weight), bias + np.zeros(len(case.weight)), case.stride,
+                                case.pads, case.dilation, case.groups)
+        bound = (case.terms() + 2) * 2.0**-24 * size
+        for algorithm in case.algorithms():
+            error = np.abs(case.run(algorithm) - expected)
+            assert np.all(error <= bound), (algorithm, case, np.max(error - bound))
+
+
+def test_bits_do_not_depend_on_threads_or_batch(isa, budget):
+    rng = np.random.default_rng(3)
+    for _ in range(budget(40, 10_000)):
+        case = random_case(rng, integers=False)
+        for algorithm in case.algorithms():
+            with fastcnn.num_threads(1):
+                alone = np.concatenate([
+                    functional.conv2d(image[None], case.weight, case.bias, case.stride, case.pads, case.dilation,
+                                      case.groups, algorithm)
+                    for image in case.x
+                ])
+            for threads in (1, 2, 3, 4, 7, 8, 16):
+                with fastcnn.num_threads(threads):
+                    assert np.array_equal(case.run(algorithm), alone), (algorithm, threads, case)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_special_values_stay_where_they_belong(value, isa):
+    """A special pixel reaches the outputs whose windows cover it, and no other."""
+    for channels in (1, 3, 8, 17):
+        x = np.ones((1, channels, 9, 9), np.float32)
+        x[0, channels - 1, 4, 4] = value
+        weight = np.ones((5, channels, 3, 3), np.float32)
+        for algorithm in ("direct", "im2col"):
+            y = functional.conv2d(x, weight, padding=1, algorithm=algorithm)
+            with np.errstate(invalid="ignore"):
+                assert np.array_equal(y, reference.conv2d(x, weight, pads=(1, 1, 1, 1)), equal_nan=True)
+
+
+@pytest.mark.parametrize("threads", THREADS)
+def test_linear(threads, isa, poisoned):
+    rng = np.random.default_rng(4)
+    for rows, ins, outs in [(1, 1, 1), (1, 400, 120), (3, 7, 5), (17, 33, 10), (64, 100, 31), (130, 50, 16)]:
+        x, weight, bias = (rng.integers(-99, 100, s).astype(np.float32) for s in ((rows, ins), (outs, ins), (outs,)))
+        out = guarded((rows, outs))
+        with fastcnn.num_threads(threads):
+            functional.linear(x, weight, bias, out=out)
+        assert np.array_equal(out, reference.linear(x, weight, bias))
+
+
+def test_large_sums_are_cut_into_chunks(isa):
+    """More input channels than one pass over the weights takes: partial sums go through memory."""
+    rng = np.random.default_rng(5)
+    x = rng.integers(-9, 10, (1, 1500, 5, 6)).astype(np.float32)
+    weight = rng.integers(-9, 10, (20, 1500, 3, 3)).astype(np.float32)
+    y = functional.conv2d(x, weight, padding=1, algorithm="direct")
+    assert np.array_equal(y, reference.conv2d(x, weight, pads=(1, 1, 1, 1)))

@@ -1,0 +1,130 @@
+"""Decodes photos by Pillow: any of its modes to upright RGB, and whatever goes wrong to an ImageError.
+
+Pillow is imported when first used, its warnings are hidden and its settings left alone. Where the bytes
+come from, and what becomes of the pixels, is image.py's business.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+import numpy as np
+
+from fastcnn.errors import ImageError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["SUFFIXES", "decode", "import_pillow"]
+
+# Formats of photos only: Pillow's others include EPS, which runs a program to decode. AVIF stands last: see
+# _open.
+_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "JPEG2000", "AVIF")
+SUFFIXES = frozenset(
+    [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".ppm", ".pgm", ".pbm", ".pnm"]
+    + [".webp", ".tif", ".tiff", ".jp2", ".j2k", ".avif"]
+)
+# EXIF 2.32, 4.6.4 A: what to do to the stored pixels to see them upright, as members of PIL.Image.Transpose.
+_ORIENTATION_TAG = 0x0112
+_ORIENTATIONS = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+
+# Changing the filters of warnings is not safe while another thread does the same: see _quiet_pillow.
+_filters_lock = threading.Lock()
+
+
+def _renew_lock() -> None:
+    """Forget that a thread of the parent, which a forked child lacks, may have held the lock."""
+    global _filters_lock
+    _filters_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
+def import_pillow() -> ModuleType:
+    """Return the module PIL.Image; if it is missing, the error names the extra to install."""
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise ImportError('reading photos needs Pillow: pip install "fastcnn[images]"', name="PIL") from error
+    return Image
+
+
+@contextmanager
+def _quiet_pillow() -> Iterator[None]:
+    """Hide what Pillow warns of. One thread at a time, so keep it short: decoding is best done outside."""
+    with _filters_lock, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
+
+
+def decode(source: BinaryIO | Image.Image, name: str, max_pixels: int) -> np.ndarray:
+    """Return the pixels of a file or of an image that may not be decoded yet; `name` is for messages."""
+    pillow = import_pillow()
+    try:
+        with _quiet_pillow():
+            image = source if isinstance(source, pillow.Image) else _open(cast(BinaryIO, source), name)
+            _check_size(image.size, name, max_pixels)
+            if image.format == "TIFF":  # Its tags are read, and warned of, in the course of decoding.
+                image.load()
+        image.load()
+        with _quiet_pillow():
+            orientation = image.getexif().get(_ORIENTATION_TAG, 1)
+        pixels = _to_rgb(image, name)
+        if orientation in _ORIENTATIONS:
+            upright = pillow.Transpose[_ORIENTATIONS[orientation]]
+            pixels = np.array(pillow.fromarray(pixels).transpose(upright))
+        return pixels
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:  # A damaged file makes Pillow raise nearly anything.
+        raise ImageError(f"{name}: damaged, or not supported: {error or type(error).__name__}") from error
+
+
+def _open(file: BinaryIO, name: str) -> Image.Image:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        return Image.open(file, formats=_FORMATS)
+    except (UnidentifiedImageError, KeyError) as error:  # KeyError: a Pillow that does not know AVIF
+        raise ImageError(f"{name}: no image, or none of the formats {', '.join(_FORMATS)}") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{name}: too large: {error}") from error
+
+
+def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise ImageError(f"{name}: too large: {width} x {height} pixels, more than max_pixels={max_pixels}")
+    if width * height == 0:
+        raise ImageError(f"{name}: has no pixels: {width} x {height}")
+
+
+def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
+    """Return the pixels of a decoded image, (H, W, 3) uint8."""
+    is_16_bit = image.mode.startswith("I;16")
+    # Here Pillow, for PNG in older versions, puts 16 bits in 32; other formats can have all 32.
+    if is_16_bit or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        grey = (np.asarray(image) >> 8).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    if image.mode in ("I", "F"):
+        raise ImageError(f"{name}: pixels of 32 bits (mode {image.mode!r}), expected 8 or 16 bits")
+    if "transparency" in image.info:  # Converting would try to keep it, and in vain.
+        image = image.copy()
+        del image.info["transparency"]
+    return np.array(image.convert("RGB"))

@@ -1,0 +1,405 @@
+"""Photos in: reads image files into pixels, and makes of pixels the arrays that a network was trained on.
+
+Decoding is _photo.py's, resizing is Pillow's. Augmentation, and reading ahead in threads, are left to the
+training.
+"""
+
+from __future__ import annotations
+
+import glob
+import io
+import math
+import os
+import stat
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
+
+import numpy as np
+
+from fastcnn._arguments import as_int, as_pair
+from fastcnn.errors import ImageError
+from fastcnn.io._photo import SUFFIXES, decode, import_pillow
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    ImageSource: TypeAlias = (
+        str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | np.ndarray
+    )
+
+__all__ = ["Preprocess", "find_images", "images_to_batch", "load_image"]
+
+_INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
+_LARGEST_RADIUS = 3  # Of their filters, Lanczos's: in pixels of the larger grid.
+_SMALLEST_CROP = 0.01
+_MAX_SIZE = 8192  # A batch of one takes 805 MB.
+# Further out, nothing of a pixel from 0 to 255 is left in float32.
+_LARGEST_MEAN = 1e6
+_STD_RANGE = (1e-6, 1e6)
+
+
+def load_image(source: ImageSource, *, max_pixels: int = 178_956_970) -> np.ndarray:
+    """Read a photo, upright, as red, green and blue.
+
+    Parameters
+    ----------
+    source : str, path-like, bytes, binary file object, PIL.Image.Image or ndarray
+        An AVIF, BMP, GIF, JPEG, JPEG 2000, PNG, PPM, TIFF or WebP file (of several frames, the first), its
+        content, a file object (read from where it stands to its end), an image of Pillow's, or pixels of
+        dtype uint8 and shape (H, W) for grey, (H, W, 1), (H, W, 3) or (H, W, 4).
+    max_pixels : int
+        The most pixels that a photo may have; its size is checked before it is decoded. Pillow's own limit,
+        twice ``PIL.Image.MAX_IMAGE_PIXELS``, holds too. Neither holds for ndarrays.
+
+    Returns
+    -------
+    ndarray (H, W, 3) uint8
+        New and C-contiguous. Transparency is dropped, grey becomes three equal channels, of 16 bits the
+        upper 8 are kept, and where EXIF says how the camera was held, the photo is turned.
+
+    Raises
+    ------
+    ImageError
+        If the photo is damaged, truncated, too large or no photo; the message names file and cause.
+    OSError
+        If the file cannot be read, as FileNotFoundError.
+    TypeError, ValueError
+        If `source` is of another type, or an ndarray of another dtype or shape.
+    ImportError
+        If Pillow is not installed and `source` is not an ndarray.
+
+    Examples
+    --------
+    >>> import io
+    >>> from PIL import Image
+    >>> file = io.BytesIO()
+    >>> Image.new("L", (4, 3), 200).save(file, "PNG")
+    >>> pixels = load_image(file.getvalue())
+    >>> pixels.shape, pixels[0, 0].tolist()
+    ((3, 4, 3), [200, 200, 200])
+    """
+    max_pixels = as_int(max_pixels, "load_image: max_pixels", 1)
+    if isinstance(source, np.ndarray):
+        return _from_array(source)
+    if isinstance(source, (str, os.PathLike)):
+        name = os.fsdecode(source)
+        _check_file(name)
+        with open(name, "rb") as file:
+            return decode(file, name, max_pixels)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return decode(_as_file(source, "the bytes"), "the bytes", max_pixels)
+    if hasattr(source, "read"):
+        name = _name(source, "name", "the file object")
+        return decode(_as_file(source.read(), name), name, max_pixels)
+    pillow = sys.modules.get("PIL.Image")
+    if pillow is None or not isinstance(source, pillow.Image):
+        raise TypeError(
+            f"load_image: source is of type {type(source).__name__}, expected a path, bytes, a binary file "
+            "object, a PIL image or an ndarray"
+        )
+    return decode(source, _name(source, "filename", "the PIL image"), max_pixels)
+
+
+def _name(source: Any, attribute: str, default: str) -> str:
+    """Return what messages call the source: its own name, if that is a string."""
+    name = getattr(source, attribute, None)
+    return name if isinstance(name, str) and name else default
+
+
+def _from_array(array: np.ndarray) -> np.ndarray:
+    if array.dtype != np.uint8:
+        raise TypeError(f"load_image: source.dtype={array.dtype}, expected uint8")
+    pixels = array[..., None] if array.ndim == 2 else array
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4) or not pixels.size:
+        raise ValueError(
+            f"load_image: source.shape={array.shape}, expected (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), "
+            "and at least one pixel"
+        )
+    height, width, _ = pixels.shape
+    return np.array(np.broadcast_to(pixels[..., :3], (height, width, 3)), order="C")
+
+
+def _check_file(name: str) -> None:
+    """Refuse what is not a file with something in it; a pipe, for one, would be waited for."""
+    try:
+        status = os.stat(name)
+    except ValueError as error:
+        raise ImageError(f"{name!r}: {error}") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise ImageError(f"{name}: a folder, expected a file")
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError(f"{name}: not a regular file")
+    if status.st_size == 0:
+        raise ImageError(f"{name}: empty")
+
+
+def _as_file(content: Any, name: str) -> io.BytesIO:
+    if not isinstance(content, (bytes, bytearray, memoryview)):
+        kind = type(content).__name__
+        raise TypeError(f"load_image: reading {name} gave {kind}, expected bytes (mode 'rb')")
+    if not len(content):
+        raise ImageError(f"{name}: empty")
+    return io.BytesIO(content)
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """Makes of a photo the array that a network was trained on: the middle of it, resized and normalised.
+
+    The photo is resized, keeping its proportions, until it just covers ``size / crop_fraction``; the middle
+    `size` of that is kept, and of each pixel, from 0 to 255, ``(pixel - mean) / std``. torchvision's
+    ``Resize(size / crop_fraction)`` and ``CenterCrop(size)`` do the same, to within a grey level, but compute
+    what is then cut off. The defaults are those of EfficientNet-Lite0.
+
+    Parameters
+    ----------
+    size : int or (int, int)
+        Height and width of the result, up to 8192; kept as a pair.
+    crop_fraction : float
+        How much of the shorter side is kept, from 0.01 to 1. Known as ``crop_pct`` in timm.
+    interpolation : str
+        "nearest", "bilinear", "bicubic" or "lanczos", as Pillow does them, which smooths when shrinking.
+    mean, std : three floats
+        For red, green and blue, in units of pixel values: those meant for pixels from 0 to 1 times 255.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of another type or out of range; the message names it.
+
+    Examples
+    --------
+    >>> photo = np.full((300, 451, 3), 255, np.uint8)
+    >>> x = Preprocess()(photo)
+    >>> x.shape, x.dtype, float(x.min()), float(x.max())
+    ((1, 3, 224, 224), dtype('float32'), 1.0, 1.0)
+    """
+
+    size: int | tuple[int, int] = 224
+    crop_fraction: float = 0.875
+    interpolation: str = "bicubic"
+    mean: tuple[float, float, float] = (127.0, 127.0, 127.0)
+    std: tuple[float, float, float] = (128.0, 128.0, 128.0)
+
+    def __post_init__(self) -> None:
+        size = as_pair(self.size, "Preprocess: size")
+        if max(size) > _MAX_SIZE:
+            raise ValueError(f"Preprocess: size={size}, expected at most {_MAX_SIZE}")
+        if self.interpolation not in _INTERPOLATIONS:
+            raise ValueError(
+                f"Preprocess: interpolation={self.interpolation!r}, expected one of "
+                + ", ".join(_INTERPOLATIONS)
+            )
+        checked = {
+            "size": size,
+            "crop_fraction": _number(self.crop_fraction, "crop_fraction", _SMALLEST_CROP, 1.0),
+            "mean": _three_numbers(self.mean, "mean", -_LARGEST_MEAN, _LARGEST_MEAN),
+            "std": _three_numbers(self.std, "std", *_STD_RANGE),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
+    def __call__(self, source: ImageSource) -> np.ndarray:
+        """Return the input of the network for one photo.
+
+        Parameters
+        ----------
+        source : path, bytes, binary file object, PIL.Image.Image or ndarray (H, W, 3) uint8
+            Whatever `load_image` takes; it raises what `load_image` raises.
+
+        Returns
+        -------
+        ndarray (1, 3, height, width) float32
+            C-contiguous.
+        """
+        pixels = self._resized_middle(load_image(source)).astype(np.float32)
+        normalised = (pixels - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
+        return np.ascontiguousarray(normalised.transpose(2, 0, 1)[None])
+
+    def _resized_middle(self, pixels: np.ndarray) -> np.ndarray:
+        """Map (H, W, 3) uint8 to (*size, 3) uint8."""
+        pillow = import_pillow()
+        height, width = cast(tuple[int, int], self.size)
+        scaled_height, scaled_width = self._scaled(*pixels.shape[:2])
+        rows, (top, bottom) = _window(pixels.shape[0], scaled_height, height)
+        columns, (left, right) = _window(pixels.shape[1], scaled_width, width)
+        image = pillow.fromarray(np.ascontiguousarray(pixels[rows, columns]))
+        filter_ = pillow.Resampling[self.interpolation.upper()]
+        return np.asarray(image.resize((width, height), filter_, box=(left, top, right, bottom)))
+
+    def _scaled(self, height: int, width: int) -> tuple[int, int]:
+        """Return the size of the whole photo after resizing: at least ``size / crop_fraction``."""
+        least_height, least_width = (
+            math.floor(length / self.crop_fraction) for length in cast(tuple[int, int], self.size)
+        )
+        if height * least_width <= width * least_height:
+            return least_height, width * least_height // height
+        return height * least_width // width, least_width
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as what JSON can hold.
+
+        Examples
+        --------
+        >>> Preprocess(size=64).to_dict()["size"]
+        [64, 64]
+        """
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Any]) -> Preprocess:
+        """Return the `Preprocess` that `to_dict` has described.
+
+        Parameters
+        ----------
+        settings : mapping
+            As `to_dict` returns it; it can come from a file that nobody vouches for.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a setting is missing, unknown, of another type or out of range.
+
+        Examples
+        --------
+        >>> Preprocess.from_dict(Preprocess(size=64).to_dict()) == Preprocess(size=64)
+        True
+        """
+        if not isinstance(settings, Mapping):
+            raise TypeError(f"Preprocess: settings are of type {type(settings).__name__}, expected a mapping")
+        known = [field.name for field in fields(cls)]
+        if missing := [name for name in known if name not in settings]:
+            raise ValueError(f"Preprocess: settings lack {', '.join(missing)}")
+        if unknown := [name for name in settings if name not in known]:
+            raise ValueError(f"Preprocess: settings have an unknown {str(unknown[0])[:80]!r}")
+        return cls(**settings)
+
+
+def _window(length: int, scaled: int, size: int) -> tuple[slice, tuple[float, float]]:
+    """Find, on one axis, the middle `size` pixels of the `scaled` that `length` pixels are resized to.
+
+    Returns the pixels that they depend on, and begin and end of the middle in coordinates of these.
+    """
+    begin = round((scaled - size) / 2) * length / scaled
+    end = (round((scaled - size) / 2) + size) * length / scaled
+    reach = _LARGEST_RADIUS * max(length / scaled, 1.0) + 1
+    first, last = max(math.floor(begin - reach), 0), min(math.ceil(end + reach), length)
+    return slice(first, last), (begin - first, end - first)
+
+
+def _number(value: Any, name: str, low: float, high: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"Preprocess: {name}={value!r}, expected a number")
+    if not low <= value <= high:
+        raise ValueError(f"Preprocess: {name}={value!r}, expected a number from {low:g} to {high:g}")
+    return float(value)
+
+
+def _three_numbers(values: Any, name: str, low: float, high: float) -> tuple[float, ...]:
+    if not isinstance(values, (tuple, list)) or len(values) != 3:
+        raise ValueError(f"Preprocess: {name}={values!r}, expected three numbers (red, green, blue)")
+    return tuple(_number(value, f"{name}[{i}]", low, high) for i, value in enumerate(values))
+
+
+def images_to_batch(sources: Iterable[ImageSource], preprocess: Preprocess) -> np.ndarray:
+    """Return the input of a network for several photos.
+
+    Parameters
+    ----------
+    sources : iterable
+        Of N photos: paths, or whatever `load_image` takes.
+    preprocess : Preprocess
+        What the network wants.
+
+    Returns
+    -------
+    ndarray (N, 3, height, width) float32
+        C-contiguous. Photo i is what ``preprocess(sources[i])`` returns, to the bit.
+
+    Raises
+    ------
+    TypeError
+        If `sources` is a single photo.
+    ImageError, OSError
+        As `load_image`.
+
+    Examples
+    --------
+    >>> photos = [np.zeros((50, 40, 3), np.uint8), np.zeros((30, 60), np.uint8)]
+    >>> images_to_batch(photos, Preprocess(size=(32, 24))).shape
+    (2, 3, 32, 24)
+    """
+    if isinstance(sources, (str, bytes, bytearray, memoryview, os.PathLike)) or hasattr(sources, "read"):
+        kind = type(sources).__name__
+        raise TypeError(f"images_to_batch: sources is a single {kind}, expected a list of photos")
+    listed = list(sources)
+    height, width = cast(tuple[int, int], preprocess.size)
+    batch = np.empty((len(listed), 3, height, width), np.float32)
+    for i, source in enumerate(listed):
+        batch[i] = preprocess(source)[0]
+    return batch
+
+
+def find_images(patterns: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """List the image files that paths, folders and patterns stand for.
+
+    Parameters
+    ----------
+    patterns : str, path-like, or iterable of these
+        Each a file (taken whatever its name), a folder (all images in it and its subfolders, but hidden
+        ones), or a pattern with ``*``, ``?``, ``[...]`` or ``**`` (all images and folders that match). An
+        image, here, is a file with the suffix of one.
+
+    Returns
+    -------
+    list of Path
+        In the order of `patterns`, what one of them stands for sorted; no path twice.
+
+    Raises
+    ------
+    FileNotFoundError
+        If one of them stands for nothing; the message names it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ["b.jpg", "a.PNG", "notes.txt"]:
+    ...         Path(folder, name).touch()
+    ...     [path.name for path in find_images(folder)]
+    ['a.PNG', 'b.jpg']
+    """
+    if isinstance(patterns, (str, os.PathLike)):
+        patterns = [patterns]
+    found: dict[Path, None] = {}
+    for pattern in map(os.fsdecode, patterns):
+        if os.path.isfile(pattern):
+            matches = [Path(pattern)]
+        elif os.path.isdir(pattern):
+            matches = _images_below(pattern)
+        else:
+            matches = []
+            for match in glob.glob(pattern, recursive=True):
+                if os.path.isdir(match):
+                    matches += _images_below(match)
+                elif _is_image(match):
+                    matches.append(Path(match))
+        if not matches:
+            raise FileNotFoundError(f"find_images: {pattern!r} is no file, and stands for no images")
+        found.update(dict.fromkeys(sorted(matches)))
+    return list(found)
+
+
+def _is_image(path: str) -> bool:
+    return os.path.splitext(path)[1].lower() in SUFFIXES
+
+
+def _images_below(folder: str) -> list[Path]:
+    images = []
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        images += [Path(parent, name) for name in files if _is_image(name) and not name.startswith(".")]
+    return images

@@ -1,0 +1,335 @@
+"""Tests of safetensors files and of read_weights: round trips, hostile files, and kills at any moment."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import pickle
+import random
+import re
+import resource
+import stat
+import struct
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastcnn.errors import ModelLoadError
+from fastcnn.io.weights import read_safetensors, read_weights, write_safetensors
+
+DTYPES = ["f8", "f4", "f2", "i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1", "?"]
+
+
+def assert_equal(actual: np.ndarray, expected: np.ndarray) -> None:
+    assert actual.dtype == expected.dtype and actual.dtype.isnative and actual.shape == expected.shape
+    assert actual.flags.c_contiguous and actual.flags.writeable and actual.flags.aligned
+    assert actual.tobytes() == expected.tobytes()
+
+
+def safetensors_file(header: object, data: bytes = b"", length: int | None = None) -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text) if length is None else length) + text + data
+
+
+def entry(
+    dtype: str = "F32", shape: tuple[int, ...] = (2,), end: int = 8, start: int = 0
+) -> dict[str, object]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(), (0, 3), (5,), (2, 3, 4)])
+def test_round_trip(tmp_path, dtype, shape):
+    rng = np.random.default_rng(9)
+    array = (
+        rng.integers(0, 2, shape).astype(dtype) if dtype == "?" else rng.normal(0, 50, shape).astype(dtype)
+    )
+    write_safetensors(tmp_path / "net", {"é.weight": array, "b": np.ones(3, "f4")}, {"classes": "cat\n狗"})
+    tensors, metadata = read_safetensors(tmp_path / "net")
+    assert list(tensors) == ["b", "é.weight"] and metadata == {"classes": "cat\n狗"}
+    assert_equal(tensors["é.weight"], np.asarray(array))
+    assert_equal(read_weights(str(tmp_path / "net"))["é.weight"], np.asarray(array))
+
+
+def test_layouts_are_written_as_their_contiguous_copy(tmp_path):
+    array = np.arange(24, dtype="f4").reshape(4, 6)
+    layouts = {
+        "transposed": array.T,
+        "strided": array[::2, ::-1],
+        "big-endian": array.astype(">f4"),
+        "read-only": np.broadcast_to(np.float32(3), (2, 2)),
+        "misaligned": np.frombuffer(b"x" + array.tobytes(), np.uint8)[1:].view("f4"),
+    }
+    write_safetensors(tmp_path / "net", {**layouts, "list": [1.5, 2.0]})
+    tensors, metadata = read_safetensors(tmp_path / "net")
+    assert metadata == {}
+    for name, layout in layouts.items():
+        assert_equal(tensors[name], np.array(layout, "f4", order="C"))
+    assert_equal(tensors["list"], np.array([1.5, 2.0]))
+
+
+def test_bfloat16_becomes_float32(tmp_path):
+    bits = np.array([0x3F80, 0xC000, 0x7F80, 0x8000], "<u2").tobytes()
+    (tmp_path / "net").write_bytes(safetensors_file({"a": entry("BF16", (2, 2))}, bits))
+    tensors, _ = read_safetensors(tmp_path / "net")
+    assert_equal(tensors["a"], np.array([[1, -2], [np.inf, -0.0]], np.float32))
+    (tmp_path / "net").write_bytes(safetensors_file({"a": entry("BF16", (1000,), 2000)}, bytes(2000)))
+    with pytest.raises(ModelLoadError, match="its arrays take 4000 bytes, more than max_bytes=3999"):
+        read_safetensors(tmp_path / "net", max_bytes=3999)
+
+
+def test_bytes_of_a_bool_are_made_valid(tmp_path):
+    (tmp_path / "net").write_bytes(safetensors_file({"a": entry("BOOL", (3,), 3)}, bytes([0, 7, 255])))
+    assert_equal(read_safetensors(tmp_path / "net")[0]["a"], np.array([False, True, True]))
+
+
+@pytest.mark.parametrize(
+    ("tensors", "metadata", "error", "message"),
+    [
+        ({3: np.ones(2)}, None, TypeError, "tensors has the name 3, expected strings"),
+        (
+            {"__metadata__": np.ones(2)},
+            None,
+            ValueError,
+            "'__metadata__', which the format reserves",
+        ),
+        ({"a": np.ones(2, complex)}, None, TypeError, "tensors['a'].dtype=complex128, expected float64"),
+        ({"a": np.ones(2, np.longdouble)}, None, TypeError, "tensors['a'].dtype=float128"),
+        ({"a": np.array(["x"])}, None, TypeError, "tensors['a'].dtype=<U1"),
+        ({"a": np.array([None])}, None, TypeError, "tensors['a'].dtype=object"),
+        ({}, {"a": 3}, TypeError, "metadata['a']=3, expected strings"),
+        ({}, {3: "a"}, TypeError, "metadata[3]='a', expected strings"),
+    ],
+)
+def test_arguments_that_cannot_be_written(tmp_path, tensors, metadata, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        write_safetensors(tmp_path / "net", tensors, metadata)
+    assert not list(tmp_path.iterdir())
+
+
+EIGHT = bytes(8)
+INVALID = "Error while deserializing: "
+TWICE = b'{"a":%s,"a":%s}' % ((json.dumps(entry()).encode(),) * 2)
+HOSTILE = {
+    "empty": (b"", INVALID),
+    "header larger than the file": (safetensors_file({"a": entry()}, b"", 1 << 20), INVALID),
+    "header larger than memory": (safetensors_file({}, b"", 1 << 63), "expected at most 16777216"),
+    "header is no JSON": (safetensors_file(b"{" * 50), INVALID),
+    "header is no object": (safetensors_file([1]), INVALID),
+    "header is not UTF-8": (safetensors_file(b'{"\xff":1}'), INVALID),
+    "header is deep": (safetensors_file(b'{"a":' + b"[" * 100_000), INVALID),
+    "name twice": (safetensors_file(TWICE, EIGHT), "header has a name twice"),
+    "data is missing": (safetensors_file({"a": entry()}), INVALID),
+    "data is short": (safetensors_file({"a": entry()}, EIGHT[:7]), INVALID),
+    "data is left over": (safetensors_file({"a": entry()}, EIGHT + b"x"), INVALID),
+    "data with a hole": (safetensors_file({"a": entry(start=8, end=16)}, bytes(16)), INVALID),
+    "data backwards": (safetensors_file({"a": entry(start=8, end=0)}, EIGHT), INVALID),
+    "data overlaps": (
+        safetensors_file({"a": entry(), "b": entry(start=4, end=12)}, bytes(12)),
+        "invalid offset",
+    ),
+    "offset is negative": (safetensors_file({"a": entry(start=-8, end=0)}, EIGHT), INVALID),
+    "size is negative": (safetensors_file({"a": entry(shape=(-2,))}, EIGHT), INVALID),
+    "size is huge": (safetensors_file({"a": entry(shape=(1 << 64,))}, EIGHT), INVALID),
+    "sizes overflow": (safetensors_file({"a": entry(shape=(1 << 40, 1 << 40))}, EIGHT), INVALID),
+    "sizes overflow beside 0": (safetensors_file({"a": entry(shape=(0, (1 << 64) - 1), end=0)}), "dimension"),
+    "sizes of another length": (safetensors_file({"a": entry(shape=(3,))}, EIGHT), INVALID),
+    "too many sizes": (safetensors_file({"a": entry(shape=(1,) * 98 + (2,))}, EIGHT), "64"),
+    "type is unknown": (safetensors_file({"a": entry("Q9")}, EIGHT), INVALID),
+    "type is complex": (
+        safetensors_file({"a": entry("C64", (1,))}, EIGHT),
+        "'a' is of type C64, expected",
+    ),
+    "type is of 8 bits": (safetensors_file({"a": entry("F8_E4M3", (8,))}, EIGHT), "'a' is of type F8_E4M3"),
+    "metadata is a number": (safetensors_file({"__metadata__": {"a": 3}}), INVALID),
+    "metadata is a list": (safetensors_file({"__metadata__": []}), INVALID),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_hostile_files_are_refused(tmp_path, case):
+    content, message = HOSTILE[case]
+    path = tmp_path / "net.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(ModelLoadError, match=f"^{re.escape(str(path))}: .*{message}"):
+        read_safetensors(path)
+
+
+def test_file_larger_than_max_bytes(tmp_path):
+    path = tmp_path / "net"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)  # takes no room on the disk
+    with pytest.raises(ModelLoadError, match=f"file has {1 << 40} bytes, more than max_bytes={4 << 30}"):
+        read_safetensors(path)
+
+
+def test_truncated_and_damaged_files_raise_named_errors_only(tmp_path):
+    path = tmp_path / "net"
+    write_safetensors(path, {"weight": np.ones((3, 4), "f4"), "bias": np.ones(3, "f2")}, {"classes": "cat"})
+    content = path.read_bytes()
+    for length in range(len(content)):
+        path.write_bytes(content[:length])
+        with pytest.raises(ModelLoadError):
+            read_weights(path)
+    rng = random.Random(8)
+    refused = 0
+    for _ in range(2000):
+        damaged = bytearray(content)
+        for _ in range(rng.choice((1, 1, 2, 8))):
+            damaged[rng.randrange(len(damaged))] = rng.randrange(256)
+        path.write_bytes(damaged)
+        try:
+            read_safetensors(path, max_bytes=1 << 20)
+        except ModelLoadError as error:
+            refused += str(error).startswith(f"{path}: ")
+    assert 500 < refused < 2000
+
+
+def test_read_weights_goes_by_the_content(tmp_path):
+    path = tmp_path / "net.bin"
+    write_safetensors(path, {"a": np.ones(2)})
+    assert_equal(read_weights(path)["a"], np.ones(2))
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("net/data.pkl", b"\x80\x02}.")
+    assert read_weights(path) == {}
+    path.write_bytes(b"".join(pickle.dumps(part, 2) for part in (0x1950A86A20F9469CFC6C, 1001, {}, {}, [])))
+    assert read_weights(path) == {}
+    # The length of this header starts with the byte that a pickle starts with.
+    header = json.dumps({"a": entry()}).encode().ljust(0x180)
+    path.write_bytes(safetensors_file(header, EIGHT))
+    assert_equal(read_weights(path)["a"], np.zeros(2, "f4"))
+
+
+@pytest.mark.parametrize("content", [b"", b"\x08\x07\x12\x07pytorch:", b"\x89PNG\r\n\x1a\n\0", b"a,b\n" * 9])
+def test_read_weights_refuses_other_formats(tmp_path, content):
+    path = tmp_path / "net.onnx"
+    path.write_bytes(content)
+    with pytest.raises(ModelLoadError, match=rf"^{re.escape(str(path))}: format of weights not recognised"):
+        read_weights(path)
+    with pytest.raises(FileNotFoundError):
+        read_weights(tmp_path / "absent")
+
+
+OLD, NEW = {"a": np.zeros(1000)}, {"a": np.ones(2000)}
+
+
+@pytest.mark.parametrize("function", ["replace", "fsync"])
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "broken disk"), KeyboardInterrupt(), MemoryError()])
+def test_failures_leave_the_old_file_and_nothing_else(tmp_path, monkeypatch, function, error):
+    path = tmp_path / "net"
+    write_safetensors(path, OLD)
+
+    def fail(*_: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, function, fail)
+        with pytest.raises(type(error)) as caught:
+            write_safetensors(path, NEW)
+    assert not isinstance(error, OSError) or str(path) in str(caught.value)
+    assert_equal(read_safetensors(path)[0]["a"], OLD["a"])
+    assert [entry.name for entry in tmp_path.iterdir()] == ["net"]
+    write_safetensors(path, NEW)
+    assert_equal(read_safetensors(path)[0]["a"], NEW["a"])
+
+
+def test_disk_without_room_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "net"
+    write_safetensors(path, OLD)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (9000, hard))
+    try:
+        with pytest.raises(OSError, match=re.escape(f"File too large: '{path}'")):
+            write_safetensors(path, NEW)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert_equal(read_safetensors(path)[0]["a"], OLD["a"])
+    assert [entry.name for entry in tmp_path.iterdir()] == ["net"]
+
+
+def test_failure_of_the_last_flush_leaves_the_new_file(tmp_path, monkeypatch):
+    path = tmp_path / "net"
+    write_safetensors(path, OLD)
+    flush = os.fsync
+
+    def fail_for_folders(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EIO, "broken disk")
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail_for_folders)
+    with pytest.raises(OSError, match="broken disk"):
+        write_safetensors(path, NEW)
+    assert_equal(read_safetensors(path)[0]["a"], NEW["a"])
+    assert [entry.name for entry in tmp_path.iterdir()] == ["net"]
+
+
+KILLS = """
+import os, random, signal, sys, time
+import numpy as np
+from fastcnn.io.weights import read_safetensors, write_safetensors
+
+def write(number):
+    write_safetensors(sys.argv[1], {"a": np.full(100_000, number)}, {"number": str(number)})
+
+rng = random.Random(19)
+number = 0
+write(number)
+for _ in range(50):
+    readable, writable = os.pipe()
+    child = os.fork()
+    if not child:
+        while True:
+            number += 1
+            write(number)
+            os.write(writable, b".")
+    os.close(writable)
+    time.sleep(rng.random() / 20)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    reported = number + len(os.read(readable, 1 << 16))
+    os.close(readable)
+    tensors, metadata = read_safetensors(sys.argv[1])
+    number = int(metadata["number"])
+    assert number in (reported, reported + 1) and (tensors["a"] == number).all()
+print(number)
+"""
+
+
+def test_kills_leave_a_complete_file(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OPENBLAS_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", KILLS, str(tmp_path / "net")]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout) > 10
+
+
+def test_permissions_and_links_are_kept(tmp_path):
+    path, link = tmp_path / "net", tmp_path / "link"
+    mask = os.umask(0o022)
+    try:
+        write_safetensors(path, OLD)
+    finally:
+        os.umask(mask)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    path.chmod(0o640)
+    link.symlink_to(path)
+    write_safetensors(link, NEW)
+    assert link.is_symlink() and stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert_equal(read_safetensors(path)[0]["a"], NEW["a"])
+
+
+def test_places_that_cannot_be_written(tmp_path):
+    with pytest.raises(FileNotFoundError, match=re.escape(str(tmp_path / "absent" / "net"))):
+        write_safetensors(tmp_path / "absent" / "net", NEW)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for place in (pipe, tmp_path):
+        with pytest.raises(OSError, match="not a regular file"):
+            write_safetensors(place, NEW)
+    assert stat.S_ISFIFO(pipe.stat().st_mode) and list(Path(tmp_path).iterdir()) == [pipe]

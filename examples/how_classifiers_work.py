@@ -21,7 +21,7 @@ def make_image() -> np.ndarray:
     This one is 32 pixels high and wide, dark blue with one yellow vertical line in column 16.
     """
     image = np.zeros((3, 32, 32), np.float32)  # colour (red, green, blue), row, column
-    image[2] = 64  # some blue everywhere
+    image[2] = 60  # some blue everywhere
     image[:, :, 16] = np.array([255, 255, 0], np.float32)[:, None]  # yellow = red + green
     return image
 
@@ -101,10 +101,10 @@ def main() -> None:
     print(f"  {image.size} numbers from {image.min():.0f} to {image.max():.0f}.\n")
 
     found = find_vertical_lines(image)
-    print("A filter for vertical lines, around column 16 of row 10:", found[10, 13:18])
+    print(f"A filter for vertical lines, around column 16 of row 10: {found[10, 13:18]}")
     print("  The line stands out; the places beside it are negative, the rest is 0.\n")
 
-    print("ReLU makes the negative ones 0:", keep_positive(found)[10, 13:18], "\n")
+    print(f"ReLU makes the negative ones 0: {keep_positive(found)[10, 13:18]}\n")
 
     matrix = np.array([[12, 20, 30, 0], [8, 12, 2, 0], [34, 70, 37, 4], [112, 100, 25, 12]], np.float32)
     small = shrink(matrix)

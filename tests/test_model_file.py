@@ -18,7 +18,7 @@ from fastcnn.model_file import GraphModel, load
 
 SHAPE = (3, 6, 5)
 IMAGES = np.random.default_rng(0).standard_normal((5, *SHAPE)).astype(np.float32)
-PREPROCESS = Preprocess((6, 5), 1.0, "bilinear", (0.5,) * 3, (0.25,) * 3)
+PREPROCESS = Preprocess((6, 5), 1.0, "bilinear", (127.0,) * 3, (64.0,) * 3)
 
 
 def net() -> Model:
@@ -88,12 +88,19 @@ def _edited_graph(change):
     return edit
 
 
+FIELDS = ("op", "name", "inputs", "output", "attrs")
+
+
 def _first_node(**entries):
-    return _edited_graph(lambda graph: graph["nodes"][0].update(entries))
+    def change(graph):
+        for place, value in entries.items():
+            graph["nodes"][0][FIELDS.index(place)] = value
+
+    return _edited_graph(change)
 
 
 def _add_output(graph):
-    graph["outputs"] = [node["output"] for node in graph["nodes"][-2:]]
+    graph["outputs"] = [node[FIELDS.index("output")] for node in graph["nodes"][-2:]]
 
 
 def _without(key):
@@ -119,7 +126,7 @@ HOSTILE = {
     "shape a word": (_with(input_shape='"abc"'), "metadata 'input_shape': expected a list, got str"),
     "shape negative": (_with(input_shape="[3, -1, 4]"), "metadata 'input_shape': .*positive"),
     "shape huge": (_with(input_shape="[3, 1e9, 4]"), "metadata 'input_shape': "),
-    "shape of other rank": (_with(input_shape="[3]"), "metadata 'graph': x.shape"),
+    "shape of other rank": (_with(input_shape="[3]"), "metadata 'graph': input 'x': shape"),
     "buffers unknown": (_with(buffers='["ghost"]'), "metadata 'buffers': no tensor is named 'ghost'"),
     "buffers a number": (_with(buffers="3"), "metadata 'buffers': expected a list of names"),
     "classes numbers": (_with(classes="[1, 2]"), "metadata 'classes': "),
@@ -163,3 +170,14 @@ def test_names_in_a_file_are_only_names(tmp_path):
     model = GraphModel(Graph.from_json(text, {new: graph.constants[old] for old, new in names.items()}))
     assert sorted(model.state_dict()) == sorted(names.values())
     assert (model([[1, 2]]) == linear([[1, 2]])).all()
+
+
+def test_a_name_of_many_parts_is_an_error_not_a_crash(saved):
+    _, path = saved
+    tensors, metadata = read_safetensors(path)
+    name = ".".join("a" * 5000)
+    tensors[name] = tensors.pop("fc.bias")
+    metadata["graph"] = metadata["graph"].replace("fc.bias", name)
+    write_safetensors(path, tensors, metadata)
+    with pytest.raises(ModelLoadError, match="metadata 'graph': constant 'a.a.a.*5000 parts"):
+        load(path)

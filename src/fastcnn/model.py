@@ -10,6 +10,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
@@ -19,7 +20,8 @@ from fastcnn import functional
 from fastcnn.compiler.plan import Packed, Plan, compile_graph
 from fastcnn.graph.ir import Graph
 from fastcnn.graph.trace import Symbol, trace
-from fastcnn.layers.base import Layer, generation
+from fastcnn.kernels import _cpu
+from fastcnn.layers.base import Layer, failed_layer, generation
 
 if TYPE_CHECKING:
     from fastcnn.io.image import Preprocess
@@ -32,8 +34,19 @@ __all__ = ["Model", "Prediction", "Sequential"]
 MAX_PLANS = 8
 
 
-class Prediction(NamedTuple):
-    """One class that a model sees in a photo."""
+@dataclass(frozen=True)
+class Prediction:
+    """One class that a model sees in a photo.
+
+    Attributes
+    ----------
+    index : int
+        Number of the output.
+    label : str
+        Its name.
+    probability : float
+        From 0 to 1.
+    """
 
     index: int
     label: str
@@ -49,32 +62,33 @@ class _Compiled(NamedTuple):
 
 
 class _PlanCache:
-    """The compiled plans of one model, by input shape, and the packed weights that they share.
+    """The compiled plans of one model, by input shape and instruction set, and their packed weights.
 
     Both are forgotten when a layer changes.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._plans: OrderedDict[tuple[int, ...], _Compiled] = OrderedDict()
+        self._plans: OrderedDict[tuple[tuple[int, ...], str], _Compiled] = OrderedDict()
         self._packed: Packed = {}
         self._generation = -1
         self._versions: tuple[int, ...] = ()
 
     def get(self, model: Model, shape: tuple[int, ...]) -> _Compiled:
         """Return the plan for inputs of `shape`, compiling it if there is none."""
+        key = (shape, _cpu.isa())
         with self._lock:
             self._forget_if_changed(model)
-            compiled = self._plans.get(shape)
+            compiled = self._plans.get(key)
             if compiled is None:
-                self._plans[shape] = compiled = self._compile(model.graph(shape[1:]), shape)
+                self._plans[key] = compiled = self._compile(model.graph(shape[1:]), shape)
                 if len(self._plans) > MAX_PLANS:
                     self._plans.popitem(last=False)
-            self._plans.move_to_end(shape)
+            self._plans.move_to_end(key)
             return compiled
 
     def _compile(self, graph: Graph, shape: tuple[int, ...]) -> _Compiled:
-        shapes = {name: shape for name in graph.inputs}
+        shapes = dict.fromkeys(graph.inputs, shape)
         output = graph.outputs[0]
         last = next((node.op for node in graph.nodes if node.output == output), None)
         plan = compile_graph(graph, shapes, self._packed)
@@ -128,6 +142,8 @@ class Model(Layer):
     """
 
     _cache: _PlanCache
+    _classes: list[str] | None
+    _input_shape: tuple[int, ...] | None
     preprocess: Preprocess | None = None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
@@ -148,10 +164,9 @@ class Model(Layer):
     @classes.setter
     def classes(self, names: Sequence[str] | None) -> None:
         if names is not None:
-            names = [names] if isinstance(names, str) else list(names)
-            if not names or not all(isinstance(name, str) for name in names):
+            if isinstance(names, str) or not len(names) or not all(isinstance(name, str) for name in names):
                 raise TypeError(f"{type(self).__name__}.classes: expected a sequence of str, one per output")
-            names = [str(name) for name in names]  # NumPy's str_ would not be written to JSON
+            names = [str(name) for name in names]  # of NumPy's str_, plain ones
         self.__dict__["_classes"] = names
 
     @property
@@ -262,7 +277,7 @@ class Model(Layer):
         >>> model.predict([[3], [-3]]).tolist()
         ['plus', 'minus']
         """
-        indices = self.predict_proba(x, batch_size).argmax(axis=1)
+        indices: np.ndarray = self.predict_proba(x, batch_size).argmax(axis=1)
         return indices if self._classes is None else np.array(self._classes)[indices]
 
     def classify(self, image: Any, top: int = 5) -> list[Prediction]:
@@ -299,7 +314,8 @@ class Model(Layer):
             raise TypeError(f"{type(self).__name__}: x.dtype={array.dtype}, expected a real number type")
         if array.ndim == 0:
             raise ValueError(f"{type(self).__name__}: x.shape=(), expected a batch of inputs, (N, ...)")
-        return np.require(array, np.float32, ["C", "A"])
+        array = np.ascontiguousarray(array, np.float32)
+        return array if array.flags.aligned else array.copy()
 
     def _compiled(self, batch: int, x: np.ndarray) -> _Compiled:
         return self._cache.get(self, (batch, *x.shape[1:]))
@@ -328,7 +344,15 @@ class Model(Layer):
         shape = self._input_shape if input_shape is None else _checked_shape(input_shape, name)
         if shape is None:
             raise ValueError(f"{name}: input_shape is not set, expected a shape such as (3, 32, 32)")
-        return trace(self, shape)
+        try:
+            return trace(self, shape)
+        except (ValueError, TypeError) as error:
+            layer = failed_layer(error)
+            path = next((path for path, known in self.named_layers() if path and known is layer), None)
+            if path is None:
+                raise
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"layer {path!r} ({type(layer).__name__}): {error}") from error
 
     def summary(self, input_shape: Sequence[int] | None = None) -> Summary:
         """Return a table of layers: output shapes, parameters, arithmetic, and the kernels chosen.

@@ -17,7 +17,6 @@ import numpy as np
 from fastcnn.errors import ModelLoadError
 from fastcnn.graph.ir import Graph
 from fastcnn.graph.trace import scope
-from fastcnn.io.weights import read_safetensors, write_safetensors
 from fastcnn.layers.base import Layer
 from fastcnn.model import Model
 
@@ -25,6 +24,7 @@ __all__ = ["GraphModel", "load", "save"]
 
 FORMAT = "fastcnn"
 FORMAT_VERSION = 1
+MAX_DEPTH = 100  # of layers within layers; walks through them recurse
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ class GraphModel(Model):
     ----------
     graph : Graph
         One input whose first axis is the batch, one output. Its constants become the model's parameters,
-        under the same dotted names.
+        under the same dotted names; they are not copied, and must not be changed afterwards.
     buffers : collection of str
         Names of the constants that training must leave alone.
 
@@ -56,16 +56,22 @@ class GraphModel(Model):
             if len(names) != 1:
                 raise ValueError(f"the graph has {len(names)} {what} ({', '.join(names)}), expected 1")
         self.__dict__["_graph"] = Graph(graph.nodes, graph.inputs, graph.outputs, {})
-        for name, array in graph.constants.items():
-            self._place(name, array, name in buffers)
+        # In the order of use, which is the order in which layers list them.
+        used = [name for node in graph.nodes for name in node.inputs if name in graph.constants]
+        for name in dict.fromkeys([*used, *graph.constants]):
+            self._place(name, graph.constants[name], name in buffers)
 
     def _place(self, name: str, array: np.ndarray, is_buffer: bool) -> None:
         # Into the registries directly: in a file, names such as "forward" or "0" are only names.
         *path, local = name.split(".")
+        if len(path) > MAX_DEPTH:
+            raise ValueError(
+                f"constant {name[:80]!r}…: {len(path) + 1} parts, expected at most {MAX_DEPTH + 1}"
+            )
         layer: Layer = self
         for part in path:
             layer = layer._children.setdefault(part, _Group())
-        array = np.asarray(array, np.float32)
+        array = np.ascontiguousarray(array, np.float32).view()
         array.flags.writeable = False
         (layer._buffers if is_buffer else layer._parameters)[local] = array
 
@@ -93,6 +99,8 @@ class GraphModel(Model):
 
 def save(model: Model, path: str | os.PathLike[str]) -> None:
     """Write a model to one file; see `Model.save`."""
+    from fastcnn.io.weights import write_safetensors
+
     if model.input_shape is None:
         raise ValueError(f"save: set {type(model).__name__}.input_shape first: the network is traced for it")
     graph = model.graph()
@@ -142,6 +150,9 @@ def load(path: str | os.PathLike[str]) -> GraphModel:
     >>> model.input_shape, list(model.state_dict())[:2]
     ((1, 28, 28), ['conv1.weight', 'conv1.bias'])
     """
+    from fastcnn.io.image import Preprocess
+    from fastcnn.io.weights import read_safetensors
+
     tensors, metadata = read_safetensors(path)
     if metadata.get("format") != FORMAT:
         raise ModelLoadError(
@@ -152,12 +163,12 @@ def load(path: str | os.PathLike[str]) -> GraphModel:
     if version != str(FORMAT_VERSION):
         raise ModelLoadError(f"{path}: metadata 'format_version' is {version!r}, expected '{FORMAT_VERSION}'")
 
-    from fastcnn.io.image import Preprocess
-
     buffers = _entry(path, metadata, "buffers", lambda text: _buffer_names(text, tensors))
-    model = _entry(path, metadata, "graph", lambda text: GraphModel(Graph.from_json(text, tensors), buffers))
+    graph = _entry(path, metadata, "graph", lambda text: Graph.from_json(text, tensors))
+    model = _entry(path, metadata, "graph", lambda _: GraphModel(graph, buffers))
     _entry(path, metadata, "input_shape", lambda text: _set(model, "input_shape", json.loads(text)))
-    _entry(path, metadata, "graph", lambda _: _check_shapes(model))
+    shapes = dict.fromkeys(graph.inputs, (1, *(model.input_shape or ())))
+    _entry(path, metadata, "graph", lambda _: graph.infer(shapes))
     if "classes" in metadata:
         _entry(path, metadata, "classes", lambda text: _set(model, "classes", json.loads(text)))
     if "preprocess" in metadata:
@@ -189,8 +200,3 @@ def _set(model: Model, attribute: str, value: Any) -> None:
     if not isinstance(value, list):
         raise ValueError(f"expected a list, got {type(value).__name__}")
     setattr(model, attribute, value)
-
-
-def _check_shapes(model: Model) -> None:
-    graph = model.graph()
-    graph.infer({name: (1, *(model.input_shape or ())) for name in graph.inputs})

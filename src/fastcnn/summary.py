@@ -38,7 +38,8 @@ class Row:
     flops : int
         Arithmetic operations for this batch, a multiply-add counting two.
     kernel : str
-        What runs the node; for a node that is part of another's step, that step's name.
+        What runs the node: a kernel's name; "in <name>" where another node's kernel does it on the way;
+        "folded" where nothing is left to do.
     reasons : dict of str to str
         Kernels that were not taken, and why.
     """
@@ -97,13 +98,15 @@ def summarise(graph: Graph) -> Summary:
     """
     shapes = {name: (1, *(size or 1 for size in shape[1:])) for name, shape in graph.inputs.items()}
     values = graph.infer(shapes)
-    steps = {name: step for step in compile_graph(graph, shapes).steps for name in step.node_names}
+    steps = compile_graph(graph, shapes).steps
+    by_name = {step.name: step for step in steps}
+    hosts = {name: step.name for step in steps for name in step.fused}
     counted: set[str] = set()
     rows = []
     for node in graph.nodes:
         constants = [name for name in node.inputs if name in graph.constants and name not in counted]
         counted.update(constants)
-        step = steps.get(node.name)
+        step = by_name.get(node.name)
         rows.append(
             Row(
                 name=node.name,
@@ -113,11 +116,15 @@ def summarise(graph: Graph) -> Summary:
                 flops=ops.get(node.op).flops(
                     node.attrs, [values.get(name) for name in node.inputs], values[node.output]
                 ),
-                kernel=step.kernel if step else "none",
-                reasons=dict(step.reason) if step else {},
+                kernel=step.kernel if step else _host(hosts.get(node.name)),
+                reasons=dict(step.reasons) if step else {},
             )
         )
     return Summary(rows)
+
+
+def _host(name: str | None) -> str:
+    return "folded" if name is None else f"in {name}"
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -89,7 +89,7 @@ def test_parameters_and_shape(name):
     assert sum(array.size for _, array in model.named_parameters()) == PARAMETERS[name]
     graph = model.graph()
     (output,) = graph.outputs
-    values = graph.infer({key: (2, *model.input_shape) for key in graph.inputs})
+    values = graph.infer(dict.fromkeys(graph.inputs, (2, *model.input_shape)))
     assert values[output] == (2, 10 if name == "lenet" else 1000)
 
 

@@ -16,10 +16,12 @@ from numpy.typing import ArrayLike
 
 from fastcnn.graph.trace import scope
 
-__all__ = ["Buffer", "Layer", "LoadResult", "Parameter", "generation"]
+__all__ = ["Buffer", "Layer", "LoadResult", "Parameter", "failed_layer", "generation"]
 
 # Saved by PyTorch's BatchNorm beside the statistics; inference has no use for it.
 _IGNORED_SUFFIX = "num_batches_tracked"
+
+_FAILED_LAYER = "fastcnn_layer"
 
 _generation = 0
 _generation_lock = threading.Lock()
@@ -63,6 +65,11 @@ def _frozen_float32(value: ArrayLike, name: str) -> np.ndarray:
         frozen = np.array(array, dtype=np.float32, order="C", copy=True)
     frozen.flags.writeable = False
     return frozen
+
+
+def failed_layer(error: BaseException) -> Layer | None:
+    """Return the innermost layer whose forward an error came out of, if one is known."""
+    return error.__dict__.get(_FAILED_LAYER)
 
 
 class Parameter(np.ndarray):
@@ -163,7 +170,11 @@ class Layer:
     def __call__(self, *inputs: Any) -> Any:
         """Run `forward`; while a model is traced, under the layer's path in that model."""
         with scope(self):
-            return self.forward(*inputs)
+            try:
+                return self.forward(*inputs)
+            except (ValueError, TypeError) as error:
+                error.__dict__.setdefault(_FAILED_LAYER, self)
+                raise
 
     # -- attributes ---------------------------------------------------------------------------------
 
@@ -216,7 +227,10 @@ class Layer:
     def _forget(self, name: str) -> bool:
         """Remove `name` from whichever registry has it; tell whether one had."""
         stores: tuple[dict[str, Any], ...] = (self._parameters, self._buffers, self._children)
-        return any([store.pop(name, None) is not None for store in stores])
+        found = [store for store in stores if name in store]
+        for store in found:
+            del store[name]
+        return bool(found)
 
     def _replace(self, name: str, value: ArrayLike, where: str) -> None:
         store = self._store_of(name)

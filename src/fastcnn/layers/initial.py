@@ -6,15 +6,16 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import numpy as np
 
 __all__ = ["RandomSource", "generator_of", "manual_seed", "seeded", "uniform"]
 
-RandomSource: TypeAlias = np.random.Generator | int | None
+# A string, as below nothing of numpy.random is touched before it is needed: it is slow to import.
+RandomSource: TypeAlias = "np.random.Generator | int | None"
 
-_default_rng = np.random.default_rng(0)
+_default_rng: np.random.Generator | None = None  # seed 0 at first use
 _scoped_rng: ContextVar[np.random.Generator | None] = ContextVar("_scoped_rng", default=None)
 
 
@@ -69,9 +70,13 @@ def seeded(rng: RandomSource) -> Iterator[np.random.Generator]:
 
 
 def generator_of(rng: RandomSource) -> np.random.Generator:
-    if rng is None:
-        return _scoped_rng.get() or _default_rng
-    return np.random.default_rng(rng)
+    if rng is not None:
+        return np.random.default_rng(rng)
+    if (scoped := _scoped_rng.get()) is not None:
+        return scoped
+    if _default_rng is None:
+        manual_seed(0)
+    return cast("np.random.Generator", _default_rng)
 
 
 def uniform(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int) -> np.ndarray:

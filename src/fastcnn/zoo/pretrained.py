@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,8 +47,7 @@ def imagenet_classes() -> tuple[str, ...]:
     >>> imagenet_classes()[282]
     'tiger cat'
     """
-    text = resources.files("fastcnn.zoo").joinpath("imagenet_classes.txt").read_text(encoding="utf-8")
-    return tuple(text.splitlines())
+    return tuple(Path(__file__).with_name("imagenet_classes.txt").read_text(encoding="utf-8").splitlines())
 
 
 def load_pretrained(name: str) -> Model:
@@ -99,8 +97,8 @@ def load_pretrained(name: str) -> Model:
         size=(size, size),
         crop_fraction=_CROP_FRACTION,
         interpolation=_INTERPOLATION,
-        mean=(_PIXEL_MEAN / 255,) * 3,
-        std=(_PIXEL_SCALE / 255,) * 3,
+        mean=(_PIXEL_MEAN,) * 3,
+        std=(_PIXEL_SCALE,) * 3,
     )
     return model
 

@@ -1,0 +1,447 @@
+"""Every operation in plain float64 NumPy: its definition, the float64 path of the library, its tests' oracle.
+
+Written to be read next to the formula; it imports nothing of fastcnn. Helpful messages are left to
+`fastcnn.ops` (what does not fit raises NumPy's ValueError here), speed and float32 to `fastcnn.kernels`.
+
+Common to all: real arrays of any type come in, a new float64 array goes out. Images are (N, C, H, W): image,
+channel, row, column. `pads` are pixels at top, left, bottom, right. Arithmetic is IEEE 754's, without NumPy's
+warnings: 1/0 is infinity, 0/0 and inf - inf are NaN. Semantics are those of PyTorch
+(https://pytorch.org/docs/stable/nn.functional.html) and ONNX (https://onnx.ai/onnx/operators/).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from math import prod
+from typing import ParamSpec
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "add", "avg_pool2d", "batch_norm", "clip", "concat", "conv2d", "flatten", "global_avg_pool2d",
+    "hard_swish", "leaky_relu", "linear", "max_pool2d", "multiply", "pad", "relu", "sigmoid", "silu",
+    "softmax", "tanh",
+]
+
+Array = npt.NDArray[np.float64]
+Ints = Sequence[int]
+P = ParamSpec("P")
+
+
+def _ieee(define: Callable[P, Array]) -> Callable[P, Array]:
+    """Compute without warnings, and give an array where NumPy would give a scalar."""
+
+    @wraps(define)
+    def quiet(*args: P.args, **kwargs: P.kwargs) -> Array:
+        with np.errstate(all="ignore"):
+            return np.asarray(define(*args, **kwargs))
+
+    return quiet
+
+
+def _real(x: npt.ArrayLike) -> Array:
+    return np.asarray(x, dtype=np.float64)
+
+
+def _windows(x: Array, kernel: Ints, stride: Ints, pads: Ints, dilation: Ints, border: float) -> Array:
+    """All windows that fit into x surrounded by `border`, as a view (N, C, H', W', kh, kw)."""
+    top, left, bottom, right = pads
+    extent = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
+    padded = pad(x, (0, 0, top, left, 0, 0, bottom, right), border)
+    every = np.lib.stride_tricks.sliding_window_view(padded, extent, axis=(2, 3))
+    return every[:, :, :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]
+
+
+@_ieee
+def conv2d(
+    x: npt.ArrayLike, weight: npt.ArrayLike, bias: npt.ArrayLike | None = None,
+    stride: Ints = (1, 1), pads: Ints = (0, 0, 0, 0), dilation: Ints = (1, 1), groups: int = 1,
+) -> Array:
+    """Convolution, without mirroring the kernel (Dumoulin and Visin, https://arxiv.org/abs/1603.07285).
+
+    With x surrounded by zeros, and channel c counted within the group that output o belongs to::
+
+        y[n, o, i, j] = bias[o] + sum over c, u, v of
+                        weight[o, c, u, v] * x[n, c, i*sh + u*dh - top, j*sw + v*dw - left]
+
+        H' = floor((H + top + bottom - dh * (kh - 1) - 1) / sh) + 1, and W' likewise
+
+    Parameters
+    ----------
+    x : (N, C, H, W) array
+    weight : (O, C / groups, kh, kw) array
+    bias : (O,) array, optional
+    stride, dilation : pair of int >= 1
+        Pixels (sh, sw) from one window to the next, (dh, dw) from one tap of a window to the next.
+    pads : four int >= 0
+        Zeros at top, left, bottom, right. They take part: zero times an infinite weight is NaN.
+    groups : int >= 1
+        Channels and outputs are split into so many equal parts; an output sees the channels of its part.
+
+    Returns
+    -------
+    (N, O, H', W') float64 array
+        Before the bias is added, one BLAS product for each image and group: an image's bits do not depend on
+        its neighbours in the batch.
+
+    Raises
+    ------
+    ValueError
+        Where weight and channels do not match, `groups` does not divide them, or the kernel does not fit.
+
+    Examples
+    --------
+    >>> conv2d(np.arange(9).reshape(1, 1, 3, 3), [[[[1, 0], [0, -1]]]], bias=[10])
+    array([[[[6., 6.],
+             [6., 6.]]]])
+    """
+    weight = _real(weight)
+    windows = _windows(_real(x), weight.shape[2:], stride, pads, dilation, border=0.0)
+    y = np.empty((windows.shape[0], weight.shape[0], *windows.shape[2:4]))
+    weights = np.split(weight, groups)
+    for image, outputs in zip(windows, y, strict=True):
+        parts = zip(weights, np.split(image, groups), np.split(outputs, groups), strict=True)
+        for w, channels, output in parts:
+            output[:] = np.tensordot(w, channels, axes=([1, 2, 3], [0, 3, 4]))
+    return y if bias is None else y + _real(bias).reshape(-1, 1, 1)
+
+
+def _pool_windows(
+    x: Array, kernel: Ints, stride: Ints, pads: Ints, dilation: Ints, ceil_mode: bool, border: float
+) -> Array:
+    """The windows (N, C, H', W', kh, kw) of a pool over x surrounded by `border`.
+
+    A window covers E = d * (k - 1) + 1 pixels of an axis; in the padded image fit::
+
+        H' = floor((H + top + bottom - E) / s) + 1
+
+    With `ceil_mode` a next, incomplete window counts where its first pixel lies in the image or the padding
+    before it (PyTorch's rule).
+    """
+    top, left, bottom, right = pads
+    beyond = [0, 0]
+    for axis, (before, after) in enumerate(((top, bottom), (left, right))):
+        end = before + x.shape[2 + axis]
+        room = end + after - (dilation[axis] * (kernel[axis] - 1) + 1)
+        start = -(-room // stride[axis]) * stride[axis]  # the first from `room` on
+        if ceil_mode and start < end:
+            beyond[axis] = start - room
+    pads = (top, left, bottom + beyond[0], right + beyond[1])
+    return _windows(x, kernel, stride, pads, dilation, border)
+
+
+@_ieee
+def max_pool2d(
+    x: npt.ArrayLike, kernel: Ints, stride: Ints, pads: Ints, dilation: Ints = (1, 1), ceil_mode: bool = False
+) -> Array:
+    """Largest value of each window; NaN where the window holds one.
+
+    With x surrounded by -inf::
+
+        y[n, c, i, j] = max over u, v of x[n, c, i*sh + u*dh - top, j*sw + v*dw - left]
+
+    Parameters
+    ----------
+    x : (N, C, H, W) array
+    kernel, stride, dilation : pair of int >= 1
+        Size (kh, kw) of a window, pixels from one window to the next, and from one of its taps to the next.
+    pads : four int >= 0
+        Padding at top, left, bottom, right; it never wins over a pixel.
+    ceil_mode : bool
+        Whether a last, incomplete window counts, if it starts inside the image or its top or left padding.
+
+    Returns
+    -------
+    (N, C, H', W') float64 array
+
+    Raises
+    ------
+    ValueError
+        Where the image is too small for a window.
+
+    Examples
+    --------
+    >>> image = [[12, 20, 30, 0], [8, 12, 2, 0], [34, 70, 37, 4], [112, 100, 25, 12]]
+    >>> max_pool2d([[image]], kernel=(2, 2), stride=(2, 2), pads=(0, 0, 0, 0))
+    array([[[[ 20.,  30.],
+             [112.,  37.]]]])
+    """
+    windows = _pool_windows(_real(x), kernel, stride, pads, dilation, ceil_mode, -np.inf)
+    y = np.full(windows.shape[:4], -np.inf)
+    for u, v in np.ndindex(*windows.shape[4:]):
+        np.maximum(y, windows[..., u, v], out=y)
+    return y
+
+
+@_ieee
+def avg_pool2d(
+    x: npt.ArrayLike, kernel: Ints, stride: Ints, pads: Ints, ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Array:
+    """Mean of each window; NaN where a window has nothing to count.
+
+    With x surrounded by zeros, and `count` the number of the window's pixels that lie in the padded image if
+    `count_include_pad`, else in the image (never those that `ceil_mode` adds beyond the padding)::
+
+        y[n, c, i, j] = (sum over u, v of x[n, c, i*sh + u - top, j*sw + v - left]) / count[i, j]
+
+    Parameters
+    ----------
+    x, kernel, stride, pads, ceil_mode
+        As in `max_pool2d`, whose output shape and errors this shares.
+    count_include_pad : bool
+        Whether padding counts as pixels. (ONNX AveragePool's default is that it does not.)
+
+    Examples
+    --------
+    >>> x = np.arange(4).reshape(1, 1, 2, 2)
+    >>> avg_pool2d(x, kernel=(2, 2), stride=(2, 2), pads=(1, 1, 1, 1))
+    array([[[[0.  , 0.25],
+             [0.5 , 0.75]]]])
+    >>> avg_pool2d(x, kernel=(2, 2), stride=(2, 2), pads=(1, 1, 1, 1), count_include_pad=False)
+    array([[[[0., 1.],
+             [2., 3.]]]])
+    """
+    x = _real(x)
+    windows = _pool_windows(x, kernel, stride, pads, (1, 1), ceil_mode, 0.0)
+    total = np.zeros(windows.shape[:4])
+    for u, v in np.ndindex(*windows.shape[4:]):
+        total += windows[..., u, v]
+    counts = []
+    for axis in range(2):
+        before, after = (pads[axis], pads[2 + axis]) if count_include_pad else (0, 0)
+        start = np.arange(total.shape[2 + axis]) * stride[axis] - pads[axis]
+        end = np.minimum(start + kernel[axis], x.shape[2 + axis] + after)
+        counts.append(np.maximum(end - np.maximum(start, -before), 0))
+    return np.asarray(total / np.outer(*counts))
+
+
+@_ieee
+def global_avg_pool2d(x: npt.ArrayLike) -> Array:
+    """Mean of each plane, (N, C, H, W) to (N, C, 1, 1) (Lin et al., https://arxiv.org/abs/1312.4400).
+
+    Examples
+    --------
+    >>> global_avg_pool2d(np.arange(6).reshape(1, 1, 2, 3))
+    array([[[[2.5]]]])
+    """
+    x = _real(x)
+    total: Array = x.sum(axis=(2, 3), keepdims=True)
+    return total / prod(x.shape[2:])
+
+
+@_ieee
+def relu(x: npt.ArrayLike) -> Array:
+    """y = max(x, 0) (Nair and Hinton, ICML 2010); NaN stays NaN, and -0 stays -0.
+
+    Examples
+    --------
+    >>> relu([-1, 2, np.nan])
+    array([ 0.,  2., nan])
+    """
+    return clip(x, 0.0, np.inf)
+
+
+@_ieee
+def clip(x: npt.ArrayLike, low: float, high: float) -> Array:
+    """y = min(max(x, low), high); NaN stays NaN. ReLU6 is clip(x, 0, 6).
+
+    Examples
+    --------
+    >>> clip([-1, 5, 9, np.nan], 0, 6)
+    array([ 0.,  5.,  6., nan])
+    """
+    x = _real(x)
+    x = np.where(x < low, low, x)  # np.maximum would be free to make 0 of -0
+    return np.where(x > high, high, x)
+
+
+@_ieee
+def leaky_relu(x: npt.ArrayLike, alpha: float = 0.01) -> Array:
+    """y = x where x > 0, else alpha * x (Maas, Hannun and Ng, ICML 2013).
+
+    Examples
+    --------
+    >>> leaky_relu([-1, 2], alpha=0.5)
+    array([-0.5,  2. ])
+    """
+    x = _real(x)
+    return np.where(x > 0, x, alpha * x)
+
+
+@_ieee
+def tanh(x: npt.ArrayLike) -> Array:
+    """y = (exp(x) - exp(-x)) / (exp(x) + exp(-x)).
+
+    Examples
+    --------
+    >>> tanh([-np.inf, 0, 0.5])
+    array([-1.        ,  0.        ,  0.46211716])
+    """
+    return np.tanh(_real(x))
+
+
+@_ieee
+def sigmoid(x: npt.ArrayLike) -> Array:
+    """y = 1 / (1 + exp(-x)), and for x < 0 the same as exp(x) / (1 + exp(x)), so that exp never overflows.
+
+    Examples
+    --------
+    >>> sigmoid([-np.inf, -1000, 0, 1])
+    array([0.        , 0.        , 0.5       , 0.73105858])
+    """
+    x = _real(x)
+    e = np.exp(-np.abs(x))
+    return np.where(x < 0, e, 1.0) / (1.0 + e)
+
+
+@_ieee
+def hard_swish(x: npt.ArrayLike) -> Array:
+    """y = x * clip(x + 3, 0, 6) / 6 (Howard et al., https://arxiv.org/abs/1905.02244).
+
+    At -inf it is inf * 0, NaN. The quotient comes first, because it cannot overflow.
+
+    Examples
+    --------
+    >>> hard_swish([-2, 0, 4])
+    array([-0.33333333,  0.        ,  4.        ])
+    """
+    x = _real(x)
+    return x * (clip(x + 3.0, 0.0, 6.0) / 6.0)
+
+
+@_ieee
+def silu(x: npt.ArrayLike) -> Array:
+    """y = x * sigmoid(x), also called Swish (Elfwing et al., https://arxiv.org/abs/1702.03118).
+
+    At -inf it is inf * 0, NaN.
+
+    Examples
+    --------
+    >>> silu([0, 1])
+    array([0.        , 0.73105858])
+    """
+    return _real(x) * sigmoid(x)
+
+
+@_ieee
+def linear(x: npt.ArrayLike, weight: npt.ArrayLike, bias: npt.ArrayLike | None = None) -> Array:
+    """y = x @ weight.T + bias: (..., I), (O, I), (O,) to (..., O). ONNX Gemm with transB=1.
+
+    Raises ValueError where x and weight differ in I.
+
+    Examples
+    --------
+    >>> linear([[1, 2]], [[3, 4], [5, 6]], bias=[0.5, 0])
+    array([[11.5, 17. ]])
+    """
+    y: Array = _real(x) @ _real(weight).T
+    return y if bias is None else y + _real(bias)
+
+
+@_ieee
+def batch_norm(
+    x: npt.ArrayLike, mean: npt.ArrayLike, var: npt.ArrayLike, weight: npt.ArrayLike | None = None,
+    bias: npt.ArrayLike | None = None, eps: float = 1e-5,
+) -> Array:
+    """Normalize each channel by known statistics (Ioffe and Szegedy, https://arxiv.org/abs/1502.03167).
+
+    y[n, c, ...] = (x[n, c, ...] - mean[c]) / sqrt(var[c] + eps) * weight[c] + bias[c], for x of shape
+    (N, C, ...) and all others (C,); weight 1 and bias 0 where absent. NaN where var + eps < 0.
+
+    Examples
+    --------
+    >>> batch_norm([[3.0, 8.0]], mean=[1, 2], var=[4, 9], weight=[1, 5], bias=[0, 7], eps=0)
+    array([[ 1., 17.]])
+    """
+    x = _real(x)
+    mean, var, weight, bias = (
+        _real(values).reshape(-1, *[1] * (x.ndim - 2))
+        for values in (mean, var, 1.0 if weight is None else weight, 0.0 if bias is None else bias)
+    )
+    return (x - mean) / np.sqrt(var + eps) * weight + bias
+
+
+@_ieee
+def softmax(x: npt.ArrayLike, axis: int = -1) -> Array:
+    """y = exp(x) / sum of exp(x) along an axis: shares that add up to 1 (Bridle, NIPS 1989).
+
+    Above and below, exp(x - max x) stands for exp(x), so that exp never overflows and the sum is at least 1
+    (Blanchard, Higham and Higham, "Accurately computing the log-sum-exp and softmax functions", 2021). A
+    slice that holds NaN or inf, or nothing but -inf, becomes NaN.
+
+    Examples
+    --------
+    >>> softmax([1000, 1000, -np.inf])
+    array([0.5, 0.5, 0. ])
+    """
+    x = _real(x)
+    e: Array = np.exp(x - x.max(axis=axis, keepdims=True, initial=-np.inf))
+    total: Array = e.sum(axis=axis, keepdims=True)
+    return e / total
+
+
+@_ieee
+def add(a: npt.ArrayLike, b: npt.ArrayLike) -> Array:
+    """y = a + b, with NumPy's broadcasting; ValueError where shapes do not allow it.
+
+    Examples
+    --------
+    >>> add([1, 2], [[10]])
+    array([[11., 12.]])
+    """
+    return _real(a) + _real(b)
+
+
+@_ieee
+def multiply(a: npt.ArrayLike, b: npt.ArrayLike) -> Array:
+    """y = a * b, with NumPy's broadcasting; ValueError where shapes do not allow it.
+
+    Examples
+    --------
+    >>> multiply([1, 2], [[10]])
+    array([[10., 20.]])
+    """
+    return _real(a) * _real(b)
+
+
+@_ieee
+def concat(arrays: Sequence[npt.ArrayLike], axis: int = 1) -> Array:
+    """The arrays one after the other along an axis; ValueError where other axes differ.
+
+    Examples
+    --------
+    >>> concat([[[1, 2]], [[3]]])
+    array([[1., 2., 3.]])
+    """
+    return np.concatenate([_real(array) for array in arrays], axis=axis)
+
+
+@_ieee
+def pad(x: npt.ArrayLike, pads: Ints, value: float = 0.0) -> Array:
+    """A border of `value`: `pads` elements before each axis, then after each (ONNX Pad); ValueError below 0.
+
+    Examples
+    --------
+    >>> pad([[1, 2]], pads=(0, 1, 1, 0), value=9)
+    array([[9., 1., 2.],
+           [9., 9., 9.]])
+    """
+    x = _real(x)
+    return np.pad(x, np.reshape(pads, (2, x.ndim)).T, constant_values=value)
+
+
+@_ieee
+def flatten(x: npt.ArrayLike, axis: int = 1) -> Array:
+    """A matrix of the same elements: axes before `axis` make its rows, the others its columns (ONNX Flatten).
+
+    Examples
+    --------
+    >>> flatten(np.zeros((2, 3, 4, 5))).shape
+    (2, 60)
+    """
+    x = _real(x)
+    rows, columns = prod(x.shape[:axis]), prod(x.shape[axis:])
+    return np.array(x.reshape(rows, columns))

@@ -1,0 +1,70 @@
+"""The command line: `fastcnn classify | doctor | info | bench`. One module a command, imported when it runs.
+
+Exit codes: 0 all went well; 1 some photos could not be read, or a check failed; 2 the command cannot run (usage,
+model, missing package); 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from fastcnn._version import __version__
+
+_COMMANDS = {
+    "classify": "name what photos show",
+    "info": "describe a model",
+    "doctor": "show the configuration and check every kernel on this machine",
+    "bench": "measure convolution kernels on this machine",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments without the program's name; those of the process by default.
+
+    Returns
+    -------
+    int
+        Exit code.
+    """
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    parser = argparse.ArgumentParser(prog="fastcnn", description="Classify images on a CPU, fast.")
+    parser.add_argument("--version", action="version", version=f"fastcnn {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, text in _COMMANDS.items():
+        command = commands.add_parser(
+            name, help=text, description=text[0].upper() + text[1:] + ".",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        # Only the command that runs is imported: the others would cost their start-up time.
+        if name in arguments[:1]:
+            importlib.import_module(f"fastcnn.cli.{name}").configure(command)
+    try:
+        options = parser.parse_args(arguments)
+    except SystemExit as stop:  # argparse has printed what is wrong
+        return int(stop.code or 0)
+    return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
+    try:
+        code: int = options.run(options)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read the output has gone: nothing more to say, not even on the way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (ImportError, OSError, TypeError, ValueError) as error:
+        print(f"fastcnn {options.command}: {error}", file=sys.stderr)
+        return 2

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
+import signal
 import threading
 
 import numpy as np
 import pytest
 
-import fastcnn.model
-from fastcnn import functional, ops, zoo
+from fastcnn import _plan_cache, functional, ops, zoo
 from fastcnn.io.image import Preprocess
 from fastcnn.layers import (
     BatchNorm2d,
@@ -66,13 +67,13 @@ def reference(model: Model, x: np.ndarray) -> np.ndarray:
 def compilations(monkeypatch):
     """The input shapes that have been compiled so far."""
     shapes = []
-    compile_graph = fastcnn.model.compile_graph
+    compile_graph = _plan_cache.compile_graph
 
     def counting(graph, input_shapes, *rest):
         shapes.extend(input_shapes.values())
         return compile_graph(graph, input_shapes, *rest)
 
-    monkeypatch.setattr(fastcnn.model, "compile_graph", counting)
+    monkeypatch.setattr(_plan_cache, "compile_graph", counting)
     return shapes
 
 
@@ -155,7 +156,7 @@ def test_other_models_do_not_matter_to_the_cache(compilations):
 def test_the_least_recently_used_plans_go_first(compilations):
     model = Sequential(Flatten(), ReLU())
     rows = np.zeros((20, 2, 3))
-    for n in range(1, fastcnn.model.MAX_PLANS + 1):
+    for n in range(1, _plan_cache.MAX_PLANS + 1):
         model(rows[:n])
     model(rows[:1])
     model(rows[:19])  # pushes out the plan for 2, not the one for 1
@@ -204,6 +205,22 @@ def test_many_threads_may_call_one_model():
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Python warns of forking beside threads
+def test_a_child_forked_while_a_thread_compiles_does_not_hang():
+    model = Net()
+    expected = model(IMAGES)
+    with model._cache._lock:  # as a thread that compiles holds it
+        child = os.fork()
+        if child == 0:
+            signal.alarm(60)  # ends a child that hangs
+            status = 1
+            try:
+                status = 0 if (model(IMAGES) == expected).all() else 2
+            finally:
+                os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 @pytest.mark.parametrize("clone", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model, 5))])

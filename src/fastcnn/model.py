@@ -1,37 +1,30 @@
 """Models: layers that are traced into a graph, compiled once per input shape, and run.
 
-Holds the cache of compiled plans, predictions in batches, and `Sequential`. Tracing is graph/trace.py's,
-compiling compiler/'s; the table that `Model.summary` gives is made in summary.py, files in model_file.py.
+Holds predictions in batches, and `Sequential`. Tracing is graph/trace.py's, compiling compiler/'s, and
+keeping plans _plan_cache.py's; the table of `Model.summary` is made in summary.py, files in model_file.py.
 """
 
 from __future__ import annotations
 
 import os
-import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcnn import functional
-from fastcnn.compiler.plan import Packed, Plan, compile_graph
+from fastcnn._plan_cache import Compiled, PlanCache
 from fastcnn.graph.ir import Graph
 from fastcnn.graph.trace import Symbol, trace
-from fastcnn.kernels import _cpu
-from fastcnn.layers.base import Layer, failed_layer, generation
+from fastcnn.layers.base import Layer, failed_layer
 
 if TYPE_CHECKING:
     from fastcnn.io.image import Preprocess
     from fastcnn.summary import Summary
 
 __all__ = ["Model", "Prediction", "Sequential"]
-
-# Plans kept per model, the least recently used go first. A plan holds an arena of the size of its largest
-# activations, so that this bounds the memory of a server that meets images of every size.
-MAX_PLANS = 8
 
 
 @dataclass(frozen=True)
@@ -51,58 +44,6 @@ class Prediction:
     index: int
     label: str
     probability: float
-
-
-class _Compiled(NamedTuple):
-    """A plan, and what a prediction must know of its graph."""
-
-    plan: Plan
-    output_shape: tuple[int, ...]
-    ends_in_softmax: bool
-
-
-class _PlanCache:
-    """The compiled plans of one model, by input shape and instruction set, and their packed weights.
-
-    Both are forgotten when a layer changes.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._plans: OrderedDict[tuple[tuple[int, ...], str], _Compiled] = OrderedDict()
-        self._packed: Packed = {}
-        self._generation = -1
-        self._versions: tuple[int, ...] = ()
-
-    def get(self, model: Model, shape: tuple[int, ...]) -> _Compiled:
-        """Return the plan for inputs of `shape`, compiling it if there is none."""
-        key = (shape, _cpu.isa())
-        with self._lock:
-            self._forget_if_changed(model)
-            compiled = self._plans.get(key)
-            if compiled is None:
-                self._plans[key] = compiled = self._compile(model.graph(shape[1:]), shape)
-                if len(self._plans) > MAX_PLANS:
-                    self._plans.popitem(last=False)
-            self._plans.move_to_end(key)
-            return compiled
-
-    def _compile(self, graph: Graph, shape: tuple[int, ...]) -> _Compiled:
-        shapes = dict.fromkeys(graph.inputs, shape)
-        output = graph.outputs[0]
-        last = next((node.op for node in graph.nodes if node.output == output), None)
-        plan = compile_graph(graph, shapes, self._packed)
-        return _Compiled(plan, graph.infer(shapes)[output], last == "Softmax")
-
-    def _forget_if_changed(self, model: Model) -> None:
-        now = generation()
-        if now == self._generation:
-            return  # the common case costs one comparison, not a walk through all layers
-        versions = tuple(layer._version for _, layer in model.named_layers())
-        if versions != self._versions:
-            self._plans.clear()
-            self._packed = {}
-        self._generation, self._versions = now, versions
 
 
 class Model(Layer):
@@ -141,14 +82,14 @@ class Model(Layer):
     True
     """
 
-    _cache: _PlanCache
+    _cache: PlanCache
     _classes: list[str] | None
     _input_shape: tuple[int, ...] | None
     preprocess: Preprocess | None = None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         self = super().__new__(cls)
-        self.__dict__.update(_cache=_PlanCache(), _classes=None, _input_shape=None)
+        self.__dict__.update(_cache=PlanCache(), _classes=None, _input_shape=None)
         return self
 
     def __getstate__(self) -> dict[str, Any]:
@@ -317,7 +258,7 @@ class Model(Layer):
         array = np.ascontiguousarray(array, np.float32)
         return array if array.flags.aligned else array.copy()
 
-    def _compiled(self, batch: int, x: np.ndarray) -> _Compiled:
+    def _compiled(self, batch: int, x: np.ndarray) -> Compiled:
         return self._cache.get(self, (batch, *x.shape[1:]))
 
     # -- what the model is ----------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from fastcnn.errors import ModelLoadError
 from fastcnn.model import Model
 from fastcnn.zoo import efficientnet_lite as lite
 
-__all__ = ["imagenet_classes", "load_pretrained"]
+__all__ = ["imagenet_classes", "load_pretrained", "pretrained_names"]
 
 
 class _Source(NamedTuple):
@@ -48,6 +48,17 @@ def imagenet_classes() -> tuple[str, ...]:
     'tiger cat'
     """
     return tuple(Path(__file__).with_name("imagenet_classes.txt").read_text(encoding="utf-8").splitlines())
+
+
+def pretrained_names() -> tuple[str, ...]:
+    """Return the names that `load_pretrained` takes.
+
+    Examples
+    --------
+    >>> "efficientnet_lite0" in pretrained_names()
+    True
+    """
+    return tuple(_SOURCES)
 
 
 def load_pretrained(name: str) -> Model:

@@ -1,0 +1,95 @@
+"""The compiled plans of a model: made when needed, kept for a few shapes, dropped when a layer changes.
+
+What a plan is, and that several threads may run it, is compiler/plan.py's.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakSet
+
+from fastcnn.compiler.plan import Packed, Plan, compile_graph
+from fastcnn.graph.ir import Graph
+from fastcnn.kernels import _cpu
+from fastcnn.layers.base import generation
+
+if TYPE_CHECKING:
+    from fastcnn.model import Model
+
+__all__ = ["Compiled", "PlanCache"]
+
+# Plans kept per model, the least recently used go first. A plan holds an arena of the size of its largest
+# activations, so that this bounds the memory of a server that meets images of every size.
+MAX_PLANS = 8
+
+
+class Compiled(NamedTuple):
+    """A plan, and what a prediction must know of its graph."""
+
+    plan: Plan
+    output_shape: tuple[int, ...]
+    ends_in_softmax: bool
+
+
+class PlanCache:
+    """The compiled plans of one model, by input shape and instruction set, and their packed weights.
+
+    Both are forgotten when a layer changes.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._plans: OrderedDict[tuple[tuple[int, ...], str], Compiled] = OrderedDict()
+        self._packed: Packed = {}
+        self._generation = -1
+        self._versions: tuple[int, ...] = ()
+        _caches.add(self)
+
+    def unlock_in_child(self) -> None:
+        """Forget who held the lock: after a fork that thread may not exist any more."""
+        self._lock = threading.Lock()
+
+    def get(self, model: Model, shape: tuple[int, ...]) -> Compiled:
+        """Return the plan for inputs of `shape`, compiling it if there is none."""
+        key = (shape, _cpu.isa())
+        with self._lock:
+            self._forget_if_changed(model)
+            compiled = self._plans.get(key)
+            if compiled is None:
+                self._plans[key] = compiled = self._compile(model.graph(shape[1:]), shape)
+                if len(self._plans) > MAX_PLANS:
+                    self._plans.popitem(last=False)
+            self._plans.move_to_end(key)
+            return compiled
+
+    def _compile(self, graph: Graph, shape: tuple[int, ...]) -> Compiled:
+        shapes = dict.fromkeys(graph.inputs, shape)
+        output = graph.outputs[0]
+        last = next((node.op for node in graph.nodes if node.output == output), None)
+        plan = compile_graph(graph, shapes, self._packed)
+        return Compiled(plan, graph.infer(shapes)[output], last == "Softmax")
+
+    def _forget_if_changed(self, model: Model) -> None:
+        now = generation()
+        if now == self._generation:
+            return  # the common case costs one comparison, not a walk through all layers
+        versions = tuple(layer._version for _, layer in model.named_layers())
+        if versions != self._versions:
+            self._plans.clear()
+            self._packed = {}
+        self._generation, self._versions = now, versions
+
+
+_caches: WeakSet[PlanCache] = WeakSet()
+
+
+def _unlock_in_child() -> None:
+    for cache in _caches:
+        cache.unlock_in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock_in_child)

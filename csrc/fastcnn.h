@@ -11,8 +11,8 @@
 
 /* A view of N x C x H x W floats. Channels are stored in blocks of `lanes`: lanes = 1 is NCHW, lanes = VL the
  * blocked layout [N][C/VL][H][W][VL], lanes = C is NHWC. Strides count floats; a pixel is `lanes` floats.
- * Lanes beyond C may hold anything: no kernel lets them reach a lane below C. A halo is a border of zeros around every plane that lies
- * outside the view: data points at the first interior pixel. */
+ * Lanes beyond C may hold anything: no kernel lets them reach a lane below C. A halo is a border of zeros around every
+ * plane that lies outside the view: data points at the first interior pixel. */
 typedef struct {
     float *data;
     ptrdiff_t n, c, h, w;
@@ -68,8 +68,8 @@ typedef struct {
 /* One row of a pooling: windows are clipped here at the left and right border, and by the caller at the top and
  * bottom one. */
 typedef struct {
-    const float *x; /* IN  first row of the window, pixel 0 of the image */
-    float *y;       /* OUT [pixels][lanes] */
+    const float *x;       /* IN  first row of the window, pixel 0 of the image */
+    float *y;             /* OUT [pixels][lanes] */
     ptrdiff_t x_row;      /* from one row of the window to the next */
     ptrdiff_t rows;       /* rows of the window that lie inside the image */
     ptrdiff_t row_extent; /* rows that the divisor of an average counts */
@@ -97,8 +97,8 @@ typedef struct {
     void (*affine)(const fc_activation *act, const float *scale, const float *shift, const float *x, float *y,
                    ptrdiff_t n);
     /* z[i] = act(x[i * x_step] op y[i * y_step]); steps are 0 or 1. */
-    void (*binary)(int op, const fc_activation *act, const float *x, ptrdiff_t x_step, const float *y,
-                   ptrdiff_t y_step, float *z, ptrdiff_t n);
+    void (*binary)(int op, const fc_activation *act, const float *x, ptrdiff_t x_step, const float *y, ptrdiff_t y_step,
+                   float *z, ptrdiff_t n);
     void (*softmax)(const float *x, float *y, ptrdiff_t n);
     /* [channels][plane] <-> [pixels][VL]; lanes from `channels` to VL are written as zeros, and never read. */
     void (*interleave)(const float *x, ptrdiff_t plane, float *y, ptrdiff_t channels, ptrdiff_t pixels);

@@ -17,9 +17,8 @@ typedef int v_i __attribute__((vector_size(64)));
 #define V_FMA(a, b, c) _mm512_fmadd_ps((a), (b), (c))
 #define V_MAX(a, b) _mm512_max_ps((a), (b))
 #define V_MIN(a, b) _mm512_min_ps((a), (b))
-#define V_ZIP_LOW(a, b) \
-    __builtin_shuffle((a), (b), (v_i){0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23})
-#define V_ZIP_HIGH(a, b) \
+#define V_ZIP_LOW(a, b) __builtin_shuffle((a), (b), (v_i){0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23})
+#define V_ZIP_HIGH(a, b)                                                                                               \
     __builtin_shuffle((a), (b), (v_i){8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31})
 
 #include "../tiles/all.h"

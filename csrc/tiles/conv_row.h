@@ -60,13 +60,13 @@ FC_INLINE void conv_tile(const fc_conv_row *r, const float *x, float *y, const f
             FC_FN(activate_pixels)(&r->act, y + b * r->y_block, r->y_pixel, P);
 }
 
-/* Tiles for every number of pixels; the distance of pixels is a constant in the first two families. */
-#define FC_TILE(P)                                                            \
-    case P:                                                                   \
-        if (r->blocks == 2)                                                   \
-            conv_tile(r, x, y, residual, P <= limit ? P : 1, 2, x_pixel);     \
-        else                                                                  \
-            conv_tile(r, x, y, residual, P <= limit ? P : 1, 1, x_pixel);     \
+/* One tile for every number of pixels up to the family's limit (larger ones are not compiled: P is then 1). */
+#define FC_TILE(P)                                                                                                     \
+    case P:                                                                                                            \
+        if (r->blocks == 2)                                                                                            \
+            conv_tile(r, x, y, residual, P <= limit ? P : 1, 2, x_pixel);                                              \
+        else                                                                                                           \
+            conv_tile(r, x, y, residual, P <= limit ? P : 1, 1, x_pixel);                                              \
         break;
 
 FC_INLINE void conv_row_by(const fc_conv_row *r, const ptrdiff_t x_pixel, const int limit)
@@ -79,10 +79,12 @@ FC_INLINE void conv_row_by(const fc_conv_row *r, const ptrdiff_t x_pixel, const 
     for (ptrdiff_t t = 0; t < tiles; t++) {
         const ptrdiff_t pixels = part + (t < larger);
         switch (pixels) {
+            // clang-format off
             FC_TILE(1) FC_TILE(2) FC_TILE(3) FC_TILE(4) FC_TILE(5) FC_TILE(6)
 #if MR > 6
             FC_TILE(7) FC_TILE(8) FC_TILE(9) FC_TILE(10) FC_TILE(11) FC_TILE(12) FC_TILE(13) FC_TILE(14)
 #endif
+            // clang-format on
         }
         x += pixels * x_pixel;
         y += pixels * r->y_pixel;

@@ -122,7 +122,8 @@ def test_softmax_of_special_values(isa):
 
 SHAPES = [
     ((), ()), ((5,), ()), ((3, 4), (4,)), ((3, 1), (1, 4)), ((2, 3, 4), (3, 1)), ((2, 3, 4, 5), (3, 1, 1)),
-    ((2, 20, 6, 7), (2, 20, 6, 7)), ((2, 20, 6, 7), (2, 20, 1, 1)), ((2, 3, 4, 5), (4, 5)), ((1, 3, 1, 5), (2, 1, 4, 1)),
+    ((2, 20, 6, 7), (2, 20, 6, 7)), ((2, 20, 6, 7), (2, 20, 1, 1)), ((2, 3, 4, 5), (4, 5)),
+    ((1, 3, 1, 5), (2, 1, 4, 1)),
     ((2, 3, 2, 2, 2), (2, 3, 2, 2, 2)), ((2, 3, 2, 2, 2), (3, 1, 1, 1)), ((33,), (33,)),
 ]
 
@@ -165,4 +166,4 @@ def test_flatten_and_dropout_move_nothing(shape, isa, poisoned):
     x = np.random.default_rng(12).standard_normal(shape).astype(np.float32)
     assert np.array_equal(F.dropout(x), x)
     for axis in range(len(shape)):
-        assert np.array_equal(F.flatten(x, axis), x.reshape(int(np.prod(shape[:axis])), -1))
+        assert np.array_equal(F.flatten(x, axis), x.reshape(*shape[:axis], -1))

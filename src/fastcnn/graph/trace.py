@@ -214,7 +214,8 @@ def trace(model: Traceable, input_shape: Sequence[int]) -> Graph:
     finally:
         _tracer.reset(token)
     if not isinstance(y, Symbol):
-        raise TypeError(f"{type(model).__name__}.forward returned {type(y).__name__}, expected one value computed from x")
+        returned = f"{type(model).__name__}.forward returned {type(y).__name__}"
+        raise TypeError(f"{returned}, expected one value computed from x")
     if y is x:
         y = tracer.apply("Identity", [x], {})
     return Graph(tracer.nodes, {"x": (None, *input_shape)}, [y.name], tracer.constants)

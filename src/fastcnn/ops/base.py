@@ -166,7 +166,7 @@ def resolve_pads(attrs: Attrs, size: Sequence[int], kernel: Sequence[int]) -> tu
 
 
 def window_output(
-    attrs: Attrs, shape: Sequence[int], kernel: Sequence[int], padding_of: str = "padding"
+    attrs: Attrs, shape: Sequence[int], kernel: Sequence[int]
 ) -> tuple[int, int]:
     """Height and width after sliding a window over an image of shape (N, C, H, W).
 
@@ -181,17 +181,12 @@ def window_output(
     check_pair("dilation", dilations, 1)
     if attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"):
         raise ValueError(f"auto_pad={attrs['auto_pad']!r}, expected NOTSET, VALID, SAME_UPPER or SAME_LOWER")
-    check_pair(padding_of, attrs["pads"], 0, 4)
+    check_pair("padding", attrs["pads"], 0, 4)
     pads = resolve_pads(attrs, shape[2:], kernel)
     sizes = []
     for axis in range(2):
         extent = dilations[axis] * (kernel[axis] - 1) + 1
         padded = shape[2 + axis] + pads[axis] + pads[2 + axis]
-        if padded < extent:
-            raise ValueError(
-                f"kernel_size={tuple(kernel)} with dilation={tuple(dilations)} covers {extent} pixels, expected at "
-                f"most the padded {('height', 'width')[axis]} {padded} (x.shape={tuple(shape)}, padding={pads})"
-            )
         stride = attrs["strides"][axis]
         size = (padded - extent) // stride + 1
         if attrs.get("ceil_mode"):
@@ -199,5 +194,10 @@ def window_output(
             size = -(-(padded - extent) // stride) + 1
             if (size - 1) * stride >= shape[2 + axis] + pads[axis]:
                 size -= 1
+        if size < 1:
+            raise ValueError(
+                f"kernel_size={tuple(kernel)} with dilation={tuple(dilations)} covers {extent} pixels, expected at "
+                f"most the padded {('height', 'width')[axis]} {padded} (x.shape={tuple(shape)}, padding={pads})"
+            )
         sizes.append(size)
     return sizes[0], sizes[1]

@@ -55,7 +55,7 @@ class Gemm(Op):
 
     def lower(self, node: Node, ctx: Lowering) -> None:
         def pack(weight: np.ndarray) -> np.ndarray:
-            flat = np.ascontiguousarray(weight).reshape(*weight.shape, 1, 1)
+            flat: np.ndarray = np.ascontiguousarray(weight).reshape(*weight.shape, 1, 1)
             return _conv_direct.pack_weights(flat, 1, weight.shape[1], ctx.vl)
 
         y, x = ctx.view(node.output), ctx.view(node.inputs[0])

@@ -25,8 +25,10 @@ _VIEW_AXES = {1: (3,), 2: (0, 3), 3: (0, 2, 3), 4: (0, 1, 2, 3)}
 def _part(view: View, axis: int, start: int, size: int) -> View:
     """The part start .. start + size of a view along one of its four dimensions."""
     step = (view.image, view.block // view.lanes, view.row, view.lanes)[axis]
-    part = view._replace(offset=view.offset + start * step)
-    return part._replace(**{"nchw"[axis]: size})
+    sizes = [view.n, view.c, view.h, view.w]
+    sizes[axis] = size
+    n, c, h, w = sizes
+    return view._replace(n=n, c=c, h=h, w=w, offset=view.offset + start * step)
 
 
 class Concat(Op):

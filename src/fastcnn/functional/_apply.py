@@ -1,0 +1,64 @@
+"""The way of every functional call: bring the arguments into one form, then trace or compute. Errors are prefixed by
+the function's name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastcnn import _arguments as arguments
+from fastcnn import ops
+from fastcnn.compiler.eager import run_node
+from fastcnn.graph.trace import Symbol
+
+Array = Any  # an ndarray or what np.asarray takes; or a Symbol
+
+
+def apply(
+    function: str, op: str, inputs: Mapping[str, Array], attrs: Callable[[], Mapping[str, Any]], out: Any = None
+) -> Any:
+    """Apply one operation to named inputs; errors are prefixed by the function's name.
+
+    `attrs` is called inside, so that what is wrong with an attribute is reported in the same way.
+    """
+    try:
+        full = {**ops.get(op).defaults, **attrs()}
+        symbol = next((value for value in inputs.values() if isinstance(value, Symbol)), None)
+        if symbol is not None:
+            if out is not None:
+                raise TypeError("out: cannot be given while a model is traced")
+            values = [
+                value if value is None or isinstance(value, Symbol) else arguments.as_real_array(value, name)
+                for name, value in inputs.items()
+            ]
+            return symbol.tracer.apply(op, values, full)
+        arrays = [
+            None if value is None else arguments.as_real_array(value, name) for name, value in inputs.items()
+        ]
+        return _compute(op, full, arrays, out)
+    except ValueError as error:
+        raise ValueError(f"{function}: {error}") from None
+    except TypeError as error:
+        raise TypeError(f"{function}: {error}") from None
+
+
+def _compute(op: str, attrs: Mapping[str, Any], arrays: Sequence[np.ndarray | None], out: Any) -> np.ndarray:
+    dtype = arguments.common_type([array for array in arrays if array is not None])
+    shape = ops.get(op).infer(attrs, [None if array is None else array.shape for array in arrays])
+    if out is None:
+        result = np.empty(shape, dtype)
+    else:
+        result = arguments.check_out(out, shape, dtype)
+        arguments.check_overlap(result, arrays, ops.get(op).is_elementwise)
+    if result.size == 0:
+        return result
+    if dtype == np.float64 or any(array is not None and array.size == 0 for array in arrays):
+        # Sums over nothing are too rare to have kernels.
+        with np.errstate(all="ignore"):
+            result[...] = ops.get(op).reference(attrs, arrays)
+        return result
+    ready = [None if array is None else np.require(array, np.float32, ["C", "A"]) for array in arrays]
+    run_node(op, dict(attrs), ready, result)
+    return result

@@ -1,0 +1,144 @@
+"""Functions with weights: convolution, fully connected, batch normalisation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastcnn import _arguments as arguments
+from fastcnn.compiler.choose import algorithm_names
+from fastcnn.functional._apply import Array, apply
+from fastcnn.graph.trace import Symbol
+
+
+def conv2d(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: int | str | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+    algorithm: str = "auto",
+    out: np.ndarray | None = None,
+) -> Any:
+    """Convolve images with filters.
+
+    Parameters
+    ----------
+    x : (N, C, H, W) array
+        Images.
+    weight : (O, C / groups, kh, kw) array
+        Filters; they are correlated, not flipped.
+    bias : (O,) array, optional
+    stride, dilation : int or pair
+        In pixels; a pair is (height, width).
+    padding : int, pair, four numbers, "same" or "valid"
+        Zeros around the image: everywhere, (height, width), or (top, left, bottom, right). "same" gives
+        ceil(size / stride) outputs and puts an odd pixel at the bottom and right, as TensorFlow does.
+    groups : int
+        Groups of channels that do not see each other; C is depthwise.
+    algorithm : {"auto", "direct", "depthwise", "im2col"}
+        How it is computed; ValueError where the one asked for cannot do this layer.
+    out : (N, O, OH, OW) array, optional
+
+    Returns
+    -------
+    (N, O, OH, OW) array
+
+    References
+    ----------
+    ONNX operator specification, Conv; Dumoulin and Visin, A guide to convolution arithmetic for deep learning, 2016.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> edge = np.array([[[[-1, 0, 1]] * 3]])  # a vertical line, left dark and right bright
+    >>> image = np.array([[[[0, 0, 9, 9]] * 3]])
+    >>> conv2d(image, edge)
+    array([[[[27., 27.]]]])
+    """
+
+    def attrs() -> dict[str, Any]:
+        if not isinstance(algorithm, str) or algorithm not in algorithm_names():
+            raise ValueError(f"algorithm={algorithm!r}, expected one of {', '.join(algorithm_names())}")
+        return {
+            "strides": arguments.as_pair(stride, "stride"), **arguments.as_padding(padding),
+            "dilations": arguments.as_pair(dilation, "dilation"), "group": arguments.as_int(groups, "groups", 1),
+            "algorithm": algorithm,
+        }
+
+    return apply("conv2d", "Conv", {"x": x, "weight": weight, "bias": bias}, attrs, out)
+
+
+def linear(x: Array, weight: Array, bias: Array | None = None, out: np.ndarray | None = None) -> Any:
+    """x @ weight.T + bias: a fully connected layer.
+
+    Parameters
+    ----------
+    x : (..., I) array
+    weight : (O, I) array
+    bias : (O,) array, optional
+    out : (..., O) array, optional
+
+    Returns
+    -------
+    (..., O) array
+
+    Examples
+    --------
+    >>> linear([[1.0, 2.0]], [[3.0, 4.0]], [0.5])
+    array([[11.5]])
+    """
+    lead: tuple[int, ...] = ()
+    if not isinstance(x, Symbol):
+        try:
+            x = arguments.as_real_array(x, "x")
+        except TypeError as error:
+            raise TypeError(f"linear: {error}") from None
+        if x.ndim != 2 and x.ndim >= 1 and out is None:
+            lead = x.shape[:-1]
+            x = x.reshape(int(np.prod(lead)), x.shape[-1])
+            return linear(x, weight, bias).reshape(*lead, -1)
+    return apply("linear", "Gemm", {"x": x, "weight": weight, "bias": bias}, dict, out)
+
+
+def batch_norm(
+    x: Array,
+    running_mean: Array,
+    running_var: Array,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    *,
+    eps: float = 1e-5,
+    out: np.ndarray | None = None,
+) -> Any:
+    """(x - mean) / sqrt(var + eps) * weight + bias, by channel (Ioffe and Szegedy, 2015), with known statistics.
+
+    Parameters
+    ----------
+    x : (N, C, ...) array
+    running_mean, running_var : (C,) arrays
+    weight, bias : (C,) arrays, optional
+        One and zero by default.
+    eps : float
+    out : array of x's shape, optional
+
+    Returns
+    -------
+    array of x's shape
+
+    Examples
+    --------
+    >>> batch_norm([[4.0]], [2.0], [1.0], eps=0.0)
+    array([[2.]])
+    """
+    mean = running_mean
+    if weight is None or bias is None:
+        shape = np.shape(mean)
+        weight = np.ones(shape, np.float32) if weight is None else weight
+        bias = np.zeros(shape, np.float32) if bias is None else bias
+    inputs = {"x": x, "weight": weight, "bias": bias, "running_mean": mean, "running_var": running_var}
+    return apply("batch_norm", "BatchNormalization", inputs, lambda: {"epsilon": arguments.as_float(eps, "eps")}, out)

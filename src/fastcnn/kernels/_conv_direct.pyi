@@ -1,0 +1,36 @@
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastcnn.kernels._executor import Step
+from fastcnn.kernels.view import View
+
+def pack_weights(weight: np.ndarray, groups: int, lanes: int, vl: int) -> np.ndarray: ...
+def pack_bias(bias: np.ndarray | None, channels: int, groups: int, vl: int) -> np.ndarray: ...
+
+class DirectConv(Step):
+    def __init__(
+        self,
+        y: View,
+        x: View,
+        residual: View | None,
+        weights: np.ndarray,
+        bias: np.ndarray,
+        kernel: Sequence[int],
+        strides: Sequence[int],
+        pads: Sequence[int],
+        dilations: Sequence[int],
+        groups: int,
+        activation: tuple[str, Mapping[str, Any]] | None,
+    ) -> None: ...
+
+class Gemm(Step):
+    def __init__(
+        self,
+        y: View,
+        x: View,
+        weights: np.ndarray,
+        bias: np.ndarray,
+        activation: tuple[str, Mapping[str, Any]] | None,
+    ) -> None: ...

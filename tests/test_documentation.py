@@ -1,0 +1,83 @@
+"""What the documents say is run: every snippet and command of the README, every doctest of the package."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import fastcnn
+from fastcnn.cli import main
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+SHELL = [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
+MODULES = [
+    module.name
+    for module in pkgutil.walk_packages(fastcnn.__path__, "fastcnn.")
+    if not module.name.endswith("__main__")
+]
+
+
+@pytest.fixture(autouse=True)
+def in_a_copy_of_the_project(tmp_path, monkeypatch):
+    """Examples read examples/ and may write files."""
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda text: text.splitlines()[0])
+def test_readme_snippets_run(snippet, capsys):
+    exec(compile(snippet, "README.md", "exec"), {"__name__": "__main__"})
+    assert capsys.readouterr().out
+
+
+def test_readme_has_just_the_two_commands_that_ci_runs():
+    assert SHELL == [
+        'pip install ".[imagenet]" && fastcnn classify examples/cat.png',
+        'pip install ".[test]" && pytest',
+    ]
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    for part in (part.strip() for line in SHELL for part in line.split("&&")):
+        assert re.search(rf"(^|&& ){re.escape(part)}( |$)", script, re.MULTILINE), part
+
+
+def test_readme_command_line_examples_run(capsys):
+    commands = [command for command in re.findall(r"`(fastcnn [^`]*)`", README) if "photos/" not in command]
+    assert commands, "the README shows commands"
+    for command in [*commands, SHELL[0].split("&& ")[1]]:
+        if shlex.split(command)[1] != "bench":  # takes a while, and has a test of its own
+            assert main(shlex.split(command)[1:]) == 0, command
+    assert "tiger cat" in capsys.readouterr().out
+
+
+def test_readme_links_lead_somewhere():
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+@pytest.mark.parametrize("name", ["fastcnn", *MODULES])
+def test_doctests(name):
+    result = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert result.failed == 0
+
+
+def test_public_names_are_documented_with_an_example():
+    """Every public function has a docstring that shows it at work."""
+    for module in (fastcnn.functional, fastcnn.layers, fastcnn.zoo):
+        for name in module.__all__:
+            assert getattr(module, name).__doc__, f"{module.__name__}.{name}"
+    for name in fastcnn.functional.__all__:
+        assert ">>>" in getattr(fastcnn.functional, name).__doc__, name
+
+
+def test_contributing_draws_the_tree_as_it_is():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    for folder in (path.name for path in (ROOT / "src" / "fastcnn").iterdir() if (path / "__init__.py").exists()):
+        assert f"{folder}/" in text, folder

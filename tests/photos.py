@@ -18,6 +18,9 @@ LOSSLESS = {
     "JPEG2000": {},
 }
 LOSSY = {"JPEG": {"quality": 95, "subsampling": 0}, "AVIF": {"quality": 95}}
+Image.init()
+if "AVIF" not in Image.SAVE:  # Pillow before 11.3
+    del LOSSY["AVIF"]
 ALL_FORMATS = {**LOSSLESS, **LOSSY}
 
 

@@ -83,8 +83,7 @@ def decode(source: BinaryIO | Image.Image, name: str, max_pixels: int) -> np.nda
             if image.format == "TIFF":  # Its tags are read, and warned of, in the course of decoding.
                 image.load()
         image.load()
-        with _quiet_pillow():
-            orientation = image.getexif().get(_ORIENTATION_TAG, 1)
+        orientation = _orientation(image)
         pixels = _to_rgb(image, name)
         if orientation in _ORIENTATIONS:
             upright = pillow.Transpose[_ORIENTATIONS[orientation]]
@@ -113,6 +112,12 @@ def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
         raise ImageError(f"{name}: too large: {width} x {height} pixels, more than max_pixels={max_pixels}")
     if width * height == 0:
         raise ImageError(f"{name}: has no pixels: {width} x {height}")
+
+
+def _orientation(image: Image.Image) -> object:
+    """Return the EXIF orientation that is left to be undone: Pillow turns TIFF while decoding."""
+    with _quiet_pillow():
+        return None if image.format == "TIFF" else image.getexif().get(_ORIENTATION_TAG)
 
 
 def _to_rgb(image: Image.Image, name: str) -> np.ndarray:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
-import skimage.data
 
 import fastcnn.zoo.pretrained
 from fastcnn.errors import ModelLoadError
 from fastcnn.zoo import load_pretrained
 from fastcnn.zoo.pretrained import imagenet_classes
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
+CAT, COFFEE = EXAMPLES / "cat.png", EXAMPLES / "coffee.png"
 TABBY, TIGER_CAT, EGYPTIAN_CAT, ESPRESSO = 281, 282, 285, 967
 
 
 def test_lite0_sees_a_cat():
     model = load_pretrained("efficientnet_lite0")
-    first, second, third, *_ = model.classify(skimage.data.chelsea())
+    first, second, third, *_ = model.classify(CAT)
     assert [(p.index, p.label) for p in (first, second, third)] == [
         (TIGER_CAT, "tiger cat"),
         (EGYPTIAN_CAT, "Egyptian cat"),
@@ -33,14 +36,24 @@ def test_lite0_sees_a_cat():
 def test_all_see_cat_and_coffee(name, size):
     model = load_pretrained(name)
     assert model.input_shape == (3, size, size) and len(model.classes) == 1000
-    cats = {p.index: p.probability for p in model.classify(skimage.data.chelsea(), top=3)}
+    cats = {p.index: p.probability for p in model.classify(CAT, top=3)}
     assert cats.keys() == {TABBY, TIGER_CAT, EGYPTIAN_CAT} and sum(cats.values()) > 0.75
-    (coffee,) = model.classify(skimage.data.coffee(), top=1)
+    (coffee,) = model.classify(COFFEE, top=1)
     assert coffee.label == "espresso" and coffee.probability > 0.5
 
 
+@pytest.mark.parametrize("name", ["cat", "coffee"])
+def test_lite0_gives_the_stored_probabilities(name, isa):
+    """All 1000, from PyTorch in float64 with the same weights, on every instruction set."""
+    stored = json.loads((Path(__file__).parent / "efficientnet_lite0.json").read_text())[name]
+    model = load_pretrained("efficientnet_lite0")
+    probabilities = model.predict_proba(model.preprocess(EXAMPLES / f"{name}.png"))[0]
+    np.testing.assert_allclose(probabilities, stored, atol=1e-4)
+    assert (np.argsort(-probabilities)[:5] == np.argsort(-np.array(stored))[:5]).all()
+
+
 def test_lite0_sees_coffee():
-    (coffee,) = load_pretrained("efficientnet_lite0").classify(skimage.data.coffee(), top=1)
+    (coffee,) = load_pretrained("efficientnet_lite0").classify(COFFEE, top=1)
     assert coffee.index == ESPRESSO and coffee.probability == pytest.approx(0.95, abs=0.02)
 
 

@@ -12,9 +12,11 @@ chunk stay in the second-level cache while the rows go by.
 """
 
 from libc.stddef cimport ptrdiff_t
+from libc.string cimport memcpy
 
 import numpy as np
 
+from fastcnn.kernels._cpu cimport current
 from fastcnn.kernels._executor cimport Step, ceil_div, floats, set_activation, share
 from fastcnn.kernels._tiles cimport fc_conv_row, fc_kernels, fc_tensor
 
@@ -27,7 +29,7 @@ cdef enum:
 
 
 def pack_weights(const float[:, :, :, ::1] weight, ptrdiff_t groups, ptrdiff_t lanes, ptrdiff_t vl):
-    """Weights in the order in which the tiles read them.
+    """Weights in the order in which the tiles of the instruction set in use read them.
 
     Parameters
     ----------
@@ -36,7 +38,7 @@ def pack_weights(const float[:, :, :, ::1] weight, ptrdiff_t groups, ptrdiff_t l
     lanes : int
         Channels in a block of the input.
     vl : int
-        Channels in a block of the output.
+        Channels in a block of the output: the vector length.
 
     Returns
     -------
@@ -44,25 +46,28 @@ def pack_weights(const float[:, :, :, ::1] weight, ptrdiff_t groups, ptrdiff_t l
     left out.
     """
     cdef ptrdiff_t outs = weight.shape[0] // groups, ins = weight.shape[1], kh = weight.shape[2], kw = weight.shape[3]
-    cdef ptrdiff_t blocks = ceil_div(outs, vl), taps = ins * kh * kw
-    packed = np.zeros(groups * blocks * vl * taps, np.float32)
+    cdef ptrdiff_t blocks = ceil_div(outs, vl), taps = ins * kh * kw, group, block, width, i, tap, first, count, step
+    cdef const fc_kernels *kernels = current()
+    packed = np.empty(groups * blocks * vl * taps, np.float32)
     cdef float[::1] out = packed
-    cdef ptrdiff_t g, pair, block, width, chunk, first, ky, kx, i, b, v, o, at = 0
+    cdef float[::1] rows = np.empty(taps * vl, np.float32)  # [in_channel][ky][kx][VL] of one block
+    cdef float *pair
+    if out.shape[0] == 0:
+        return packed
     with nogil:
-        for g in range(groups):
-            for pair in range(ceil_div(blocks, 2)):
-                block = 2 * pair
-                width = min(2, blocks - block)
-                for chunk in range(ceil_div(ins, lanes)):
-                    first = chunk * lanes
-                    for ky in range(kh):
-                        for kx in range(kw):
-                            for i in range(first, min(first + lanes, ins)):
-                                for b in range(width):
-                                    for v in range(min(vl, outs - (block + b) * vl)):
-                                        o = g * outs + (block + b) * vl + v
-                                        out[at + b * vl + v] = weight[o, i, ky, kx]
-                                at += width * vl
+        for group in range(groups):
+            for block in range(blocks):
+                width = min(2, blocks - block // 2 * 2)
+                pair = &out[(group * blocks + block // 2 * 2) * vl * taps]
+                kernels.interleave(&weight[group * outs + block * vl, 0, 0, 0], taps, &rows[0],
+                                   min(vl, outs - block * vl), taps)
+                for i in range(ins):
+                    first = i // lanes * lanes
+                    count = min(lanes, ins - first)
+                    for tap in range(kh * kw):
+                        step = first * kh * kw + tap * count + i - first  # in the order of the tiles' loops
+                        memcpy(pair + (step * width + block % 2) * vl, &rows[(i * kh * kw + tap) * vl],
+                               vl * sizeof(float))
     return packed
 
 

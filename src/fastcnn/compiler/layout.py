@@ -10,10 +10,9 @@ never have one, except copies made for a convolution.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fastcnn import ops
-from fastcnn.compiler._edit import renamed
 from fastcnn.graph.ir import Graph, Node
 from fastcnn.kernels.view import NO_HALO, Halo
 
@@ -75,14 +74,15 @@ class _Arranger:
     def place(self, node: Node) -> None:
         """Bring the operands of a node into the layout that it reads."""
         op = ops.get(node.op)
-        operands = [name for i, name in enumerate(node.inputs) if name and i not in op.constants]
+        places = [i for i, name in enumerate(node.inputs) if name and i not in op.constants]
+        operands = [node.inputs[i] for i in places]
         lanes = self.wanted(node, operands)
         halo = op.halo(node, [self.shapes[name] for name in operands])
-        names = {name: self.fetch(name, self.lanes_for(node, name, lanes), halo if i == 0 else NO_HALO)
-                 for i, name in enumerate(operands)}
-        if op.is_alias:
-            names = {name: self.gapless(stored, node.output) for name, stored in names.items()}
-        self.nodes.append(renamed(node, names))
+        inputs = list(node.inputs)  # by place: x + conv(x) may read x in two layouts
+        for i in places:
+            name = self.fetch(inputs[i], self.lanes_for(node, i, lanes), halo if i == 0 else NO_HALO)
+            inputs[i] = self.gapless(name, node.output) if op.is_alias else name
+        self.nodes.append(replace(node, inputs=tuple(inputs)))
         self.lanes[node.output] = lanes if len(self.shapes[node.output]) == 4 else 1
 
     def wanted(self, node: Node, operands: list[str]) -> int:
@@ -100,10 +100,11 @@ class _Arranger:
             layout = "blocked" if blocked else "plain"
         return self.vl if layout == "blocked" else 1
 
-    def lanes_for(self, node: Node, name: str, lanes: int) -> int:
+    def lanes_for(self, node: Node, place: int, lanes: int) -> int:
         """A dense convolution takes few channels of a plain value as one narrow block."""
+        name = node.inputs[place]
         few = self.shapes[name][1] if len(self.shapes[name]) == 4 else self.vl
-        narrow = node.op == "Conv" and node.attrs["algorithm"] == "direct" and name == node.inputs[0]
+        narrow = node.op == "Conv" and node.attrs["algorithm"] == "direct" and place == 0
         if narrow and few < self.vl and self.lanes[name] == 1 and node.attrs["group"] == 1:
             return few
         if node.op == "Flatten":  # 1 x 1 images are rows already

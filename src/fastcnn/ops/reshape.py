@@ -11,7 +11,7 @@ import numpy as np
 
 from fastcnn import reference
 from fastcnn.kernels import _pointwise, _reorder
-from fastcnn.kernels.view import View
+from fastcnn.kernels.view import NO_HALO, View
 from fastcnn.ops.base import Attrs, Op, Shape, Shapes, check_size
 
 if TYPE_CHECKING:
@@ -23,12 +23,20 @@ _VIEW_AXES = {1: (3,), 2: (0, 3), 3: (0, 2, 3), 4: (0, 1, 2, 3)}
 
 
 def _part(view: View, axis: int, start: int, size: int) -> View:
-    """The part start .. start + size of a view along one of its four dimensions."""
+    """The part start .. start + size of a view along one of its four dimensions, with the halo that borders on it."""
     step = (view.image, view.block // view.lanes, view.row, view.lanes)[axis]
     sizes = [view.n, view.c, view.h, view.w]
     sizes[axis] = size
     n, c, h, w = sizes
-    return view._replace(n=n, c=c, h=h, w=w, offset=view.offset + start * step)
+    top, left, bottom, right = view.halo
+    end = start + size
+    halo = (
+        0 if axis == 2 and start > 0 else top,
+        0 if axis == 3 and start > 0 else left,
+        0 if axis == 2 and end < view.h else bottom,
+        0 if axis == 3 and end < view.w else right,
+    )
+    return view._replace(n=n, c=c, h=h, w=w, halo=halo, offset=view.offset + start * step)
 
 
 class Concat(Op):
@@ -77,7 +85,7 @@ class Concat(Op):
             else:
                 target = _part(output, _VIEW_AXES[len(shape)][axis], start, part[axis])
             if prod(part):
-                ctx.emit("copy", _reorder.Reorder, target._replace(halo=(0, 0, 0, 0)), source)
+                ctx.emit("copy", _reorder.Reorder, target, source)
             start += part[axis]
 
 
@@ -123,7 +131,7 @@ class Pad(Op):
         target = output
         for axis, (begin, size) in enumerate(zip(node.attrs["pads"], shape, strict=False)):
             target = _part(target, _VIEW_AXES[len(shape)][axis], begin, size)
-        ctx.emit("copy", _reorder.Reorder, target._replace(halo=(0, 0, 0, 0)), ctx.view(node.inputs[0]))
+        ctx.emit("copy", _reorder.Reorder, target._replace(halo=NO_HALO), ctx.view(node.inputs[0]))
 
 
 class Flatten(Op):

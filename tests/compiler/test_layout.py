@@ -1,0 +1,79 @@
+"""Where layouts and halos meet in ways that are easy to get wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import fastcnn
+from fastcnn import functional as F
+from fastcnn import ops
+
+
+def evaluate(graph, x):
+    """Node by node, by definition."""
+    values = {**graph.constants, "x": x}
+    for node in graph.nodes:
+        values[node.output] = ops.get(node.op).reference(
+            node.attrs, [values[name] if name else None for name in node.inputs]
+        )
+    return values[graph.outputs[0]]
+
+
+class FewChannels(fastcnn.Model):
+    """x is read twice by one step: as a narrow block with halo, and as the residual."""
+
+    def __init__(self):
+        self.conv = fastcnn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, x):
+        return x + self.conv(x)
+
+
+class ConcatWithHalo(fastcnn.Model):
+    """Concatenations along each axis, read by convolutions with padding."""
+
+    def __init__(self, axis):
+        self.axis = axis
+        self.stem = fastcnn.Conv2d(3, 16, 1)
+        self.other = fastcnn.Conv2d(16, 16 if axis > 1 else 5, 3, padding=1)
+        self.last = fastcnn.Conv2d(16 if axis > 1 else 21, 4, 3, padding=(2, 1, 0, 3))
+
+    def forward(self, x):
+        stem = self.stem(x)
+        return self.last(F.concat([stem, self.other(stem)], self.axis))
+
+
+class PadThenConv(fastcnn.Model):
+    """The zeros of a Pad lie inside the halo of the convolution after it."""
+
+    def __init__(self):
+        self.stem = fastcnn.Conv2d(3, 10, 3)
+        self.last = fastcnn.Conv2d(10, 7, 3, padding=1, stride=2)
+
+    def forward(self, x):
+        return self.last(F.pad(F.relu(self.stem(x)), (1, 0, 2, 1), value=-1.0))
+
+
+class MatrixThenFlatten(fastcnn.Model):
+    """Rows of a matrix product have gaps, unless somebody needs them without."""
+
+    def __init__(self):
+        self.linear = fastcnn.Linear(3 * 9 * 7, 13)
+
+    def forward(self, x):
+        y = self.linear(F.flatten(x))
+        return F.concat([F.softmax(F.relu(y)), y * y + y], 0)
+
+
+@pytest.mark.parametrize(
+    "model", [FewChannels(), *(ConcatWithHalo(axis) for axis in (1, 2, 3)), PadThenConv(), MatrixThenFlatten()],
+    ids=lambda model: type(model).__name__,
+)
+def test_against_definition(model, isa, poisoned):
+    x = np.random.default_rng(0).standard_normal((2, 3, 9, 7)).astype(np.float32)
+    expected = evaluate(model.graph((3, 9, 7)), x)
+    for threads in (1, 2, 3):
+        with fastcnn.num_threads(threads):
+            for _ in range(2):  # the second run finds the arena as the first has left it
+                np.testing.assert_allclose(model(x), expected, rtol=1e-5, atol=1e-5)

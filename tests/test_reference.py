@@ -302,7 +302,7 @@ def test_symmetries_of_the_activations():
     assert_allclose(reference.sigmoid(x) + reference.sigmoid(-x), 1, rtol=1e-15)
     assert_allclose(reference.silu(x) - reference.silu(-x), x, rtol=1e-14, atol=1e-15)
     assert_array_equal(reference.relu(x) - reference.relu(-x), x)
-    assert_array_equal(reference.leaky_relu(x, 0.0), reference.relu(x))
+    assert_array_equal(reference.leaky_relu(x, 2.0), 2 * x - reference.relu(x))
     same(reference.leaky_relu([0.0, -0.0], -1.0), [-0.0, 0.0])
 
 

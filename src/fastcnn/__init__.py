@@ -10,9 +10,9 @@
 (1, 2)
 """
 
-import logging
+from typing import TYPE_CHECKING, Any
 
-from fastcnn import functional, layers, reference, zoo
+from fastcnn import functional, layers, reference
 from fastcnn._version import __version__
 from fastcnn.config import show_config
 from fastcnn.errors import FastcnnWarning, ImageError, ModelLoadError
@@ -37,8 +37,11 @@ from fastcnn.layers import (
     Tanh,
 )
 from fastcnn.model import Model, Prediction, Sequential
-from fastcnn.model_file import load
-from fastcnn.zoo import load_pretrained
+
+if TYPE_CHECKING:
+    from fastcnn import zoo
+    from fastcnn.model_file import load
+    from fastcnn.zoo import load_pretrained
 
 __all__ = [
     "AvgPool2d",
@@ -77,4 +80,20 @@ __all__ = [
     "zoo",
 ]
 
-logging.getLogger("fastcnn").addHandler(logging.NullHandler())
+_ON_FIRST_USE = {"zoo": "fastcnn.zoo", "load": "fastcnn.model_file", "load_pretrained": "fastcnn.zoo"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what programs that bring their own network do not need: it would double the time of the import."""
+    if name not in _ON_FIRST_USE:
+        raise AttributeError(f"module 'fastcnn' has no attribute {name!r}")
+    from importlib import import_module
+
+    module = import_module(_ON_FIRST_USE[name])
+    value = module if name == "zoo" else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

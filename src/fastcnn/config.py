@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-
 import numpy as np
 
 from fastcnn._version import __version__
@@ -22,6 +20,8 @@ def config() -> dict[str, str]:
     >>> "instruction set" in config()
     True
     """
+    import platform  # slow to import, and only needed here
+
     threads, source = _cpu.threads_and_source()
     usable = ", ".join(_cpu.available_isas())
     return {

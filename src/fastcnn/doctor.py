@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -78,68 +79,61 @@ def _checks() -> Iterator[tuple[str, Callable[[], Bounded]]]:
     def draw(*shape: int) -> np.ndarray:
         return rng.standard_normal(shape).astype(np.float32)
 
-    convolutions = [
-        ("direct 3x3", "direct", (2, 19, 13, 11), (21, 19, 3, 3), 1, (1, 1, 1, 1), 1, 1),
-        ("direct 1x1", "direct", (1, 40, 9, 9), (24, 40, 1, 1), 1, (0, 0, 0, 0), 1, 1),
-        ("direct 7x7 stride 2", "direct", (1, 3, 31, 29), (33, 3, 7, 7), 2, (3, 3, 2, 2), 1, 1),
-        ("direct 3x3 dilated, groups", "direct", (1, 64, 12, 13), (32, 32, 3, 3), 1, (2, 1, 2, 0), 2, 2),
-        ("depthwise 3x3", "depthwise", (2, 37, 14, 13), (37, 1, 3, 3), 1, (1, 1, 1, 1), 1, 37),
-        ("depthwise 5x5 stride 2", "depthwise", (1, 20, 15, 14), (20, 1, 5, 5), 2, (1, 2, 2, 2), 1, 20),
-        ("im2col 3x3", "im2col", (2, 19, 13, 11), (21, 19, 3, 3), 1, (1, 1, 1, 1), 1, 1),
-        ("im2col 5x4, groups", "im2col", (1, 9, 17, 12), (15, 3, 5, 4), 3, (2, 0, 1, 3), 2, 3),
-    ]
-    for name, algorithm, x, w, stride, pads, dilation, groups in convolutions:
-        yield f"conv {name}", lambda: _convolution(
-            draw(*x), draw(*w), draw(w[0]), (stride, stride), pads, (dilation, dilation), groups, algorithm
+    for name, algorithm, x, w, stride, pads, dilation, groups in _CONVOLUTIONS:
+        yield f"conv {name}", partial(
+            _convolution, draw(*x), draw(*w), draw(w[0]), (stride,) * 2, pads, (dilation,) * 2, groups, algorithm
         )
-    yield "linear", lambda: _linear(draw(7, 301), draw(45, 301), draw(45))
-    for name, function, define in _ELEMENTWISE:
-        yield name, lambda: _rounded(function, define, 6 * draw(3, 5, 7, 11), _EXP_ROUNDINGS)
-    yield "max_pool2d", lambda: _rounded(
-        lambda x: F.max_pool2d(x, 3, 2, 1), lambda x: reference.max_pool2d(x, (3, 3), (2, 2), (1, 1, 1, 1)),
-        draw(2, 21, 13, 12), 0,
-    )
-    yield "avg_pool2d", lambda: _absolute(
-        lambda x: F.avg_pool2d(x, 3, 2, 1), lambda x: reference.avg_pool2d(x, (3, 3), (2, 2), (1, 1, 1, 1)),
-        draw(2, 21, 13, 12), 16,
-    )
-    yield "global_avg_pool2d", lambda: _absolute(
-        F.global_avg_pool2d, reference.global_avg_pool2d, draw(2, 21, 13, 12), 16
-    )
-    mean, spread, weight, bias = draw(21), draw(21) ** 2 + 0.1, draw(21), draw(21)
-    yield "batch_norm", lambda: _absolute(
-        lambda x: F.batch_norm(x, mean, spread, weight, bias),
-        lambda x: reference.batch_norm(x, mean, spread, weight, bias), draw(2, 21, 13, 12), 400,
-    )
-    yield "softmax", lambda: _rounded(F.softmax, reference.softmax, draw(5, 1001), 64)
-    other = draw(2, 21, 13, 12)
-    yield "add", lambda: _rounded(lambda x: F.add(x, other), lambda x: reference.add(x, other), draw(2, 21, 13, 12), 1)
-    yield "mul", lambda: _rounded(
-        lambda x: F.mul(x, other), lambda x: reference.multiply(x, other), draw(2, 21, 13, 12), 1
-    )
-    yield "concat", lambda: _rounded(
-        lambda x: F.concat([x, other]), lambda x: reference.concat([x, other]), draw(2, 5, 13, 12), 0
-    )
-    yield "pad", lambda: _rounded(
-        lambda x: F.pad(x, (1, 2, 3, 0)), lambda x: reference.pad(x, (0, 0, 3, 1, 0, 0, 0, 2)), draw(2, 5, 13, 12), 0
-    )
-    yield "flatten", lambda: _rounded(F.flatten, reference.flatten, draw(2, 5, 13, 12), 0)
+    yield "linear", partial(_linear, draw(7, 301), draw(45, 301), draw(45))
+    for name, function, define, roundings in _ELEMENTWISE:
+        yield name, partial(_rounded, function, define, 6 * draw(2, 21, 13, 12), roundings)
+    for name, function, define, roundings in _SUMS:
+        yield name, partial(_absolute, function, define, draw(2, 21, 13, 12), roundings)
 
 
-_ELEMENTWISE: list[tuple[str, Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]]] = [
-    ("relu", F.relu, reference.relu),
-    ("clip", F.relu6, lambda x: reference.clip(x, 0.0, 6.0)),
-    ("leaky_relu", F.leaky_relu, reference.leaky_relu),
-    ("tanh", F.tanh, reference.tanh),
-    ("sigmoid", F.sigmoid, reference.sigmoid),
-    ("hardswish", F.hardswish, reference.hard_swish),
-    ("silu", F.silu, reference.silu),
+_CONVOLUTIONS = [
+    ("direct 3x3", "direct", (2, 19, 13, 11), (21, 19, 3, 3), 1, (1, 1, 1, 1), 1, 1),
+    ("direct 1x1", "direct", (1, 40, 9, 9), (24, 40, 1, 1), 1, (0, 0, 0, 0), 1, 1),
+    ("direct 7x7 stride 2", "direct", (1, 3, 31, 29), (33, 3, 7, 7), 2, (3, 3, 2, 2), 1, 1),
+    ("direct 3x3 dilated, groups", "direct", (1, 64, 12, 13), (32, 32, 3, 3), 1, (2, 1, 2, 0), 2, 2),
+    ("depthwise 3x3", "depthwise", (2, 37, 14, 13), (37, 1, 3, 3), 1, (1, 1, 1, 1), 1, 37),
+    ("depthwise 5x5 stride 2", "depthwise", (1, 20, 15, 14), (20, 1, 5, 5), 2, (1, 2, 2, 2), 1, 20),
+    ("im2col 3x3", "im2col", (2, 19, 13, 11), (21, 19, 3, 3), 1, (1, 1, 1, 1), 1, 1),
+    ("im2col 5x4, groups", "im2col", (1, 9, 17, 12), (15, 3, 5, 4), 3, (2, 0, 1, 3), 2, 3),
+]
+_OTHER = np.linspace(-1, 2, 2 * 21 * 13 * 12, dtype=np.float32).reshape(2, 21, 13, 12)
+_CHANNEL = np.linspace(0.1, 2, 21, dtype=np.float32)
+Function = Callable[[np.ndarray], np.ndarray]
+# Name, kernel, definition, and how many roundings of each result are allowed.
+_ELEMENTWISE: list[tuple[str, Function, Function, float]] = [
+    ("relu", F.relu, reference.relu, 0),
+    ("clip", F.relu6, lambda x: reference.clip(x, 0.0, 6.0), 0),
+    ("leaky_relu", F.leaky_relu, reference.leaky_relu, 3),
+    ("tanh", F.tanh, reference.tanh, _EXP_ROUNDINGS),
+    ("sigmoid", F.sigmoid, reference.sigmoid, _EXP_ROUNDINGS),
+    ("hardswish", F.hardswish, reference.hard_swish, _EXP_ROUNDINGS),
+    ("silu", F.silu, reference.silu, _EXP_ROUNDINGS),
+    ("softmax", lambda x: F.softmax(x, 1), lambda x: reference.softmax(x, 1), 2 * _EXP_ROUNDINGS + 21),
+    ("max_pool2d", lambda x: F.max_pool2d(x, 3, 2, 1),
+     lambda x: reference.max_pool2d(x, (3, 3), (2, 2), (1, 1, 1, 1)), 0),
+    ("add", lambda x: F.add(x, _OTHER), lambda x: reference.add(x, _OTHER), 1.01),
+    ("mul", lambda x: F.mul(x, _OTHER), lambda x: reference.multiply(x, _OTHER), 1.01),
+    ("concat", lambda x: F.concat([x, _OTHER]), lambda x: reference.concat([x, _OTHER]), 0),
+    ("pad", lambda x: F.pad(x, (1, 2, 3, 0)), lambda x: reference.pad(x, (0, 0, 3, 1, 0, 0, 0, 2)), 0),
+    ("flatten", F.flatten, reference.flatten, 0),
+]
+# The same for sums that may cancel: roundings of the largest input.
+_SUMS: list[tuple[str, Function, Function, float]] = [
+    ("avg_pool2d", lambda x: F.avg_pool2d(x, 3, 2, 1),
+     lambda x: reference.avg_pool2d(x, (3, 3), (2, 2), (1, 1, 1, 1)), 16),
+    ("global_avg_pool2d", F.global_avg_pool2d, reference.global_avg_pool2d, 16),
+    ("batch_norm", lambda x: F.batch_norm(x, _CHANNEL, _CHANNEL, _CHANNEL, _CHANNEL),
+     lambda x: reference.batch_norm(x, _CHANNEL, _CHANNEL, _CHANNEL, _CHANNEL), 16),
 ]
 
 
 def _convolution(
-    x: np.ndarray, weight: np.ndarray, bias: np.ndarray, stride: tuple[int, int], pads: tuple[int, ...],
-    dilation: tuple[int, int], groups: int, algorithm: str,
+    x: np.ndarray, weight: np.ndarray, bias: np.ndarray, stride: tuple[int, ...], pads: tuple[int, ...],
+    dilation: tuple[int, ...], groups: int, algorithm: str,
 ) -> Bounded:
     """(K + 2) roundings of the sum of sizes: Higham, Accuracy and Stability of Numerical Algorithms, 2002, 3.1."""
     result = F.conv2d(x, weight, bias, stride, pads, dilation, groups, algorithm)

@@ -41,4 +41,4 @@ def _from_file(name: str) -> Model:
 
 def add_threads(parser: argparse.ArgumentParser) -> None:
     """The option --threads."""
-    parser.add_argument("--threads", type=int, metavar="N", help="number of threads (default: all this process may use)")
+    parser.add_argument("--threads", type=int, metavar="N", help="threads (default: all that this process may use)")

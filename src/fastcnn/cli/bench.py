@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
-import sys
 from collections.abc import Callable
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -32,9 +33,24 @@ def run(options: argparse.Namespace) -> int:
     """Measure, and print the table."""
     _cpu.set_num_threads(options.threads)
     threads = _cpu.get_num_threads()
+    with _numpy_threads(threads):
+        return _measure_all(options.json, threads)
+
+
+def _numpy_threads(threads: int) -> contextlib.AbstractContextManager[Any]:
+    """NumPy's matrix product on as many threads, where threadpoolctl is there to tell it so."""
+    with contextlib.suppress(ImportError):
+        from threadpoolctl import threadpool_limits
+
+        limits: contextlib.AbstractContextManager[Any] = threadpool_limits(threads, user_api="blas")
+        return limits
+    return contextlib.nullcontext()
+
+
+def _measure_all(as_json: bool, threads: int) -> int:
     peak = _cpu.measure_peak(0.2) * threads
     rows = []
-    if not options.json:
+    if not as_json:
         print(f"{_cpu.isa()}, {threads} thread(s); multiply-add peak {peak / 1e9:.0f} GFLOP/s; eager calls, packing "
               "and reordering included")
         print(f"{'layer':34} {'algorithm':10} {'ms':>9} {'GFLOP/s':>9} {'% of peak':>10}")
@@ -43,12 +59,11 @@ def run(options: argparse.Namespace) -> int:
             rate = layer.operations / seconds
             rows.append({"layer": layer.name, "algorithm": name, "ms": 1e3 * seconds, "gflops": rate / 1e9,
                          "percent_of_peak": 100 * rate / peak})
-            if not options.json:
+            if not as_json:
                 print(f"{layer.name:34} {name:10} {1e3 * seconds:9.3f} {rate / 1e9:9.1f} {100 * rate / peak:10.0f}",
                       flush=True)
-    if options.json:
-        json.dump({"isa": _cpu.isa(), "threads": threads, "peak_gflops": peak / 1e9, "rows": rows}, sys.stdout, indent=2)
-        print()
+    if as_json:
+        print(json.dumps({"isa": _cpu.isa(), "threads": threads, "peak_gflops": peak / 1e9, "rows": rows}, indent=2))
     return 0
 
 
@@ -60,10 +75,10 @@ def candidates(layer: Layer) -> dict[str, Callable[[], Any]]:
     calls: dict[str, Callable[[], Any]] = {}
     for entry in ALGORITHMS:
         if not entry.why_not(problem):
-            calls[entry.name] = lambda algorithm=entry.name: functional.conv2d(
-                x, weight, None, layer.stride, layer.padding, 1, layer.groups, algorithm
+            calls[entry.name] = partial(
+                functional.conv2d, x, weight, None, layer.stride, layer.padding, 1, layer.groups, entry.name
             )
-    calls["NumPy"] = lambda: numpy_conv2d(x, weight, layer)
+    calls["NumPy"] = partial(numpy_conv2d, x, weight, layer)
     return calls
 
 

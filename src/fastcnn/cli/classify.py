@@ -7,6 +7,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,8 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(results, indent=2))
     else:
-        print("\n\n".join(_as_text(result) for result in results if "error" not in result))
+        texts = [_as_text(result) for result in results if "error" not in result]
+        print("\n\n".join(texts), end="\n" if texts else "")
     return 1 if any("error" in result for result in results) else 0
 
 
@@ -63,7 +65,7 @@ def _expand(patterns: list[str]) -> tuple[list[Path], list[dict[str, Any]]]:
 
 def _classify(model: Model, path: Path, top: int) -> dict[str, Any]:
     try:
-        predictions = [prediction._asdict() for prediction in model.classify(path, top)]
+        predictions = [asdict(prediction) for prediction in model.classify(path, top)]
     except (ImageError, OSError) as error:
         return {"path": str(path), "error": str(error)}
     return {"path": str(path), "predictions": predictions}

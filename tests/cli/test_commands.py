@@ -1,0 +1,207 @@
+"""The command line: results on stdout, complaints on stderr, exit codes that scripts can rely on."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastcnn
+from fastcnn import doctor, zoo
+from fastcnn.cli import _shapes, bench, main
+from fastcnn.cli import classify as classify_command
+from fastcnn.kernels import _cpu
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+CAT, COFFEE = str(EXAMPLES / "cat.png"), str(EXAMPLES / "coffee.png")
+
+
+@pytest.fixture(autouse=True)
+def threads_restored():
+    yield
+    fastcnn.set_num_threads(None)
+
+
+def predictions(text):
+    return {entry["path"]: entry.get("predictions") for entry in json.loads(text)}
+
+
+def test_classify_names_the_cat_and_the_coffee(capsys):
+    assert main(["classify", CAT, COFFEE, "--json", "--threads", "2"]) == 0
+    found = predictions(capsys.readouterr().out)
+    assert [p["index"] for p in found[CAT][:3]] == [282, 285, 281]
+    assert found[COFFEE][0]["index"] == 967 and found[COFFEE][0]["probability"] > 0.8
+    assert set(found[CAT][0]) == {"index", "label", "probability"} and len(found[CAT]) == 5
+    assert fastcnn.get_num_threads() == 2
+
+
+def test_classify_as_text(capsys):
+    assert main(["classify", CAT, "--top", "1"]) == 0
+    path, best = capsys.readouterr().out.splitlines()
+    assert path == CAT and best.endswith("%  tiger cat")
+
+
+def test_folders_and_patterns_and_bad_photos(capsys, tmp_path):
+    shutil.copy(CAT, tmp_path / "eine Katze\n.png")
+    shutil.copy(COFFEE, tmp_path / "b.png")
+    (tmp_path / "bad.png").write_bytes(b"no photo")
+    code = main(["classify", str(tmp_path), str(tmp_path / "b*.png"), str(tmp_path / "none.png"), "--json"])
+    output = capsys.readouterr()
+    found = json.loads(output.out)
+    assert code == 1
+    assert sorted(Path(entry["path"]).name for entry in found) == ["b.png", "bad.png", "eine Katze\n.png", "none.png"]
+    assert sorted(Path(e["path"]).name for e in found if "error" in e) == ["bad.png", "none.png"]
+    assert "bad.png" in output.err and "none.png" in output.err
+
+
+def test_only_bad_photos_print_nothing_on_stdout(capsys):
+    assert main(["classify", "no-such-photo.jpg"]) == 1
+    output = capsys.readouterr()
+    assert output.out == "" and "no-such-photo.jpg" in output.err
+
+
+def test_a_saved_model_is_used(capsys, tmp_path):
+    model = zoo.efficientnet_lite0(num_classes=2)
+    model.classes = ["left", "right"]
+    model.preprocess = zoo.load_pretrained("efficientnet_lite0").preprocess
+    model.save(tmp_path / "two.safetensors")
+    assert main(["classify", CAT, "--model", str(tmp_path / "two.safetensors"), "--json"]) == 0
+    (entry,) = json.loads(capsys.readouterr().out)
+    assert {p["label"] for p in entry["predictions"]} == {"left", "right"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["classify", CAT, "--model", "resnet50"], "no trained weights"),
+        (["classify", CAT, "--model", "nothing"], "neither a file nor a model"),
+        (["classify", CAT, "--model", CAT], "cat.png"),
+        (["classify", CAT, "--top", "0"], "--top 0"),
+        (["classify", CAT, "--threads", "0"], "expected an integer from 1"),
+        (["classify"], "PHOTO"),
+        (["info", "nothing"], "neither a file nor a model"),
+        (["fly"], "invalid choice"),
+        ([], "COMMAND"),
+    ],
+)
+def test_what_cannot_run_exits_with_2(arguments, message, capsys):
+    assert main(arguments) == 2
+    output = capsys.readouterr()
+    assert output.out == "" and message in output.err
+
+
+def test_a_model_without_preprocess_says_what_to_do(capsys, tmp_path):
+    zoo.lenet().save(tmp_path / "lenet.safetensors")
+    assert main(["classify", CAT, "--model", str(tmp_path / "lenet.safetensors")]) == 2
+    assert "preprocess" in capsys.readouterr().err
+
+
+def test_missing_pillow_names_the_extra(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    monkeypatch.setitem(sys.modules, "PIL.Image", None)
+    assert main(["classify", CAT]) == 2
+    assert 'pip install "fastcnn[images]"' in capsys.readouterr().err
+
+
+def test_ctrl_c_exits_with_130(monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(classify_command, "trained_model", interrupted)
+    assert main(["classify", CAT]) == 130
+
+
+class Terminal:
+    """A stderr that is a terminal."""
+
+    def __init__(self):
+        self.text = ""
+
+    def write(self, text):
+        self.text += text
+
+    def flush(self):
+        pass
+
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("tqdm", [True, False])
+def test_progress_from_two_photos_up_on_a_terminal(tqdm, monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    if not tqdm:
+        monkeypatch.setitem(sys.modules, "tqdm", None)
+    assert list(classify_command._progress([Path("a")])) == [Path("a")] and terminal.text == ""
+    assert list(classify_command._progress([Path("a"), Path("b")])) == [Path("a"), Path("b")]
+    assert "2" in terminal.text
+
+
+def test_info(capsys):
+    assert main(["info", "lenet"]) == 0
+    assert "61,706" in capsys.readouterr().out
+    assert main(["info", "lenet", "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["parameters"] == 61_706 and data["input_shape"] == [1, 28, 28]
+    assert {"direct", "gemm", "pool"} <= {layer["kernel"] for layer in data["layers"]}
+
+
+def test_doctor(capsys):
+    assert main(["doctor", "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["passed"] and {check["isa"] for check in data["checks"]} == set(_cpu.available_isas())
+    assert main(["doctor"]) == 0
+    assert "all kernels are right" in capsys.readouterr().out
+
+
+def test_doctor_notices_a_wrong_kernel(capsys, monkeypatch):
+    wrong = [("relu", lambda x: x, doctor.reference.relu, 0)]
+    monkeypatch.setattr(doctor, "_ELEMENTWISE", wrong)
+    assert main(["doctor"]) == 1
+    assert "FAIL" in capsys.readouterr().out
+
+
+def test_bench(capsys, monkeypatch):
+    monkeypatch.setattr(bench, "LAYERS", _shapes.LAYERS[-1:])
+    assert main(["bench", "--json", "--threads", "1"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert {row["algorithm"] for row in data["rows"]} == {"direct", "im2col", "NumPy"} and data["threads"] == 1
+    assert main(["bench"]) == 0
+    assert "LeNet" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("layer", _shapes.LAYERS, ids=lambda layer: layer.name)
+def test_bench_compares_equal_things(layer):
+    results = [call() for call in bench.candidates(layer).values()]
+    for result in results[1:]:
+        np.testing.assert_allclose(result, results[0], rtol=1e-3, atol=1e-3)
+    assert layer.operations == 2 * results[0].size * layer.ins // layer.groups * layer.kernel**2
+
+
+def test_module_script_and_version():
+    command = [sys.executable, "-m", "fastcnn", "--version"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == (
+        f"fastcnn {fastcnn.__version__}\n"
+    )
+
+
+def test_every_command_has_help_with_an_example(capsys):
+    for command in ("classify", "info", "doctor", "bench"):
+        assert main([command, "--help"]) == 0
+        assert f"example: fastcnn {command}" in capsys.readouterr().out
+
+
+def test_a_closed_pipe_is_no_traceback():
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "fastcnn", "info", "lenet"]
+    result = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert result.returncode == 1 and result.stderr == ""

@@ -39,7 +39,8 @@ def test_mypy():
 
 def test_stubs_tell_the_truth():
     assert len(STUBS) == len(list((ROOT / "src/fastcnn/kernels").glob("*.pyx")))
-    result = run(sys.executable, "-m", "mypy.stubtest", *STUBS)
+    options = ("--ignore-disjoint-bases", "--allowlist", "tests/stubtest_allowlist.txt")
+    result = run(sys.executable, "-m", "mypy.stubtest", *options, *STUBS)
     assert result.returncode == 0, result.stdout
 
 

@@ -36,7 +36,7 @@ _UNSAFE_NAME = re.compile(r"^/|^[A-Za-z]:|\\|(^|/)\.\.(/|$)")
 _ENCRYPTED = 0x1
 # What the zipfile module raises for damaged files, of which it documents the first.
 _ZIP_ERRORS = (
-    zipfile.BadZipFile, EOFError, NotImplementedError, OverflowError, RuntimeError, ValueError, StructError,
+    zipfile.BadZipFile, EOFError, OverflowError, RuntimeError, ValueError, StructError,
     zlib.error,
 )  # fmt: skip
 

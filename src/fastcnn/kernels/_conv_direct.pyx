@@ -28,12 +28,12 @@ cdef enum:
     FLAT_TILES = 8
 
 
-def pack_weights(const float[:, :, :, ::1] weight, ptrdiff_t groups, ptrdiff_t lanes, ptrdiff_t vl):
+def pack_weights(weight, ptrdiff_t groups, ptrdiff_t lanes, ptrdiff_t vl):
     """Weights in the order in which the tiles of the instruction set in use read them.
 
     Parameters
     ----------
-    weight : (out_channels, in_channels / groups, kh, kw) float32
+    weight : (out_channels, in_channels / groups, kh, kw) float32 array, C-contiguous
     groups : int
     lanes : int
         Channels in a block of the input.
@@ -45,28 +45,28 @@ def pack_weights(const float[:, :, :, ::1] weight, ptrdiff_t groups, ptrdiff_t l
     float32 array, [group][pair of blocks][input block][kh][kw][lane][block of the pair][VL]. Output channels that do not exist are zeros; input channels that do not exist are
     left out.
     """
-    cdef ptrdiff_t outs = weight.shape[0] // groups, ins = weight.shape[1], kh = weight.shape[2], kw = weight.shape[3]
-    cdef ptrdiff_t blocks = ceil_div(outs, vl), taps = ins * kh * kw, group, block, width, i, tap, first, count, step
+    cdef ptrdiff_t outs = weight.shape[0] // groups, ins = weight.shape[1], area = weight.shape[2] * weight.shape[3]
+    cdef ptrdiff_t blocks = ceil_div(outs, vl), taps = ins * area, group, block, width, i, tap, first, count, step
     cdef const fc_kernels *kernels = current()
     packed = np.empty(groups * blocks * vl * taps, np.float32)
-    cdef float[::1] out = packed
-    cdef float[::1] rows = np.empty(taps * vl, np.float32)  # [in_channel][ky][kx][VL] of one block
+    rows = np.empty(taps * vl, np.float32)  # [in_channel][ky][kx][VL] of one block
+    cdef const float *source = floats(weight)
+    cdef float *out = <float *>floats(packed)
+    cdef float *block_rows = <float *>floats(rows)
     cdef float *pair
-    if out.shape[0] == 0:
-        return packed
     with nogil:
         for group in range(groups):
             for block in range(blocks):
                 width = min(2, blocks - block // 2 * 2)
-                pair = &out[(group * blocks + block // 2 * 2) * vl * taps]
-                kernels.interleave(&weight[group * outs + block * vl, 0, 0, 0], taps, &rows[0],
+                pair = out + (group * blocks + block // 2 * 2) * vl * taps
+                kernels.interleave(source + (group * outs + block * vl) * taps, taps, block_rows,
                                    min(vl, outs - block * vl), taps)
                 for i in range(ins):
                     first = i // lanes * lanes
                     count = min(lanes, ins - first)
-                    for tap in range(kh * kw):
-                        step = first * kh * kw + tap * count + i - first  # in the order of the tiles' loops
-                        memcpy(pair + (step * width + block % 2) * vl, &rows[(i * kh * kw + tap) * vl],
+                    for tap in range(area):
+                        step = first * area + tap * count + i - first  # in the order of the tiles' loops
+                        memcpy(pair + (step * width + block % 2) * vl, block_rows + (i * area + tap) * vl,
                                vl * sizeof(float))
     return packed
 

@@ -148,7 +148,7 @@ cdef class Executor:
     cdef Program program
     cdef readonly int max_threads
 
-    def __cinit__(self, list steps, arena, scratch, int max_threads):
+    def __init__(self, list steps, arena, scratch, int max_threads):
         cdef ptrdiff_t count = len(steps), i
         cdef Step step
         cdef Program *p = &self.program

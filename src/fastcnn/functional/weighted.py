@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from fastcnn import _arguments as arguments
 from fastcnn.compiler.choose import algorithm_names
-from fastcnn.functional._apply import Array, apply
+from fastcnn.functional._apply import Array, apply, prefixed
 from fastcnn.graph.trace import Symbol
 
 
@@ -92,17 +93,23 @@ def linear(x: Array, weight: Array, bias: Array | None = None, out: np.ndarray |
     >>> linear([[1.0, 2.0]], [[3.0, 4.0]], [0.5])
     array([[11.5]])
     """
-    lead: tuple[int, ...] = ()
-    if not isinstance(x, Symbol):
-        try:
-            x = arguments.as_real_array(x, "x")
-        except TypeError as error:
-            raise TypeError(f"linear: {error}") from None
-        if x.ndim != 2 and x.ndim >= 1 and out is None:
-            lead = x.shape[:-1]
-            x = x.reshape(int(np.prod(lead)), x.shape[-1])
-            return linear(x, weight, bias).reshape(*lead, -1)
+    with prefixed("linear"):
+        x = x if x is None or isinstance(x, Symbol) else arguments.as_real_array(x, "x")
+    if isinstance(x, np.ndarray) and x.ndim not in (0, 2):
+        return _linear_of_rows(x, weight, bias, out)
     return apply("linear", "Gemm", {"x": x, "weight": weight, "bias": bias}, dict, out)
+
+
+def _linear_of_rows(x: np.ndarray, weight: Array, bias: Array | None, out: np.ndarray | None) -> np.ndarray:
+    """`linear` for x of other than two dimensions: all but the last are one."""
+    rows: np.ndarray = linear(x.reshape(prod(x.shape[:-1]), x.shape[-1]), weight, bias)
+    result = rows.reshape(*x.shape[:-1], rows.shape[1])
+    if out is None:
+        return result
+    with prefixed("linear"):
+        arguments.check_out(out, result.shape, result.dtype)
+    out[...] = result
+    return out
 
 
 def batch_norm(
@@ -135,10 +142,10 @@ def batch_norm(
     >>> batch_norm([[4.0]], [2.0], [1.0], eps=0.0)
     array([[2.]])
     """
-    mean = running_mean
-    if weight is None or bias is None:
-        shape = np.shape(mean)
-        weight = np.ones(shape, np.float32) if weight is None else weight
-        bias = np.zeros(shape, np.float32) if bias is None else bias
+    with prefixed("batch_norm"):
+        mean = running_mean if running_mean is None else arguments.as_real_array(running_mean, "running_mean")
+    if mean is not None:
+        weight = np.ones(mean.shape, np.float32) if weight is None else weight
+        bias = np.zeros(mean.shape, np.float32) if bias is None else bias
     inputs = {"x": x, "weight": weight, "bias": bias, "running_mean": mean, "running_var": running_var}
     return apply("batch_norm", "BatchNormalization", inputs, lambda: {"epsilon": arguments.as_float(eps, "eps")}, out)

@@ -35,7 +35,8 @@ def ints(*shape):
         (lambda: F.conv2d(X, W, stride=(1, 2, 3)), "conv2d: stride=(1, 2, 3), expected an integer or a pair"),
         (lambda: F.conv2d(X, W, stride=True), "conv2d: stride=True, expected an integer"),
         (lambda: F.conv2d(X, W, stride=1.0), "conv2d: stride=1.0, expected an integer"),
-        (lambda: F.conv2d(X, W, dilation=2**40), "conv2d: dilation=1099511627776, expected an integer >= 1 and < 2**31"),
+        (lambda: F.conv2d(X, W, dilation=2**40),
+         "conv2d: dilation=1099511627776, expected an integer >= 1 and < 2**31"),
         (lambda: F.conv2d(X, W, padding=-1), "conv2d: padding=-1, expected an integer >= 0"),
         (lambda: F.conv2d(X, W, padding="some"), "conv2d: padding='some', expected 'same', 'valid'"),
         (lambda: F.conv2d(X, W, padding=(1, 2, 3)), "conv2d: padding=(1, 2, 3), expected an integer, a pair"),
@@ -51,9 +52,12 @@ def ints(*shape):
         (lambda: F.conv2d(X, W, out=[0]), "conv2d: out: got list, expected an ndarray"),
         (lambda: F.conv2d(X, W, out=ints(1, 6, 6, 4).transpose(0, 3, 1, 2)), "conv2d: out: strides="),
         (lambda: F.softmax(X, 4), "softmax: dim=4, expected an axis of x (x.shape=(1, 32, 8, 8))"),
-        (lambda: F.linear(X, W), "linear: weight.shape=(4, 32, 3, 3), expected 2 dimensions (out_features, in_features)"),
-        (lambda: F.linear(ints(2, 3), ints(4, 5)), "linear: weight.shape[1]=5, expected in_features=3 (x.shape=(2, 3))"),
-        (lambda: F.max_pool2d(X, 3, padding=2), "max_pool2d: padding=(2, 2, 2, 2), expected at most half of kernel_size"),
+        (lambda: F.linear(X, W),
+         "linear: weight.shape=(4, 32, 3, 3), expected 2 dimensions (out_features, in_features)"),
+        (lambda: F.linear(ints(2, 3), ints(4, 5)),
+         "linear: weight.shape[1]=5, expected in_features=3 (x.shape=(2, 3))"),
+        (lambda: F.max_pool2d(X, 3, padding=2),
+         "max_pool2d: padding=(2, 2, 2, 2), expected at most half of kernel_size"),
         (lambda: F.max_pool2d(X, 9), "max_pool2d: kernel_size=(9, 9) with dilation=(1, 1) covers 9 pixels"),
         (lambda: F.max_pool2d(X, 2, ceil_mode=1), "max_pool2d: ceil_mode=1, expected True or False"),
         (lambda: F.batch_norm(X, V, ints(3)), "batch_norm: running_var.shape=(3,), expected (32,)"),
@@ -103,10 +107,11 @@ SMALL = st.sampled_from([
     np.zeros((1, 2, 4, 4), ">f4"), np.full((1, 2, 4, 4), np.nan, np.float32), np.array("2020", "M8[D]"),
 ])
 NUMBERS = st.one_of(
-    st.integers(-3, 5), st.sampled_from([2**31, 2**40, 2**70, -(2**63), True, 1.0, 0.5, -1.5, np.int8(2), np.nan, np.inf])
+    st.integers(-3, 5), st.sampled_from([2**31, 2**40, 2**70, -(2**63), True, 1.0, 0.5, -1.5, np.int8(2), np.nan])
 )
 JUNK = st.one_of(
-    SMALL, NUMBERS, st.none(), st.text(max_size=3), st.sampled_from(["same", "valid", "direct", "im2col", object(), {}]),
+    SMALL, NUMBERS, st.none(), st.text(max_size=3),
+    st.sampled_from(["same", "valid", "direct", "im2col", object(), {}]),
     st.lists(NUMBERS, max_size=5), st.lists(NUMBERS, max_size=5).map(tuple), st.lists(SMALL, max_size=3),
 )
 FUNCTIONS = sorted(F.__all__)

@@ -115,7 +115,7 @@ class Looks(fastcnn.Model):
 @pytest.mark.parametrize(
     "look",
     [
-        lambda x: x if x > 0 else x, lambda x: np.asarray(x), lambda x: float(x), lambda x: [v for v in x],
+        lambda x: x if x > 0 else x, lambda x: np.asarray(x), lambda x: float(x), lambda x: list(x),
         lambda x: x[0], lambda x: len(x), lambda x: x if x else x, lambda x: np.zeros(3), lambda x: None,
         lambda x: (x, x),
     ],

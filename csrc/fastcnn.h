@@ -65,6 +65,17 @@ typedef struct {
     fc_activation act;
 } fc_depthwise_row;
 
+/* The outputs of one patch of a Winograd convolution, m x m pixels of which rows x columns lie inside the image. */
+typedef struct {
+    const float *m;        /* IN  (m + 2)^2 vectors, `component` floats apart */
+    const float *bias;     /* IN  [VL] */
+    const float *residual; /* IN  or NULL; pixels side by side */
+    float *y;              /* OUT pixels side by side */
+    ptrdiff_t component, y_row, residual_row;
+    ptrdiff_t rows, columns;
+    fc_activation act;
+} fc_winograd_output;
+
 /* One row of a pooling: windows are clipped here at the left and right border, and by the caller at the top and
  * bottom one. */
 typedef struct {
@@ -88,6 +99,9 @@ typedef struct {
     int available; /* set by cpu.c: this machine can run it */
     void (*conv_row)(const fc_conv_row *row);
     void (*depthwise_row)(const fc_depthwise_row *row);
+    /* Winograd transforms for m = 2 and m = 4: a patch of (m + 2)^2 pixels to as many vectors, and back. */
+    void (*winograd_input[2])(const float *x, ptrdiff_t x_row, float *v, ptrdiff_t component);
+    void (*winograd_output[2])(const fc_winograd_output *output);
     void (*pool_row)(const fc_pool_row *row);
     /* Mean over rows x width pixels of VL lanes: y[VL]. */
     void (*mean_pixels)(const float *x, ptrdiff_t x_row, ptrdiff_t rows, ptrdiff_t width, float *y);

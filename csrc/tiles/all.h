@@ -20,6 +20,7 @@
 #include "activation.h"
 #include "conv_row.h"
 #include "depthwise_row.h"
+#include "winograd.h"
 #include "pool_row.h"
 #include "pointwise.h"
 #include "interleave.h"
@@ -31,6 +32,8 @@ fc_kernels FC_FN(kernels) = {
     .mr = MR,
     .conv_row = FC_FN(conv_row),
     .depthwise_row = FC_FN(depthwise_row),
+    .winograd_input = {FC_FN(winograd_input2), FC_FN(winograd_input4)},
+    .winograd_output = {FC_FN(winograd_output2), FC_FN(winograd_output4)},
     .pool_row = FC_FN(pool_row),
     .mean_pixels = FC_FN(mean_pixels),
     .activate = FC_FN(activate),

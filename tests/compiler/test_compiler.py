@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -163,7 +164,7 @@ def residual_graph():
 def test_a_residual_block_is_one_convolution():
     plan = compile_graph(residual_graph(), {"x": (1, 16, 6, 6)})
     (conv,) = [step for step in plan.steps if step.kernel != "reorder"]
-    assert (conv.name, conv.kernel, conv.fused) == ("conv", "direct", ("sum", "relu"))
+    assert (conv.name, conv.fused) == ("conv", ("sum", "relu"))
     assert "not depthwise" in conv.reasons["depthwise"]
 
 
@@ -175,16 +176,19 @@ def test_graphs_are_not_changed():
 
 
 def test_choice_and_reasons():
-    dense = Problem(16, 16, 1, (3, 3), (1, 1), (1, 1), vl=8)
-    assert choose(dense)[0].name == "direct"
-    cut = Problem(12, 12, 2, (3, 3), (1, 1), (1, 1), vl=8)
+    dense = Problem(16, 16, 1, (3, 3), (1, 1), (1, 1), vl=8, size=(6, 6))
+    large = Problem(64, 64, 1, (3, 3), (1, 1), (1, 1), vl=8, size=(56, 56))
+    assert choose(large)[0].name == "winograd"
+    entry, reasons = choose(replace(large, packed_ahead=False))
+    assert entry.name == "direct" and reasons["winograd"].startswith("estimated at")
+    cut = Problem(12, 12, 2, (3, 3), (1, 1), (1, 1), vl=8, size=(6, 6))
     entry, reasons = choose(cut)
     assert entry.name == "im2col" and reasons["direct"] == "groups of 6 to 6 channels cut through blocks of 8"
     with pytest.raises(ValueError, match="algorithm='direct' cannot compute this layer: groups of 6 to 6"):
         choose(cut, "direct")
-    with pytest.raises(ValueError, match="algorithm='fft', expected one of auto, depthwise, direct, im2col"):
+    with pytest.raises(ValueError, match="algorithm='fft', expected one of auto, depthwise, direct, winograd"):
         choose(dense, "fft")
-    depthwise = Problem(8, 8, 8, (3, 3), (1, 1), (1, 1), vl=8)
+    depthwise = Problem(8, 8, 8, (3, 3), (1, 1), (1, 1), vl=8, size=(6, 6))
     for name in algorithm_names()[1:]:
         assert choose(depthwise if name in ("depthwise", "im2col") else dense, name)[0].name == name
 

@@ -26,10 +26,14 @@ class Layer(NamedTuple):
     groups: int = 1
 
     @property
+    def out(self) -> int:
+        """Height and width of the output."""
+        return (self.size + 2 * self.padding - self.kernel) // self.stride + 1
+
+    @property
     def operations(self) -> int:
         """Floating point operations; a multiply-add counts two."""
-        out = (self.size + 2 * self.padding - self.kernel) // self.stride + 1
-        return 2 * self.outs * out * out * self.ins // self.groups * self.kernel**2
+        return 2 * self.outs * self.out * self.out * self.ins // self.groups * self.kernel**2
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:
         """Input (1, C, H, W) and weights (O, C / groups, k, k), random and always the same."""

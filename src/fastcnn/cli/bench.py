@@ -71,7 +71,7 @@ def candidates(layer: Layer) -> dict[str, Callable[[], Any]]:
     """Ways to compute a layer: each algorithm that takes it, and NumPy."""
     x, weight = layer.arrays()
     problem = Problem(x.shape[1], weight.shape[0], layer.groups, (layer.kernel, layer.kernel),
-                      (layer.stride, layer.stride), (1, 1), _cpu.vector_length())
+                      (layer.stride, layer.stride), (1, 1), _cpu.vector_length(), (layer.out, layer.out))
     calls: dict[str, Callable[[], Any]] = {}
     for entry in ALGORITHMS:
         if not entry.why_not(problem):

@@ -1,8 +1,9 @@
 """Choosing: which algorithm computes a convolution.
 
-An ordered list, best first; the first that has no reason against it wins. Each entry tells in words why it cannot do
-a layer, for `Model.summary()` and for errors where an algorithm is forced. The choice depends on the layer and the
-instruction set, never on measured times, the number of threads or the batch.
+A list of algorithms. Each tells in words why it cannot do a layer, and how long it would take; the fastest of those
+that can wins. The estimates are a function of the layer and the instruction set, never of measured times, the number of
+threads or the batch: one layer is always computed in one way. `Model.summary()` shows the choice and the reasons
+against the others, and errors do where an algorithm is forced.
 """
 
 from __future__ import annotations
@@ -10,10 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+# Rates of one core, for the estimates (Zen 4, 2026-11): multiply-adds from registers, in operations a second; bytes of
+# weights that come from beyond the second-level cache; bytes of activations that a transform or a copy moves.
+ARITHMETIC = 85e9
+WEIGHT_STREAM = 15e9
+TRANSFORM = 30e9
+
 
 @dataclass(frozen=True)
 class Problem:
-    """A convolution, as far as the choice depends on it.
+    """A convolution of one image, as far as the choice depends on it.
 
     Attributes
     ----------
@@ -22,6 +29,10 @@ class Problem:
         Height, width.
     vl : int
         Channels in a block.
+    size : tuple of int
+        Height and width of the output.
+    packed_ahead : bool
+        Whether weights are packed once, for many calls.
     """
 
     in_channels: int
@@ -31,6 +42,14 @@ class Problem:
     strides: tuple[int, int]
     dilations: tuple[int, int]
     vl: int
+    size: tuple[int, int]
+    packed_ahead: bool = True
+
+    @property
+    def operations(self) -> float:
+        """Of the definition; a multiply-add counts two."""
+        taps = self.kernel[0] * self.kernel[1] * self.in_channels // self.groups
+        return 2.0 * taps * self.out_channels * self.size[0] * self.size[1]
 
 
 @dataclass(frozen=True)
@@ -44,11 +63,17 @@ class Algorithm:
         What it reads and writes; blocked inputs carry their padding as halo.
     why_not : callable
         From a Problem to the reason against it, or "".
+    seconds : callable
+        From a Problem to the estimated time on one core.
+    exact : bool
+        Whether it adds just the products of the definition.
     """
 
     name: str
     layout: str
     why_not: Callable[[Problem], str]
+    seconds: Callable[[Problem], float]
+    exact: bool = True
 
 
 def _why_not_depthwise(p: Problem) -> str:
@@ -64,10 +89,43 @@ def _why_not_direct(p: Problem) -> str:
     return ""
 
 
+def _why_not_winograd(p: Problem) -> str:
+    if p.kernel != (3, 3) or p.strides != (1, 1) or p.dilations != (1, 1):
+        return f"kernel {p.kernel}, stride {p.strides}, dilation {p.dilations}: it takes 3 x 3, stride 1, dilation 1"
+    return "" if p.groups == 1 else f"{p.groups} groups: it takes one"
+
+
+def _direct_seconds(p: Problem) -> float:
+    """Whole vectors are computed, also where there are fewer channels."""
+    waste = -(-(p.out_channels // p.groups) // p.vl) * p.vl * p.groups / p.out_channels
+    return waste * p.operations / ARITHMETIC
+
+
+def _im2col_seconds(p: Problem) -> float:
+    columns = 4.0 * p.in_channels * p.kernel[0] * p.kernel[1] * p.size[0] * p.size[1]
+    return _direct_seconds(p) + 2 * columns / TRANSFORM
+
+
+def _winograd_seconds(m: int) -> Callable[[Problem], float]:
+    def seconds(p: Problem) -> float:
+        components = (m + 2) ** 2
+        patches = -(-p.size[0] // m) * -(-p.size[1] // m)
+        outs = -(-p.out_channels // p.vl) * p.vl
+        arithmetic = 2.0 * components * patches * p.in_channels * outs / ARITHMETIC
+        weights = 4.0 * components * p.in_channels * outs / WEIGHT_STREAM
+        moved = 2 * 4.0 * components * patches * (p.in_channels + outs)
+        packing = 0.0 if p.packed_ahead else 1.0  # each call would transform the filters: longer than the layer takes
+        return max(arithmetic, weights) + moved / TRANSFORM + packing
+
+    return seconds
+
+
 ALGORITHMS: tuple[Algorithm, ...] = (
-    Algorithm("depthwise", "blocked", _why_not_depthwise),
-    Algorithm("direct", "blocked", _why_not_direct),
-    Algorithm("im2col", "plain", lambda p: ""),
+    Algorithm("depthwise", "blocked", _why_not_depthwise, lambda p: p.operations / ARITHMETIC),
+    Algorithm("direct", "blocked", _why_not_direct, _direct_seconds),
+    Algorithm("winograd", "blocked", _why_not_winograd, _winograd_seconds(4), exact=False),
+    Algorithm("winograd2", "blocked", _why_not_winograd, _winograd_seconds(2), exact=False),
+    Algorithm("im2col", "plain", lambda p: "", _im2col_seconds),
 )
 
 
@@ -77,13 +135,13 @@ def algorithm_names() -> tuple[str, ...]:
     Examples
     --------
     >>> algorithm_names()
-    ('auto', 'depthwise', 'direct', 'im2col')
+    ('auto', 'depthwise', 'direct', 'winograd', 'winograd2', 'im2col')
     """
     return ("auto", *(entry.name for entry in ALGORITHMS))
 
 
 def choose(problem: Problem, wanted: str = "auto") -> tuple[Algorithm, dict[str, str]]:
-    """The algorithm for a convolution, and why not the ones before it.
+    """The algorithm for a convolution, and why not the others.
 
     Parameters
     ----------
@@ -102,21 +160,22 @@ def choose(problem: Problem, wanted: str = "auto") -> tuple[Algorithm, dict[str,
 
     Examples
     --------
-    >>> layer = Problem(64, 64, 64, (3, 3), (1, 1), (1, 1), vl=8)
+    >>> layer = Problem(64, 64, 1, (3, 3), (1, 1), (1, 1), vl=8, size=(56, 56))
     >>> choose(layer)[0].name
-    'depthwise'
+    'winograd'
     >>> choose(layer, "im2col")[0].name
     'im2col'
     """
     if wanted != "auto":
         return _forced(problem, wanted, ALGORITHMS)
-    reasons: dict[str, str] = {}
-    for entry in ALGORITHMS:
-        reason = entry.why_not(problem)
-        if not reason:
-            return entry, reasons
-        reasons[entry.name] = reason
-    raise ValueError(f"algorithm='auto': none computes {problem}: {reasons}")  # im2col never refuses
+    reasons = {entry.name: entry.why_not(problem) for entry in ALGORITHMS}
+    able = [entry for entry in ALGORITHMS if not reasons[entry.name]]  # im2col always is
+    best = min(able, key=lambda entry: entry.seconds(problem))
+    for entry in able:
+        times = 1e3 * entry.seconds(problem), 1e3 * best.seconds(problem)
+        reasons[entry.name] = f"estimated at {times[0]:.3f} ms, {best.name} at {times[1]:.3f} ms"
+    del reasons[best.name]
+    return best, reasons
 
 
 def _forced(problem: Problem, wanted: str, entries: Sequence[Algorithm]) -> tuple[Algorithm, dict[str, str]]:

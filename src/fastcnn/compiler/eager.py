@@ -54,7 +54,8 @@ def run_node(op: str, attrs: dict[str, Any], inputs: list[np.ndarray | None], ou
     if plan is None:
         node = Node(op, "", tuple(names), "output", attrs)
         graph = Graph([node], {name: array.shape for name, array in arrays.items()}, ["output"], constants)
-        plan = compile_graph(graph, {name: array.shape for name, array in arrays.items()})
+        shapes_by_name = {name: array.shape for name, array in arrays.items()}
+        plan = compile_graph(graph, shapes_by_name, packed_ahead=False)
     else:
         plan.refill(constants)
     plan.run(list(arrays.values()), [out])

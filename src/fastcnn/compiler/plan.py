@@ -175,7 +175,9 @@ class Plan:
         return _executor.Executor(steps, arena, memory.allocate(stride * threads), threads)
 
 
-def compile_graph(graph: Graph, input_shapes: Shapes, packed: Packed | None = None) -> Plan:
+def compile_graph(
+    graph: Graph, input_shapes: Shapes, packed: Packed | None = None, packed_ahead: bool = True
+) -> Plan:
     """Compile a graph for inputs of given shapes, and for the instruction set in use.
 
     Parameters
@@ -185,6 +187,8 @@ def compile_graph(graph: Graph, input_shapes: Shapes, packed: Packed | None = No
         Shape of each graph input.
     packed : dict, optional
         Packed weights of earlier plans of the same graph, and of this one afterwards.
+    packed_ahead : bool
+        Whether weights stay as they are for many runs, so that packing them costs nothing.
 
     Returns
     -------
@@ -199,7 +203,7 @@ def compile_graph(graph: Graph, input_shapes: Shapes, packed: Packed | None = No
     folded = fold(graph)
     shapes = folded.infer(dict(input_shapes))
     fused = fuse(folded, shapes)
-    layouts = arrange(_with_algorithms(fused, shapes, vl), shapes, vl)
+    layouts = arrange(_with_algorithms(fused, shapes, vl, packed_ahead), shapes, vl)
     placement = memory.place(layouts, vl)
     lowering = Lowering(layouts, placement, {} if packed is None else packed, vl)
     for node in layouts.graph.nodes:
@@ -217,14 +221,14 @@ def compile_graph(graph: Graph, input_shapes: Shapes, packed: Packed | None = No
     )
 
 
-def _with_algorithms(graph: Graph, shapes: Shapes, vl: int) -> Graph:
+def _with_algorithms(graph: Graph, shapes: Shapes, vl: int, packed_ahead: bool) -> Graph:
     """The graph with the algorithm, its layout, the reasons and the actual padding in every convolution."""
     nodes = []
     for node in graph.nodes:
         if node.op == "Conv":
-            weight = shapes[node.inputs[1]]
+            weight, size = shapes[node.inputs[1]], shapes[node.output]
             problem = Problem(shapes[node.inputs[0]][1], weight[0], node.attrs["group"], (weight[2], weight[3]),
-                              node.attrs["strides"], node.attrs["dilations"], vl)
+                              node.attrs["strides"], node.attrs["dilations"], vl, (size[2], size[3]), packed_ahead)
             try:
                 entry, reasons = choose(problem, node.attrs["algorithm"])
             except ValueError as error:

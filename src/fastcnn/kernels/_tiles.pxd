@@ -47,6 +47,15 @@ cdef extern from "fastcnn.h" nogil:
         ptrdiff_t kh, kw, pixels
         fc_activation act
 
+    ctypedef struct fc_winograd_output:
+        const float *m
+        const float *bias
+        const float *residual
+        float *y
+        ptrdiff_t component, y_row, residual_row
+        ptrdiff_t rows, columns
+        fc_activation act
+
     ctypedef struct fc_pool_row:
         const float *x
         float *y
@@ -67,6 +76,8 @@ cdef extern from "fastcnn.h" nogil:
         int available
         void (*conv_row)(const fc_conv_row *row) noexcept nogil
         void (*depthwise_row)(const fc_depthwise_row *row) noexcept nogil
+        void (*winograd_input[2])(const float *x, ptrdiff_t x_row, float *v, ptrdiff_t component) noexcept nogil
+        void (*winograd_output[2])(const fc_winograd_output *output) noexcept nogil
         void (*pool_row)(const fc_pool_row *row) noexcept nogil
         void (*mean_pixels)(const float *x, ptrdiff_t x_row, ptrdiff_t rows, ptrdiff_t width, float *y) noexcept nogil
         void (*activate)(const fc_activation *act, const float *x, float *y, ptrdiff_t n) noexcept nogil

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastcnn import reference
-from fastcnn.kernels import _conv_depthwise, _conv_direct, _conv_im2col
+from fastcnn.kernels import _conv_depthwise, _conv_direct, _conv_im2col, _conv_winograd
 from fastcnn.kernels.view import NO_HALO
 from fastcnn.ops.base import Attrs, Op, Shape, Shapes, check_size, images, resolve_pads, window_output
 
@@ -64,14 +64,29 @@ class Conv(Op):
 
     def halo(self, node: Node, shapes: Sequence[Shape]) -> tuple[int, int, int, int]:
         pads: tuple[int, int, int, int] = node.attrs["pads"]
+        patch = _PATCHES.get(node.attrs["algorithm"])
+        if patch:
+            return winograd_halo(pads, shapes[0][2:], patch)
         return pads if node.attrs["layout"] == "blocked" else NO_HALO
 
     def lower(self, node: Node, ctx: Lowering) -> None:
         x, y = ctx.view(node.inputs[0]), ctx.view(node.output)
         residual = ctx.view(node.inputs[3]) if len(node.inputs) > 3 else None
-        {"direct": _lower_direct, "depthwise": _lower_depthwise, "im2col": _lower_im2col}[node.attrs["algorithm"]](
-            node, ctx, y, x, residual
-        )
+        _LOWERINGS[node.attrs["algorithm"]](node, ctx, y, x, residual)
+
+
+def winograd_halo(pads: tuple[int, int, int, int], size: Sequence[int], m: int) -> tuple[int, int, int, int]:
+    """The padding, and zeros as far as the last patch of m + 2 pixels reaches.
+
+    Examples
+    --------
+    >>> winograd_halo((1, 1, 1, 1), (7, 8), 4)
+    (1, 1, 2, 1)
+    """
+    top, left, bottom, right = pads
+    far = [-(-(before + length + after - 2) // m) * m + 2 - before - length
+           for before, length, after in ((top, size[0], bottom), (left, size[1], right))]
+    return top, left, max(0, far[0]), max(0, far[1])
 
 
 def _window(attrs: Attrs) -> tuple[Any, ...]:
@@ -106,6 +121,16 @@ def _lower_depthwise(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -
     )
 
 
+def _lower_winograd(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> None:
+    algorithm, attrs = node.attrs["algorithm"], node.attrs
+    m = _PATCHES[algorithm]
+    weights = ctx.pack(algorithm, lambda weight: _conv_winograd.pack_winograd(weight, m, ctx.vl), 1)
+    bias = _packed_bias(ctx, y.c, 1)
+    ctx.emit(
+        algorithm, _conv_winograd.WinogradConv, y, x, residual, weights, bias, m, attrs["pads"], attrs.get("activation")
+    )
+
+
 def _lower_im2col(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> None:
     groups = node.attrs["group"]
 
@@ -121,4 +146,10 @@ def _lower_im2col(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> N
     )
 
 
+# Outputs along one side of a patch.
+_PATCHES = {"winograd": 4, "winograd2": 2}
+_LOWERINGS = {
+    "direct": _lower_direct, "depthwise": _lower_depthwise, "winograd": _lower_winograd, "winograd2": _lower_winograd,
+    "im2col": _lower_im2col,
+}
 OPS = (Conv(),)

@@ -1,0 +1,146 @@
+/* winograd.h: transforms of Winograd's minimal filtering F(m x m, 3 x 3), for m = 2 and 4; one vector of channels.
+ *
+ *   Y = A^T [ (G g G^T) * (B^T d B) ] A        (* element by element)
+ *
+ * d is a patch of m + 2 pixels squared, g a filter, Y m x m outputs (Winograd, Arithmetic Complexity of Computations,
+ * 1980; Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, 2015). The matrices follow from the points
+ * at which polynomials are evaluated: 0, 1, -1, infinity for m = 2; 0, p, -p, q, -q, infinity for m = 4 with
+ * p = sqrt(1/2), q = sqrt(2), which keeps rounding errors a quarter of those of the usual 1 and 2:
+ *
+ *          | 1   0  -5/2   0   1   0 |            | 1  1    1    1    1   0 |
+ *          | 0 -2p   -2    p   1   0 |            | 0  p   -p    q   -q   0 |
+ *   B^T =  | 0  2p   -2   -p   1   0 |     A^T =  | 0 p^2  p^2  q^2  q^2  0 |
+ *          | 0 -q/2 -1/2   q   1   0 |            | 0 p^3 -p^3  q^3 -q^3  1 |
+ *          | 0  q/2 -1/2  -q   1   0 |
+ *          | 0   1    0  -5/2  0   1 |
+ */
+#define FC_P 0.70710678f
+#define FC_Q 1.41421356f
+
+FC_INLINE void winograd_in4(const v_f d[6], v_f t[6])
+{
+    const v_f e1 = V_FMA(d[2], V_SET1(-2.0f), d[4]), e2 = V_FMA(d[2], V_SET1(-0.5f), d[4]);
+    const v_f o1 = V_SET1(FC_P) * V_FMA(d[1], V_SET1(-2.0f), d[3]);
+    const v_f o2 = V_SET1(FC_Q) * V_FMA(d[1], V_SET1(-0.5f), d[3]);
+    t[0] = V_FMA(d[2], V_SET1(-2.5f), d[0]) + d[4];
+    t[1] = e1 + o1;
+    t[2] = e1 - o1;
+    t[3] = e2 + o2;
+    t[4] = e2 - o2;
+    t[5] = V_FMA(d[3], V_SET1(-2.5f), d[1]) + d[5];
+}
+
+FC_INLINE void winograd_out4(const v_f m[6], v_f y[4])
+{
+    const v_f s1 = m[1] + m[2], d1 = m[1] - m[2], s2 = m[3] + m[4], d2 = m[3] - m[4];
+    y[0] = m[0] + s1 + s2;
+    y[1] = V_FMA(d1, V_SET1(FC_P), V_SET1(FC_Q) * d2);
+    y[2] = V_FMA(s1, V_SET1(0.5f), s2 + s2);
+    y[3] = V_FMA(d1, V_SET1(0.5f * FC_P), V_FMA(d2, V_SET1(2.0f * FC_Q), m[5]));
+}
+
+FC_INLINE void winograd_in2(const v_f d[4], v_f t[4])
+{
+    t[0] = d[0] - d[2];
+    t[1] = d[1] + d[2];
+    t[2] = d[2] - d[1];
+    t[3] = d[3] - d[1];
+}
+
+FC_INLINE void winograd_out2(const v_f m[4], v_f y[2])
+{
+    y[0] = m[0] + m[1] + m[2];
+    y[1] = m[1] - m[2] + m[3];
+}
+
+/* B^T d B, stored as (m + 2)^2 vectors, `component` floats apart. */
+FC_INLINE void winograd_input(const int m, const float *x, ptrdiff_t x_row, float *v, ptrdiff_t component)
+{
+    const int n = m + 2;
+    v_f half[6][6], line[6], out[6];
+#pragma GCC unroll 6
+    for (int r = 0; r < n; r++) {
+#pragma GCC unroll 6
+        for (int c = 0; c < n; c++)
+            line[c] = V_LOAD(x + r * x_row + c * VL);
+        if (m == 4)
+            winograd_in4(line, half[r]);
+        else
+            winograd_in2(line, half[r]);
+    }
+#pragma GCC unroll 6
+    for (int c = 0; c < n; c++) {
+#pragma GCC unroll 6
+        for (int r = 0; r < n; r++)
+            line[r] = half[r][c];
+        if (m == 4)
+            winograd_in4(line, out);
+        else
+            winograd_in2(line, out);
+#pragma GCC unroll 6
+        for (int r = 0; r < n; r++)
+            V_STORE(v + (r * n + c) * component, out[r]);
+    }
+}
+
+/* act(A^T M A + bias + residual), as far as it lies inside the image. */
+FC_INLINE void winograd_output(const int m, const fc_winograd_output *o)
+{
+    const int n = m + 2;
+    v_f half[4][6], line[6], out[4];
+#pragma GCC unroll 6
+    for (int c = 0; c < n; c++) {
+#pragma GCC unroll 6
+        for (int r = 0; r < n; r++)
+            line[r] = V_LOAD(o->m + (r * n + c) * o->component);
+        if (m == 4)
+            winograd_out4(line, out);
+        else
+            winograd_out2(line, out);
+#pragma GCC unroll 4
+        for (int r = 0; r < m; r++)
+            half[r][c] = out[r];
+    }
+    const v_f bias = V_LOAD(o->bias), low = V_SET1(o->act.low), high = V_SET1(o->act.high);
+#pragma GCC unroll 4
+    for (int r = 0; r < m; r++) {
+        if (r >= o->rows)
+            break;
+        if (m == 4)
+            winograd_out4(half[r], out);
+        else
+            winograd_out2(half[r], out);
+        float *y = o->y + r * o->y_row;
+#pragma GCC unroll 4
+        for (int c = 0; c < m; c++) {
+            if (c >= o->columns)
+                break;
+            v_f value = out[c] + bias;
+            if (o->residual)
+                value += V_LOAD(o->residual + r * o->residual_row + c * VL);
+            V_STORE(y + c * VL, v_clip(value, low, high));
+        }
+        if (o->act.kind > FC_CLIP)
+            FC_FN(activate_pixels)(&o->act, y, VL, o->columns < m ? o->columns : m);
+    }
+}
+
+static void FC_FN(winograd_input2)(const float *x, ptrdiff_t x_row, float *v, ptrdiff_t component)
+{
+    winograd_input(2, x, x_row, v, component);
+}
+
+static void FC_FN(winograd_input4)(const float *x, ptrdiff_t x_row, float *v, ptrdiff_t component)
+{
+    winograd_input(4, x, x_row, v, component);
+}
+
+static void FC_FN(winograd_output2)(const fc_winograd_output *o)
+{
+    winograd_output(2, o);
+}
+
+static void FC_FN(winograd_output4)(const fc_winograd_output *o)
+{
+    winograd_output(4, o);
+}

@@ -1,0 +1,23 @@
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastcnn.kernels._executor import Step
+from fastcnn.kernels.view import View
+
+def filter_matrix(m: int) -> np.ndarray: ...
+def pack_winograd(weight: np.ndarray, m: int, vl: int) -> np.ndarray: ...
+
+class WinogradConv(Step):
+    def __init__(
+        self,
+        y: View,
+        x: View,
+        residual: View | None,
+        weights: np.ndarray,
+        bias: np.ndarray,
+        m: int,
+        pads: Sequence[int],
+        activation: tuple[str, Mapping[str, Any]] | None,
+    ) -> None: ...

@@ -1,0 +1,201 @@
+"""Winograd convolution, F(2x2, 3x3) and F(4x4, 3x3), on the blocked layout: 3 x 3 filters, stride 1, one group.
+
+A block of patches is transformed (V), multiplied with the transformed filters (U), one matrix product for each of the
+(m + 2)^2 components, and transformed back:
+
+    V[component][input block][patch]  U[component][pair of output blocks]  M[component][output block][patch]
+
+V and M of a block of patches lie in scratch memory. The input carries its padding as halo, and zeros as far as the
+last patch reaches. The algebra stands in csrc/tiles/winograd.h.
+"""
+
+from libc.stddef cimport ptrdiff_t
+
+import numpy as np
+
+from fastcnn.kernels._conv_direct import pack_weights
+from fastcnn.kernels._executor cimport Step, ceil_div, floats, set_activation, share
+from fastcnn.kernels._tiles cimport fc_conv_row, fc_kernels, fc_tensor, fc_winograd_output
+
+cdef enum:
+    # Patches in a block: enough to pay for reading all transformed filters once (Zen 4, 2026-11).
+    PATCHES = 28
+    LINE_FLOATS = 16
+
+
+def filter_matrix(m):
+    """G of F(m x m, 3 x 3), float64 (m + 2, 3); the points are told in csrc/tiles/winograd.h."""
+    if m == 2:
+        return np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
+    rows = [[1, 0, 0]]
+    for square, scale in ((0.5, -1.5), (2.0, 6.0)):
+        for point in (np.sqrt(square), -np.sqrt(square)):
+            rows.append([1 / scale, point / scale, square / scale])
+    return np.array([*rows, [0, 0, 1]])
+
+
+def pack_winograd(weight, m, vl):
+    """G g G^T of every filter, in the order in which the tiles read it.
+
+    Parameters
+    ----------
+    weight : (out_channels, in_channels, 3, 3) float32
+    m : {2, 4}
+    vl : int
+        The vector length.
+
+    Returns
+    -------
+    float32 array [component][pair of output blocks][input block][lane][block of the pair][VL]
+    """
+    g = filter_matrix(m)
+    outs, ins = weight.shape[:2]
+    both = np.kron(g, g)  # (n n, 9): G g G^T as one matrix product
+    transformed = (both @ weight.reshape(outs * ins, 9).T.astype(np.float64)).astype(np.float32)
+    return np.concatenate(
+        [pack_weights(np.ascontiguousarray(part.reshape(outs, ins, 1, 1)), 1, vl, vl) for part in transformed]
+    )
+
+
+cdef struct WinogradArgs:
+    const fc_kernels *kernels
+    fc_tensor y         # OUT blocked
+    fc_tensor x         # IN  blocked, with padding and overhang as halo
+    fc_tensor residual  # IN  like y; data is NULL without one
+    const float *weights
+    const float *bias
+    const float *zeros  # what the sums start from
+    fc_winograd_output output
+    ptrdiff_t m, n, top, left
+    ptrdiff_t patch_rows, patch_columns
+    ptrdiff_t patches, blocks  # in a block, and blocks in the batch
+    ptrdiff_t ins, outs        # blocks of channels
+    ptrdiff_t v_component, m_component, u_component
+
+
+cdef void transform_inputs(const WinogradArgs *a, ptrdiff_t first, ptrdiff_t count, float *v) noexcept nogil:
+    cdef ptrdiff_t vl = a.kernels.vl, patch, row, column, image, block, p
+    cdef const float *x
+    for p in range(count):
+        patch = first + p
+        column = patch % a.patch_columns
+        row = patch // a.patch_columns % a.patch_rows
+        image = patch // a.patch_columns // a.patch_rows
+        x = a.x.data + image * a.x.image + (row * a.m - a.top) * a.x.row + (column * a.m - a.left) * vl
+        for block in range(a.ins):
+            a.kernels.winograd_input[a.m // 4](x + block * a.x.block, a.x.row, v + (block * count + p) * vl,
+                                               a.v_component)
+
+
+cdef void multiply(const WinogradArgs *a, ptrdiff_t first, ptrdiff_t last, ptrdiff_t count, const float *v,
+                   float *m) noexcept nogil:
+    """Products for output blocks first .. last, by pairs; component outermost, so that U is read as one stream."""
+    cdef ptrdiff_t vl = a.kernels.vl, component, block
+    cdef fc_conv_row row
+    row.bias, row.residual = a.zeros, NULL
+    row.x_block, row.x_row, row.x_col, row.x_lane, row.x_pixel = count * vl, 0, 0, 1, vl
+    row.y_block, row.y_pixel, row.residual_block = count * vl, vl, 0
+    row.in_blocks, row.kh, row.kw, row.lanes = a.ins, 1, 1, vl
+    row.last_lanes = a.x.c - (a.ins - 1) * vl
+    row.pixels = count
+    row.accumulate = row.finish = 0
+    for component in range(a.n * a.n):
+        row.x = v + component * a.v_component
+        block = first
+        while block < last:
+            row.blocks = <int>min(2, a.outs - block)
+            row.w = a.weights + component * a.u_component + block * vl * a.x.c
+            row.y = m + component * a.m_component + (block - first) * count * vl
+            a.kernels.conv_row(&row)
+            block += 2
+
+
+cdef void transform_outputs(const WinogradArgs *a, ptrdiff_t first, ptrdiff_t last, ptrdiff_t patch0, ptrdiff_t count,
+                            const float *m) noexcept nogil:
+    cdef ptrdiff_t vl = a.kernels.vl, patch, row, column, image, block, p
+    cdef fc_winograd_output output = a.output
+    for p in range(count):
+        patch = patch0 + p
+        column = patch % a.patch_columns * a.m
+        row = patch // a.patch_columns % a.patch_rows * a.m
+        image = patch // a.patch_columns // a.patch_rows
+        output.rows, output.columns = a.y.h - row, a.y.w - column
+        for block in range(first, last):
+            output.m = m + ((block - first) * count + p) * vl
+            output.bias = a.bias + block * vl
+            output.y = a.y.data + image * a.y.image + block * a.y.block + row * a.y.row + column * vl
+            if a.residual.data != NULL:
+                output.residual = (a.residual.data + image * a.residual.image + block * a.residual.block
+                                   + row * a.residual.row + column * vl)
+            a.kernels.winograd_output[a.m // 4](&output)
+
+
+cdef void run_winograd(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
+    """Units are (block of patches, part of the output blocks): few patches are shared by cutting the channels, each
+    thread then transforming the same inputs."""
+    cdef const WinogradArgs *a = <const WinogradArgs *>raw
+    cdef ptrdiff_t pairs = ceil_div(a.outs, 2), parts = 1, unit, block, part, first, count, low, high, ready = -1
+    cdef ptrdiff_t total = a.x.n * a.patch_rows * a.patch_columns
+    cdef float *v = scratch
+    cdef float *m = scratch + a.n * a.n * a.v_component
+    if a.blocks < 2 * nthreads and nthreads > 1:
+        parts = min(pairs, nthreads)
+    for unit in range(share(a.blocks * parts, tid, nthreads), share(a.blocks * parts, tid + 1, nthreads)):
+        block, part = unit // parts, unit % parts
+        first = block * a.patches
+        count = min(a.patches, total - first)
+        low, high = 2 * (pairs * part // parts), min(a.outs, 2 * (pairs * (part + 1) // parts))
+        if block != ready:
+            transform_inputs(a, first, count, v)
+            ready = block
+        multiply(a, low, high, count, v, m)
+        transform_outputs(a, low, high, first, count, m)
+
+
+cdef class WinogradConv(Step):
+    """Winograd convolution of a blocked tensor.
+
+    Parameters
+    ----------
+    y, x, residual : View
+        OUT, IN (halo at least `ops.conv.winograd_halo`), IN or None; all blocked.
+    weights, bias : float32 arrays
+        From `pack_winograd` and `_conv_direct.pack_bias`.
+    m : {2, 4}
+    pads : tuple of int
+    activation : None or (name, attributes)
+    """
+
+    cdef WinogradArgs a
+
+    def __init__(self, y, x, residual, weights, bias, m, pads, activation):
+        cdef WinogradArgs *a = &self.a
+        cdef ptrdiff_t vl = self.kernels.vl, total
+        zeros = np.zeros(2 * vl, np.float32)
+        self.run, self.args, self.owned = run_winograd, a, (weights, bias, zeros)
+        self.operand(0, &a.y, y)
+        self.operand(1, &a.x, x)
+        if residual is not None:
+            self.operand(2, &a.residual, residual)
+        a.kernels, a.weights, a.bias, a.zeros = self.kernels, floats(weights), floats(bias), floats(zeros)
+        set_activation(&a.output.act, activation)
+        a.m, a.n, a.top, a.left = m, m + 2, pads[0], pads[1]
+        a.patch_rows, a.patch_columns = ceil_div(a.y.h, m), ceil_div(a.y.w, m)
+        a.ins, a.outs = ceil_div(a.x.c, vl), ceil_div(a.y.c, vl)
+        total = a.x.n * a.patch_rows * a.patch_columns
+        # Even blocks, of whole tiles where that is possible.
+        a.blocks = ceil_div(total, PATCHES // self.kernels.mr * self.kernels.mr)
+        a.patches = min(total, ceil_div(ceil_div(total, a.blocks), self.kernels.mr) * self.kernels.mr)
+        a.blocks = ceil_div(total, a.patches)
+        # An odd number of cache lines apart: stores of one vector to each component then meet different cache sets.
+        a.v_component = odd_lines(a.ins * a.patches * vl)
+        a.m_component = odd_lines((a.outs + 1) * a.patches * vl)
+        a.u_component = a.outs * vl * a.x.c
+        a.output.component = a.m_component
+        a.output.y_row, a.output.residual_row = a.y.row, a.residual.row
+        self.scratch_floats = a.n * a.n * (a.v_component + a.m_component)
+
+
+cdef ptrdiff_t odd_lines(ptrdiff_t count) noexcept:
+    """The smallest odd number of cache lines that holds so many floats, in floats."""
+    return (ceil_div(count, LINE_FLOATS) | 1) * LINE_FLOATS

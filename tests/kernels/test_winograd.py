@@ -1,0 +1,91 @@
+"""Winograd convolution: bounded error, exact where that is possible, the same bits for any thread count and batch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import THREADS
+from convolutions import Case, random_case
+from memory_guard import guarded
+
+import fastcnn
+from fastcnn.kernels._conv_winograd import filter_matrix
+
+
+def winograd_cases(rng, count):
+    """Random 3 x 3 convolutions that both take."""
+    while count:
+        case = random_case(rng, integers=False)
+        if case.algorithms((False,)):
+            count -= 1
+            yield case
+
+
+def relative_error(y, expected):
+    return np.linalg.norm(y - expected) / max(np.linalg.norm(expected), 1e-30)
+
+
+def test_error_is_bounded(isa, poisoned, budget):
+    """|error| <= 2e-5 |y| in the Euclidean norm; F(2x2) a third of that of F(4x4)."""
+    rng = np.random.default_rng(21)
+    for case in winograd_cases(rng, budget(300, 20_000)):
+        expected = case.expected()
+        for algorithm in ("winograd", "winograd2"):
+            out = guarded(expected.shape)
+            with fastcnn.num_threads(int(rng.choice(THREADS))):
+                case.run(algorithm, out)
+            assert relative_error(out, expected) <= 2e-5, (algorithm, case)
+
+
+@pytest.mark.parametrize("algorithm", ["winograd", "winograd2"])
+@pytest.mark.parametrize(("channels", "outs", "size"), [(64, 64, 56), (256, 96, 14), (512, 40, 7), (3, 8, 33)])
+def test_layers_of_networks(algorithm, channels, outs, size, isa):
+    rng = np.random.default_rng(22)
+    x = np.maximum(rng.standard_normal((1, channels, size, size)), 0).astype(np.float32)
+    weight = (rng.standard_normal((outs, channels, 3, 3)) / np.sqrt(9 * channels)).astype(np.float32)
+    case = Case(x, weight, None, (1, 1), (1, 1, 1, 1), (1, 1), 1)
+    assert relative_error(case.run(algorithm), case.expected()) <= 5e-6
+
+
+def test_f2_is_exact_on_integers(isa, poisoned):
+    """Weights divisible by 4 make every number in F(2x2, 3x3) an integer."""
+    rng = np.random.default_rng(23)
+    for _ in range(100):
+        channels, outs, batch = (int(v) for v in rng.integers(1, [40, 40, 3]))
+        x = rng.integers(-31, 32, (batch, channels, *rng.integers(3, 15, 2))).astype(np.float32)
+        weight = (4 * rng.integers(-7, 8, (outs, channels, 3, 3))).astype(np.float32)
+        case = Case(x, weight, None, (1, 1), (1, 0, 2, 1), (1, 1), 1)
+        assert np.array_equal(case.run("winograd2"), case.expected())
+
+
+def test_bits_do_not_depend_on_threads_or_batch(isa, budget):
+    rng = np.random.default_rng(24)
+    for case in winograd_cases(rng, budget(25, 1_000)):
+        for algorithm in ("winograd", "winograd2"):
+            with fastcnn.num_threads(1):
+                single = [Case(image[None], *vars_of(case)).run(algorithm) for image in case.x]
+            for threads in (1, 2, 3, 4, 7, 8, 16):
+                with fastcnn.num_threads(threads):
+                    assert np.array_equal(case.run(algorithm), np.concatenate(single)), (algorithm, threads, case)
+
+
+def vars_of(case):
+    return case.weight, case.bias, case.stride, case.pads, case.dilation, case.groups
+
+
+@pytest.mark.parametrize("m", [2, 4])
+def test_matrices_compute_the_filter(m):
+    """One dimension, in float64: A^T [(G g) * (B^T d)] is the sliding product of g and d."""
+    p, q = np.sqrt(0.5), np.sqrt(2.0)
+    if m == 2:
+        b = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, -1, 0, 1]])
+        a = np.array([[1, 1, 1, 0], [0, 1, -1, 1]])
+    else:
+        points = [p, -p, q, -q]
+        b = np.array([[1, 0, -2.5, 0, 1, 0], [0, -2 * p, -2, p, 1, 0], [0, 2 * p, -2, -p, 1, 0],
+                      [0, -q / 2, -0.5, q, 1, 0], [0, q / 2, -0.5, -q, 1, 0], [0, 1, 0, -2.5, 0, 1]])
+        a = np.array([[i == 0, *(point**i for point in points), i == 3] for i in range(4)], float)
+    rng = np.random.default_rng(25)
+    for _ in range(10):
+        g, d = rng.standard_normal(3), rng.standard_normal(m + 2)
+        np.testing.assert_allclose(a @ ((filter_matrix(m) @ g) * (b @ d)), np.correlate(d, g), atol=1e-12)

@@ -1,0 +1,134 @@
+"""The networks that engines are compared on, with seeded random weights, and their form for each engine.
+
+Every engine gets the same graph: fastcnn runs it itself, ONNX Runtime and OpenVINO read it as ONNX (whose operators our
+graph uses), PyTorch as TorchScript, ncnn as pnnx converts that.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import fastcnn as fc
+from fastcnn.graph.ir import Graph
+from fastcnn.ops.base import resolve_pads
+
+
+def cifar_cnn() -> fc.Model:
+    """conv 32, conv 32, pool, conv 64, pool, fully connected; 32 x 32 pixels."""
+    return fc.Sequential(
+        fc.Conv2d(3, 32, 3, padding=1), fc.ReLU(), fc.Conv2d(32, 32, 3, padding=1), fc.ReLU(), fc.MaxPool2d(2),
+        fc.ReLU(), fc.Conv2d(32, 64, 3, padding=1), fc.ReLU(), fc.MaxPool2d(2), fc.Flatten(), fc.Linear(4096, 10),
+    )
+
+
+NETWORKS = {
+    "LeNet": (fc.zoo.lenet, (1, 28, 28)),
+    "CIFAR CNN": (cifar_cnn, (3, 32, 32)),
+    "SqueezeNet": (fc.zoo.squeezenet1_1, (3, 224, 224)),
+    "MobileNetV2": (fc.zoo.mobilenet_v2, (3, 224, 224)),
+    "ResNet-18": (fc.zoo.resnet18, (3, 224, 224)),
+    "ResNet-50": (fc.zoo.resnet50, (3, 224, 224)),
+    "VGG-16": (fc.zoo.vgg16, (3, 224, 224)),
+}
+
+
+def save_all(name: str, batch: int, folder: Path, engines: list[str]) -> np.ndarray:
+    """Write a network in the form that each engine reads; gives an input."""
+    build, shape = NETWORKS[name]
+    model = build()
+    model.input_shape = shape
+    model.save(folder / "model.safetensors")
+    x = np.random.default_rng(0).random((batch, *shape), np.float32)
+    np.save(folder / "x.npy", x)
+    if {"onnxruntime", "openvino"} & set(engines):
+        write_onnx(model.graph(), x.shape, folder / "model.onnx")
+    if {"torch", "ncnn"} & set(engines):
+        write_torchscript(model.graph(), x, folder / "model.pt")
+    if "ncnn" in engines:
+        command = [str(Path(sys.executable).parent / "pnnx"), "model.pt", f"inputshape=[{','.join(map(str, x.shape))}]",
+                   "fp16=0"]
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    return x
+
+
+def _explicit(graph: Graph, node, shapes) -> dict:
+    """Attributes with the padding that automatic padding comes to."""
+    attrs = dict(node.attrs)
+    if "auto_pad" in attrs:
+        kernel = shapes[node.inputs[1]][2:] if node.op == "Conv" else attrs["kernel_shape"]
+        attrs["pads"] = resolve_pads(attrs, shapes[node.inputs[0]][2:], kernel)
+        del attrs["auto_pad"]
+    attrs.pop("algorithm", None)
+    return attrs
+
+
+def write_onnx(graph: Graph, shape: tuple[int, ...], path: Path) -> None:
+    """The graph as an ONNX file of fixed input shape."""
+    from onnx import TensorProto, helper, numpy_helper, save
+
+    shapes = graph.infer({"x": shape})
+    tensors = [numpy_helper.from_array(array, name) for name, array in graph.constants.items()]
+    nodes = []
+    for node in graph.nodes:
+        attrs, inputs = _explicit(graph, node, shapes), list(node.inputs)
+        if node.op == "Gemm":
+            attrs["transB"] = 1
+        if node.op == "Clip":
+            for bound in ("min", "max"):
+                name = f"{node.name}.{bound}"
+                tensors.append(numpy_helper.from_array(np.float32(attrs.pop(bound)), name))
+                inputs.append(name)
+        if node.op == "Dropout":
+            attrs.clear()
+        nodes.append(helper.make_node(node.op, inputs, [node.output], node.name, **attrs))
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shapes[name]) for name in ("x", *graph.outputs)]
+    onnx_graph = helper.make_graph(nodes, "network", values[:1], values[1:], tensors)
+    save(helper.make_model(onnx_graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+
+
+def write_torchscript(graph: Graph, x: np.ndarray, path: Path) -> None:
+    """The graph as a traced PyTorch module."""
+    import torch
+    from torch.nn import functional as F
+
+    shapes = graph.infer({"x": x.shape})
+
+    class Network(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.names = {name: name.replace(".", "_") for name in graph.constants}
+            for name, array in graph.constants.items():
+                self.register_parameter(self.names[name], torch.nn.Parameter(torch.tensor(array), False))
+
+        def forward(self, x):
+            values = {name: getattr(self, attribute) for name, attribute in self.names.items()}
+            values["x"] = x
+            for node in graph.nodes:
+                a, v = _explicit(graph, node, shapes), [values[name] if name else None for name in node.inputs]
+                values[node.output] = OPERATIONS[node.op](a, *v)
+            return values[graph.outputs[0]]
+
+    def pool(function, a, x):
+        return function(x, a["kernel_shape"], a["strides"], a["pads"][:2], ceil_mode=bool(a["ceil_mode"]))
+
+    OPERATIONS = {
+        "Conv": lambda a, x, w, b=None: F.conv2d(
+            x, w, b, a["strides"], tuple(a["pads"][:2]), a["dilations"], a["group"]
+        ),
+        "Gemm": lambda a, x, w, b=None: F.linear(x, w, b),
+        "Relu": lambda a, x: F.relu(x),
+        "Clip": lambda a, x: F.hardtanh(x, a["min"], a["max"]),
+        "BatchNormalization": lambda a, x, w, b, m, v: F.batch_norm(x, m, v, w, b, False, 0.0, a["epsilon"]),
+        "MaxPool": lambda a, x: pool(F.max_pool2d, a, x),
+        "AveragePool": lambda a, x: pool(F.avg_pool2d, a, x),
+        "GlobalAveragePool": lambda a, x: F.adaptive_avg_pool2d(x, 1),
+        "Flatten": lambda a, x: torch.flatten(x, a["axis"]),
+        "Add": lambda a, x, y: x + y,
+        "Concat": lambda a, *v: torch.cat(v, a["axis"]),
+        "Dropout": lambda a, x: x,
+    }
+    torch.jit.trace(Network().eval(), torch.tensor(x)).save(str(path))

@@ -1,0 +1,91 @@
+"""Compare fastcnn with ONNX Runtime, OpenVINO, PyTorch and ncnn, as far as they are installed.
+
+    python benchmarks/peers/run.py [--networks LeNet,ResNet-18] [--batches 1,16] [--threads 1,2] [--json FILE]
+
+One process for each engine, one active at a time, in rounds with a pause between them: idle worker threads of one
+engine would slow the others. Medians of all single predictions; machines are noisy, so only ratios within a run count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from networks import NETWORKS, save_all
+
+PEERS = ("onnxruntime", "openvino", "torch", "ncnn")
+ROUNDS, SECONDS, PAUSE = 5, 0.4, 0.1
+
+
+class Worker:
+    """An engine's process."""
+
+    def __init__(self, engine: str, folder: Path, threads: int) -> None:
+        command = [sys.executable, str(Path(__file__).parent / "worker.py"), engine, str(folder), str(threads)]
+        self.engine, self.times = engine, []
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.checksum = json.loads(self.process.stdout.readline())
+
+    def run(self, seconds: float) -> list[float]:
+        self.process.stdin.write(f"run {seconds}\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def compare(name: str, batch: int, threads: int, engines: list[str]) -> dict[str, float]:
+    """Median milliseconds of each engine."""
+    with tempfile.TemporaryDirectory() as folder:
+        save_all(name, batch, Path(folder), engines)
+        workers = [Worker(engine, Path(folder), threads) for engine in engines]
+        try:
+            for worker in workers:
+                if abs(worker.checksum - workers[0].checksum) > 1e-3 * abs(workers[0].checksum):
+                    raise ValueError(f"{name}: {worker.engine} computes something else than {workers[0].engine}")
+                worker.run(SECONDS)  # warm up
+            for _ in range(ROUNDS):
+                for worker in workers:
+                    time.sleep(PAUSE)
+                    worker.times += worker.run(SECONDS)
+        finally:
+            for worker in workers:
+                worker.close()
+    return {worker.engine: 1e3 * statistics.median(worker.times) for worker in workers}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", default=",".join(NETWORKS))
+    parser.add_argument("--batches", default="1")
+    parser.add_argument("--threads", default="1,2")
+    parser.add_argument("--json", metavar="FILE")
+    options = parser.parse_args()
+    engines = ["fastcnn", *[peer for peer in PEERS if importlib.util.find_spec(peer)]]
+    print(f"{'network':12} {'batch':>5} {'threads':>7} " + " ".join(f"{engine:>12}" for engine in engines)
+          + f" {'best / ours':>12}")
+    rows = []
+    for batch in map(int, options.batches.split(",")):
+        for name in options.networks.split(","):
+            for threads in map(int, options.threads.split(",")):
+                taking = [engine for engine in engines if engine != "ncnn" or batch == 1]
+                times = compare(name, batch, threads, taking)
+                ratio = min(times[peer] for peer in taking[1:]) / times["fastcnn"]
+                rows.append({"network": name, "batch": batch, "threads": threads, "ms": times, "ratio": ratio})
+                cells = " ".join(f"{times[e]:12.3f}" if e in times else f"{'-':>12}" for e in engines)
+                print(f"{name:12} {batch:5} {threads:7} {cells} {ratio:12.2f}", flush=True)
+    if options.json:
+        Path(options.json).write_text(json.dumps(rows, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""One engine on one network in a process of its own: `worker.py ENGINE FOLDER THREADS`.
+
+Reads "run SECONDS" lines from stdin; after each, prints the times of single predictions as JSON. The first line that it
+prints is the output's sum of absolute values, for comparison.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+
+
+def fastcnn_engine(folder: Path, x: np.ndarray, threads: int) -> Callable[[], np.ndarray]:
+    import fastcnn
+
+    fastcnn.set_num_threads(threads)
+    model = fastcnn.load(folder / "model.safetensors")
+    return lambda: model(x)
+
+
+def onnxruntime_engine(folder: Path, x: np.ndarray, threads: int) -> Callable[[], np.ndarray]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
+    return lambda: session.run(None, {"x": x})[0]
+
+
+def openvino_engine(folder: Path, x: np.ndarray, threads: int) -> Callable[[], np.ndarray]:
+    import openvino
+
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+    request = openvino.Core().compile_model(folder / "model.onnx", "CPU", settings).create_infer_request()
+    return lambda: request.infer([x])[0]
+
+
+def torch_engine(folder: Path, x: np.ndarray, threads: int) -> Callable[[], np.ndarray]:
+    import torch
+
+    torch.set_num_threads(threads)
+    module = torch.jit.optimize_for_inference(torch.jit.freeze(torch.jit.load(str(folder / "model.pt")).eval()))
+    tensor = torch.tensor(x)
+
+    def call() -> np.ndarray:
+        with torch.inference_mode():
+            return module(tensor).numpy()
+
+    return call
+
+
+def ncnn_engine(folder: Path, x: np.ndarray, threads: int) -> Callable[[], np.ndarray]:
+    import ncnn
+
+    net = ncnn.Net()
+    net.opt.num_threads = threads
+    net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
+    net.opt.use_bf16_storage = False
+    net.load_param(str(folder / "model.ncnn.param"))
+    net.load_model(str(folder / "model.ncnn.bin"))
+
+    def call() -> np.ndarray:
+        rows = []
+        for image in x:  # ncnn takes single images
+            with net.create_extractor() as extractor:
+                extractor.input("in0", ncnn.Mat(image))
+                rows.append(np.array(extractor.extract("out0")[1]))
+        return np.stack(rows)
+
+    return call
+
+
+def main() -> None:
+    engine, folder, threads = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+    call = globals()[f"{engine}_engine"](folder, np.load(folder / "x.npy"), threads)
+    print(json.dumps(float(np.abs(call()).sum())), flush=True)
+    for line in sys.stdin:
+        end = perf_counter() + float(line.split()[1])
+        times: list[float] = []
+        while len(times) < 3 or perf_counter() < end:
+            start = perf_counter()
+            call()
+            times.append(perf_counter() - start)
+        print(json.dumps(times), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -8,6 +8,7 @@ import pytest
 import fastcnn
 from fastcnn import functional as F
 from fastcnn import ops
+from fastcnn.compiler.plan import compile_graph
 
 
 def evaluate(graph, x):
@@ -77,3 +78,47 @@ def test_against_definition(model, isa, poisoned):
         with fastcnn.num_threads(threads):
             for _ in range(2):  # the second run finds the arena as the first has left it
                 np.testing.assert_allclose(model(x), expected, rtol=1e-5, atol=1e-5)
+
+
+class Fire(fastcnn.Model):
+    """As in SqueezeNet: both halves of the concatenation are computed in place."""
+
+    def __init__(self):
+        self.squeeze = fastcnn.Conv2d(3, 16, 1)
+        self.expand1 = fastcnn.Conv2d(16, 32, 1)
+        self.expand3 = fastcnn.Conv2d(16, 16, 3, padding=1)
+        self.last = fastcnn.Conv2d(48, 8, 3, padding=1)
+
+    def forward(self, x):
+        x = self.squeeze(x)
+        left, right = F.relu(self.expand1(x)), F.relu(self.expand3(x))
+        return self.last(F.concat([left, right])) + 1.0
+
+
+class Dense(fastcnn.Model):
+    """As in DenseNet: concatenations of concatenations, whose parts are also read alone."""
+
+    def __init__(self):
+        self.convs = fastcnn.Sequential(*(fastcnn.Conv2d(16 * (i + 1), 16, 3, padding=1) for i in range(3)))
+        self.stem = fastcnn.Conv2d(3, 16, 1)
+
+    def forward(self, x):
+        x = self.stem(x)
+        for conv in self.convs:
+            x = F.concat([x, F.tanh(conv(x))])
+        return F.concat([x * x, x, x])
+
+
+@pytest.mark.parametrize("model", [Fire(), Dense()], ids=lambda model: type(model).__name__)
+def test_concatenations_in_place(model, isa, poisoned):
+    x = np.random.default_rng(1).standard_normal((2, 3, 9, 7)).astype(np.float32)
+    expected = evaluate(model.graph((3, 9, 7)), x)
+    for threads in (1, 2, 3):
+        with fastcnn.num_threads(threads):
+            for _ in range(2):
+                np.testing.assert_allclose(model(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_fire_module_copies_nothing():
+    steps = compile_graph(Fire().graph((3, 9, 7)), {"x": (1, 3, 9, 7)}).steps
+    assert "copy" not in {step.kernel for step in steps}

@@ -31,12 +31,15 @@ class Layouts:
         Channels stored side by side: 1 is plain.
     halos : dict
         Top, left, bottom, right zeros around each plane; absent without halo.
+    joins : dict
+        Values that are written straight into a concatenation: its output, and their first channel there.
     """
 
     graph: Graph
     shapes: dict[str, tuple[int, ...]]
     lanes: dict[str, int]
     halos: dict[str, Halo] = field(default_factory=dict)
+    joins: dict[str, tuple[str, int]] = field(default_factory=dict)
 
 
 def arrange(graph: Graph, shapes: dict[str, tuple[int, ...]], vl: int) -> Layouts:
@@ -54,6 +57,10 @@ def arrange(graph: Graph, shapes: dict[str, tuple[int, ...]], vl: int) -> Layout
     return _Arranger(graph, shapes, vl).run()
 
 
+def _union(a: Halo, b: Halo) -> Halo:
+    return max(a[0], b[0]), max(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])
+
+
 class _Arranger:
     def __init__(self, graph: Graph, shapes: dict[str, tuple[int, ...]], vl: int) -> None:
         self.graph, self.vl = graph, vl
@@ -69,7 +76,31 @@ class _Arranger:
             self.place(node)
         outputs = [self.plain_output(name, i) for i, name in enumerate(self.graph.outputs)]
         graph = Graph(self.nodes, self.graph.inputs, outputs, self.graph.constants)
-        return Layouts(graph, self.shapes, self.lanes, self.halos)
+        return Layouts(graph, self.shapes, self.lanes, self.halos, self.join())
+
+    def join(self) -> dict[str, tuple[str, int]]:
+        """Concatenations of channels whose inputs can be computed in place; they share one halo."""
+        producers = {node.output: node for node in self.nodes}
+        joins: dict[str, tuple[str, int]] = {}
+        targets: set[str] = set()
+        for node in self.nodes:
+            parts = node.inputs
+            if node.op != "Concat" or self.lanes[node.output] == 1 or node.attrs["axis"] % 4 != 1:
+                continue
+            fixed = {name for name in parts if name in joins or name in targets or name not in producers
+                     or ops.get(producers[name].op).is_alias}
+            if fixed or len(set(parts)) < len(parts):
+                continue
+            halo = self.halos.get(node.output, NO_HALO)
+            start = 0
+            for name in parts:
+                joins[name] = (node.output, start)
+                start += self.shapes[name][1]
+                halo = _union(halo, self.halos.get(name, NO_HALO))
+            if any(halo):
+                self.halos |= dict.fromkeys((node.output, *parts), halo)
+            targets.add(node.output)
+        return joins
 
     def place(self, node: Node) -> None:
         """Bring the operands of a node into the layout that it reads."""
@@ -121,8 +152,7 @@ class _Arranger:
                 self.copies[key] = self.reorder(name, f"{name}:{lanes}{'p' * key[2]}", lanes)
             name = self.copies[key]
         if padded:
-            old = self.halos.get(name, NO_HALO)
-            self.halos[name] = (max(old[0], halo[0]), max(old[1], halo[1]), max(old[2], halo[2]), max(old[3], halo[3]))
+            self.halos[name] = _union(self.halos.get(name, NO_HALO), halo)
         return name
 
     def gapless(self, name: str, alias: str) -> str:

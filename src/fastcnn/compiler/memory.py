@@ -92,25 +92,42 @@ class _Placer:
     def shape_view(self, i: int) -> View:
         """The strides of what node i writes; its offset counts from the start of its own memory."""
         node = self.graph.nodes[i]
-        name, op, shape = node.output, ops.get(node.op), self.layouts.shapes[node.output]
-        lanes, halo = self.layouts.lanes[name], self.layouts.halos.get(name, NO_HALO)
+        name, op = node.output, ops.get(node.op)
         if op.is_alias:
             self.share(name, node.inputs[0])
-            return self.alias_view(self.views[node.inputs[0]], shape)
-        n, c, h, w = four_dimensions(shape)
-        top, left, bottom, right = halo
-        row = (left + w + right) * lanes
-        if op.pads_rows:  # whole vectors are stored: rows end at a multiple of VL
-            row = -(-row // self.vl) * self.vl
-        block = (top + h + bottom) * row
-        image = -(-c // lanes) * block
-        view = View(n, c, h, w, image, block, row, lanes, halo, ARENA, top * row + left * lanes)
+            return self.alias_view(self.views[node.inputs[0]], self.layouts.shapes[name])
+        if name in self.layouts.joins:
+            return self.joined_view(i, *self.layouts.joins[name])
+        view = self.own_view(name, op.pads_rows)
         source = self.dying_input(i, view)
         if source:
             self.share(name, source)
         else:
-            self.sizes[name] = n * image
+            self.sizes[name] = view.n * view.image
         return view
+
+    def own_view(self, name: str, pads_rows: bool) -> View:
+        """A value in memory of its own."""
+        n, c, h, w = four_dimensions(self.layouts.shapes[name])
+        lanes, halo = self.layouts.lanes[name], self.layouts.halos.get(name, NO_HALO)
+        top, left, bottom, right = halo
+        row = (left + w + right) * lanes
+        if pads_rows:  # whole vectors are stored: rows end at a multiple of VL
+            row = -(-row // self.vl) * self.vl
+        block = (top + h + bottom) * row
+        image = -(-c // lanes) * block
+        return View(n, c, h, w, image, block, row, lanes, halo, ARENA, top * row + left * lanes)
+
+    def joined_view(self, i: int, target: str, start: int) -> View:
+        """A value inside a concatenation, which exists from its first part on."""
+        name = self.graph.nodes[i].output
+        if target not in self.views:
+            self.views[target] = self.own_view(target, pads_rows=False)
+            self.sizes[target] = self.views[target].n * self.views[target].image
+            self.born[target] = i
+        self.share(name, target)
+        whole = self.views[target]
+        return whole._replace(c=self.layouts.shapes[name][1], offset=whole.offset + start // whole.lanes * whole.block)
 
     def alias_view(self, source: View, shape: tuple[int, ...]) -> View:
         """A matrix in the memory of its source; where it keeps the images apart, they may have gaps between them."""

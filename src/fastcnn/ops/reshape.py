@@ -84,7 +84,7 @@ class Concat(Op):
                 target = _part(whole, 1, start, part[axis])
             else:
                 target = _part(output, _VIEW_AXES[len(shape)][axis], start, part[axis])
-            if prod(part):
+            if prod(part) and source != target:  # else it was computed in place
                 ctx.emit("copy", _reorder.Reorder, target, source)
             start += part[axis]
 

@@ -10,8 +10,8 @@
 FC_INLINE void conv_tile(const fc_conv_row *r, const float *x, float *y, const float *residual, const int P,
                          const int B, const ptrdiff_t x_pixel)
 {
-    v_f acc[MR][2];
-#pragma GCC unroll 16
+    v_f acc[2 * MR][2]; /* P x B of them are used */
+#pragma GCC unroll 28
     for (int p = 0; p < P; p++)
 #pragma GCC unroll 2
         for (int b = 0; b < B; b++)
@@ -30,7 +30,7 @@ FC_INLINE void conv_tile(const fc_conv_row *r, const float *x, float *y, const f
                     for (int b = 0; b < B; b++)
                         weight[b] = V_LOAD(w + b * VL);
                     __builtin_prefetch(w + FC_PREFETCH_FLOATS);
-#pragma GCC unroll 16
+#pragma GCC unroll 28
                     for (int p = 0; p < P; p++) {
                         const v_f v = V_SET1(in[p * x_pixel]);
 #pragma GCC unroll 2
@@ -46,7 +46,7 @@ FC_INLINE void conv_tile(const fc_conv_row *r, const float *x, float *y, const f
 
     const v_f low = V_SET1(r->finish ? r->act.low : -INFINITY);
     const v_f high = V_SET1(r->finish ? r->act.high : INFINITY);
-#pragma GCC unroll 16
+#pragma GCC unroll 28
     for (int p = 0; p < P; p++)
 #pragma GCC unroll 2
         for (int b = 0; b < B; b++) {
@@ -60,16 +60,23 @@ FC_INLINE void conv_tile(const fc_conv_row *r, const float *x, float *y, const f
             FC_FN(activate_pixels)(&r->act, y + b * r->y_block, r->y_pixel, P);
 }
 
-/* One tile for every number of pixels up to the family's limit (larger ones are not compiled: P is then 1). */
-#define FC_TILE(P)                                                                                                     \
-    case P:                                                                                                            \
-        if (r->blocks == 2)                                                                                            \
-            conv_tile(r, x, y, residual, P <= limit ? P : 1, 2, x_pixel);                                              \
-        else                                                                                                           \
-            conv_tile(r, x, y, residual, P <= limit ? P : 1, 1, x_pixel);                                              \
-        break;
+/* One tile for every number of pixels up to a family's limit (larger ones are not compiled: P is then 1). A single
+ * block of output channels takes twice as many pixels, to have as many sums in flight. */
+// clang-format off
+#define FC_UP_TO_6(F) F(1) F(2) F(3) F(4) F(5) F(6)
+#define FC_UP_TO_14(F) FC_UP_TO_6(F) F(7) F(8) F(9) F(10) F(11) F(12) F(13) F(14)
+#if MR == 6
+#define FC_PAIR_TILES(F) FC_UP_TO_6(F)
+#define FC_SINGLE_TILES(F) FC_UP_TO_6(F) F(7) F(8) F(9) F(10) F(11) F(12)
+#else
+#define FC_PAIR_TILES(F) FC_UP_TO_14(F)
+#define FC_SINGLE_TILES(F) FC_UP_TO_14(F) F(15) F(16) F(17) F(18) F(19) F(20) F(21) F(22) F(23) F(24) F(25) F(26) F(27) F(28)
+#endif
+#define FC_PAIR(P) case P: conv_tile(r, x, y, residual, P <= limit ? P : 1, 2, x_pixel); break;
+#define FC_SINGLE(P) case P: conv_tile(r, x, y, residual, P <= limit ? P : 1, 1, x_pixel); break;
+// clang-format on
 
-FC_INLINE void conv_row_by(const fc_conv_row *r, const ptrdiff_t x_pixel, const int limit)
+FC_INLINE void conv_row_by(const fc_conv_row *r, const ptrdiff_t x_pixel, const int blocks, const int limit)
 {
     /* Even parts: 13 pixels become 5 + 4 + 4, never 6 + 6 + 1, whose last tile would wait for its weights. */
     const ptrdiff_t tiles = (r->pixels + limit - 1) / limit;
@@ -78,14 +85,14 @@ FC_INLINE void conv_row_by(const fc_conv_row *r, const ptrdiff_t x_pixel, const 
     float *y = r->y;
     for (ptrdiff_t t = 0; t < tiles; t++) {
         const ptrdiff_t pixels = part + (t < larger);
-        switch (pixels) {
-            // clang-format off
-            FC_TILE(1) FC_TILE(2) FC_TILE(3) FC_TILE(4) FC_TILE(5) FC_TILE(6)
-#if MR > 6
-            FC_TILE(7) FC_TILE(8) FC_TILE(9) FC_TILE(10) FC_TILE(11) FC_TILE(12) FC_TILE(13) FC_TILE(14)
-#endif
-            // clang-format on
-        }
+        if (blocks == 2)
+            switch (pixels) {
+                FC_PAIR_TILES(FC_PAIR)
+            }
+        else
+            switch (pixels) {
+                FC_SINGLE_TILES(FC_SINGLE)
+            }
         x += pixels * x_pixel;
         y += pixels * r->y_pixel;
         if (residual)
@@ -93,26 +100,20 @@ FC_INLINE void conv_row_by(const fc_conv_row *r, const ptrdiff_t x_pixel, const 
     }
 }
 
-static __attribute__((noinline)) void FC_FN(conv_row_stride1)(const fc_conv_row *r)
-{
-    conv_row_by(r, VL, MR);
-}
+#define FC_FAMILY(name, x_pixel, single_limit, pair_limit)                                                             \
+    static __attribute__((noinline)) void FC_FN(name)(const fc_conv_row *r)                                            \
+    {                                                                                                                  \
+        if (r->blocks == 2)                                                                                            \
+            conv_row_by(r, x_pixel, 2, pair_limit);                                                                    \
+        else                                                                                                           \
+            conv_row_by(r, x_pixel, 1, single_limit);                                                                  \
+    }
 
-static __attribute__((noinline)) void FC_FN(conv_row_stride2)(const fc_conv_row *r)
-{
-    conv_row_by(r, 2 * VL, MR);
-}
-
-/* Neighbouring floats: the column matrix of im2col. */
-static __attribute__((noinline)) void FC_FN(conv_row_dense)(const fc_conv_row *r)
-{
-    conv_row_by(r, 1, MR);
-}
-
-static __attribute__((noinline)) void FC_FN(conv_row_strided)(const fc_conv_row *r)
-{
-    conv_row_by(r, r->x_pixel, MR_STRIDED);
-}
+/* Pixels side by side, every second one, neighbouring floats (the columns of im2col), and any distance. */
+FC_FAMILY(conv_row_stride1, VL, 2 * MR, MR)
+FC_FAMILY(conv_row_stride2, 2 * VL, 2 * MR, MR)
+FC_FAMILY(conv_row_dense, 1, 2 * MR, MR)
+FC_FAMILY(conv_row_strided, r->x_pixel, MR_STRIDED, MR_STRIDED)
 
 static void FC_FN(conv_row)(const fc_conv_row *r)
 {
@@ -127,4 +128,3 @@ static void FC_FN(conv_row)(const fc_conv_row *r)
     else
         FC_FN(conv_row_strided)(r);
 }
-#undef FC_TILE

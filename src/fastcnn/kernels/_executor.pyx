@@ -87,6 +87,13 @@ cdef class Step:
         return self.scratch_floats
 
 
+# An operand that lies in the caller's arrays: its address is filled in by every run.
+cdef struct Patch:
+    fc_tensor *tensor
+    int slot
+    ptrdiff_t offset
+
+
 cdef struct Program:
     ptrdiff_t count
     fc_run *runs
@@ -146,6 +153,8 @@ cdef class Executor:
     cdef list steps
     cdef object arena, scratch
     cdef Program program
+    cdef Patch *patches
+    cdef ptrdiff_t patch_count
     cdef readonly int max_threads
 
     def __init__(self, list steps, arena, scratch, int max_threads):
@@ -158,35 +167,43 @@ cdef class Executor:
         p.args = <const void **>calloc(count + 1, sizeof(void *))
         p.outputs = <fc_tensor **>calloc(count + 1, sizeof(void *))
         p.shared = <int *>calloc(count + 1, sizeof(int))
-        if p.runs == NULL or p.args == NULL or p.outputs == NULL or p.shared == NULL:
+        self.patches = <Patch *>calloc(count * MAX_OPERANDS + 1, sizeof(Patch))
+        if p.runs == NULL or p.args == NULL or p.outputs == NULL or p.shared == NULL or self.patches == NULL:
             raise MemoryError("Executor: no memory for the list of steps")
         p.scratch = <float *>floats(scratch)
         p.scratch_stride = len(scratch) // max_threads
         for i in range(count):
             step = steps[i]
             p.runs[i], p.args[i], p.outputs[i], p.shared[i] = step.run, step.args, step.operands[0], step.shared
-        self.bind(0, <float *>floats(arena))
+            self.bind(step, <float *>floats(arena))
 
     def __dealloc__(self):
         free(self.program.runs)
         free(<void *>self.program.args)
         free(self.program.outputs)
         free(self.program.shared)
+        free(self.patches)
 
-    cdef void bind(self, int slot, float *base) except *:
-        """Point the operands of one slot into its memory."""
-        cdef Step step
+    cdef void bind(self, Step step, float *arena) noexcept:
+        """Point the operands of a step into the arena, and note those that lie elsewhere."""
         cdef int k
-        for step in self.steps:
-            for k in range(MAX_OPERANDS):
-                if step.operands[k] != NULL and step.slots[k] == slot:
-                    step.operands[k].data = base + step.offsets[k]
+        for k in range(MAX_OPERANDS):
+            if step.operands[k] == NULL:
+                continue
+            if step.slots[k] == 0:
+                step.operands[k].data = arena + step.offsets[k]
+            else:
+                self.patches[self.patch_count] = Patch(step.operands[k], step.slots[k], step.offsets[k])
+                self.patch_count += 1
 
     def run(self, list arrays, int nthreads):
         """Run all steps on the caller's arrays, the outputs last; the GIL is released."""
-        cdef int slot, threads = min(nthreads, self.max_threads)
-        for slot in range(len(arrays)):
-            self.bind(slot + 1, <float *>floats(arrays[slot]))
+        cdef int threads = min(nthreads, self.max_threads)
+        cdef ptrdiff_t i
+        cdef Patch *patch
+        for i in range(self.patch_count):
+            patch = &self.patches[i]
+            patch.tensor.data = <float *>floats(arrays[patch.slot - 1]) + patch.offset
         if threads > 1:
             _cpu.note_region()
         with nogil:

@@ -33,11 +33,11 @@ class Case:
             self.x, self.weight, self.bias, self.stride, self.pads, self.dilation, self.groups
         )
 
-    def algorithms(self, kinds: tuple[bool, ...] = (True,)) -> list[str]:
-        """Those that take this case on the instruction set in use; exact ones, or others too."""
+    def algorithms(self) -> list[str]:
+        """The exact ones that take this case on the instruction set in use."""
         problem = Problem(self.x.shape[1], self.weight.shape[0], self.groups, self.weight.shape[2:], self.stride,
                           self.dilation, _cpu.vector_length(), (1, 1))
-        return [entry.name for entry in ALGORITHMS if not entry.why_not(problem) and entry.exact in kinds]
+        return [entry.name for entry in ALGORITHMS if not entry.why_not(problem) and entry.exact]
 
     def terms(self) -> int:
         """Products in one output."""

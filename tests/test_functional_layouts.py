@@ -93,6 +93,12 @@ def test_types_are_promoted_as_by_numpy(dtype, result):
     np.testing.assert_allclose(y, F.conv2d(x.astype(np.float64), weight), rtol=1e-6)
 
 
+def test_python_numbers_take_the_type_of_the_array():
+    x = np.ones(3, np.float32)
+    assert F.add(x, 1.5).dtype == F.mul(2, x).dtype == np.float32
+    assert F.add(x.astype(np.float64), 1).dtype == np.float64
+
+
 def test_broadcast_inputs_with_stride_zero():
     x = np.broadcast_to(np.float32(2), (1, 4, 6, 6))
     assert np.array_equal(F.conv2d(x, np.ones((1, 4, 3, 3))), np.full((1, 1, 4, 4), 72.0))

@@ -14,6 +14,7 @@ from fastcnn import ops
 from fastcnn.compiler.eager import run_node
 from fastcnn.graph.trace import Symbol
 
+_WEAK = (bool, int, float)
 Array = Any  # an ndarray or what np.asarray takes; or a Symbol
 
 
@@ -43,7 +44,9 @@ def apply(
         symbol = next((value for value in inputs.values() if isinstance(value, Symbol)), None)
         if symbol is None:
             arrays = [None if value is None else arguments.as_real_array(value, name) for name, value in inputs.items()]
-            return _compute(op, full, arrays, out)
+            # Python's numbers have no type of their own: x + 1.0 is of x's.
+            typed = [a for a, v in zip(arrays, inputs.values(), strict=True) if a is not None and type(v) not in _WEAK]
+            return _compute(op, full, arrays, arguments.common_type(typed), out)
         if out is not None:
             raise TypeError("out: cannot be given while a model is traced")
         values = [
@@ -53,8 +56,9 @@ def apply(
         return symbol.tracer.apply(op, values, full)
 
 
-def _compute(op: str, attrs: Mapping[str, Any], arrays: Sequence[np.ndarray | None], out: Any) -> np.ndarray:
-    dtype = arguments.common_type([array for array in arrays if array is not None])
+def _compute(
+    op: str, attrs: Mapping[str, Any], arrays: Sequence[np.ndarray | None], dtype: np.dtype[Any], out: Any
+) -> np.ndarray:
     shape = ops.get(op).infer(attrs, [None if array is None else array.shape for array in arrays])
     if out is None:
         result = np.empty(shape, dtype)

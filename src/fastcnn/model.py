@@ -22,6 +22,7 @@ from fastcnn.layers.base import Layer, failed_layer
 
 if TYPE_CHECKING:
     from fastcnn.io.image import Preprocess
+    from fastcnn.profile import Profile
     from fastcnn.summary import Summary
 
 __all__ = ["Model", "Prediction", "Sequential"]
@@ -311,6 +312,36 @@ class Model(Layer):
         from fastcnn.summary import summarise
 
         return summarise(self.graph(input_shape))
+
+    def profile(self, x: ArrayLike, repeats: int = 20) -> Profile:
+        """Tell where the time of a prediction goes.
+
+        Parameters
+        ----------
+        x : array_like (N, ...) of real numbers
+            A batch of inputs, N >= 1.
+        repeats : int
+            Times are medians of so many runs.
+
+        Returns
+        -------
+        fastcnn.profile.Profile
+            ``print`` it for a table of steps: time, speed, how near the machine's limit; ``to_dict()`` is for JSON,
+            ``plot(path)`` draws the roofline, and ``steps[i].reasons`` tells why other algorithms were not taken.
+
+        Examples
+        --------
+        >>> from fastcnn.layers import Linear
+        >>> model = Sequential(Linear(64, 32))
+        >>> [step.kernel for step in model.profile(np.ones((4, 64))).steps]
+        ['gemm']
+        """
+        from fastcnn.profile import profile_plan
+
+        batch = self._as_batch(x)
+        if len(batch) == 0 or repeats < 1:
+            raise ValueError(f"profile: len(x)={len(batch)}, repeats={repeats}, expected at least one of each")
+        return profile_plan(self._compiled(len(batch), batch).plan, [batch], repeats)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write weights, graph, classes and preprocessing to one safetensors file.

@@ -7,7 +7,8 @@ Management for Deep Neural Net Inference, 2020.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -54,6 +55,38 @@ def place(layouts: Layouts, vl: int) -> Placement:
         Floats in a vector.
     """
     return _Placer(layouts, vl).run()
+
+
+@dataclass
+class Waits:
+    """Tells which steps must wait for all threads: those that touch memory that steps since the last wait have
+    written, or write what those have read."""
+
+    _written: list[tuple[int, int, int]] = field(default_factory=list)
+    _read: list[tuple[int, int, int]] = field(default_factory=list)
+
+    def before(self, written: View, read: Sequence[View]) -> bool:
+        """Whether the next step, which writes one view and reads others, must wait."""
+        target, sources = _stretch(written), [_stretch(view) for view in read]
+        clash = any(_meet(target, other) for other in (*self._written, *self._read)) or any(
+            _meet(source, other) for source in sources for other in self._written
+        )
+        if clash:
+            self._written, self._read = [], []
+        self._written.append(target)
+        self._read += sources
+        return clash
+
+
+def _stretch(view: View) -> tuple[int, int, int]:
+    """Slot, start and end of the memory that a view lies in, halo included."""
+    top, left, _, _ = view.halo
+    start = view.offset - top * view.row - left * view.lanes
+    return view.slot, start, start + (view.n - 1) * view.image + -(-view.c // view.lanes) * view.block
+
+
+def _meet(a: tuple[int, int, int], b: tuple[int, int, int]) -> bool:
+    return a[0] == b[0] and a[1] < b[2] and b[1] < a[2]
 
 
 class _Placer:

@@ -9,6 +9,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
+from statistics import median
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -46,13 +49,19 @@ class StepInfo:
     kernel : str
         Such as "direct" or "pool".
     reasons : dict
-        Algorithms that stand before the chosen one, and why they were not.
+        The algorithms that were not chosen, and why.
+    operations : int
+        Floating point operations by the definition of the node (Winograd does fewer).
+    bytes : int
+        Size of what it reads and writes, weights included.
     """
 
     name: str
     fused: tuple[str, ...]
     kernel: str
     reasons: Mapping[str, str]
+    operations: int
+    bytes: int
 
 
 @dataclass(frozen=True)
@@ -72,9 +81,11 @@ class Lowering:
     def __init__(self, layouts: Layouts, placement: memory.Placement, packed: Packed, vl: int) -> None:
         self.vl = vl
         self.makers: list[Callable[[], _executor.Step]] = []
+        self.waits: list[bool] = []
         self.infos: list[StepInfo] = []
         self.refills: list[tuple[np.ndarray, _Refill]] = []
         self._layouts, self._placement, self._packed = layouts, placement, packed
+        self._hazards = memory.Waits()
         self._node: Node
 
     def lower(self, node: Node) -> None:
@@ -101,10 +112,18 @@ class Lowering:
         return self._packed[key]
 
     def emit(self, kernel: str, make: Callable[..., _executor.Step], *arguments: object) -> None:
-        """Append a step; `make` is called once for each executor."""
+        """Append a step; `make` is called once for each executor. Of the views among the arguments, the first is
+        written, the others are read."""
         self.makers.append(lambda: make(*arguments))
-        attrs = self._node.attrs
-        self.infos.append(StepInfo(self._node.name, attrs.get("fused", ()), kernel, attrs.get("reasons", {})))
+        written, *read = (argument for argument in arguments if isinstance(argument, View))
+        self.waits.append(self._hazards.before(written, read))
+        node, shapes = self._node, self._layouts.shapes
+        sizes = [shapes[name] if name else None for name in node.inputs]
+        self.infos.append(StepInfo(
+            node.name, node.attrs.get("fused", ()), kernel, node.attrs.get("reasons", {}),
+            ops.get(node.op).flops(node.attrs, sizes, shapes[node.output]),
+            4 * sum(prod(size) for size in (*sizes, shapes[node.output]) if size is not None),
+        ))
 
 
 @dataclass
@@ -125,6 +144,7 @@ class Plan:
     arena_bytes: int
     operations: int
     _makers: list[Callable[[], _executor.Step]]
+    _waits: list[bool]
     _constants: list[np.ndarray]
     _output_shapes: list[tuple[int, ...]]
     _refills: list[tuple[np.ndarray, _Refill]]
@@ -147,7 +167,7 @@ class Plan:
         """
         if outputs is None:
             outputs = [np.empty(shape, np.float32) for shape in self._output_shapes]
-        threads = min(_cpu.get_num_threads(), max(1, self.operations // OPERATIONS_PER_THREAD))
+        threads = self.threads()
         executor = self._take(threads)
         try:
             executor.run([*inputs, *self._constants, *outputs], threads)
@@ -155,6 +175,30 @@ class Plan:
             with self._lock:
                 self._idle.append(executor)
         return list(outputs)
+
+    def times(self, inputs: Sequence[np.ndarray], repeats: int) -> list[list[float]]:
+        """The seconds that each step took, in each of `repeats` runs."""
+        outputs = [np.empty(shape, np.float32) for shape in self._output_shapes]
+        threads = self.threads()
+        executor = self._take(threads)
+        try:
+            return [executor.times([*inputs, *self._constants, *outputs], threads) for _ in range(repeats)]
+        finally:
+            with self._lock:
+                self._idle.append(executor)
+
+    def seconds(self, inputs: Sequence[np.ndarray], repeats: int) -> float:
+        """The median time of a run."""
+        times = []
+        for _ in range(repeats):
+            start = perf_counter()
+            self.run(inputs)
+            times.append(perf_counter() - start)
+        return median(times)
+
+    def threads(self) -> int:
+        """The number of threads that the next run uses."""
+        return min(_cpu.get_num_threads(), max(1, self.operations // OPERATIONS_PER_THREAD))
 
     def refill(self, constants: Mapping[str, np.ndarray]) -> None:
         """Pack other weights, in place; nobody may be running the plan."""
@@ -172,7 +216,7 @@ class Plan:
         scratch = max((step.scratch for step in steps), default=0)
         stride = -(-scratch // memory.ALIGNMENT) * memory.ALIGNMENT + memory.ALIGNMENT
         arena = memory.allocate(self.arena_bytes // 4)
-        return _executor.Executor(steps, arena, memory.allocate(stride * threads), threads)
+        return _executor.Executor(steps, self._waits, arena, memory.allocate(stride * threads), threads)
 
 
 def compile_graph(
@@ -215,6 +259,7 @@ def compile_graph(
         arena_bytes=4 * placement.arena_floats,
         operations=operations,
         _makers=lowering.makers,
+        _waits=lowering.waits,
         _constants=[np.ascontiguousarray(folded.constants[name], np.float32) for name in placement.constants],
         _output_shapes=[layouts.shapes[name] for name in layouts.graph.outputs],
         _refills=lowering.refills,

@@ -7,8 +7,9 @@ what direct convolution cannot do (groups that cut through a block) is decided i
     y[n, o, p, q] = act(r[n, o, p, q] + b[o] + sum over i, ky, kx of
                         x[n, i, p * sh + ky * dh - top, q * sw + kx * dw - left] * w[o, i, ky, kx])
 
-Loops, outside in: image, pair of output blocks, chunk of input blocks, rows, pixels. The weights of a pair and a
-chunk stay in the second-level cache while the rows go by.
+Loops, outside in: panel of pixels, chunk of input channels, pair of output blocks, rows, tiles. A panel's inputs stay in
+the second-level cache while all output channels go by, and the weights of a pair and a chunk in the first-level one
+while the pixels go by (Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication, 2008).
 """
 
 from libc.stddef cimport ptrdiff_t
@@ -20,12 +21,11 @@ from fastcnn.kernels._cpu cimport current
 from fastcnn.kernels._executor cimport Step, ceil_div, floats, set_activation, share
 from fastcnn.kernels._tiles cimport fc_conv_row, fc_kernels, fc_tensor
 
-# Floats of weights that a pair of output blocks reads in one pass over the rows (300 KB of a 1 MB second-level
-# cache; Zen 4, 2026-11).
 cdef enum:
-    CHUNK_FLOATS = 75_000
-    # Pixels of a row that rows of a 1x1 convolution are joined into and cut again, in tiles.
-    FLAT_TILES = 8
+    # Pixels of a panel, and floats of weights that a pair of output blocks reads in one pass: 100 KB of inputs of a 1x1
+    # convolution, and 16 KB (Zen 4, 2026-11).
+    PANEL_PIXELS = 196
+    CHUNK_FLOATS = 4096
 
 
 def pack_weights(weight, ptrdiff_t groups, ptrdiff_t lanes, ptrdiff_t vl):
@@ -92,49 +92,49 @@ cdef struct ConvArgs:
     ptrdiff_t chunk      # blocks of input in one pass
     ptrdiff_t top, left, stride, dilation
     ptrdiff_t rows, columns, pixels  # rows as the tiles see them
+    ptrdiff_t panels, panel_rows
     ptrdiff_t x_step, y_step, residual_step  # from one such row to the next
 
 
 cdef void run_conv(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
+    """Units are (panel, pair of output blocks)."""
     cdef const ConvArgs *a = <const ConvArgs *>raw
-    cdef ptrdiff_t pairs = ceil_div(a.out_blocks, 2), planes = a.groups * pairs
-    cdef ptrdiff_t unit = share(a.x.n * planes * a.rows, tid, nthreads)
-    cdef ptrdiff_t end = share(a.x.n * planes * a.rows, tid + 1, nthreads)
-    cdef ptrdiff_t first, last
+    cdef ptrdiff_t pairs = ceil_div(a.out_blocks, 2), planes = a.groups * pairs, units = a.x.n * a.panels * planes
+    cdef ptrdiff_t unit = share(units, tid, nthreads), end = share(units, tid + 1, nthreads), panel, pair, count
     while unit < end:
-        first = unit % a.rows
-        last = min(a.rows, first + end - unit)
-        conv_rows(a, unit // a.rows // planes, unit // a.rows % planes // pairs, unit // a.rows % pairs, first, last)
-        unit += last - first
+        panel, pair = unit // planes, unit % pairs
+        count = min(pairs - pair, end - unit)
+        conv_panel(a, panel // a.panels, panel % a.panels, unit % planes // pairs, pair, pair + count)
+        unit += count
 
 
-cdef void conv_rows(const ConvArgs *a, ptrdiff_t image, ptrdiff_t group, ptrdiff_t pair, ptrdiff_t first,
-                    ptrdiff_t last) noexcept nogil:
-    """Rows first..last of a pair of output blocks."""
+cdef void conv_panel(const ConvArgs *a, ptrdiff_t image, ptrdiff_t panel, ptrdiff_t group, ptrdiff_t first,
+                     ptrdiff_t last) noexcept nogil:
+    """Pairs first .. last of output blocks of a group, for one panel."""
     cdef fc_conv_row row = a.row
-    cdef ptrdiff_t vl = a.kernels.vl, block = group * a.out_blocks + 2 * pair, start, r
-    cdef ptrdiff_t lanes = a.x.lanes
-    cdef const float *weights
-    row.blocks = <int>min(2, a.out_blocks - 2 * pair)
-    weights = a.weights + (block * a.taps) * vl
-    row.bias = a.bias + block * vl
-    start = 0
+    cdef ptrdiff_t vl = a.kernels.vl, low = share(a.rows, <int>panel, <int>a.panels), high, start = 0, pair, block, r
+    cdef const float *x = (a.x.data + image * a.x.image + group * a.in_blocks * a.x.block - a.top * a.x.row
+                           - a.left * a.x.lanes)
+    high = share(a.rows, <int>panel + 1, <int>a.panels)
     while start < a.in_blocks:
         row.in_blocks = min(a.chunk, a.in_blocks - start)
         row.finish = start + row.in_blocks == a.in_blocks
         row.accumulate = start > 0
         row.last_lanes = a.row.last_lanes if row.finish else row.lanes
-        # Full blocks before this one: lanes * kh * kw steps each, whatever the tile makes of them.
-        row.w = weights + start * row.lanes * row.kh * row.kw * row.blocks * vl
-        for r in range(first, last):
-            row.pixels = min(a.columns, a.pixels - r * a.columns) if a.pixels else a.columns
-            row.x = (a.x.data + image * a.x.image + (group * a.in_blocks + start) * a.x.block + r * a.x_step
-                     - a.top * a.x.row - a.left * lanes)
-            row.y = a.y.data + image * a.y.image + block * a.y.block + r * a.y_step
-            if a.residual.data != NULL:
-                row.residual = (a.residual.data + image * a.residual.image + block * a.residual.block
-                                + r * a.residual_step)
-            a.kernels.conv_row(&row)
+        for pair in range(first, last):
+            block = group * a.out_blocks + 2 * pair
+            row.blocks = <int>min(2, a.out_blocks - 2 * pair)
+            row.bias = a.bias + block * vl
+            # Full blocks before this one: lanes * kh * kw steps each, whatever the tile makes of them.
+            row.w = a.weights + block * a.taps * vl + start * row.lanes * row.kh * row.kw * row.blocks * vl
+            for r in range(low, high):
+                row.pixels = min(a.columns, a.pixels - r * a.columns) if a.pixels else a.columns
+                row.x = x + start * a.x.block + r * a.x_step
+                row.y = a.y.data + image * a.y.image + block * a.y.block + r * a.y_step
+                if a.residual.data != NULL:
+                    row.residual = (a.residual.data + image * a.residual.image + block * a.residual.block
+                                    + r * a.residual_step)
+                a.kernels.conv_row(&row)
         start += row.in_blocks
 
 
@@ -200,11 +200,13 @@ cdef class DirectConv(Step):
                              and (a.residual.row == a.y.row or self.operands[2] == NULL))
         if gapless and tuple(kernel) == (1, 1) and tuple(strides) == (1, 1):
             a.pixels = a.y.h * a.y.w
-            a.rows = max(1, ceil_div(a.pixels, FLAT_TILES * self.kernels.mr))
+            a.rows = max(1, ceil_div(a.pixels, PANEL_PIXELS))
             a.columns = ceil_div(a.pixels, a.rows)
             a.rows = ceil_div(a.pixels, a.columns)
             a.x_step = a.columns * a.x.lanes
             a.y_step = a.residual_step = a.columns * a.y.lanes
+        a.panels = ceil_div(a.rows * a.columns, PANEL_PIXELS)
+        a.panels = max(1, min(a.rows, a.panels))
 
 
 cdef struct GemmArgs:

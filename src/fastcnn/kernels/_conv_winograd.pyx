@@ -74,17 +74,22 @@ cdef struct WinogradArgs:
 
 
 cdef void transform_inputs(const WinogradArgs *a, ptrdiff_t first, ptrdiff_t count, float *v) noexcept nogil:
-    cdef ptrdiff_t vl = a.kernels.vl, patch, row, column, image, block, p
+    """Channel by channel: neighbouring patches share lines of memory."""
+    cdef ptrdiff_t vl = a.kernels.vl, row, column, image, block, p
     cdef const float *x
-    for p in range(count):
-        patch = first + p
-        column = patch % a.patch_columns
-        row = patch // a.patch_columns % a.patch_rows
-        image = patch // a.patch_columns // a.patch_rows
-        x = a.x.data + image * a.x.image + (row * a.m - a.top) * a.x.row + (column * a.m - a.left) * vl
-        for block in range(a.ins):
-            a.kernels.winograd_input[a.m // 4](x + block * a.x.block, a.x.row, v + (block * count + p) * vl,
-                                               a.v_component)
+    for block in range(a.ins):
+        for p in range(count):
+            locate(a, first + p, &image, &row, &column)
+            x = (a.x.data + image * a.x.image + block * a.x.block + (row - a.top) * a.x.row + (column - a.left) * vl)
+            a.kernels.winograd_input[a.m // 4](x, a.x.row, v + (block * count + p) * vl, a.v_component)
+
+
+cdef inline void locate(const WinogradArgs *a, ptrdiff_t patch, ptrdiff_t *image, ptrdiff_t *row,
+                        ptrdiff_t *column) noexcept nogil:
+    """The image of a patch, and its first output pixel there."""
+    column[0] = patch % a.patch_columns * a.m
+    row[0] = patch // a.patch_columns % a.patch_rows * a.m
+    image[0] = patch // a.patch_columns // a.patch_rows
 
 
 cdef void multiply(const WinogradArgs *a, ptrdiff_t first, ptrdiff_t last, ptrdiff_t count, const float *v,
@@ -112,17 +117,14 @@ cdef void multiply(const WinogradArgs *a, ptrdiff_t first, ptrdiff_t last, ptrdi
 
 cdef void transform_outputs(const WinogradArgs *a, ptrdiff_t first, ptrdiff_t last, ptrdiff_t patch0, ptrdiff_t count,
                             const float *m) noexcept nogil:
-    cdef ptrdiff_t vl = a.kernels.vl, patch, row, column, image, block, p
+    cdef ptrdiff_t vl = a.kernels.vl, row, column, image, block, p
     cdef fc_winograd_output output = a.output
-    for p in range(count):
-        patch = patch0 + p
-        column = patch % a.patch_columns * a.m
-        row = patch // a.patch_columns % a.patch_rows * a.m
-        image = patch // a.patch_columns // a.patch_rows
-        output.rows, output.columns = a.y.h - row, a.y.w - column
-        for block in range(first, last):
+    for block in range(first, last):
+        output.bias = a.bias + block * vl
+        for p in range(count):
+            locate(a, patch0 + p, &image, &row, &column)
+            output.rows, output.columns = a.y.h - row, a.y.w - column
             output.m = m + ((block - first) * count + p) * vl
-            output.bias = a.bias + block * vl
             output.y = a.y.data + image * a.y.image + block * a.y.block + row * a.y.row + column * vl
             if a.residual.data != NULL:
                 output.residual = (a.residual.data + image * a.residual.image + block * a.residual.block

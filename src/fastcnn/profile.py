@@ -1,0 +1,196 @@
+"""What `Model.profile` finds: where the time of a prediction goes, step by step.
+
+Steps and their arithmetic come from the compiled plan, limits from measurements of this machine.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastcnn.compiler.memory import allocate
+from fastcnn.kernels import _cpu, _executor, _pool
+from fastcnn.kernels.view import View
+
+if TYPE_CHECKING:
+    from fastcnn.compiler.plan import Plan
+
+__all__ = ["Profile", "StepProfile", "profile_plan"]
+
+_HEADINGS = ("step", "kernel", "ms", "share", "GFLOP/s", "GB/s", "of limit", "limit")
+
+
+@dataclass(frozen=True)
+class StepProfile:
+    """One step of a prediction.
+
+    Attributes
+    ----------
+    name : str
+        Path of the layer, or the name of the node.
+    fused : tuple of str
+        Layers that are computed on the way.
+    kernel : str
+        Such as "direct" or "winograd".
+    reasons : mapping of str to str
+        The algorithms that were not chosen, and why.
+    seconds : float
+        Median time.
+    operations : int
+        Floating point operations by the layer's definition, a multiply-add counting two. Winograd does fewer, and
+        can so pass the peak.
+    bytes : int
+        Size of inputs, weights and output.
+    limit : {"arithmetic", "memory"}
+        What would take longer on this machine: the arithmetic at the multiply-add peak, or moving the bytes at the
+        memory's bandwidth.
+    percent : float
+        The time that this limit leaves, in percent of the time taken. Over 100 where data stay in the caches, or
+        where Winograd saves arithmetic.
+    """
+
+    name: str
+    fused: tuple[str, ...]
+    kernel: str
+    reasons: Mapping[str, str]
+    seconds: float
+    operations: int
+    bytes: int
+    limit: str
+    percent: float
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Times of all steps; ``print`` shows them as a table.
+
+    Attributes
+    ----------
+    steps : list of StepProfile
+        In the order of execution.
+    seconds : float
+        Median time of a whole prediction, without waits between steps; so less than the sum of all steps.
+    isa : str
+        Instruction set.
+    threads : int
+    peak : float
+        Multiply-add peak of these threads, FLOP/s, measured.
+    bandwidth : float
+        Bytes a second that these threads read from memory, measured.
+    """
+
+    steps: list[StepProfile]
+    seconds: float
+    isa: str
+    threads: int
+    peak: float
+    bandwidth: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain numbers, strings, lists and dicts, for `json.dump`."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        total = sum(step.seconds for step in self.steps) or 1.0
+        lines = [_HEADINGS, *(_cells(step, total) for step in self.steps)]
+        widths = [max(len(line[i]) for line in lines) for i in range(len(_HEADINGS))]
+        table = ["  ".join(f"{cell:{'<' if i in (0, 1, 7) else '>'}{widths[i]}}" for i, cell in enumerate(line)).rstrip()
+                 for line in lines]
+        rule = "-" * max(map(len, table))
+        return "\n".join([
+            table[0], rule, *table[1:], rule,
+            f"{1e3 * self.seconds:.3f} ms, {sum(step.operations for step in self.steps) / self.seconds / 1e9:.1f} "
+            f"GFLOP/s; {self.isa}, {self.threads} thread(s), multiply-add peak {self.peak / 1e9:.0f} GFLOP/s, "
+            f"memory {self.bandwidth / 1e9:.0f} GB/s",
+        ])
+
+    def plot(self, path: str | os.PathLike[str]) -> None:
+        """Draw the roofline: every step by arithmetic per byte and speed, below what the machine allows.
+
+        Parameters
+        ----------
+        path : path-like
+            Of an image; the suffix (.png, .svg, .pdf) tells the format.
+
+        Raises
+        ------
+        ImportError
+            Without matplotlib, which ``pip install "fastcnn[plot]"`` brings.
+
+        Notes
+        -----
+        Williams, Waterman and Patterson, Roofline: an insightful visual performance model, 2009.
+        """
+        try:
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise ImportError('Profile.plot needs matplotlib: pip install "fastcnn[plot]"') from error
+        figure = Figure(figsize=(8, 5), layout="constrained")
+        axes = figure.add_subplot()
+        steps = [step for step in self.steps if step.operations]
+        for kernel in sorted({step.kernel for step in steps}):
+            own = [step for step in steps if step.kernel == kernel]
+            axes.scatter([step.operations / step.bytes for step in own],
+                         [step.operations / step.seconds / 1e9 for step in own],
+                         s=[10 + 400 * step.seconds / self.seconds for step in own], alpha=0.6, label=kernel)
+        intensity = np.geomspace(0.1, max([1000.0, *(step.operations / step.bytes for step in steps)]), 100)
+        axes.plot(intensity, np.minimum(self.peak, self.bandwidth * intensity) / 1e9, color="black", linewidth=1,
+                  label="limit of the machine")
+        axes.set(xscale="log", yscale="log", xlabel="FLOP per byte", ylabel="GFLOP/s",
+                 title=f"{1e3 * self.seconds:.2f} ms, {self.isa}, {self.threads} thread(s); areas are times")
+        axes.legend(fontsize=8)
+        figure.savefig(path)
+
+
+def _cells(step: StepProfile, total: float) -> tuple[str, ...]:
+    return (step.name, step.kernel, f"{1e3 * step.seconds:.4f}", f"{100 * step.seconds / total:.1f} %",
+            f"{step.operations / step.seconds / 1e9:.1f}", f"{step.bytes / step.seconds / 1e9:.1f}",
+            f"{step.percent:.0f} %", step.limit)
+
+
+def profile_plan(plan: Plan, inputs: Sequence[np.ndarray], repeats: int) -> Profile:
+    """Time the steps of a plan.
+
+    Parameters
+    ----------
+    plan : Plan
+    inputs : sequence of float32 arrays
+    repeats : int
+        Medians of so many runs.
+    """
+    threads = plan.threads()
+    peak, bandwidth = _cpu.measure_peak(0.1) * threads, measure_bandwidth(threads)
+    plan.run(inputs)  # memory is touched for the first time
+    times = np.median(plan.times(inputs, repeats), axis=0)
+    steps = []
+    for info, seconds in zip(plan.steps, times.tolist(), strict=True):
+        arithmetic, memory = info.operations / peak, info.bytes / bandwidth
+        steps.append(StepProfile(
+            info.name, info.fused, info.kernel, info.reasons, seconds, info.operations, info.bytes,
+            "arithmetic" if arithmetic > memory else "memory", 100 * max(arithmetic, memory) / seconds,
+        ))
+    return Profile(steps, plan.seconds(inputs, repeats), _cpu.isa(), threads, peak, bandwidth)
+
+
+def measure_bandwidth(threads: int, megabytes: int = 128) -> float:
+    """Bytes a second that so many threads read from memory together: the best of several passes.
+
+    Parameters
+    ----------
+    threads : int
+    megabytes : int
+        More than the caches hold.
+    """
+    vl = _cpu.vector_length()
+    planes, pixels = 64, megabytes * (1 << 20) // (4 * vl * 64)
+    x = View(1, planes * vl, 1, pixels, planes * pixels * vl, pixels * vl, pixels * vl, vl, slot=1)
+    y = View(1, planes * vl, 1, 1, planes * vl, vl, vl, vl, slot=2)
+    arrays = [np.zeros(x.image, np.float32), np.empty(y.image, np.float32)]
+    arrays[0].fill(1.0)  # pages of their own: untouched ones are all the same page of zeros
+    executor = _executor.Executor([_pool.GlobalMean(y, x)], [False], allocate(1), allocate(threads), threads)
+    best = min(executor.times(arrays, threads)[0] for _ in range(5))
+    return arrays[0].nbytes / best

@@ -49,21 +49,25 @@ typedef struct {
     ptrdiff_t lanes, last_lanes; /* channels in a block of input; in the last one */
     ptrdiff_t pixels;
     int blocks; /* 1 or 2 blocks of output channels */
+    /* Weights that will be read next, asked for while these are in use: bytes of them for each step of a tile. */
+    const float *ahead;
+    ptrdiff_t ahead_bytes;
     int accumulate, finish;
     fc_activation act;
 } fc_conv_row;
 
-/* One row of a depthwise convolution for one block of channels. */
+/* Rows of a depthwise convolution for one block of channels. */
 typedef struct {
     const float *x;        /* IN  first pixel, first tap */
     const float *w;        /* IN  [kh][kw][VL] */
     const float *bias;     /* IN  [VL] */
-    const float *residual; /* IN  or NULL; laid out like y */
-    float *y;              /* OUT [pixels][VL] */
+    const float *residual; /* IN  or NULL; pixels side by side */
+    float *y;              /* OUT pixels side by side */
     ptrdiff_t x_row, x_col, x_pixel;
-    ptrdiff_t kh, kw, pixels;
+    ptrdiff_t x_step, y_row, residual_row; /* from one row of outputs to the next */
+    ptrdiff_t kh, kw, rows, pixels;
     fc_activation act;
-} fc_depthwise_row;
+} fc_depthwise;
 
 /* The outputs of one patch of a Winograd convolution, m x m pixels of which rows x columns lie inside the image. */
 typedef struct {
@@ -98,7 +102,7 @@ typedef struct {
     int mr;        /* pixels in the largest convolution tile */
     int available; /* set by cpu.c: this machine can run it */
     void (*conv_row)(const fc_conv_row *row);
-    void (*depthwise_row)(const fc_depthwise_row *row);
+    void (*depthwise)(const fc_depthwise *rows);
     /* Winograd transforms for m = 2 and m = 4: a patch of (m + 2)^2 pixels to as many vectors, and back. */
     void (*winograd_input[2])(const float *x, ptrdiff_t x_row, float *v, ptrdiff_t component);
     void (*winograd_output[2])(const fc_winograd_output *output);

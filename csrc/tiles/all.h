@@ -19,7 +19,7 @@
 #include "vector.h"
 #include "activation.h"
 #include "conv_row.h"
-#include "depthwise_row.h"
+#include "depthwise.h"
 #include "winograd.h"
 #include "pool_row.h"
 #include "pointwise.h"
@@ -31,7 +31,7 @@ fc_kernels FC_FN(kernels) = {
     .vl = VL,
     .mr = MR,
     .conv_row = FC_FN(conv_row),
-    .depthwise_row = FC_FN(depthwise_row),
+    .depthwise = FC_FN(depthwise),
     .winograd_input = {FC_FN(winograd_input2), FC_FN(winograd_input4)},
     .winograd_output = {FC_FN(winograd_output2), FC_FN(winograd_output4)},
     .pool_row = FC_FN(pool_row),

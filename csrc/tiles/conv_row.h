@@ -2,13 +2,11 @@
  *
  * A tile holds P x B accumulators in registers over all input channels and taps. Each step loads B vectors of
  * weights, one stream for the whole tile, and broadcasts P inputs. The loop over lanes stays rolled: unrolled, the
- * compiler runs out of registers. */
+ * compiler runs out of registers. While the tiles of a row go by, the weights of the next row but one call are fetched
+ * piece by piece: they may have a long way. */
 
-/* Weights are read once per tile and in order: asking ahead hides the distance to the second-level cache. */
-#define FC_PREFETCH_FLOATS 1024
-
-FC_INLINE void conv_tile(const fc_conv_row *r, const float *x, float *y, const float *residual, const int P,
-                         const int B, const ptrdiff_t x_pixel)
+FC_INLINE void conv_tile(const fc_conv_row *r, const float *x, float *y, const float *residual,
+                         const char *ahead, const int P, const int B, const ptrdiff_t x_pixel)
 {
     v_f acc[2 * MR][2]; /* P x B of them are used */
 #pragma GCC unroll 28
@@ -29,7 +27,8 @@ FC_INLINE void conv_tile(const fc_conv_row *r, const float *x, float *y, const f
 #pragma GCC unroll 2
                     for (int b = 0; b < B; b++)
                         weight[b] = V_LOAD(w + b * VL);
-                    __builtin_prefetch(w + FC_PREFETCH_FLOATS);
+                    __builtin_prefetch(ahead);
+                    ahead += r->ahead_bytes;
 #pragma GCC unroll 28
                     for (int p = 0; p < P; p++) {
                         const v_f v = V_SET1(in[p * x_pixel]);
@@ -72,8 +71,8 @@ FC_INLINE void conv_tile(const fc_conv_row *r, const float *x, float *y, const f
 #define FC_PAIR_TILES(F) FC_UP_TO_14(F)
 #define FC_SINGLE_TILES(F) FC_UP_TO_14(F) F(15) F(16) F(17) F(18) F(19) F(20) F(21) F(22) F(23) F(24) F(25) F(26) F(27) F(28)
 #endif
-#define FC_PAIR(P) case P: conv_tile(r, x, y, residual, P <= limit ? P : 1, 2, x_pixel); break;
-#define FC_SINGLE(P) case P: conv_tile(r, x, y, residual, P <= limit ? P : 1, 1, x_pixel); break;
+#define FC_PAIR(P) case P: conv_tile(r, x, y, residual, ahead, P <= limit ? P : 1, 2, x_pixel); break;
+#define FC_SINGLE(P) case P: conv_tile(r, x, y, residual, ahead, P <= limit ? P : 1, 1, x_pixel); break;
 // clang-format on
 
 FC_INLINE void conv_row_by(const fc_conv_row *r, const ptrdiff_t x_pixel, const int blocks, const int limit)
@@ -83,6 +82,8 @@ FC_INLINE void conv_row_by(const fc_conv_row *r, const ptrdiff_t x_pixel, const 
     const ptrdiff_t part = r->pixels / tiles, larger = r->pixels % tiles;
     const float *x = r->x, *residual = r->finish ? r->residual : NULL;
     float *y = r->y;
+    const char *ahead = (const char *)r->ahead;
+    const ptrdiff_t steps = ((r->in_blocks - 1) * r->lanes + r->last_lanes) * r->kh * r->kw;
     for (ptrdiff_t t = 0; t < tiles; t++) {
         const ptrdiff_t pixels = part + (t < larger);
         if (blocks == 2)
@@ -93,6 +94,7 @@ FC_INLINE void conv_row_by(const fc_conv_row *r, const ptrdiff_t x_pixel, const 
             switch (pixels) {
                 FC_SINGLE_TILES(FC_SINGLE)
             }
+        ahead += steps * r->ahead_bytes;
         x += pixels * x_pixel;
         y += pixels * r->y_pixel;
         if (residual)

@@ -80,9 +80,12 @@ class Waits:
 
 def _stretch(view: View) -> tuple[int, int, int]:
     """Slot, start and end of the memory that a view lies in, halo included."""
-    top, left, _, _ = view.halo
-    start = view.offset - top * view.row - left * view.lanes
-    return view.slot, start, start + (view.n - 1) * view.image + -(-view.c // view.lanes) * view.block
+    top, left, bottom, right = view.halo
+    blocks = -(-view.c // view.lanes)
+    last_row = view.offset + (view.n - 1) * view.image + (blocks - 1) * view.block + (view.h - 1 + bottom) * view.row
+    # Repeated operands have strides of 0; rows of whole vectors are wider than their pixels.
+    width = max((view.w + right) * view.lanes, view.row)
+    return view.slot, view.offset - top * view.row - left * view.lanes, last_row + width
 
 
 def _meet(a: tuple[int, int, int], b: tuple[int, int, int]) -> bool:

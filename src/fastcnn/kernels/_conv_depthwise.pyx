@@ -6,7 +6,7 @@ from libc.stddef cimport ptrdiff_t
 import numpy as np
 
 from fastcnn.kernels._executor cimport Step, blocks_of, ceil_div, floats, set_activation, share
-from fastcnn.kernels._tiles cimport fc_depthwise_row, fc_kernels, fc_tensor
+from fastcnn.kernels._tiles cimport fc_depthwise, fc_kernels, fc_tensor
 
 
 def pack_depthwise(weight, vl):
@@ -25,23 +25,26 @@ cdef struct DepthwiseArgs:
     fc_tensor residual  # IN  like y; data is NULL without one
     const float *weights
     const float *bias
-    fc_depthwise_row row
+    fc_depthwise rows
     ptrdiff_t top, left, stride
 
 
 cdef void run_depthwise(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
     cdef const DepthwiseArgs *a = <const DepthwiseArgs *>raw
-    cdef fc_depthwise_row row = a.row
-    cdef ptrdiff_t blocks = blocks_of(&a.y), units = a.y.n * blocks * a.y.h, vl = a.kernels.vl, unit, image, block, r
-    for unit in range(share(units, tid, nthreads), share(units, tid + 1, nthreads)):
+    cdef fc_depthwise rows = a.rows
+    cdef ptrdiff_t blocks = blocks_of(&a.y), units = a.y.n * blocks * a.y.h, vl = a.kernels.vl, image, block, r
+    cdef ptrdiff_t unit = share(units, tid, nthreads), end = share(units, tid + 1, nthreads)
+    while unit < end:
         r, block, image = unit % a.y.h, unit // a.y.h % blocks, unit // a.y.h // blocks
-        row.x = (a.x.data + image * a.x.image + block * a.x.block + (r * a.stride - a.top) * a.x.row - a.left * vl)
-        row.y = a.y.data + image * a.y.image + block * a.y.block + r * a.y.row
+        rows.rows = min(a.y.h - r, end - unit)
+        rows.x = (a.x.data + image * a.x.image + block * a.x.block + (r * a.stride - a.top) * a.x.row - a.left * vl)
+        rows.y = a.y.data + image * a.y.image + block * a.y.block + r * a.y.row
         if a.residual.data != NULL:
-            row.residual = a.residual.data + image * a.residual.image + block * a.residual.block + r * a.residual.row
-        row.w = a.weights + block * row.kh * row.kw * vl
-        row.bias = a.bias + block * vl
-        a.kernels.depthwise_row(&row)
+            rows.residual = a.residual.data + image * a.residual.image + block * a.residual.block + r * a.residual.row
+        rows.w = a.weights + block * rows.kh * rows.kw * vl
+        rows.bias = a.bias + block * vl
+        a.kernels.depthwise(&rows)
+        unit += rows.rows
 
 
 cdef class DepthwiseConv(Step):
@@ -67,9 +70,10 @@ cdef class DepthwiseConv(Step):
         if residual is not None:
             self.operand(2, &a.residual, residual)
         a.kernels, a.weights, a.bias = self.kernels, floats(weights), floats(bias)
-        set_activation(&a.row.act, activation)
-        a.row.kh, a.row.kw = kernel
-        a.row.x_row, a.row.x_col = dilations[0] * a.x.row, dilations[1] * a.x.lanes
-        a.row.x_pixel = strides[1] * a.x.lanes
-        a.row.pixels = a.y.w
+        set_activation(&a.rows.act, activation)
+        a.rows.kh, a.rows.kw = kernel
+        a.rows.x_row, a.rows.x_col = dilations[0] * a.x.row, dilations[1] * a.x.lanes
+        a.rows.x_pixel = strides[1] * a.x.lanes
+        a.rows.x_step, a.rows.y_row, a.rows.residual_row = strides[0] * a.x.row, a.y.row, a.residual.row
+        a.rows.pixels = a.y.w
         a.top, a.left, a.stride = pads[0], pads[1], strides[0]

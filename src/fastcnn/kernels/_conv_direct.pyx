@@ -19,7 +19,7 @@ import numpy as np
 
 from fastcnn.kernels._cpu cimport current
 from fastcnn.kernels._executor cimport Step, ceil_div, floats, set_activation, share
-from fastcnn.kernels._tiles cimport fc_conv_row, fc_kernels, fc_tensor
+from fastcnn.kernels._tiles cimport fc_conv_row, fc_kernels, fc_tensor, look_ahead
 
 cdef enum:
     # Pixels of a panel, and floats of weights that a pair of output blocks reads in one pass: 100 KB of inputs of a 1x1
@@ -28,7 +28,7 @@ cdef enum:
     CHUNK_FLOATS = 4096
 
 
-def pack_weights(weight, ptrdiff_t groups, ptrdiff_t lanes, ptrdiff_t vl):
+def pack_weights(weight, ptrdiff_t groups, ptrdiff_t lanes, ptrdiff_t vl, ptrdiff_t chunk=-1):
     """Weights in the order in which the tiles of the instruction set in use read them.
 
     Parameters
@@ -39,14 +39,18 @@ def pack_weights(weight, ptrdiff_t groups, ptrdiff_t lanes, ptrdiff_t vl):
         Channels in a block of the input.
     vl : int
         Channels in a block of the output: the vector length.
+    chunk : int
+        Blocks of input that all pairs of output blocks read before the next ones come; default all.
 
     Returns
     -------
-    float32 array, [group][pair of blocks][input block][kh][kw][lane][block of the pair][VL]. Output channels that do not exist are zeros; input channels that do not exist are
-    left out.
+    float32 array
+        [group][chunk][pair of blocks][input block][kh][kw][lane][block of the pair][VL]. Output channels that do not
+        exist are zeros; input channels that do not exist are left out.
     """
     cdef ptrdiff_t outs = weight.shape[0] // groups, ins = weight.shape[1], area = weight.shape[2] * weight.shape[3]
     cdef ptrdiff_t blocks = ceil_div(outs, vl), taps = ins * area, group, block, width, i, tap, first, count, step
+    cdef ptrdiff_t before, size, most = ins if chunk < 0 else chunk * lanes  # channels of a chunk
     cdef const fc_kernels *kernels = current()
     packed = np.empty(groups * blocks * vl * taps, np.float32)
     rows = np.empty(taps * vl, np.float32)  # [in_channel][ky][kx][VL] of one block
@@ -58,14 +62,16 @@ def pack_weights(weight, ptrdiff_t groups, ptrdiff_t lanes, ptrdiff_t vl):
         for group in range(groups):
             for block in range(blocks):
                 width = min(2, blocks - block // 2 * 2)
-                pair = out + (group * blocks + block // 2 * 2) * vl * taps
                 kernels.interleave(source + (group * outs + block * vl) * taps, taps, block_rows,
                                    min(vl, outs - block * vl), taps)
                 for i in range(ins):
+                    before = i // most * most
+                    size = min(most, ins - before)
+                    pair = out + (group * blocks * taps + (before * blocks + block // 2 * 2 * size) * area) * vl
                     first = i // lanes * lanes
                     count = min(lanes, ins - first)
                     for tap in range(area):
-                        step = first * area + tap * count + i - first  # in the order of the tiles' loops
+                        step = (first - before) * area + tap * count + i - first  # in the order of the tiles' loops
                         memcpy(pair + (step * width + block % 2) * vl, block_rows + (i * area + tap) * vl,
                                vl * sizeof(float))
     return packed
@@ -80,6 +86,11 @@ def pack_bias(bias, ptrdiff_t channels, ptrdiff_t groups, ptrdiff_t vl):
     return packed.reshape(-1)
 
 
+def chunk_blocks(ptrdiff_t lanes, kernel, ptrdiff_t vl):
+    """Blocks of input channels, of `lanes` each, that a convolution reads in one pass: `chunk` of `pack_weights`."""
+    return max(1, CHUNK_FLOATS // (lanes * kernel[0] * kernel[1] * 2 * vl))
+
+
 cdef struct ConvArgs:
     const fc_kernels *kernels
     fc_tensor y          # OUT blocked
@@ -92,7 +103,8 @@ cdef struct ConvArgs:
     ptrdiff_t chunk      # blocks of input in one pass
     ptrdiff_t top, left, stride, dilation
     ptrdiff_t rows, columns, pixels  # rows as the tiles see them
-    ptrdiff_t panels, panel_rows
+    ptrdiff_t panels
+    ptrdiff_t tiles      # in a row
     ptrdiff_t x_step, y_step, residual_step  # from one such row to the next
 
 
@@ -113,6 +125,7 @@ cdef void conv_panel(const ConvArgs *a, ptrdiff_t image, ptrdiff_t panel, ptrdif
     """Pairs first .. last of output blocks of a group, for one panel."""
     cdef fc_conv_row row = a.row
     cdef ptrdiff_t vl = a.kernels.vl, low = share(a.rows, <int>panel, <int>a.panels), high, start = 0, pair, block, r
+    cdef ptrdiff_t steps
     cdef const float *x = (a.x.data + image * a.x.image + group * a.in_blocks * a.x.block - a.top * a.x.row
                            - a.left * a.x.lanes)
     high = share(a.rows, <int>panel + 1, <int>a.panels)
@@ -121,12 +134,14 @@ cdef void conv_panel(const ConvArgs *a, ptrdiff_t image, ptrdiff_t panel, ptrdif
         row.finish = start + row.in_blocks == a.in_blocks
         row.accumulate = start > 0
         row.last_lanes = a.row.last_lanes if row.finish else row.lanes
+        steps = ((row.in_blocks - 1) * row.lanes + row.last_lanes) * row.kh * row.kw
         for pair in range(first, last):
             block = group * a.out_blocks + 2 * pair
             row.blocks = <int>min(2, a.out_blocks - 2 * pair)
             row.bias = a.bias + block * vl
-            # Full blocks before this one: lanes * kh * kw steps each, whatever the tile makes of them.
-            row.w = a.weights + block * a.taps * vl + start * row.lanes * row.kh * row.kw * row.blocks * vl
+            row.w = a.weights + (group * a.out_blocks * a.taps + start * row.lanes * row.kh * row.kw * a.out_blocks
+                                 + 2 * pair * steps) * vl
+            look_ahead(&row, steps, (high - low) * a.tiles, vl)
             for r in range(low, high):
                 row.pixels = min(a.columns, a.pixels - r * a.columns) if a.pixels else a.columns
                 row.x = x + start * a.x.block + r * a.x_step
@@ -135,6 +150,7 @@ cdef void conv_panel(const ConvArgs *a, ptrdiff_t image, ptrdiff_t panel, ptrdif
                     row.residual = (a.residual.data + image * a.residual.image + block * a.residual.block
                                     + r * a.residual_step)
                 a.kernels.conv_row(&row)
+                row.ahead += a.tiles * steps * row.ahead_bytes // <ptrdiff_t>sizeof(float)
         start += row.in_blocks
 
 
@@ -171,7 +187,7 @@ cdef class DirectConv(Step):
         a.top, a.left = pads[0], pads[1]
         set_activation(&a.row.act, activation)
         self.set_taps(channels, kernel, strides, dilations)
-        a.chunk = max(1, CHUNK_FLOATS // (x.lanes * kernel[0] * kernel[1] * 2 * vl))
+        a.chunk = chunk_blocks(x.lanes, kernel, vl)
         a.row.y_block, a.row.y_pixel = a.y.block, a.y.lanes
         a.row.residual_block = a.residual.block
         self.set_rows(kernel, strides)
@@ -207,6 +223,7 @@ cdef class DirectConv(Step):
             a.y_step = a.residual_step = a.columns * a.y.lanes
         a.panels = ceil_div(a.rows * a.columns, PANEL_PIXELS)
         a.panels = max(1, min(a.rows, a.panels))
+        a.tiles = ceil_div(a.columns, self.kernels.mr)
 
 
 cdef struct GemmArgs:
@@ -232,6 +249,7 @@ cdef void run_gemm(const void *raw, float *scratch, int tid, int nthreads) noexc
         row.x = a.x.data + first * a.x.image
         row.y = a.y.data + first * a.y.image + block * vl
         row.w = a.weights + block * vl * a.inner
+        look_ahead(&row, a.inner, ceil_div(row.pixels, a.kernels.mr), vl)
         row.bias = a.bias + block * vl
         a.kernels.conv_row(&row)
 

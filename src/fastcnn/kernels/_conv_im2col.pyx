@@ -9,7 +9,7 @@ from libc.stddef cimport ptrdiff_t
 from libc.string cimport memcpy, memset
 
 from fastcnn.kernels._executor cimport Step, ceil_div, floats, set_activation, share
-from fastcnn.kernels._tiles cimport FC_ADD, fc_activation, fc_conv_row, fc_kernels, fc_tensor
+from fastcnn.kernels._tiles cimport FC_ADD, fc_activation, fc_conv_row, fc_kernels, fc_tensor, look_ahead
 
 cdef enum:
     COLUMN_FLOATS = 65_536  # of a strip: 256 KB
@@ -102,6 +102,7 @@ cdef void run_im2col(const void *raw, float *scratch, int tid, int nthreads) noe
                 row.blocks = <int>blocks
                 row.w = a.weights + (group * a.out_blocks + block) * vl * a.inner
                 row.bias = a.bias + (group * a.out_blocks + block) * vl
+                look_ahead(&row, a.inner, ceil_div(count, a.kernels.mr), vl)
                 a.kernels.conv_row(&row)
                 store_blocks(a, tile, image, group * a.outs + block * vl, min(blocks * vl, a.outs - block * vl), first,
                              count)

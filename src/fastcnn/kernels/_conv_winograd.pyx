@@ -15,7 +15,7 @@ import numpy as np
 
 from fastcnn.kernels._conv_direct import pack_weights
 from fastcnn.kernels._executor cimport Step, ceil_div, floats, set_activation, share
-from fastcnn.kernels._tiles cimport fc_conv_row, fc_kernels, fc_tensor, fc_winograd_output
+from fastcnn.kernels._tiles cimport fc_conv_row, fc_kernels, fc_tensor, fc_winograd_output, look_ahead
 
 cdef enum:
     # Patches in a block: enough to pay for reading all transformed filters once (Zen 4, 2026-11).
@@ -111,6 +111,7 @@ cdef void multiply(const WinogradArgs *a, ptrdiff_t first, ptrdiff_t last, ptrdi
             row.blocks = <int>min(2, a.outs - block)
             row.w = a.weights + component * a.u_component + block * vl * a.x.c
             row.y = m + component * a.m_component + (block - first) * count * vl
+            look_ahead(&row, a.x.c, ceil_div(count, a.kernels.mr), vl)
             a.kernels.conv_row(&row)
             block += 2
 

@@ -147,17 +147,21 @@ cdef void zero_halo(const fc_tensor *t, int tid, int nthreads) noexcept nogil:
     if t.top + t.left + t.bottom + t.right == 0:
         return
     cdef ptrdiff_t blocks = blocks_of(t), planes = t.n * blocks, plane, r
-    # The zeros right of a row and left of the next one are one stretch, unless rows are kept apart.
-    cdef ptrdiff_t between = t.row - t.w * t.lanes
-    cdef float *interior
+    cdef ptrdiff_t width = t.left + t.w + t.right
+    # The zeros right of a row and left of the next one are one stretch, unless the rows are parts of wider ones.
+    cdef bint joined = t.row == width * t.lanes
+    cdef float *start
     for plane in range(share(planes, tid, nthreads), share(planes, tid + 1, nthreads)):
-        interior = t.data + (plane // blocks) * t.image + (plane % blocks) * t.block
-        memset(interior - t.top * t.row - t.left * t.lanes, 0, (t.top * t.row + t.left * t.lanes) * sizeof(float))
-        if between > 0:
-            for r in range(1, t.h):
-                memset(interior + r * t.row - between, 0, between * sizeof(float))
-        interior += (t.h - 1) * t.row + t.w * t.lanes
-        memset(interior, 0, (t.bottom * t.row + t.right * t.lanes) * sizeof(float))
+        start = t.data + (plane // blocks) * t.image + (plane % blocks) * t.block - t.left * t.lanes
+        for r in range(-t.top, t.h + t.bottom):
+            if r < 0 or r >= t.h:
+                memset(start + r * t.row, 0, width * t.lanes * sizeof(float))
+            else:
+                if t.left > 0 and not (joined and r > 0):
+                    memset(start + r * t.row, 0, t.left * t.lanes * sizeof(float))
+                if t.right > 0 or joined:
+                    memset(start + r * t.row + (t.left + t.w) * t.lanes, 0,
+                           (t.right + (t.left if joined and r + 1 < t.h else 0)) * t.lanes * sizeof(float))
 
 
 cdef void run_program(void *program, int tid, int nthreads) noexcept nogil:

@@ -34,17 +34,20 @@ cdef extern from "fastcnn.h" nogil:
         ptrdiff_t lanes, last_lanes
         ptrdiff_t pixels
         int blocks
+        const float *ahead
+        ptrdiff_t ahead_bytes
         int accumulate, finish
         fc_activation act
 
-    ctypedef struct fc_depthwise_row:
+    ctypedef struct fc_depthwise:
         const float *x
         const float *w
         const float *bias
         const float *residual
         float *y
         ptrdiff_t x_row, x_col, x_pixel
-        ptrdiff_t kh, kw, pixels
+        ptrdiff_t x_step, y_row, residual_row
+        ptrdiff_t kh, kw, rows, pixels
         fc_activation act
 
     ctypedef struct fc_winograd_output:
@@ -75,7 +78,7 @@ cdef extern from "fastcnn.h" nogil:
         int mr
         int available
         void (*conv_row)(const fc_conv_row *row) noexcept nogil
-        void (*depthwise_row)(const fc_depthwise_row *row) noexcept nogil
+        void (*depthwise)(const fc_depthwise *rows) noexcept nogil
         void (*winograd_input[2])(const float *x, ptrdiff_t x_row, float *v, ptrdiff_t component) noexcept nogil
         void (*winograd_output[2])(const fc_winograd_output *output) noexcept nogil
         void (*pool_row)(const fc_pool_row *row) noexcept nogil
@@ -91,3 +94,10 @@ cdef extern from "fastcnn.h" nogil:
         void (*deinterleave)(const float *x, float *y, ptrdiff_t plane, ptrdiff_t channels,
                              ptrdiff_t pixels) noexcept nogil
         double (*multiply_add_burst)(ptrdiff_t n, float *sink) noexcept nogil
+
+
+# Ask for weights while the tiles of a row of `steps` go by: the next row's, piece by piece; or, where a single tile reads
+# each weight once, those 4 KB further on.
+cdef inline void look_ahead(fc_conv_row *row, ptrdiff_t steps, ptrdiff_t tiles, ptrdiff_t vl) noexcept nogil:
+    row.ahead = row.w + (row.blocks * vl * steps if tiles > 1 else 1024)
+    row.ahead_bytes = (row.blocks * vl * <ptrdiff_t>sizeof(float) + tiles - 1) // tiles

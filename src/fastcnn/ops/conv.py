@@ -102,8 +102,11 @@ def _packed_bias(ctx: Lowering, channels: int, groups: int) -> np.ndarray:
 def _lower_direct(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> None:
     groups = node.attrs["group"]
     weights = ctx.pack(
-        "direct", lambda weight: _conv_direct.pack_weights(weight, groups, x.lanes, ctx.vl), 1,
-        variant=(groups, x.lanes),
+        "direct",
+        lambda weight: _conv_direct.pack_weights(
+            weight, groups, x.lanes, ctx.vl, _conv_direct.chunk_blocks(x.lanes, weight.shape[2:], ctx.vl)
+        ),
+        1, variant=(groups, x.lanes),
     )
     bias = _packed_bias(ctx, y.c, groups)
     ctx.emit(

@@ -32,29 +32,41 @@ typedef struct {
 
 /* One row of output pixels for one or two blocks of output channels:
  *
- *   y[o][p] = act(residual[o][p] + start[o][p] + sum over b, ky, kx, i of
- *                 x[b * x_block + ky * x_row + kx * x_col + i * x_lane + p * x_pixel] * w[b][ky][kx][i][o])
+ *   y[o][p] = act(residual[o][p] + start[o][p] + sum over t, i of
+ *                 x[taps[t] + i * x_lane + p * x_pixel] * w[t][i][o])
  *
- * start is the bias, or y itself when `accumulate` is set; act and residual apply when `finish` is set.
- * A matrix product is the same sum with one tap: pixels are rows of the left matrix, lanes its columns. */
+ * A tap is a pixel under the filter and a block of input channels; i counts its channels. start is the bias, or y
+ * itself when `accumulate` is set; act and residual apply when `finish` is set. A matrix product is the same sum with one
+ * tap: pixels are rows of the left matrix, lanes its columns. */
 typedef struct {
-    const float *x;        /* IN  first pixel, first tap, first channel */
-    const float *w;        /* IN  [blocks of input][kh][kw][lanes][blocks][VL] */
+    const float *x;        /* IN  first pixel */
+    const ptrdiff_t *taps; /* IN  where each tap's inputs are, in floats from x */
+    const float *w;        /* IN  [taps][lanes][blocks][VL] */
     const float *bias;     /* IN  [blocks][VL] */
     const float *residual; /* IN  or NULL; laid out by y_pixel and residual_block */
     float *y;              /* OUT or INOUT (accumulate) */
-    ptrdiff_t x_block, x_row, x_col, x_lane, x_pixel;
+    ptrdiff_t whole, last;       /* taps of whole blocks; then those of a last one with fewer channels */
+    ptrdiff_t lanes, last_lanes; /* channels of the ones and the others */
+    ptrdiff_t x_lane, x_pixel;
     ptrdiff_t y_block, y_pixel, residual_block;
-    ptrdiff_t in_blocks, kh, kw;
-    ptrdiff_t lanes, last_lanes; /* channels in a block of input; in the last one */
     ptrdiff_t pixels;
     int blocks; /* 1 or 2 blocks of output channels */
+    int accumulate, finish;
     /* Weights that will be read next, asked for while these are in use: bytes of them for each step of a tile. */
     const float *ahead;
     ptrdiff_t ahead_bytes;
-    int accumulate, finish;
     fc_activation act;
 } fc_conv_row;
+
+/* A matrix times one vector. */
+typedef struct {
+    const float *x;    /* IN  [inner] */
+    const float *w;    /* IN  [pair of blocks][inner][block of the pair][VL] */
+    const float *bias; /* IN  [blocks][VL] */
+    float *y;          /* OUT [blocks][VL] */
+    ptrdiff_t inner, blocks;
+    fc_activation act;
+} fc_matvec;
 
 /* Rows of a depthwise convolution for one block of channels. */
 typedef struct {
@@ -69,7 +81,8 @@ typedef struct {
     fc_activation act;
 } fc_depthwise;
 
-/* The outputs of one patch of a Winograd convolution, m x m pixels of which rows x columns lie inside the image. */
+/* The outputs of one patch of a Winograd convolution: m x m pixels, or m / 2 x m / 2 pooled ones, of which rows x columns
+ * lie inside the image. */
 typedef struct {
     const float *m;        /* IN  (m + 2)^2 vectors, `component` floats apart */
     const float *bias;     /* IN  [VL] */
@@ -102,10 +115,12 @@ typedef struct {
     int mr;        /* pixels in the largest convolution tile */
     int available; /* set by cpu.c: this machine can run it */
     void (*conv_row)(const fc_conv_row *row);
+    void (*matvec)(const fc_matvec *product);
     void (*depthwise)(const fc_depthwise *rows);
     /* Winograd transforms for m = 2 and m = 4: a patch of (m + 2)^2 pixels to as many vectors, and back. */
     void (*winograd_input[2])(const float *x, ptrdiff_t x_row, float *v, ptrdiff_t component);
     void (*winograd_output[2])(const fc_winograd_output *output);
+    void (*winograd_pooled[2])(const fc_winograd_output *output); /* 2 x 2 pixels to their maximum */
     void (*pool_row)(const fc_pool_row *row);
     /* Mean over rows x width pixels of VL lanes: y[VL]. */
     void (*mean_pixels)(const float *x, ptrdiff_t x_row, ptrdiff_t rows, ptrdiff_t width, float *y);

@@ -19,6 +19,7 @@
 #include "vector.h"
 #include "activation.h"
 #include "conv_row.h"
+#include "matvec.h"
 #include "depthwise.h"
 #include "winograd.h"
 #include "pool_row.h"
@@ -31,9 +32,11 @@ fc_kernels FC_FN(kernels) = {
     .vl = VL,
     .mr = MR,
     .conv_row = FC_FN(conv_row),
+    .matvec = FC_FN(matvec),
     .depthwise = FC_FN(depthwise),
     .winograd_input = {FC_FN(winograd_input2), FC_FN(winograd_input4)},
     .winograd_output = {FC_FN(winograd_output2), FC_FN(winograd_output4)},
+    .winograd_pooled = {FC_FN(winograd_pooled2), FC_FN(winograd_pooled4)},
     .pool_row = FC_FN(pool_row),
     .mean_pixels = FC_FN(mean_pixels),
     .activate = FC_FN(activate),

@@ -2,8 +2,8 @@
  *
  * A tile holds P x B accumulators in registers over all input channels and taps. Each step loads B vectors of
  * weights, one stream for the whole tile, and broadcasts P inputs. The loop over lanes stays rolled: unrolled, the
- * compiler runs out of registers. While the tiles of a row go by, the weights of the next row but one call are fetched
- * piece by piece: they may have a long way. */
+ * compiler runs out of registers. While the tiles go by, the weights behind these are fetched piece by piece: they may
+ * have a long way. */
 
 FC_INLINE void conv_tile(const fc_conv_row *r, const float *x, float *y, const float *residual,
                          const char *ahead, const int P, const int B, const ptrdiff_t x_pixel)
@@ -16,30 +16,30 @@ FC_INLINE void conv_tile(const fc_conv_row *r, const float *x, float *y, const f
             acc[p][b] = r->accumulate ? V_LOAD(y + p * r->y_pixel + b * r->y_block) : V_LOAD(r->bias + b * VL);
 
     const float *w = r->w;
-    for (ptrdiff_t block = 0; block < r->in_blocks; block++) {
-        const ptrdiff_t lanes = block + 1 < r->in_blocks ? r->lanes : r->last_lanes;
-        for (ptrdiff_t ky = 0; ky < r->kh; ky++) {
-            for (ptrdiff_t kx = 0; kx < r->kw; kx++) {
-                const float *in = x + block * r->x_block + ky * r->x_row + kx * r->x_col;
+    const ptrdiff_t *tap = r->taps, *whole = tap + r->whole, *end = whole + r->last;
+    for (; tap < end; tap++) {
+        const float *in = x + *tap;
+        const ptrdiff_t lanes = tap < whole ? r->lanes : r->last_lanes;
+        if (B == 1) /* loads are what a single block waits for: the processor sees the stream by itself */
+            __builtin_prefetch(ahead);
 #pragma GCC unroll 1
-                for (ptrdiff_t i = 0; i < lanes; i++) {
-                    v_f weight[2];
+        for (ptrdiff_t i = 0; i < lanes; i++) {
+            v_f weight[2];
 #pragma GCC unroll 2
-                    for (int b = 0; b < B; b++)
-                        weight[b] = V_LOAD(w + b * VL);
-                    __builtin_prefetch(ahead);
-                    ahead += r->ahead_bytes;
+            for (int b = 0; b < B; b++)
+                weight[b] = V_LOAD(w + b * VL);
+            if (B == 2)
+                __builtin_prefetch(ahead);
+            ahead += r->ahead_bytes;
 #pragma GCC unroll 28
-                    for (int p = 0; p < P; p++) {
-                        const v_f v = V_SET1(in[p * x_pixel]);
+            for (int p = 0; p < P; p++) {
+                const v_f v = V_SET1(in[p * x_pixel]);
 #pragma GCC unroll 2
-                        for (int b = 0; b < B; b++)
-                            acc[p][b] = V_FMA(v, weight[b], acc[p][b]);
-                    }
-                    w += B * VL;
-                    in += r->x_lane;
-                }
+                for (int b = 0; b < B; b++)
+                    acc[p][b] = V_FMA(v, weight[b], acc[p][b]);
             }
+            w += B * VL;
+            in += r->x_lane;
         }
     }
 
@@ -83,7 +83,7 @@ FC_INLINE void conv_row_by(const fc_conv_row *r, const ptrdiff_t x_pixel, const 
     const float *x = r->x, *residual = r->finish ? r->residual : NULL;
     float *y = r->y;
     const char *ahead = (const char *)r->ahead;
-    const ptrdiff_t steps = ((r->in_blocks - 1) * r->lanes + r->last_lanes) * r->kh * r->kw;
+    const ptrdiff_t steps = r->whole * r->lanes + r->last * r->last_lanes;
     for (ptrdiff_t t = 0; t < tiles; t++) {
         const ptrdiff_t pixels = part + (t < larger);
         if (blocks == 2)

@@ -34,9 +34,61 @@ FC_INLINE float pool_window_scalar(const fc_pool_row *r, const float *x, ptrdiff
     return acc;
 }
 
+FC_INLINE v_f column_max(const float *x, ptrdiff_t x_row, const int rows)
+{
+    v_f acc = V_LOAD(x);
+#pragma GCC unroll 3
+    for (int k = 1; k < rows; k++)
+        acc = v_max_nan(acc, V_LOAD(x + k * x_row));
+    return acc;
+}
+
+/* The usual maxima, of 2 x 2 or 3 x 3 pixels, stride 2: column by column, as neighbours of 3 x 3 share one. */
+FC_INLINE void max_span(const fc_pool_row *r, const float *x, float *y, ptrdiff_t pixels, const int k)
+{
+    v_f left = column_max(x, r->x_row, k);
+    for (ptrdiff_t p = 0; p < pixels; p++, x += 2 * VL) {
+        v_f acc = v_max_nan(left, column_max(x + VL, r->x_row, k));
+        if (k == 3) {
+            left = column_max(x + 2 * VL, r->x_row, k);
+            acc = v_max_nan(acc, left);
+        } else if (p + 1 < pixels) {
+            left = column_max(x + 2 * VL, r->x_row, k);
+        }
+        V_STORE(y + p * VL, acc);
+    }
+}
+
+/* Windows that need no clipping, of the usual kinds; the first and the last pixels are left over. */
+FC_INLINE void pool_inside(const fc_pool_row *r, ptrdiff_t *first, ptrdiff_t *last)
+{
+    *first = *last = r->pixels;
+    if (r->average || r->lanes == 1 || r->stride != 2 || r->dilation != 1 || r->rows != r->kw || r->kw < 2 || r->kw > 3)
+        return;
+    *first = (r->pad_left + 1) / 2;
+    const ptrdiff_t fit = r->width + r->pad_left - r->kw;
+    *last = fit < 0 ? 0 : fit / 2 + 1;
+    *last = *last < r->pixels ? *last : r->pixels;
+    if (*last <= *first) {
+        *first = *last = r->pixels;
+        return;
+    }
+    const float *x = r->x + (*first * 2 - r->pad_left) * VL;
+    if (r->kw == 2)
+        max_span(r, x, r->y + *first * VL, *last - *first, 2);
+    else
+        max_span(r, x, r->y + *first * VL, *last - *first, 3);
+}
+
 static void FC_FN(pool_row)(const fc_pool_row *r)
 {
+    ptrdiff_t inside, outside;
+    pool_inside(r, &inside, &outside);
     for (ptrdiff_t p = 0; p < r->pixels; p++) {
+        if (p == inside)
+            p = outside;
+        if (p >= r->pixels)
+            break;
         const ptrdiff_t start = p * r->stride - r->pad_left;
         ptrdiff_t first, last;
         window_taps(r, start, &first, &last);
@@ -50,7 +102,7 @@ static void FC_FN(pool_row)(const fc_pool_row *r)
         if (r->lanes == 1)
             r->y[p] = pool_window_scalar(r, x, first, last) / divisor;
         else
-            V_STORE(r->y + p * VL, pool_window(r, x, first, last) / V_SET1(divisor));
+            V_STORE(r->y + p * VL, pool_window(r, x, first, last) / V_SET1(divisor)); /* exact for a maximum: by 1 */
     }
 }
 

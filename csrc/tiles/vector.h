@@ -21,10 +21,11 @@ FC_INLINE void v_store_part(float *p, v_f v, ptrdiff_t n)
     memcpy(p, lanes, (size_t)n * sizeof(float));
 }
 
-/* The larger of a and b; NaN where either is NaN, as in NumPy's maximum. */
+/* The larger of a and b; NaN where either is NaN, as in NumPy's maximum: V_MAX gives b where one is NaN, and all bits set
+ * are a NaN too. */
 FC_INLINE v_f v_max_nan(v_f a, v_f b)
 {
-    return v_select(a != a, a, V_MAX(a, b));
+    return (v_f)((v_i)V_MAX(a, b) | (v_i)(a != a));
 }
 
 /* Halves are added in the order of a binary tree, so that the sum is the same on every machine of one VL. */

@@ -83,11 +83,11 @@ FC_INLINE void winograd_input(const int m, const float *x, ptrdiff_t x_row, floa
     }
 }
 
-/* act(A^T M A + bias + residual), as far as it lies inside the image. */
-FC_INLINE void winograd_output(const int m, const fc_winograd_output *o)
+/* A^T M, column by column. */
+FC_INLINE void winograd_columns(const int m, const fc_winograd_output *o, v_f half[4][6])
 {
     const int n = m + 2;
-    v_f half[4][6], line[6], out[4];
+    v_f line[6], out[4];
 #pragma GCC unroll 6
     for (int c = 0; c < n; c++) {
 #pragma GCC unroll 6
@@ -101,27 +101,67 @@ FC_INLINE void winograd_output(const int m, const fc_winograd_output *o)
         for (int r = 0; r < m; r++)
             half[r][c] = out[r];
     }
-    const v_f bias = V_LOAD(o->bias), low = V_SET1(o->act.low), high = V_SET1(o->act.high);
+}
+
+/* Row r of A^T M A + bias. */
+FC_INLINE void winograd_line(const int m, const fc_winograd_output *o, const v_f half[6], v_f out[4])
+{
+    if (m == 4)
+        winograd_out4(half, out);
+    else
+        winograd_out2(half, out);
+    const v_f bias = V_LOAD(o->bias);
+#pragma GCC unroll 4
+    for (int c = 0; c < m; c++)
+        out[c] += bias;
+}
+
+/* act(A^T M A + bias + residual), as far as it lies inside the image. */
+FC_INLINE void winograd_output(const int m, const fc_winograd_output *o)
+{
+    v_f half[4][6], out[4];
+    winograd_columns(m, o, half);
+    const v_f low = V_SET1(o->act.low), high = V_SET1(o->act.high);
 #pragma GCC unroll 4
     for (int r = 0; r < m; r++) {
         if (r >= o->rows)
             break;
-        if (m == 4)
-            winograd_out4(half[r], out);
-        else
-            winograd_out2(half[r], out);
+        winograd_line(m, o, half[r], out);
         float *y = o->y + r * o->y_row;
 #pragma GCC unroll 4
         for (int c = 0; c < m; c++) {
             if (c >= o->columns)
                 break;
-            v_f value = out[c] + bias;
+            v_f value = out[c];
             if (o->residual)
                 value += V_LOAD(o->residual + r * o->residual_row + c * VL);
             V_STORE(y + c * VL, v_clip(value, low, high));
         }
         if (o->act.kind > FC_CLIP)
             FC_FN(activate_pixels)(&o->act, y, VL, o->columns < m ? o->columns : m);
+    }
+}
+
+/* Maxima of 2 x 2 pixels of the same, without residual and for activations up to FC_CLIP, which commute with it. */
+FC_INLINE void winograd_pooled(const int m, const fc_winograd_output *o)
+{
+    v_f half[4][6], upper[4], lower[4];
+    winograd_columns(m, o, half);
+    const v_f low = V_SET1(o->act.low), high = V_SET1(o->act.high);
+#pragma GCC unroll 2
+    for (int r = 0; r < m / 2; r++) {
+        if (r >= o->rows)
+            break;
+        winograd_line(m, o, half[2 * r], upper);
+        winograd_line(m, o, half[2 * r + 1], lower);
+#pragma GCC unroll 2
+        for (int c = 0; c < m / 2; c++) {
+            if (c >= o->columns)
+                break;
+            const v_f largest = v_max_nan(v_max_nan(upper[2 * c], upper[2 * c + 1]),
+                                          v_max_nan(lower[2 * c], lower[2 * c + 1]));
+            V_STORE(o->y + r * o->y_row + c * VL, v_clip(largest, low, high));
+        }
     }
 }
 
@@ -143,4 +183,14 @@ static void FC_FN(winograd_output2)(const fc_winograd_output *o)
 static void FC_FN(winograd_output4)(const fc_winograd_output *o)
 {
     winograd_output(4, o);
+}
+
+static void FC_FN(winograd_pooled2)(const fc_winograd_output *o)
+{
+    winograd_pooled(2, o);
+}
+
+static void FC_FN(winograd_pooled4)(const fc_winograd_output *o)
+{
+    winograd_pooled(4, o);
 }

@@ -28,7 +28,7 @@ def fold(graph: Graph) -> Graph:
     Graph
         New nodes and, for folded weights, new constants named ``<weight>*<batch norm>``.
     """
-    return _fold_batch_norm(_fold_constants(_drop_transparent(graph)))
+    return _fold_batch_norm(_fold_constants(_drop_repeated_relu(_drop_transparent(graph))))
 
 
 def _drop_transparent(graph: Graph) -> Graph:
@@ -40,6 +40,22 @@ def _drop_transparent(graph: Graph) -> Graph:
             source[node.output] = node.inputs[0]
         else:
             nodes.append(node)
+    return replaced(graph, nodes)
+
+
+def _drop_repeated_relu(graph: Graph) -> Graph:
+    """A ReLU changes nothing where the values come out of a ReLU, maxima of them included."""
+    source: dict[str, str] = {}
+    rectified: set[str] = set()
+    nodes = []
+    for node in graph.nodes:
+        node = renamed(node, source)
+        if node.op == "Relu" and node.inputs[0] in rectified and node.output not in graph.outputs:
+            source[node.output] = node.inputs[0]
+            continue
+        if node.op == "Relu" or (node.op == "MaxPool" and node.inputs[0] in rectified):
+            rectified.add(node.output)
+        nodes.append(node)
     return replaced(graph, nodes)
 
 

@@ -3,6 +3,8 @@
     Conv ▸ Add ▸ activation   →  Conv(residual=, activation=)
     Conv, Gemm, BatchNormalization, Add, Mul ▸ activation   →  the same with activation=
 
+    Conv by Winograd's algorithm ▸ MaxPool of 2 x 2  →  the same with pool=True
+
 The fused node stands where the last of them stood, so that a residual is computed before it is read.
 """
 
@@ -11,6 +13,7 @@ from __future__ import annotations
 from fastcnn import ops
 from fastcnn.compiler._edit import consumers, replaced
 from fastcnn.graph.ir import Graph, Node
+from fastcnn.ops.base import resolve_pads
 
 
 def fuse(graph: Graph, shapes: dict[str, tuple[int, ...]]) -> Graph:
@@ -63,6 +66,41 @@ def _fuse_activations(graph: Graph) -> Graph:
                 node = Node(node.op, node.name, node.inputs, act.output, attrs)
         nodes.append(node)
     return replaced(graph, nodes)
+
+
+def fuse_pools(graph: Graph, shapes: dict[str, tuple[int, ...]]) -> Graph:
+    """The graph with maxima of 2 x 2 pixels inside the convolutions that produce whole patches.
+
+    Parameters
+    ----------
+    graph : Graph
+        After choosing; not changed.
+    shapes : dict
+        Of every value.
+    """
+    users = consumers(graph)
+    producers = {node.output: node for node in graph.nodes}
+    hosts: dict[str, Node] = {}  # by the output of the convolution
+    for pool in graph.nodes:
+        conv = producers.get(pool.inputs[0]) if pool.op == "MaxPool" else None
+        if conv is not None and _private(graph, users, conv.output) and _can_pool(conv, pool, shapes[conv.output]):
+            fused = (*conv.attrs.get("fused", ()), pool.name)
+            attrs = {**conv.attrs, "pool": True, "fused": fused}
+            hosts[conv.output] = Node(conv.op, conv.name, conv.inputs, pool.output, attrs)
+    absorbed = {node.output for node in hosts.values()}
+    return replaced(graph, [hosts.get(node.output, node) for node in graph.nodes if node.output not in absorbed])
+
+
+def _can_pool(conv: Node, pool: Node, shape: tuple[int, ...]) -> bool:
+    if conv.op != "Conv" or not conv.attrs["algorithm"].startswith("winograd") or len(conv.inputs) > 3:
+        return False
+    if conv.attrs.get("activation", ("Relu", {}))[0] not in ("Relu", "Clip"):
+        return False
+    window = pool.attrs
+    if window["kernel_shape"] != (2, 2) or window["strides"] != (2, 2) or window["dilations"] != (1, 1):
+        return False
+    even = shape[2] % 2 == shape[3] % 2 == 0
+    return (even or not window["ceil_mode"]) and not any(resolve_pads(window, shape[2:], (2, 2)))
 
 
 def _private(graph: Graph, users: dict[str, list[Node]], name: str) -> bool:

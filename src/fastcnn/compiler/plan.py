@@ -21,7 +21,7 @@ from fastcnn.compiler import memory
 from fastcnn.compiler._edit import replaced
 from fastcnn.compiler.choose import Problem, choose
 from fastcnn.compiler.fold import fold
-from fastcnn.compiler.fuse import fuse
+from fastcnn.compiler.fuse import fuse, fuse_pools
 from fastcnn.compiler.layout import Layouts, arrange
 from fastcnn.graph.ir import Graph, Node
 from fastcnn.kernels import _cpu, _executor
@@ -247,7 +247,8 @@ def compile_graph(
     folded = fold(graph)
     shapes = folded.infer(dict(input_shapes))
     fused = fuse(folded, shapes)
-    layouts = arrange(_with_algorithms(fused, shapes, vl, packed_ahead), shapes, vl)
+    chosen = fuse_pools(_with_algorithms(fused, shapes, vl, packed_ahead), shapes)
+    layouts = arrange(chosen, shapes, vl)
     placement = memory.place(layouts, vl)
     lowering = Lowering(layouts, placement, {} if packed is None else packed, vl)
     for node in layouts.graph.nodes:

@@ -18,8 +18,8 @@ from libc.string cimport memcpy
 import numpy as np
 
 from fastcnn.kernels._cpu cimport current
-from fastcnn.kernels._executor cimport Step, ceil_div, floats, set_activation, share
-from fastcnn.kernels._tiles cimport fc_conv_row, fc_kernels, fc_tensor, look_ahead
+from fastcnn.kernels._executor cimport ONE_TAP, Step, address, ceil_div, floats, set_activation, share
+from fastcnn.kernels._tiles cimport fc_conv_row, fc_kernels, fc_matvec, fc_tensor, look_ahead
 
 cdef enum:
     # Pixels of a panel, and floats of weights that a pair of output blocks reads in one pass: 100 KB of inputs of a 1x1
@@ -99,7 +99,8 @@ cdef struct ConvArgs:
     const float *weights
     const float *bias
     fc_conv_row row      # what all rows share
-    ptrdiff_t groups, in_blocks, out_blocks, taps  # of a group
+    ptrdiff_t groups, in_blocks, out_blocks  # of a group
+    ptrdiff_t taps, steps  # of a block; of a group
     ptrdiff_t chunk      # blocks of input in one pass
     ptrdiff_t top, left, stride, dilation
     ptrdiff_t rows, columns, pixels  # rows as the tiles see them
@@ -125,22 +126,22 @@ cdef void conv_panel(const ConvArgs *a, ptrdiff_t image, ptrdiff_t panel, ptrdif
     """Pairs first .. last of output blocks of a group, for one panel."""
     cdef fc_conv_row row = a.row
     cdef ptrdiff_t vl = a.kernels.vl, low = share(a.rows, <int>panel, <int>a.panels), high, start = 0, pair, block, r
-    cdef ptrdiff_t steps
+    cdef ptrdiff_t count, steps
     cdef const float *x = (a.x.data + image * a.x.image + group * a.in_blocks * a.x.block - a.top * a.x.row
                            - a.left * a.x.lanes)
     high = share(a.rows, <int>panel + 1, <int>a.panels)
     while start < a.in_blocks:
-        row.in_blocks = min(a.chunk, a.in_blocks - start)
-        row.finish = start + row.in_blocks == a.in_blocks
+        count = min(a.chunk, a.in_blocks - start)
+        row.finish = start + count == a.in_blocks
         row.accumulate = start > 0
-        row.last_lanes = a.row.last_lanes if row.finish else row.lanes
-        steps = ((row.in_blocks - 1) * row.lanes + row.last_lanes) * row.kh * row.kw
+        row.last = a.row.last if row.finish else 0
+        row.whole = count * a.taps - row.last
+        steps = row.whole * row.lanes + row.last * row.last_lanes
         for pair in range(first, last):
             block = group * a.out_blocks + 2 * pair
             row.blocks = <int>min(2, a.out_blocks - 2 * pair)
             row.bias = a.bias + block * vl
-            row.w = a.weights + (group * a.out_blocks * a.taps + start * row.lanes * row.kh * row.kw * a.out_blocks
-                                 + 2 * pair * steps) * vl
+            row.w = a.weights + (a.out_blocks * (group * a.steps + start * a.taps * row.lanes) + 2 * pair * steps) * vl
             look_ahead(&row, steps, (high - low) * a.tiles, vl)
             for r in range(low, high):
                 row.pixels = min(a.columns, a.pixels - r * a.columns) if a.pixels else a.columns
@@ -151,7 +152,7 @@ cdef void conv_panel(const ConvArgs *a, ptrdiff_t image, ptrdiff_t panel, ptrdif
                                     + r * a.residual_step)
                 a.kernels.conv_row(&row)
                 row.ahead += a.tiles * steps * row.ahead_bytes // <ptrdiff_t>sizeof(float)
-        start += row.in_blocks
+        start += count
 
 
 cdef class DirectConv(Step):
@@ -173,7 +174,7 @@ cdef class DirectConv(Step):
     def __init__(self, y, x, residual, weights, bias, kernel, strides, pads, dilations, groups, activation):
         cdef ConvArgs *a = &self.a
         cdef ptrdiff_t vl = self.kernels.vl
-        self.run, self.args, self.owned = run_conv, a, (weights, bias)
+        self.run, self.args = run_conv, a
         self.operand(0, &a.y, y)
         self.operand(1, &a.x, x)
         if residual is not None:
@@ -183,29 +184,36 @@ cdef class DirectConv(Step):
         channels = x.c // groups
         a.in_blocks = ceil_div(channels, x.lanes)
         a.out_blocks = ceil_div(y.c // groups, vl)
-        a.taps = channels * kernel[0] * kernel[1]
+        a.steps = channels * kernel[0] * kernel[1]
         a.top, a.left = pads[0], pads[1]
         set_activation(&a.row.act, activation)
-        self.set_taps(channels, kernel, strides, dilations)
-        a.chunk = chunk_blocks(x.lanes, kernel, vl)
+        a.chunk = min(a.in_blocks, chunk_blocks(x.lanes, kernel, vl))
+        taps = self.set_taps(channels, kernel, strides, dilations)
+        self.owned = weights, bias, taps
         a.row.y_block, a.row.y_pixel = a.y.block, a.y.lanes
         a.row.residual_block = a.residual.block
         self.set_rows(kernel, strides)
 
-    cdef void set_taps(self, channels, kernel, strides, dilations) except *:
-        """Distances between the inputs of one sum."""
+    cdef object set_taps(self, channels, kernel, strides, dilations):
+        """Where the inputs of one sum lie; gives the array that holds it."""
         cdef ConvArgs *a = &self.a
         cdef fc_conv_row *row = &a.row
-        row.x_block, row.x_row, row.x_col = a.x.block, dilations[0] * a.x.row, dilations[1] * a.x.lanes
+        columns = kernel[1]
         row.x_lane, row.x_pixel = 1, strides[1] * a.x.lanes
-        row.kh, row.kw = kernel
         row.lanes = a.x.lanes
         row.last_lanes = channels - (a.in_blocks - 1) * a.x.lanes
         if dilations[1] == 1 and row.last_lanes == row.lanes:
-            # The taps of a row of the filter lie side by side: one loop over taps and lanes together.
-            row.lanes *= row.kw
+            # The taps of a row of the filter lie side by side: one tap with all their lanes.
+            row.lanes *= columns
             row.last_lanes = row.lanes
-            row.kw = 1
+            columns = 1
+        a.taps = kernel[0] * columns
+        row.last = a.taps if row.last_lanes < row.lanes else 0
+        blocks, rows, pixels = np.ogrid[: a.chunk, : kernel[0], :columns]
+        taps = (blocks * a.x.block + rows * (dilations[0] * a.x.row) + pixels * (dilations[1] * a.x.lanes)).ravel()
+        taps = np.ascontiguousarray(taps, np.intp)
+        row.taps = <const ptrdiff_t *>address(taps)
+        return taps
 
     cdef void set_rows(self, kernel, strides) except *:
         """Rows as in the image; or, where a pixel needs itself only, stretches of the flattened plane."""
@@ -240,7 +248,10 @@ cdef void run_gemm(const void *raw, float *scratch, int tid, int nthreads) noexc
     """Units are (pair of output blocks, strip of rows): a thread keeps its weights while the rows go by."""
     cdef const GemmArgs *a = <const GemmArgs *>raw
     cdef fc_conv_row row = a.row
-    cdef ptrdiff_t vl = a.kernels.vl, units = ceil_div(a.out_blocks, 2) * a.strips, unit, block, first
+    cdef ptrdiff_t vl = a.kernels.vl, pairs = ceil_div(a.out_blocks, 2), units = pairs * a.strips, unit, block, first
+    if a.x.n == 1:
+        multiply_vector(a, 2 * share(pairs, tid, nthreads), min(a.out_blocks, 2 * share(pairs, tid + 1, nthreads)))
+        return
     for unit in range(share(units, tid, nthreads), share(units, tid + 1, nthreads)):
         block = unit // a.strips * 2
         first = unit % a.strips * a.columns
@@ -252,6 +263,16 @@ cdef void run_gemm(const void *raw, float *scratch, int tid, int nthreads) noexc
         look_ahead(&row, a.inner, ceil_div(row.pixels, a.kernels.mr), vl)
         row.bias = a.bias + block * vl
         a.kernels.conv_row(&row)
+
+
+cdef void multiply_vector(const GemmArgs *a, ptrdiff_t first, ptrdiff_t last) noexcept nogil:
+    """Output blocks first .. last of a single row; `first` is even."""
+    cdef ptrdiff_t vl = a.kernels.vl
+    cdef fc_matvec product
+    product.x, product.w = a.x.data, a.weights + first * vl * a.inner
+    product.bias, product.y = a.bias + first * vl, a.y.data + first * vl
+    product.inner, product.blocks, product.act = a.inner, last - first, a.row.act
+    a.kernels.matvec(&product)
 
 
 cdef class Gemm(Step):
@@ -281,6 +302,6 @@ cdef class Gemm(Step):
         set_activation(&a.row.act, activation)
         a.row.x_pixel, a.row.x_lane = a.x.image, 1
         a.row.y_pixel, a.row.y_block = a.y.image, self.kernels.vl
-        a.row.in_blocks = a.row.kh = a.row.kw = 1
+        a.row.taps, a.row.whole, a.row.last = ONE_TAP, 1, 0
         a.row.lanes = a.row.last_lanes = a.inner
         a.row.finish = 1

@@ -8,7 +8,7 @@ Neural Networks for Document Processing, 2006). The columns of a strip fit the s
 from libc.stddef cimport ptrdiff_t
 from libc.string cimport memcpy, memset
 
-from fastcnn.kernels._executor cimport Step, ceil_div, floats, set_activation, share
+from fastcnn.kernels._executor cimport ONE_TAP, Step, ceil_div, floats, set_activation, share
 from fastcnn.kernels._tiles cimport FC_ADD, fc_activation, fc_conv_row, fc_kernels, fc_tensor, look_ahead
 
 cdef enum:
@@ -79,8 +79,7 @@ cdef void run_im2col(const void *raw, float *scratch, int tid, int nthreads) noe
     cdef float *columns = scratch + 2 * vl * a.columns
     cdef const float *plane
     cdef fc_conv_row row
-    row.x_block = row.x_row = row.x_col = 0
-    row.in_blocks = row.kh = row.kw = 1
+    row.taps, row.whole, row.last = ONE_TAP, 1, 0
     row.lanes = row.last_lanes = a.inner
     row.x_pixel, row.y_pixel = 1, vl
     row.residual, row.residual_block = NULL, 0

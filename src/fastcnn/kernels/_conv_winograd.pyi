@@ -19,5 +19,6 @@ class WinogradConv(Step):
         bias: np.ndarray,
         m: int,
         pads: Sequence[int],
+        pool: int,
         activation: tuple[str, Mapping[str, Any]] | None,
     ) -> None: ...

@@ -14,7 +14,7 @@ from libc.stddef cimport ptrdiff_t
 import numpy as np
 
 from fastcnn.kernels._conv_direct import pack_weights
-from fastcnn.kernels._executor cimport Step, ceil_div, floats, set_activation, share
+from fastcnn.kernels._executor cimport Step, address, ceil_div, floats, set_activation, share
 from fastcnn.kernels._tiles cimport fc_conv_row, fc_kernels, fc_tensor, fc_winograd_output, look_ahead
 
 cdef enum:
@@ -65,8 +65,10 @@ cdef struct WinogradArgs:
     const float *weights
     const float *bias
     const float *zeros  # what the sums start from
+    const ptrdiff_t *taps  # the blocks of V
     fc_winograd_output output
     ptrdiff_t m, n, top, left
+    ptrdiff_t pool      # outputs along one side of a maximum: 1 or 2
     ptrdiff_t patch_rows, patch_columns
     ptrdiff_t patches, blocks  # in a block, and blocks in the batch
     ptrdiff_t ins, outs        # blocks of channels
@@ -81,7 +83,7 @@ cdef void transform_inputs(const WinogradArgs *a, ptrdiff_t first, ptrdiff_t cou
         for p in range(count):
             locate(a, first + p, &image, &row, &column)
             x = (a.x.data + image * a.x.image + block * a.x.block + (row - a.top) * a.x.row + (column - a.left) * vl)
-            a.kernels.winograd_input[a.m // 4](x, a.x.row, v + (block * count + p) * vl, a.v_component)
+            a.kernels.winograd_input[a.m // 4](x, a.x.row, v + (block * a.patches + p) * vl, a.v_component)
 
 
 cdef inline void locate(const WinogradArgs *a, ptrdiff_t patch, ptrdiff_t *image, ptrdiff_t *row,
@@ -98,10 +100,11 @@ cdef void multiply(const WinogradArgs *a, ptrdiff_t first, ptrdiff_t last, ptrdi
     cdef ptrdiff_t vl = a.kernels.vl, component, block
     cdef fc_conv_row row
     row.bias, row.residual = a.zeros, NULL
-    row.x_block, row.x_row, row.x_col, row.x_lane, row.x_pixel = count * vl, 0, 0, 1, vl
-    row.y_block, row.y_pixel, row.residual_block = count * vl, vl, 0
-    row.in_blocks, row.kh, row.kw, row.lanes = a.ins, 1, 1, vl
-    row.last_lanes = a.x.c - (a.ins - 1) * vl
+    row.x_lane, row.x_pixel = 1, vl
+    row.y_block, row.y_pixel, row.residual_block = a.patches * vl, vl, 0
+    row.taps, row.lanes, row.last_lanes = a.taps, vl, a.x.c - (a.ins - 1) * vl
+    row.last = 1 if row.last_lanes < vl else 0
+    row.whole = a.ins - row.last
     row.pixels = count
     row.accumulate = row.finish = 0
     for component in range(a.n * a.n):
@@ -110,7 +113,7 @@ cdef void multiply(const WinogradArgs *a, ptrdiff_t first, ptrdiff_t last, ptrdi
         while block < last:
             row.blocks = <int>min(2, a.outs - block)
             row.w = a.weights + component * a.u_component + block * vl * a.x.c
-            row.y = m + component * a.m_component + (block - first) * count * vl
+            row.y = m + component * a.m_component + (block - first) * a.patches * vl
             look_ahead(&row, a.x.c, ceil_div(count, a.kernels.mr), vl)
             a.kernels.conv_row(&row)
             block += 2
@@ -124,13 +127,18 @@ cdef void transform_outputs(const WinogradArgs *a, ptrdiff_t first, ptrdiff_t la
         output.bias = a.bias + block * vl
         for p in range(count):
             locate(a, patch0 + p, &image, &row, &column)
+            row //= a.pool
+            column //= a.pool
             output.rows, output.columns = a.y.h - row, a.y.w - column
-            output.m = m + ((block - first) * count + p) * vl
+            output.m = m + ((block - first) * a.patches + p) * vl
             output.y = a.y.data + image * a.y.image + block * a.y.block + row * a.y.row + column * vl
             if a.residual.data != NULL:
                 output.residual = (a.residual.data + image * a.residual.image + block * a.residual.block
                                    + row * a.residual.row + column * vl)
-            a.kernels.winograd_output[a.m // 4](&output)
+            if a.pool == 2:
+                a.kernels.winograd_pooled[a.m // 4](&output)
+            else:
+                a.kernels.winograd_output[a.m // 4](&output)
 
 
 cdef void run_winograd(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
@@ -166,30 +174,35 @@ cdef class WinogradConv(Step):
         From `pack_winograd` and `_conv_direct.pack_bias`.
     m : {2, 4}
     pads : tuple of int
+    pool : {1, 2}
+        2: the outputs are maxima of 2 x 2 pixels. Then there is no residual, and the activation is monotone.
     activation : None or (name, attributes)
     """
 
     cdef WinogradArgs a
 
-    def __init__(self, y, x, residual, weights, bias, m, pads, activation):
+    def __init__(self, y, x, residual, weights, bias, m, pads, pool, activation):
         cdef WinogradArgs *a = &self.a
         cdef ptrdiff_t vl = self.kernels.vl, total
         zeros = np.zeros(2 * vl, np.float32)
-        self.run, self.args, self.owned = run_winograd, a, (weights, bias, zeros)
+        self.run, self.args = run_winograd, a
         self.operand(0, &a.y, y)
         self.operand(1, &a.x, x)
         if residual is not None:
             self.operand(2, &a.residual, residual)
         a.kernels, a.weights, a.bias, a.zeros = self.kernels, floats(weights), floats(bias), floats(zeros)
         set_activation(&a.output.act, activation)
-        a.m, a.n, a.top, a.left = m, m + 2, pads[0], pads[1]
-        a.patch_rows, a.patch_columns = ceil_div(a.y.h, m), ceil_div(a.y.w, m)
+        a.m, a.n, a.top, a.left, a.pool = m, m + 2, pads[0], pads[1], pool
+        a.patch_rows, a.patch_columns = ceil_div(a.y.h * pool, m), ceil_div(a.y.w * pool, m)
         a.ins, a.outs = ceil_div(a.x.c, vl), ceil_div(a.y.c, vl)
         total = a.x.n * a.patch_rows * a.patch_columns
         # Even blocks, of whole tiles where that is possible.
         a.blocks = ceil_div(total, PATCHES // self.kernels.mr * self.kernels.mr)
         a.patches = min(total, ceil_div(ceil_div(total, a.blocks), self.kernels.mr) * self.kernels.mr)
         a.blocks = ceil_div(total, a.patches)
+        taps = np.arange(a.ins, dtype=np.intp) * (a.patches * vl)
+        a.taps = <const ptrdiff_t *>address(taps)
+        self.owned = weights, bias, zeros, taps
         # An odd number of cache lines apart: stores of one vector to each component then meet different cache sets.
         a.v_component = odd_lines(a.ins * a.patches * vl)
         a.m_component = odd_lines((a.outs + 1) * a.patches * vl)

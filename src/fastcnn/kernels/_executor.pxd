@@ -20,8 +20,14 @@ cdef class Step:
     cdef const fc_kernels *kernels
     cdef void operand(self, int index, fc_tensor *tensor, object view) except *
 
+cdef const ptrdiff_t *ONE_TAP
+
 cdef void set_activation(fc_activation *act, object description) except *
-cdef const float *floats(object array) except NULL
+cdef const void *address(object array) except NULL
+
+# Address of a C-contiguous float32 array.
+cdef inline const float *floats(object array) except NULL:
+    return <const float *>address(array)
 
 # a / b rounded up, for a >= 0 (-(-a // b) is wrong in C, which rounds towards zero).
 cdef inline ptrdiff_t ceil_div(ptrdiff_t a, ptrdiff_t b) noexcept nogil:

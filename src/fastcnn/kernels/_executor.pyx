@@ -71,6 +71,10 @@ cdef extern from *:
     ctypedef void (*fc_body)(void *program, int tid, int nthreads) noexcept nogil
     void fc_region(fc_body body, void *program, int nthreads) noexcept nogil
 
+# The tap of a matrix product.
+cdef ptrdiff_t _no_distance = 0
+ONE_TAP = &_no_distance
+
 _KINDS = {
     None: FC_NONE, "Clip": FC_CLIP, "Relu": FC_CLIP, "LeakyRelu": FC_LEAKY_RELU, "Tanh": FC_TANH,
     "Sigmoid": FC_SIGMOID, "HardSwish": FC_HARD_SWISH, "Swish": FC_SILU,
@@ -90,13 +94,13 @@ cdef void set_activation(fc_activation *act, object description) except *:
         act.alpha = attributes["alpha"]
 
 
-cdef const float *floats(object array) except NULL:
-    """Address of a C-contiguous float32 array; whoever asks keeps the array."""
+cdef const void *address(object array) except NULL:
+    """Address of a C-contiguous array; whoever asks keeps the array."""
     cdef Py_buffer buffer
     PyObject_GetBuffer(array, &buffer, PyBUF_C_CONTIGUOUS)
-    cdef const float *address = <const float *>buffer.buf
+    cdef const void *start = buffer.buf
     PyBuffer_Release(&buffer)
-    return address
+    return start
 
 
 cdef class Step:

@@ -24,19 +24,28 @@ cdef extern from "fastcnn.h" nogil:
 
     ctypedef struct fc_conv_row:
         const float *x
+        const ptrdiff_t *taps
         const float *w
         const float *bias
         const float *residual
         float *y
-        ptrdiff_t x_block, x_row, x_col, x_lane, x_pixel
-        ptrdiff_t y_block, y_pixel, residual_block
-        ptrdiff_t in_blocks, kh, kw
+        ptrdiff_t whole, last
         ptrdiff_t lanes, last_lanes
+        ptrdiff_t x_lane, x_pixel
+        ptrdiff_t y_block, y_pixel, residual_block
         ptrdiff_t pixels
         int blocks
+        int accumulate, finish
         const float *ahead
         ptrdiff_t ahead_bytes
-        int accumulate, finish
+        fc_activation act
+
+    ctypedef struct fc_matvec:
+        const float *x
+        const float *w
+        const float *bias
+        float *y
+        ptrdiff_t inner, blocks
         fc_activation act
 
     ctypedef struct fc_depthwise:
@@ -78,9 +87,11 @@ cdef extern from "fastcnn.h" nogil:
         int mr
         int available
         void (*conv_row)(const fc_conv_row *row) noexcept nogil
+        void (*matvec)(const fc_matvec *product) noexcept nogil
         void (*depthwise)(const fc_depthwise *rows) noexcept nogil
         void (*winograd_input[2])(const float *x, ptrdiff_t x_row, float *v, ptrdiff_t component) noexcept nogil
         void (*winograd_output[2])(const fc_winograd_output *output) noexcept nogil
+        void (*winograd_pooled[2])(const fc_winograd_output *output) noexcept nogil
         void (*pool_row)(const fc_pool_row *row) noexcept nogil
         void (*mean_pixels)(const float *x, ptrdiff_t x_row, ptrdiff_t rows, ptrdiff_t width, float *y) noexcept nogil
         void (*activate)(const fc_activation *act, const float *x, float *y, ptrdiff_t n) noexcept nogil

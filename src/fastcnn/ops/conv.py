@@ -60,7 +60,7 @@ class Conv(Op):
     def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
         weight = shapes[1]
         assert weight is not None
-        return 2 * prod(output) * prod(weight[1:])
+        return 2 * prod(self.infer(attrs, shapes)) * prod(weight[1:])  # `output` may be pooled
 
     def halo(self, node: Node, shapes: Sequence[Shape]) -> tuple[int, int, int, int]:
         pads: tuple[int, int, int, int] = node.attrs["pads"]
@@ -130,7 +130,8 @@ def _lower_winograd(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) ->
     weights = ctx.pack(algorithm, lambda weight: _conv_winograd.pack_winograd(weight, m, ctx.vl), 1)
     bias = _packed_bias(ctx, y.c, 1)
     ctx.emit(
-        algorithm, _conv_winograd.WinogradConv, y, x, residual, weights, bias, m, attrs["pads"], attrs.get("activation")
+        algorithm, _conv_winograd.WinogradConv, y, x, residual, weights, bias, m, attrs["pads"], 2 if attrs.get("pool") else 1,
+        attrs.get("activation"),
     )
 
 

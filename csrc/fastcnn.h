@@ -58,7 +58,7 @@ typedef struct {
     fc_activation act;
 } fc_conv_row;
 
-/* A matrix times one vector. */
+/* A matrix times one vector: y[o] = act(bias[o] + sum over i of x[i] * w[i][o]). */
 typedef struct {
     const float *x;    /* IN  [inner] */
     const float *w;    /* IN  [pair of blocks][inner][block of the pair][VL] */
@@ -116,6 +116,7 @@ typedef struct {
     int available; /* set by cpu.c: this machine can run it */
     void (*conv_row)(const fc_conv_row *row);
     void (*matvec)(const fc_matvec *product);
+    void (*matvec_split)(const fc_matvec *product); /* in four partial sums; at most 2 blocks */
     void (*depthwise)(const fc_depthwise *rows);
     /* Winograd transforms for m = 2 and m = 4: a patch of (m + 2)^2 pixels to as many vectors, and back. */
     void (*winograd_input[2])(const float *x, ptrdiff_t x_row, float *v, ptrdiff_t component);

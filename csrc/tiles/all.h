@@ -33,6 +33,7 @@ fc_kernels FC_FN(kernels) = {
     .mr = MR,
     .conv_row = FC_FN(conv_row),
     .matvec = FC_FN(matvec),
+    .matvec_split = FC_FN(matvec_split),
     .depthwise = FC_FN(depthwise),
     .winograd_input = {FC_FN(winograd_input2), FC_FN(winograd_input4)},
     .winograd_output = {FC_FN(winograd_output2), FC_FN(winograd_output4)},

@@ -46,6 +46,7 @@ class PlanCache:
         self._packed: Packed = {}
         self._generation = -1
         self._versions: tuple[int, ...] = ()
+        self._recent: tuple[tuple[tuple[int, ...], str, int], Compiled] | None = None
         _caches.add(self)
 
     def unlock_in_child(self) -> None:
@@ -54,6 +55,9 @@ class PlanCache:
 
     def get(self, model: Model, shape: tuple[int, ...]) -> Compiled:
         """Return the plan for inputs of `shape`, compiling it if there is none."""
+        recent = self._recent  # the same again: no lock, no search
+        if recent is not None and recent[0] == (shape, _cpu.isa(), generation()):
+            return recent[1]
         key = (shape, _cpu.isa())
         with self._lock:
             self._forget_if_changed(model)
@@ -63,6 +67,7 @@ class PlanCache:
                 if len(self._plans) > MAX_PLANS:
                     self._plans.popitem(last=False)
             self._plans.move_to_end(key)
+            self._recent = (*key, self._generation), compiled
             return compiled
 
     def _compile(self, graph: Graph, shape: tuple[int, ...]) -> Compiled:

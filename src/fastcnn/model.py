@@ -251,6 +251,8 @@ class Model(Layer):
         return [Prediction(i, names[i], float(probabilities[i])) for i in best]
 
     def _as_batch(self, x: ArrayLike) -> np.ndarray:
+        if type(x) is np.ndarray and x.dtype == np.float32 and x.ndim and x.flags.c_contiguous and x.flags.aligned:
+            return x
         array = np.asarray(x)
         if array.dtype.kind not in "biuf":
             raise TypeError(f"{type(self).__name__}: x.dtype={array.dtype}, expected a real number type")

@@ -198,7 +198,8 @@ class Plan:
 
     def threads(self) -> int:
         """The number of threads that the next run uses."""
-        return min(_cpu.get_num_threads(), max(1, self.operations // OPERATIONS_PER_THREAD))
+        most = self.operations // OPERATIONS_PER_THREAD
+        return 1 if most < 2 else min(_cpu.get_num_threads(), most)
 
     def refill(self, constants: Mapping[str, np.ndarray]) -> None:
         """Pack other weights, in place; nobody may be running the plan."""

@@ -245,12 +245,17 @@ cdef struct GemmArgs:
 
 
 cdef void run_gemm(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
-    """Units are (pair of output blocks, strip of rows): a thread keeps its weights while the rows go by."""
+    """Units are (pair of output blocks, strip of rows): a thread keeps its weights while the rows go by. Which kernel
+    adds up in which order follows from the layer alone."""
     cdef const GemmArgs *a = <const GemmArgs *>raw
     cdef fc_conv_row row = a.row
     cdef ptrdiff_t vl = a.kernels.vl, pairs = ceil_div(a.out_blocks, 2), units = pairs * a.strips, unit, block, first
+    if a.out_blocks <= 2:
+        for unit in range(share(a.x.n, tid, nthreads), share(a.x.n, tid + 1, nthreads)):
+            multiply_vector(a, unit, 0, a.out_blocks)
+        return
     if a.x.n == 1:
-        multiply_vector(a, 2 * share(pairs, tid, nthreads), min(a.out_blocks, 2 * share(pairs, tid + 1, nthreads)))
+        multiply_vector(a, 0, 2 * share(pairs, tid, nthreads), min(a.out_blocks, 2 * share(pairs, tid + 1, nthreads)))
         return
     for unit in range(share(units, tid, nthreads), share(units, tid + 1, nthreads)):
         block = unit // a.strips * 2
@@ -265,14 +270,17 @@ cdef void run_gemm(const void *raw, float *scratch, int tid, int nthreads) noexc
         a.kernels.conv_row(&row)
 
 
-cdef void multiply_vector(const GemmArgs *a, ptrdiff_t first, ptrdiff_t last) noexcept nogil:
-    """Output blocks first .. last of a single row; `first` is even."""
+cdef void multiply_vector(const GemmArgs *a, ptrdiff_t row, ptrdiff_t first, ptrdiff_t last) noexcept nogil:
+    """Output blocks first .. last of a row; `first` is even."""
     cdef ptrdiff_t vl = a.kernels.vl
     cdef fc_matvec product
-    product.x, product.w = a.x.data, a.weights + first * vl * a.inner
-    product.bias, product.y = a.bias + first * vl, a.y.data + first * vl
+    product.x, product.w = a.x.data + row * a.x.image, a.weights + first * vl * a.inner
+    product.bias, product.y = a.bias + first * vl, a.y.data + row * a.y.image + first * vl
     product.inner, product.blocks, product.act = a.inner, last - first, a.row.act
-    a.kernels.matvec(&product)
+    if a.out_blocks <= 2:
+        a.kernels.matvec_split(&product)
+    else:
+        a.kernels.matvec(&product)
 
 
 cdef class Gemm(Step):

@@ -21,6 +21,7 @@ cdef extern from "omp.h":
     int omp_get_max_threads() nogil
 
 cdef const fc_kernels *_current = NULL
+cdef str _current_name = None
 
 
 cdef const fc_kernels *current() noexcept:
@@ -93,20 +94,20 @@ def set_isa(str name):
     >>> set_isa(previous)
     'generic'
     """
-    global _current
+    global _current, _current_name
     cdef const fc_kernels *table = _find(name)
     if table == NULL:
         raise ValueError(f"FASTCNN_ISA={name!r}, expected one of {', '.join(isa_names())}")
     if not table.available:
         raise ValueError(f"FASTCNN_ISA={name!r}, but this processor supports only: {cpu_features()}")
-    previous = isa() if _current != NULL else None
-    _current = table
+    previous = _current_name
+    _current, _current_name = table, name
     return previous
 
 
 def isa():
     """Name of the instruction set in use."""
-    return _current.isa.decode()
+    return _current_name
 
 
 def vector_length():
@@ -205,19 +206,13 @@ _default, _default_source = _default_threads()
 
 def threads_and_source():
     """The number of threads of the next call, and where it comes from."""
+    count = get_num_threads()
     if _after_fork:
-        return 1, "forked child of a process that had used threads"
-    count = getattr(_chosen, "count", None)
-    if count is not None:
+        return count, "forked child of a process that had used threads"
+    if getattr(_chosen, "count", None) is not None:
         return count, "num_threads context"
-    limit = omp_get_max_threads()
-    if _process_wide is not None:
-        count, source = _process_wide, "set_num_threads"
-    else:
-        count, source = _default, _default_source
-    if limit < _openmp_at_import and limit < count:
-        return limit, "limit of the OpenMP runtime"
-    return count, source
+    wanted, source = (_default, _default_source) if _process_wide is None else (_process_wide, "set_num_threads")
+    return count, source if count == wanted else "limit of the OpenMP runtime"
 
 
 def get_num_threads():
@@ -228,7 +223,15 @@ def get_num_threads():
     >>> get_num_threads() >= 1
     True
     """
-    return threads_and_source()[0]
+    cdef int limit
+    if _after_fork:
+        return 1
+    count = getattr(_chosen, "count", None)
+    if count is not None:
+        return count
+    count = _default if _process_wide is None else _process_wide
+    limit = omp_get_max_threads()
+    return limit if limit < _openmp_at_import and limit < count else count
 
 
 def set_num_threads(n):

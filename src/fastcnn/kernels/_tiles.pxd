@@ -88,6 +88,7 @@ cdef extern from "fastcnn.h" nogil:
         int available
         void (*conv_row)(const fc_conv_row *row) noexcept nogil
         void (*matvec)(const fc_matvec *product) noexcept nogil
+        void (*matvec_split)(const fc_matvec *product) noexcept nogil
         void (*depthwise)(const fc_depthwise *rows) noexcept nogil
         void (*winograd_input[2])(const float *x, ptrdiff_t x_row, float *v, ptrdiff_t component) noexcept nogil
         void (*winograd_output[2])(const fc_winograd_output *output) noexcept nogil

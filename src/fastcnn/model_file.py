@@ -153,7 +153,7 @@ def load(path: str | os.PathLike[str]) -> GraphModel:
     from fastcnn.io.image import Preprocess
     from fastcnn.io.weights import read_safetensors
 
-    tensors, metadata = read_safetensors(path)
+    tensors, metadata = read_safetensors(path, writeable=False)
     if metadata.get("format") != FORMAT:
         raise ModelLoadError(
             f"{path}: metadata 'format' is {metadata.get('format')!r}, expected {FORMAT!r}: the file has "

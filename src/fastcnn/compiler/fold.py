@@ -98,6 +98,6 @@ def _with_folded_weights(conv: Node, norm: Node, constants: dict[str, np.ndarray
     bias = constants[conv.inputs[2]] if len(conv.inputs) > 2 and conv.inputs[2] else 0.0
     scale = gamma / np.sqrt(var + norm.attrs["epsilon"])
     names = (f"{conv.inputs[1]}*{norm.name}", f"{norm.inputs[2]}*{norm.name}")
-    constants[names[0]] = (weight * scale[:, None, None, None]).astype(np.float32)
+    constants[names[0]] = weight * scale.astype(np.float32)[:, None, None, None]
     constants[names[1]] = (scale * (bias - mean) + beta).astype(np.float32)
     return Node(conv.op, conv.name, (conv.inputs[0], *names), norm.output, conv.attrs)

@@ -82,7 +82,7 @@ def read_weights(path: str | os.PathLike[str], *, max_bytes: int = 4 << 30) -> d
 
 
 def read_safetensors(
-    path: str | os.PathLike[str], *, max_bytes: int = 4 << 30
+    path: str | os.PathLike[str], *, max_bytes: int = 4 << 30, writeable: bool = True
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Read the arrays and the metadata of a safetensors file.
 
@@ -92,11 +92,13 @@ def read_safetensors(
         The file.
     max_bytes : int
         The most that the file and the arrays may take, each.
+    writeable : bool
+        Whether the arrays have to be writeable; others need one copy less.
 
     Returns
     -------
     tensors : dict of str to ndarray
-        In the order of their names. C-contiguous and writeable, of the dtypes in the file (float32 for
+        In the order of their names. C-contiguous and aligned, of the dtypes in the file (float32 for
         bfloat16).
     metadata : dict of str to str
         Empty if the file has none.
@@ -145,7 +147,8 @@ def read_safetensors(
         for name in sorted(entries):
             entry = entries.pop(name)
             bits = np.ndarray(entry["shape"], "<" + types[name].code, entry["data"])
-            tensors[name] = types[name].to_native(bits)
+            as_it_is = not writeable and bits.dtype == types[name].result and bits.flags.aligned
+            tensors[name] = bits if as_it_is else types[name].to_native(bits)
     except (safetensors.SafetensorError, ValueError) as error:
         raise ModelLoadError(f"{path}: {error}") from error
     return tensors, metadata

@@ -13,7 +13,6 @@ from libc.stddef cimport ptrdiff_t
 
 import numpy as np
 
-from fastcnn.kernels._conv_direct import pack_weights
 from fastcnn.kernels._executor cimport Step, address, ceil_div, floats, set_activation, share
 from fastcnn.kernels._tiles cimport fc_conv_row, fc_kernels, fc_tensor, fc_winograd_output, look_ahead
 
@@ -34,12 +33,12 @@ def filter_matrix(m):
     return np.array([*rows, [0, 0, 1]])
 
 
-def pack_winograd(weight, m, vl):
+def pack_winograd(weight, int m, ptrdiff_t vl):
     """G g G^T of every filter, in the order in which the tiles read it.
 
     Parameters
     ----------
-    weight : (out_channels, in_channels, 3, 3) float32
+    weight : (out_channels, in_channels, 3, 3) float32 array, C-contiguous
     m : {2, 4}
     vl : int
         The vector length.
@@ -48,13 +47,35 @@ def pack_winograd(weight, m, vl):
     -------
     float32 array [component][pair of output blocks][input block][lane][block of the pair][VL]
     """
-    g = filter_matrix(m)
-    outs, ins = weight.shape[:2]
-    both = np.kron(g, g)  # (n n, 9): G g G^T as one matrix product
-    transformed = (both @ weight.reshape(outs * ins, 9).T.astype(np.float64)).astype(np.float32)
-    return np.concatenate(
-        [pack_weights(np.ascontiguousarray(part.reshape(outs, ins, 1, 1)), 1, vl, vl) for part in transformed]
-    )
+    cdef ptrdiff_t outs = weight.shape[0], ins = weight.shape[1], blocks = ceil_div(outs, vl), pair, width, i, o
+    cdef int n = m + 2, component, r, c, k
+    cdef double[:, ::1] g = np.ascontiguousarray(filter_matrix(m), np.float64)
+    packed = np.empty(n * n * blocks * vl * ins, np.float32)
+    cdef const float *source = floats(weight)
+    cdef const float *taps
+    cdef float *out = <float *>floats(packed)
+    cdef float *target
+    cdef double half[6][3]
+    cdef double total
+    with nogil:
+        for pair in range(0, blocks, 2):
+            width = min(2, blocks - pair) * vl  # output channels side by side
+            for i in range(ins):
+                for o in range(width):
+                    target = out + (pair * vl * ins + i * width + o)
+                    if pair * vl + o >= outs:
+                        for component in range(n * n):
+                            target[component * blocks * vl * ins] = 0.0
+                        continue
+                    taps = source + ((pair * vl + o) * ins + i) * 9
+                    for r in range(n):
+                        for c in range(3):
+                            half[r][c] = g[r, 0] * taps[c] + g[r, 1] * taps[3 + c] + g[r, 2] * taps[6 + c]
+                    for r in range(n):
+                        for c in range(n):
+                            total = half[r][0] * g[c, 0] + half[r][1] * g[c, 1] + half[r][2] * g[c, 2]
+                            target[(r * n + c) * blocks * vl * ins] = <float>total
+    return packed
 
 
 cdef struct WinogradArgs:

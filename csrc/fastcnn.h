@@ -36,15 +36,15 @@ typedef struct {
  *                 x[taps[t] + i * x_lane + p * x_pixel] * w[t][i][o])
  *
  * A tap is a pixel under the filter and a block of input channels; i counts its channels. start is the bias, or y
- * itself when `accumulate` is set; act and residual apply when `finish` is set. A matrix product is the same sum with one
- * tap: pixels are rows of the left matrix, lanes its columns. */
+ * itself when `accumulate` is set; act and residual apply when `finish` is set. A matrix product is the same sum with
+ * one tap: pixels are rows of the left matrix, lanes its columns. */
 typedef struct {
-    const float *x;        /* IN  first pixel */
-    const ptrdiff_t *taps; /* IN  where each tap's inputs are, in floats from x */
-    const float *w;        /* IN  [taps][lanes][blocks][VL] */
-    const float *bias;     /* IN  [blocks][VL] */
-    const float *residual; /* IN  or NULL; laid out by y_pixel and residual_block */
-    float *y;              /* OUT or INOUT (accumulate) */
+    const float *x;              /* IN  first pixel */
+    const ptrdiff_t *taps;       /* IN  where each tap's inputs are, in floats from x */
+    const float *w;              /* IN  [taps][lanes][blocks][VL] */
+    const float *bias;           /* IN  [blocks][VL] */
+    const float *residual;       /* IN  or NULL; laid out by y_pixel and residual_block */
+    float *y;                    /* OUT or INOUT (accumulate) */
     ptrdiff_t whole, last;       /* taps of whole blocks; then those of a last one with fewer channels */
     ptrdiff_t lanes, last_lanes; /* channels of the ones and the others */
     ptrdiff_t x_lane, x_pixel;
@@ -81,8 +81,8 @@ typedef struct {
     fc_activation act;
 } fc_depthwise;
 
-/* The outputs of one patch of a Winograd convolution: m x m pixels, or m / 2 x m / 2 pooled ones, of which rows x columns
- * lie inside the image. */
+/* The outputs of one patch of a Winograd convolution: m x m pixels, or m / 2 x m / 2 pooled ones, of which rows x
+ * columns lie inside the image. */
 typedef struct {
     const float *m;        /* IN  (m + 2)^2 vectors, `component` floats apart */
     const float *bias;     /* IN  [VL] */

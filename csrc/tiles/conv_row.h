@@ -5,8 +5,8 @@
  * compiler runs out of registers. While the tiles go by, the weights behind these are fetched piece by piece: they may
  * have a long way. */
 
-FC_INLINE void conv_tile(const fc_conv_row *r, const float *x, float *y, const float *residual,
-                         const char *ahead, const int P, const int B, const ptrdiff_t x_pixel)
+FC_INLINE void conv_tile(const fc_conv_row *r, const float *x, float *y, const float *residual, const char *ahead,
+                         const int P, const int B, const ptrdiff_t x_pixel)
 {
     v_f acc[2 * MR][2]; /* P x B of them are used */
 #pragma GCC unroll 28

@@ -1,7 +1,7 @@
 /* depthwise.h: every channel with its own filter; a vector holds VL channels of one pixel.
  *
- * A tile is P neighbouring outputs of one row. For the usual filters, 3 or 5 taps wide and stride 1 or 2, each input of a
- * row is loaded once and goes into every output that it touches; others load it for each tap. */
+ * A tile is P neighbouring outputs of one row. For the usual filters, 3 or 5 taps wide and stride 1 or 2, each input of
+ * a row is loaded once and goes into every output that it touches; others load it for each tap. */
 #define FC_DEPTHWISE_PIXELS (MR < 8 ? 8 : MR)
 
 FC_INLINE void depthwise_tile(const fc_depthwise *r, const float *x, float *y, const float *residual, const int P,

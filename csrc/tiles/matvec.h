@@ -1,6 +1,6 @@
-/* matvec.h: fully connected layers for one input, which wait for weights from memory: four pairs of output blocks at once,
- * each a stream of its own. The sums are added in the order of conv_row.h, so that an input gives the same bits alone and
- * among others. */
+/* matvec.h: fully connected layers for one input, which wait for weights from memory: four pairs of output blocks at
+ * once, each a stream of its own. The sums are added in the order of conv_row.h, so that an input gives the same bits
+ * alone and among others. */
 #define FC_MATVEC_AHEAD 512 /* floats: 2 KB of each stream on their way */
 
 FC_INLINE void matvec_tile(const fc_matvec *m, ptrdiff_t first, const int pairs, const int B)

@@ -21,8 +21,8 @@ FC_INLINE void v_store_part(float *p, v_f v, ptrdiff_t n)
     memcpy(p, lanes, (size_t)n * sizeof(float));
 }
 
-/* The larger of a and b; NaN where either is NaN, as in NumPy's maximum: V_MAX gives b where one is NaN, and all bits set
- * are a NaN too. */
+/* The larger of a and b; NaN where either is NaN, as in NumPy's maximum: V_MAX gives b where one is NaN, and all bits
+ * set are a NaN too. */
 FC_INLINE v_f v_max_nan(v_f a, v_f b)
 {
     return (v_f)((v_i)V_MAX(a, b) | (v_i)(a != a));

@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakSet
 
-from fastcnn.compiler.plan import Packed, Plan, compile_graph
+from fastcnn.compiler.plan import Packed, Plan, compile_batch
 from fastcnn.graph.ir import Graph
 from fastcnn.kernels import _cpu
 from fastcnn.layers.base import generation
@@ -63,19 +64,25 @@ class PlanCache:
             self._forget_if_changed(model)
             compiled = self._plans.get(key)
             if compiled is None:
-                self._plans[key] = compiled = self._compile(model.graph(shape[1:]), shape)
+                self._plans[key] = compiled = self._compile(model.graph(shape[1:]), shape, model.tuning)
                 if len(self._plans) > MAX_PLANS:
                     self._plans.popitem(last=False)
             self._plans.move_to_end(key)
             self._recent = (*key, self._generation), compiled
             return compiled
 
-    def _compile(self, graph: Graph, shape: tuple[int, ...]) -> Compiled:
+    def _compile(self, graph: Graph, shape: tuple[int, ...], tuning: Mapping[str, str]) -> Compiled:
         shapes = dict.fromkeys(graph.inputs, shape)
         output = graph.outputs[0]
         last = next((node.op for node in graph.nodes if node.output == output), None)
-        plan = compile_graph(graph, shapes, self._packed)
+        plan = compile_batch(graph, shapes, self._packed, tuning)
         return Compiled(plan, graph.infer(shapes)[output], last == "Softmax")
+
+    def forget_plans(self) -> None:
+        """Compile anew from now on; packed weights stay."""
+        with self._lock:
+            self._plans.clear()
+            self._recent = None
 
     def _forget_if_changed(self, model: Model) -> None:
         now = generation()

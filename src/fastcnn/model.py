@@ -7,7 +7,7 @@ keeping plans _plan_cache.py's; the table of `Model.summary` is made in summary.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
@@ -86,11 +86,12 @@ class Model(Layer):
     _cache: PlanCache
     _classes: list[str] | None
     _input_shape: tuple[int, ...] | None
+    _tuning: dict[str, str]
     preprocess: Preprocess | None = None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         self = super().__new__(cls)
-        self.__dict__.update(_cache=PlanCache(), _classes=None, _input_shape=None)
+        self.__dict__.update(_cache=PlanCache(), _classes=None, _input_shape=None, _tuning={})
         return self
 
     def __getstate__(self) -> dict[str, Any]:
@@ -119,6 +120,24 @@ class Model(Layer):
     @input_shape.setter
     def input_shape(self, shape: Sequence[int] | None) -> None:
         self.__dict__["_input_shape"] = None if shape is None else _checked_shape(shape, type(self).__name__)
+
+    @property
+    def tuning(self) -> dict[str, str]:
+        """The fastest algorithm of each kind of convolution, as `tune` has measured it; empty before.
+
+        Plain text that can be reviewed, kept as JSON and assigned to another model; `save` writes it into the file.
+        Entries that a network or a machine does not know are ignored.
+        """
+        return dict(self._tuning)
+
+    @tuning.setter
+    def tuning(self, choices: Mapping[str, str]) -> None:
+        if not isinstance(choices, Mapping) or not all(
+            isinstance(text, str) for pair in choices.items() for text in pair
+        ):
+            raise TypeError(f"{type(self).__name__}.tuning: expected a dict of str to str")
+        self.__dict__["_tuning"] = dict(choices)
+        self._cache.forget_plans()
 
     # -- running --------------------------------------------------------------------------------------
 
@@ -150,7 +169,7 @@ class Model(Layer):
             return np.empty((0, *self._compiled(1, x).output_shape[1:]), np.float32)
         return self._compiled(len(x), x).plan.run([x])[0]
 
-    def predict_proba(self, x: ArrayLike, batch_size: int = 32) -> np.ndarray:
+    def predict_proba(self, x: ArrayLike, batch_size: int = 32, progress: bool = False) -> np.ndarray:
         """Return the probability of each class.
 
         Parameters
@@ -158,7 +177,10 @@ class Model(Layer):
         x : array_like (N, ...) of real numbers
             A batch of inputs, for images (N, C, H, W).
         batch_size : int
-            Inputs that go through the network at once; bounds the memory in use.
+            Inputs that go through the network at once; bounds the memory in use beside `x` and the result, also where
+            `x` is of another type than float32 or lies in a file (`numpy.memmap`).
+        progress : bool
+            Show a progress bar, if tqdm is installed (``pip install "fastcnn[images]"``).
 
         Returns
         -------
@@ -180,27 +202,28 @@ class Model(Layer):
         """
         if batch_size < 1:
             raise ValueError(f"predict: batch_size={batch_size}, expected at least 1")
-        x = self._as_batch(x)
-        shape = self._compiled(min(len(x), batch_size) or 1, x).output_shape
+        x = x if isinstance(x, np.ndarray) and x.ndim else self._as_batch(x)
+        shape = self._compiled(min(len(x), batch_size) or 1, self._as_batch(x[:1])).output_shape
         if len(shape) != 2 or shape[1] < 2:
             raise ValueError(f"predict: the outputs are {shape}, expected (N, classes), classes >= 2")
         if self._classes is not None and len(self._classes) != shape[1]:
             raise ValueError(f"predict: {shape[1]} outputs, but {len(self._classes)} classes")
         result = np.empty((len(x), shape[1]), np.float32)
-        for start in range(0, len(x), batch_size):
-            chunk = x[start : start + batch_size]
+        starts = range(0, len(x), batch_size)
+        for start in progress_bar(starts) if progress else starts:
+            chunk = self._as_batch(x[start : start + batch_size])
             compiled = self._compiled(len(chunk), chunk)
             scores = compiled.plan.run([chunk])[0]
             part = result[start : start + batch_size]
             part[...] = scores if compiled.ends_in_softmax else functional.softmax(scores, dim=1)
         return result
 
-    def predict(self, x: ArrayLike, batch_size: int = 32) -> np.ndarray:
+    def predict(self, x: ArrayLike, batch_size: int = 32, progress: bool = False) -> np.ndarray:
         """Return the most probable class of each input.
 
         Parameters
         ----------
-        x, batch_size
+        x, batch_size, progress
             As in `predict_proba`.
 
         Returns
@@ -219,7 +242,7 @@ class Model(Layer):
         >>> model.predict([[3], [-3]]).tolist()
         ['plus', 'minus']
         """
-        indices: np.ndarray = self.predict_proba(x, batch_size).argmax(axis=1)
+        indices: np.ndarray = self.predict_proba(x, batch_size, progress).argmax(axis=1)
         return indices if self._classes is None else np.array(self._classes)[indices]
 
     def classify(self, image: Any, top: int = 5) -> list[Prediction]:
@@ -315,6 +338,44 @@ class Model(Layer):
 
         return summarise(self.graph(input_shape))
 
+    def tune(self, x: ArrayLike, repeats: int = 10) -> dict[str, dict[str, float]]:
+        """Time the algorithms of every convolution on this machine, and use the fastest from now on.
+
+        Without it a fixed cost model chooses. The choice never depends on the batch: the bits of an image do not change
+        with its company. Algorithms differ in rounding (see `fastcnn.functional.conv2d`), so a tuned model's outputs
+        may differ from an untuned one's in the last digits.
+
+        Parameters
+        ----------
+        x : array_like (N, ...) of real numbers
+            A batch of inputs as they will come, N >= 1.
+        repeats : int
+            Times are medians of so many runs.
+
+        Returns
+        -------
+        dict
+            Seconds of each algorithm, for each kind of convolution. The fastest stand in `tuning`.
+
+        Examples
+        --------
+        >>> from fastcnn.layers import Conv2d
+        >>> model = Sequential(Conv2d(8, 8, 3))
+        >>> times = model.tune(np.zeros((1, 8, 20, 20)), repeats=3)
+        >>> list(times) == list(model.tuning)
+        True
+        """
+        from fastcnn.compiler.tune import measure
+
+        batch = self._as_batch(x)
+        if len(batch) == 0 or repeats < 1:
+            raise ValueError(f"tune: len(x)={len(batch)}, repeats={repeats}, expected at least one of each")
+        graph = self.graph(batch.shape[1:])
+        times = measure(graph, dict.fromkeys(graph.inputs, batch), repeats)
+        best = {key: min(candidates, key=candidates.__getitem__) for key, candidates in times.items()}
+        self.tuning = {**self._tuning, **best}
+        return times
+
     def profile(self, x: ArrayLike, repeats: int = 20) -> Profile:
         """Tell where the time of a prediction goes.
 
@@ -363,6 +424,16 @@ class Model(Layer):
         from fastcnn.model_file import save
 
         save(self, path)
+
+
+def progress_bar(steps: Iterable[int]) -> Iterable[int]:
+    """The steps, with a bar where tqdm is installed."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return steps
+    bar: Iterable[int] = tqdm(steps, unit="batch")
+    return bar
 
 
 def _checked_shape(shape: Sequence[int], owner: str) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """Models as files: one safetensors file holds the weights, and as metadata the graph and what it is for.
 
 The metadata are strings: ``format``, ``format_version``, ``graph`` (JSON, graph/ir.py), ``buffers``,
-``input_shape``, ``classes`` and ``preprocess`` (JSON). Whatever a file says is checked before it is used;
+``input_shape``, ``classes``, ``preprocess`` and ``tuning`` (JSON). Whatever a file says is checked before it is used;
 nothing in it is run. Reading and writing the container is io/weights.py's.
 """
 
@@ -116,6 +116,8 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
         metadata["classes"] = json.dumps(model.classes, ensure_ascii=False)
     if model.preprocess is not None:
         metadata["preprocess"] = json.dumps(model.preprocess.to_dict())
+    if model.tuning:
+        metadata["tuning"] = json.dumps(model.tuning)
     write_safetensors(path, graph.constants, metadata)
 
 
@@ -174,6 +176,8 @@ def load(path: str | os.PathLike[str]) -> GraphModel:
     if "preprocess" in metadata:
         preprocess = _entry(path, metadata, "preprocess", lambda text: Preprocess.from_dict(json.loads(text)))
         model.preprocess = preprocess
+    if "tuning" in metadata:
+        _entry(path, metadata, "tuning", lambda text: setattr(model, "tuning", json.loads(text)))
     return model
 
 

@@ -98,7 +98,8 @@ class Profile:
         total = sum(step.seconds for step in self.steps) or 1.0
         lines = [_HEADINGS, *(_cells(step, total) for step in self.steps)]
         widths = [max(len(line[i]) for line in lines) for i in range(len(_HEADINGS))]
-        table = ["  ".join(f"{cell:{'<' if i in (0, 1, 7) else '>'}{widths[i]}}" for i, cell in enumerate(line)).rstrip()
+        left = (0, 1, len(_HEADINGS) - 1)
+        table = ["  ".join(f"{cell:{'<' if i in left else '>'}{widths[i]}}" for i, cell in enumerate(line)).rstrip()
                  for line in lines]
         rule = "-" * max(map(len, table))
         return "\n".join([

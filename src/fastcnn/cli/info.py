@@ -5,20 +5,30 @@ from __future__ import annotations
 import argparse
 import json
 
-from fastcnn.cli._models import any_model
+import numpy as np
+
+from fastcnn.cli._models import add_threads, any_model
+from fastcnn.kernels import _cpu
+from fastcnn.model import Model
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.epilog = "example: fastcnn info resnet18"
     parser.add_argument("model", metavar="MODEL", help="a network of the zoo, or a saved model")
+    parser.add_argument("--profile", action="store_true", help="time every step of a prediction instead")
+    parser.add_argument("--batch", type=int, default=1, metavar="N", help="images to time together (default: 1)")
+    parser.add_argument("--plot", metavar="FILE", help="with --profile: draw the roofline (needs matplotlib)")
     parser.add_argument("--json", action="store_true", help="print a JSON object")
+    add_threads(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the summary."""
     model = any_model(options.model)
+    if options.profile:
+        return _profile(model, options)
     summary = model.summary()
     preprocess = model.preprocess.to_dict() if model.preprocess else None
     if options.json:
@@ -37,4 +47,16 @@ def run(options: argparse.Namespace) -> int:
     print(f"classes: {len(model.classes) if model.classes else 'not named'}")
     if preprocess:
         print("preprocess: " + ", ".join(f"{key}={value}" for key, value in preprocess.items()))
+    return 0
+
+
+def _profile(model: Model, options: argparse.Namespace) -> int:
+    if options.batch < 1:
+        raise ValueError(f"--batch={options.batch}, expected at least 1")
+    _cpu.set_num_threads(options.threads)
+    shape = (options.batch, *(model.input_shape or ()))
+    profile = model.profile(np.random.default_rng(0).random(shape, np.float32))
+    if options.plot:
+        profile.plot(options.plot)
+    print(json.dumps(profile.to_dict(), indent=2) if options.json else profile)
     return 0

@@ -8,7 +8,7 @@ against the others, and errors do where an algorithm is forced.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 # Rates of one core, for the estimates (Zen 4, 2026-11): multiply-adds from registers, in operations a second; bytes of
@@ -44,6 +44,20 @@ class Problem:
     vl: int
     size: tuple[int, int]
     packed_ahead: bool = True
+
+    @property
+    def key(self) -> str:
+        """The layer in words: what tuning remembers it by, the same for every batch.
+
+        Examples
+        --------
+        >>> Problem(64, 128, 1, (3, 3), (2, 2), (1, 1), vl=8, size=(28, 28)).key
+        '64 to 128 channels, 3x3, stride 2x2, dilation 1x1, groups 1, output 28x28, blocks of 8'
+        """
+        kernel, stride, dilation, size = ("x".join(map(str, pair)) for pair in (
+            self.kernel, self.strides, self.dilations, self.size))
+        return (f"{self.in_channels} to {self.out_channels} channels, {kernel}, stride {stride}, dilation {dilation}, "
+                f"groups {self.groups}, output {size}, blocks of {self.vl}")
 
     @property
     def operations(self) -> float:
@@ -140,7 +154,9 @@ def algorithm_names() -> tuple[str, ...]:
     return ("auto", *(entry.name for entry in ALGORITHMS))
 
 
-def choose(problem: Problem, wanted: str = "auto") -> tuple[Algorithm, dict[str, str]]:
+def choose(
+    problem: Problem, wanted: str = "auto", tuning: Mapping[str, str] | None = None
+) -> tuple[Algorithm, dict[str, str]]:
     """The algorithm for a convolution, and why not the others.
 
     Parameters
@@ -148,6 +164,8 @@ def choose(problem: Problem, wanted: str = "auto") -> tuple[Algorithm, dict[str,
     problem : Problem
     wanted : str
         "auto", or a name that has to be used.
+    tuning : dict, optional
+        Names by `Problem.key` that measurements have found best; used where they can be.
 
     Returns
     -------
@@ -170,6 +188,11 @@ def choose(problem: Problem, wanted: str = "auto") -> tuple[Algorithm, dict[str,
         return _forced(problem, wanted, ALGORITHMS)
     reasons = {entry.name: entry.why_not(problem) for entry in ALGORITHMS}
     able = [entry for entry in ALGORITHMS if not reasons[entry.name]]  # im2col always is
+    tuned = (tuning or {}).get(problem.key)
+    for entry in able:
+        if entry.name == tuned:
+            found = {other.name: f"tuning has found {tuned} faster" for other in able if other is not entry}
+            return entry, {name: found.get(name, reason) for name, reason in reasons.items() if name != tuned}
     best = min(able, key=lambda entry: entry.seconds(problem))
     for entry in able:
         times = 1e3 * entry.seconds(problem), 1e3 * best.seconds(problem)

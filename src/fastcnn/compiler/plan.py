@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from statistics import median
 from time import perf_counter
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn import ops
-from fastcnn.compiler import memory
+from fastcnn.compiler import batch, memory
 from fastcnn.compiler._edit import replaced
 from fastcnn.compiler.choose import Problem, choose
 from fastcnn.compiler.fold import fold
@@ -54,6 +54,8 @@ class StepInfo:
         Floating point operations by the definition of the node (Winograd does fewer).
     bytes : int
         Size of what it reads and writes, weights included.
+    problem : str
+        `Problem.key` of a convolution, else "".
     """
 
     name: str
@@ -62,6 +64,7 @@ class StepInfo:
     reasons: Mapping[str, str]
     operations: int
     bytes: int
+    problem: str
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,7 @@ class Lowering:
             node.name, node.attrs.get("fused", ()), kernel, node.attrs.get("reasons", {}),
             ops.get(node.op).flops(node.attrs, sizes, shapes[node.output]),
             4 * sum(prod(size) for size in (*sizes, shapes[node.output]) if size is not None),
+            node.attrs.get("problem", ""),
         ))
 
 
@@ -138,6 +142,8 @@ class Plan:
         Memory of one concurrent caller, inputs, weights and outputs not counted.
     operations : int
         Floating point operations of one run.
+    parts : int
+        A batch is cut into so many parts, for one of which the steps are.
     """
 
     steps: list[StepInfo]
@@ -148,6 +154,7 @@ class Plan:
     _constants: list[np.ndarray]
     _output_shapes: list[tuple[int, ...]]
     _refills: list[tuple[np.ndarray, _Refill]]
+    parts: int = 1
     _idle: list[_executor.Executor] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -166,8 +173,12 @@ class Plan:
         list of float32 arrays
         """
         if outputs is None:
-            outputs = [np.empty(shape, np.float32) for shape in self._output_shapes]
+            outputs = [np.empty((self.parts * shape[0], *shape[1:]) if self.parts > 1 else shape, np.float32)
+                       for shape in self._output_shapes]
         threads = self.threads()
+        if self.parts > 1:
+            self._run_parts(inputs, outputs, threads)
+            return list(outputs)
         executor = self._take(threads)
         try:
             executor.run([*inputs, *self._constants, *outputs], threads)
@@ -176,8 +187,28 @@ class Plan:
                 self._idle.append(executor)
         return list(outputs)
 
+    def _run_parts(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray], threads: int) -> None:
+        """Each thread takes parts of the batch through all steps; where there are more threads than parts, all threads
+        take one part after the other."""
+        arrays = [*inputs, *self._constants, *outputs]
+        fixed = range(len(inputs), len(inputs) + len(self._constants))
+        strides = np.array([0 if i in fixed else array.size // self.parts for i, array in enumerate(arrays)], np.intp)
+        together = threads if threads > self.parts else 1
+        executors = [self._take(together) for _ in range(threads // together)]
+        try:
+            if together == 1:
+                _executor.run_chunks(executors, arrays, strides, self.parts)
+                return
+            for part in range(self.parts):
+                executors[0].run([array if i in fixed else array.reshape(self.parts, -1)[part]
+                                  for i, array in enumerate(arrays)], together)
+        finally:
+            with self._lock:
+                self._idle += executors
+
     def times(self, inputs: Sequence[np.ndarray], repeats: int) -> list[list[float]]:
-        """The seconds that each step took, in each of `repeats` runs."""
+        """The seconds that each step took, in each of `repeats` runs; of the first part, where there are several."""
+        inputs = [array.reshape(self.parts, -1)[0] for array in inputs]
         outputs = [np.empty(shape, np.float32) for shape in self._output_shapes]
         threads = self.threads()
         executor = self._take(threads)
@@ -220,8 +251,39 @@ class Plan:
         return _executor.Executor(steps, self._waits, arena, memory.allocate(stride * threads), threads)
 
 
+def compile_batch(graph: Graph, input_shapes: Shapes, packed: Packed, tuning: Mapping[str, str]) -> Plan:
+    """Compile a network whose inputs are batches, which may go through it in parts.
+
+    Parameters
+    ----------
+    graph : Graph
+    input_shapes : dict
+        Shape of each graph input, the batch first.
+    packed, tuning : dict
+        As for `compile_graph`.
+
+    Returns
+    -------
+    Plan
+    """
+    size = next((shape[0] for shape in input_shapes.values()), 1)
+    if size < 2 * batch.LEAST_PARTS or not batch.is_separable(graph, input_shapes):
+        return compile_graph(graph, input_shapes, packed, tuning=tuning)
+
+    def compiled(images: int) -> Plan:
+        shapes = {name: (images, *shape[1:]) for name, shape in input_shapes.items()}
+        return compile_graph(graph, shapes, packed, tuning=tuning)
+
+    plan = compiled(1)
+    images = batch.part_size(size, plan.arena_bytes, sum(array.nbytes for array in packed.values()))
+    if images > 1:
+        plan = compiled(images)
+    return replace(plan, parts=size // images, operations=plan.operations * (size // images))
+
+
 def compile_graph(
-    graph: Graph, input_shapes: Shapes, packed: Packed | None = None, packed_ahead: bool = True
+    graph: Graph, input_shapes: Shapes, packed: Packed | None = None, packed_ahead: bool = True,
+    tuning: Mapping[str, str] | None = None,
 ) -> Plan:
     """Compile a graph for inputs of given shapes, and for the instruction set in use.
 
@@ -234,6 +296,8 @@ def compile_graph(
         Packed weights of earlier plans of the same graph, and of this one afterwards.
     packed_ahead : bool
         Whether weights stay as they are for many runs, so that packing them costs nothing.
+    tuning : dict, optional
+        Algorithms that measurements have found best, by `Problem.key`.
 
     Returns
     -------
@@ -248,7 +312,7 @@ def compile_graph(
     folded = fold(graph)
     shapes = folded.infer(dict(input_shapes))
     fused = fuse(folded, shapes)
-    chosen = fuse_pools(_with_algorithms(fused, shapes, vl, packed_ahead), shapes)
+    chosen = fuse_pools(_with_algorithms(fused, shapes, vl, packed_ahead, tuning), shapes)
     layouts = arrange(chosen, shapes, vl)
     placement = memory.place(layouts, vl)
     lowering = Lowering(layouts, placement, {} if packed is None else packed, vl)
@@ -268,7 +332,9 @@ def compile_graph(
     )
 
 
-def _with_algorithms(graph: Graph, shapes: Shapes, vl: int, packed_ahead: bool) -> Graph:
+def _with_algorithms(
+    graph: Graph, shapes: Shapes, vl: int, packed_ahead: bool, tuning: Mapping[str, str] | None
+) -> Graph:
     """The graph with the algorithm, its layout, the reasons and the actual padding in every convolution."""
     nodes = []
     for node in graph.nodes:
@@ -277,12 +343,13 @@ def _with_algorithms(graph: Graph, shapes: Shapes, vl: int, packed_ahead: bool) 
             problem = Problem(shapes[node.inputs[0]][1], weight[0], node.attrs["group"], (weight[2], weight[3]),
                               node.attrs["strides"], node.attrs["dilations"], vl, (size[2], size[3]), packed_ahead)
             try:
-                entry, reasons = choose(problem, node.attrs["algorithm"])
+                entry, reasons = choose(problem, node.attrs["algorithm"], tuning)
             except ValueError as error:
                 where = f"node {node.name!r} (Conv): " if node.name else ""  # eager calls have no node
                 raise ValueError(f"{where}{error}") from None
             pads = resolve_pads(node.attrs, shapes[node.inputs[0]][2:], problem.kernel)
             attrs = {**node.attrs, "algorithm": entry.name, "layout": entry.layout, "reasons": reasons,
+                     "problem": problem.key,
                      "kernel_shape": problem.kernel, "pads": pads, "auto_pad": "NOTSET"}
             node = Node(node.op, node.name, node.inputs, node.output, attrs)
         nodes.append(node)

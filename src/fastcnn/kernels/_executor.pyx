@@ -283,3 +283,59 @@ cdef class Executor:
         finally:
             self.program.ends = NULL
         return np.diff(ends[: self.program.count], prepend=start).tolist()
+
+
+cdef struct Chunks:
+    ptrdiff_t count
+    Program **programs  # of each thread
+    Patch **patches
+    ptrdiff_t *patch_counts
+    float **arrays
+    ptrdiff_t *strides
+
+
+cdef void run_share(void *raw, int tid, int nthreads) noexcept nogil:
+    """This thread's chunks, by its own executor."""
+    cdef Chunks *c = <Chunks *>raw
+    cdef ptrdiff_t chunk, i
+    cdef Patch *patch
+    for chunk in range(share(c.count, tid, nthreads), share(c.count, tid + 1, nthreads)):
+        for i in range(c.patch_counts[tid]):
+            patch = &c.patches[tid][i]
+            patch.tensor.data = c.arrays[patch.slot - 1] + chunk * c.strides[patch.slot - 1] + patch.offset
+        run_program(c.programs[tid], 0, 1)
+
+
+def run_chunks(list executors, list arrays, strides, ptrdiff_t count):
+    """Run a plan on each of `count` parts of a batch, every executor on a thread of its own.
+
+    Parameters
+    ----------
+    executors : list of Executor
+        Of one plan.
+    arrays : list of float32 arrays
+        As for `Executor.run`, the inputs and outputs of all parts one after the other.
+    strides : intp array
+        Floats from one part to the next, of each array.
+    count : int
+    """
+    cdef ptrdiff_t[::1] steps = strides
+    cdef int threads = len(executors), i
+    cdef Executor executor
+    # Addresses in arrays of NumPy's: they go away by themselves, whatever is raised.
+    table = np.zeros((4, max(threads, len(arrays))), np.intp)
+    cdef ptrdiff_t[:, ::1] view = table
+    cdef Chunks chunks
+    for i in range(threads):
+        executor = executors[i]
+        view[0, i], view[1, i] = <ptrdiff_t>&executor.program, <ptrdiff_t>executor.patches
+        view[2, i] = executor.patch_count
+    for i in range(len(arrays)):
+        view[3, i] = <ptrdiff_t>floats(arrays[i])
+    chunks.count = count
+    chunks.programs, chunks.patches = <Program **>&view[0, 0], <Patch **>&view[1, 0]
+    chunks.patch_counts, chunks.arrays, chunks.strides = &view[2, 0], <float **>&view[3, 0], &steps[0]
+    if threads > 1:
+        _cpu.note_region()
+    with nogil:
+        fc_region(run_share, &chunks, threads)

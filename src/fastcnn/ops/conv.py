@@ -127,11 +127,13 @@ def _lower_depthwise(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -
 def _lower_winograd(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> None:
     algorithm, attrs = node.attrs["algorithm"], node.attrs
     m = _PATCHES[algorithm]
-    weights = ctx.pack(algorithm, lambda weight: _conv_winograd.pack_winograd(np.ascontiguousarray(weight), m, ctx.vl), 1)
+    weights = ctx.pack(
+        algorithm, lambda weight: _conv_winograd.pack_winograd(np.ascontiguousarray(weight), m, ctx.vl), 1
+    )
     bias = _packed_bias(ctx, y.c, 1)
     ctx.emit(
-        algorithm, _conv_winograd.WinogradConv, y, x, residual, weights, bias, m, attrs["pads"], 2 if attrs.get("pool") else 1,
-        attrs.get("activation"),
+        algorithm, _conv_winograd.WinogradConv, y, x, residual, weights, bias, m, attrs["pads"],
+        2 if attrs.get("pool") else 1, attrs.get("activation"),
     )
 
 

@@ -1,0 +1,62 @@
+"""Batches: one after the other through the whole network, in parts that fit the caches, or all together step by step.
+
+The bits of an image are the same either way: how a layer is computed does not depend on the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fastcnn import ops
+from fastcnn.graph.ir import Graph
+
+# Bytes of activations that stay in the second-level cache from step to step; and how many times more bytes of weights
+# than of activations make it worth to read the weights for several images at once (Zen 4, 2026-11).
+CACHE_BYTES = 1 << 20
+WEIGHTS_PER_ACTIVATIONS = 5
+# Fewer parts than that leave threads idle.
+LEAST_PARTS = 4
+
+
+def part_size(batch: int, arena_bytes: int, weight_bytes: int) -> int:
+    """Images that go through the network together; divides the batch.
+
+    Parameters
+    ----------
+    batch : int
+    arena_bytes, weight_bytes : int
+        Activations of a single image, and packed weights of the network.
+
+    Examples
+    --------
+    >>> part_size(16, 20_000, 200_000)  # small: all together
+    16
+    >>> part_size(16, 6_000_000, 14_000_000), part_size(16, 5_000_000, 100_000_000)
+    (1, 4)
+    """
+    most = max(1, CACHE_BYTES // max(1, arena_bytes), weight_bytes // (WEIGHTS_PER_ACTIVATIONS * max(1, arena_bytes)))
+    if most >= batch:
+        return batch
+    return max(size for size in range(1, batch // LEAST_PARTS + 1) if size <= most and batch % size == 0)
+
+
+def is_separable(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether every image of a batch, the first axis of all inputs, is computed without a look at the others."""
+    batches = {shape[0] for shape in input_shapes.values()}
+    if len(batches) != 1:
+        return False
+    batch = batches.pop()
+    whole = graph.infer(dict(input_shapes))
+    try:
+        single = graph.infer({name: (1, *shape[1:]) for name, shape in input_shapes.items()})
+    except ValueError:  # a constant has the batch's size
+        return False
+    for node in graph.nodes:
+        shape = whole[node.output]
+        if "axis" in node.attrs and node.op != "Flatten" and node.attrs["axis"] % len(shape) == 0:
+            return False
+        if shape != (batch, *single[node.output][1:]) or single[node.output][0] != 1:
+            return False
+        if ops.get(node.op).name == "Pad" and any(node.attrs["pads"][axis] for axis in (0, len(shape))):
+            return False
+    return True

@@ -10,7 +10,8 @@ import numpy as np
 
 from fastcnn import functional as fc
 from fastcnn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU, manual_seed
-from fastcnn.model import Model, Sequential
+from fastcnn.model import Model
+from fastcnn.sequential import Sequential
 
 CLASSES = ["cat", "dog", "horse"]
 

@@ -10,7 +10,7 @@ import pytest
 
 from fastcnn import functional, layers
 from fastcnn.layers import BatchNorm2d, Buffer, Conv2d, Layer, Linear, Parameter, ReLU
-from fastcnn.model import Sequential
+from fastcnn.sequential import Sequential
 
 
 class Block(Layer):

@@ -24,7 +24,8 @@ from fastcnn.layers import (
     ReLU,
     Softmax,
 )
-from fastcnn.model import Model, Prediction, Sequential
+from fastcnn.model import Model, Prediction
+from fastcnn.sequential import Sequential
 
 SHAPE = (3, 12, 10)
 IMAGES = np.random.default_rng(0).standard_normal((5, *SHAPE)).astype(np.float32)
@@ -67,13 +68,13 @@ def reference(model: Model, x: np.ndarray) -> np.ndarray:
 def compilations(monkeypatch):
     """The input shapes that have been compiled so far."""
     shapes = []
-    compile_graph = _plan_cache.compile_graph
+    compile_batch = _plan_cache.compile_batch
 
     def counting(graph, input_shapes, *rest):
         shapes.extend(input_shapes.values())
-        return compile_graph(graph, input_shapes, *rest)
+        return compile_batch(graph, input_shapes, *rest)
 
-    monkeypatch.setattr(_plan_cache, "compile_graph", counting)
+    monkeypatch.setattr(_plan_cache, "compile_batch", counting)
     return shapes
 
 

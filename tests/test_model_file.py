@@ -13,8 +13,9 @@ from fastcnn.graph.ir import Graph
 from fastcnn.io.image import Preprocess
 from fastcnn.io.weights import read_safetensors, write_safetensors
 from fastcnn.layers import BatchNorm2d, Conv2d, Flatten, Linear, ReLU
-from fastcnn.model import Model, Sequential
+from fastcnn.model import Model
 from fastcnn.model_file import GraphModel, load
+from fastcnn.sequential import Sequential
 
 SHAPE = (3, 6, 5)
 IMAGES = np.random.default_rng(0).standard_normal((5, *SHAPE)).astype(np.float32)

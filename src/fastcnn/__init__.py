@@ -36,7 +36,8 @@ from fastcnn.layers import (
     Softmax,
     Tanh,
 )
-from fastcnn.model import Model, Prediction, Sequential
+from fastcnn.model import Model, Prediction
+from fastcnn.sequential import Sequential
 
 if TYPE_CHECKING:
     from fastcnn import zoo

@@ -1,15 +1,15 @@
 """Models: layers that are traced into a graph, compiled once per input shape, and run.
 
-Holds predictions in batches, and `Sequential`. Tracing is graph/trace.py's, compiling compiler/'s, and
-keeping plans _plan_cache.py's; the table of `Model.summary` is made in summary.py, files in model_file.py.
+Holds predictions in batches. Tracing is graph/trace.py's, compiling compiler/'s, keeping plans _plan_cache.py's; the
+table of `Model.summary` is made in summary.py, files in model_file.py. Chains of layers are sequential.py's.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fastcnn.profile import Profile
     from fastcnn.summary import Summary
 
-__all__ = ["Model", "Prediction", "Sequential"]
+__all__ = ["Model", "Prediction"]
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ class Model(Layer):
 
         Examples
         --------
-        >>> from fastcnn.layers import Linear
+        >>> from fastcnn import Linear, Sequential
         >>> model = Sequential(Linear(2, 4))
         >>> model.predict_proba([[0.5, 1.0]]).sum().round(5).item()
         1.0
@@ -233,7 +233,7 @@ class Model(Layer):
 
         Examples
         --------
-        >>> from fastcnn.layers import Linear
+        >>> from fastcnn import Linear, Sequential
         >>> model = Sequential(Linear(1, 2))
         >>> model[0].weight, model[0].bias = [[1], [-1]], [0, 0]
         >>> model.predict([[3], [-3]])
@@ -359,7 +359,7 @@ class Model(Layer):
 
         Examples
         --------
-        >>> from fastcnn.layers import Conv2d
+        >>> from fastcnn import Conv2d, Sequential
         >>> model = Sequential(Conv2d(8, 8, 3))
         >>> times = model.tune(np.zeros((1, 8, 20, 20)), repeats=3)
         >>> list(times) == list(model.tuning)
@@ -394,7 +394,7 @@ class Model(Layer):
 
         Examples
         --------
-        >>> from fastcnn.layers import Linear
+        >>> from fastcnn import Linear, Sequential
         >>> model = Sequential(Linear(64, 32))
         >>> [step.kernel for step in model.profile(np.ones((4, 64))).steps]
         ['gemm']
@@ -440,59 +440,3 @@ def _checked_shape(shape: Sequence[int], owner: str) -> tuple[int, ...]:
     if not len(shape) or not all(isinstance(size, (int, np.integer)) and size > 0 for size in shape):
         raise ValueError(f"{owner}: input_shape={shape!r}, expected positive ints, without the batch axis")
     return tuple(int(size) for size in shape)
-
-
-class Sequential(Model):
-    """Layers applied one after the other.
-
-    Parameters
-    ----------
-    *layers : Layer
-        Named "0", "1", …; or one mapping of names to layers.
-
-    Examples
-    --------
-    >>> from fastcnn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
-    >>> model = Sequential(Conv2d(1, 4, 3), ReLU(), MaxPool2d(2), Flatten(), Linear(4 * 13 * 13, 10))
-    >>> model(np.zeros((2, 1, 28, 28))).shape
-    (2, 10)
-    >>> model[0], len(model), model[:3]
-    (Conv2d(1, 4, kernel_size=(3, 3)), 5, Sequential(
-      (0): Conv2d(1, 4, kernel_size=(3, 3))
-      (1): ReLU()
-      (2): MaxPool2d(kernel_size=2, stride=2, padding=0, dilation=1, ceil_mode=False)
-    ))
-    """
-
-    def __init__(self, *layers: Layer | Mapping[str, Layer]) -> None:
-        if len(layers) == 1 and isinstance(layers[0], Mapping):
-            named: Mapping[str, Any] = layers[0]
-        else:
-            named = {str(i): layer for i, layer in enumerate(layers)}
-        for name, layer in named.items():
-            if not isinstance(layer, Layer):
-                raise TypeError(f"Sequential: layer {name!r} is a {type(layer).__name__}, expected a Layer")
-            setattr(self, name, layer)
-
-    def forward(self, x: Any) -> Any:
-        """Apply the layers in order."""
-        for layer in self._children.values():
-            x = layer(x)
-        return x
-
-    def __len__(self) -> int:
-        return len(self._children)
-
-    def __iter__(self) -> Iterator[Layer]:
-        return iter(self._children.values())
-
-    @overload
-    def __getitem__(self, index: int) -> Layer: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequential: ...
-
-    def __getitem__(self, index: int | slice) -> Layer:
-        if isinstance(index, slice):
-            return Sequential(dict(list(self._children.items())[index]))
-        return list(self._children.values())[index]

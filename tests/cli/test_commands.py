@@ -153,6 +153,26 @@ def test_info(capsys):
     assert {"direct", "gemm", "pool"} <= {layer["kernel"] for layer in data["layers"]}
 
 
+def test_profile(capsys, tmp_path):
+    picture = tmp_path / "roofline.png"
+    assert main(["info", "lenet", "--profile", "--batch", "2", "--threads", "1", "--plot", str(picture)]) == 0
+    assert "of limit" in capsys.readouterr().out and picture.read_bytes().startswith(b"\x89PNG")
+    assert main(["info", "lenet", "--profile", "--json"]) == 0
+    steps = json.loads(capsys.readouterr().out)["steps"]
+    assert {"conv1", "conv2", "fc1"} <= {step["name"] for step in steps}
+    assert main(["info", "lenet", "--profile", "--batch", "0"]) == 2
+    assert "--batch=0" in capsys.readouterr().err
+
+
+def test_tune(capsys, tmp_path):
+    tuned = tmp_path / "tuned.safetensors"
+    assert main(["tune", "squeezenet1_1", "-o", str(tuned), "--repeats", "1", "--json"]) == 0
+    choices = json.loads(capsys.readouterr().out)
+    assert fastcnn.load(tuned).tuning == choices and set(choices.values()) <= {"direct", "winograd", "winograd2"}
+    assert main(["tune", str(tuned), "--repeats", "1"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == len(choices)
+
+
 def test_doctor(capsys):
     assert main(["doctor", "--json"]) == 0
     data = json.loads(capsys.readouterr().out)

@@ -65,8 +65,8 @@ class Builder:
             name, attrs = ACTIVATIONS[self.rng.integers(len(ACTIVATIONS))]
             return self.add(name, [x], **attrs)
         if kind == "pool" and min(self.values[x][2:]) > 2:
-            op = str(self.rng.choice(["MaxPool", "AveragePool"]))
-            return self.add(op, [x], kernel_shape=(3, 3), strides=(2, 2), pads=(1, 1, 1, 1))
+            op, size = str(self.rng.choice(["MaxPool", "AveragePool"])), int(self.rng.integers(2, 4))
+            return self.add(op, [x], kernel_shape=(size, size), strides=(2, 2), pads=(size - 2,) * 4)
         like = [name for name, shape in self.values.items() if shape == self.values[x]]
         if kind in ("add", "mul"):
             return self.add(kind.title(), [x, str(self.rng.choice(like))])

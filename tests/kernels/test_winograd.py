@@ -11,6 +11,8 @@ from convolutions import Case
 from memory_guard import guarded
 
 import fastcnn
+from fastcnn.compiler.plan import compile_graph
+from fastcnn.graph.ir import Graph
 from fastcnn.kernels._conv_winograd import filter_matrix
 
 
@@ -89,3 +91,42 @@ def test_matrices_compute_the_filter(m):
     for _ in range(10):
         g, d = rng.standard_normal(3), rng.standard_normal(m + 2)
         np.testing.assert_allclose(a @ ((filter_matrix(m) @ g) * (b @ d)), np.correlate(d, g), atol=1e-12)
+
+
+@pytest.mark.parametrize("algorithm", ["winograd", "winograd2"])
+@pytest.mark.parametrize("size", [(12, 8), (13, 9), (2, 3), (5, 22)])
+@pytest.mark.parametrize("activation", [None, fastcnn.ReLU(), fastcnn.ReLU6()], ids=["none", "relu", "relu6"])
+def test_maxima_inside(algorithm, size, activation, isa, poisoned):
+    """A maximum of 2 x 2 pixels after the convolution becomes part of it, whatever is left over at the border."""
+    layers = [fastcnn.Conv2d(5, 19, 3, padding=1), *([activation] if activation else []), fastcnn.MaxPool2d(2)]
+    model = fastcnn.Sequential(*layers)
+    graph = model.graph((5, *size))
+    plain, fused = (with_algorithm(graph, name) for name in ("direct", algorithm))
+    x = np.random.default_rng(26).standard_normal((2, 5, *size)).astype(np.float32)
+    x[0, 1, 0, 0] = np.nan
+    results = []
+    for own in (plain, fused):
+        plan = compile_graph(own, {"x": x.shape})
+        for threads in THREADS:
+            with fastcnn.num_threads(threads):
+                results.append(plan.run([x])[0])
+    assert "pool" not in [step.kernel for step in plan.steps]
+    for result in results[3:]:
+        assert np.array_equal(result, results[3], equal_nan=True)
+        # A NaN reaches its whole patch: the others must agree with the definition.
+        number = ~np.isnan(result)
+        assert np.isnan(result[np.isnan(results[0])]).all() and number[1].all()
+        np.testing.assert_allclose(result[number], results[0][number], rtol=1e-4, atol=1e-5)
+
+
+def with_algorithm(graph, name):
+    nodes = [replace(node, attrs={**node.attrs, "algorithm": name}) if node.op == "Conv" else node
+             for node in graph.nodes]
+    return Graph(nodes, graph.inputs, graph.outputs, graph.constants)
+
+
+@pytest.mark.parametrize("pool", [fastcnn.MaxPool2d(2, ceil_mode=True), fastcnn.MaxPool2d(3, 2),
+                                  fastcnn.MaxPool2d(2, padding=1), fastcnn.AvgPool2d(2)], ids=repr)
+def test_other_pools_stay_outside(pool):
+    graph = with_algorithm(fastcnn.Sequential(fastcnn.Conv2d(5, 19, 3), pool).graph((5, 9, 9)), "winograd")
+    assert "pool" in [step.kernel for step in compile_graph(graph, {"x": (1, 5, 9, 9)}).steps]

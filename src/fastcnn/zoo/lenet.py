@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from fastcnn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
 from fastcnn.layers.initial import RandomSource
-from fastcnn.model import Model, Sequential
+from fastcnn.model import Model
+from fastcnn.sequential import Sequential
 from fastcnn.zoo._construct import construct
 
 __all__ = ["lenet"]

@@ -7,7 +7,8 @@ from typing import Any
 from fastcnn import functional
 from fastcnn.layers import BatchNorm2d, Conv2d, Dropout, GlobalAvgPool2d, Layer, Linear, ReLU6
 from fastcnn.layers.initial import RandomSource
-from fastcnn.model import Model, Sequential
+from fastcnn.model import Model
+from fastcnn.sequential import Sequential
 from fastcnn.zoo._construct import construct
 
 __all__ = ["mobilenet_v2"]

@@ -7,7 +7,8 @@ from typing import Any
 from fastcnn import functional
 from fastcnn.layers import BatchNorm2d, Conv2d, GlobalAvgPool2d, Layer, Linear, MaxPool2d, ReLU
 from fastcnn.layers.initial import RandomSource
-from fastcnn.model import Model, Sequential
+from fastcnn.model import Model
+from fastcnn.sequential import Sequential
 from fastcnn.zoo._construct import construct
 
 __all__ = ["resnet18", "resnet34", "resnet50"]

@@ -1,0 +1,81 @@
+"""Batches cut into parts: the same bits as image by image, whatever the threads; never where images meet."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import fastcnn
+from fastcnn import functional as F
+from fastcnn.compiler import batch
+
+SHAPE = (3, 20, 18)
+
+
+def network() -> fastcnn.Model:
+    """All kinds of steps, and fully connected layers of few and of many outputs."""
+    return fastcnn.Sequential(
+        fastcnn.Conv2d(3, 16, 3, padding=1), fastcnn.ReLU(), fastcnn.MaxPool2d(2), fastcnn.BatchNorm2d(16),
+        fastcnn.Conv2d(16, 16, 3, padding=1, groups=16), fastcnn.Conv2d(16, 40, 3, stride=2), fastcnn.Sigmoid(),
+        fastcnn.Flatten(), fastcnn.Linear(40 * 4 * 4, 70), fastcnn.Tanh(), fastcnn.Linear(70, 10), fastcnn.Softmax(),
+    )
+
+
+@pytest.mark.parametrize("images", [1, 2, 4])
+@pytest.mark.parametrize("size", [8, 16, 17, 24])
+def test_bits_are_those_of_single_images(size, images, isa, poisoned, monkeypatch):
+    monkeypatch.setattr(batch, "part_size", lambda size, *_: images if size % images == 0 else 1)
+    model = network()
+    x = np.random.default_rng(0).standard_normal((size, *SHAPE)).astype(np.float32)
+    with fastcnn.num_threads(1):
+        single = np.concatenate([model(x[i : i + 1]) for i in range(size)])
+    for threads in (1, 2, 3, 4, 7, 8, 16):
+        with fastcnn.num_threads(threads):
+            assert np.array_equal(model(x), single), threads
+    plan = model._compiled(size, x).plan
+    assert plan.parts == (size // images if size % images == 0 else size)
+
+
+def test_concurrent_callers_share_a_model(isa):
+    from concurrent.futures import ThreadPoolExecutor
+
+    model = network()
+    x = np.random.default_rng(1).standard_normal((16, *SHAPE)).astype(np.float32)
+    expected = model(x)
+    with ThreadPoolExecutor(8) as pool:
+        for result in pool.map(lambda _: model(x), range(64)):
+            assert np.array_equal(result, expected)
+
+
+class Meeting(fastcnn.Model):
+    """Images meet, in one of several ways."""
+
+    def __init__(self, way):
+        self.way = way
+        self.weights = fastcnn.layers.Parameter(np.arange(16, dtype=np.float32).reshape(16, 1, 1, 1))
+
+    def forward(self, x):
+        if self.way == "concat":
+            return F.concat([x, x], 0)
+        if self.way == "softmax":
+            return F.softmax(x, 0)
+        return x * self.weights
+
+
+@pytest.mark.parametrize("way", ["concat", "softmax", "constant"])
+def test_images_that_meet_stay_together(way):
+    model = Meeting(way)
+    x = np.random.default_rng(2).standard_normal((16, 2, 3, 3)).astype(np.float32)
+    graph = model.graph((2, 3, 3)) if way != "constant" else None
+    if graph is not None:
+        assert not batch.is_separable(graph, {"x": x.shape})
+    expected = {"concat": lambda: np.concatenate([x, x]), "constant": lambda: x * model.weights,
+                "softmax": lambda: np.exp(x) / np.exp(x).sum(0)}[way]()
+    np.testing.assert_allclose(model(x), expected, rtol=1e-5)
+
+
+def test_sizes_of_parts():
+    for size in (8, 12, 17, 64):
+        for arena, weights in ((10, 10), (10**6, 10**6), (10**7, 10**9), (10**8, 0)):
+            part = batch.part_size(size, arena, weights)
+            assert size % part == 0 and (part == size or size // part >= batch.LEAST_PARTS)

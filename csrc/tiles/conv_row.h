@@ -2,12 +2,18 @@
  *
  * A tile holds P x B accumulators in registers over all input channels and taps. Each step loads B vectors of
  * weights, one stream for the whole tile, and broadcasts P inputs. The loop over lanes stays rolled: unrolled, the
- * compiler runs out of registers. While the tiles go by, the weights behind these are fetched piece by piece: they may
- * have a long way. */
+ * compiler runs out of registers. While the tiles go by, the weights behind these are fetched piece by piece, as they
+ * may have a long way, and so are the inputs of the next tile, which lie in short stretches of every block: too short
+ * for the processor to see a stream.
+ *
+ * Where every tap is a single step (`stepped`), there is no loop over lanes: it would end after three or five rounds,
+ * each time by surprise. */
+#define FC_LINE_FLOATS 16
 
 FC_INLINE void conv_tile(const fc_conv_row *r, const float *x, float *y, const float *residual, const char *ahead,
-                         const int P, const int B, const ptrdiff_t x_pixel)
+                         const int P, const int B, const ptrdiff_t x_pixel, const int stepped)
 {
+    const int blocked = __builtin_constant_p(x_pixel) && x_pixel >= VL;
     v_f acc[2 * MR][2]; /* P x B of them are used */
 #pragma GCC unroll 28
     for (int p = 0; p < P; p++)
@@ -19,7 +25,11 @@ FC_INLINE void conv_tile(const fc_conv_row *r, const float *x, float *y, const f
     const ptrdiff_t *tap = r->taps, *whole = tap + r->whole, *end = whole + r->last;
     for (; tap < end; tap++) {
         const float *in = x + *tap;
-        const ptrdiff_t lanes = tap < whole ? r->lanes : r->last_lanes;
+        const ptrdiff_t lanes = stepped ? 1 : tap < whole ? r->lanes : r->last_lanes;
+        if (blocked)
+#pragma GCC unroll 28
+            for (int i = 0; i < P * x_pixel; i += FC_LINE_FLOATS)
+                __builtin_prefetch(in + P * x_pixel + i);
         if (B == 1) /* loads are what a single block waits for: the processor sees the stream by itself */
             __builtin_prefetch(ahead);
 #pragma GCC unroll 1
@@ -71,11 +81,12 @@ FC_INLINE void conv_tile(const fc_conv_row *r, const float *x, float *y, const f
 #define FC_PAIR_TILES(F) FC_UP_TO_14(F)
 #define FC_SINGLE_TILES(F) FC_UP_TO_14(F) F(15) F(16) F(17) F(18) F(19) F(20) F(21) F(22) F(23) F(24) F(25) F(26) F(27) F(28)
 #endif
-#define FC_PAIR(P) case P: conv_tile(r, x, y, residual, ahead, P <= limit ? P : 1, 2, x_pixel); break;
-#define FC_SINGLE(P) case P: conv_tile(r, x, y, residual, ahead, P <= limit ? P : 1, 1, x_pixel); break;
+#define FC_PAIR(P) case P: conv_tile(r, x, y, residual, ahead, P <= limit ? P : 1, 2, x_pixel, stepped); break;
+#define FC_SINGLE(P) case P: conv_tile(r, x, y, residual, ahead, P <= limit ? P : 1, 1, x_pixel, stepped); break;
 // clang-format on
 
-FC_INLINE void conv_row_by(const fc_conv_row *r, const ptrdiff_t x_pixel, const int blocks, const int limit)
+FC_INLINE void conv_row_by(const fc_conv_row *r, const ptrdiff_t x_pixel, const int blocks, const int limit,
+                           const int stepped)
 {
     /* Even parts: 13 pixels become 5 + 4 + 4, never 6 + 6 + 1, whose last tile would wait for its weights. */
     const ptrdiff_t tiles = (r->pixels + limit - 1) / limit;
@@ -102,26 +113,30 @@ FC_INLINE void conv_row_by(const fc_conv_row *r, const ptrdiff_t x_pixel, const 
     }
 }
 
-#define FC_FAMILY(name, x_pixel, single_limit, pair_limit)                                                             \
+#define FC_FAMILY(name, x_pixel, single_limit, pair_limit, stepped)                                                    \
     static __attribute__((noinline)) void FC_FN(name)(const fc_conv_row *r)                                            \
     {                                                                                                                  \
         if (r->blocks == 2)                                                                                            \
-            conv_row_by(r, x_pixel, 2, pair_limit);                                                                    \
+            conv_row_by(r, x_pixel, 2, pair_limit, stepped);                                                           \
         else                                                                                                           \
-            conv_row_by(r, x_pixel, 1, single_limit);                                                                  \
+            conv_row_by(r, x_pixel, 1, single_limit, stepped);                                                         \
     }
 
-/* Pixels side by side, every second one, neighbouring floats (the columns of im2col), and any distance. */
-FC_FAMILY(conv_row_stride1, VL, 2 * MR, MR)
-FC_FAMILY(conv_row_stride2, 2 * VL, 2 * MR, MR)
-FC_FAMILY(conv_row_dense, 1, 2 * MR, MR)
-FC_FAMILY(conv_row_strided, r->x_pixel, MR_STRIDED, MR_STRIDED)
+/* Pixels side by side, every second one, neighbouring floats (the columns of im2col), any distance; and any distance
+ * with single steps. */
+FC_FAMILY(conv_row_stride1, VL, 2 * MR, MR, 0)
+FC_FAMILY(conv_row_stride2, 2 * VL, 2 * MR, MR, 0)
+FC_FAMILY(conv_row_dense, 1, 2 * MR, MR, 0)
+FC_FAMILY(conv_row_strided, r->x_pixel, MR_STRIDED, MR_STRIDED, 0)
+FC_FAMILY(conv_row_stepped, r->x_pixel, 2 * MR_STRIDED, MR_STRIDED, 1)
 
 static void FC_FN(conv_row)(const fc_conv_row *r)
 {
     if (r->pixels <= 0)
         return;
-    if (r->x_pixel == VL)
+    if (r->lanes == 1)
+        FC_FN(conv_row_stepped)(r);
+    else if (r->x_pixel == VL)
         FC_FN(conv_row_stride1)(r);
     else if (r->x_pixel == 2 * VL)
         FC_FN(conv_row_stride2)(r);

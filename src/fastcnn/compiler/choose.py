@@ -14,7 +14,7 @@ from dataclasses import dataclass
 # Rates of one core, for the estimates (Zen 4, 2026-11): multiply-adds from registers, in operations a second; bytes of
 # weights that come from beyond the second-level cache; bytes of activations that a transform or a copy moves.
 ARITHMETIC = 85e9
-WEIGHT_STREAM = 25e9
+WEIGHT_STREAM = 15e9
 TRANSFORM = 30e9
 
 

@@ -202,16 +202,19 @@ cdef class DirectConv(Step):
         row.x_lane, row.x_pixel = 1, strides[1] * a.x.lanes
         row.lanes = a.x.lanes
         row.last_lanes = channels - (a.in_blocks - 1) * a.x.lanes
-        if dilations[1] == 1 and row.last_lanes == row.lanes:
+        steps = 1
+        if a.in_blocks == 1 and channels < self.kernels.vl:  # few channels: every tap is a single step
+            steps, row.lanes, row.last_lanes = channels, 1, 1
+        elif dilations[1] == 1 and row.last_lanes == row.lanes:
             # The taps of a row of the filter lie side by side: one tap with all their lanes.
             row.lanes *= columns
             row.last_lanes = row.lanes
             columns = 1
-        a.taps = kernel[0] * columns
+        a.taps = kernel[0] * columns * steps
         row.last = a.taps if row.last_lanes < row.lanes else 0
-        blocks, rows, pixels = np.ogrid[: a.chunk, : kernel[0], :columns]
-        taps = (blocks * a.x.block + rows * (dilations[0] * a.x.row) + pixels * (dilations[1] * a.x.lanes)).ravel()
-        taps = np.ascontiguousarray(taps, np.intp)
+        blocks, rows, pixels, lanes = np.ogrid[: a.chunk, : kernel[0], :columns, :steps]
+        taps = blocks * a.x.block + rows * (dilations[0] * a.x.row) + pixels * (dilations[1] * a.x.lanes) + lanes
+        taps = np.ascontiguousarray(taps.ravel(), np.intp)
         row.taps = <const ptrdiff_t *>address(taps)
         return taps
 

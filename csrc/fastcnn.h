@@ -137,6 +137,8 @@ typedef struct {
     /* [channels][plane] <-> [pixels][VL]; lanes from `channels` to VL are written as zeros, and never read. */
     void (*interleave)(const float *x, ptrdiff_t plane, float *y, ptrdiff_t channels, ptrdiff_t pixels);
     void (*deinterleave)(const float *x, float *y, ptrdiff_t plane, ptrdiff_t channels, ptrdiff_t pixels);
+    /* y[p] = x[p * x_pixel], vectors of VL. */
+    void (*gather_pixels)(const float *x, ptrdiff_t x_pixel, float *y, ptrdiff_t pixels);
     /* Runs n rounds of independent multiply-adds; the number of floating point operations done. */
     double (*multiply_add_burst)(ptrdiff_t n, float *sink);
 } fc_kernels;

@@ -46,5 +46,6 @@ fc_kernels FC_FN(kernels) = {
     .softmax = FC_FN(softmax),
     .interleave = FC_FN(interleave),
     .deinterleave = FC_FN(deinterleave),
+    .gather_pixels = FC_FN(gather_pixels),
     .multiply_add_burst = FC_FN(multiply_add_burst),
 };

@@ -1,4 +1,4 @@
-/* interleave.h: NCHW planes to blocked pixels and back, VL x VL floats at a time.
+/* interleave.h: NCHW planes to blocked pixels and back, VL x VL floats at a time; and pixels of a blocked row gathered.
  *
  * Transposition by perfect shuffles: interleaving row i with row i + VL/2, for all i, moves one bit of the row
  * number into the column number; after log2(VL) rounds all bits have changed places. */
@@ -54,4 +54,10 @@ static void FC_FN(deinterleave)(const float *x, float *y, ptrdiff_t plane, ptrdi
     for (; p < pixels; p++)
         for (ptrdiff_t c = 0; c < channels; c++)
             y[c * plane + p] = x[p * VL + c];
+}
+
+static void FC_FN(gather_pixels)(const float *x, ptrdiff_t x_pixel, float *y, ptrdiff_t pixels)
+{
+    for (ptrdiff_t p = 0; p < pixels; p++)
+        V_STORE(y + p * VL, V_LOAD(x + p * x_pixel));
 }

@@ -9,7 +9,8 @@ what direct convolution cannot do (groups that cut through a block) is decided i
 
 Loops, outside in: panel of pixels, chunk of input channels, pair of output blocks, rows, tiles. A panel's inputs stay in
 the second-level cache while all output channels go by, and the weights of a pair and a chunk in the first-level one
-while the pixels go by (Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication, 2008).
+while the pixels go by (Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication, 2008). Where only every
+second pixel is read, or the rows of the image make small tiles, a panel's inputs are first gathered side by side.
 """
 
 from libc.stddef cimport ptrdiff_t
@@ -26,6 +27,10 @@ cdef enum:
     # convolution, and 16 KB (Zen 4, 2026-11).
     PANEL_PIXELS = 196
     CHUNK_FLOATS = 4096
+    # Gathering costs a load and a store for every input of a tap: little beside so many blocks of output channels. Tiles
+    # of fewer pixels than that have too few sums in flight.
+    GATHER_BLOCKS = 8
+    SMALL_TILE = 4
 
 
 def pack_weights(weight, ptrdiff_t groups, ptrdiff_t lanes, ptrdiff_t vl, ptrdiff_t chunk=-1):
@@ -105,8 +110,10 @@ cdef struct ConvArgs:
     ptrdiff_t top, left, stride, dilation
     ptrdiff_t rows, columns, pixels  # rows as the tiles see them
     ptrdiff_t panels
-    ptrdiff_t tiles      # in a row
     ptrdiff_t x_step, y_step, residual_step  # from one such row to the next
+    bint gathered        # panels' inputs are copied to scratch memory: [tap][pixel][VL]
+    ptrdiff_t kh, kw, x_row, x_col, x_pixel  # what that copy needs: the filter, and distances between taps and pixels
+    ptrdiff_t panel_pixels
 
 
 cdef void run_conv(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
@@ -117,19 +124,33 @@ cdef void run_conv(const void *raw, float *scratch, int tid, int nthreads) noexc
     while unit < end:
         panel, pair = unit // planes, unit % pairs
         count = min(pairs - pair, end - unit)
-        conv_panel(a, panel // a.panels, panel % a.panels, unit % planes // pairs, pair, pair + count)
+        conv_panel(a, panel // a.panels, panel % a.panels, unit % planes // pairs, pair, pair + count, scratch)
         unit += count
 
 
+cdef void gather(const ConvArgs *a, const float *x, ptrdiff_t blocks, ptrdiff_t rows, float *y) noexcept nogil:
+    """Inputs of all taps in some blocks, for the outputs of some rows: [block][ky][kx][pixel][VL]."""
+    cdef ptrdiff_t block, ky, kx, r
+    for block in range(blocks):
+        for ky in range(a.kh):
+            for kx in range(a.kw):
+                for r in range(rows):
+                    a.kernels.gather_pixels(x + block * a.x.block + r * a.x_step + ky * a.x_row + kx * a.x_col,
+                                            a.x_pixel, y + r * a.columns * a.x.lanes, a.columns)
+                y += a.panel_pixels * a.x.lanes
+
+
 cdef void conv_panel(const ConvArgs *a, ptrdiff_t image, ptrdiff_t panel, ptrdiff_t group, ptrdiff_t first,
-                     ptrdiff_t last) noexcept nogil:
-    """Pairs first .. last of output blocks of a group, for one panel."""
+                     ptrdiff_t last, float *scratch) noexcept nogil:
+    """Pairs first .. last of output blocks of a group, for one panel. Gathered inputs count as a single row."""
     cdef fc_conv_row row = a.row
     cdef ptrdiff_t vl = a.kernels.vl, low = share(a.rows, <int>panel, <int>a.panels), high, start = 0, pair, block, r
-    cdef ptrdiff_t count, steps
+    cdef ptrdiff_t count, steps, rows, pixels, tiles
     cdef const float *x = (a.x.data + image * a.x.image + group * a.in_blocks * a.x.block - a.top * a.x.row
                            - a.left * a.x.lanes)
     high = share(a.rows, <int>panel + 1, <int>a.panels)
+    rows = 1 if a.gathered else high - low
+    pixels = (high - low) * a.columns if a.gathered else a.columns
     while start < a.in_blocks:
         count = min(a.chunk, a.in_blocks - start)
         row.finish = start + count == a.in_blocks
@@ -137,21 +158,26 @@ cdef void conv_panel(const ConvArgs *a, ptrdiff_t image, ptrdiff_t panel, ptrdif
         row.last = a.row.last if row.finish else 0
         row.whole = count * a.taps - row.last
         steps = row.whole * row.lanes + row.last * row.last_lanes
+        if a.gathered:
+            gather(a, x + start * a.x.block + low * a.x_step, count, high - low, scratch)
         for pair in range(first, last):
             block = group * a.out_blocks + 2 * pair
             row.blocks = <int>min(2, a.out_blocks - 2 * pair)
             row.bias = a.bias + block * vl
             row.w = a.weights + (a.out_blocks * (group * a.steps + start * a.taps * row.lanes) + 2 * pair * steps) * vl
-            look_ahead(&row, steps, (high - low) * a.tiles, vl)
-            for r in range(low, high):
-                row.pixels = min(a.columns, a.pixels - r * a.columns) if a.pixels else a.columns
+            tiles = ceil_div(pixels, a.kernels.mr)
+            look_ahead(&row, steps, rows * tiles, vl)
+            for r in range(low, low + rows):
+                row.pixels = min(a.columns, a.pixels - r * a.columns) if a.pixels else pixels
                 row.x = x + start * a.x.block + r * a.x_step
+                if a.gathered:
+                    row.x = scratch
                 row.y = a.y.data + image * a.y.image + block * a.y.block + r * a.y_step
                 if a.residual.data != NULL:
                     row.residual = (a.residual.data + image * a.residual.image + block * a.residual.block
                                     + r * a.residual_step)
                 a.kernels.conv_row(&row)
-                row.ahead += a.tiles * steps * row.ahead_bytes // <ptrdiff_t>sizeof(float)
+                row.ahead += tiles * steps * row.ahead_bytes // <ptrdiff_t>sizeof(float)
         start += count
 
 
@@ -188,11 +214,12 @@ cdef class DirectConv(Step):
         a.top, a.left = pads[0], pads[1]
         set_activation(&a.row.act, activation)
         a.chunk = min(a.in_blocks, chunk_blocks(x.lanes, kernel, vl))
-        taps = self.set_taps(channels, kernel, strides, dilations)
-        self.owned = weights, bias, taps
         a.row.y_block, a.row.y_pixel = a.y.block, a.y.lanes
         a.row.residual_block = a.residual.block
         self.set_rows(kernel, strides)
+        taps = (self.set_gathered_taps(channels, kernel, strides, dilations) if self.should_gather(kernel, strides)
+                else self.set_taps(channels, kernel, strides, dilations))
+        self.owned = weights, bias, taps
 
     cdef object set_taps(self, channels, kernel, strides, dilations):
         """Where the inputs of one sum lie; gives the array that holds it."""
@@ -218,13 +245,40 @@ cdef class DirectConv(Step):
         row.taps = <const ptrdiff_t *>address(taps)
         return taps
 
+    cdef bint should_gather(self, kernel, strides) except *:
+        cdef ConvArgs *a = &self.a
+        cdef bint pays = a.out_blocks >= GATHER_BLOCKS and a.x.lanes == self.kernels.vl
+        cdef bint small_tiles = a.columns // ceil_div(a.columns, self.kernels.mr) < SMALL_TILE
+        return pays and self.gapless_outputs() and (small_tiles or tuple(kernel) == (1, 1) and strides[1] > 1)
+
+    cdef bint gapless_outputs(self) except *:
+        cdef ConvArgs *a = &self.a
+        return a.y.row == a.y.w * a.y.lanes and (a.residual.row == a.y.row or self.operands[2] == NULL)
+
+    cdef object set_gathered_taps(self, channels, kernel, strides, dilations):
+        """As `set_taps`, where each tap's inputs lie side by side in scratch memory."""
+        cdef ConvArgs *a = &self.a
+        cdef fc_conv_row *row = &a.row
+        a.gathered = True
+        a.kh, a.kw = kernel
+        a.x_row, a.x_col = dilations[0] * a.x.row, dilations[1] * a.x.lanes
+        a.x_pixel = strides[1] * a.x.lanes
+        a.panel_pixels = ceil_div(a.rows, a.panels) * a.columns
+        a.taps = a.kh * a.kw
+        row.x_lane, row.x_pixel, row.lanes = 1, a.x.lanes, a.x.lanes
+        row.last_lanes = channels - (a.in_blocks - 1) * a.x.lanes
+        row.last = a.taps if row.last_lanes < row.lanes else 0
+        taps = np.arange(a.chunk * a.taps, dtype=np.intp) * (a.panel_pixels * a.x.lanes)
+        row.taps = <const ptrdiff_t *>address(taps)
+        self.scratch_floats = a.chunk * a.taps * a.panel_pixels * a.x.lanes
+        return taps
+
     cdef void set_rows(self, kernel, strides) except *:
         """Rows as in the image; or, where a pixel needs itself only, stretches of the flattened plane."""
         cdef ConvArgs *a = &self.a
         a.rows, a.columns, a.pixels = a.y.h, a.y.w, 0
         a.x_step, a.y_step, a.residual_step = strides[0] * a.x.row, a.y.row, a.residual.row
-        cdef bint gapless = (a.x.row == a.x.w * a.x.lanes and a.y.row == a.y.w * a.y.lanes
-                             and (a.residual.row == a.y.row or self.operands[2] == NULL))
+        cdef bint gapless = a.x.row == a.x.w * a.x.lanes and self.gapless_outputs()
         if gapless and tuple(kernel) == (1, 1) and tuple(strides) == (1, 1):
             a.pixels = a.y.h * a.y.w
             a.rows = max(1, ceil_div(a.pixels, PANEL_PIXELS))
@@ -234,7 +288,6 @@ cdef class DirectConv(Step):
             a.y_step = a.residual_step = a.columns * a.y.lanes
         a.panels = ceil_div(a.rows * a.columns, PANEL_PIXELS)
         a.panels = max(1, min(a.rows, a.panels))
-        a.tiles = ceil_div(a.columns, self.kernels.mr)
 
 
 cdef struct GemmArgs:

@@ -105,6 +105,7 @@ cdef extern from "fastcnn.h" nogil:
                            ptrdiff_t pixels) noexcept nogil
         void (*deinterleave)(const float *x, float *y, ptrdiff_t plane, ptrdiff_t channels,
                              ptrdiff_t pixels) noexcept nogil
+        void (*gather_pixels)(const float *x, ptrdiff_t x_pixel, float *y, ptrdiff_t pixels) noexcept nogil
         double (*multiply_add_burst)(ptrdiff_t n, float *sink) noexcept nogil
 
 

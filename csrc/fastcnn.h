@@ -118,10 +118,10 @@ typedef struct {
     void (*matvec)(const fc_matvec *product);
     void (*matvec_split)(const fc_matvec *product); /* in four partial sums; at most 2 blocks */
     void (*depthwise)(const fc_depthwise *rows);
-    /* Winograd transforms for m = 2 and m = 4: a patch of (m + 2)^2 pixels to as many vectors, and back. */
-    void (*winograd_input[2])(const float *x, ptrdiff_t x_row, float *v, ptrdiff_t component);
-    void (*winograd_output[2])(const fc_winograd_output *output);
-    void (*winograd_pooled[2])(const fc_winograd_output *output); /* 2 x 2 pixels to their maximum */
+    /* Winograd transforms for m = 2, 4 and 6: a patch of (m + 2)^2 pixels to as many vectors, and back. */
+    void (*winograd_input[3])(const float *x, ptrdiff_t x_row, float *v, ptrdiff_t component);
+    void (*winograd_output[3])(const fc_winograd_output *output);
+    void (*winograd_pooled[3])(const fc_winograd_output *output); /* 2 x 2 pixels to their maximum */
     void (*pool_row)(const fc_pool_row *row);
     /* Mean over rows x width pixels of VL lanes: y[VL]. */
     void (*mean_pixels)(const float *x, ptrdiff_t x_row, ptrdiff_t rows, ptrdiff_t width, float *y);

@@ -122,20 +122,23 @@ FC_INLINE void conv_row_by(const fc_conv_row *r, const ptrdiff_t x_pixel, const 
             conv_row_by(r, x_pixel, 1, single_limit, stepped);                                                         \
     }
 
-/* Pixels side by side, every second one, neighbouring floats (the columns of im2col), any distance; and any distance
- * with single steps. */
+/* Pixels side by side, every second one, neighbouring floats (the columns of im2col), any distance. */
 FC_FAMILY(conv_row_stride1, VL, 2 * MR, MR, 0)
 FC_FAMILY(conv_row_stride2, 2 * VL, 2 * MR, MR, 0)
 FC_FAMILY(conv_row_dense, 1, 2 * MR, MR, 0)
 FC_FAMILY(conv_row_strided, r->x_pixel, MR_STRIDED, MR_STRIDED, 0)
-FC_FAMILY(conv_row_stepped, r->x_pixel, 2 * MR_STRIDED, MR_STRIDED, 1)
+/* Single steps: of grey images, whose many pixels at once would need as many distances, and any others. */
+FC_FAMILY(conv_row_steps_grey, 1, 2 * MR, MR, 1)
+FC_FAMILY(conv_row_steps, r->x_pixel, MR_STRIDED, MR_STRIDED, 1)
 
 static void FC_FN(conv_row)(const fc_conv_row *r)
 {
     if (r->pixels <= 0)
         return;
-    if (r->lanes == 1)
-        FC_FN(conv_row_stepped)(r);
+    if (r->lanes == 1 && r->x_pixel == 1)
+        FC_FN(conv_row_steps_grey)(r);
+    else if (r->lanes == 1)
+        FC_FN(conv_row_steps)(r);
     else if (r->x_pixel == VL)
         FC_FN(conv_row_stride1)(r);
     else if (r->x_pixel == 2 * VL)

@@ -1,4 +1,4 @@
-/* winograd.h: transforms of Winograd's minimal filtering F(m x m, 3 x 3), for m = 2 and 4; one vector of channels.
+/* winograd.h: transforms of Winograd's minimal filtering F(m x m, 3 x 3), for m = 2, 4 and 6; one vector of channels.
  *
  *   Y = A^T [ (G g G^T) * (B^T d B) ] A        (* element by element)
  *
@@ -13,9 +13,13 @@
  *          | 0 -q/2 -1/2   q   1   0 |            | 0 p^3 -p^3  q^3 -q^3  1 |
  *          | 0  q/2 -1/2  -q   1   0 |
  *          | 0   1    0  -5/2  0   1 |
+ *
+ * and 0, p, -p, 1, -1, q, -q, infinity for m = 6: row k of A^T holds the k-th powers of the points; row j of B^T the
+ * coefficients of x (x^2 - p^2) (x^2 - 1) (x^2 - q^2) / (x - point j), written out in winograd_in6.
  */
 #define FC_P 0.70710678f
 #define FC_Q 1.41421356f
+#define FC_WINOGRAD_MOST 8 /* m + 2 of the largest */
 
 FC_INLINE void winograd_in4(const v_f d[6], v_f t[6])
 {
@@ -39,6 +43,37 @@ FC_INLINE void winograd_out4(const v_f m[6], v_f y[4])
     y[3] = V_FMA(d1, V_SET1(0.5f * FC_P), V_FMA(d2, V_SET1(2.0f * FC_Q), m[5]));
 }
 
+/* Rows of the points a and -a, with b and c the squares of the other two. */
+FC_INLINE void winograd_pair6(const v_f d[8], const float a, const float b, const float c, v_f *plus, v_f *minus)
+{
+    const v_f product = V_SET1(b * c), sum = V_SET1(-b - c);
+    const v_f even = V_FMA(d[2], product, V_FMA(d[4], sum, d[6]));
+    const v_f odd = V_SET1(a) * V_FMA(d[1], product, V_FMA(d[3], sum, d[5]));
+    *plus = even + odd;
+    *minus = even - odd;
+}
+
+FC_INLINE void winograd_in6(const v_f d[8], v_f t[8])
+{
+    const v_f k = V_SET1(3.5f);
+    t[0] = V_FMA(d[2] - d[4], k, d[6] - d[0]);
+    winograd_pair6(d, FC_P, 1.0f, 2.0f, &t[1], &t[2]);
+    winograd_pair6(d, 1.0f, 0.5f, 2.0f, &t[3], &t[4]);
+    winograd_pair6(d, FC_Q, 0.5f, 1.0f, &t[5], &t[6]);
+    t[7] = V_FMA(d[3] - d[5], k, d[7] - d[1]);
+}
+
+FC_INLINE void winograd_out6(const v_f m[8], v_f y[6])
+{
+    const v_f s1 = m[1] + m[2], d1 = m[1] - m[2], s2 = m[3] + m[4], d2 = m[3] - m[4], s3 = m[5] + m[6], d3 = m[5] - m[6];
+    y[0] = m[0] + s1 + s2 + s3;
+    y[1] = V_FMA(d1, V_SET1(FC_P), V_FMA(d3, V_SET1(FC_Q), d2));
+    y[2] = V_FMA(s1, V_SET1(0.5f), V_FMA(s3, V_SET1(2.0f), s2));
+    y[3] = V_FMA(d1, V_SET1(0.5f * FC_P), V_FMA(d3, V_SET1(2.0f * FC_Q), d2));
+    y[4] = V_FMA(s1, V_SET1(0.25f), V_FMA(s3, V_SET1(4.0f), s2));
+    y[5] = V_FMA(d1, V_SET1(0.25f * FC_P), V_FMA(d3, V_SET1(4.0f * FC_Q), d2)) + m[7];
+}
+
 FC_INLINE void winograd_in2(const v_f d[4], v_f t[4])
 {
     t[0] = d[0] - d[2];
@@ -53,65 +88,73 @@ FC_INLINE void winograd_out2(const v_f m[4], v_f y[2])
     y[1] = m[1] - m[2] + m[3];
 }
 
+FC_INLINE void winograd_in(const int m, const v_f *d, v_f *t)
+{
+    if (m == 6)
+        winograd_in6(d, t);
+    else if (m == 4)
+        winograd_in4(d, t);
+    else
+        winograd_in2(d, t);
+}
+
+FC_INLINE void winograd_out(const int m, const v_f *t, v_f *y)
+{
+    if (m == 6)
+        winograd_out6(t, y);
+    else if (m == 4)
+        winograd_out4(t, y);
+    else
+        winograd_out2(t, y);
+}
+
 /* B^T d B, stored as (m + 2)^2 vectors, `component` floats apart. */
 FC_INLINE void winograd_input(const int m, const float *x, ptrdiff_t x_row, float *v, ptrdiff_t component)
 {
     const int n = m + 2;
-    v_f half[6][6], line[6], out[6];
-#pragma GCC unroll 6
+    v_f half[FC_WINOGRAD_MOST][FC_WINOGRAD_MOST], line[FC_WINOGRAD_MOST], out[FC_WINOGRAD_MOST];
+#pragma GCC unroll 8
     for (int r = 0; r < n; r++) {
-#pragma GCC unroll 6
+#pragma GCC unroll 8
         for (int c = 0; c < n; c++)
             line[c] = V_LOAD(x + r * x_row + c * VL);
-        if (m == 4)
-            winograd_in4(line, half[r]);
-        else
-            winograd_in2(line, half[r]);
+        winograd_in(m, line, half[r]);
     }
-#pragma GCC unroll 6
+#pragma GCC unroll 8
     for (int c = 0; c < n; c++) {
-#pragma GCC unroll 6
+#pragma GCC unroll 8
         for (int r = 0; r < n; r++)
             line[r] = half[r][c];
-        if (m == 4)
-            winograd_in4(line, out);
-        else
-            winograd_in2(line, out);
-#pragma GCC unroll 6
+        winograd_in(m, line, out);
+#pragma GCC unroll 8
         for (int r = 0; r < n; r++)
             V_STORE(v + (r * n + c) * component, out[r]);
     }
 }
 
 /* A^T M, column by column. */
-FC_INLINE void winograd_columns(const int m, const fc_winograd_output *o, v_f half[4][6])
+FC_INLINE void winograd_columns(const int m, const fc_winograd_output *o, v_f half[FC_WINOGRAD_MOST][FC_WINOGRAD_MOST])
 {
     const int n = m + 2;
-    v_f line[6], out[4];
-#pragma GCC unroll 6
+    v_f line[FC_WINOGRAD_MOST], out[FC_WINOGRAD_MOST];
+#pragma GCC unroll 8
     for (int c = 0; c < n; c++) {
-#pragma GCC unroll 6
+#pragma GCC unroll 8
         for (int r = 0; r < n; r++)
             line[r] = V_LOAD(o->m + (r * n + c) * o->component);
-        if (m == 4)
-            winograd_out4(line, out);
-        else
-            winograd_out2(line, out);
-#pragma GCC unroll 4
+        winograd_out(m, line, out);
+#pragma GCC unroll 6
         for (int r = 0; r < m; r++)
             half[r][c] = out[r];
     }
 }
 
 /* Row r of A^T M A + bias. */
-FC_INLINE void winograd_line(const int m, const fc_winograd_output *o, const v_f half[6], v_f out[4])
+FC_INLINE void winograd_line(const int m, const fc_winograd_output *o, const v_f half[FC_WINOGRAD_MOST], v_f out[FC_WINOGRAD_MOST])
 {
-    if (m == 4)
-        winograd_out4(half, out);
-    else
-        winograd_out2(half, out);
+    winograd_out(m, half, out);
     const v_f bias = V_LOAD(o->bias);
-#pragma GCC unroll 4
+#pragma GCC unroll 6
     for (int c = 0; c < m; c++)
         out[c] += bias;
 }
@@ -119,16 +162,16 @@ FC_INLINE void winograd_line(const int m, const fc_winograd_output *o, const v_f
 /* act(A^T M A + bias + residual), as far as it lies inside the image. */
 FC_INLINE void winograd_output(const int m, const fc_winograd_output *o)
 {
-    v_f half[4][6], out[4];
+    v_f half[FC_WINOGRAD_MOST][FC_WINOGRAD_MOST], out[FC_WINOGRAD_MOST];
     winograd_columns(m, o, half);
     const v_f low = V_SET1(o->act.low), high = V_SET1(o->act.high);
-#pragma GCC unroll 4
+#pragma GCC unroll 6
     for (int r = 0; r < m; r++) {
         if (r >= o->rows)
             break;
         winograd_line(m, o, half[r], out);
         float *y = o->y + r * o->y_row;
-#pragma GCC unroll 4
+#pragma GCC unroll 6
         for (int c = 0; c < m; c++) {
             if (c >= o->columns)
                 break;
@@ -145,16 +188,16 @@ FC_INLINE void winograd_output(const int m, const fc_winograd_output *o)
 /* Maxima of 2 x 2 pixels of the same, without residual and for activations up to FC_CLIP, which commute with it. */
 FC_INLINE void winograd_pooled(const int m, const fc_winograd_output *o)
 {
-    v_f half[4][6], upper[4], lower[4];
+    v_f half[FC_WINOGRAD_MOST][FC_WINOGRAD_MOST], upper[FC_WINOGRAD_MOST], lower[FC_WINOGRAD_MOST];
     winograd_columns(m, o, half);
     const v_f low = V_SET1(o->act.low), high = V_SET1(o->act.high);
-#pragma GCC unroll 2
+#pragma GCC unroll 3
     for (int r = 0; r < m / 2; r++) {
         if (r >= o->rows)
             break;
         winograd_line(m, o, half[2 * r], upper);
         winograd_line(m, o, half[2 * r + 1], lower);
-#pragma GCC unroll 2
+#pragma GCC unroll 3
         for (int c = 0; c < m / 2; c++) {
             if (c >= o->columns)
                 break;
@@ -165,32 +208,20 @@ FC_INLINE void winograd_pooled(const int m, const fc_winograd_output *o)
     }
 }
 
-static void FC_FN(winograd_input2)(const float *x, ptrdiff_t x_row, float *v, ptrdiff_t component)
-{
-    winograd_input(2, x, x_row, v, component);
-}
+#define FC_WINOGRAD(m)                                                                                                 \
+    static void FC_FN(winograd_input##m)(const float *x, ptrdiff_t x_row, float *v, ptrdiff_t component)               \
+    {                                                                                                                  \
+        winograd_input(m, x, x_row, v, component);                                                                     \
+    }                                                                                                                  \
+    static void FC_FN(winograd_output##m)(const fc_winograd_output *o)                                                 \
+    {                                                                                                                  \
+        winograd_output(m, o);                                                                                         \
+    }                                                                                                                  \
+    static void FC_FN(winograd_pooled##m)(const fc_winograd_output *o)                                                 \
+    {                                                                                                                  \
+        winograd_pooled(m, o);                                                                                         \
+    }
 
-static void FC_FN(winograd_input4)(const float *x, ptrdiff_t x_row, float *v, ptrdiff_t component)
-{
-    winograd_input(4, x, x_row, v, component);
-}
-
-static void FC_FN(winograd_output2)(const fc_winograd_output *o)
-{
-    winograd_output(2, o);
-}
-
-static void FC_FN(winograd_output4)(const fc_winograd_output *o)
-{
-    winograd_output(4, o);
-}
-
-static void FC_FN(winograd_pooled2)(const fc_winograd_output *o)
-{
-    winograd_pooled(2, o);
-}
-
-static void FC_FN(winograd_pooled4)(const fc_winograd_output *o)
-{
-    winograd_pooled(4, o);
-}
+FC_WINOGRAD(2)
+FC_WINOGRAD(4)
+FC_WINOGRAD(6)

@@ -167,7 +167,7 @@ class Model(Layer):
         x = self._as_batch(inputs[0])
         if len(x) == 0:  # kernels have nothing to do, but the shape is known
             return np.empty((0, *self._compiled(1, x).output_shape[1:]), np.float32)
-        return self._compiled(len(x), x).plan.run([x])[0]
+        return self._cache.get(self, x.shape).plan.run([x])[0]
 
     def predict_proba(self, x: ArrayLike, batch_size: int = 32, progress: bool = False) -> np.ndarray:
         """Return the probability of each class.

@@ -201,7 +201,7 @@ def test_bench(capsys, monkeypatch):
 def test_bench_compares_equal_things(layer):
     results = [call() for call in bench.candidates(layer).values()]
     for result in results[1:]:
-        np.testing.assert_allclose(result, results[0], rtol=1e-3, atol=1e-3)
+        assert np.linalg.norm(result - results[0]) <= 2e-5 * np.linalg.norm(results[0])
     assert layer.operations == 2 * results[0].size * layer.ins // layer.groups * layer.kernel**2
 
 

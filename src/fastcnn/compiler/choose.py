@@ -81,6 +81,8 @@ class Algorithm:
         From a Problem to the estimated time on one core.
     exact : bool
         Whether it adds just the products of the definition.
+    on_request : bool
+        Whether it is only taken where it is asked for by name.
     """
 
     name: str
@@ -88,6 +90,7 @@ class Algorithm:
     why_not: Callable[[Problem], str]
     seconds: Callable[[Problem], float]
     exact: bool = True
+    on_request: bool = False
 
 
 def _why_not_depthwise(p: Problem) -> str:
@@ -139,6 +142,7 @@ ALGORITHMS: tuple[Algorithm, ...] = (
     Algorithm("direct", "blocked", _why_not_direct, _direct_seconds),
     Algorithm("winograd", "blocked", _why_not_winograd, _winograd_seconds(4), exact=False),
     Algorithm("winograd2", "blocked", _why_not_winograd, _winograd_seconds(2), exact=False),
+    Algorithm("winograd6", "blocked", _why_not_winograd, _winograd_seconds(6), exact=False, on_request=True),
     Algorithm("im2col", "plain", lambda p: "", _im2col_seconds),
 )
 
@@ -149,7 +153,7 @@ def algorithm_names() -> tuple[str, ...]:
     Examples
     --------
     >>> algorithm_names()
-    ('auto', 'depthwise', 'direct', 'winograd', 'winograd2', 'im2col')
+    ('auto', 'depthwise', 'direct', 'winograd', 'winograd2', 'winograd6', 'im2col')
     """
     return ("auto", *(entry.name for entry in ALGORITHMS))
 
@@ -187,6 +191,9 @@ def choose(
     if wanted != "auto":
         return _forced(problem, wanted, ALGORITHMS)
     reasons = {entry.name: entry.why_not(problem) for entry in ALGORITHMS}
+    for entry in ALGORITHMS:
+        if entry.on_request and not reasons[entry.name]:
+            reasons[entry.name] = "larger rounding errors than the others': only where it is asked for"
     able = [entry for entry in ALGORITHMS if not reasons[entry.name]]  # im2col always is
     tuned = (tuning or {}).get(problem.key)
     for entry in able:

@@ -6,7 +6,6 @@ weights are shared.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
@@ -156,7 +155,11 @@ class Plan:
     _refills: list[tuple[np.ndarray, _Refill]]
     parts: int = 1
     _idle: list[_executor.Executor] = field(default_factory=list)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        """Derive what every run needs."""
+        self._result_shapes = [(self.parts * shape[0], *shape[1:]) if self.parts > 1 else shape
+                               for shape in self._output_shapes]
 
     def run(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray] | None = None) -> list[np.ndarray]:
         """Run the plan; safe to call from several Python threads at once.
@@ -172,20 +175,15 @@ class Plan:
         -------
         list of float32 arrays
         """
-        if outputs is None:
-            outputs = [np.empty((self.parts * shape[0], *shape[1:]) if self.parts > 1 else shape, np.float32)
-                       for shape in self._output_shapes]
+        results = [np.empty(shape, np.float32) for shape in self._result_shapes] if outputs is None else list(outputs)
         threads = self.threads()
         if self.parts > 1:
-            self._run_parts(inputs, outputs, threads)
-            return list(outputs)
-        executor = self._take(threads)
-        try:
-            executor.run([*inputs, *self._constants, *outputs], threads)
-        finally:
-            with self._lock:
-                self._idle.append(executor)
-        return list(outputs)
+            self._run_parts(inputs, results, threads)
+        else:
+            executor = self._take(threads)
+            executor.run([*inputs, *self._constants, *results], threads)
+            self._idle.append(executor)
+        return results
 
     def _run_parts(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray], threads: int) -> None:
         """Each thread takes parts of the batch through all steps; where there are more threads than parts, all threads
@@ -195,16 +193,13 @@ class Plan:
         strides = np.array([0 if i in fixed else array.size // self.parts for i, array in enumerate(arrays)], np.intp)
         together = threads if threads > self.parts else 1
         executors = [self._take(together) for _ in range(threads // together)]
-        try:
-            if together == 1:
-                _executor.run_chunks(executors, arrays, strides, self.parts)
-                return
+        if together == 1:
+            _executor.run_chunks(executors, arrays, strides, self.parts)
+        else:
             for part in range(self.parts):
                 executors[0].run([array if i in fixed else array.reshape(self.parts, -1)[part]
                                   for i, array in enumerate(arrays)], together)
-        finally:
-            with self._lock:
-                self._idle += executors
+        self._idle += executors
 
     def times(self, inputs: Sequence[np.ndarray], repeats: int) -> list[list[float]]:
         """The seconds that each step took, in each of `repeats` runs; of the first part, where there are several."""
@@ -212,11 +207,9 @@ class Plan:
         outputs = [np.empty(shape, np.float32) for shape in self._output_shapes]
         threads = self.threads()
         executor = self._take(threads)
-        try:
-            return [executor.times([*inputs, *self._constants, *outputs], threads) for _ in range(repeats)]
-        finally:
-            with self._lock:
-                self._idle.append(executor)
+        times = [executor.times([*inputs, *self._constants, *outputs], threads) for _ in range(repeats)]
+        self._idle.append(executor)
+        return times
 
     def seconds(self, inputs: Sequence[np.ndarray], repeats: int) -> float:
         """The median time of a run."""
@@ -239,11 +232,13 @@ class Plan:
 
     def _take(self, threads: int) -> _executor.Executor:
         """An executor that nobody uses and that has scratch memory for so many threads."""
-        with self._lock:
-            for i, executor in enumerate(self._idle):
-                if executor.max_threads >= threads:
-                    return self._idle.pop(i)
-            self._idle.clear()  # too small: the number of threads has grown
+        while self._idle:
+            try:
+                executor = self._idle.pop()  # atomic: no lock, as calls are as short as microseconds
+            except IndexError:  # another thread was faster
+                break
+            if executor.max_threads >= threads:
+                return executor  # smaller ones are dropped: the number of threads has grown
         steps = [make() for make in self._makers]
         scratch = max((step.scratch for step in steps), default=0)
         stride = -(-scratch // memory.ALIGNMENT) * memory.ALIGNMENT + memory.ALIGNMENT

@@ -1,4 +1,4 @@
-"""Winograd convolution, F(2x2, 3x3) and F(4x4, 3x3), on the blocked layout: 3 x 3 filters, stride 1, one group.
+"""Winograd convolution, F(2x2, 3x3), F(4x4, 3x3) and F(6x6, 3x3), on the blocked layout: 3 x 3, stride 1, one group.
 
 A block of patches is transformed (V), multiplied with the transformed filters (U), one matrix product for each of the
 (m + 2)^2 components, and transformed back:
@@ -24,10 +24,11 @@ cdef enum:
 
 def filter_matrix(m):
     """G of F(m x m, 3 x 3), float64 (m + 2, 3); the points are told in csrc/tiles/winograd.h."""
-    if m == 2:
-        return np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
-    rows = [[1, 0, 0]]
-    for square, scale in ((0.5, -1.5), (2.0, 6.0)):
+    squares = {2: (1.0,), 4: (0.5, 2.0), 6: (0.5, 1.0, 2.0)}[m]
+    sign = -1.0 if m == 6 else 1.0  # of the other points' product: rows of B^T are as short as can be
+    rows = [[sign, 0, 0]]
+    for square in squares:
+        scale = 2 * square * np.prod([square - other for other in squares if other != square])
         for point in (np.sqrt(square), -np.sqrt(square)):
             rows.append([1 / scale, point / scale, square / scale])
     return np.array([*rows, [0, 0, 1]])
@@ -39,7 +40,7 @@ def pack_winograd(weight, int m, ptrdiff_t vl):
     Parameters
     ----------
     weight : (out_channels, in_channels, 3, 3) float32 array, C-contiguous
-    m : {2, 4}
+    m : {2, 4, 6}
     vl : int
         The vector length.
 
@@ -55,7 +56,7 @@ def pack_winograd(weight, int m, ptrdiff_t vl):
     cdef const float *taps
     cdef float *out = <float *>floats(packed)
     cdef float *target
-    cdef double half[6][3]
+    cdef double half[8][3]
     cdef double total
     with nogil:
         for pair in range(0, blocks, 2):
@@ -104,7 +105,7 @@ cdef void transform_inputs(const WinogradArgs *a, ptrdiff_t first, ptrdiff_t cou
         for p in range(count):
             locate(a, first + p, &image, &row, &column)
             x = (a.x.data + image * a.x.image + block * a.x.block + (row - a.top) * a.x.row + (column - a.left) * vl)
-            a.kernels.winograd_input[a.m // 4](x, a.x.row, v + (block * a.patches + p) * vl, a.v_component)
+            a.kernels.winograd_input[a.m // 2 - 1](x, a.x.row, v + (block * a.patches + p) * vl, a.v_component)
 
 
 cdef inline void locate(const WinogradArgs *a, ptrdiff_t patch, ptrdiff_t *image, ptrdiff_t *row,
@@ -157,9 +158,9 @@ cdef void transform_outputs(const WinogradArgs *a, ptrdiff_t first, ptrdiff_t la
                 output.residual = (a.residual.data + image * a.residual.image + block * a.residual.block
                                    + row * a.residual.row + column * vl)
             if a.pool == 2:
-                a.kernels.winograd_pooled[a.m // 4](&output)
+                a.kernels.winograd_pooled[a.m // 2 - 1](&output)
             else:
-                a.kernels.winograd_output[a.m // 4](&output)
+                a.kernels.winograd_output[a.m // 2 - 1](&output)
 
 
 cdef void run_winograd(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
@@ -193,7 +194,7 @@ cdef class WinogradConv(Step):
         OUT, IN (halo at least `ops.conv.winograd_halo`), IN or None; all blocked.
     weights, bias : float32 arrays
         From `pack_winograd` and `_conv_direct.pack_bias`.
-    m : {2, 4}
+    m : {2, 4, 6}
     pads : tuple of int
     pool : {1, 2}
         2: the outputs are maxima of 2 x 2 pixels. Then there is no residual, and the activation is monotone.

@@ -153,9 +153,9 @@ def _lower_im2col(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> N
 
 
 # Outputs along one side of a patch.
-_PATCHES = {"winograd": 4, "winograd2": 2}
+_PATCHES = {"winograd": 4, "winograd2": 2, "winograd6": 6}
 _LOWERINGS = {
-    "direct": _lower_direct, "depthwise": _lower_depthwise, "winograd": _lower_winograd, "winograd2": _lower_winograd,
-    "im2col": _lower_im2col,
+    "direct": _lower_direct, "depthwise": _lower_depthwise, "im2col": _lower_im2col,
+    **dict.fromkeys(_PATCHES, _lower_winograd),
 }
 OPS = (Conv(),)

@@ -49,8 +49,8 @@ def save_all(name: str, batch: int, folder: Path, engines: list[str]) -> np.ndar
     if {"torch", "ncnn"} & set(engines):
         write_torchscript(model.graph(), x, folder / "model.pt")
     if "ncnn" in engines:
-        command = [str(Path(sys.executable).parent / "pnnx"), "model.pt", f"inputshape=[{','.join(map(str, x.shape))}]",
-                   "fp16=0"]
+        single = ",".join(map(str, (1, *shape)))
+        command = [str(Path(sys.executable).parent / "pnnx"), "model.pt", f"inputshape=[{single}]", "fp16=0"]
         subprocess.run(command, cwd=folder, check=True, capture_output=True)
     return x
 

@@ -4,6 +4,8 @@
 
 One process for each engine, one active at a time, in rounds with a pause between them: idle worker threads of one
 engine would slow the others. Medians of all single predictions; machines are noisy, so only ratios within a run count.
+ncnn takes single images: a batch counts as so many of them. draw.py makes a picture of the JSON; start.py measures the
+time to the first prediction, and memory.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from pathlib import Path
 from networks import NETWORKS, save_all
 
 PEERS = ("onnxruntime", "openvino", "torch", "ncnn")
-ROUNDS, SECONDS, PAUSE = 5, 0.4, 0.1
+ROUNDS, SECONDS, PAUSE = 7, 0.3, 0.1
 
 
 class Worker:
@@ -77,14 +79,13 @@ def main() -> None:
     for batch in map(int, options.batches.split(",")):
         for name in options.networks.split(","):
             for threads in map(int, options.threads.split(",")):
-                taking = [engine for engine in engines if engine != "ncnn" or batch == 1]
-                times = compare(name, batch, threads, taking)
-                ratio = min(times[peer] for peer in taking[1:]) / times["fastcnn"]
+                times = compare(name, batch, threads, engines)
+                ratio = min(times[peer] for peer in engines[1:]) / times["fastcnn"]
                 rows.append({"network": name, "batch": batch, "threads": threads, "ms": times, "ratio": ratio})
-                cells = " ".join(f"{times[e]:12.3f}" if e in times else f"{'-':>12}" for e in engines)
+                cells = " ".join(f"{times[engine]:12.3f}" for engine in engines)
                 print(f"{name:12} {batch:5} {threads:7} {cells} {ratio:12.2f}", flush=True)
-    if options.json:
-        Path(options.json).write_text(json.dumps(rows, indent=2) + "\n")
+                if options.json:  # after each row: a long run may be cut off
+                    Path(options.json).write_text(json.dumps(rows, indent=2) + "\n")
 
 
 if __name__ == "__main__":

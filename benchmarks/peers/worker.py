@@ -75,6 +75,12 @@ def ncnn_engine(folder: Path, x: np.ndarray, threads: int) -> Callable[[], np.nd
     return call
 
 
+def peak_bytes() -> int:
+    """The most memory that this process has had. (getrusage would tell the parent's, from before the exec.)"""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.split("VmHWM:")[1].split()[0])
+
+
 def main() -> None:
     engine, folder, threads = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
     call = globals()[f"{engine}_engine"](folder, np.load(folder / "x.npy"), threads)
@@ -82,7 +88,7 @@ def main() -> None:
     for line in sys.stdin:
         end = perf_counter() + float(line.split()[1])
         times: list[float] = []
-        while len(times) < 3 or perf_counter() < end:
+        while not times or perf_counter() < end:
             start = perf_counter()
             call()
             times.append(perf_counter() - start)

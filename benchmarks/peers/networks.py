@@ -46,11 +46,12 @@ def save_all(name: str, batch: int, folder: Path, engines: list[str]) -> np.ndar
     np.save(folder / "x.npy", x)
     if {"onnxruntime", "openvino"} & set(engines):
         write_onnx(model.graph(), x.shape, folder / "model.onnx")
-    if {"torch", "ncnn"} & set(engines):
+    if "torch" in engines:
         write_torchscript(model.graph(), x, folder / "model.pt")
-    if "ncnn" in engines:
-        single = ",".join(map(str, (1, *shape)))
-        command = [str(Path(sys.executable).parent / "pnnx"), "model.pt", f"inputshape=[{single}]", "fp16=0"]
+    if "ncnn" in engines:  # takes single images
+        write_torchscript(model.graph(), x[:1], folder / "single.pt")
+        size = ",".join(map(str, (1, *shape)))
+        command = [str(Path(sys.executable).parent / "pnnx"), "single.pt", f"inputshape=[{size}]", "fp16=0"]
         subprocess.run(command, cwd=folder, check=True, capture_output=True)
     return x
 

@@ -61,8 +61,8 @@ def ncnn_engine(folder: Path, x: np.ndarray, threads: int) -> Callable[[], np.nd
     net.opt.num_threads = threads
     net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
     net.opt.use_bf16_storage = False
-    net.load_param(str(folder / "model.ncnn.param"))
-    net.load_model(str(folder / "model.ncnn.bin"))
+    net.load_param(str(folder / "single.ncnn.param"))
+    net.load_model(str(folder / "single.ncnn.bin"))
 
     def call() -> np.ndarray:
         rows = []

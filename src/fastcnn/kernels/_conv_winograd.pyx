@@ -10,6 +10,7 @@ last patch reaches. The algebra stands in csrc/tiles/winograd.h.
 """
 
 from libc.stddef cimport ptrdiff_t
+from libc.string cimport memset
 
 import numpy as np
 
@@ -20,6 +21,7 @@ cdef enum:
     # Patches in a block: enough to pay for reading all transformed filters once (Zen 4, 2026-11).
     PATCHES = 28
     LINE_FLOATS = 16
+    MAX_LANES = 16  # of all instruction sets
 
 
 def filter_matrix(m):
@@ -49,33 +51,32 @@ def pack_winograd(weight, int m, ptrdiff_t vl):
     float32 array [component][pair of output blocks][input block][lane][block of the pair][VL]
     """
     cdef ptrdiff_t outs = weight.shape[0], ins = weight.shape[1], blocks = ceil_div(outs, vl), pair, width, i, o
-    cdef int n = m + 2, component, r, c, k
+    cdef int n = m + 2, r, c
     cdef double[:, ::1] g = np.ascontiguousarray(filter_matrix(m), np.float64)
     packed = np.empty(n * n * blocks * vl * ins, np.float32)
     cdef const float *source = floats(weight)
     cdef const float *taps
     cdef float *out = <float *>floats(packed)
     cdef float *target
-    cdef double half[8][3]
+    cdef double half[8][3][2 * MAX_LANES]
     cdef double total
     with nogil:
         for pair in range(0, blocks, 2):
-            width = min(2, blocks - pair) * vl  # output channels side by side
+            width = min(2, blocks - pair) * vl  # output channels side by side, zeros where there are none
+            memset(half, 0, sizeof(half))
             for i in range(ins):
-                for o in range(width):
-                    target = out + (pair * vl * ins + i * width + o)
-                    if pair * vl + o >= outs:
-                        for component in range(n * n):
-                            target[component * blocks * vl * ins] = 0.0
-                        continue
+                for o in range(min(width, outs - pair * vl)):
                     taps = source + ((pair * vl + o) * ins + i) * 9
                     for r in range(n):
                         for c in range(3):
-                            half[r][c] = g[r, 0] * taps[c] + g[r, 1] * taps[3 + c] + g[r, 2] * taps[6 + c]
-                    for r in range(n):
-                        for c in range(n):
-                            total = half[r][0] * g[c, 0] + half[r][1] * g[c, 1] + half[r][2] * g[c, 2]
-                            target[(r * n + c) * blocks * vl * ins] = <float>total
+                            half[r][c][o] = g[r, 0] * taps[c] + g[r, 1] * taps[3 + c] + g[r, 2] * taps[6 + c]
+                target = out + pair * vl * ins + i * width
+                for r in range(n):
+                    for c in range(n):
+                        for o in range(width):
+                            total = half[r][0][o] * g[c, 0] + half[r][1][o] * g[c, 1] + half[r][2][o] * g[c, 2]
+                            target[o] = <float>total
+                        target += blocks * vl * ins
     return packed
 
 

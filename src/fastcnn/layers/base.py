@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -46,7 +47,44 @@ def generation() -> int:
     >>> generation() > before
     True
     """
+    _bring_up_to_date()
     return _generation
+
+
+def current_generation() -> int:
+    """Return `generation()` without bringing layers that are in training up to date."""
+    return _generation
+
+
+class NewerValues(Protocol):
+    """Who holds newer values of a model's arrays than its layers do: a trainer between steps."""
+
+    model: Any
+
+    def sync(self) -> None:
+        """Write them back."""
+
+
+_newer: WeakSet[NewerValues] = WeakSet()
+
+
+def expect_newer_values(holder: NewerValues) -> None:
+    """Have `holder.sync` called before anybody looks at a layer's arrays; the model keeps it alive until then."""
+    holder.model.__dict__["_newer_values"] = holder
+    _newer.add(holder)
+
+
+def forget_newer_values(holder: NewerValues) -> bool:
+    """Tell whether `holder.sync` was still expected; it is not any more."""
+    expected = holder in _newer
+    _newer.discard(holder)
+    holder.model.__dict__.pop("_newer_values", None)
+    return expected
+
+
+def _bring_up_to_date() -> None:
+    for holder in list(_newer) if _newer else ():
+        holder.sync()
 
 
 def _next_generation() -> int:
@@ -152,16 +190,27 @@ class Layer:
     ['fc.weight', 'fc.bias']
     """
 
-    _parameters: dict[str, np.ndarray]
-    _buffers: dict[str, np.ndarray]
     _children: dict[str, Layer]
     _version: int
+    _frozen: bool = False
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         self = super().__new__(cls)
         # Not through __setattr__, which needs these to be there.
         self.__dict__.update(_parameters={}, _buffers={}, _children={}, _version=_next_generation())
         return self
+
+    @property
+    def _parameters(self) -> dict[str, np.ndarray]:
+        _bring_up_to_date()
+        store: dict[str, np.ndarray] = self.__dict__["_parameters"]
+        return store
+
+    @property
+    def _buffers(self) -> dict[str, np.ndarray]:
+        _bring_up_to_date()
+        store: dict[str, np.ndarray] = self.__dict__["_buffers"]
+        return store
 
     def forward(self, *inputs: Any) -> Any:
         """Compute the layer's output; arrays in, arrays out, or symbols in, symbols out."""
@@ -180,6 +229,7 @@ class Layer:
 
     def __getattr__(self, name: str) -> Any:
         # Only reached when the ordinary look-up has failed.
+        _bring_up_to_date()
         for store in ("_parameters", "_buffers", "_children"):
             registered = self.__dict__.get(store, {})
             if name in registered:
@@ -244,6 +294,45 @@ class Layer:
 
     def _touch(self) -> None:
         self.__dict__["_version"] = _next_generation()
+
+    def _take_value(self, name: str, array: np.ndarray) -> None:
+        """Replace the values of a registered array that nobody else has."""
+        array.flags.writeable = False
+        self._store_of(name)[name] = array
+        self._touch()
+
+    # -- training -----------------------------------------------------------------------------------
+
+    def freeze(self) -> None:
+        """Keep the arrays of this layer and all below it as they are during training.
+
+        Their parameters get no gradients; a batch normalisation uses, and keeps, its running statistics. Layers before
+        a frozen one are trained through it; where nothing before needs a gradient, none is computed.
+
+        Examples
+        --------
+        >>> from fastcnn.layers import Linear
+        >>> layer = Linear(2, 1)
+        >>> layer.freeze()
+        >>> layer.is_frozen
+        True
+        """
+        self._set_frozen(True)
+
+    def thaw(self) -> None:
+        """Undo `freeze`, for this layer and all below it."""
+        self._set_frozen(False)
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether training leaves this layer's own arrays as they are."""
+        return self._frozen
+
+    def _set_frozen(self, frozen: bool) -> None:
+        _bring_up_to_date()
+        for _, layer in self.named_layers():
+            layer.__dict__["_frozen"] = frozen
+            layer._touch()
 
     # -- the tree -----------------------------------------------------------------------------------
 
@@ -357,6 +446,10 @@ class Layer:
             layer._store_of(name)[name] = array
             layer._touch()
         return result
+
+    def __getstate__(self) -> dict[str, Any]:
+        _bring_up_to_date()
+        return dict(self.__dict__)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -112,7 +112,7 @@ FC_INLINE void update_vector(const fc_update *u, v_f *p, v_f g, v_f *m, v_f *v)
         }
         *p -= rate * g;
     } else if (u->kind == FC_RMSPROP) {
-        *v = *v * V_SET1(u->beta2) + g * g * (one - V_SET1(u->beta2));
+        *v = *v * V_SET1(u->beta2) + g * g * V_SET1(u->one_minus_beta2);
         g /= v_sqrt(*v) + V_SET1(u->epsilon);
         if (u->momentum != 0.0f) {
             *m = V_FMA(*m, V_SET1(u->momentum), g);

@@ -25,7 +25,9 @@ def _check_grad(attrs: Attrs, shapes: Shapes, x: Shape, kernel: Sequence[int]) -
     grad = images(shapes, "grad")
     groups, size = attrs["group"], window_output(attrs, x, kernel)
     if groups < 1 or x[1] % groups or grad[1] % groups:
-        raise ValueError(f"groups={groups}, expected a positive divisor of in_channels={x[1]} and out_channels={grad[1]}")
+        raise ValueError(
+            f"groups={groups}, expected a positive divisor of in_channels={x[1]} and out_channels={grad[1]}"
+        )
     if (grad[0], *grad[2:]) != (x[0], *size):
         raise ValueError(f"grad.shape={grad}, expected {(x[0], grad[1], *size)}: the output for x.shape={tuple(x)}")
 
@@ -131,11 +133,10 @@ class Spread(Op):
         assert x is not None
         (sh, sw), (top, left), (height, width) = attrs["strides"], attrs["begins"], attrs["size"]
         whole = np.zeros((*x.shape[:2], height - top, width - left))
-        rows, columns = whole[:, :, ::sh], None
         rows = whole[:, :, : (x.shape[2] - 1) * sh + 1 : sh]
         columns = rows[:, :, :, : (x.shape[3] - 1) * sw + 1 : sw]
-        columns[...] = x[:, :, : columns.shape[2], : columns.shape[3]]
-        return whole[:, :, -top : -top + height, -left : -left + width].copy()
+        columns[...] = x[:, :, : columns.shape[2], : columns.shape[3]]  # what lies beyond the size is left out
+        return np.array(whole[:, :, -top : -top + height, -left : -left + width])
 
     def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
         return 0

@@ -193,7 +193,7 @@ class Reshape(Op):
 
     def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
         assert inputs[0] is not None
-        return np.array(inputs[0], np.float64).reshape(attrs["shape"])
+        return np.reshape(np.array(inputs[0], np.float64), attrs["shape"])
 
     def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
         return 0

@@ -46,7 +46,7 @@ def conv2d_grad_input(
         filters, part = weight[g * outs : (g + 1) * outs], grad[:, g * outs : (g + 1) * outs]
         for u, v, (rows, columns) in _taps(weight.shape[2:], stride, dilation, grad.shape[2:]):
             padded[:, g * ins : (g + 1) * ins, rows, columns] += np.einsum("nohw,oc->nchw", part, filters[:, :, u, v])
-    return padded[:, :, top : top + size[0], left : left + size[1]].copy()
+    return np.array(padded[:, :, top : top + size[0], left : left + size[1]])
 
 
 @_ieee
@@ -154,7 +154,7 @@ def max_pool2d_grad(
     padded = np.zeros((*x.shape[:2], *size))
     for u, v, (rows, columns) in _taps(kernel, stride, dilation, grad.shape[2:]):
         padded[:, :, rows, columns] += np.where(winner == u * kernel[1] + v, grad, 0.0)
-    return padded[:, :, top : top + x.shape[2], left : left + x.shape[3]].copy()
+    return np.array(padded[:, :, top : top + x.shape[2], left : left + x.shape[3]])
 
 
 @_ieee
@@ -182,7 +182,7 @@ def avg_pool2d_grad(
     padded = np.zeros((*grad.shape[:2], *room))
     for _, _, (rows, columns) in _taps(kernel, stride, (1, 1), grad.shape[2:]):
         padded[:, :, rows, columns] += parts
-    return padded[:, :, pads[0] : pads[0] + size[0], pads[1] : pads[1] + size[1]].copy()
+    return np.array(padded[:, :, pads[0] : pads[0] + size[0], pads[1] : pads[1] + size[1]])
 
 
 @_ieee
@@ -373,7 +373,7 @@ def cross_entropy(scores: npt.ArrayLike, target: npt.ArrayLike) -> Array:
     top = scores.max(axis=1, keepdims=True)
     shifted = scores - top
     logs = np.log(np.exp(shifted).sum(axis=1, keepdims=True)) - shifted
-    return np.where(target == 0, 0.0, target * logs).sum()  # type: ignore[no-any-return]
+    return np.asarray(np.where(target == 0, 0.0, target * logs).sum())
 
 
 @_ieee
@@ -399,7 +399,7 @@ def mean_squared_error(scores: npt.ArrayLike, target: npt.ArrayLike) -> Array:
     >>> mean_squared_error([[1, 2]], [[0, 0]])
     array(2.5)
     """
-    return np.mean((_real(scores) - _real(target)) ** 2)
+    return np.asarray(np.mean((_real(scores) - _real(target)) ** 2))
 
 
 @_ieee
@@ -425,7 +425,7 @@ def binary_cross_entropy(scores: npt.ArrayLike, target: npt.ArrayLike) -> Array:
     array(0.69314718)
     """
     s, target = _real(scores), _real(target)
-    return np.mean(np.maximum(s, 0) - s * target + np.log1p(np.exp(-np.abs(s))))
+    return np.asarray(np.mean(np.maximum(s, 0) - s * target + np.log1p(np.exp(-np.abs(s)))))
 
 
 @_ieee

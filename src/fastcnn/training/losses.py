@@ -133,7 +133,8 @@ def loss_of(loss: str | Loss) -> Loss:
         return loss
     if loss not in _NAMES:
         raise ValueError(f"loss={loss!r}, expected one of {', '.join(_NAMES)}, or a Loss")
-    return _NAMES[loss]()
+    named: Loss = _NAMES[loss]()
+    return named
 
 
 def _rows(y: ArrayLike, shape: tuple[int, int], name: str) -> np.ndarray:

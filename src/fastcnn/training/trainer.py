@@ -136,7 +136,7 @@ class Trainer:
             self._take_over()
         compiled = self._plans.get(batch.shape) or self._compile(batch.shape)
         self._plans.move_to_end(batch.shape)
-        target = self.loss.target(y, compiled.scores.shape)  # type: ignore[arg-type]
+        target = self.loss.target(y, compiled.scores.shape)
         self._set_numbers()
         arrays = [batch, target, self._numbers, self._clock.view(np.float32)]
         compiled.plan.run([*arrays, *(self._state[name] for name in compiled.order)], [compiled.loss, compiled.scores])
@@ -160,8 +160,8 @@ class Trainer:
             float32, but for the last two.
         """
         means = {name: self._plain(name) for name in self._state if "@" in name}
-        counters = {"@steps": np.array(self.steps, np.int64), "@learning_rate": np.array(self.learning_rate, np.float64)}
-        return {**self._means, **means, **counters}
+        rate = np.array(self.learning_rate, np.float64)
+        return {**self._means, **means, "@steps": np.array(self.steps, np.int64), "@learning_rate": rate}
 
     def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
         """Continue from what `state_dict` gave; the model's own state is loaded by the model.
@@ -254,10 +254,10 @@ class Trainer:
         """A value in its own shape."""
         shape, packed = self._forms[name]
         if not packed:
-            return self._state[name].copy()
+            return np.array(self._state[name])
         vl = self._vl
         blocks = self._state[name].reshape(-1, int(np.prod(shape[1:])), vl).swapaxes(1, 2)
-        return np.ascontiguousarray(blocks).reshape(-1, *shape[1:])[: shape[0]].copy()
+        return np.array(np.ascontiguousarray(blocks).reshape(-1, *shape[1:])[: shape[0]])
 
     def _write_back(self) -> None:
         """Put the state into the model's layers."""

@@ -183,7 +183,7 @@ class _Placer:
         return whole._replace(c=self.layouts.shapes[name][1], offset=whole.offset + start // whole.lanes * whole.block)
 
     def alias_view(self, source: View, shape: tuple[int, ...]) -> View:
-        """Another shape in the memory of its source; where it keeps the images apart, they may have gaps between them."""
+        """Another shape in the memory of its source, gaps between images included where these stay the same."""
         view = dense_view(shape, source.slot)
         return view._replace(image=source.image if view.n == source.n else view.image, offset=source.offset)
 

@@ -101,7 +101,8 @@ def main() -> None:
             rows.append(row)
             cells = " ".join(f"{row['ms'][engine]:19.2f}" for engine in engines)
             peaks = " ".join(f"{row['peak'][engine] / 1e6:.0f}" for engine in engines)
-            print(f"{name:12} {threads:7} {cells} {row['ratio']:7.2f} {row['loss_difference']:8.1e}  {peaks}", flush=True)
+            numbers = f"{row['ratio']:7.2f} {row['loss_difference']:8.1e}"
+            print(f"{name:12} {threads:7} {cells} {numbers}  {peaks}", flush=True)
     if options.json:
         Path(options.json).write_text(json.dumps(rows, indent=2) + "\n")
 

@@ -199,6 +199,11 @@ typedef struct {
     void (*pool_grad_row)(const fc_pool_row *row, const float *g, float *y, ptrdiff_t y_row);
     /* G w G^T of VL filters w [3][3][VL], G (n x 3), to n x n vectors. */
     void (*winograd_filter)(const float *G, int n, const float *w, float *u, ptrdiff_t component);
+    /* A g A^T of 4 x 4 gradients, of which rows x columns lie inside the image, to 6 x 6 vectors. */
+    void (*winograd_spread)(const float *g, ptrdiff_t g_row, ptrdiff_t rows, ptrdiff_t columns, float *u,
+                            ptrdiff_t component);
+    /* G^T M G of 6 x 6 vectors, G (6 x 3), to w [3][3][VL]. */
+    void (*winograd_weight)(const float *G, const float *m, ptrdiff_t component, float *w);
     /* One step of an optimizer on n parameters; m and v are NULL where it has no such state. */
     void (*update)(const fc_update *how, float *p, const float *g, float *m, float *v, ptrdiff_t n);
     /* Runs n rounds of independent multiply-adds; the number of floating point operations done. */

@@ -57,6 +57,8 @@ fc_kernels FC_FN(kernels) = {
     .activate_grad = FC_FN(activate_grad),
     .pool_grad_row = FC_FN(pool_grad_row),
     .winograd_filter = FC_FN(winograd_filter),
+    .winograd_spread = FC_FN(winograd_spread),
+    .winograd_weight = FC_FN(winograd_weight),
     .update = FC_FN(update),
     .multiply_add_burst = FC_FN(multiply_add_burst),
 };

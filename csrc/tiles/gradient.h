@@ -87,6 +87,66 @@ static void FC_FN(winograd_filter)(const float *G, int n, const float *w, float 
     }
 }
 
+/* A g, the columns of A the powers of F(4x4)'s points (see winograd.h): 0, +-sqrt(1/2), +-sqrt(2), infinity. */
+FC_INLINE void winograd_spread4(const v_f g[4], v_f out[6])
+{
+    const v_f half = V_SET1(0.5f), two = V_SET1(2.0f), small = V_SET1(0.70710678f), large = V_SET1(1.41421356f);
+    const v_f even = V_FMA(half, g[2], g[0]), odd = small * V_FMA(half, g[3], g[1]);
+    const v_f even2 = V_FMA(two, g[2], g[0]), odd2 = large * V_FMA(two, g[3], g[1]);
+    out[0] = g[0];
+    out[1] = even + odd;
+    out[2] = even - odd;
+    out[3] = even2 + odd2;
+    out[4] = even2 - odd2;
+    out[5] = g[3];
+}
+
+/* A g A^T of a patch of 4 x 4 gradients, of which rows x columns lie inside the image. */
+static void FC_FN(winograd_spread)(const float *g, ptrdiff_t g_row, ptrdiff_t rows, ptrdiff_t columns, float *u,
+                                   ptrdiff_t component)
+{
+    v_f half[4][6], line[4], out[6];
+#pragma GCC unroll 4
+    for (int r = 0; r < 4; r++) {
+#pragma GCC unroll 4
+        for (int c = 0; c < 4; c++)
+            if (r < rows && c < columns)
+                line[c] = V_LOAD(g + r * g_row + c * VL);
+            else
+                line[c] = V_SET1(0.0f);
+        winograd_spread4(line, half[r]);
+    }
+#pragma GCC unroll 6
+    for (int c = 0; c < 6; c++) {
+#pragma GCC unroll 4
+        for (int r = 0; r < 4; r++)
+            line[r] = half[r][c];
+        winograd_spread4(line, out);
+#pragma GCC unroll 6
+        for (int r = 0; r < 6; r++)
+            V_STORE(u + (r * 6 + c) * component, out[r]);
+    }
+}
+
+/* G^T M G of 6 x 6 vectors, G (6 x 3), to w [3][3][VL]. */
+static void FC_FN(winograd_weight)(const float *G, const float *m, ptrdiff_t component, float *w)
+{
+    v_f half[3][6];
+    for (int c = 0; c < 6; c++)
+        for (int k = 0; k < 3; k++) {
+            half[k][c] = V_SET1(0.0f);
+            for (int r = 0; r < 6; r++)
+                half[k][c] = V_FMA(V_SET1(G[3 * r + k]), V_LOAD(m + (r * 6 + c) * component), half[k][c]);
+        }
+    for (int k = 0; k < 3; k++)
+        for (int l = 0; l < 3; l++) {
+            v_f sum = V_SET1(0.0f);
+            for (int c = 0; c < 6; c++)
+                sum = V_FMA(V_SET1(G[3 * c + l]), half[k][c], sum);
+            V_STORE(w + (3 * k + l) * VL, sum);
+        }
+}
+
 FC_INLINE v_f v_sqrt(v_f x)
 {
     float lanes[VL];
@@ -128,21 +188,28 @@ FC_INLINE void update_vector(const fc_update *u, v_f *p, v_f g, v_f *m, v_f *v)
 
 static void FC_FN(update)(const fc_update *u, float *p, const float *g, float *m, float *v, ptrdiff_t n)
 {
-    for (ptrdiff_t i = 0; i < n; i += VL) {
-        const ptrdiff_t count = n - i < VL ? n - i : VL;
-        v_f value, gradient, first = V_SET1(0.0f), second = first;
-        if (count == VL) {
-            value = V_LOAD(p + i), gradient = V_LOAD(g + i);
-            first = m ? V_LOAD(m + i) : first, second = v ? V_LOAD(v + i) : second;
-        } else {
-            value = v_load_part(p + i, count), gradient = v_load_part(g + i, count);
-            first = m ? v_load_part(m + i, count) : first, second = v ? v_load_part(v + i, count) : second;
-        }
-        update_vector(u, &value, gradient, &first, &second);
-        v_store_part(p + i, value, count);
+    const v_f zero = V_SET1(0.0f);
+    ptrdiff_t i = 0;
+    for (; i + VL <= n; i += VL) {
+        v_f value = V_LOAD(p + i), first = m ? V_LOAD(m + i) : zero, second = v ? V_LOAD(v + i) : zero;
+        update_vector(u, &value, V_LOAD(g + i), &first, &second);
+        V_STORE(p + i, value);
         if (m)
-            v_store_part(m + i, first, count);
+            V_STORE(m + i, first);
         if (v)
-            v_store_part(v + i, second, count);
+            V_STORE(v + i, second);
+    }
+    if (i < n) {
+        v_f value = v_load_part(p + i, n - i), first = zero, second = zero;
+        if (m)
+            first = v_load_part(m + i, n - i);
+        if (v)
+            second = v_load_part(v + i, n - i);
+        update_vector(u, &value, v_load_part(g + i, n - i), &first, &second);
+        v_store_part(p + i, value, n - i);
+        if (m)
+            v_store_part(m + i, first, n - i);
+        if (v)
+            v_store_part(v + i, second, n - i);
     }
 }

@@ -156,6 +156,9 @@ cdef extern from "fastcnn.h" nogil:
                               ptrdiff_t n) noexcept nogil
         void (*pool_grad_row)(const fc_pool_row *row, const float *g, float *y, ptrdiff_t y_row) noexcept nogil
         void (*winograd_filter)(const float *G, int n, const float *w, float *u, ptrdiff_t component) noexcept nogil
+        void (*winograd_spread)(const float *g, ptrdiff_t g_row, ptrdiff_t rows, ptrdiff_t columns, float *u,
+                                ptrdiff_t component) noexcept nogil
+        void (*winograd_weight)(const float *G, const float *m, ptrdiff_t component, float *w) noexcept nogil
         void (*update)(const fc_update *how, float *p, const float *g, float *m, float *v, ptrdiff_t n) noexcept nogil
         double (*multiply_add_burst)(ptrdiff_t n, float *sink) noexcept nogil
 

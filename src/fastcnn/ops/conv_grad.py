@@ -11,8 +11,9 @@ import numpy as np
 
 from fastcnn import reference
 from fastcnn.graph.node import Node
-from fastcnn.kernels import _conv_grad, _pointwise_grad, _repack
+from fastcnn.kernels import _conv_grad, _pointwise_grad, _repack, _winograd_grad
 from fastcnn.ops.base import Attrs, Op, Shape, Shapes, check_pair, images, window_output
+from fastcnn.ops.conv import winograd_halo
 
 if TYPE_CHECKING:
     from fastcnn.compiler.plan import Lowering
@@ -180,13 +181,26 @@ class ConvGradWeight(Op):
 
     def halo(self, node: Node, shapes: Sequence[Shape]) -> tuple[int, int, int, int]:
         pads: tuple[int, int, int, int] = node.attrs["pads"]
-        return pads
+        return winograd_halo(pads, shapes[0][2:], 4) if _takes_winograd(node.attrs, *shapes[:2]) else pads
 
     def lower(self, node: Node, ctx: Lowering) -> None:
         attrs = node.attrs
         views = [ctx.view(name) for name in (node.output, *node.inputs)]
+        if _takes_winograd(attrs, *(ctx.shape(name) for name in node.inputs)):
+            ctx.emit("weightgrad4", _winograd_grad.WinogradGradWeight, *views, attrs["pads"])
+            return
         ctx.emit("weightgrad", _conv_grad.ConvGradWeight, *views, attrs["kernel_shape"], attrs["strides"],
                  attrs["pads"], attrs["dilations"], attrs["group"])
+
+
+# Channels from which on Winograd's transforms are paid for by its products (Zen 3, 2026-11); no less than a vector.
+WINOGRAD_CHANNELS = 16
+
+
+def _takes_winograd(attrs: Attrs, x: Shape, grad: Shape) -> bool:
+    """Whether the gradient of the weight is computed by Winograd's algorithm."""
+    fits = attrs["kernel_shape"] == (3, 3) and attrs["strides"] == attrs["dilations"] == (1, 1) and attrs["group"] == 1
+    return fits and min(x[1], grad[1]) >= WINOGRAD_CHANNELS
 
 
 class ChannelSum(Op):

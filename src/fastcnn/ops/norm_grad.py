@@ -5,18 +5,18 @@ The two numbers of a channel, mean and variance or the sums of gradients, are on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastcnn import reference
+from fastcnn.graph.node import Node
 from fastcnn.kernels import _norm
 from fastcnn.ops.base import Attrs, Backward, Op, Shape, Shapes, images
 
 if TYPE_CHECKING:
     from fastcnn.compiler.plan import Lowering
-    from fastcnn.graph.ir import Node
 
 
 class BatchStats(Op):
@@ -128,6 +128,38 @@ class NormGrad(Op):
         ctx.emit("normgrad", _norm.NormGrad, *views, node.attrs["epsilon"])
 
 
+class BatchNormGrad(Op):
+    """Gradient of batch normalisation by x, from grad, x and the weight alone: eager calls use it."""
+
+    name = "BatchNormGrad"
+    defaults = {"epsilon": 1e-5}
+    arguments = ("grad", "x", "weight")
+    required = 3
+    is_internal = True
+
+    def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
+        x = images(shapes[1:])
+        if shapes[0] != x:
+            raise ValueError(f"grad.shape={shapes[0]}, expected that of x, {x}")
+        if shapes[2] != (x[1],):
+            raise ValueError(f"weight.shape={shapes[2]}, expected {(x[1],)} (x.shape={x})")
+        return x
+
+    def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
+        grad, x, weight = inputs
+        assert grad is not None and x is not None
+        return reference.batch_norm_grad(grad, x, weight, attrs["epsilon"])
+
+    def expand(self, node: Node, shapes: Mapping[str, Shape]) -> list[Node]:
+        grad, x, weight = node.inputs
+        stats, sums = f"{node.name}:stats", f"{node.name}:sums"
+        return [
+            Node("BatchStats", stats, (x,), stats, {}),
+            Node("NormSums", sums, (grad, x, stats), sums, node.attrs),
+            Node("NormGrad", node.name, (grad, x, stats, weight, sums), node.output, node.attrs),
+        ]
+
+
 class Column(Op):
     """One of the two numbers of each channel, (C, 2) to (C,); the same memory."""
 
@@ -173,4 +205,4 @@ class RunningUpdate(Op):
                  attrs["factor"])
 
 
-OPS = (BatchStats(), BatchNormTraining(), NormSums(), NormGrad(), Column(), RunningUpdate())
+OPS = (BatchNormGrad(), BatchStats(), BatchNormTraining(), NormSums(), NormGrad(), Column(), RunningUpdate())

@@ -56,7 +56,7 @@ class StepGraph:
 
 def step_graph(
     graph: Graph, shape: Shape, trainable: Collection[str], momenta: Mapping[str, float], loss: Loss,
-    optimizer: Optimizer, clip_norm: float | None,
+    optimizer: Optimizer, clip_norm: float | None, recompute: bool,
 ) -> StepGraph:
     """The training step of a network.
 
@@ -75,6 +75,8 @@ def step_graph(
     optimizer : Optimizer
     clip_norm : float or None
         The largest norm of all gradients together.
+    recompute : bool
+        Whether normalised values and what follows from them by elements are computed again for the backward pass.
     """
     (x,) = graph.inputs
     forward = _in_training_mode(drop_repeated_relu(graph), {x: shape}, momenta)
@@ -90,6 +92,8 @@ def step_graph(
     constants = {name: array for name, array in forward.constants.items() if name not in state}
     step = Graph(nodes, dict(shapes), ["@loss", scores], constants)
     step, grads = differentiate(step, shapes, "@loss", trained)
+    if recompute:
+        step = replace(step, nodes=_recomputed(step.nodes, len(nodes)))
     trained = [name for name in trained if name in grads]
     means = [f"{name}@{mean}" for name in trained for mean in optimizer.states()]
     shapes |= {name: shapes[name.rpartition("@")[0]] for name in means}
@@ -121,6 +125,31 @@ def _in_training_mode(graph: Graph, shapes: Mapping[str, Shape], momenta: Mappin
         else:
             nodes.append(node)
     return Graph(nodes, {**graph.inputs, CLOCK: (4,)}, graph.outputs, graph.constants)
+
+
+def _recomputed(nodes: list[Node], forward: int) -> list[Node]:
+    """The nodes, of which the first `forward` are the forward pass, with clones of cheap ones before their backward
+    readers. Cheap are normalisation, whose input is kept anyway, and functions of single elements of cheap values."""
+    cheap: dict[str, Node] = {}
+    for node in nodes[:forward]:
+        elements = ops.get(node.op).is_activation or node.op == "DropoutTraining"
+        if node.op == "BatchNormTraining" or (elements and node.inputs[0] in cheap):
+            cheap[node.output] = node
+    again: dict[str, str] = {}
+    result = list(nodes[:forward])
+
+    def name_again(name: str) -> str:
+        if name in cheap and name not in again:
+            node = cheap[name]
+            again[name] = f"{name}:again"
+            inputs = tuple(name_again(value) for value in node.inputs)
+            result.append(Node(node.op, f"{node.name}:again", inputs, again[name], node.attrs))
+        return again.get(name, name)
+
+    for node in nodes[forward:]:
+        inputs = tuple(map(name_again, node.inputs))  # appends clones first
+        result.append(replace(node, inputs=inputs))
+    return result
 
 
 def _running(name: str, stats: str, index: int, momentum: float, factor: float) -> Node:

@@ -232,7 +232,7 @@ class Trainer:
                 if "running_mean" in layer._buffers:
                     momenta[f"{prefix}running_mean"] = getattr(layer, "momentum", 0.1)
         return step_graph(self.model.graph(shape[1:]), shape, trainable, momenta, self.loss, self.optimizer,
-                          self.clip_norm)
+                          self.clip_norm, self.recompute)
 
     def _stored(self, name: str, value: np.ndarray | None) -> np.ndarray:
         """A value (zeros if None) in the form in which the step keeps it."""

@@ -74,6 +74,8 @@ cdef class Update(Step):
             self.operand(4, &a.m, m)
         if v is not None:
             self.operand(5, &a.v, v)
+        if p.lanes == 1:  # dense: one block
+            a.p.block, a.p.n, a.p.c = a.p.n * a.p.image, 1, 1
         a.kernels, a.kind, a.nesterov, a.pieces = self.kernels, _KINDS[kind], nesterov, ceil_div(a.p.block, SPAN_FLOATS)
 
 

@@ -15,6 +15,7 @@ from math import prod
 import numpy as np
 
 from fastcnn import ops
+from fastcnn.compiler.expand import expand
 from fastcnn.compiler.fold import drop_repeated_relu
 from fastcnn.graph.autodiff import differentiate
 from fastcnn.graph.ir import Graph, Node, Shape
@@ -99,7 +100,8 @@ def step_graph(
     shapes |= {name: shapes[name.rpartition("@")[0]] for name in means}
     state += means
     updates = _updates(trained, grads, optimizer, clip_norm)
-    step = replace(step, nodes=_scheduled(step, updates), inputs=dict(shapes))
+    # Expanded: what reads weights as they are, and what as parameters, shows only then.
+    step = expand(replace(step, nodes=_scheduled(step, updates), inputs=dict(shapes)), shapes)
     first = {name: forward.constants[name] for name in state if name in forward.constants}
     return StepGraph(step, shapes, state, _packed(step.nodes, state), trained, first)
 

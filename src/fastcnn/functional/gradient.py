@@ -15,6 +15,7 @@ import numpy as np
 from fastcnn import _arguments as arguments
 from fastcnn import ops
 from fastcnn.functional._apply import Array, apply, prefixed
+from fastcnn.functional.pool import pool_window
 
 
 def _window(stride: Any, padding: Any, dilation: Any, groups: Any, size: Any, kernel: Any) -> dict[str, Any]:
@@ -29,7 +30,7 @@ def _window(stride: Any, padding: Any, dilation: Any, groups: Any, size: Any, ke
 
 
 def _shape(array: Array, name: str, rank: int) -> tuple[int, ...]:
-    shape = np.shape(array)
+    shape = arguments.as_real_array(array, name).shape
     if len(shape) != rank:
         raise ValueError(f"{name}.shape={shape}, expected {rank} dimensions")
     return shape
@@ -188,12 +189,8 @@ def max_pool2d_grad(
     """
 
     def attrs() -> dict[str, Any]:
-        window = kernel_size if stride is None else stride
-        return {
-            "kernel_shape": arguments.as_pair(kernel_size, "kernel_size"),
-            "strides": arguments.as_pair(window, "stride"), **arguments.as_padding(padding),
-            "dilations": arguments.as_pair(dilation, "dilation"), "ceil_mode": int(bool(ceil_mode)),
-        }
+        window = pool_window(kernel_size, stride, padding, ceil_mode)
+        return {**window, "dilations": arguments.as_pair(dilation, "dilation")}
 
     return apply("max_pool2d_grad", "MaxPoolGrad", {"grad": grad, "x": x}, attrs, out)
 
@@ -225,12 +222,9 @@ def avg_pool2d_grad(
     """
 
     def attrs() -> dict[str, Any]:
-        window = kernel_size if stride is None else stride
-        return {
-            "size": arguments.as_pair(size, "size"), "kernel_shape": arguments.as_pair(kernel_size, "kernel_size"),
-            "strides": arguments.as_pair(window, "stride"), **arguments.as_padding(padding),
-            "ceil_mode": int(bool(ceil_mode)), "count_include_pad": int(bool(count_include_pad)),
-        }
+        window = pool_window(kernel_size, stride, padding, ceil_mode)
+        counted = arguments.as_flag(count_include_pad, "count_include_pad")
+        return {**window, "size": arguments.as_pair(size, "size"), "count_include_pad": counted}
 
     return apply("avg_pool2d_grad", "AveragePoolGrad", {"grad": grad}, attrs, out)
 
@@ -286,8 +280,15 @@ def batch_norm_grad(
                  lambda: {"epsilon": arguments.as_float(eps, "eps")}, out)
 
 
-def _of_activation(function: str, op: str, grad: Array, v: Array, name: str, out: Any, **attrs: Any) -> Any:
-    return apply(function, op, {"grad": grad, name: v}, lambda: attrs, out)
+def _of_activation(
+    function: str, op: str, grad: Array, v: Array, name: str, out: Any, **numbers: tuple[str, Any]
+) -> Any:
+    """`numbers` are the operation's attributes, each as the argument's name and value."""
+
+    def attrs() -> dict[str, float]:
+        return {key: arguments.as_float(value, argument) for key, (argument, value) in numbers.items()}
+
+    return apply(function, op, {"grad": grad, name: v}, attrs, out)
 
 
 def relu_grad(grad: Array, y: Array, out: np.ndarray | None = None) -> Any:
@@ -309,7 +310,7 @@ def clip_grad(grad: Array, y: Array, low: float, high: float, out: np.ndarray | 
     >>> clip_grad([1.0, 1.0, 1.0], [0.0, 3.0, 6.0], 0.0, 6.0)
     array([0., 1., 0.])
     """
-    return _of_activation("clip_grad", "ClipGrad", grad, y, "y", out, min=float(low), max=float(high))
+    return _of_activation("clip_grad", "ClipGrad", grad, y, "y", out, min=("low", low), max=("high", high))
 
 
 def leaky_relu_grad(grad: Array, x: Array, negative_slope: float = 0.01, out: np.ndarray | None = None) -> Any:
@@ -320,7 +321,8 @@ def leaky_relu_grad(grad: Array, x: Array, negative_slope: float = 0.01, out: np
     >>> leaky_relu_grad([2.0, 2.0], [-1.0, 1.0], 0.5)
     array([1., 2.])
     """
-    return _of_activation("leaky_relu_grad", "LeakyReluGrad", grad, x, "x", out, alpha=float(negative_slope))
+    slope = ("negative_slope", negative_slope)
+    return _of_activation("leaky_relu_grad", "LeakyReluGrad", grad, x, "x", out, alpha=slope)
 
 
 def tanh_grad(grad: Array, y: Array, out: np.ndarray | None = None) -> Any:

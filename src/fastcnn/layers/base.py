@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, Protocol
-from weakref import WeakSet
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcnn.graph.trace import scope
+from fastcnn.layers.newer import bring_up_to_date
 
 __all__ = ["Buffer", "Layer", "LoadResult", "Parameter", "failed_layer", "generation"]
 
@@ -47,44 +47,13 @@ def generation() -> int:
     >>> generation() > before
     True
     """
-    _bring_up_to_date()
+    bring_up_to_date()
     return _generation
 
 
 def current_generation() -> int:
     """Return `generation()` without bringing layers that are in training up to date."""
     return _generation
-
-
-class NewerValues(Protocol):
-    """Who holds newer values of a model's arrays than its layers do: a trainer between steps."""
-
-    model: Any
-
-    def sync(self) -> None:
-        """Write them back."""
-
-
-_newer: WeakSet[NewerValues] = WeakSet()
-
-
-def expect_newer_values(holder: NewerValues) -> None:
-    """Have `holder.sync` called before anybody looks at a layer's arrays; the model keeps it alive until then."""
-    holder.model.__dict__["_newer_values"] = holder
-    _newer.add(holder)
-
-
-def forget_newer_values(holder: NewerValues) -> bool:
-    """Tell whether `holder.sync` was still expected; it is not any more."""
-    expected = holder in _newer
-    _newer.discard(holder)
-    holder.model.__dict__.pop("_newer_values", None)
-    return expected
-
-
-def _bring_up_to_date() -> None:
-    for holder in list(_newer) if _newer else ():
-        holder.sync()
 
 
 def _next_generation() -> int:
@@ -202,13 +171,13 @@ class Layer:
 
     @property
     def _parameters(self) -> dict[str, np.ndarray]:
-        _bring_up_to_date()
+        bring_up_to_date()
         store: dict[str, np.ndarray] = self.__dict__["_parameters"]
         return store
 
     @property
     def _buffers(self) -> dict[str, np.ndarray]:
-        _bring_up_to_date()
+        bring_up_to_date()
         store: dict[str, np.ndarray] = self.__dict__["_buffers"]
         return store
 
@@ -229,7 +198,7 @@ class Layer:
 
     def __getattr__(self, name: str) -> Any:
         # Only reached when the ordinary look-up has failed.
-        _bring_up_to_date()
+        bring_up_to_date()
         for store in ("_parameters", "_buffers", "_children"):
             registered = self.__dict__.get(store, {})
             if name in registered:
@@ -329,7 +298,7 @@ class Layer:
         return self._frozen
 
     def _set_frozen(self, frozen: bool) -> None:
-        _bring_up_to_date()
+        bring_up_to_date()
         for _, layer in self.named_layers():
             layer.__dict__["_frozen"] = frozen
             layer._touch()
@@ -448,7 +417,7 @@ class Layer:
         return result
 
     def __getstate__(self) -> dict[str, Any]:
-        _bring_up_to_date()
+        bring_up_to_date()
         return dict(self.__dict__)
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ from fastcnn.compiler.memory import allocate
 from fastcnn.compiler.plan import Plan, compile_graph
 from fastcnn.kernels import _cpu
 from fastcnn.kernels._update import SETTINGS
-from fastcnn.layers import base
+from fastcnn.layers import base, newer
 from fastcnn.training.losses import Loss, loss_of
 from fastcnn.training.optimizers import Optimizer
 from fastcnn.training.step import StepGraph, step_graph
@@ -142,12 +142,12 @@ class Trainer:
         compiled.plan.run([*arrays, *(self._state[name] for name in compiled.order)], [compiled.loss, compiled.scores])
         self.steps += 1
         self.outputs = compiled.scores
-        base.expect_newer_values(self)
+        newer.expect_newer_values(self)
         return float(compiled.loss[0])
 
     def sync(self) -> None:
         """Bring the model's parameters and running statistics up to date; done by itself when they are looked at."""
-        if base.forget_newer_values(self):
+        if newer.forget_newer_values(self):
             self._write_back()
 
     def state_dict(self) -> dict[str, np.ndarray]:

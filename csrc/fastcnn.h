@@ -109,6 +109,55 @@ typedef struct {
 
 enum { FC_ADD, FC_MULTIPLY };
 
+/* Gradient of filters: for lanes i and blocks b
+ *
+ *   y[to[i] + b * y_block][o] += sum over images, rows, pixels of x[...][i] * g[b][...][o]
+ */
+typedef struct {
+    const float *x;      /* IN  first pixel under the tap, first lane */
+    const float *g;      /* IN  gradient of the outputs, blocked */
+    float *y;            /* OUT or INOUT (accumulate) */
+    const ptrdiff_t *to; /* IN  where the sums of each lane are */
+    ptrdiff_t images, rows, pixels, lanes;
+    ptrdiff_t x_image, x_row, x_pixel;
+    ptrdiff_t g_image, g_row, g_block;
+    ptrdiff_t y_block;
+    int blocks; /* 1 to 3 */
+    int accumulate;
+} fc_conv_grad;
+
+/* The same for depthwise filters, one block of channels: y[kh][kw][VL] += sum over rows, pixels of x * g. */
+typedef struct {
+    const float *x; /* IN */
+    const float *g; /* IN */
+    float *y;       /* INOUT */
+    ptrdiff_t x_row, x_col, x_pixel; /* from one tap to the next, and from one output pixel to the next */
+    ptrdiff_t x_step, g_row;         /* from one row of outputs to the next */
+    ptrdiff_t kh, kw, rows, pixels;
+} fc_depthwise_grad;
+
+/* Sums over the pixels of one block: sums[0] += g and sums[1] += g * (x - shift) where x is given; or, of `moments`,
+ * sums[0] += g - shift and sums[1] += (g - shift)^2. */
+typedef struct {
+    const float *g;     /* IN */
+    const float *x;     /* IN  or NULL */
+    const float *shift; /* IN  [VL] */
+    double *sums;       /* INOUT [2][VL], [1][VL] without x and moments */
+    ptrdiff_t g_row, x_row, rows, pixels;
+    int moments;
+} fc_pixel_sums;
+
+enum { FC_SGD, FC_ADAM, FC_ADAMW, FC_RMSPROP };
+
+typedef struct {
+    int kind;
+    int nesterov;
+    float scale; /* of the gradients: below 1 where they are clipped */
+    float rate, decay, momentum, epsilon;
+    float beta2, one_minus_beta1, one_minus_beta2;
+    float correction1, correction2; /* 1 - beta1^t, and the root of 1 - beta2^t */
+} fc_update;
+
 typedef struct {
     const char *isa;
     int vl;        /* floats in a vector */
@@ -139,6 +188,24 @@ typedef struct {
     void (*deinterleave)(const float *x, float *y, ptrdiff_t plane, ptrdiff_t channels, ptrdiff_t pixels);
     /* y[p] = x[p * x_pixel], vectors of VL. */
     void (*gather_pixels)(const float *x, ptrdiff_t x_pixel, float *y, ptrdiff_t pixels);
+    void (*conv_grad)(const fc_conv_grad *row);
+    void (*depthwise_grad)(const fc_depthwise_grad *rows);
+    void (*pixel_sums)(const fc_pixel_sums *rows);
+    /* y = a * g + b * x + c for n floats, abc [3][VL]. */
+    void (*blend)(const float *abc, const float *g, const float *x, float *y, ptrdiff_t n);
+    /* Gradients of `activate`: v is the output, or the input of FC_HARD_SWISH and FC_SILU. */
+    void (*activate_grad)(const fc_activation *act, const float *g, const float *v, float *y, ptrdiff_t n);
+    /* Adds to y, the gradient of the row's x, the gradient g of its y. */
+    void (*pool_grad_row)(const fc_pool_row *row, const float *g, float *y, ptrdiff_t y_row);
+    /* G w G^T of VL filters w [3][3][VL], G (n x 3), to n x n vectors. */
+    void (*winograd_filter)(const float *G, int n, const float *w, float *u, ptrdiff_t component);
+    /* A g A^T of 4 x 4 gradients, of which rows x columns lie inside the image, to 6 x 6 vectors. */
+    void (*winograd_spread)(const float *g, ptrdiff_t g_row, ptrdiff_t rows, ptrdiff_t columns, float *u,
+                            ptrdiff_t component);
+    /* G^T M G of 6 x 6 vectors, G (6 x 3), to w [3][3][VL]. */
+    void (*winograd_weight)(const float *G, const float *m, ptrdiff_t component, float *w);
+    /* One step of an optimizer on n parameters; m and v are NULL where it has no such state. */
+    void (*update)(const fc_update *how, float *p, const float *g, float *m, float *v, ptrdiff_t n);
     /* Runs n rounds of independent multiply-adds; the number of floating point operations done. */
     double (*multiply_add_burst)(ptrdiff_t n, float *sink);
 } fc_kernels;

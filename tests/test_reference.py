@@ -395,7 +395,7 @@ CALLS = {
 
 
 def test_all_functions_are_covered():
-    assert sorted(CALLS) == sorted(reference.__all__)
+    assert sorted(CALLS) == sorted(name for name in reference.__all__ if hasattr(reference.forward, name))
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -444,6 +444,6 @@ def test_shapes_that_do_not_fit_are_refused(call):
 
 
 def test_examples_run():
-    tested = [test.name for test in doctest.DocTestFinder().find(reference) if test.examples]
-    assert tested == [f"{reference.__name__}.{name}" for name in reference.__all__]
-    assert doctest.testmod(reference).failed == 0
+    modules = reference.forward, reference.gradient
+    tested = [test.name.split(".")[-1] for m in modules for test in doctest.DocTestFinder().find(m) if test.examples]
+    assert sorted(tested) == sorted(reference.__all__) and not any(doctest.testmod(m).failed for m in modules)

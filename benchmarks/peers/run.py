@@ -29,11 +29,11 @@ ROUNDS, SECONDS, PAUSE = 7, 0.3, 0.1
 class Worker:
     """An engine's process."""
 
-    def __init__(self, engine: str, folder: Path, threads: int) -> None:
-        command = [sys.executable, str(Path(__file__).parent / "worker.py"), engine, str(folder), str(threads)]
+    def __init__(self, engine: str, folder: Path, threads: int, script: str = "worker.py") -> None:
+        command = [sys.executable, str(Path(__file__).parent / script), engine, str(folder), str(threads)]
         self.engine, self.times = engine, []
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.checksum = json.loads(self.process.stdout.readline())
+        self.checksum = json.loads(self.process.stdout.readline())  # whatever the worker tells to begin with
 
     def run(self, seconds: float) -> list[float]:
         self.process.stdin.write(f"run {seconds}\n")

@@ -85,6 +85,11 @@ def main() -> None:
     engine, folder, threads = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
     call = globals()[f"{engine}_engine"](folder, np.load(folder / "x.npy"), threads)
     print(json.dumps(float(np.abs(call()).sum())), flush=True)
+    serve(call)
+
+
+def serve(call: Callable[[], object]) -> None:
+    """Answer requests until there are no more."""
     for line in sys.stdin:
         end = perf_counter() + float(line.split()[1])
         times: list[float] = []

@@ -25,6 +25,9 @@
 #include "pool_row.h"
 #include "pointwise.h"
 #include "interleave.h"
+#include "conv_grad.h"
+#include "norm.h"
+#include "gradient.h"
 #include "burst.h"
 
 fc_kernels FC_FN(kernels) = {
@@ -47,5 +50,15 @@ fc_kernels FC_FN(kernels) = {
     .interleave = FC_FN(interleave),
     .deinterleave = FC_FN(deinterleave),
     .gather_pixels = FC_FN(gather_pixels),
+    .conv_grad = FC_FN(conv_grad),
+    .depthwise_grad = FC_FN(depthwise_grad),
+    .pixel_sums = FC_FN(pixel_sums),
+    .blend = FC_FN(blend),
+    .activate_grad = FC_FN(activate_grad),
+    .pool_grad_row = FC_FN(pool_grad_row),
+    .winograd_filter = FC_FN(winograd_filter),
+    .winograd_spread = FC_FN(winograd_spread),
+    .winograd_weight = FC_FN(winograd_weight),
+    .update = FC_FN(update),
     .multiply_add_burst = FC_FN(multiply_add_burst),
 };

@@ -40,14 +40,30 @@ from fastcnn.model import Model, Prediction
 from fastcnn.sequential import Sequential
 
 if TYPE_CHECKING:
-    from fastcnn import zoo
+    from fastcnn import training, zoo
     from fastcnn.model_file import load
+    from fastcnn.training import (
+        MSE,
+        SGD,
+        Adam,
+        AdamW,
+        BinaryCrossEntropy,
+        CrossEntropy,
+        RMSprop,
+        Trainer,
+    )
     from fastcnn.zoo import load_pretrained
 
 __all__ = [
+    "MSE",
+    "SGD",
+    "Adam",
+    "AdamW",
     "AvgPool2d",
     "BatchNorm2d",
+    "BinaryCrossEntropy",
     "Conv2d",
+    "CrossEntropy",
     "Dropout",
     "FastcnnWarning",
     "Flatten",
@@ -60,6 +76,7 @@ __all__ = [
     "Model",
     "ModelLoadError",
     "Prediction",
+    "RMSprop",
     "ReLU",
     "ReLU6",
     "Sequential",
@@ -67,6 +84,7 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "Tanh",
+    "Trainer",
     "__version__",
     "concat",
     "functional",
@@ -78,10 +96,17 @@ __all__ = [
     "reference",
     "set_num_threads",
     "show_config",
+    "training",
     "zoo",
 ]
 
-_ON_FIRST_USE = {"zoo": "fastcnn.zoo", "load": "fastcnn.model_file", "load_pretrained": "fastcnn.zoo"}
+_MODULES = ("training", "zoo")
+_ON_FIRST_USE = {
+    "load": "fastcnn.model_file", "load_pretrained": "fastcnn.zoo",
+    **{name: f"fastcnn.{name}" for name in _MODULES},
+    **dict.fromkeys(("MSE", "SGD", "Adam", "AdamW", "BinaryCrossEntropy", "CrossEntropy", "RMSprop", "Trainer"),
+                    "fastcnn.training"),
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -91,7 +116,7 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     module = import_module(_ON_FIRST_USE[name])
-    value = module if name == "zoo" else getattr(module, name)
+    value = module if name in _MODULES else getattr(module, name)
     globals()[name] = value
     return value
 

@@ -95,7 +95,7 @@ class Model(Layer):
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_cache"}
+        return {name: value for name, value in super().__getstate__().items() if name != "_cache"}
 
     # -- what the model is for ------------------------------------------------------------------------
 

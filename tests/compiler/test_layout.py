@@ -131,15 +131,15 @@ def test_steps_wait_only_for_memory_that_they_touch():
         return View(1, 8, 4, 4, 128, 128, 32, 8, offset=offset)._replace(**changes)
 
     waits = Waits()
-    assert not waits.before(view(0), [view(1000, slot=1)])
-    assert not waits.before(view(128), [view(1000, slot=1)])  # beside the first
-    assert not waits.before(view(0, slot=2), [view(256)])  # another memory
-    assert waits.before(view(256), [view(128)])  # reads what was written
-    assert waits.before(view(128), [view(512)])  # writes what was read
-    assert waits.before(view(128), [])  # writes what was written
-    assert not waits.before(view(1024), [])
+    assert not waits.before([view(0)], [view(1000, slot=1)])
+    assert not waits.before([view(128)], [view(1000, slot=1)])  # beside the first
+    assert not waits.before([view(0, slot=2)], [view(256)])  # another memory
+    assert waits.before([view(256)], [view(128)])  # reads what was written
+    assert waits.before([view(128)], [view(512)])  # writes what was read
+    assert waits.before([view(128)], [])  # writes what was written
+    assert not waits.before([view(1024)], [])
     padded = view(700, halo=(1, 1, 1, 1), row=48, block=288, image=288)
-    assert waits.before(padded._replace(offset=1200), [])  # its halo reaches back into the last one
+    assert waits.before([padded._replace(offset=1200)], [])  # its halo reaches back into the last one
     repeated = View(2, 4, 4, 4, 0, 0, 0, 1, offset=2000)  # a single number for all
-    assert not waits.before(view(3000), [repeated])
-    assert waits.before(view(2000 - 127), [])
+    assert not waits.before([view(3000)], [repeated])
+    assert waits.before([view(2000 - 127)], [])

@@ -67,6 +67,7 @@ EFFICIENTNET_LITE = {
 PARAMETERS = {
     **{name: entry[0] for name, entry in TORCHVISION.items()},
     "lenet": 61_706,
+    "resnet20": 272_474,
     "efficientnet_lite0": 4_652_008,
     "efficientnet_lite1": 5_416_680,
     "efficientnet_lite2": 6_092_072,
@@ -90,7 +91,7 @@ def test_parameters_and_shape(name):
     graph = model.graph()
     (output,) = graph.outputs
     values = graph.infer(dict.fromkeys(graph.inputs, (2, *model.input_shape)))
-    assert values[output] == (2, 10 if name == "lenet" else 1000)
+    assert values[output] == (2, 10 if name in ("lenet", "resnet20") else 1000)
 
 
 @pytest.mark.parametrize("name", TORCHVISION)

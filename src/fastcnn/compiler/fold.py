@@ -28,7 +28,7 @@ def fold(graph: Graph) -> Graph:
     Graph
         New nodes and, for folded weights, new constants named ``<weight>*<batch norm>``.
     """
-    return _fold_batch_norm(_fold_constants(_drop_repeated_relu(_drop_transparent(graph))))
+    return _fold_batch_norm(_fold_constants(drop_repeated_relu(_drop_transparent(graph))))
 
 
 def _drop_transparent(graph: Graph) -> Graph:
@@ -43,7 +43,7 @@ def _drop_transparent(graph: Graph) -> Graph:
     return replaced(graph, nodes)
 
 
-def _drop_repeated_relu(graph: Graph) -> Graph:
+def drop_repeated_relu(graph: Graph) -> Graph:
     """A ReLU changes nothing where the values come out of a ReLU, maxima of them included."""
     source: dict[str, str] = {}
     rectified: set[str] = set()

@@ -4,12 +4,16 @@ A value is plain (NCHW) or blocked ([N][C/VL][H][W][VL]). Graph inputs and outpu
 what it reads (`Op.layout`, or its algorithm's); the others follow what they are given. A convolution that reads
 fewer channels than a vector holds straight from a plain value takes them as one block of C lanes (NHWC).
 
+Weights that training changes are parameters: blocks of output channels, [O/VL][...][VL], the order in which gradients
+are computed and optimizers work. Weights that are constants are packed ahead, and none of this pass's business.
+
 A halo is the border of zeros that stands for padding: a value gets the largest that its readers need. Plain values
 never have one, except copies made for a convolution.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from fastcnn import ops
@@ -33,6 +37,8 @@ class Layouts:
         Top, left, bottom, right zeros around each plane; absent without halo.
     joins : dict
         Values that are written straight into a concatenation: its output, and their first channel there.
+    parameters : set of str
+        Values stored as parameters.
     """
 
     graph: Graph
@@ -40,9 +46,10 @@ class Layouts:
     lanes: dict[str, int]
     halos: dict[str, Halo] = field(default_factory=dict)
     joins: dict[str, tuple[str, int]] = field(default_factory=dict)
+    parameters: set[str] = field(default_factory=set)
 
 
-def arrange(graph: Graph, shapes: dict[str, tuple[int, ...]], vl: int) -> Layouts:
+def arrange(graph: Graph, shapes: dict[str, tuple[int, ...]], vl: int, parameters: Iterable[str] = ()) -> Layouts:
     """Decide the layout of every value.
 
     Parameters
@@ -53,8 +60,10 @@ def arrange(graph: Graph, shapes: dict[str, tuple[int, ...]], vl: int) -> Layout
         Of every value.
     vl : int
         Floats in a vector.
+    parameters : iterable of str
+        Graph inputs that are stored as parameters.
     """
-    return _Arranger(graph, shapes, vl).run()
+    return _Arranger(graph, shapes, vl, set(parameters)).run()
 
 
 def _union(a: Halo, b: Halo) -> Halo:
@@ -62,8 +71,8 @@ def _union(a: Halo, b: Halo) -> Halo:
 
 
 class _Arranger:
-    def __init__(self, graph: Graph, shapes: dict[str, tuple[int, ...]], vl: int) -> None:
-        self.graph, self.vl = graph, vl
+    def __init__(self, graph: Graph, shapes: dict[str, tuple[int, ...]], vl: int, parameters: set[str]) -> None:
+        self.graph, self.vl, self.parameters = graph, vl, parameters
         self.shapes = dict(shapes)
         self.external = {*graph.inputs, *graph.constants}
         self.lanes = dict.fromkeys(self.external, 1)
@@ -76,7 +85,7 @@ class _Arranger:
             self.place(node)
         outputs = [self.plain_output(name, i) for i, name in enumerate(self.graph.outputs)]
         graph = Graph(self.nodes, self.graph.inputs, outputs, self.graph.constants)
-        return Layouts(graph, self.shapes, self.lanes, self.halos, self.join())
+        return Layouts(graph, self.shapes, self.lanes, self.halos, self.join(), self.parameters)
 
     def join(self) -> dict[str, tuple[str, int]]:
         """Concatenations of channels whose inputs can be computed in place; they share one halo."""
@@ -110,17 +119,36 @@ class _Arranger:
         lanes = self.wanted(node, operands)
         halo = op.halo(node, [self.shapes[name] for name in operands])
         inputs = list(node.inputs)  # by place: x + conv(x) may read x in two layouts
-        for i in places:
+        for i in op.constants:
+            if i < len(inputs) and inputs[i] and inputs[i] not in self.graph.constants:
+                # A parameter; or, where the first operand is an optimizer's that is none, plain like that.
+                inputs[i] = self.stored(inputs[i], not (op.updates and node.inputs[0] not in self.parameters))
+        for i in places if op.layout != "parameter" else ():
+            inputs[i] = self.stored(inputs[i], False)
             name = self.fetch(inputs[i], self.lanes_for(node, i, lanes), halo if i == 0 else NO_HALO)
             inputs[i] = self.gapless(name, node.output) if op.is_alias else name
         self.nodes.append(replace(node, inputs=tuple(inputs)))
-        self.lanes[node.output] = lanes if len(self.shapes[node.output]) == 4 else 1
+        self.lanes[node.output] = lanes if len(self.shapes[node.output]) == 4 and not op.packs else 1
+        if op.packs or (op.updates and node.inputs[0] in self.parameters):
+            self.parameters.add(node.output)
+
+    def stored(self, name: str, as_parameter: bool) -> str:
+        """The name under which a value is stored as a parameter, or not as one."""
+        if (name in self.parameters) == as_parameter:
+            return name
+        copy = f"{name}:{'packed' if as_parameter else 'plain'}"
+        if copy not in self.shapes:
+            self.nodes.append(Node("Pack" if as_parameter else "Unpack", copy, (name,), copy, {}))
+            self.shapes[copy], self.lanes[copy] = self.shapes[name], 1
+            if as_parameter:
+                self.parameters.add(copy)
+        return copy
 
     def wanted(self, node: Node, operands: list[str]) -> int:
         """Lanes that the node writes, and reads with one exception (see lanes_for)."""
         op = ops.get(node.op)
         shapes = [self.shapes[name] for name in (*operands, node.output)]
-        layout = node.attrs["layout"] if node.op == "Conv" else op.layout
+        layout = op.layout_for(node, shapes, self.vl)
         if layout == "follow":
             blocked = any(self.lanes[name] > 1 for name in operands) and op.can_block(node, shapes, self.vl)
             layout = "blocked" if blocked else "plain"
@@ -135,7 +163,8 @@ class _Arranger:
         """A dense convolution takes few channels of a plain value as one narrow block."""
         name = node.inputs[place]
         few = self.shapes[name][1] if len(self.shapes[name]) == 4 else self.vl
-        narrow = node.op == "Conv" and node.attrs["algorithm"] == "direct" and place == 0
+        narrow = place == 0 and (
+            (node.op == "Conv" and node.attrs["algorithm"] == "direct") or node.op == "ConvGradWeight")
         if narrow and few < self.vl and self.lanes[name] == 1 and node.attrs["group"] == 1:
             return few
         if node.op == "Flatten":  # 1 x 1 images are rows already
@@ -172,6 +201,7 @@ class _Arranger:
 
     def plain_output(self, name: str, index: int) -> str:
         """Outputs lie in the caller's memory: plain, without gaps, each its own."""
+        name = self.stored(name, False)
         producer = next((node for node in self.nodes if node.output == name), None)
         direct = producer is not None and ops.get(producer.op).writes_plain_output(self.shapes[name], self.vl)
         if direct and self.lanes[name] == 1 and name not in self.graph.outputs[:index] and name not in self.halos:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import prod
 
 import numpy as np
 
@@ -65,15 +66,15 @@ class Waits:
     _written: list[tuple[int, int, int]] = field(default_factory=list)
     _read: list[tuple[int, int, int]] = field(default_factory=list)
 
-    def before(self, written: View, read: Sequence[View]) -> bool:
-        """Whether the next step, which writes one view and reads others, must wait."""
-        target, sources = _stretch(written), [_stretch(view) for view in read]
-        clash = any(_meet(target, other) for other in (*self._written, *self._read)) or any(
+    def before(self, written: Sequence[View], read: Sequence[View]) -> bool:
+        """Whether the next step, which writes some views and reads others, must wait."""
+        targets, sources = [_stretch(view) for view in written], [_stretch(view) for view in read]
+        clash = any(_meet(target, other) for target in targets for other in (*self._written, *self._read)) or any(
             _meet(source, other) for source in sources for other in self._written
         )
         if clash:
             self._written, self._read = [], []
-        self._written.append(target)
+        self._written += targets
         self._read += sources
         return clash
 
@@ -105,7 +106,9 @@ class _Placer:
         constants = self.direct_constants()
         outside = [*self.graph.inputs, *constants, *self.graph.outputs]
         for slot, name in enumerate(outside, 1):
-            self.views[name] = dense_view(self.layouts.shapes[name], slot)
+            shape = self.layouts.shapes[name]
+            packed = name in self.layouts.parameters
+            self.views[name] = self.parameter_view(shape, slot) if packed else dense_view(shape, slot)
         self.measure_lives()
         for i, node in enumerate(self.graph.nodes):
             if node.output not in self.views:
@@ -132,9 +135,18 @@ class _Placer:
         if op.is_alias:
             self.share(name, node.inputs[0])
             return self.alias_view(self.views[node.inputs[0]], self.layouts.shapes[name])
+        if op.updates:
+            return self.views[node.inputs[0]]
+        if node.op == "Column":
+            self.share(name, node.inputs[0])
+            pair = self.views[node.inputs[0]]
+            return pair._replace(w=1, offset=pair.offset + node.attrs["index"] * pair.lanes)
         if name in self.layouts.joins:
             return self.joined_view(i, *self.layouts.joins[name])
-        view = self.own_view(name, op.pads_rows)
+        if name in self.layouts.parameters:
+            view = self.parameter_view(self.layouts.shapes[name], ARENA)
+        else:
+            view = self.own_view(name, op.pads_rows)
         source = self.dying_input(i, view)
         if source:
             self.share(name, source)
@@ -154,6 +166,11 @@ class _Placer:
         image = -(-c // lanes) * block
         return View(n, c, h, w, image, block, row, lanes, halo, ARENA, top * row + left * lanes)
 
+    def parameter_view(self, shape: tuple[int, ...], slot: int) -> View:
+        """A parameter: blocks of its first axis."""
+        block = prod(shape[1:]) * self.vl
+        return View(1, shape[0], 1, prod(shape[1:]), -(-shape[0] // self.vl) * block, block, block, self.vl, slot=slot)
+
     def joined_view(self, i: int, target: str, start: int) -> View:
         """A value inside a concatenation, which exists from its first part on."""
         name = self.graph.nodes[i].output
@@ -166,10 +183,9 @@ class _Placer:
         return whole._replace(c=self.layouts.shapes[name][1], offset=whole.offset + start // whole.lanes * whole.block)
 
     def alias_view(self, source: View, shape: tuple[int, ...]) -> View:
-        """A matrix in the memory of its source; where it keeps the images apart, they may have gaps between them."""
-        rows, columns = shape
-        image = source.image if rows == source.n else columns
-        return View(rows, 1, 1, columns, image, columns, columns, slot=source.slot, offset=source.offset)
+        """Another shape in the memory of its source, gaps between images included where these stay the same."""
+        view = dense_view(shape, source.slot)
+        return view._replace(image=source.image if view.n == source.n else view.image, offset=source.offset)
 
     def dying_input(self, i: int, view: View) -> str:
         """An input of elementwise node i that lies like its output and is read for the last time; or ""."""

@@ -6,7 +6,7 @@ weights are shared.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from statistics import median
@@ -19,9 +19,11 @@ from fastcnn import ops
 from fastcnn.compiler import batch, memory
 from fastcnn.compiler._edit import replaced
 from fastcnn.compiler.choose import Problem, choose
+from fastcnn.compiler.expand import expand
 from fastcnn.compiler.fold import fold
 from fastcnn.compiler.fuse import fuse, fuse_pools
 from fastcnn.compiler.layout import Layouts, arrange
+from fastcnn.compiler.pack import pack_weights
 from fastcnn.graph.ir import Graph, Node
 from fastcnn.kernels import _cpu, _executor
 from fastcnn.kernels.view import View
@@ -113,12 +115,22 @@ class Lowering:
         self.refills.append((self._packed[key], refill))
         return self._packed[key]
 
-    def emit(self, kernel: str, make: Callable[..., _executor.Step], *arguments: object) -> None:
-        """Append a step; `make` is called once for each executor. Of the views among the arguments, the first is
-        written, the others are read."""
+    def weights(
+        self, kind: str, make: Callable[..., np.ndarray], index: int, variant: object = None
+    ) -> np.ndarray | View:
+        """Weights in the kernel's order: packed ahead where they are constants, else by a step of the plan."""
+        place = self._node.attrs.get("packed", {}).get(index, index)
+        name = self._node.inputs[place] if place < len(self._node.inputs) else ""
+        if name and name not in self._layouts.graph.constants:
+            return self.view(name)
+        return self.pack(kind, make, index, variant=variant)
+
+    def emit(self, kernel: str, make: Callable[..., _executor.Step], *arguments: object, writes: int = 1) -> None:
+        """Append a step; `make` is called once for each executor. Of the views among the arguments, the first `writes`
+        are written, the others are read."""
         self.makers.append(lambda: make(*arguments))
-        written, *read = (argument for argument in arguments if isinstance(argument, View))
-        self.waits.append(self._hazards.before(written, read))
+        views = [argument for argument in arguments if isinstance(argument, View)]
+        self.waits.append(self._hazards.before(views[:writes], views[writes:]))
         node, shapes = self._node, self._layouts.shapes
         sizes = [shapes[name] if name else None for name in node.inputs]
         self.infos.append(StepInfo(
@@ -220,6 +232,11 @@ class Plan:
             times.append(perf_counter() - start)
         return median(times)
 
+    @property
+    def output_shapes(self) -> list[tuple[int, ...]]:
+        """Of one part of the batch."""
+        return list(self._output_shapes)
+
     def threads(self) -> int:
         """The number of threads that the next run uses."""
         most = self.operations // OPERATIONS_PER_THREAD
@@ -278,7 +295,7 @@ def compile_batch(graph: Graph, input_shapes: Shapes, packed: Packed, tuning: Ma
 
 def compile_graph(
     graph: Graph, input_shapes: Shapes, packed: Packed | None = None, packed_ahead: bool = True,
-    tuning: Mapping[str, str] | None = None,
+    tuning: Mapping[str, str] | None = None, parameters: Iterable[str] = (),
 ) -> Plan:
     """Compile a graph for inputs of given shapes, and for the instruction set in use.
 
@@ -293,6 +310,8 @@ def compile_graph(
         Whether weights stay as they are for many runs, so that packing them costs nothing.
     tuning : dict, optional
         Algorithms that measurements have found best, by `Problem.key`.
+    parameters : iterable of str
+        Inputs that are stored as parameters, in blocks of their first axis: what training changes.
 
     Returns
     -------
@@ -304,11 +323,11 @@ def compile_graph(
         Where shapes do not fit, or a forced algorithm cannot compute its layer; the node is named.
     """
     vl = _cpu.vector_length()
-    folded = fold(graph)
+    folded = fold(expand(graph, input_shapes))
     shapes = folded.infer(dict(input_shapes))
     fused = fuse(folded, shapes)
     chosen = fuse_pools(_with_algorithms(fused, shapes, vl, packed_ahead, tuning), shapes)
-    layouts = arrange(chosen, shapes, vl)
+    layouts = pack_weights(arrange(chosen, shapes, vl, parameters), vl)
     placement = memory.place(layouts, vl)
     lowering = Lowering(layouts, placement, {} if packed is None else packed, vl)
     for node in layouts.graph.nodes:

@@ -50,7 +50,7 @@ def max_pool2d(
     """
 
     def attrs() -> dict[str, Any]:
-        window = _window(kernel_size, stride, padding, ceil_mode)
+        window = pool_window(kernel_size, stride, padding, ceil_mode)
         return {**window, "dilations": arguments.as_pair(dilation, "dilation")}
 
     return apply("max_pool2d", "MaxPool", {"x": x}, attrs, out)
@@ -87,13 +87,13 @@ def avg_pool2d(
     """
 
     def attrs() -> dict[str, Any]:
-        window = _window(kernel_size, stride, padding, ceil_mode)
+        window = pool_window(kernel_size, stride, padding, ceil_mode)
         return {**window, "count_include_pad": arguments.as_flag(count_include_pad, "count_include_pad")}
 
     return apply("avg_pool2d", "AveragePool", {"x": x}, attrs, out)
 
 
-def _window(kernel_size: Any, stride: Any, padding: Any, ceil_mode: Any) -> dict[str, Any]:
+def pool_window(kernel_size: Any, stride: Any, padding: Any, ceil_mode: Any) -> dict[str, Any]:
     kernel = arguments.as_pair(kernel_size, "kernel_size")
     return {
         "kernel_shape": kernel, "strides": kernel if stride is None else arguments.as_pair(stride, "stride"),

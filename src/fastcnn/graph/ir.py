@@ -14,34 +14,12 @@ from typing import Any
 import numpy as np
 
 from fastcnn import ops
+from fastcnn.graph.node import Node
+
+__all__ = ["FORMAT_VERSION", "Graph", "Node", "Shape"]
 
 FORMAT_VERSION = 1
 Shape = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Node:
-    """One operation.
-
-    Attributes
-    ----------
-    op : str
-        ONNX name, such as "Conv".
-    name : str
-        Where it comes from, such as "layer1.0.conv1"; unique in a graph.
-    inputs : tuple of str
-        Names of values; "" stands for an optional one that is absent.
-    output : str
-        Name of the value it computes.
-    attrs : dict
-        All of its attributes.
-    """
-
-    op: str
-    name: str
-    inputs: tuple[str, ...]
-    output: str
-    attrs: Mapping[str, Any]
 
 
 @dataclass

@@ -5,7 +5,7 @@ from libc.stddef cimport ptrdiff_t
 
 import numpy as np
 
-from fastcnn.kernels._executor cimport Step, blocks_of, ceil_div, floats, set_activation, share
+from fastcnn.kernels._executor cimport Step, blocks_of, ceil_div, set_activation, share
 from fastcnn.kernels._tiles cimport fc_depthwise, fc_kernels, fc_tensor
 
 
@@ -23,8 +23,8 @@ cdef struct DepthwiseArgs:
     fc_tensor y         # OUT blocked
     fc_tensor x         # IN  blocked, with its padding as halo
     fc_tensor residual  # IN  like y; data is NULL without one
-    const float *weights
-    const float *bias
+    fc_tensor weights   # IN  packed
+    fc_tensor bias      # IN  whole blocks
     fc_depthwise rows
     ptrdiff_t top, left, stride
 
@@ -41,8 +41,8 @@ cdef void run_depthwise(const void *raw, float *scratch, int tid, int nthreads) 
         rows.y = a.y.data + image * a.y.image + block * a.y.block + r * a.y.row
         if a.residual.data != NULL:
             rows.residual = a.residual.data + image * a.residual.image + block * a.residual.block + r * a.residual.row
-        rows.w = a.weights + block * rows.kh * rows.kw * vl
-        rows.bias = a.bias + block * vl
+        rows.w = a.weights.data + block * rows.kh * rows.kw * vl
+        rows.bias = a.bias.data + block * vl
         a.kernels.depthwise(&rows)
         unit += rows.rows
 
@@ -54,7 +54,7 @@ cdef class DepthwiseConv(Step):
     ----------
     y, x, residual : View
         OUT, IN (halo at least pads), IN or None; all blocked.
-    weights, bias : float32 arrays
+    weights, bias : float32 arrays or Views
         From `pack_depthwise` and `_conv_direct.pack_bias` (of one group).
     kernel, strides, pads, dilations : tuples of int
     activation : None or (name, attributes)
@@ -69,7 +69,9 @@ cdef class DepthwiseConv(Step):
         self.operand(1, &a.x, x)
         if residual is not None:
             self.operand(2, &a.residual, residual)
-        a.kernels, a.weights, a.bias = self.kernels, floats(weights), floats(bias)
+        a.kernels = self.kernels
+        self.weights(3, &a.weights, weights)
+        self.weights(4, &a.bias, bias)
         set_activation(&a.rows.act, activation)
         a.rows.kh, a.rows.kw = kernel
         a.rows.x_row, a.rows.x_col = dilations[0] * a.x.row, dilations[1] * a.x.lanes

@@ -101,8 +101,8 @@ cdef struct ConvArgs:
     fc_tensor y          # OUT blocked
     fc_tensor x          # IN  blocked, or lanes = C, with its padding as halo
     fc_tensor residual   # IN  like y; data is NULL without one
-    const float *weights
-    const float *bias
+    fc_tensor weights   # IN  packed
+    fc_tensor bias      # IN  whole blocks
     fc_conv_row row      # what all rows share
     ptrdiff_t groups, in_blocks, out_blocks  # of a group
     ptrdiff_t taps, steps  # of a block; of a group
@@ -163,8 +163,8 @@ cdef void conv_panel(const ConvArgs *a, ptrdiff_t image, ptrdiff_t panel, ptrdif
         for pair in range(first, last):
             block = group * a.out_blocks + 2 * pair
             row.blocks = <int>min(2, a.out_blocks - 2 * pair)
-            row.bias = a.bias + block * vl
-            row.w = a.weights + (a.out_blocks * (group * a.steps + start * a.taps * row.lanes) + 2 * pair * steps) * vl
+            row.bias = a.bias.data + block * vl
+            row.w = a.weights.data + (a.out_blocks * (group * a.steps + start * a.taps * row.lanes) + 2 * pair * steps) * vl
             tiles = ceil_div(pixels, a.kernels.mr)
             look_ahead(&row, steps, rows * tiles, vl)
             for r in range(low, low + rows):
@@ -188,7 +188,7 @@ cdef class DirectConv(Step):
     ----------
     y, x, residual : View
         OUT (blocked), IN (blocked or lanes = C, halo at least pads), IN or None (blocked, shape of y).
-    weights, bias : float32 arrays
+    weights, bias : float32 arrays or Views
         From `pack_weights` and `pack_bias`.
     kernel, strides, pads, dilations : tuples of int
     groups : int
@@ -205,7 +205,9 @@ cdef class DirectConv(Step):
         self.operand(1, &a.x, x)
         if residual is not None:
             self.operand(2, &a.residual, residual)
-        a.kernels, a.weights, a.bias = self.kernels, floats(weights), floats(bias)
+        a.kernels = self.kernels
+        self.weights(3, &a.weights, weights)
+        self.weights(4, &a.bias, bias)
         a.groups = groups
         channels = x.c // groups
         a.in_blocks = ceil_div(channels, x.lanes)
@@ -294,8 +296,8 @@ cdef struct GemmArgs:
     const fc_kernels *kernels
     fc_tensor y  # OUT rows of whole blocks
     fc_tensor x  # IN  rows
-    const float *weights
-    const float *bias
+    fc_tensor weights   # IN  packed
+    fc_tensor bias      # IN  whole blocks
     fc_conv_row row
     ptrdiff_t inner, out_blocks, columns, strips
 
@@ -320,9 +322,9 @@ cdef void run_gemm(const void *raw, float *scratch, int tid, int nthreads) noexc
         row.pixels = min(a.columns, a.x.n - first)
         row.x = a.x.data + first * a.x.image
         row.y = a.y.data + first * a.y.image + block * vl
-        row.w = a.weights + block * vl * a.inner
+        row.w = a.weights.data + block * vl * a.inner
         look_ahead(&row, a.inner, ceil_div(row.pixels, a.kernels.mr), vl)
-        row.bias = a.bias + block * vl
+        row.bias = a.bias.data + block * vl
         a.kernels.conv_row(&row)
 
 
@@ -330,8 +332,8 @@ cdef void multiply_vector(const GemmArgs *a, ptrdiff_t row, ptrdiff_t first, ptr
     """Output blocks first .. last of a row; `first` is even."""
     cdef ptrdiff_t vl = a.kernels.vl
     cdef fc_matvec product
-    product.x, product.w = a.x.data + row * a.x.image, a.weights + first * vl * a.inner
-    product.bias, product.y = a.bias + first * vl, a.y.data + row * a.y.image + first * vl
+    product.x, product.w = a.x.data + row * a.x.image, a.weights.data + first * vl * a.inner
+    product.bias, product.y = a.bias.data + first * vl, a.y.data + row * a.y.image + first * vl
     product.inner, product.blocks, product.act = a.inner, last - first, a.row.act
     if a.out_blocks <= 2:
         a.kernels.matvec_split(&product)
@@ -346,7 +348,7 @@ cdef class Gemm(Step):
     ----------
     y, x : View
         OUT (n rows w wide, a whole number of blocks apart), IN (n rows w wide).
-    weights, bias : float32 arrays
+    weights, bias : float32 arrays or Views
         From `pack_weights` (of the weights as 1 x 1 filters, lanes = in_features) and `pack_bias`.
     activation : None or (name, attributes)
     """
@@ -358,7 +360,9 @@ cdef class Gemm(Step):
         self.run, self.args, self.owned = run_gemm, a, (weights, bias)
         self.operand(0, &a.y, y)
         self.operand(1, &a.x, x)
-        a.kernels, a.weights, a.bias = self.kernels, floats(weights), floats(bias)
+        a.kernels = self.kernels
+        self.weights(3, &a.weights, weights)
+        self.weights(4, &a.bias, bias)
         a.inner = a.x.w
         a.out_blocks = ceil_div(y.w, self.kernels.vl)
         a.columns = 8 * self.kernels.mr

@@ -8,7 +8,7 @@ Neural Networks for Document Processing, 2006). The columns of a strip fit the s
 from libc.stddef cimport ptrdiff_t
 from libc.string cimport memcpy, memset
 
-from fastcnn.kernels._executor cimport ONE_TAP, Step, ceil_div, floats, set_activation, share
+from fastcnn.kernels._executor cimport ONE_TAP, Step, ceil_div, set_activation, share
 from fastcnn.kernels._tiles cimport FC_ADD, fc_activation, fc_conv_row, fc_kernels, fc_tensor, look_ahead
 
 cdef enum:
@@ -20,8 +20,8 @@ cdef struct Im2colArgs:
     fc_tensor y         # OUT NCHW
     fc_tensor x         # IN  NCHW
     fc_tensor residual  # IN  NCHW like y; data is NULL without one
-    const float *weights
-    const float *bias
+    fc_tensor weights   # IN  packed
+    fc_tensor bias      # IN  whole blocks
     fc_activation act
     ptrdiff_t groups, ins, outs, out_blocks, inner  # of a group; inner = ins * kh * kw
     ptrdiff_t kh, kw, stride_h, stride_w, dilation_h, dilation_w, top, left
@@ -99,8 +99,8 @@ cdef void run_im2col(const void *raw, float *scratch, int tid, int nthreads) noe
                 block = 2 * pair
                 blocks = min(2, a.out_blocks - block)
                 row.blocks = <int>blocks
-                row.w = a.weights + (group * a.out_blocks + block) * vl * a.inner
-                row.bias = a.bias + (group * a.out_blocks + block) * vl
+                row.w = a.weights.data + (group * a.out_blocks + block) * vl * a.inner
+                row.bias = a.bias.data + (group * a.out_blocks + block) * vl
                 look_ahead(&row, a.inner, ceil_div(count, a.kernels.mr), vl)
                 a.kernels.conv_row(&row)
                 store_blocks(a, tile, image, group * a.outs + block * vl, min(blocks * vl, a.outs - block * vl), first,
@@ -114,7 +114,7 @@ cdef class Im2colConv(Step):
     ----------
     y, x, residual : View
         OUT, IN, IN or None; all NCHW without halo.
-    weights, bias : float32 arrays
+    weights, bias : float32 arrays or Views
         From `pack_weights` of the weights as (out_channels, in_channels / groups * kh * kw, 1, 1), one block of
         input; and from `pack_bias`.
     kernel, strides, pads, dilations : tuples of int
@@ -131,7 +131,9 @@ cdef class Im2colConv(Step):
         self.operand(1, &a.x, x)
         if residual is not None:
             self.operand(2, &a.residual, residual)
-        a.kernels, a.weights, a.bias = self.kernels, floats(weights), floats(bias)
+        a.kernels = self.kernels
+        self.weights(3, &a.weights, weights)
+        self.weights(4, &a.bias, bias)
         set_activation(&a.act, activation)
         a.groups, a.ins, a.outs = groups, x.c // groups, y.c // groups
         a.kh, a.kw = kernel

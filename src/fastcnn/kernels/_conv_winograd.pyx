@@ -85,8 +85,8 @@ cdef struct WinogradArgs:
     fc_tensor y         # OUT blocked
     fc_tensor x         # IN  blocked, with padding and overhang as halo
     fc_tensor residual  # IN  like y; data is NULL without one
-    const float *weights
-    const float *bias
+    fc_tensor weights   # IN  packed
+    fc_tensor bias      # IN  whole blocks
     const float *zeros  # what the sums start from
     const ptrdiff_t *taps  # the blocks of V
     fc_winograd_output output
@@ -135,7 +135,7 @@ cdef void multiply(const WinogradArgs *a, ptrdiff_t first, ptrdiff_t last, ptrdi
         block = first
         while block < last:
             row.blocks = <int>min(2, a.outs - block)
-            row.w = a.weights + component * a.u_component + block * vl * a.x.c
+            row.w = a.weights.data + component * a.u_component + block * vl * a.x.c
             row.y = m + component * a.m_component + (block - first) * a.patches * vl
             look_ahead(&row, a.x.c, ceil_div(count, a.kernels.mr), vl)
             a.kernels.conv_row(&row)
@@ -147,7 +147,7 @@ cdef void transform_outputs(const WinogradArgs *a, ptrdiff_t first, ptrdiff_t la
     cdef ptrdiff_t vl = a.kernels.vl, row, column, image, block, p
     cdef fc_winograd_output output = a.output
     for block in range(first, last):
-        output.bias = a.bias + block * vl
+        output.bias = a.bias.data + block * vl
         for p in range(count):
             locate(a, patch0 + p, &image, &row, &column)
             row //= a.pool
@@ -193,7 +193,7 @@ cdef class WinogradConv(Step):
     ----------
     y, x, residual : View
         OUT, IN (halo at least `ops.conv.winograd_halo`), IN or None; all blocked.
-    weights, bias : float32 arrays
+    weights, bias : float32 arrays or Views
         From `pack_winograd` and `_conv_direct.pack_bias`.
     m : {2, 4, 6}
     pads : tuple of int
@@ -213,7 +213,9 @@ cdef class WinogradConv(Step):
         self.operand(1, &a.x, x)
         if residual is not None:
             self.operand(2, &a.residual, residual)
-        a.kernels, a.weights, a.bias, a.zeros = self.kernels, floats(weights), floats(bias), floats(zeros)
+        a.kernels, a.zeros = self.kernels, floats(zeros)
+        self.weights(3, &a.weights, weights)
+        self.weights(4, &a.bias, bias)
         set_activation(&a.output.act, activation)
         a.m, a.n, a.top, a.left, a.pool = m, m + 2, pads[0], pads[1], pool
         a.patch_rows, a.patch_columns = ceil_div(a.y.h * pool, m), ceil_div(a.y.w * pool, m)

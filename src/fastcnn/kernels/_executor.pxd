@@ -6,19 +6,20 @@ from fastcnn.kernels._tiles cimport fc_activation, fc_kernels, fc_tensor
 ctypedef void (*fc_run)(const void *args, float *scratch, int tid, int nthreads) noexcept nogil
 
 cdef enum:
-    MAX_OPERANDS = 3
+    MAX_OPERANDS = 7
 
 cdef class Step:
     cdef fc_run run
     cdef const void *args
     cdef bint shared                       # all threads take part; else the first does it alone
-    cdef fc_tensor *operands[MAX_OPERANDS]  # the first is written, the others are read
+    cdef fc_tensor *operands[MAX_OPERANDS]  # the first is written, and gets zeros as its halo
     cdef int slots[MAX_OPERANDS]           # which memory each lies in, and how far from its start
     cdef ptrdiff_t offsets[MAX_OPERANDS]
     cdef size_t scratch_floats             # for each thread
     cdef object owned                      # arrays that args points into
     cdef const fc_kernels *kernels
     cdef void operand(self, int index, fc_tensor *tensor, object view) except *
+    cdef void weights(self, int index, fc_tensor *tensor, object source) except *
 
 cdef const ptrdiff_t *ONE_TAP
 

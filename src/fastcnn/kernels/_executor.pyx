@@ -120,6 +120,13 @@ cdef class Step:
         tensor.lanes = view.lanes
         tensor.top, tensor.left, tensor.bottom, tensor.right = view.halo
 
+    cdef void weights(self, int index, fc_tensor *tensor, object source) except *:
+        """An operand that is packed: ahead, an array that the step owns; or by an earlier step, a view."""
+        if hasattr(source, "slot"):
+            self.operand(index, tensor, source)
+        else:
+            tensor.data = <float *>floats(source)
+
     @property
     def scratch(self):
         """Floats of scratch memory that each thread needs."""

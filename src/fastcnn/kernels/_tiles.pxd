@@ -81,6 +81,48 @@ cdef extern from "fastcnn.h" nogil:
         FC_ADD
         FC_MULTIPLY
 
+    ctypedef struct fc_conv_grad:
+        const float *x
+        const float *g
+        float *y
+        const ptrdiff_t *to
+        ptrdiff_t images, rows, pixels, lanes
+        ptrdiff_t x_image, x_row, x_pixel
+        ptrdiff_t g_image, g_row, g_block
+        ptrdiff_t y_block
+        int blocks
+        int accumulate
+
+    ctypedef struct fc_depthwise_grad:
+        const float *x
+        const float *g
+        float *y
+        ptrdiff_t x_row, x_col, x_pixel
+        ptrdiff_t x_step, g_row
+        ptrdiff_t kh, kw, rows, pixels
+
+    ctypedef struct fc_pixel_sums:
+        const float *g
+        const float *x
+        const float *shift
+        double *sums
+        ptrdiff_t g_row, x_row, rows, pixels
+        int moments
+
+    enum:
+        FC_SGD
+        FC_ADAM
+        FC_ADAMW
+        FC_RMSPROP
+
+    ctypedef struct fc_update:
+        int kind
+        int nesterov
+        float scale
+        float rate, decay, momentum, epsilon
+        float beta2, one_minus_beta1, one_minus_beta2
+        float correction1, correction2
+
     ctypedef struct fc_kernels:
         const char *isa
         int vl
@@ -106,6 +148,18 @@ cdef extern from "fastcnn.h" nogil:
         void (*deinterleave)(const float *x, float *y, ptrdiff_t plane, ptrdiff_t channels,
                              ptrdiff_t pixels) noexcept nogil
         void (*gather_pixels)(const float *x, ptrdiff_t x_pixel, float *y, ptrdiff_t pixels) noexcept nogil
+        void (*conv_grad)(const fc_conv_grad *row) noexcept nogil
+        void (*depthwise_grad)(const fc_depthwise_grad *rows) noexcept nogil
+        void (*pixel_sums)(const fc_pixel_sums *rows) noexcept nogil
+        void (*blend)(const float *abc, const float *g, const float *x, float *y, ptrdiff_t n) noexcept nogil
+        void (*activate_grad)(const fc_activation *act, const float *g, const float *v, float *y,
+                              ptrdiff_t n) noexcept nogil
+        void (*pool_grad_row)(const fc_pool_row *row, const float *g, float *y, ptrdiff_t y_row) noexcept nogil
+        void (*winograd_filter)(const float *G, int n, const float *w, float *u, ptrdiff_t component) noexcept nogil
+        void (*winograd_spread)(const float *g, ptrdiff_t g_row, ptrdiff_t rows, ptrdiff_t columns, float *u,
+                                ptrdiff_t component) noexcept nogil
+        void (*winograd_weight)(const float *G, const float *m, ptrdiff_t component, float *w) noexcept nogil
+        void (*update)(const fc_update *how, float *p, const float *g, float *m, float *v, ptrdiff_t n) noexcept nogil
         double (*multiply_add_burst)(ptrdiff_t n, float *sink) noexcept nogil
 
 

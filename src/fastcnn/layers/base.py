@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcnn.graph.trace import scope
+from fastcnn.layers.newer import bring_up_to_date
 
 __all__ = ["Buffer", "Layer", "LoadResult", "Parameter", "failed_layer", "generation"]
 
@@ -46,6 +47,12 @@ def generation() -> int:
     >>> generation() > before
     True
     """
+    bring_up_to_date()
+    return _generation
+
+
+def current_generation() -> int:
+    """Return `generation()` without bringing layers that are in training up to date."""
     return _generation
 
 
@@ -152,16 +159,27 @@ class Layer:
     ['fc.weight', 'fc.bias']
     """
 
-    _parameters: dict[str, np.ndarray]
-    _buffers: dict[str, np.ndarray]
     _children: dict[str, Layer]
     _version: int
+    _frozen: bool = False
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         self = super().__new__(cls)
         # Not through __setattr__, which needs these to be there.
         self.__dict__.update(_parameters={}, _buffers={}, _children={}, _version=_next_generation())
         return self
+
+    @property
+    def _parameters(self) -> dict[str, np.ndarray]:
+        bring_up_to_date()
+        store: dict[str, np.ndarray] = self.__dict__["_parameters"]
+        return store
+
+    @property
+    def _buffers(self) -> dict[str, np.ndarray]:
+        bring_up_to_date()
+        store: dict[str, np.ndarray] = self.__dict__["_buffers"]
+        return store
 
     def forward(self, *inputs: Any) -> Any:
         """Compute the layer's output; arrays in, arrays out, or symbols in, symbols out."""
@@ -180,6 +198,7 @@ class Layer:
 
     def __getattr__(self, name: str) -> Any:
         # Only reached when the ordinary look-up has failed.
+        bring_up_to_date()
         for store in ("_parameters", "_buffers", "_children"):
             registered = self.__dict__.get(store, {})
             if name in registered:
@@ -244,6 +263,45 @@ class Layer:
 
     def _touch(self) -> None:
         self.__dict__["_version"] = _next_generation()
+
+    def _take_value(self, name: str, array: np.ndarray) -> None:
+        """Replace the values of a registered array that nobody else has."""
+        array.flags.writeable = False
+        self._store_of(name)[name] = array
+        self._touch()
+
+    # -- training -----------------------------------------------------------------------------------
+
+    def freeze(self) -> None:
+        """Keep the arrays of this layer and all below it as they are during training.
+
+        Their parameters get no gradients; a batch normalisation uses, and keeps, its running statistics. Layers before
+        a frozen one are trained through it; where nothing before needs a gradient, none is computed.
+
+        Examples
+        --------
+        >>> from fastcnn.layers import Linear
+        >>> layer = Linear(2, 1)
+        >>> layer.freeze()
+        >>> layer.is_frozen
+        True
+        """
+        self._set_frozen(True)
+
+    def thaw(self) -> None:
+        """Undo `freeze`, for this layer and all below it."""
+        self._set_frozen(False)
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether training leaves this layer's own arrays as they are."""
+        return self._frozen
+
+    def _set_frozen(self, frozen: bool) -> None:
+        bring_up_to_date()
+        for _, layer in self.named_layers():
+            layer.__dict__["_frozen"] = frozen
+            layer._touch()
 
     # -- the tree -----------------------------------------------------------------------------------
 
@@ -357,6 +415,10 @@ class Layer:
             layer._store_of(name)[name] = array
             layer._touch()
         return result
+
+    def __getstate__(self) -> dict[str, Any]:
+        bring_up_to_date()
+        return dict(self.__dict__)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

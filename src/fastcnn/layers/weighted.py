@@ -19,7 +19,8 @@ class BatchNorm2d(Layer):
     """Normalise each channel with the mean and variance that training has kept.
 
     ``(x - running_mean) / sqrt(running_var + eps) * weight + bias``: Ioffe and Szegedy, "Batch
-    Normalization", 2015, at inference.
+    Normalization", 2015. In a `fastcnn.Trainer`, unless the layer is frozen, mean and variance are those of the
+    batch, and the running ones follow: ``running += momentum * (batch's - running)``, the variance unbiased.
 
     Parameters
     ----------
@@ -27,6 +28,8 @@ class BatchNorm2d(Layer):
         Channels.
     eps : float
         Added to the variance; TensorFlow's models use 1e-3.
+    momentum : float
+        Share of a new batch in the running statistics, from 0 to 1.
 
     Attributes
     ----------
@@ -46,9 +49,11 @@ class BatchNorm2d(Layer):
     running_mean: np.ndarray
     running_var: np.ndarray
 
-    def __init__(self, num_features: int, eps: float = 1e-5) -> None:
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
         check_positive("BatchNorm2d", num_features=num_features)
-        self.eps = eps
+        if not 0 <= momentum <= 1:
+            raise ValueError(f"BatchNorm2d: momentum={momentum}, expected a number from 0 to 1")
+        self.eps, self.momentum = eps, momentum
         self.weight = Parameter(np.ones(num_features))
         self.bias = Parameter(np.zeros(num_features))
         self.running_mean = Buffer(np.zeros(num_features))

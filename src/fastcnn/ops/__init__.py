@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from fastcnn.ops import activation, conv, elementwise, linear, norm, pool, reshape
+from fastcnn.ops import (
+    activation,
+    conv,
+    conv_grad,
+    elementwise,
+    linear,
+    loss,
+    norm,
+    norm_grad,
+    pool,
+    reshape,
+    update,
+)
 from fastcnn.ops.base import Op
 
 __all__ = ["Op", "get", "names"]
 
-_MODULES = (conv, linear, activation, pool, norm, elementwise, reshape)
+_MODULES = (conv, linear, activation, pool, norm, elementwise, reshape, conv_grad, norm_grad, loss, update)
 _OPS: dict[str, Op] = {op.name: op for module in _MODULES for op in module.OPS}
 _PUBLIC = tuple(sorted(name for name, op in _OPS.items() if not op.is_internal))
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastcnn import reference
-from fastcnn.kernels import _pointwise
+from fastcnn.kernels import _pointwise, _pointwise_grad
 from fastcnn.kernels.view import View
-from fastcnn.ops.base import Attrs, Op, Shape, Shapes
+from fastcnn.ops.base import Attrs, Backward, Op, Shape, Shapes
 
 if TYPE_CHECKING:
     from fastcnn.compiler.plan import Lowering
@@ -47,6 +47,34 @@ class Activation(Op):
             (self.name, node.attrs),
         )
 
+    def gradient(self, node: Node, grad: str, back: Backward) -> list[str | None]:
+        # From the output where that tells enough, so that the activation can be fused into its producer.
+        of_input = self.name in ("HardSwish", "Swish") or node.attrs.get("alpha", 0.0) < 0
+        return [back.add(f"{self.name}Grad", grad, node.inputs[0] if of_input else node.output, **node.attrs)]
+
+
+class ActivationGrad(Op):
+    """grad * f'(v), element by element; v is the output of f, of HardSwish and Swish (and LeakyRelu) the input."""
+
+    layout = "follow"
+    arguments = ("grad", "v")
+    required = 2
+    is_elementwise = is_internal = True
+
+    def __init__(self, name: str, define: Callable[..., np.ndarray], defaults: Mapping[str, Any]) -> None:
+        self.name, self._define, self.defaults = f"{name}Grad", define, defaults
+
+    def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
+        return same_shape(self.arguments, shapes)
+
+    def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
+        return self._define(*inputs, *[attrs[key] for key in self.defaults])
+
+    def lower(self, node: Node, ctx: Lowering) -> None:
+        activation = (self.name.removesuffix("Grad"), node.attrs)
+        views = [ctx.view(name) for name in (node.output, *node.inputs)]
+        ctx.emit(self.name.lower(), _pointwise_grad.ActivateGrad, *views, activation)
+
 
 class Softmax(Op):
     """y = exp(x) / sum of exp(x) along an axis; ONNX Softmax."""
@@ -74,6 +102,43 @@ class Softmax(Op):
         views = [_along(ctx.view(name), shape, axis) for name in (node.output, node.inputs[0])]
         ctx.emit("softmax", _pointwise.Softmax, *views)
 
+    def gradient(self, node: Node, grad: str, back: Backward) -> list[str | None]:
+        return [back.add("SoftmaxGrad", grad, node.output, axis=node.attrs["axis"])]
+
+
+class SoftmaxGrad(Op):
+    """y * (grad - sum of grad * y along an axis), y the softmax."""
+
+    name = "SoftmaxGrad"
+    defaults = {"axis": -1}
+    arguments = ("grad", "y")
+    required = 2
+    is_internal = True
+
+    def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
+        shape, axis = same_shape(self.arguments, shapes), attrs["axis"]
+        if not -len(shape) <= axis < len(shape):
+            raise ValueError(f"dim={axis}, expected an axis of y (y.shape={shape})")
+        return shape
+
+    def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
+        grad, y = inputs
+        assert grad is not None and y is not None
+        return reference.softmax_grad(grad, y, attrs["axis"])
+
+    def lower(self, node: Node, ctx: Lowering) -> None:
+        shape = ctx.shape(node.output)
+        axis = node.attrs["axis"] % len(shape)
+        views = [_along(ctx.view(name), shape, axis) for name in (node.output, *node.inputs)]
+        ctx.emit("softmaxgrad", _pointwise_grad.SoftmaxGrad, *views)
+
+
+def same_shape(arguments: Sequence[str], shapes: Shapes) -> Shape:
+    """The shape that both arguments have."""
+    if shapes[0] is None or shapes[0] != shapes[1]:
+        raise ValueError(f"{arguments[0]}.shape={shapes[0]}, expected that of {arguments[1]}, {shapes[1]}")
+    return shapes[0]
+
 
 def _along(view: View, shape: Shape, axis: int) -> View:
     """The same memory as (outer, length of the axis, 1, inner)."""
@@ -93,4 +158,12 @@ OPS: tuple[Op, ...] = (
     Activation("HardSwish", reference.hard_swish, {}, 5),
     Activation("Swish", reference.silu, {}, 20),
     Softmax(),
+    ActivationGrad("Relu", reference.relu_grad, {}),
+    ActivationGrad("Clip", reference.clip_grad, {"min": float("-inf"), "max": float("inf")}),
+    ActivationGrad("LeakyRelu", reference.leaky_relu_grad, {"alpha": 0.01}),
+    ActivationGrad("Tanh", reference.tanh_grad, {}),
+    ActivationGrad("Sigmoid", reference.sigmoid_grad, {}),
+    ActivationGrad("HardSwish", reference.hard_swish_grad, {}),
+    ActivationGrad("Swish", reference.silu_grad, {}),
+    SoftmaxGrad(),
 )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -25,6 +25,19 @@ Attrs = Mapping[str, Any]
 MAX_ELEMENTS = 2**48
 
 
+class Backward(Protocol):
+    """What `Op.gradient` sees: where backward nodes go (see graph/autodiff.py)."""
+
+    def add(self, op: str, *inputs: str, **attrs: Any) -> str:
+        """Append a node, and give the name of its output."""
+
+    def needs(self, name: str) -> bool:
+        """Whether a value's gradient is wanted."""
+
+    def shape(self, name: str) -> Shape:
+        """The shape of a value."""
+
+
 class Op:
     """An operation; subclasses are registered by their `OPS` lists.
 
@@ -40,10 +53,10 @@ class Op:
         How many of them must be present.
     variadic : bool
         Whether any number of inputs may come.
-    layout : {"plain", "blocked", "follow", "vectors"}
+    layout : {"plain", "blocked", "follow", "vectors", "parameter"}
         How values are stored that it reads and writes: see compiler/layout.py.
     constants : tuple of int
-        Inputs that are packed ahead: weights.
+        Inputs that are packed ahead, or in training stored as parameters: weights.
     """
 
     name: str
@@ -59,6 +72,8 @@ class Op:
     is_alias: bool = False  # its output is its input's memory
     pads_rows: bool = False  # stores whole vectors at the end of a row
     is_internal: bool = False  # made by the compiler, refused in graphs
+    packs: bool = False  # its output is stored as a parameter
+    updates: bool = False  # writes over its first input, wherever that is
 
     def check(self, attrs: Attrs, inputs: Sequence[str]) -> None:
         """Check names and types of attributes, and the number of inputs."""
@@ -85,6 +100,25 @@ class Op:
     def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
         """Floating point operations; a multiply-add counts two. By default one for each element."""
         return prod(output)
+
+    def gradient(self, node: Node, grad: str, back: Backward) -> Sequence[str | None]:
+        """Append the backward nodes for the gradient `grad` of the output; the gradients of the inputs, None for those
+        that have none or whose gradient is not needed."""
+        raise AssertionError(f"{type(self).__name__} has no gradient")
+
+    def expand(self, node: Node, shapes: Mapping[str, Shape]) -> list[Node]:
+        """The nodes that compute it, the last one its output: itself, or simpler ones."""
+        return [node]
+
+    def layout_for(self, node: Node, shapes: Sequence[Shape], vl: int) -> str:
+        """`layout`, where it depends on the node."""
+        return self.layout
+
+    def order(
+        self, node: Node, index: int, shapes: Mapping[str, Shape], lanes: Mapping[str, int], vl: int
+    ) -> dict[str, Any] | None:
+        """Attributes of PackWeights for the parameter `index`; None where the kernel reads it as it is."""
+        return None
 
     def can_block(self, node: Node, shapes: Sequence[Shape], vl: int) -> bool:
         """Whether it can follow blocked inputs; `shapes` are the operands' and the output's."""

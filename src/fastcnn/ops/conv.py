@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastcnn import reference
-from fastcnn.kernels import _conv_depthwise, _conv_direct, _conv_im2col, _conv_winograd
-from fastcnn.kernels.view import NO_HALO
-from fastcnn.ops.base import Attrs, Op, Shape, Shapes, check_size, images, resolve_pads, window_output
+from fastcnn.kernels import _conv_depthwise, _conv_direct, _conv_im2col, _conv_winograd, _repack
+from fastcnn.kernels.view import NO_HALO, View
+from fastcnn.ops.base import Attrs, Backward, Op, Shape, Shapes, check_size, images, resolve_pads, window_output
 
 if TYPE_CHECKING:
     from fastcnn.compiler.plan import Lowering
@@ -62,6 +62,26 @@ class Conv(Op):
         assert weight is not None
         return 2 * prod(self.infer(attrs, shapes)) * prod(weight[1:])  # `output` may be pooled
 
+    def gradient(self, node: Node, grad: str, back: Backward) -> list[str | None]:
+        x, weight, *bias = node.inputs
+        size, kernel = back.shape(x)[2:], back.shape(weight)[2:]
+        window = {
+            "strides": node.attrs["strides"], "pads": resolve_pads(node.attrs, size, kernel),
+            "dilations": node.attrs["dilations"], "group": node.attrs["group"],
+        }
+        grads: list[str | None] = [None, None, *(None for _ in bias)]
+        if back.needs(weight):
+            grads[1] = back.add("ConvGradWeight", x, grad, kernel_shape=kernel, **window)
+        if bias and bias[0] and back.needs(bias[0]):
+            grads[2] = back.add("ChannelSum", grad)
+        if back.needs(x):
+            grads[0] = back.add("ConvGradInput", grad, weight, size=size, **window)
+        return grads
+
+    def layout_for(self, node: Node, shapes: Sequence[Shape], vl: int) -> str:
+        layout: str = node.attrs["layout"]
+        return layout
+
     def halo(self, node: Node, shapes: Sequence[Shape]) -> tuple[int, int, int, int]:
         pads: tuple[int, int, int, int] = node.attrs["pads"]
         patch = _PATCHES.get(node.attrs["algorithm"])
@@ -69,10 +89,57 @@ class Conv(Op):
             return winograd_halo(pads, shapes[0][2:], patch)
         return pads if node.attrs["layout"] == "blocked" else NO_HALO
 
+    def order(
+        self, node: Node, index: int, shapes: Mapping[str, Shape], lanes: Mapping[str, int], vl: int
+    ) -> dict[str, Any] | None:
+        weight, groups, algorithm = shapes[node.inputs[1]], node.attrs["group"], node.attrs["algorithm"]
+        outs, ins, area = weight[0], weight[1], prod(weight[2:])
+        if index == 2:
+            aligned = groups == 1 or outs // groups % vl == 0 or algorithm == "depthwise"
+            return None if aligned else direct_order(outs, 1, 1, vl, groups=groups)
+        if algorithm == "direct":
+            x_lanes = lanes[node.inputs[0]]
+            chunk = _conv_direct.chunk_blocks(x_lanes, weight[2:], vl)
+            return direct_order(outs, ins, area, vl, groups, x_lanes, chunk)
+        if algorithm == "im2col":
+            return direct_order(outs, ins * area, 1, vl, groups)
+        if algorithm in _PATCHES:
+            m = _PATCHES[algorithm]
+            return {"form": "winograd", "ins": ins, "m": m, "size": (m + 2) ** 2 * -(-outs // vl) * vl * ins}
+        return None
+
     def lower(self, node: Node, ctx: Lowering) -> None:
         x, y = ctx.view(node.inputs[0]), ctx.view(node.output)
-        residual = ctx.view(node.inputs[3]) if len(node.inputs) > 3 else None
+        residual = ctx.view(node.inputs[3]) if len(node.inputs) > 3 and node.inputs[3] else None
         _LOWERINGS[node.attrs["algorithm"]](node, ctx, y, x, residual)
+
+
+def direct_order(
+    outs: int, ins: int, area: int, vl: int, groups: int = 1, lanes: int = 0, chunk: int = -1
+) -> dict[str, Any]:
+    """Attributes of PackWeights for `_conv_direct`: by default one block of all inputs."""
+    size = groups * -(-(outs // groups) // vl) * vl * ins * area
+    return {"form": "direct", "groups": groups, "ins": ins, "area": area, "lanes": lanes or ins, "chunk": chunk,
+            "size": size}
+
+
+class PackWeights(Op):
+    """A parameter in the order that a kernel reads (see kernels/_repack); only the compiler makes it."""
+
+    name = "PackWeights"
+    layout = "parameter"
+    constants = (0,)
+    is_internal = True
+
+    def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
+        return 0
+
+    def lower(self, node: Node, ctx: Lowering) -> None:
+        y, x, a = ctx.view(node.output), ctx.view(node.inputs[0]), node.attrs
+        if a["form"] == "winograd":
+            ctx.emit("pack", _repack.PackWinograd, y, x, a["ins"], a["m"])
+        else:
+            ctx.emit("pack", _repack.PackDirect, y, x, a["groups"], a["ins"], a["area"], a["lanes"], a["chunk"])
 
 
 def winograd_halo(pads: tuple[int, int, int, int], size: Sequence[int], m: int) -> tuple[int, int, int, int]:
@@ -93,15 +160,15 @@ def _window(attrs: Attrs) -> tuple[Any, ...]:
     return attrs["kernel_shape"], attrs["strides"], attrs["pads"], attrs["dilations"]
 
 
-def _packed_bias(ctx: Lowering, channels: int, groups: int) -> np.ndarray:
-    return ctx.pack(
+def _packed_bias(ctx: Lowering, channels: int, groups: int) -> np.ndarray | View:
+    return ctx.weights(
         "bias", lambda bias: _conv_direct.pack_bias(bias, channels, groups, ctx.vl), 2, variant=(channels, groups)
     )
 
 
 def _lower_direct(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> None:
     groups = node.attrs["group"]
-    weights = ctx.pack(
+    weights = ctx.weights(
         "direct",
         lambda weight: _conv_direct.pack_weights(
             weight, groups, x.lanes, ctx.vl, _conv_direct.chunk_blocks(x.lanes, weight.shape[2:], ctx.vl)
@@ -116,7 +183,7 @@ def _lower_direct(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> N
 
 
 def _lower_depthwise(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> None:
-    weights = ctx.pack("depthwise", lambda weight: _conv_depthwise.pack_depthwise(weight, ctx.vl), 1)
+    weights = ctx.weights("depthwise", lambda weight: _conv_depthwise.pack_depthwise(weight, ctx.vl), 1)
     bias = _packed_bias(ctx, y.c, 1)
     ctx.emit(
         "depthwise", _conv_depthwise.DepthwiseConv, y, x, residual, weights, bias, *_window(node.attrs),
@@ -127,7 +194,7 @@ def _lower_depthwise(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -
 def _lower_winograd(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> None:
     algorithm, attrs = node.attrs["algorithm"], node.attrs
     m = _PATCHES[algorithm]
-    weights = ctx.pack(
+    weights = ctx.weights(
         algorithm, lambda weight: _conv_winograd.pack_winograd(np.ascontiguousarray(weight), m, ctx.vl), 1
     )
     bias = _packed_bias(ctx, y.c, 1)
@@ -144,7 +211,7 @@ def _lower_im2col(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> N
         flat = np.ascontiguousarray(weight).reshape(weight.shape[0], -1, 1, 1)
         return _conv_direct.pack_weights(flat, groups, flat.shape[1], ctx.vl)
 
-    weights = ctx.pack("im2col", pack, 1, variant=groups)
+    weights = ctx.weights("im2col", pack, 1, variant=groups)
     bias = _packed_bias(ctx, y.c, groups)
     ctx.emit(
         "im2col", _conv_im2col.Im2colConv, y, x, residual, weights, bias, *_window(node.attrs), groups,
@@ -158,4 +225,4 @@ _LOWERINGS = {
     "direct": _lower_direct, "depthwise": _lower_depthwise, "im2col": _lower_im2col,
     **dict.fromkeys(_PATCHES, _lower_winograd),
 }
-OPS = (Conv(),)
+OPS = (Conv(), PackWeights())

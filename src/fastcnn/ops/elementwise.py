@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastcnn import reference
-from fastcnn.kernels import _pointwise
+from fastcnn.kernels import _pointwise, _pointwise_grad
 from fastcnn.kernels.view import View
-from fastcnn.ops.base import Attrs, Op, Shape, Shapes, check_size
+from fastcnn.ops.base import Attrs, Backward, Op, Shape, Shapes, check_size
 
 if TYPE_CHECKING:
     from fastcnn.compiler.plan import Lowering
@@ -43,6 +43,18 @@ class Binary(Op):
         x, y = inputs
         assert x is not None and y is not None
         return reference.add(x, y) if self.name == "Add" else reference.multiply(x, y)
+
+    def gradient(self, node: Node, grad: str, back: Backward) -> list[str | None]:
+        x, y = node.inputs
+        grads: list[str | None] = []
+        for own, other in ((x, y), (y, x)):
+            if not back.needs(own):
+                grads.append(None)
+                continue
+            part = grad if self.name == "Add" else back.add("Mul", grad, other)
+            shape = back.shape(own)
+            grads.append(part if back.shape(part) == shape else back.add("SumTo", part, shape=shape))
+        return grads
 
     def can_block(self, node: Node, shapes: Sequence[Shape], vl: int) -> bool:
         return len(shapes[0]) == 4 and len(set(shapes)) == 1
@@ -93,4 +105,33 @@ def _strides(view: View, shape: Shape) -> list[int]:
     return [view.image, 1] if len(shape) == 2 else strides
 
 
-OPS = (Binary("Add"), Binary("Mul"))
+class SumTo(Op):
+    """Gradient of broadcasting: the sum over what was repeated, down to `shape`."""
+
+    name = "SumTo"
+    defaults = {"shape": ()}
+    arguments = ("grad",)
+    is_internal = True
+
+    def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
+        shape: Shape = attrs["shape"]
+        return shape
+
+    def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
+        assert inputs[0] is not None
+        return reference.sum_to(inputs[0], attrs["shape"])
+
+    def lower(self, node: Node, ctx: Lowering) -> None:
+        x, shape = ctx.shape(node.inputs[0]), node.attrs["shape"]
+        if len(x) > 4:
+            raise ValueError(f"node {node.name!r}: gradient of shape {x}, expected at most 4 dimensions")
+        sizes = [(1,) * (4 - len(size)) + tuple(size) for size in (shape, x)]
+        views = []
+        for name, (n, c, h, w) in zip((node.output, node.inputs[0]), sizes, strict=True):
+            view = ctx.view(name)
+            row = view.image if len(x) == 2 and name == node.inputs[0] else w  # rows of a matrix may have gaps
+            views.append(view._replace(n=n, c=c, h=h, w=w, image=c * h * row, block=h * row, row=row))
+        ctx.emit("sumto", _pointwise_grad.SumTo, *views)
+
+
+OPS = (Binary("Add"), Binary("Mul"), SumTo())

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastcnn import reference
 from fastcnn.kernels import _conv_direct
-from fastcnn.ops.base import Attrs, Op, Shape, Shapes, check_size
+from fastcnn.ops.base import Attrs, Backward, Op, Shape, Shapes, check_size
+from fastcnn.ops.conv import direct_order
 
 if TYPE_CHECKING:
     from fastcnn.compiler.plan import Lowering
@@ -53,14 +54,31 @@ class Gemm(Op):
     def writes_plain_output(self, shape: Shape, vl: int) -> bool:
         return shape[1] % vl == 0
 
+    def gradient(self, node: Node, grad: str, back: Backward) -> list[str | None]:
+        x, weight, *bias = node.inputs
+        grads: list[str | None] = [None, None, *(None for _ in bias)]
+        if back.needs(weight):
+            grads[1] = back.add("GemmGradWeight", x, grad)
+        if bias and bias[0] and back.needs(bias[0]):
+            grads[2] = back.add("ChannelSum", grad)
+        if back.needs(x):
+            grads[0] = back.add("GemmGradInput", grad, weight)
+        return grads
+
+    def order(
+        self, node: Node, index: int, shapes: Mapping[str, Shape], lanes: Mapping[str, int], vl: int
+    ) -> dict[str, Any] | None:
+        outs, ins = shapes[node.inputs[1]]
+        return direct_order(outs, ins, 1, vl) if index == 1 else None
+
     def lower(self, node: Node, ctx: Lowering) -> None:
         def pack(weight: np.ndarray) -> np.ndarray:
             flat: np.ndarray = np.ascontiguousarray(weight).reshape(*weight.shape, 1, 1)
             return _conv_direct.pack_weights(flat, 1, weight.shape[1], ctx.vl)
 
         y, x = ctx.view(node.output), ctx.view(node.inputs[0])
-        bias = ctx.pack("bias", lambda bias: _conv_direct.pack_bias(bias, y.w, 1, ctx.vl), 2, variant=(y.w, 1))
-        ctx.emit("gemm", _conv_direct.Gemm, y, x, ctx.pack("gemm", pack, 1), bias, node.attrs.get("activation"))
+        bias = ctx.weights("bias", lambda bias: _conv_direct.pack_bias(bias, y.w, 1, ctx.vl), 2, variant=(y.w, 1))
+        ctx.emit("gemm", _conv_direct.Gemm, y, x, ctx.weights("gemm", pack, 1), bias, node.attrs.get("activation"))
 
 
 OPS = (Gemm(),)

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastcnn import reference
 from fastcnn.kernels import _pointwise
-from fastcnn.ops.base import Attrs, Op, Shape, Shapes
+from fastcnn.ops.base import Attrs, Backward, Op, Shape, Shapes
 
 if TYPE_CHECKING:
     from fastcnn.compiler.plan import Lowering
@@ -46,6 +46,16 @@ class BatchNormalization(Op):
 
     def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
         return 2 * prod(output)
+
+    def gradient(self, node: Node, grad: str, back: Backward) -> list[str | None]:
+        """The statistics are known, and the layer is not trained: grad times the slope."""
+        if any(back.needs(name) for name in node.inputs[1:]):
+            raise ValueError(f"node {node.name!r}: the parameters of a batch normalisation with known statistics are "
+                             "trained, expected a BatchNorm2d layer or a frozen one")
+        _, weight, bias, mean, var = node.inputs
+        zeros = back.add("ZerosLike", bias)
+        attrs = dict(node.attrs)
+        return [back.add("BatchNormalization", grad, weight, zeros, zeros, var, **attrs), *[None] * 4]
 
     def lower(self, node: Node, ctx: Lowering) -> None:
         y, x, epsilon = ctx.view(node.output), ctx.view(node.inputs[0]), node.attrs["epsilon"]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastcnn import reference
-from fastcnn.kernels import _pool
-from fastcnn.ops.base import Attrs, Op, Shape, Shapes, images, resolve_pads, window_output
+from fastcnn.kernels import _pool, _pool_grad
+from fastcnn.ops.base import Attrs, Backward, Op, Shape, Shapes, images, resolve_pads, window_output
 
 if TYPE_CHECKING:
     from fastcnn.compiler.plan import Lowering
@@ -60,6 +60,36 @@ class MaxPool(WindowPool):
         )
 
 
+    def gradient(self, node: Node, grad: str, back: Backward) -> list[str | None]:
+        return [back.add("MaxPoolGrad", grad, node.inputs[0], **node.attrs)]
+
+
+class MaxPoolGrad(MaxPool):
+    """Gradient of MaxPool from grad and x: to the first of the largest values of a window."""
+
+    name = "MaxPoolGrad"
+    arguments = ("grad", "x")
+    required = 2
+    layout = "blocked"
+    is_internal = True
+
+    def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
+        return _pooled(super().infer(attrs, [shapes[1]]), shapes)
+
+    def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
+        grad, x = inputs
+        assert grad is not None and x is not None
+        pads = resolve_pads(attrs, x.shape[2:], attrs["kernel_shape"])
+        return reference.max_pool2d_grad(
+            grad, x, attrs["kernel_shape"], attrs["strides"], pads, attrs["dilations"], bool(attrs["ceil_mode"])
+        )
+
+    def lower(self, node: Node, ctx: Lowering) -> None:
+        attrs, grad, x = node.attrs, ctx.view(node.inputs[0]), ctx.view(node.inputs[1])
+        ctx.emit("poolgrad", _pool_grad.PoolGrad, ctx.view(node.output), grad, x, attrs["kernel_shape"],
+                 attrs["strides"], resolve_pads(attrs, (x.h, x.w), attrs["kernel_shape"]), attrs["dilations"], False)
+
+
 class AveragePool(WindowPool):
     """Mean of every window. ONNX AveragePool, with PyTorch's default of count_include_pad."""
 
@@ -73,6 +103,47 @@ class AveragePool(WindowPool):
         return reference.avg_pool2d(
             x, attrs["kernel_shape"], attrs["strides"], pads, bool(attrs["ceil_mode"]), bool(attrs["count_include_pad"])
         )
+
+
+    def gradient(self, node: Node, grad: str, back: Backward) -> list[str | None]:
+        return [back.add("AveragePoolGrad", grad, **node.attrs, size=back.shape(node.inputs[0])[2:])]
+
+
+class AveragePoolGrad(AveragePool):
+    """Gradient of AveragePool by its input of `size` (H, W)."""
+
+    name = "AveragePoolGrad"
+    defaults = {**AveragePool.defaults, "size": (1, 1)}
+    arguments = ("grad",)
+    layout = "blocked"
+    is_internal = True
+
+    def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
+        x = (*images(shapes, "grad")[:2], *attrs["size"])
+        return _pooled(super().infer(attrs, [x]), [shapes[0], x])
+
+    def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
+        assert inputs[0] is not None
+        pads = resolve_pads(attrs, attrs["size"], attrs["kernel_shape"])
+        return reference.avg_pool2d_grad(
+            inputs[0], attrs["size"], attrs["kernel_shape"], attrs["strides"], pads, bool(attrs["ceil_mode"]),
+            bool(attrs["count_include_pad"]),
+        )
+
+    def lower(self, node: Node, ctx: Lowering) -> None:
+        attrs = node.attrs
+        ctx.emit("poolgrad", _pool_grad.PoolGrad, ctx.view(node.output), ctx.view(node.inputs[0]), None,
+                 attrs["kernel_shape"], attrs["strides"], resolve_pads(attrs, attrs["size"], attrs["kernel_shape"]),
+                 (1, 1), bool(attrs["count_include_pad"]))
+
+
+def _pooled(pooled: Shape, shapes: Shapes) -> Shape:
+    """The shape of x, the second of the shapes, if the first, grad's, is that of the pooled x."""
+    grad, x = shapes
+    if grad != pooled:
+        raise ValueError(f"grad.shape={grad}, expected {pooled}: the output for x.shape={x}")
+    assert x is not None
+    return x
 
 
 class GlobalAveragePool(Op):
@@ -98,5 +169,31 @@ class GlobalAveragePool(Op):
     def lower(self, node: Node, ctx: Lowering) -> None:
         ctx.emit("mean", _pool.GlobalMean, ctx.view(node.output), ctx.view(node.inputs[0]))
 
+    def gradient(self, node: Node, grad: str, back: Backward) -> list[str | None]:
+        return [back.add("GlobalAveragePoolGrad", grad, size=back.shape(node.inputs[0])[2:])]
 
-OPS = (MaxPool(), AveragePool(), GlobalAveragePool())
+
+class GlobalAveragePoolGrad(Op):
+    """Gradient of GlobalAveragePool by its input of `size` (H, W)."""
+
+    name = "GlobalAveragePoolGrad"
+    defaults = {"size": (1, 1)}
+    arguments = ("grad",)
+    layout = "blocked"
+    is_internal = True
+
+    def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
+        grad = images(shapes, "grad")
+        if grad[2:] != (1, 1):
+            raise ValueError(f"grad.shape={grad}, expected (N, C, 1, 1)")
+        return *grad[:2], *attrs["size"]
+
+    def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
+        assert inputs[0] is not None
+        return reference.global_avg_pool2d_grad(inputs[0], attrs["size"])
+
+    def lower(self, node: Node, ctx: Lowering) -> None:
+        ctx.emit("meangrad", _pool_grad.GlobalMeanGrad, ctx.view(node.output), ctx.view(node.inputs[0]))
+
+
+OPS = (MaxPool(), AveragePool(), GlobalAveragePool(), MaxPoolGrad(), AveragePoolGrad(), GlobalAveragePoolGrad())

@@ -12,7 +12,7 @@ import numpy as np
 from fastcnn import reference
 from fastcnn.kernels import _pointwise, _reorder
 from fastcnn.kernels.view import NO_HALO, View
-from fastcnn.ops.base import Attrs, Op, Shape, Shapes, check_size
+from fastcnn.ops.base import Attrs, Backward, Op, Shape, Shapes, check_size
 
 if TYPE_CHECKING:
     from fastcnn.compiler.plan import Lowering
@@ -74,6 +74,16 @@ class Concat(Op):
             return False
         return node.attrs["axis"] % 4 != 1 or all(shape[1] % vl == 0 for shape in shapes[:-2])
 
+    def gradient(self, node: Node, grad: str, back: Backward) -> list[str | None]:
+        axis, start = node.attrs["axis"] % len(back.shape(grad)), 0
+        grads: list[str | None] = []
+        for name in node.inputs:
+            shape = back.shape(name)
+            starts = tuple(start if i == axis else 0 for i in range(len(shape)))
+            grads.append(back.add("Crop", grad, starts=starts, shape=shape) if back.needs(name) else None)
+            start += shape[axis]
+        return grads
+
     def lower(self, node: Node, ctx: Lowering) -> None:
         output, shape = ctx.view(node.output), ctx.shape(node.output)
         axis, start = node.attrs["axis"] % len(shape), 0
@@ -125,6 +135,10 @@ class Pad(Op):
         pads = node.attrs["pads"]
         return len(shapes[0]) == 4 and pads[1] == pads[5] == 0
 
+    def gradient(self, node: Node, grad: str, back: Backward) -> list[str | None]:
+        shape = back.shape(node.inputs[0])
+        return [back.add("Crop", grad, starts=node.attrs["pads"][: len(shape)], shape=shape)]
+
     def lower(self, node: Node, ctx: Lowering) -> None:
         output, shape = ctx.view(node.output), ctx.shape(node.inputs[0])
         ctx.emit("fill", _pointwise.Fill, output, node.attrs["value"])
@@ -159,8 +173,72 @@ class Flatten(Op):
     def writes_plain_output(self, shape: Shape, vl: int) -> bool:
         return False  # it writes nothing
 
+    def gradient(self, node: Node, grad: str, back: Backward) -> list[str | None]:
+        return [back.add("Reshape", grad, shape=back.shape(node.inputs[0]))]
+
     def lower(self, node: Node, ctx: Lowering) -> None:
         """Nothing to run: the matrix is the same memory."""
+
+
+class Reshape(Op):
+    """The same elements in another `shape`, also in memory: the gradient of Flatten."""
+
+    name = "Reshape"
+    defaults = {"shape": ()}
+    is_alias = is_internal = True
+
+    def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
+        shape: Shape = attrs["shape"]
+        return shape
+
+    def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
+        assert inputs[0] is not None
+        return np.reshape(np.array(inputs[0], np.float64), attrs["shape"])
+
+    def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
+        return 0
+
+    def writes_plain_output(self, shape: Shape, vl: int) -> bool:
+        return False  # it writes nothing
+
+    def lower(self, node: Node, ctx: Lowering) -> None:
+        """Nothing to run: it is the same memory."""
+
+
+class Crop(Op):
+    """The part of x of a `shape` that begins at `starts`: the gradient of Concat and Pad."""
+
+    name = "Crop"
+    defaults = {"starts": (), "shape": ()}
+    layout = "follow"
+    is_internal = True
+
+    def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
+        shape: Shape = attrs["shape"]
+        return shape
+
+    def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
+        assert inputs[0] is not None
+        places = zip(attrs["starts"], attrs["shape"], strict=True)
+        return np.array(inputs[0][tuple(slice(start, start + size) for start, size in places)], np.float64)
+
+    def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
+        return 0
+
+    def can_block(self, node: Node, shapes: Sequence[Shape], vl: int) -> bool:
+        return len(shapes[0]) == 4 and node.attrs["starts"][1] % vl == 0
+
+    def lower(self, node: Node, ctx: Lowering) -> None:
+        source, shape = ctx.view(node.inputs[0]), ctx.shape(node.inputs[0])
+        target = ctx.view(node.output)
+        if len(shape) > 4:
+            axis = next((i for i, (a, b) in enumerate(zip(shape, node.attrs["shape"], strict=True)) if a != b), 0)
+            source = _part(_outer_inner(source, shape, axis), 1, node.attrs["starts"][axis], node.attrs["shape"][axis])
+            target = _outer_inner(target, node.attrs["shape"], axis)
+        else:
+            for axis, (start, size) in enumerate(zip(node.attrs["starts"], node.attrs["shape"], strict=True)):
+                source = _part(source, _VIEW_AXES[len(shape)][axis], start, size)
+        ctx.emit("copy", _reorder.Reorder, target, source)
 
 
 class Identity(Op):
@@ -184,6 +262,9 @@ class Identity(Op):
     def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
         return 0
 
+    def gradient(self, node: Node, grad: str, back: Backward) -> list[str | None]:
+        return [grad]
+
     def lower(self, node: Node, ctx: Lowering) -> None:
         ctx.emit("copy", _reorder.Reorder, ctx.view(node.output), ctx.view(node.inputs[0]))
 
@@ -200,4 +281,39 @@ class Reorder(Identity):
         ctx.emit("reorder", _reorder.Reorder, ctx.view(node.output), ctx.view(node.inputs[0]))
 
 
-OPS = (Concat(), Pad(), Flatten(), Identity("Identity", {}), Identity("Dropout", {"ratio": 0.5}), Reorder())
+class Repack(Reorder):
+    """A weight stored as a parameter, or back; only the compiler makes it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def lower(self, node: Node, ctx: Lowering) -> None:
+        shape = ctx.shape(node.output)
+        inner = prod(shape[1:])
+        views = [
+            view if view.lanes > 1 else View(1, shape[0], 1, inner, prod(shape), inner, inner, 1, NO_HALO, view.slot,
+                                             view.offset)
+            for view in (ctx.view(node.output), ctx.view(node.inputs[0]))
+        ]
+        ctx.emit("reorder", _reorder.Reorder, *views)
+
+
+class ZerosLike(Identity):
+    """Zeros of x's shape: folded wherever x is a constant."""
+
+    is_internal = True
+
+    def __init__(self) -> None:
+        super().__init__("ZerosLike", {})
+
+    def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
+        assert inputs[0] is not None
+        return np.zeros(inputs[0].shape)
+
+    def lower(self, node: Node, ctx: Lowering) -> None:
+        ctx.emit("fill", _pointwise.Fill, ctx.view(node.output), 0.0)
+
+
+OPS = (Concat(), Pad(), Flatten(), Identity("Identity", {}), Identity("Dropout", {"ratio": 0.5}), Reorder(), Reshape(),
+       Crop(), Repack("Pack"), Repack("Unpack"), ZerosLike())

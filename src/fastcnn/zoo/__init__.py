@@ -20,7 +20,7 @@ from fastcnn.zoo.efficientnet_lite import (
 from fastcnn.zoo.lenet import lenet
 from fastcnn.zoo.mobilenet import mobilenet_v2
 from fastcnn.zoo.pretrained import load_pretrained
-from fastcnn.zoo.resnet import resnet18, resnet34, resnet50
+from fastcnn.zoo.resnet import resnet18, resnet20, resnet34, resnet50
 from fastcnn.zoo.squeezenet import squeezenet1_1
 from fastcnn.zoo.vgg import vgg16
 
@@ -35,6 +35,7 @@ _BUILDERS: dict[str, Callable[..., Model]] = {
         lenet,
         mobilenet_v2,
         resnet18,
+        resnet20,
         resnet34,
         resnet50,
         squeezenet1_1,
@@ -54,6 +55,7 @@ __all__ = [
     "mobilenet_v2",
     "names",
     "resnet18",
+    "resnet20",
     "resnet34",
     "resnet50",
     "squeezenet1_1",

@@ -11,9 +11,12 @@ from fastcnn.model import Model
 from fastcnn.sequential import Sequential
 from fastcnn.zoo._construct import construct
 
-__all__ = ["resnet18", "resnet34", "resnet50"]
+__all__ = ["resnet18", "resnet20", "resnet34", "resnet50"]
 
 STAGE_WIDTHS = (64, 128, 256, 512)
+
+SMALL_WIDTHS = (16, 32, 64)  # of the networks for 32 x 32 pixels, section 4.2
+RESNET20_DEPTH = 3
 
 # Blocks in each of the four stages.
 RESNET18 = (2, 2, 2, 2)
@@ -113,6 +116,31 @@ class ResNet(Model):
         return self.fc(functional.flatten(self.avgpool(x)))
 
 
+class SmallResNet(Model):
+    """For images of about 32 x 32 pixels: a 3x3 convolution, three stages of basic blocks, global pooling, one fully
+    connected layer (section 4.2). Where channels double, the shortcut is a 1x1 convolution, the paper's option B."""
+
+    def __init__(self, depth: int, num_classes: int, in_channels: int) -> None:
+        channels = SMALL_WIDTHS[0]
+        self.conv1 = Conv2d(in_channels, channels, 3, padding=1, bias=False)
+        self.bn1 = BatchNorm2d(channels)
+        self.relu = ReLU()
+        for stage, width in enumerate(SMALL_WIDTHS, start=1):
+            blocks = []
+            for i in range(depth):
+                blocks.append(BasicBlock(channels, width, stride=2 if i == 0 and stage > 1 else 1))
+                channels = width
+            setattr(self, f"layer{stage}", Sequential(*blocks))
+        self.avgpool = GlobalAvgPool2d()
+        self.fc = Linear(channels, num_classes)
+
+    def forward(self, x: Any) -> Any:
+        """Map (N, in_channels, H, W) to (N, num_classes)."""
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.layer3(self.layer2(self.layer1(x)))
+        return self.fc(functional.flatten(self.avgpool(x)))
+
+
 def _build(
     block: type[BasicBlock] | type[Bottleneck],
     depths: tuple[int, int, int, int],
@@ -170,3 +198,21 @@ def resnet50(num_classes: int = 1000, in_channels: int = 3, *, rng: RandomSource
     Linear(in_features=2048, out_features=1000)
     """
     return _build(Bottleneck, RESNET50, num_classes, in_channels, rng)
+
+
+def resnet20(num_classes: int = 10, in_channels: int = 3, *, rng: RandomSource = 0) -> Model:
+    """ResNet-20 for 32 x 32 pixels: nine basic blocks of 16, 32 and 64 channels, 0.27 million parameters.
+
+    Parameters are those of `resnet18`.
+
+    Returns
+    -------
+    Model
+        With ``input_shape`` (in_channels, 32, 32); other sizes work too.
+
+    Examples
+    --------
+    >>> sum(array.size for _, array in resnet20().named_parameters())
+    272474
+    """
+    return construct(lambda: SmallResNet(RESNET20_DEPTH, num_classes, in_channels), (in_channels, 32, 32), rng)

@@ -1,13 +1,4 @@
-"""Every operation in plain float64 NumPy: its definition, the float64 path of the library, its tests' oracle.
-
-Written to be read next to the formula; it imports nothing of fastcnn. Helpful messages are left to
-`fastcnn.ops` (what does not fit raises NumPy's ValueError here), speed and float32 to `fastcnn.kernels`.
-
-Common to all: real arrays of any type come in, a new float64 array goes out. Images are (N, C, H, W): image,
-channel, row, column. `pads` are pixels at top, left, bottom, right. Arithmetic is IEEE 754's, without NumPy's
-warnings: 1/0 is infinity, 0/0 and inf - inf are NaN. Semantics are those of PyTorch
-(https://pytorch.org/docs/stable/nn.functional.html) and ONNX (https://onnx.ai/onnx/operators/).
-"""
+"""Every operation in plain float64 NumPy; what is common to all is told in the package's docstring."""
 
 from __future__ import annotations
 
@@ -18,12 +9,6 @@ from typing import ParamSpec
 
 import numpy as np
 import numpy.typing as npt
-
-__all__ = [
-    "add", "avg_pool2d", "batch_norm", "clip", "concat", "conv2d", "flatten", "global_avg_pool2d",
-    "hard_swish", "leaky_relu", "linear", "max_pool2d", "multiply", "pad", "relu", "sigmoid", "silu",
-    "softmax", "tanh",
-]
 
 Array = npt.NDArray[np.float64]
 Ints = Sequence[int]

@@ -1,0 +1,111 @@
+"""Compare the training step of fastcnn with PyTorch's, NCHW and channels_last, if it is installed.
+
+    python benchmarks/bench_training.py [--networks LeNet,ResNet-20] [--threads 1,2] [--rounds 3] [--json FILE]
+
+One process for each engine, one active at a time, in turns with a pause between them, from the same first weights on
+the same batch: SGD with momentum, dropout off. Prints median milliseconds, the ratio of PyTorch's better step to ours,
+the largest relative difference of the losses of the first 20 steps, and the peak of memory. Machines are noisy: only
+ratios within a run count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent / "peers"))
+
+from networks import _explicit, cifar_cnn  # noqa: E402
+from run import Worker  # noqa: E402
+
+import fastcnn as fc  # noqa: E402
+
+NETWORKS = {  # and the batch
+    "LeNet": (fc.zoo.lenet, (1, 28, 28), 64),
+    "CIFAR CNN": (cifar_cnn, (3, 32, 32), 64),
+    "ResNet-20": (fc.zoo.resnet20, (3, 32, 32), 128),
+    "MobileNetV2": (fc.zoo.mobilenet_v2, (3, 224, 224), 16),
+    "ResNet-18": (fc.zoo.resnet18, (3, 224, 224), 16),
+}
+SECONDS, PAUSE = 1.0, 0.2
+
+
+def save(name: str, folder: Path) -> None:
+    """Write a network for both engines, and a batch."""
+    build, shape, batch = NETWORKS[name]
+    model = build()
+    for _, layer in model.named_layers():
+        if isinstance(layer, fc.Dropout):
+            layer.p = 0.0
+    model.input_shape = shape
+    model.save(folder / "model.safetensors")
+    graph = model.graph()
+    shapes = graph.infer({"x": (batch, *shape)})
+    nodes = [[node.op, node.inputs, node.output, _explicit(graph, node, shapes)] for node in graph.nodes]
+    buffers = [name for name, _ in model.named_buffers()]
+    (folder / "graph.json").write_text(json.dumps({"nodes": nodes, "output": graph.outputs[0], "buffers": buffers}))
+    np.savez(folder / "weights.npz", **graph.constants)
+    rng = np.random.default_rng(0)
+    np.save(folder / "x.npy", rng.standard_normal((batch, *shape)).astype(np.float32))
+    np.save(folder / "y.npy", rng.integers(0, shapes[graph.outputs[0]][1], batch))
+
+
+def compare(name: str, threads: int, engines: list[str], rounds: int) -> dict[str, object]:
+    """Median milliseconds, peaks of memory, and how far losses are apart."""
+    with tempfile.TemporaryDirectory() as folder:
+        save(name, Path(folder))
+        workers = []
+        try:
+            for engine in engines:  # one after the other: each begins with the steps that are compared
+                workers.append(Worker(engine, Path(folder), threads, "training_worker.py"))
+            for _ in range(rounds):
+                for worker in workers:
+                    time.sleep(PAUSE)
+                    worker.times += worker.run(SECONDS)
+        finally:
+            for worker in workers:
+                worker.close()
+    ours, *others = workers
+    losses = np.array([worker.checksum["losses"] for worker in workers])
+    return {
+        "network": name, "threads": threads,
+        "ms": {worker.engine: 1e3 * statistics.median(worker.times) for worker in workers},
+        "peak": {worker.engine: worker.checksum["peak"] for worker in workers},
+        "ratio": min((statistics.median(w.times) for w in others), default=np.nan) / statistics.median(ours.times),
+        "loss_difference": float((abs(losses - losses[0]) / abs(losses[0])).max()),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", default=",".join(NETWORKS))
+    parser.add_argument("--threads", default="1,2")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", metavar="FILE")
+    options = parser.parse_args()
+    engines = ["fastcnn", *(["torch", "torch_channels_last"] if importlib.util.find_spec("torch") else [])]
+    print(f"{'network':12} {'threads':>7} " + " ".join(f"{engine:>19}" for engine in engines)
+          + f" {'ratio':>7} {'losses':>8}  peak MB")
+    rows = []
+    for name in options.networks.split(","):
+        for threads in map(int, options.threads.split(",")):
+            row = compare(name, threads, engines, options.rounds)
+            rows.append(row)
+            cells = " ".join(f"{row['ms'][engine]:19.2f}" for engine in engines)
+            peaks = " ".join(f"{row['peak'][engine] / 1e6:.0f}" for engine in engines)
+            numbers = f"{row['ratio']:7.2f} {row['loss_difference']:8.1e}"
+            print(f"{name:12} {threads:7} {cells} {numbers}  {peaks}", flush=True)
+    if options.json:
+        Path(options.json).write_text(json.dumps(rows, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

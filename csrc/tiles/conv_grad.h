@@ -1,0 +1,132 @@
+/* conv_grad.h: gradients of filters: sums over pixels of inputs times gradients of outputs (see fc_conv_grad).
+ *
+ * A tile holds P input channels x B blocks of output channels in registers while images, rows and pixels go by: each
+ * pixel is B loads, P broadcasts and P x B multiply-adds. With 16 registers 4 x 3 are kept, with 32 of them 8 x 3. Each
+ * call sums from zero and adds the total to what is there: short sums lose less to rounding. */
+#if MR == 6
+#define FC_GRAD_LANES 4
+#else
+#define FC_GRAD_LANES 8
+#endif
+
+FC_INLINE void conv_grad_tile(const fc_conv_grad *r, const float *x, const ptrdiff_t *to, const int P, const int B)
+{
+    v_f acc[8][3];
+#pragma GCC unroll 8
+    for (int p = 0; p < P; p++)
+#pragma GCC unroll 3
+        for (int b = 0; b < B; b++)
+            acc[p][b] = V_SET1(0.0f);
+    for (ptrdiff_t image = 0; image < r->images; image++)
+        for (ptrdiff_t row = 0; row < r->rows; row++) {
+            const float *in = x + image * r->x_image + row * r->x_row;
+            const float *g = r->g + image * r->g_image + row * r->g_row;
+#pragma GCC unroll 1
+            for (ptrdiff_t i = 0; i < r->pixels; i++, in += r->x_pixel, g += VL) {
+                v_f gradient[3];
+#pragma GCC unroll 3
+                for (int b = 0; b < B; b++)
+                    gradient[b] = V_LOAD(g + b * r->g_block);
+#pragma GCC unroll 8
+                for (int p = 0; p < P; p++) {
+                    const v_f v = V_SET1(in[p]);
+#pragma GCC unroll 3
+                    for (int b = 0; b < B; b++)
+                        acc[p][b] = V_FMA(v, gradient[b], acc[p][b]);
+                }
+            }
+        }
+#pragma GCC unroll 8
+    for (int p = 0; p < P; p++)
+#pragma GCC unroll 3
+        for (int b = 0; b < B; b++) {
+            float *y = r->y + to[p] + b * r->y_block;
+            if (r->accumulate)
+                acc[p][b] += V_LOAD(y);
+            V_STORE(y, acc[p][b]);
+        }
+}
+
+/* A single block has no other sums to work on while one is added to: it takes twice the channels with 16 registers. */
+#define FC_GRAD_FAMILY(B, most)                                                                                        \
+    static __attribute__((noinline)) void FC_FN(conv_grad_##B)(const fc_conv_grad *r)                                  \
+    {                                                                                                                  \
+        ptrdiff_t i = 0;                                                                                               \
+        for (; i + most <= r->lanes; i += most)                                                                        \
+            conv_grad_tile(r, r->x + i, r->to + i, most, B);                                                           \
+        if (most == 8 && i + 4 <= r->lanes) {                                                                          \
+            conv_grad_tile(r, r->x + i, r->to + i, 4, B);                                                              \
+            i += 4;                                                                                                    \
+        }                                                                                                              \
+        switch (r->lanes - i) {                                                                                        \
+        case 1:                                                                                                        \
+            conv_grad_tile(r, r->x + i, r->to + i, 1, B);                                                              \
+            break;                                                                                                     \
+        case 2:                                                                                                        \
+            conv_grad_tile(r, r->x + i, r->to + i, 2, B);                                                              \
+            break;                                                                                                     \
+        case 3:                                                                                                        \
+            conv_grad_tile(r, r->x + i, r->to + i, 3, B);                                                              \
+            break;                                                                                                     \
+        }                                                                                                              \
+    }
+
+FC_GRAD_FAMILY(1, 8)
+FC_GRAD_FAMILY(2, FC_GRAD_LANES)
+FC_GRAD_FAMILY(3, FC_GRAD_LANES)
+
+static void FC_FN(conv_grad)(const fc_conv_grad *r)
+{
+    if (r->blocks == 3)
+        FC_FN(conv_grad_3)(r);
+    else if (r->blocks == 2)
+        FC_FN(conv_grad_2)(r);
+    else
+        FC_FN(conv_grad_1)(r);
+}
+
+/* Depthwise: kh x kw taps of one block of channels; the taps of a row of the filter are summed side by side. */
+FC_INLINE void depthwise_grad_tile(const fc_depthwise_grad *r, const float *x, float *y, const int kh, const int kw)
+{
+    v_f acc[3][5];
+#pragma GCC unroll 3
+    for (int ky = 0; ky < kh; ky++)
+#pragma GCC unroll 5
+        for (int kx = 0; kx < kw; kx++)
+            acc[ky][kx] = V_SET1(0.0f);
+    for (ptrdiff_t row = 0; row < r->rows; row++) {
+        const float *in = x + row * r->x_step, *g = r->g + row * r->g_row;
+#pragma GCC unroll 1
+        for (ptrdiff_t i = 0; i < r->pixels; i++, in += r->x_pixel, g += VL) {
+            const v_f gradient = V_LOAD(g);
+#pragma GCC unroll 3
+            for (int ky = 0; ky < kh; ky++)
+#pragma GCC unroll 5
+                for (int kx = 0; kx < kw; kx++)
+                    acc[ky][kx] = V_FMA(V_LOAD(in + ky * r->x_row + kx * r->x_col), gradient, acc[ky][kx]);
+        }
+    }
+#pragma GCC unroll 3
+    for (int ky = 0; ky < kh; ky++)
+#pragma GCC unroll 5
+        for (int kx = 0; kx < kw; kx++)
+            V_STORE(y + (ky * kw + kx) * VL, V_LOAD(y + (ky * kw + kx) * VL) + acc[ky][kx]);
+}
+
+static void FC_FN(depthwise_grad)(const fc_depthwise_grad *r)
+{
+    if (r->kh == 3 && r->kw == 3) {
+        depthwise_grad_tile(r, r->x, r->y, 3, 3);
+        return;
+    }
+    for (ptrdiff_t ky = 0; ky < r->kh; ky++) {
+        const float *x = r->x + ky * r->x_row;
+        float *y = r->y + ky * r->kw * VL;
+        if (r->kw == 5) {
+            depthwise_grad_tile(r, x, y, 1, 5);
+            continue;
+        }
+        for (ptrdiff_t kx = 0; kx < r->kw; kx++)
+            depthwise_grad_tile(r, x + kx * r->x_col, y + kx * VL, 1, 1);
+    }
+}

@@ -1,0 +1,68 @@
+/* norm.h: sums over the pixels of one block of channels, and what batch normalisation makes of them.
+ *
+ * Sums are kept in floats for as many pixels as lose no digit that matters, then in doubles. */
+#define FC_SUM_PIXELS 128
+
+FC_INLINE void add_lanes(double *sums, v_f v)
+{
+    float lanes[VL];
+    V_STORE(lanes, v);
+    for (int i = 0; i < VL; i++)
+        sums[i] += (double)lanes[i];
+}
+
+/* sums[0] += g, sums[1] += g * x; kind 0: sums[0] alone, 1: x - shift for x, 2: g - shift for both g and x. */
+FC_INLINE void add_pixel(const fc_pixel_sums *r, const float *g, const float *x, v_f sums[2], const int kind)
+{
+    v_f a = V_LOAD(g), b = a;
+    if (kind == 1)
+        b = V_LOAD(x) - V_LOAD(r->shift);
+    if (kind == 2)
+        a = b = a - V_LOAD(r->shift);
+    sums[0] += a;
+    if (kind)
+        sums[1] = V_FMA(a, b, sums[1]);
+}
+
+FC_INLINE void pixel_sums_by(const fc_pixel_sums *r, const int kind)
+{
+    const v_f zero = V_SET1(0.0f);
+    v_f sums[2][2] = {{zero, zero}, {zero, zero}};
+    ptrdiff_t count = 0;
+    for (ptrdiff_t row = 0; row < r->rows; row++) {
+        const float *x = r->x + row * r->x_row, *g = r->g + row * r->g_row;
+        ptrdiff_t i = 0;
+        for (; i + 2 <= r->pixels; i += 2) {
+            add_pixel(r, g + i * VL, x + i * VL, sums[0], kind);
+            add_pixel(r, g + (i + 1) * VL, x + (i + 1) * VL, sums[1], kind);
+        }
+        if (i < r->pixels)
+            add_pixel(r, g + i * VL, x + i * VL, sums[0], kind);
+        count += r->pixels;
+        if (count >= FC_SUM_PIXELS || row + 1 == r->rows) {
+            for (int k = 0; k < (kind ? 2 : 1); k++) {
+                add_lanes(r->sums + k * VL, sums[0][k] + sums[1][k]);
+                sums[0][k] = sums[1][k] = zero;
+            }
+            count = 0;
+        }
+    }
+}
+
+static void FC_FN(pixel_sums)(const fc_pixel_sums *r)
+{
+    if (r->moments)
+        pixel_sums_by(r, 2);
+    else if (r->x)
+        pixel_sums_by(r, 1);
+    else
+        pixel_sums_by(r, 0);
+}
+
+/* y[i] = a * g[i] + b * x[i] + c, with one a, b, c for each lane. */
+static void FC_FN(blend)(const float *abc, const float *g, const float *x, float *y, ptrdiff_t n)
+{
+    const v_f a = V_LOAD(abc), b = V_LOAD(abc + VL), c = V_LOAD(abc + 2 * VL);
+    for (ptrdiff_t i = 0; i < n; i += VL)
+        V_STORE(y + i, V_FMA(a, V_LOAD(g + i), V_FMA(b, V_LOAD(x + i), c)));
+}

@@ -1,0 +1,44 @@
+"""Packing: steps that bring weights which training changes into the order that their kernel reads.
+
+Weights that are constants are packed ahead, while nodes are lowered. The orders themselves are `kernels/_repack`'s.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fastcnn import ops
+from fastcnn.compiler.layout import Layouts
+from fastcnn.graph.ir import Graph, Node
+
+
+def pack_weights(layouts: Layouts, vl: int) -> Layouts:
+    """The layouts with a PackWeights node before each node whose kernel does not read parameters as they are.
+
+    The packed weights become further inputs of the node; its attribute `packed` tells the place of each.
+
+    Parameters
+    ----------
+    layouts : Layouts
+        Not changed.
+    vl : int
+        Floats in a vector.
+    """
+    shapes, lanes = dict(layouts.shapes), dict(layouts.lanes)
+    nodes: list[Node] = []
+    for node in layouts.graph.nodes:
+        op, packed = ops.get(node.op), {}
+        inputs = [*node.inputs, *[""] * (4 - len(node.inputs))]
+        for i in op.constants:
+            name = inputs[i]
+            order = op.order(node, i, shapes, lanes, vl) if name in layouts.parameters else None
+            if order is not None:
+                packed[i] = len(inputs)
+                inputs.append(f"{name}:{order['form']}@{node.name}")
+                nodes.append(Node("PackWeights", inputs[-1], (name,), inputs[-1], order))
+                shapes[inputs[-1]], lanes[inputs[-1]] = (order["size"],), 1
+        if packed:
+            node = replace(node, inputs=tuple(inputs), attrs={**node.attrs, "packed": packed})
+        nodes.append(node)
+    graph = Graph(nodes, layouts.graph.inputs, layouts.graph.outputs, layouts.graph.constants)
+    return replace(layouts, graph=graph, shapes=shapes, lanes=lanes)

@@ -1,0 +1,91 @@
+"""Automatic differentiation: backward nodes appended to a graph, each by its operation's own rule (`Op.gradient`).
+
+Reverse mode: from the loss back, a value's gradient is the sum of what its readers give it (Baydin et al., Automatic
+differentiation in machine learning: a survey, 2018). What is done with the gradients is training/step.py's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from fastcnn import ops
+from fastcnn.graph.ir import Graph, Shape
+from fastcnn.graph.node import Node
+
+
+def differentiate(
+    graph: Graph, input_shapes: Mapping[str, Shape], loss: str, wanted: Collection[str]
+) -> tuple[Graph, dict[str, str]]:
+    """The graph with the nodes that compute the gradients of a loss.
+
+    Parameters
+    ----------
+    graph : Graph
+        Not changed.
+    input_shapes : dict
+        Shape of each graph input.
+    loss : str
+        The value to differentiate, computed by a loss operation.
+    wanted : collection of str
+        Values whose gradients are asked for. For a value that none of them reaches, nothing is computed.
+
+    Returns
+    -------
+    (Graph, dict)
+        The names of the wanted values' gradients; those that the loss does not depend on are absent.
+
+    Examples
+    --------
+    >>> node = Node("Gemm", "fc", ("x", "w"), "y", {})
+    >>> loss = Node("MeanSquaredError", "loss", ("y", "t"), "l", {})
+    >>> shapes = {"x": (8, 3), "w": (2, 3), "t": (8, 2)}
+    >>> graph, grads = differentiate(Graph([node, loss], shapes, ["l"], {}), shapes, "l", {"w"})
+    >>> [node.op for node in graph.nodes], list(grads)
+    (['Gemm', 'MeanSquaredError', 'MeanSquaredErrorGrad', 'GemmGradWeight'], ['w'])
+    """
+    return _Differentiator(graph, input_shapes, wanted).run(loss, wanted)
+
+
+class _Differentiator:
+    """What `Op.gradient` sees as `back`."""
+
+    def __init__(self, graph: Graph, input_shapes: Mapping[str, Shape], wanted: Collection[str]) -> None:
+        self.graph, self.shapes = graph, graph.infer(input_shapes)
+        self.nodes = list(graph.nodes)
+        self.reached = set(wanted)
+        for node in graph.nodes:
+            if not self.reached.isdisjoint(node.inputs):
+                self.reached.add(node.output)
+        self.source = ""  # the forward node at hand: what is added is named after it
+
+    def add(self, op: str, *inputs: str, **attrs: Any) -> str:
+        kind = ops.get(op)
+        full = {**kind.defaults, **{key: value for key, value in attrs.items() if key in kind.defaults}}
+        name = f"{self.source}:{op.lower()}{len(self.nodes)}"
+        self.nodes.append(Node(op, name, inputs, name, full))
+        self.shapes[name] = kind.infer(full, [self.shapes[value] if value else None for value in inputs])
+        return name
+
+    def needs(self, name: str) -> bool:
+        return name in self.reached
+
+    def shape(self, name: str) -> Shape:
+        return self.shapes[name]
+
+    def run(self, loss: str, wanted: Collection[str]) -> tuple[Graph, dict[str, str]]:
+        parts: dict[str, list[str]] = {loss: [loss]}
+        for node in reversed(self.graph.nodes):
+            if node.output in parts and self.needs(node.output):
+                self.source = node.name
+                grads = ops.get(node.op).gradient(node, self.total(parts.pop(node.output)), self)
+                for name, grad in zip(node.inputs, grads, strict=True):
+                    if grad is not None and self.needs(name):
+                        parts.setdefault(name, []).append(grad)
+        grads_of = {name: self.total(parts[name]) for name in wanted if name in parts}
+        return Graph(self.nodes, self.graph.inputs, self.graph.outputs, self.graph.constants), grads_of
+
+    def total(self, parts: list[str]) -> str:
+        while len(parts) > 1:
+            parts[:2] = [self.add("Add", parts[0], parts[1])]
+        return parts[0]

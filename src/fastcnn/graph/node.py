@@ -1,0 +1,32 @@
+"""Nodes: one operation each. Apart from ir.py, so that operations, which ir.py asks, can make some."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operation.
+
+    Attributes
+    ----------
+    op : str
+        ONNX name, such as "Conv".
+    name : str
+        Where it comes from, such as "layer1.0.conv1"; unique in a graph.
+    inputs : tuple of str
+        Names of values; "" stands for an optional one that is absent.
+    output : str
+        Name of the value it computes.
+    attrs : dict
+        All of its attributes.
+    """
+
+    op: str
+    name: str
+    inputs: tuple[str, ...]
+    output: str
+    attrs: Mapping[str, Any]

@@ -1,0 +1,120 @@
+"""Losses of a batch and their gradients, in doubles, by one thread: scores are few beside activations.
+
+    CrossEntropy  loss = -sum over n, c of t * log_softmax(s)        ds = softmax(s) * (sum over c of t) - t
+    MSE           loss = mean of (s - t)^2                           ds = 2 (s - t) / count
+    BinaryCE      loss = mean of max(s, 0) - s t + log(1 + e^-|s|)   ds = (sigmoid(s) - t) / count
+
+A cross-entropy's targets t carry everything else: class weights, smoothing, the mean over the batch.
+"""
+
+from libc.math cimport INFINITY, exp, fabs, isnan, log, log1p
+from libc.stddef cimport ptrdiff_t
+
+from fastcnn.kernels._executor cimport Step
+from fastcnn.kernels._tiles cimport fc_tensor
+
+cdef enum:
+    CROSS_ENTROPY
+    MSE
+    BINARY
+
+_KINDS = {"CrossEntropy": CROSS_ENTROPY, "MeanSquaredError": MSE, "BinaryCrossEntropy": BINARY}
+
+
+cdef struct LossArgs:
+    fc_tensor y       # OUT one number, or like scores
+    fc_tensor scores  # IN  rows
+    fc_tensor target  # IN  rows
+    int kind
+
+
+cdef void largest_and_log_sum(const float *s, ptrdiff_t n, double *largest, double *log_sum) noexcept nogil:
+    """log(sum of e^s) = largest + log_sum; NaN anywhere makes them NaN."""
+    cdef double top = -INFINITY, total = 0.0
+    cdef ptrdiff_t k
+    for k in range(n):
+        if s[k] > top or isnan(s[k]):
+            top = s[k]
+    for k in range(n):
+        total += exp(s[k] - top)
+    largest[0], log_sum[0] = top, log(total)
+
+
+cdef void run_loss(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
+    cdef const LossArgs *a = <const LossArgs *>raw
+    cdef double total = 0.0, largest = 0.0, log_sum = 0.0
+    cdef ptrdiff_t n, k, classes = a.scores.w
+    cdef const float *s
+    cdef const float *t
+    for n in range(a.scores.n):
+        s, t = a.scores.data + n * a.scores.image, a.target.data + n * a.target.image
+        if a.kind == CROSS_ENTROPY:
+            largest_and_log_sum(s, classes, &largest, &log_sum)
+        for k in range(classes):
+            if a.kind == CROSS_ENTROPY:
+                if t[k] != 0:  # 0 * log 0 is 0
+                    total += t[k] * (largest + log_sum - s[k])
+            elif a.kind == MSE:
+                total += (<double>s[k] - t[k]) * (<double>s[k] - t[k])
+            else:
+                total += (s[k] if s[k] > 0 or isnan(s[k]) else 0.0) - <double>s[k] * t[k] + log1p(exp(-fabs(s[k])))
+    if a.kind != CROSS_ENTROPY:
+        total /= <double>(a.scores.n * classes)
+    a.y.data[0] = <float>total
+
+
+cdef void run_loss_grad(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
+    cdef const LossArgs *a = <const LossArgs *>raw
+    cdef double largest = 0.0, log_sum = 0.0, weight, count = <double>(a.scores.n * a.scores.w)
+    cdef ptrdiff_t n, k, classes = a.scores.w
+    cdef const float *s
+    cdef const float *t
+    cdef float *y
+    for n in range(a.scores.n):
+        s, t = a.scores.data + n * a.scores.image, a.target.data + n * a.target.image
+        y = a.y.data + n * a.y.image
+        if a.kind == CROSS_ENTROPY:
+            largest_and_log_sum(s, classes, &largest, &log_sum)
+            weight = 0.0
+            for k in range(classes):
+                weight += t[k]
+        for k in range(classes):
+            if a.kind == CROSS_ENTROPY:
+                y[k] = <float>(exp(s[k] - largest - log_sum) * weight - t[k])
+            elif a.kind == MSE:
+                y[k] = <float>(2.0 * (<double>s[k] - t[k]) / count)
+            else:
+                y[k] = <float>((1.0 / (1.0 + exp(-<double>s[k])) - t[k]) / count)
+
+
+cdef class Loss(Step):
+    """y = the loss of a batch.
+
+    Parameters
+    ----------
+    y, scores, target : View
+        OUT one number; IN rows, IN rows of the same width.
+    kind : {"CrossEntropy", "MeanSquaredError", "BinaryCrossEntropy"}
+    """
+
+    cdef LossArgs a
+
+    def __init__(self, y, scores, target, kind):
+        self.run, self.args, self.shared = run_loss, &self.a, False
+        self.operand(0, &self.a.y, y)
+        self.operand(1, &self.a.scores, scores)
+        self.operand(2, &self.a.target, target)
+        self.a.kind = _KINDS[kind]
+
+
+cdef class LossGrad(Step):
+    """y = gradient of the loss by the scores; operands as in `Loss`, y like scores."""
+
+    cdef LossArgs a
+
+    def __init__(self, y, scores, target, kind):
+        self.run, self.args, self.shared = run_loss_grad, &self.a, False
+        self.operand(0, &self.a.y, y)
+        self.operand(1, &self.a.scores, scores)
+        self.operand(2, &self.a.target, target)
+        self.a.kind = _KINDS[kind]

@@ -1,0 +1,31 @@
+from collections.abc import Mapping
+from typing import Any
+
+from fastcnn.kernels._executor import Step
+from fastcnn.kernels.view import View
+
+class BatchStats(Step):
+    def __init__(self, y: View, x: View) -> None: ...
+
+class Normalize(Step):
+    def __init__(
+        self,
+        y: View,
+        x: View,
+        stats: View,
+        gamma: View,
+        beta: View,
+        epsilon: float,
+        activation: tuple[str, Mapping[str, Any]] | None,
+    ) -> None: ...
+
+class NormSums(Step):
+    def __init__(self, y: View, g: View, x: View, stats: View, epsilon: float) -> None: ...
+
+class NormGrad(Step):
+    def __init__(
+        self, y: View, g: View, x: View, stats: View, gamma: View, sums: View, epsilon: float
+    ) -> None: ...
+
+class RunningUpdate(Step):
+    def __init__(self, y: View, stats: View, column: int, momentum: float, factor: float) -> None: ...

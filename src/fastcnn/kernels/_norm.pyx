@@ -1,0 +1,241 @@
+"""Batch normalisation in training: statistics of a batch, normalisation by them, and its gradients; blocked layout.
+
+    mean, var of x over images and pixels;  h = (x - mean) / sqrt(var + eps);  y = act(gamma * h + beta)
+    dx = gamma / sqrt(var + eps) * (g - mean(g) - h * mean(g * h)),  dgamma = sum of g * h,  dbeta = sum of g
+
+(Ioffe and Szegedy, 2015). A pair of numbers for each channel, (mean, var) or (sum of g, sum of g * h), lies as a
+parameter (C, 2): [C/VL][2][VL]. Threads own blocks of channels in sums, so that these have one order; sums are kept in
+doubles, and squares are taken around the first pixel's value, so that a large mean costs no digits.
+"""
+
+from libc.math cimport sqrt
+from libc.stddef cimport ptrdiff_t
+from libc.string cimport memset
+
+from fastcnn.kernels._executor cimport Step, blocks_of, ceil_div, set_activation, share
+from fastcnn.kernels._tiles cimport fc_activation, fc_kernels, fc_pixel_sums, fc_tensor
+
+
+cdef struct NormArgs:
+    const fc_kernels *kernels
+    fc_tensor y      # OUT pairs, or like x
+    fc_tensor x      # IN  blocked
+    fc_tensor g      # IN  gradient of the output
+    fc_tensor stats  # IN  mean, var
+    fc_tensor sums   # IN  sums of the gradient
+    fc_tensor gamma, beta  # IN  parameters
+    fc_activation act
+    double epsilon
+
+
+cdef void run_stats(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
+    cdef const NormArgs *a = <const NormArgs *>raw
+    cdef ptrdiff_t vl = a.kernels.vl, blocks = blocks_of(&a.x), block, image, k
+    cdef double count = <double>(a.x.n * a.x.h * a.x.w), mean
+    cdef double *totals = <double *>scratch
+    cdef fc_pixel_sums sums
+    sums.x, sums.moments, sums.sums = NULL, 1, totals
+    sums.rows, sums.pixels, sums.g_row, sums.x_row = a.x.h, a.x.w, a.x.row, 0
+    for block in range(share(blocks, tid, nthreads), share(blocks, tid + 1, nthreads)):
+        memset(totals, 0, 2 * vl * sizeof(double))
+        sums.shift = a.x.data + block * a.x.block
+        for image in range(a.x.n):
+            sums.g = a.x.data + image * a.x.image + block * a.x.block
+            a.kernels.pixel_sums(&sums)
+        for k in range(vl):
+            mean = totals[k] / count
+            a.y.data[2 * block * vl + k] = <float>(sums.shift[k] + mean)
+            a.y.data[(2 * block + 1) * vl + k] = <float>max(0.0, totals[vl + k] / count - mean * mean)
+
+
+cdef class BatchStats(Step):
+    """y = mean and (biased) variance of each channel.
+
+    Parameters
+    ----------
+    y, x : View
+        OUT a parameter (C, 2); IN blocked.
+    """
+
+    cdef NormArgs a
+
+    def __init__(self, y, x):
+        cdef NormArgs *a = &self.a
+        self.run, self.args = run_stats, a
+        self.operand(0, &a.y, y)
+        self.operand(1, &a.x, x)
+        a.kernels = self.kernels
+        self.scratch_floats = 4 * self.kernels.vl
+
+
+cdef void run_normalize(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
+    """Units are planes, or their rows where there are gaps."""
+    cdef const NormArgs *a = <const NormArgs *>raw
+    cdef bint flat = a.x.row == a.x.w * a.x.lanes and a.y.row == a.y.w * a.y.lanes
+    cdef ptrdiff_t vl = a.kernels.vl, blocks = blocks_of(&a.x), rows = 1 if flat else a.x.h, unit, block, image, r, k
+    cdef ptrdiff_t length = (a.x.h if flat else 1) * a.x.w * vl, ready = -1
+    for unit in range(share(a.x.n * blocks * rows, tid, nthreads), share(a.x.n * blocks * rows, tid + 1, nthreads)):
+        r, block, image = unit % rows, unit // rows % blocks, unit // rows // blocks
+        if block != ready:
+            for k in range(vl):
+                scratch[k] = <float>(a.gamma.data[block * vl + k]
+                                     / sqrt(a.stats.data[(2 * block + 1) * vl + k] + a.epsilon))
+                scratch[vl + k] = a.beta.data[block * vl + k] - a.stats.data[2 * block * vl + k] * scratch[k]
+            ready = block
+        a.kernels.affine(&a.act, scratch, scratch + vl, a.x.data + image * a.x.image + block * a.x.block + r * a.x.row,
+                         a.y.data + image * a.y.image + block * a.y.block + r * a.y.row, length)
+
+
+cdef class Normalize(Step):
+    """y = act((x - mean) / sqrt(var + epsilon) * gamma + beta).
+
+    Parameters
+    ----------
+    y, x, stats, gamma, beta : View
+        OUT, IN blocked; IN parameters (C, 2), (C,), (C,).
+    epsilon : float
+    activation : None or (name, attributes)
+    """
+
+    cdef NormArgs a
+
+    def __init__(self, y, x, stats, gamma, beta, double epsilon, activation):
+        cdef NormArgs *a = &self.a
+        self.run, self.args = run_normalize, a
+        self.operand(0, &a.y, y)
+        self.operand(1, &a.x, x)
+        self.operand(2, &a.stats, stats)
+        self.operand(3, &a.gamma, gamma)
+        self.operand(4, &a.beta, beta)
+        a.kernels, a.epsilon = self.kernels, epsilon
+        set_activation(&a.act, activation)
+        self.scratch_floats = 2 * self.kernels.vl
+
+
+cdef void run_norm_sums(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
+    cdef const NormArgs *a = <const NormArgs *>raw
+    cdef ptrdiff_t vl = a.kernels.vl, blocks = blocks_of(&a.x), block, image, k
+    cdef double *totals = <double *>scratch
+    cdef fc_pixel_sums sums
+    sums.moments, sums.sums = 0, totals
+    sums.rows, sums.pixels, sums.g_row, sums.x_row = a.x.h, a.x.w, a.g.row, a.x.row
+    for block in range(share(blocks, tid, nthreads), share(blocks, tid + 1, nthreads)):
+        memset(totals, 0, 2 * vl * sizeof(double))
+        sums.shift = a.stats.data + 2 * block * vl
+        for image in range(a.x.n):
+            sums.g = a.g.data + image * a.g.image + block * a.g.block
+            sums.x = a.x.data + image * a.x.image + block * a.x.block
+            a.kernels.pixel_sums(&sums)
+        for k in range(vl):
+            a.y.data[2 * block * vl + k] = <float>totals[k]
+            a.y.data[(2 * block + 1) * vl + k] = <float>(
+                totals[vl + k] / sqrt(a.stats.data[(2 * block + 1) * vl + k] + a.epsilon))
+
+
+cdef class NormSums(Step):
+    """y = sum of g, and of g * h, for each channel: the gradients of beta and gamma.
+
+    Parameters
+    ----------
+    y, g, x, stats : View
+        OUT a parameter (C, 2); IN blocked, blocked, a parameter (C, 2).
+    epsilon : float
+    """
+
+    cdef NormArgs a
+
+    def __init__(self, y, g, x, stats, double epsilon):
+        cdef NormArgs *a = &self.a
+        self.run, self.args = run_norm_sums, a
+        self.operand(0, &a.y, y)
+        self.operand(1, &a.g, g)
+        self.operand(2, &a.x, x)
+        self.operand(3, &a.stats, stats)
+        a.kernels, a.epsilon = self.kernels, epsilon
+        self.scratch_floats = 4 * self.kernels.vl
+
+
+cdef void run_norm_grad(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
+    """dx = a * g + b * x + c, with one a, b, c for each channel. Units are planes, or their rows."""
+    cdef const NormArgs *a = <const NormArgs *>raw
+    cdef bint flat = a.x.row == a.x.w * a.x.lanes and a.y.row == a.y.w * a.y.lanes and a.g.row == a.g.w * a.g.lanes
+    cdef ptrdiff_t vl = a.kernels.vl, blocks = blocks_of(&a.x), rows = 1 if flat else a.x.h, unit, block, image, r, k
+    cdef ptrdiff_t length = (a.x.h if flat else 1) * a.x.w * vl, ready = -1
+    cdef double count = <double>(a.x.n * a.x.h * a.x.w), inverse, slope, second
+    for unit in range(share(a.x.n * blocks * rows, tid, nthreads), share(a.x.n * blocks * rows, tid + 1, nthreads)):
+        r, block, image = unit % rows, unit // rows % blocks, unit // rows // blocks
+        if block != ready:
+            for k in range(vl):
+                inverse = 1.0 / sqrt(a.stats.data[(2 * block + 1) * vl + k] + a.epsilon)
+                slope = a.gamma.data[block * vl + k] * inverse
+                second = -slope * inverse * a.sums.data[(2 * block + 1) * vl + k] / count
+                scratch[k] = <float>slope
+                scratch[vl + k] = <float>second
+                scratch[2 * vl + k] = <float>(-slope * a.sums.data[2 * block * vl + k] / count
+                                              - second * a.stats.data[2 * block * vl + k])
+            ready = block
+        a.kernels.blend(scratch, a.g.data + image * a.g.image + block * a.g.block + r * a.g.row,
+                        a.x.data + image * a.x.image + block * a.x.block + r * a.x.row,
+                        a.y.data + image * a.y.image + block * a.y.block + r * a.y.row, length)
+
+
+cdef class NormGrad(Step):
+    """y = gradient of x.
+
+    Parameters
+    ----------
+    y, g, x, stats, gamma, sums : View
+        OUT, IN, IN blocked (y may be g); IN parameters (C, 2), (C,), (C, 2).
+    epsilon : float
+    """
+
+    cdef NormArgs a
+
+    def __init__(self, y, g, x, stats, gamma, sums, double epsilon):
+        cdef NormArgs *a = &self.a
+        self.run, self.args = run_norm_grad, a
+        self.operand(0, &a.y, y)
+        self.operand(1, &a.g, g)
+        self.operand(2, &a.x, x)
+        self.operand(3, &a.stats, stats)
+        self.operand(4, &a.gamma, gamma)
+        self.operand(5, &a.sums, sums)
+        a.kernels, a.epsilon = self.kernels, epsilon
+        self.scratch_floats = 3 * self.kernels.vl
+
+
+cdef struct RunningArgs:
+    fc_tensor y      # INOUT a parameter (C,)
+    fc_tensor stats  # IN
+    ptrdiff_t vl, column
+    float momentum, factor
+
+
+cdef void run_running(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
+    cdef const RunningArgs *a = <const RunningArgs *>raw
+    cdef ptrdiff_t block, k
+    for block in range(ceil_div(a.y.c, a.vl)):
+        for k in range(block * a.vl, (block + 1) * a.vl):
+            a.y.data[k] += a.momentum * (a.factor * a.stats.data[(block + a.column) * a.vl + k] - a.y.data[k])
+
+
+cdef class RunningUpdate(Step):
+    """y += momentum * (factor * statistic - y).
+
+    Parameters
+    ----------
+    y, stats : View
+        INOUT a parameter (C,); IN a parameter (C, 2).
+    column : {0, 1}
+        The mean, or the variance.
+    momentum, factor : float
+    """
+
+    cdef RunningArgs a
+
+    def __init__(self, y, stats, ptrdiff_t column, float momentum, float factor):
+        cdef RunningArgs *a = &self.a
+        self.run, self.args, self.shared = run_running, a, False
+        self.operand(0, &a.y, y)
+        self.operand(1, &a.stats, stats)
+        a.vl, a.column, a.momentum, a.factor = self.kernels.vl, column, momentum, factor

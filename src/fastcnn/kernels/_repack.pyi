@@ -1,0 +1,13 @@
+from fastcnn.kernels._executor import Step
+from fastcnn.kernels.view import View
+
+class PackDirect(Step):
+    def __init__(
+        self, y: View, x: View, groups: int, ins: int, area: int, lanes: int, chunk: int
+    ) -> None: ...
+
+class PackWinograd(Step):
+    def __init__(self, y: View, x: View, ins: int, m: int) -> None: ...
+
+class Transpose(Step):
+    def __init__(self, y: View, x: View, groups: int, ins: int, area: int) -> None: ...

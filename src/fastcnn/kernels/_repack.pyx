@@ -1,0 +1,160 @@
+"""Parameters in the orders that kernels read, made anew in every training step.
+
+A parameter (O, ...) lives in blocks of output channels, [O/VL][...][VL], zeros or anything where there is no channel:
+the order in which gradients are computed and optimizers work. Filters that stay as they are for many runs are packed
+by the modules of the kernels that read them.
+"""
+
+from libc.stddef cimport ptrdiff_t
+from libc.string cimport memcpy, memset
+
+import numpy as np
+
+from fastcnn.kernels._conv_winograd import filter_matrix
+from fastcnn.kernels._executor cimport Step, ceil_div, floats, share
+from fastcnn.kernels._tiles cimport fc_kernels, fc_tensor
+
+
+cdef struct RepackArgs:
+    const fc_kernels *kernels
+    fc_tensor y  # OUT
+    fc_tensor x  # IN  a parameter
+    ptrdiff_t groups, outs, ins, area  # outputs and inputs of a group, taps
+    ptrdiff_t lanes, most  # input channels in a block, and in a chunk
+    const float *matrix
+    int n                  # components along one side of a Winograd patch
+
+
+cdef void output_vector(const RepackArgs *a, ptrdiff_t group, ptrdiff_t block, ptrdiff_t row, float *to) noexcept nogil:
+    """VL outputs of a group, for one input channel and tap."""
+    cdef ptrdiff_t vl = a.kernels.vl, first = group * a.outs + block * vl, rows = a.ins * a.area, o
+    if first % vl == 0:
+        memcpy(to, a.x.data + (first // vl * rows + row) * vl, vl * sizeof(float))
+        return
+    for o in range(first, first + vl):
+        to[o - first] = a.x.data[(o // vl * rows + row) * vl + o % vl] if o < a.x.c else 0.0
+
+
+cdef void run_direct(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
+    """The order of `_conv_direct.pack_weights`; units are (group, block, input channel)."""
+    cdef const RepackArgs *a = <const RepackArgs *>raw
+    cdef ptrdiff_t vl = a.kernels.vl, blocks = ceil_div(a.outs, vl), units = a.groups * blocks * a.ins
+    cdef ptrdiff_t unit, group, block, i, before, size, width, first, count, tap, step
+    cdef float *pair
+    for unit in range(share(units, tid, nthreads), share(units, tid + 1, nthreads)):
+        i, block, group = unit % a.ins, unit // a.ins % blocks, unit // a.ins // blocks
+        width = min(2, blocks - block // 2 * 2)
+        before = i // a.most * a.most
+        size = min(a.most, a.ins - before)
+        pair = a.y.data + (group * blocks * a.ins + before * blocks + block // 2 * 2 * size) * a.area * vl
+        first = i // a.lanes * a.lanes
+        count = min(a.lanes, a.ins - first)
+        for tap in range(a.area):
+            step = (first - before) * a.area + tap * count + i - first
+            output_vector(a, group, block, i * a.area + tap, pair + (step * width + block % 2) * vl)
+
+
+cdef class PackDirect(Step):
+    """y = the filters x as `_conv_direct.pack_weights` gives them.
+
+    Parameters
+    ----------
+    y, x : View
+        OUT flat, IN a parameter.
+    groups, ins, area : int
+        Groups; input channels of a group and taps of a filter, or 1 and 1 for a bias.
+    lanes, chunk : int
+        As in `pack_weights`.
+    """
+
+    cdef RepackArgs a
+
+    def __init__(self, y, x, ptrdiff_t groups, ptrdiff_t ins, ptrdiff_t area, ptrdiff_t lanes, ptrdiff_t chunk):
+        cdef RepackArgs *a = &self.a
+        self.run, self.args = run_direct, a
+        self.operand(0, &a.y, y)
+        self.operand(1, &a.x, x)
+        a.kernels, a.groups, a.outs, a.ins, a.area = self.kernels, groups, x.c // groups, ins, area
+        a.lanes, a.most = lanes, ins if chunk < 0 else chunk * lanes
+
+
+cdef void run_winograd(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
+    """The order of `_conv_winograd.pack_winograd`; units are (block of outputs, input channel)."""
+    cdef const RepackArgs *a = <const RepackArgs *>raw
+    cdef ptrdiff_t vl = a.kernels.vl, blocks = ceil_div(a.outs, vl), unit, block, i, width
+    for unit in range(share(blocks * a.ins, tid, nthreads), share(blocks * a.ins, tid + 1, nthreads)):
+        i, block = unit % a.ins, unit // a.ins
+        width = min(2, blocks - block // 2 * 2)
+        a.kernels.winograd_filter(a.matrix, a.n, a.x.data + unit * 9 * vl,
+                                  a.y.data + (block // 2 * 2 * a.ins + i * width + block % 2) * vl, blocks * vl * a.ins)
+
+
+cdef class PackWinograd(Step):
+    """y = the 3 x 3 filters x as `_conv_winograd.pack_winograd` gives them.
+
+    Parameters
+    ----------
+    y, x : View
+        OUT flat, IN a parameter.
+    ins : int
+    m : {2, 4}
+    """
+
+    cdef RepackArgs a
+
+    def __init__(self, y, x, ptrdiff_t ins, int m):
+        cdef RepackArgs *a = &self.a
+        matrix = np.ascontiguousarray(filter_matrix(m), np.float32)
+        self.run, self.args, self.owned = run_winograd, a, matrix
+        self.operand(0, &a.y, y)
+        self.operand(1, &a.x, x)
+        a.kernels, a.outs, a.ins, a.n, a.matrix = self.kernels, x.c, ins, m + 2, floats(matrix)
+
+
+cdef void run_transpose(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
+    """Units are (block of y's outputs, block of x's outputs), or y's outputs one by one where there are groups."""
+    cdef const RepackArgs *a = <const RepackArgs *>raw
+    cdef ptrdiff_t vl = a.kernels.vl, blocks = ceil_div(a.y.c, vl), others = ceil_div(a.x.c, vl), unit, c, group, o, i
+    cdef ptrdiff_t tap, out, k, rows = a.ins * a.area, count
+    cdef float *y
+    cdef const float *x
+    if a.groups > 1:
+        for c in range(share(a.y.c, tid, nthreads), share(a.y.c, tid + 1, nthreads)):
+            group, i = c // a.ins, c % a.ins
+            for o in range(a.outs):
+                out = group * a.outs + o
+                for tap in range(a.area):
+                    a.y.data[((c // vl * a.outs + o) * a.area + a.area - 1 - tap) * vl + c % vl] = (
+                        a.x.data[(out // vl * rows + i * a.area + tap) * vl + out % vl])
+        return
+    for unit in range(share(blocks * others, tid, nthreads), share(blocks * others, tid + 1, nthreads)):
+        c, o = unit // others * vl, unit % others * vl
+        count = min(vl, a.x.c - o)
+        for tap in range(a.area):
+            x = a.x.data + o * rows + (c * a.area + tap) * vl
+            y = a.y.data + c * a.outs * a.area + (o * a.area + a.area - 1 - tap) * vl
+            a.kernels.interleave(x, a.area * vl, scratch, min(vl, a.y.c - c), count)
+            for k in range(count):
+                memcpy(y + k * a.area * vl, scratch + k * vl, vl * sizeof(float))
+
+
+cdef class Transpose(Step):
+    """y[g * I + i, o, tap] = x[g * O + o, i, -1 - tap]: inputs and outputs change places, and filters are turned round.
+
+    Parameters
+    ----------
+    y, x : View
+        OUT, IN parameters.
+    groups, ins, area : int
+        Groups; of x the input channels of a group, and taps.
+    """
+
+    cdef RepackArgs a
+
+    def __init__(self, y, x, ptrdiff_t groups, ptrdiff_t ins, ptrdiff_t area):
+        cdef RepackArgs *a = &self.a
+        self.run, self.args = run_transpose, a
+        self.operand(0, &a.y, y)
+        self.operand(1, &a.x, x)
+        a.kernels, a.groups, a.outs, a.ins, a.area = self.kernels, groups, x.c // groups, ins, area
+        self.scratch_floats = a.kernels.vl * a.kernels.vl

@@ -1,0 +1,138 @@
+"""Gradient of 3 x 3 filters, stride 1, one group, by Winograd's F(4x4, 3x3): a quarter of the multiplications.
+
+From Y = A^T [(G w G^T) * (B^T d B)] A for every patch d of the input follows, g the gradient of Y (Lavin and Gray,
+https://arxiv.org/abs/1509.09308, read backwards),
+
+    dw = G^T [sum over patches of (B^T d B) * (A g A^T)] G
+
+The sums are 36 products of matrices, over patches. Threads own blocks of output channels, and transform the inputs
+each for itself: that costs little beside the products.
+
+    V[component][input block][patch]  U[component][output block][patch]  M[component][output block][input]
+"""
+
+from libc.stddef cimport ptrdiff_t
+
+import numpy as np
+
+from fastcnn.kernels._conv_winograd import filter_matrix
+from fastcnn.kernels._executor cimport Step, address, ceil_div, floats, share
+from fastcnn.kernels._tiles cimport fc_conv_grad, fc_kernels, fc_tensor
+
+cdef enum:
+    PATCHES = 64      # summed before the sums are stored (Zen 3, 2026-11)
+    MOST_BLOCKS = 12  # of outputs whose sums are kept at a time
+    TILE_BLOCKS = 3
+    COMPONENTS = 36
+    LINE_FLOATS = 16
+
+
+cdef struct WinogradGradArgs:
+    const fc_kernels *kernels
+    fc_tensor y  # OUT a parameter
+    fc_tensor x  # IN  blocked, with padding and overhang as halo
+    fc_tensor g  # IN  blocked
+    const float *matrix
+    const ptrdiff_t *to
+    ptrdiff_t top, left, patch_rows, patch_columns, patches, ins, outs, parts
+    ptrdiff_t v_component, u_component, m_component
+
+
+cdef void transform(const WinogradGradArgs *a, ptrdiff_t first, ptrdiff_t count, ptrdiff_t low, ptrdiff_t high,
+                    float *v, float *u) noexcept nogil:
+    """Patches first .. first + count of all inputs and of output blocks low .. high."""
+    cdef ptrdiff_t vl = a.kernels.vl, block, p, row, column, image
+    for block in range(a.ins):
+        for p in range(count):
+            column = (first + p) % a.patch_columns * 4
+            row = (first + p) // a.patch_columns % a.patch_rows * 4
+            image = (first + p) // a.patch_columns // a.patch_rows
+            a.kernels.winograd_input[1](
+                a.x.data + image * a.x.image + block * a.x.block + (row - a.top) * a.x.row + (column - a.left) * vl,
+                a.x.row, v + (block * a.patches + p) * vl, a.v_component)
+    for block in range(low, high):
+        for p in range(count):
+            column = (first + p) % a.patch_columns * 4
+            row = (first + p) // a.patch_columns % a.patch_rows * 4
+            image = (first + p) // a.patch_columns // a.patch_rows
+            a.kernels.winograd_spread(
+                a.g.data + image * a.g.image + block * a.g.block + row * a.g.row + column * vl, a.g.row,
+                a.g.h - row, a.g.w - column, u + ((block - low) * a.patches + p) * vl, a.u_component)
+
+
+cdef void add_products(const WinogradGradArgs *a, ptrdiff_t count, ptrdiff_t blocks, bint more, const float *v,
+                       const float *u, float *m) noexcept nogil:
+    cdef ptrdiff_t vl = a.kernels.vl, component, block, start, tiles = ceil_div(blocks, TILE_BLOCKS), t
+    cdef fc_conv_grad tile
+    tile.images = tile.rows = 1
+    tile.pixels, tile.to, tile.accumulate = count, a.to, more
+    tile.x_image = tile.x_row = tile.g_image = tile.g_row = 0
+    tile.x_pixel, tile.g_block, tile.y_block = vl, a.patches * vl, a.x.c * vl
+    for component in range(COMPONENTS):
+        for t in range(tiles):
+            start = share(blocks, <int>t, <int>tiles)
+            tile.blocks = <int>(share(blocks, <int>t + 1, <int>tiles) - start)
+            tile.g = u + component * a.u_component + start * a.patches * vl
+            for block in range(a.ins):
+                tile.lanes = min(vl, a.x.c - block * vl)
+                tile.x = v + component * a.v_component + block * a.patches * vl
+                tile.y = m + component * a.m_component + (start * a.x.c + block * vl) * vl
+                a.kernels.conv_grad(&tile)
+
+
+cdef void run_winograd_grad(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
+    """Units are blocks of outputs, of which a thread takes a part at a time."""
+    cdef const WinogradGradArgs *a = <const WinogradGradArgs *>raw
+    cdef ptrdiff_t vl = a.kernels.vl, total = a.x.n * a.patch_rows * a.patch_columns, first, low, high, block, i
+    cdef ptrdiff_t start = share(a.outs, tid, nthreads), end = share(a.outs, tid + 1, nthreads)
+    cdef float *v = scratch
+    cdef float *u = v + COMPONENTS * a.v_component
+    cdef float *m = u + COMPONENTS * a.u_component
+    cdef int part, parts = <int>ceil_div(end - start, MOST_BLOCKS)
+    for part in range(parts):
+        low, high = start + share(end - start, part, parts), start + share(end - start, part + 1, parts)
+        first = 0
+        while first < total:
+            transform(a, first, min(a.patches, total - first), low, high, v, u)
+            add_products(a, min(a.patches, total - first), high - low, first > 0, v, u, m)
+            first += a.patches
+        for block in range(low, high):
+            for i in range(a.x.c):
+                a.kernels.winograd_weight(a.matrix, m + ((block - low) * a.x.c + i) * vl, a.m_component,
+                                          a.y.data + (block * a.x.c + i) * 9 * vl)
+
+
+cdef class WinogradGradWeight(Step):
+    """Gradient of the weights of a 3 x 3 convolution.
+
+    Parameters
+    ----------
+    y, x, g : View
+        OUT a parameter; IN the input (halo at least `ops.conv.winograd_halo` for 4 x 4 outputs) and the gradient of
+        the output, blocked.
+    pads : tuple of int
+    """
+
+    cdef WinogradGradArgs a
+
+    def __init__(self, y, x, g, pads):
+        cdef WinogradGradArgs *a = &self.a
+        cdef ptrdiff_t vl = self.kernels.vl, kept
+        self.run, self.args = run_winograd_grad, a
+        self.operand(0, &a.y, y)
+        self.operand(1, &a.x, x)
+        self.operand(2, &a.g, g)
+        matrix = np.ascontiguousarray(filter_matrix(4), np.float32)
+        to = np.arange(vl, dtype=np.intp) * vl
+        self.owned = matrix, to
+        a.kernels, a.matrix, a.to = self.kernels, floats(matrix), <const ptrdiff_t *>address(to)
+        a.top, a.left = pads[0], pads[1]
+        a.patch_rows, a.patch_columns = ceil_div(a.g.h, 4), ceil_div(a.g.w, 4)
+        a.patches = min(PATCHES, a.x.n * a.patch_rows * a.patch_columns)
+        a.ins, a.outs = ceil_div(a.x.c, vl), ceil_div(a.g.c, vl)
+        kept = min(a.outs, MOST_BLOCKS)
+        # An odd number of cache lines apart: stores of one vector to each component then meet different cache sets.
+        a.v_component = (ceil_div(a.ins * a.patches * vl, LINE_FLOATS) | 1) * LINE_FLOATS
+        a.u_component = (ceil_div(kept * a.patches * vl, LINE_FLOATS) | 1) * LINE_FLOATS
+        a.m_component = (ceil_div(kept * a.x.c * vl, LINE_FLOATS) | 1) * LINE_FLOATS
+        self.scratch_floats = COMPONENTS * (a.v_component + a.u_component + a.m_component)

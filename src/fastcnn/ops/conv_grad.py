@@ -1,0 +1,285 @@
+"""Gradients of weighted layers: of inputs, which are convolutions and products with transposed weights, of weights, and
+of biases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastcnn import reference
+from fastcnn.graph.node import Node
+from fastcnn.kernels import _conv_grad, _pointwise_grad, _repack, _winograd_grad
+from fastcnn.ops.base import Attrs, Op, Shape, Shapes, check_pair, images, window_output
+from fastcnn.ops.conv import winograd_halo
+
+if TYPE_CHECKING:
+    from fastcnn.compiler.plan import Lowering
+
+_WINDOW = {"strides": (1, 1), "pads": (0, 0, 0, 0), "dilations": (1, 1), "group": 1}
+
+
+def _check_grad(attrs: Attrs, shapes: Shapes, x: Shape, kernel: Sequence[int]) -> None:
+    """Check that the gradient, the operand called grad, has the shape that the convolution of x gives."""
+    grad = images(shapes, "grad")
+    groups, size = attrs["group"], window_output(attrs, x, kernel)
+    if groups < 1 or x[1] % groups or grad[1] % groups:
+        raise ValueError(
+            f"groups={groups}, expected a positive divisor of in_channels={x[1]} and out_channels={grad[1]}"
+        )
+    if (grad[0], *grad[2:]) != (x[0], *size):
+        raise ValueError(f"grad.shape={grad}, expected {(x[0], grad[1], *size)}: the output for x.shape={tuple(x)}")
+
+
+class ConvGradInput(Op):
+    """Gradient of a convolution by its input of `size` (H, W), from grad (N, O, OH, OW) and the weight."""
+
+    name = "ConvGradInput"
+    defaults = {**_WINDOW, "size": (1, 1)}
+    arguments = ("grad", "weight")
+    required = 2
+    is_internal = True
+
+    def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
+        grad, weight = images(shapes, "grad"), shapes[1]
+        if weight is None or len(weight) != 4 or weight[0] != grad[1]:
+            raise ValueError(f"weight.shape={weight}, expected (O, C / groups, kh, kw) with O={grad[1]} as in grad")
+        check_pair("size", attrs["size"], 0)
+        x = (grad[0], weight[1] * attrs["group"], *attrs["size"])
+        _check_grad(attrs, shapes, x, weight[2:])
+        return x
+
+    def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
+        grad, weight = inputs
+        assert grad is not None and weight is not None
+        return reference.conv2d_grad_input(
+            grad, weight, attrs["size"], attrs["strides"], attrs["pads"], attrs["dilations"], attrs["group"]
+        )
+
+    def expand(self, node: Node, shapes: Mapping[str, Shape]) -> list[Node]:
+        """The convolution of grad, its pixels as far apart as the strides were, with the filters turned round.
+
+        Padding that a filter does not reach is left out of grad.
+        """
+        grad, weight = node.inputs
+        kernel, size, attrs = shapes[weight][2:], node.attrs["size"], node.attrs
+        before, after = [], []
+        for axis in range(2):
+            extent = attrs["dilations"][axis] * (kernel[axis] - 1)
+            before.append(extent - attrs["pads"][axis])
+            spread = (shapes[grad][2 + axis] - 1) * attrs["strides"][axis] + 1
+            after.append(size[axis] - spread + attrs["pads"][axis])
+        turned = f"{weight}:turned{attrs['group']}@{node.name}"
+        nodes = [Node("TurnWeights", turned, (weight,), turned, {"group": attrs["group"]})]
+        if attrs["strides"] != (1, 1) or min(*before, *after) < 0:
+            begins = [min(0, pad) for pad in before]
+            room = [(shapes[grad][2 + axis] - 1) * attrs["strides"][axis] + 1 + begins[axis] + min(0, after[axis])
+                    for axis in range(2)]
+            spread_name = f"{grad}:spread@{node.name}"
+            nodes.append(Node("Spread", spread_name, (grad,), spread_name,
+                              {"strides": attrs["strides"], "begins": tuple(begins), "size": tuple(room)}))
+            grad = spread_name
+        pads = (*(max(0, pad) for pad in before), *(max(0, pad) for pad in after))
+        window = {"strides": (1, 1), "pads": pads, "dilations": attrs["dilations"], "group": attrs["group"],
+                  "auto_pad": "NOTSET", "algorithm": "auto"}
+        return [*nodes, Node("Conv", node.name, (grad, turned), node.output, window)]
+
+
+class TurnWeights(Op):
+    """Filters turned round, inputs and outputs of a group changing places: (g * O, I, kh, kw) to (g * I, O, kh, kw);
+    a matrix (O, I) to (I, O)."""
+
+    name = "TurnWeights"
+    defaults = {"group": 1}
+    arguments = ("weight",)
+    layout = "parameter"
+    constants = (0,)
+    packs = is_internal = True
+
+    def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
+        weight, groups = shapes[0], attrs["group"]
+        assert weight is not None
+        return weight[1] * groups, weight[0] // groups, *weight[2:]
+
+    def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
+        assert inputs[0] is not None
+        parts = [part.swapaxes(0, 1) for part in np.split(inputs[0], attrs["group"])]
+        turned = np.concatenate(parts)
+        return np.ascontiguousarray(turned[:, :, ::-1, ::-1] if turned.ndim == 4 else turned)
+
+    def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
+        return 0
+
+    def lower(self, node: Node, ctx: Lowering) -> None:
+        shape = ctx.shape(node.inputs[0])
+        ctx.emit("turn", _repack.Transpose, ctx.view(node.output), ctx.view(node.inputs[0]), node.attrs["group"],
+                 shape[1], prod(shape[2:]))
+
+
+class Spread(Op):
+    """Pixels `strides` apart in a plane of zeros of `size`, the first at `begins`, which may lie outside."""
+
+    name = "Spread"
+    defaults = {"strides": (1, 1), "begins": (0, 0), "size": (1, 1)}
+    layout = "follow"
+    is_internal = True
+
+    def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
+        return *images(shapes)[:2], *attrs["size"]
+
+    def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
+        x = inputs[0]
+        assert x is not None
+        (sh, sw), (top, left), (height, width) = attrs["strides"], attrs["begins"], attrs["size"]
+        whole = np.zeros((*x.shape[:2], height - top, width - left))
+        rows = whole[:, :, : (x.shape[2] - 1) * sh + 1 : sh]
+        columns = rows[:, :, :, : (x.shape[3] - 1) * sw + 1 : sw]
+        columns[...] = x[:, :, : columns.shape[2], : columns.shape[3]]  # what lies beyond the size is left out
+        return np.array(whole[:, :, -top : -top + height, -left : -left + width])
+
+    def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
+        return 0
+
+    def lower(self, node: Node, ctx: Lowering) -> None:
+        ctx.emit("spread", _pointwise_grad.Spread, ctx.view(node.output), ctx.view(node.inputs[0]),
+                 node.attrs["strides"], node.attrs["begins"])
+
+
+class ConvGradWeight(Op):
+    """Gradient of a convolution by its weight, whose filters have `kernel_shape`, from x and grad."""
+
+    name = "ConvGradWeight"
+    defaults = {**_WINDOW, "kernel_shape": (1, 1)}
+    arguments = ("x", "grad")
+    required = 2
+    packs = is_internal = True
+
+    def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
+        x, grad = images(shapes), shapes[1]
+        _check_grad(attrs, [grad], x, attrs["kernel_shape"])
+        assert grad is not None
+        return grad[1], x[1] // attrs["group"], *attrs["kernel_shape"]
+
+    def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
+        x, grad = inputs
+        assert x is not None and grad is not None
+        return reference.conv2d_grad_weight(
+            x, grad, attrs["kernel_shape"], attrs["strides"], attrs["pads"], attrs["dilations"], attrs["group"]
+        )
+
+    def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
+        grad = shapes[1]
+        assert grad is not None
+        return 2 * prod(grad) * prod(output[1:])
+
+    def layout_for(self, node: Node, shapes: Sequence[Shape], vl: int) -> str:
+        groups, ins, outs = node.attrs["group"], shapes[0][1], shapes[1][1]
+        aligned = groups == 1 or groups == ins == outs or (ins // groups % vl == 0 and outs // groups % vl == 0)
+        return "blocked" if aligned else "plain"
+
+    def halo(self, node: Node, shapes: Sequence[Shape]) -> tuple[int, int, int, int]:
+        pads: tuple[int, int, int, int] = node.attrs["pads"]
+        return winograd_halo(pads, shapes[0][2:], 4) if _takes_winograd(node.attrs, *shapes[:2]) else pads
+
+    def lower(self, node: Node, ctx: Lowering) -> None:
+        attrs = node.attrs
+        views = [ctx.view(name) for name in (node.output, *node.inputs)]
+        if _takes_winograd(attrs, *(ctx.shape(name) for name in node.inputs)):
+            ctx.emit("weightgrad4", _winograd_grad.WinogradGradWeight, *views, attrs["pads"])
+            return
+        ctx.emit("weightgrad", _conv_grad.ConvGradWeight, *views, attrs["kernel_shape"], attrs["strides"],
+                 attrs["pads"], attrs["dilations"], attrs["group"])
+
+
+# Channels from which on Winograd's transforms are paid for by its products (Zen 3, 2026-11); no less than a vector.
+WINOGRAD_CHANNELS = 16
+
+
+def _takes_winograd(attrs: Attrs, x: Shape, grad: Shape) -> bool:
+    """Whether the gradient of the weight is computed by Winograd's algorithm."""
+    fits = attrs["kernel_shape"] == (3, 3) and attrs["strides"] == attrs["dilations"] == (1, 1) and attrs["group"] == 1
+    return fits and min(x[1], grad[1]) >= WINOGRAD_CHANNELS
+
+
+class ChannelSum(Op):
+    """Gradient of a bias: the sum over all but the channels of (N, C, H, W) or (N, C)."""
+
+    name = "ChannelSum"
+    arguments = ("grad",)
+    layout = "blocked"
+    packs = is_internal = True
+
+    def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
+        grad = shapes[0]
+        if grad is None or len(grad) not in (2, 4):
+            raise ValueError(f"grad.shape={grad}, expected (N, C, H, W) or (N, C)")
+        return (grad[1],)
+
+    def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
+        assert inputs[0] is not None
+        return reference.conv2d_grad_bias(inputs[0])
+
+    def layout_for(self, node: Node, shapes: Sequence[Shape], vl: int) -> str:
+        return "blocked" if len(shapes[0]) == 4 else "plain"
+
+    def lower(self, node: Node, ctx: Lowering) -> None:
+        ctx.emit("channelsum", _conv_grad.ChannelSum, ctx.view(node.output), ctx.view(node.inputs[0]))
+
+
+class GemmGradWeight(Op):
+    """Gradient of a fully connected layer by its weight: grad.T @ x."""
+
+    name = "GemmGradWeight"
+    arguments = ("x", "grad")
+    required = 2
+    packs = is_internal = True
+
+    def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
+        x, grad = shapes
+        if x is None or grad is None or len(x) != 2 or len(grad) != 2 or x[0] != grad[0]:
+            raise ValueError(f"grad.shape={grad}, expected (N, out_features) for x.shape={x}, (N, in_features)")
+        return grad[1], x[1]
+
+    def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
+        x, grad = inputs
+        assert x is not None and grad is not None
+        return reference.linear_grad_weight(x, grad)
+
+    def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
+        assert shapes[0] is not None
+        return 2 * prod(output) * shapes[0][0]
+
+    def lower(self, node: Node, ctx: Lowering) -> None:
+        views = [ctx.view(name) for name in (node.output, *node.inputs)]
+        ctx.emit("linearweightgrad", _conv_grad.LinearGradWeight, *views)
+
+
+class GemmGradInput(Op):
+    """Gradient of a fully connected layer by its input: grad @ weight."""
+
+    name = "GemmGradInput"
+    arguments = ("grad", "weight")
+    required = 2
+    is_internal = True
+
+    def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
+        grad, weight = shapes
+        if grad is None or weight is None or len(grad) != 2 or len(weight) != 2 or grad[1] != weight[0]:
+            raise ValueError(f"grad.shape={grad}, expected (N, out_features) for weight.shape={weight}")
+        return grad[0], weight[1]
+
+    def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
+        grad, weight = inputs
+        assert grad is not None and weight is not None
+        return reference.linear_grad_input(grad, weight)
+
+    def expand(self, node: Node, shapes: Mapping[str, Shape]) -> list[Node]:
+        grad, weight = node.inputs
+        turned = f"{weight}:turned@{node.name}"
+        return [Node("TurnWeights", turned, (weight,), turned, {"group": 1}),
+                Node("Gemm", node.name, (grad, turned), node.output, {})]
+
+
+OPS = (ConvGradInput(), TurnWeights(), Spread(), ConvGradWeight(), ChannelSum(), GemmGradWeight(), GemmGradInput())

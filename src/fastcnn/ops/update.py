@@ -1,0 +1,95 @@
+"""What a training step does with gradients: steps of optimizers, in place, and the clipping of gradients. And dropout,
+which like them only exists in training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastcnn.kernels import _pointwise_grad, _update
+from fastcnn.ops.base import Attrs, Backward, Op, Shape, Shapes
+
+if TYPE_CHECKING:
+    from fastcnn.compiler.plan import Lowering
+    from fastcnn.graph.ir import Node
+
+
+class Update(Op):
+    """One step of an optimizer on a parameter: (param, grad, settings, scale or "", first and second mean or "")."""
+
+    name = "Update"
+    defaults = {"kind": "SGD", "nesterov": 0}
+    arguments = ("param", "grad", "settings", "scale", "first", "second")
+    required = 3
+    layout = "parameter"
+    constants = (0, 1)
+    updates = is_internal = True
+
+    def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
+        assert shapes[0] is not None and shapes[0] == shapes[1]
+        return shapes[0]
+
+    def lower(self, node: Node, ctx: Lowering) -> None:
+        param, grad, settings, scale, first, second = (ctx.view(name) if name else None for name in node.inputs)
+        written = sum(view is not None for view in (param, first, second))
+        ctx.emit("update", _update.Update, param, first, second, grad, settings, scale, node.attrs["kind"],
+                 bool(node.attrs["nesterov"]), writes=written)
+
+
+class SquaredNorm(Op):
+    """previous (or 0) + the sum of grad * grad."""
+
+    name = "SquaredNorm"
+    arguments = ("grad", "previous")
+    layout = "parameter"
+    is_internal = True
+
+    def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
+        return (1,)
+
+    def lower(self, node: Node, ctx: Lowering) -> None:
+        grad, previous = node.inputs
+        ctx.emit("norm", _update.SquaredNorm, ctx.view(node.output), ctx.view(grad),
+                 ctx.view(previous) if previous else None)
+
+
+class ClipScale(Op):
+    """min(1, limit / norm) from the squared norm of all gradients."""
+
+    name = "ClipScale"
+    defaults = {"limit": 1.0}
+    arguments = ("norm",)
+    layout = "parameter"
+    is_internal = True
+
+    def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
+        return (1,)
+
+    def lower(self, node: Node, ctx: Lowering) -> None:
+        ctx.emit("clip", _update.ClipScale, ctx.view(node.output), ctx.view(node.inputs[0]), node.attrs["limit"])
+
+
+class DropoutTraining(Op):
+    """x / (1 - ratio), or 0 for a random share `ratio`: which elements follows from the clock (seed and step, two
+    64-bit numbers in four floats' bits), the number of the `layer` and the element's index alone."""
+
+    name = "DropoutTraining"
+    defaults = {"ratio": 0.5, "layer": 0}
+    arguments = ("x", "clock")
+    required = 2
+    layout = "follow"
+    constants = (1,)
+    is_elementwise = is_internal = True
+
+    def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
+        assert shapes[0] is not None
+        return shapes[0]
+
+    def gradient(self, node: Node, grad: str, back: Backward) -> list[str | None]:
+        return [back.add("DropoutTraining", grad, node.inputs[1], **node.attrs), None]
+
+    def lower(self, node: Node, ctx: Lowering) -> None:
+        views = [ctx.view(name) for name in (node.output, *node.inputs)]
+        ctx.emit("dropout", _pointwise_grad.Dropout, *views, float(node.attrs["ratio"]), node.attrs["layer"])
+
+
+OPS = (Update(), SquaredNorm(), ClipScale(), DropoutTraining())

@@ -1,0 +1,196 @@
+"""Optimizers: how parameters follow gradients. Each tells the numbers of its formula; the arithmetic, inside the
+compiled step, is kernels/_update's. Settings and results are those of PyTorch's optimizers of the same names.
+
+g is the gradient of a parameter p, clipped where the trainer clips, t the number of the step from 1 on; all but AdamW
+begin with g += weight_decay * p.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop"]
+
+
+class Optimizer:
+    """Base of all optimizers: settings, no state. One may serve several trainers.
+
+    Attributes
+    ----------
+    learning_rate : float
+        That a trainer begins with.
+    kind : str
+        Its formula in kernels/_update.
+    """
+
+    kind: ClassVar[str]
+    nesterov: bool = False
+
+    def __init__(self, learning_rate: float, weight_decay: float) -> None:
+        self.learning_rate, self.weight_decay = float(learning_rate), float(weight_decay)
+        _check(self, learning_rate=(learning_rate, 0, float("inf")), weight_decay=(weight_decay, 0, float("inf")))
+
+    def states(self) -> tuple[str, ...]:
+        """Which running means it keeps of each parameter: of "first", "second"."""
+        raise TypeError(f"{type(self).__name__} has no states: use SGD, Adam, AdamW or RMSprop")
+
+    def numbers(self, step: int) -> Mapping[str, float]:
+        """The numbers of the formula in step `step`, from 1 on; `rate` comes from the trainer."""
+        return {"decay": self.weight_decay}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent, with momentum (Sutskever et al., ICML 2013).
+
+    m = momentum * m + g;  p -= learning_rate * m;  with Nesterov's p -= learning_rate * (g + momentum * m).
+
+    Parameters
+    ----------
+    learning_rate : float
+    momentum : float
+        From 0 up to 1.
+    nesterov : bool
+        Needs a momentum.
+    weight_decay : float
+
+    Raises
+    ------
+    ValueError
+        If a setting is out of its range.
+
+    Examples
+    --------
+    >>> SGD(0.1, momentum=0.9)
+    SGD(learning_rate=0.1, weight_decay=0.0, momentum=0.9, nesterov=False)
+    """
+
+    kind = "SGD"
+
+    def __init__(
+        self, learning_rate: float = 1e-3, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0
+    ) -> None:
+        super().__init__(learning_rate, weight_decay)
+        _check(self, momentum=(momentum, 0, float("inf")))
+        if nesterov and not momentum:
+            raise ValueError("SGD: nesterov=True with momentum=0, expected a momentum above 0")
+        self.momentum, self.nesterov = float(momentum), bool(nesterov)
+
+    def states(self) -> tuple[str, ...]:
+        """The running gradient, if there is a momentum."""
+        return ("first",) if self.momentum else ()
+
+    def numbers(self, step: int) -> Mapping[str, float]:
+        """See `Optimizer.numbers`."""
+        return {"decay": self.weight_decay, "momentum": self.momentum}
+
+
+class Adam(Optimizer):
+    """Adam (Kingma and Ba, https://arxiv.org/abs/1412.6980).
+
+    m += (1 - b1) (g - m);  v = b2 v + (1 - b2) g^2;
+    p -= learning_rate / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps)
+
+    Parameters
+    ----------
+    learning_rate : float
+    betas : pair of float
+        b1 and b2, from 0 up to 1.
+    eps : float
+    weight_decay : float
+
+    Examples
+    --------
+    >>> Adam().betas
+    (0.9, 0.999)
+    """
+
+    kind = "Adam"
+
+    def __init__(
+        self, learning_rate: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(learning_rate, weight_decay)
+        first, second = betas
+        _check(self, eps=(eps, 0, float("inf")))
+        if not (0 <= first < 1 and 0 <= second < 1):
+            raise ValueError(f"{type(self).__name__}: betas={betas}, expected two numbers from 0 to below 1")
+        self.betas, self.eps = (float(first), float(second)), float(eps)
+
+    def states(self) -> tuple[str, ...]:
+        """Both running means."""
+        return ("first", "second")
+
+    def numbers(self, step: int) -> Mapping[str, float]:
+        """See `Optimizer.numbers`."""
+        first, second = self.betas
+        return {
+            "decay": self.weight_decay, "epsilon": self.eps, "beta2": second, "one_minus_beta1": 1 - first,
+            "one_minus_beta2": 1 - second, "correction1": 1 - first**step, "correction2": (1 - second**step) ** 0.5,
+        }
+
+
+class AdamW(Adam):
+    """Adam whose weight decay is apart from the gradient (Loshchilov and Hutter, https://arxiv.org/abs/1711.05101).
+
+    p -= learning_rate * weight_decay * p, then as `Adam`.
+
+    Examples
+    --------
+    >>> AdamW().weight_decay
+    0.01
+    """
+
+    kind = "AdamW"
+
+    def __init__(
+        self, learning_rate: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+    ) -> None:
+        super().__init__(learning_rate, betas, eps, weight_decay)
+
+
+class RMSprop(Optimizer):
+    """RMSprop (Tieleman and Hinton, Lecture 6.5 of Neural Networks for Machine Learning, 2012).
+
+    v = alpha v + (1 - alpha) g^2;  u = g / (sqrt(v) + eps);  m = momentum * m + u;  p -= learning_rate * m
+
+    Parameters
+    ----------
+    learning_rate, alpha, eps, weight_decay, momentum : float
+
+    Examples
+    --------
+    >>> RMSprop().alpha
+    0.99
+    """
+
+    kind = "RMSprop"
+
+    def __init__(
+        self, learning_rate: float = 1e-2, alpha: float = 0.99, eps: float = 1e-8, weight_decay: float = 0.0,
+        momentum: float = 0.0,
+    ) -> None:
+        super().__init__(learning_rate, weight_decay)
+        infinite = float("inf")
+        _check(self, alpha=(alpha, 0, 1), eps=(eps, 0, infinite), momentum=(momentum, 0, infinite))
+        self.alpha, self.eps, self.momentum = float(alpha), float(eps), float(momentum)
+
+    def states(self) -> tuple[str, ...]:
+        """The mean square, and the running step if there is a momentum."""
+        return ("first", "second") if self.momentum else ("second",)
+
+    def numbers(self, step: int) -> Mapping[str, float]:
+        """See `Optimizer.numbers`."""
+        return {"decay": self.weight_decay, "momentum": self.momentum, "epsilon": self.eps, "beta2": self.alpha,
+                "one_minus_beta2": 1 - self.alpha}
+
+
+def _check(owner: Optimizer, **ranges: tuple[float, float, float]) -> None:
+    for name, (value, low, high) in ranges.items():
+        if not low <= value <= high or value == float("inf"):
+            raise ValueError(f"{type(owner).__name__}: {name}={value}, expected a number from {low} to {high}")

@@ -1,0 +1,268 @@
+"""The trainer: one compiled step at a time, for people who write their own loop.
+
+Keeps the state of training, parameters, running statistics and the optimizer's running means, in the form that the
+step works on: weights in blocks of output channels, as their gradients are computed and their kernels read them. The
+model's own arrays are brought up to date when somebody looks at them. What a step does is told in training/step.py.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fastcnn.compiler.memory import allocate
+from fastcnn.compiler.plan import Plan, compile_graph
+from fastcnn.kernels import _cpu
+from fastcnn.kernels._update import SETTINGS
+from fastcnn.layers import base, newer
+from fastcnn.training.losses import Loss, loss_of
+from fastcnn.training.optimizers import Optimizer
+from fastcnn.training.step import StepGraph, step_graph
+
+if TYPE_CHECKING:
+    from fastcnn.model import Model
+
+__all__ = ["Trainer"]
+
+MAX_PLANS = 3  # batch shapes whose plans are kept: whole batches, the last one, and one more
+
+
+class _Compiled(NamedTuple):
+    plan: Plan
+    order: list[str]  # of the state among the inputs
+    loss: np.ndarray
+    scores: np.ndarray
+
+
+class Trainer:
+    """Trains a model, step by step; each step is one call of compiled code.
+
+    The model can be called, saved and looked at between steps: it is brought up to date by itself (and by `sync`).
+    Arrays that are assigned to it are taken over by the next step. Steps of one trainer must not run at the same time
+    in several threads.
+
+    Parameters
+    ----------
+    model : Model
+        With one output (N, classes). Layers that are frozen (`Layer.freeze`) stay as they are.
+    optimizer : Optimizer
+    loss : str or Loss
+        "cross_entropy", "mse", "binary_cross_entropy", or an object.
+    clip_norm : float, optional
+        Gradients are scaled down where their norm, of all parameters together, is larger (Pascanu et al.,
+        https://arxiv.org/abs/1211.5063).
+    recompute : bool
+        Compute cheap values, activations and normalised ones, again in the backward pass instead of keeping them
+        (Chen et al., https://arxiv.org/abs/1604.06174): less memory, the same bits.
+    seed : int
+        Of dropout. The random numbers of a step follow from the seed and the number of the step alone.
+
+    Attributes
+    ----------
+    outputs : ndarray (N, classes), float32
+        Scores of the last step's forward pass, before the update; overwritten by the next step.
+    learning_rate : float
+        Of the next step; may be set before each.
+    steps : int
+        Number of steps done.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument.
+
+    Examples
+    --------
+    >>> import fastcnn as fc
+    >>> model = fc.Sequential(fc.Linear(2, 8, rng=0), fc.Tanh(), fc.Linear(8, 2, rng=1))
+    >>> trainer = Trainer(model, fc.SGD(1.0, momentum=0.5))
+    >>> x, y = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32), [0, 1, 1, 0]
+    >>> losses = [trainer.step(x, y) for _ in range(100)]
+    >>> losses[-1] < 0.1 < losses[0]
+    True
+    >>> model.predict(x)
+    array([0, 1, 1, 0])
+    """
+
+    def __init__(
+        self, model: Model, optimizer: Optimizer, loss: str | Loss = "cross_entropy", *,
+        clip_norm: float | None = None, recompute: bool = False, seed: int = 0,
+    ) -> None:
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(f"Trainer: optimizer={optimizer!r}, expected an Optimizer such as fastcnn.SGD(0.1)")
+        if clip_norm is not None and not clip_norm > 0:
+            raise ValueError(f"Trainer: clip_norm={clip_norm}, expected a number above 0, or None")
+        self.model, self.optimizer, self.loss = model, optimizer, loss_of(loss)
+        self.clip_norm, self.recompute, self.seed = clip_norm, recompute, int(seed)
+        self.learning_rate = optimizer.learning_rate
+        self.steps = 0
+        self._plans: OrderedDict[tuple[int, ...], _Compiled] = OrderedDict()
+        self._state: dict[str, np.ndarray] = {}  # in the step's form
+        self._forms: dict[str, tuple[tuple[int, ...], bool]] = {}  # shape, and whether it is stored as a parameter
+        self._means: dict[str, np.ndarray] = {}  # loaded, of parameters that no plan has asked for
+        self._numbers, self._clock = np.zeros(len(SETTINGS), np.float32), np.zeros(4, np.uint32)
+        self._versions: tuple[int, ...] = ()
+        self._seen, self._isa, self._vl = -1, "", 1
+        self.outputs = np.zeros((0, 0), np.float32)
+
+    def step(self, x: ArrayLike, y: ArrayLike) -> float:
+        """Train on one batch.
+
+        Parameters
+        ----------
+        x : array_like (N, ...) of real numbers
+            Inputs, N >= 1.
+        y : array_like
+            Labels, as the loss takes them: integers (N,), or for each score a number (N, classes).
+
+        Returns
+        -------
+        float
+            The loss of the batch, before the update.
+
+        Raises
+        ------
+        ValueError
+            If shapes or labels do not fit.
+        """
+        batch = self.model._as_batch(x)
+        if len(batch) == 0:
+            raise ValueError(f"Trainer.step: x.shape={batch.shape}, expected at least one input")
+        if base.current_generation() != self._seen or _cpu.isa() != self._isa:
+            self._take_over()
+        compiled = self._plans.get(batch.shape) or self._compile(batch.shape)
+        self._plans.move_to_end(batch.shape)
+        target = self.loss.target(y, compiled.scores.shape)
+        self._set_numbers()
+        arrays = [batch, target, self._numbers, self._clock.view(np.float32)]
+        compiled.plan.run([*arrays, *(self._state[name] for name in compiled.order)], [compiled.loss, compiled.scores])
+        self.steps += 1
+        self.outputs = compiled.scores
+        newer.expect_newer_values(self)
+        return float(compiled.loss[0])
+
+    def sync(self) -> None:
+        """Bring the model's parameters and running statistics up to date; done by itself when they are looked at."""
+        if newer.forget_newer_values(self):
+            self._write_back()
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Return what resuming needs beside the model's own state: the optimizer's running means, by the parameter's
+        name with "@first" or "@second", and "@steps" and "@learning_rate".
+
+        Returns
+        -------
+        dict of str to ndarray
+            float32, but for the last two.
+        """
+        means = {name: self._plain(name) for name in self._state if "@" in name}
+        rate = np.array(self.learning_rate, np.float64)
+        return {**self._means, **means, "@steps": np.array(self.steps, np.int64), "@learning_rate": rate}
+
+    def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
+        """Continue from what `state_dict` gave; the model's own state is loaded by the model.
+
+        Raises
+        ------
+        ValueError
+            If it does not belong to this model.
+        """
+        self.sync()
+        shapes = {name: array.shape for name, array in self.model.named_parameters()}
+        means = {name: np.array(array, np.float32) for name, array in state.items() if not name.startswith("@")}
+        for name, array in means.items():
+            expected = shapes.get(name.rpartition("@")[0])
+            if expected != array.shape:
+                raise ValueError(f"Trainer.load_state_dict: {name} has shape {array.shape}, expected {expected}")
+        for name in ("@steps", "@learning_rate"):
+            if name not in state:
+                raise ValueError(f"Trainer.load_state_dict: {name} is missing")
+        self.steps, self.learning_rate = int(np.asarray(state["@steps"])), float(np.asarray(state["@learning_rate"]))
+        self._means, self._state, self._forms = means, {}, {}
+        self._plans.clear()
+        self._versions = ()
+
+    # -- inside ---------------------------------------------------------------------------------------
+
+    def _set_numbers(self) -> None:
+        numbers = {**self.optimizer.numbers(self.steps + 1), "rate": self.learning_rate}
+        for i, name in enumerate(SETTINGS):
+            self._numbers[i] = numbers.get(name, 0.0)
+        words = [self.seed, self.seed >> 32, self.steps, self.steps >> 32]
+        self._clock[:] = [word & 0xFFFFFFFF for word in words]
+
+    def _take_over(self) -> None:
+        """Start from the model's arrays where any layer of it has changed, or its instruction set."""
+        versions = tuple(layer._version for _, layer in self.model.named_layers())
+        if versions != self._versions or _cpu.isa() != self._isa:
+            self.sync()
+            self._means |= {name: self._plain(name) for name in self._state if "@" in name}
+            self._plans.clear()
+            self._state, self._forms = {}, {}
+            self._versions = tuple(layer._version for _, layer in self.model.named_layers())
+        self._seen, self._isa, self._vl = base.current_generation(), _cpu.isa(), _cpu.vector_length()
+
+    def _compile(self, shape: tuple[int, ...]) -> _Compiled:
+        step = self._graph(shape)
+        plan = compile_graph(step.graph, step.shapes, tuning=self.model.tuning, parameters=step.packed)
+        values = {**self._means, **step.constants}
+        for name in step.state:
+            if name not in self._state:
+                self._forms[name] = step.shapes[name], name in step.packed
+                self._means.pop(name, None)
+                self._state[name] = self._stored(name, values.get(name))
+        scores = np.zeros(plan.output_shapes[1], np.float32)
+        self._plans[shape] = compiled = _Compiled(plan, step.state, np.zeros(1, np.float32), scores)
+        if len(self._plans) > MAX_PLANS:
+            self._plans.popitem(last=False)
+        self._seen = base.current_generation()
+        return compiled
+
+    def _graph(self, shape: tuple[int, ...]) -> StepGraph:
+        trainable: set[str] = set()
+        momenta: dict[str, float] = {}
+        for path, layer in self.model.named_layers():
+            prefix = f"{path}." if path else ""
+            if not layer.is_frozen:
+                trainable.update(prefix + name for name in layer._parameters)
+                if "running_mean" in layer._buffers:
+                    momenta[f"{prefix}running_mean"] = getattr(layer, "momentum", 0.1)
+        return step_graph(self.model.graph(shape[1:]), shape, trainable, momenta, self.loss, self.optimizer,
+                          self.clip_norm, self.recompute)
+
+    def _stored(self, name: str, value: np.ndarray | None) -> np.ndarray:
+        """A value (zeros if None) in the form in which the step keeps it."""
+        shape, packed = self._forms[name]
+        vl = self._vl
+        if not packed:
+            array = allocate(int(np.prod(shape))).reshape(shape)
+            array[...] = 0.0 if value is None else value
+            return array
+        blocks = -(-shape[0] // vl)
+        rows = np.zeros((blocks * vl, int(np.prod(shape[1:]))), np.float32)
+        if value is not None:
+            rows[: shape[0]] = value.reshape(shape[0], -1)
+        array = allocate(rows.size)
+        array.reshape(blocks, -1, vl)[...] = rows.reshape(blocks, vl, -1).swapaxes(1, 2)
+        return array
+
+    def _plain(self, name: str) -> np.ndarray:
+        """A value in its own shape."""
+        shape, packed = self._forms[name]
+        if not packed:
+            return np.array(self._state[name])
+        vl = self._vl
+        blocks = self._state[name].reshape(-1, int(np.prod(shape[1:])), vl).swapaxes(1, 2)
+        return np.array(np.ascontiguousarray(blocks).reshape(-1, *shape[1:])[: shape[0]])
+
+    def _write_back(self) -> None:
+        """Put the state into the model's layers."""
+        for full, layer, name in self.model._named_arrays(True, True):
+            if full in self._state:
+                layer._take_value(name, self._plain(full))
+        self._versions = tuple(layer._version for _, layer in self.model.named_layers())
+        self._seen = base.current_generation()

@@ -188,7 +188,7 @@ def report(
     dog      100.0 %    50 %  0.667      2
     <BLANKLINE>
     confusion: rows are what it is, columns what it was taken for
-               1   2
+                1   2
       1 cat     1   .
       2 dog     1   1
     <BLANKLINE>

@@ -69,10 +69,20 @@ def split_model(model: Model, shape: tuple[int, ...]) -> tuple[GraphModel, Graph
     (cut,) = needed
     shapes = graph.infer(dict.fromkeys(graph.inputs, (1, *shape)))
     buffers = frozenset(name for name, _ in model.named_buffers())
-    return (
-        GraphModel(_part(graph, body, graph.inputs, cut), buffers),
-        GraphModel(_part(graph, head, {cut: (None, *shapes[cut][1:])}, graph.outputs[0]), buffers),
-    )
+    rest = GraphModel(_part(graph, head, {cut: (None, *shapes[cut][1:])}, graph.outputs[0]), buffers)
+    _set_up(rest, model)
+    return GraphModel(_part(graph, body, graph.inputs, cut), buffers), rest
+
+
+def _set_up(part: Model, model: Model) -> None:
+    """Give the layers of a part what training must know of the model's: frozen or not, and how means run."""
+    layers = dict(model.named_layers())
+    for path, layer in part.named_layers():  # parents first, as freezing goes down
+        original = layers.get(path)
+        if original is not None:
+            (layer.freeze if original.is_frozen else layer.thaw)()
+            if hasattr(original, "momentum"):
+                layer.momentum = original.momentum
 
 
 def _part(graph: Graph, nodes: list[Node], inputs: dict[str, tuple[int | None, ...]], output: str) -> Graph:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -20,11 +20,11 @@ __all__ = ["PhotoSource", "class_folders", "dataset_of_folder", "preprocess_for"
 
 
 class PhotoSource:
-    """Photos in files; memory holds those of a few batches only.
+    """Photos, usually in files; memory holds those of a few batches only.
 
     Parameters
     ----------
-    paths : iterable of path-like
+    photos : iterable of path-like, or whatever `load_image` takes
     preprocess : Preprocess
         What the network wants. Where images are augmented with ``crop < 1``, a random part takes the place of its
         middle part.
@@ -37,8 +37,8 @@ class PhotoSource:
 
     is_slow = True
 
-    def __init__(self, paths: Iterable[str | os.PathLike[str]], preprocess: Preprocess) -> None:
-        self.paths = [Path(path) for path in paths]
+    def __init__(self, photos: Iterable[Any], preprocess: Preprocess) -> None:
+        self.photos = list(photos)
         self.preprocess = preprocess
 
     @property
@@ -47,15 +47,15 @@ class PhotoSource:
         return (3, *cast(tuple[int, int], self.preprocess.size))
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.photos)
 
     def load(self, index: int, augment: Augment | None, rng: np.random.Generator | None) -> np.ndarray:
         """Return one input."""
-        path, preprocess = self.paths[index], self.preprocess
+        photo, preprocess = self.photos[index], self.preprocess
         if augment is None or rng is None:
-            plain: np.ndarray = preprocess(path)[0]
+            plain: np.ndarray = preprocess(photo)[0]
             return plain
-        pixels = load_image(path)
+        pixels = load_image(photo)
         _, height, width = self.shape
         whole_height, whole_width, _ = pixels.shape
         box = augment.draw_crop(rng, whole_height, whole_width, width / height) if augment.crop < 1 else None
@@ -63,8 +63,9 @@ class PhotoSource:
         return preprocess.normalise(image)
 
     def name(self, index: int) -> str:
-        """Return the path of a photo."""
-        return str(self.paths[index])
+        """Return the path of a photo, or its number."""
+        photo = self.photos[index]
+        return os.fsdecode(photo) if isinstance(photo, (str, os.PathLike)) else str(index)
 
 
 def class_folders(folder: str | os.PathLike[str]) -> dict[str, list[Path]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -96,6 +96,8 @@ def _folder(model: Model, folder: str | os.PathLike[str], adopt: bool) -> Datase
 
 
 def _source(model: Model, x: Any) -> Source:
+    if hasattr(x, "load"):
+        return cast(Source, x)
     if is_paths(x):
         from fastcnn.training.folders import PhotoSource
 

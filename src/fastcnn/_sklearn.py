@@ -66,11 +66,7 @@ class Parameters:
 
 def not_fitted(estimator: object) -> Exception:
     """Return the exception of an estimator that has learned nothing yet: scikit-learn's own, where it is installed."""
-    kind: type[Exception] = ValueError
-    try:
-        from sklearn.exceptions import NotFittedError as kind  # type: ignore[no-redef]
-    except ImportError:
-        pass
+    kind: type[Exception] = _exception("NotFittedError", ValueError)
     return kind(f"This {type(estimator).__name__} instance is not fitted yet. Call 'fit' with appropriate arguments "
                 "before using this estimator.")
 
@@ -144,10 +140,15 @@ def checked_labels(y: Any, count: int, estimator: object) -> np.ndarray:
 
 
 def _warn_of_column(labels: np.ndarray) -> None:
-    kind: type[Warning] = UserWarning
-    try:
-        from sklearn.exceptions import DataConversionWarning as kind  # type: ignore[no-redef]
-    except ImportError:
-        pass
+    kind: type[Warning] = _exception("DataConversionWarning", UserWarning)
     warnings.warn("A column-vector y was passed when a 1d array was expected. Please change the shape of y to "
                   f"(n_samples,), for example using ravel(); got {labels.shape}", kind, stacklevel=4)
+
+
+def _exception(name: str, base: Any) -> Any:
+    """Return scikit-learn's own kind of exception, or Python's that it is derived from."""
+    try:
+        from sklearn import exceptions
+    except ImportError:
+        return base
+    return getattr(exceptions, name)

@@ -164,7 +164,7 @@ class ImageClassifier(Parameters):
             optimizer=self._optimizer(), schedule=_SCHEDULES[self.schedule], augment=self.augment,
             patience=self.patience, keep_best=share > 0, seed=self._seed, progress=bool(self.verbose),
         )
-        self.loss_curve_ = history.get("loss", [])
+        self.loss_curve_: list[float] = history.get("loss", [])
         self.n_iter_ = history.epochs
         return self
 
@@ -227,8 +227,7 @@ class ImageClassifier(Parameters):
             deviation[deviation <= 1e-7 * np.maximum(np.abs(mean), 1e-30)] = 1
             along = (-1, *(1,) * (inputs.ndim - 2))
             self._scale = mean.astype(np.float32).reshape(along), deviation.astype(np.float32).reshape(along)
-        self.loss_curve_: list[float] = []
-        self.n_iter_ = 0
+        self.loss_curve_, self.n_iter_ = [], 0
         self._trainer: Trainer | None = None
         self._trainer_state: dict[str, np.ndarray] | None = None
 

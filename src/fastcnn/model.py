@@ -1,7 +1,7 @@
 """Models: layers that are traced into a graph, compiled once per input shape, and run.
 
 Holds predictions in batches. Tracing is graph/trace.py's, compiling compiler/'s, keeping plans _plan_cache.py's; the
-table of `Model.summary` is made in summary.py, files in model_file.py. Learning is training/fitting.py's, chains of
+table of `Model.summary` is made in summary.py, files in model_file.py. Learning is fitting.py's, chains of
 layers are sequential.py's.
 """
 
@@ -17,10 +17,10 @@ from numpy.typing import ArrayLike
 
 from fastcnn import functional
 from fastcnn._plan_cache import Compiled, PlanCache
+from fastcnn.fitting import Fitting
 from fastcnn.graph.ir import Graph
 from fastcnn.graph.trace import Symbol, trace
 from fastcnn.layers.base import Layer, failed_layer
-from fastcnn.training.fitting import Fitting
 
 if TYPE_CHECKING:
     from fastcnn.io.image import Preprocess

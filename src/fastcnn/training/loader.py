@@ -5,6 +5,7 @@ The numbers depend on seed, epoch and image only, so not on how many threads the
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -17,6 +18,10 @@ from fastcnn.training.augment import Augment
 from fastcnn.training.data import BATCH, IMAGE, ORDER, ArraySource, Dataset, as_targets, random_of
 
 __all__ = ["Batch", "Batches", "IterableBatches", "read_ahead"]
+
+# Numbers in an image from which on NumPy's work on it, for which other threads need not wait, outweighs Python's
+# (Zen 3, 2026-11).
+_WORTH_A_THREAD = 3 * 64 * 64
 
 
 class Batch(NamedTuple):
@@ -40,7 +45,8 @@ class Batches:
     augment : Augment, optional
     seed : int
     workers : int, optional
-        Threads; 0 for none. By default none for arrays that are not augmented, else 2.
+        Threads; 0 for none. By default 2, but none where there is little to do: for arrays, if images are not
+        augmented, or small.
 
     Examples
     --------
@@ -63,7 +69,8 @@ class Batches:
         self.data, self.batch_size, self.classes = data, batch_size, classes
         self.shuffle, self.augment, self.seed = shuffle, augment, seed
         if workers is None:
-            workers = 2 if data.source.is_slow or augment is not None else 0
+            is_large = math.prod(data.source.shape) >= _WORTH_A_THREAD
+            workers = 2 if data.source.is_slow or (augment is not None and is_large) else 0
         self.workers = workers
 
     def __len__(self) -> int:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastcnn import ops
 from fastcnn.errors import FastcnnWarning
 from fastcnn.training.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from fastcnn.training.data import Dataset, split
@@ -22,9 +23,12 @@ from fastcnn.training.features import features_of, split_model
 from fastcnn.training.history import History
 from fastcnn.training.interrupt import Interrupt
 from fastcnn.training.loader import Batch, Batches, IterableBatches
+from fastcnn.training.losses import CrossEntropy, Loss
+from fastcnn.training.optimizers import Adam
 from fastcnn.training.options import Options
 from fastcnn.training.prepare import outputs_of, prepare
 from fastcnn.training.progress import Progress
+from fastcnn.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from fastcnn.model import Model
@@ -58,7 +62,7 @@ class Run:
     """
 
     model: Model
-    trainer: Any
+    trainer: Trainer
     history: History
     epoch: int = 0
     _stopped: bool = False
@@ -156,10 +160,6 @@ class _Loop:
         options: Options,
         saved: Checkpoint | None,
     ) -> None:
-        from fastcnn.training.losses import CrossEntropy
-        from fastcnn.training.optimizers import Adam
-        from fastcnn.training.trainer import Trainer
-
         self.options, self.data, self.validation = options, data, validation
         self.optimizer = Adam() if options.optimizer is None else options.optimizer
         self.base_rate = self.optimizer.learning_rate
@@ -259,7 +259,7 @@ class _Loop:
         batches = Batches(self.validation, self.options.batch_size, shuffle=False, workers=self.options.workers)
         for x, y in batches.epoch(0):
             scores = self.run_._learner(x)
-            loss += self.run_.trainer.loss.value(scores, y) * len(x)
+            loss += _loss_of(self.run_.trainer.loss, scores, y) * len(x)
             hits += self._hits(scores, y)
         count = len(self.validation)
         accuracy = {"validation_accuracy": hits / count} if self.counts_hits else {}
@@ -314,3 +314,6 @@ class _Loop:
             self._checkpoint()
         warnings.warn(f"fit: interrupted {where}; the model is as the last step left it", FastcnnWarning, stacklevel=4)
 
+
+def _loss_of(loss: Loss, scores: np.ndarray, y: np.ndarray) -> float:
+    return float(ops.get(loss.op).reference({}, [scores, loss.target(y, scores.shape)])[0])

@@ -1,4 +1,4 @@
-"""Small networks that learn from scratch: a chain of 3x3 convolutions for small images, fully connected layers for rows.
+"""Small networks that learn from scratch: 3x3 convolutions for small images, fully connected layers for rows.
 
 After VGG (Simonyan and Zisserman, 2015), with batch normalisation (Ioffe and Szegedy, 2015).
 """

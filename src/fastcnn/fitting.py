@@ -1,6 +1,6 @@
 """The methods by which a model learns and is examined: `fit` and `evaluate`, which every `Model` has.
 
-What they do is in loop.py and report.py; this is what they promise.
+What they do is in training/; this is what they promise.
 """
 
 from __future__ import annotations

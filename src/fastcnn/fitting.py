@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from fastcnn.model import Model
     from fastcnn.training.augment import Augment
     from fastcnn.training.history import History
+    from fastcnn.training.losses import Loss
+    from fastcnn.training.optimizers import Optimizer
     from fastcnn.training.report import Report
     from fastcnn.training.schedules import Schedule
 
@@ -32,8 +34,8 @@ class Fitting:
         batch_size: int = 32,
         *,
         validation: Any = None,
-        optimizer: Any = None,
-        loss: Any = "cross_entropy",
+        optimizer: Optimizer | None = None,
+        loss: str | Loss = "cross_entropy",
         schedule: Schedule | None = None,
         augment: Augment | None = None,
         callbacks: Sequence[Callable[[Any], object]] = (),
@@ -66,9 +68,9 @@ class Fitting:
         validation : float, (x, y) or folder, optional
             Data to examine the model on after each epoch; a number between 0 and 1 is a share of the data, of each
             class the same.
-        optimizer : optimizer, optional
+        optimizer : Optimizer, optional
             Such as ``SGD(0.1, momentum=0.9)``; ``Adam()`` by default.
-        loss : str or loss
+        loss : str or Loss
             "cross_entropy", "mse", "binary_cross_entropy", or such as ``CrossEntropy(label_smoothing=0.1)``.
         schedule : schedule, optional
             Such as ``OneCycle()`` or ``Warmup(5, Cosine())``: factors on the optimizer's learning rate. Any function of

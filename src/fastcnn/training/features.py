@@ -64,7 +64,8 @@ def split_model(model: Model, shape: tuple[int, ...]) -> tuple[GraphModel, Graph
             fixed.add(node.output)
     computed = {node.output for node in body}
     needed = {name for node in head for name in node.inputs if name in computed or name in graph.inputs}
-    if len(needed) != 1 or not (needed & computed) or graph.outputs[0] in computed:
+    learns = any(name in learning for node in head for name in node.inputs)
+    if len(needed) != 1 or not (needed & computed) or not learns:
         return None
     (cut,) = needed
     shapes = graph.infer(dict.fromkeys(graph.inputs, (1, *shape)))

@@ -9,6 +9,8 @@ from typing import Any
 
 from fastcnn._arguments import as_int
 from fastcnn.training.augment import Augment
+from fastcnn.training.losses import Loss
+from fastcnn.training.optimizers import Optimizer
 from fastcnn.training.schedules import Schedule
 
 __all__ = ["Options"]
@@ -21,8 +23,8 @@ class Options:
     epochs: int = 10
     batch_size: int = 32
     validation: Any = None
-    optimizer: Any = None
-    loss: Any = "cross_entropy"
+    optimizer: Optimizer | None = None
+    loss: str | Loss = "cross_entropy"
     schedule: Schedule | None = None
     augment: Augment | None = None
     callbacks: Sequence[Callable[[Any], object]] = ()
@@ -48,6 +50,8 @@ class Options:
             raise TypeError(f"fit: schedule={self.schedule!r}, expected a schedule such as Cosine()")
         if self.augment is not None and not isinstance(self.augment, Augment):
             raise TypeError(f"fit: augment={self.augment!r}, expected an Augment")
+        if self.optimizer is not None and not isinstance(self.optimizer, Optimizer):
+            raise TypeError(f"fit: optimizer={self.optimizer!r}, expected an optimizer such as Adam(1e-3)")
         for callback in self.callbacks:
             if not callable(callback):
                 raise TypeError(f"fit: callbacks has {callback!r}, expected functions of one argument")

@@ -41,7 +41,7 @@ def prepare(model: Model, x: Any, y: Any = None, *, adopt: bool = True) -> Datas
     Parameters
     ----------
     model : Model
-    x : array_like (N, ...), sequence of paths, folder, or iterable of (x, y) batches
+    x : array_like (N, ...), sequence of paths, folder, iterable of (x, y) batches, or Dataset
     y : array_like, optional
         Numbers or names of classes, or (N, outputs) numbers; None for folders and iterables.
     adopt : bool
@@ -52,6 +52,9 @@ def prepare(model: Model, x: Any, y: Any = None, *, adopt: bool = True) -> Datas
     ValueError, TypeError
         Naming what does not fit.
     """
+    if isinstance(x, Dataset):
+        _fits(model, x, model.classes)
+        return x
     if y is None and isinstance(x, (str, os.PathLike)):
         return _folder(model, x, adopt)
     if y is None:

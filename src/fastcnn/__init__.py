@@ -77,6 +77,7 @@ __all__ = [
     "Flatten",
     "GlobalAvgPool2d",
     "HardSwish",
+    "ImageClassifier",
     "ImageError",
     "LeakyReLU",
     "Linear",

@@ -10,8 +10,8 @@ import numpy as np
 
 from fastcnn import reference
 from fastcnn.kernels import _conv_direct
-from fastcnn.ops.conv import direct_order
 from fastcnn.ops.base import Attrs, Backward, Op, Shape, Shapes, check_size
+from fastcnn.ops.conv import direct_order
 
 if TYPE_CHECKING:
     from fastcnn.compiler.plan import Lowering

@@ -20,15 +20,15 @@ class Interrupt:
     Examples
     --------
     >>> import os
-    >>> with Interrupt() as interrupt:
-    ...     os.kill(os.getpid(), signal.SIGINT)
-    ...     done = "the step"
-    ...     interrupt.check()
-    Traceback (most recent call last):
-    ...
-    KeyboardInterrupt
-    >>> done
-    'the step'
+    >>> done = []
+    >>> try:
+    ...     with Interrupt() as interrupt:
+    ...         os.kill(os.getpid(), signal.SIGINT)
+    ...         done.append("the step")
+    ...         interrupt.check()
+    ... except KeyboardInterrupt:
+    ...     print(done)
+    ['the step']
     """
 
     def __init__(self) -> None:

@@ -86,7 +86,9 @@ class ImageClassifier(Parameters):
     entries and axis 1 has not; else axis 1. Of any integer or floating type and range: each channel (each feature, of
     rows) is standardised by its mean and deviation in the first data seen.
 
-    Lists of files are decoded when a batch needs them. What cannot be fitted raises ValueError, as in scikit-learn.
+    Lists of files are decoded when a batch needs them.
+
+    All checks of ``sklearn.utils.estimator_checks.check_estimator`` pass. scikit-learn need not be installed.
 
     Examples
     --------

@@ -76,7 +76,7 @@ class Fitting:
             Such as ``OneCycle()`` or ``Warmup(5, Cosine())``: factors on the optimizer's learning rate. Any function of
             (step, steps, steps in an epoch) will do.
         augment : Augment, optional
-            Random changes to images, (C, H, W).
+            Random changes to images, (C, H, W); not for iterables.
         callbacks : sequence of functions
             Each is called after each epoch with a `fastcnn.training.loop.Run`: model, trainer, history, epoch, and
             ``stop()``.
@@ -102,7 +102,8 @@ class Fitting:
         workers : int, optional
             Threads that read and augment images ahead; by default 2 where there is something to do.
         progress : bool, optional
-            Show a progress bar for each epoch on stderr, if tqdm is installed; by default on a terminal only.
+            Show a progress bar for each epoch on stderr (a line, where tqdm is not installed); by default on a terminal
+            only.
 
         Returns
         -------

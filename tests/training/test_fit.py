@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 
@@ -180,19 +181,27 @@ def test_ctrl_c_ends_cleanly_and_keeps_the_model(delay, workers, tmp_path):
     assert not [t for t in threading.enumerate() if t.name.startswith("fastcnn-data")]
 
 
+def test_augmenting_what_is_no_image_is_refused():
+    with pytest.raises(ValueError, match=r"inputs are of shape \(3,\), expected images"):
+        fc.Sequential(fc.Linear(3, 2)).fit(np.zeros((4, 3)), [0, 1, 0, 1], augment=fc.Augment())
+
+
 def test_a_loss_that_is_not_finite_is_an_error():
     x, y = stripes(40)
     with pytest.raises(FloatingPointError, match="epoch 1, step 1: the learning rate is too high, or inputs"):
         network().fit(np.where(x > 1, np.nan, x), y)
 
 
-def test_progress_on_stderr(capsys):
+def test_progress_on_stderr(capsys, monkeypatch):
     x, y = stripes(40)
     network().fit(x, y, epochs=2, validation=0.5, progress=True)
     output = capsys.readouterr()
     assert output.out == "" and "epoch 2/2" in output.err and "validation_accuracy=" in output.err
     network().fit(x, y, epochs=1)  # no terminal
     assert capsys.readouterr() == ("", "")
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    network().fit(x, y, epochs=1, progress=True)
+    assert capsys.readouterr().err.startswith("epoch 1/1 loss=0.")
 
 
 @pytest.mark.parametrize(
@@ -218,6 +227,7 @@ def test_progress_on_stderr(capsys):
         ({"y": np.full(40, -1)}, "y has values from -1 to -1"),
         ({"y": np.zeros((40, 3))}, r"y.shape=\(40, 3\), expected \(N, 2\)"),
         ({"y": np.array(list("abc") * 14)[:40]}, "has 2 outputs, expected 3, one for each class: a, b, c"),
+        ({"x": [(np.zeros((2, 1, 8, 8)), [0, 1])], "y": None, "augment": fc.Augment()}, "an iterable makes its"),
         ({"x": "nowhere"}, "nowhere|neither preprocess"),
         ({"x": np.zeros((40, 8, 8), complex)}, "x.dtype=complex"),
     ],

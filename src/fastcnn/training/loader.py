@@ -66,6 +66,8 @@ class Batches:
         seed: int = 0,
         workers: int | None = None,
     ) -> None:
+        if augment is not None and len(data.source.shape) != 3:
+            raise ValueError(f"augment: inputs are of shape {data.source.shape}, expected images (C, H, W)")
         self.data, self.batch_size, self.classes = data, batch_size, classes
         self.shuffle, self.augment, self.seed = shuffle, augment, seed
         if workers is None:

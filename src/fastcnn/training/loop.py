@@ -86,6 +86,8 @@ class Run:
 def fit(model: Model, x: Any, y: Any, options: Options) -> History:
     """Train a model; see `Model.fit`."""
     data = prepare(model, x, y)
+    if options.augment is not None and not isinstance(data, Dataset):
+        raise ValueError("fit: augment is for arrays and photos; an iterable makes its batches itself")
     data, validation = _validation(model, data, options)
     saved = _resumed(model, data, options)
     learner, data, validation = _without_frozen_part(model, data, validation, options)
@@ -312,7 +314,7 @@ class _Loop:
         if not run._within_step:  # else the optimizer may be ahead of the count: the last checkpoint stays
             run._sync()
             self._checkpoint()
-        warnings.warn(f"fit: interrupted {where}; the model is as the last step left it", FastcnnWarning, stacklevel=4)
+        warnings.warn(f"fit: interrupted {where}; the model is as the last step left it", FastcnnWarning, stacklevel=5)
 
 
 def _loss_of(loss: Loss, scores: np.ndarray, y: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""The progress bar of one epoch: tqdm's, on stderr."""
+"""The progress of one epoch, on stderr: tqdm's bar, or a line where tqdm is not installed."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ class Progress:
     count : int or None
         Images in all, if known.
     wanted : bool or None
-        None stands for "if stderr is a terminal". Nothing is shown where tqdm is not installed
-        (``pip install "fastcnn[images]"``).
+        None stands for "if stderr is a terminal".
 
     Examples
     --------
@@ -28,13 +27,14 @@ class Progress:
     """
 
     def __init__(self, title: str, count: int | None, wanted: bool | None) -> None:
-        self._bar: Any = None
-        if sys.stderr.isatty() if wanted is None else wanted:
+        self._title, self._bar = title, None
+        self._wanted = sys.stderr.isatty() if wanted is None else wanted
+        if self._wanted:
             try:
                 from tqdm import tqdm
             except ImportError:
                 return
-            self._bar = tqdm(total=count, desc=title, unit=" images", file=sys.stderr, mininterval=0.2)
+            self._bar: Any = tqdm(total=count, desc=title, unit=" images", file=sys.stderr, mininterval=0.2)
 
     def update(self, count: int, **numbers: float) -> None:
         """Tell that so many more images are done, and the latest numbers."""
@@ -46,6 +46,8 @@ class Progress:
         """Tell the numbers of the whole epoch."""
         if self._bar is not None:
             self._bar.set_postfix(_short(numbers))
+        elif self._wanted:
+            print(self._title, *(f"{name}={text}" for name, text in _short(numbers).items()), file=sys.stderr)
 
     def __enter__(self) -> Progress:
         return self

@@ -27,14 +27,15 @@ class Progress:
     """
 
     def __init__(self, title: str, count: int | None, wanted: bool | None) -> None:
-        self._title, self._bar = title, None
+        self._title = title
+        self._bar: Any = None
         self._wanted = sys.stderr.isatty() if wanted is None else wanted
         if self._wanted:
             try:
                 from tqdm import tqdm
             except ImportError:
                 return
-            self._bar: Any = tqdm(total=count, desc=title, unit=" images", file=sys.stderr, mininterval=0.2)
+            self._bar = tqdm(total=count, desc=title, unit=" images", file=sys.stderr, mininterval=0.2)
 
     def update(self, count: int, **numbers: float) -> None:
         """Tell that so many more images are done, and the latest numbers."""

@@ -144,12 +144,14 @@ class Fitting:
             checkpoint, checkpoint_steps, resume, clip_norm, recompute, seed, workers, progress,
         ))
 
-    def evaluate(self, x: Any, y: Any = None, batch_size: int = 32, workers: int | None = None) -> Report:
+    def evaluate(
+        self, x: Any, y: Any = None, batch_size: int = 32, workers: int | None = None, progress: bool | None = None
+    ) -> Report:
         """Examine a classifier on data whose classes are known.
 
         Parameters
         ----------
-        x, y, batch_size, workers
+        x, y, batch_size, workers, progress
             As for `fit`; no iterables.
 
         Returns
@@ -174,6 +176,7 @@ class Fitting:
         from fastcnn.training.data import Dataset
         from fastcnn.training.loader import Batches
         from fastcnn.training.prepare import prepare
+        from fastcnn.training.progress import Progress
         from fastcnn.training.report import report
 
         model = cast("Model", self)
@@ -181,5 +184,10 @@ class Fitting:
         if not isinstance(data, Dataset) or data.targets.ndim != 1:
             raise ValueError("evaluate: expected inputs with the number or name of one class each")
         batches = Batches(data, batch_size, shuffle=False, workers=workers)
-        probabilities = np.concatenate([model.predict_proba(batch.x, batch_size) for batch in batches.epoch(0)])
-        return report(probabilities, data.labels, model.classes, [data.source.name(i) for i in data.indices.tolist()])
+        probabilities = []
+        with Progress("evaluating", len(data), progress) as bar:
+            for batch, _ in batches.epoch(0):
+                probabilities.append(model.predict_proba(batch, batch_size))
+                bar.update(len(batch))
+        names = [data.source.name(index) for index in data.indices.tolist()]
+        return report(np.concatenate(probabilities), data.labels, model.classes, names)

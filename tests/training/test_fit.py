@@ -168,17 +168,28 @@ def test_ctrl_c_ends_cleanly_and_keeps_the_model(delay, workers, tmp_path):
     before, handler = model.state_dict(), signal.getsignal(signal.SIGINT)
     network().fit(*stripes(10), epochs=1)  # imports are done
     thread, start = press_ctrl_c(delay), time.perf_counter()
-    with pytest.warns(fc.FastcnnWarning, match="interrupted in epoch"):
+    with pytest.warns(fc.FastcnnWarning, match="interrupted in epoch") as warned:
         history = model.fit(x, y, epochs=10**6, augment=fc.Augment(), workers=workers,
                             checkpoint=tmp_path / "run.safetensors")
     assert time.perf_counter() - start < delay + 0.3
     thread.join()
+    assert warned[0].filename == __file__
     assert history.interrupted and signal.getsignal(signal.SIGINT) is handler
     assert not states_equal(before, model.state_dict()) and model.predict(x).shape == (400,)
     again = fc.Sequential(fc.Conv2d(1, 8, 3), fc.ReLU(), fc.Flatten(), fc.Linear(8 * 14 * 14, 2))
     again.fit(x, y, epochs=history.epochs, checkpoint=tmp_path / "run.safetensors", resume=True, augment=fc.Augment())
     assert history.epochs == 0 or states_equal(again.state_dict(), model.state_dict())
     assert not [t for t in threading.enumerate() if t.name.startswith("fastcnn-data")]
+
+
+def test_ctrl_c_while_features_are_computed(monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fastcnn.training.loop.features_of", interrupted)
+    with pytest.warns(fc.FastcnnWarning, match="interrupted in epoch 1 of 3") as warned:
+        history = frozen_network().fit(*stripes(20), epochs=3)
+    assert history.interrupted and history.epochs == 0 and warned[0].filename == __file__
 
 
 def test_augmenting_what_is_no_image_is_refused():

@@ -12,6 +12,7 @@ import numpy as np
 from fastcnn.graph.ir import Graph, Node
 from fastcnn.training.data import ArraySource, Dataset
 from fastcnn.training.loader import Batches
+from fastcnn.training.progress import Progress
 
 if TYPE_CHECKING:
     from fastcnn.model import Model
@@ -92,7 +93,9 @@ def _part(graph: Graph, nodes: list[Node], inputs: dict[str, tuple[int | None, .
     return Graph(nodes, inputs, [output], constants)
 
 
-def features_of(body: Model, data: Dataset, batch_size: int, workers: int | None = None) -> Dataset:
+def features_of(
+    body: Model, data: Dataset, batch_size: int, workers: int | None = None, progress: bool | None = False
+) -> Dataset:
     """Return the same data set with the frozen part's outputs as its inputs.
 
     Parameters
@@ -103,6 +106,8 @@ def features_of(body: Model, data: Dataset, batch_size: int, workers: int | None
         Inputs that go through the network at once.
     workers : int, optional
         As for `Batches`.
+    progress : bool, optional
+        As for `Progress`.
 
     Returns
     -------
@@ -110,5 +115,9 @@ def features_of(body: Model, data: Dataset, batch_size: int, workers: int | None
         In memory; a few kilobytes for each photo.
     """
     batches = Batches(data, batch_size, shuffle=False, workers=workers)
-    features = np.concatenate([body(batch.x) for batch in batches.epoch(0)])
-    return Dataset(ArraySource(features), data.labels, np.arange(len(data)))
+    features = []
+    with Progress("features", len(data), progress) as bar:
+        for x, _ in batches.epoch(0):
+            features.append(body(x))
+            bar.update(len(x))
+    return Dataset(ArraySource(np.concatenate(features)), data.labels, np.arange(len(data)))

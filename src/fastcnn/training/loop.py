@@ -90,8 +90,19 @@ def fit(model: Model, x: Any, y: Any, options: Options) -> History:
         raise ValueError("fit: augment is for arrays and photos; an iterable makes its batches itself")
     data, validation = _validation(model, data, options)
     saved = _resumed(model, data, options)
-    learner, data, validation = _without_frozen_part(model, data, validation, options)
+    try:
+        learner, data, validation = _without_frozen_part(model, data, validation, options)
+    except KeyboardInterrupt:
+        return _interrupted(History(), 0, options, stacklevel=4)
     return _Loop(model, learner, data, validation, options, saved).run()
+
+
+def _interrupted(history: History, epoch: int, options: Options, stacklevel: int) -> History:
+    """Note in the history, and tell, that Ctrl-C has ended the training."""
+    history.interrupted = True
+    where = f"in epoch {min(epoch + 1, options.epochs)} of {options.epochs}"
+    warnings.warn(f"fit: interrupted {where}; the model is as the last step left it", FastcnnWarning, stacklevel)
+    return history
 
 
 def _validation(
@@ -144,9 +155,9 @@ def _without_frozen_part(
         return model, data, validation
     body, head = parts
     with Interrupt() as interrupt, interrupt.allowed():
-        data = features_of(body, data, options.batch_size, options.workers)
+        data = features_of(body, data, options.batch_size, options.workers, options.progress)
         if validation is not None:
-            validation = features_of(body, validation, options.batch_size, options.workers)
+            validation = features_of(body, validation, options.batch_size, options.workers, options.progress)
     return head, data, validation
 
 
@@ -189,7 +200,10 @@ class _Loop:
                 while run.epoch < options.epochs and not run._stopped:
                     self._epoch(interrupt)
         except KeyboardInterrupt:
-            self._interrupted()
+            if not run._within_step:  # else the optimizer may be ahead of the count: the last checkpoint stays
+                run._sync()
+                self._checkpoint()
+            _interrupted(run.history, run.epoch, options, stacklevel=5)
         finally:
             run._sync()
         if options.keep_best and run._best:
@@ -306,15 +320,6 @@ class _Loop:
         run.trainer.load_state_dict(saved.trainer)
         run.epoch, run._step, run._stopped = state["epoch"], state["step"], state["stopped"]
         run._sums, run.history, run._best = _Sums(**state["sums"]), History(state["history"]), saved.best
-
-    def _interrupted(self) -> None:
-        run = self.run_
-        run.history.interrupted = True
-        where = f"in epoch {min(run.epoch + 1, self.options.epochs)} of {self.options.epochs}"
-        if not run._within_step:  # else the optimizer may be ahead of the count: the last checkpoint stays
-            run._sync()
-            self._checkpoint()
-        warnings.warn(f"fit: interrupted {where}; the model is as the last step left it", FastcnnWarning, stacklevel=5)
 
 
 def _loss_of(loss: Loss, scores: np.ndarray, y: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""The progress of one epoch, on stderr: tqdm's bar, or a line where tqdm is not installed."""
+"""Progress of an epoch, or of another walk through the data, on stderr: tqdm's bar, or a line without tqdm."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ class Progress:
     def update(self, count: int, **numbers: float) -> None:
         """Tell that so many more images are done, and the latest numbers."""
         if self._bar is not None:
-            self._bar.set_postfix(_short(numbers), refresh=False)
+            if numbers:
+                self._bar.set_postfix(_short(numbers), refresh=False)
             self._bar.update(count)
 
     def show(self, **numbers: float) -> None:

@@ -229,7 +229,7 @@ def test_progress_on_stderr(capsys, monkeypatch):
         ({"resume": True}, "no checkpoint to resume from"),
         ({"checkpoint_steps": 3}, "checkpoint is not set"),
         ({"validation": 1.5}, "validation=1.5"),
-        ({"validation": 3}, "fit: y is missing"),
+        ({"validation": 3}, "validation=3.0"),
         ({"loss": "hinge"}, "loss='hinge'"),
         ({"optimizer": "adam"}, "optimizer='adam'"),
         ({"y": [0, 1]}, r"len\(y\)=2, expected 40"),

@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -94,7 +95,7 @@ def fit(model: Model, x: Any, y: Any, options: Options) -> History:
         learner, data, validation = _without_frozen_part(model, data, validation, options)
     except KeyboardInterrupt:
         return _interrupted(History(), 0, options, stacklevel=4)
-    return _Loop(model, learner, data, validation, options, saved).run()
+    return _Loop(model, learner, data, validation, options, saved).train()
 
 
 def _interrupted(history: History, epoch: int, options: Options, stacklevel: int) -> History:
@@ -112,10 +113,10 @@ def _validation(
     given = options.validation
     if given is None:
         return data, None
-    if isinstance(given, float):
+    if isinstance(given, Real):
         if not isinstance(data, Dataset):
             raise ValueError(f"fit: validation={given}, but an iterable cannot be split: give (x, y)")
-        learn, validate = split(data.labels, given, options.seed)
+        learn, validate = split(data.labels, float(given), options.seed)
         return data.subset(learn), data.subset(validate)
     pair = given if isinstance(given, (tuple, list)) and len(given) == 2 else (given, None)
     validation = prepare(model, *pair)
@@ -178,7 +179,7 @@ class _Loop:
         self.base_rate = self.optimizer.learning_rate
         trainer = Trainer(learner, self.optimizer, options.loss, clip_norm=options.clip_norm,
                           recompute=options.recompute, seed=options.seed)
-        self.run_ = Run(model, trainer, History(), _learner=learner)
+        self.run = Run(model, trainer, History(), _learner=learner)
         self.counts_hits = isinstance(trainer.loss, CrossEntropy)
         self.batches = self._batches(learner, data)
         self.monitor = "loss" if validation is None else "validation_loss"
@@ -192,9 +193,9 @@ class _Loop:
         return Batches(data, options.batch_size, outputs_of(learner, data.source.shape), augment=options.augment,
                        seed=options.seed, workers=options.workers)
 
-    def run(self) -> History:
+    def train(self) -> History:
         """Train until the last epoch, until a callback or patience has had enough, or until Ctrl-C."""
-        run, options = self.run_, self.options
+        run, options = self.run, self.options
         try:
             with Interrupt() as interrupt:
                 while run.epoch < options.epochs and not run._stopped:
@@ -211,7 +212,7 @@ class _Loop:
         return run.history
 
     def _epoch(self, interrupt: Interrupt) -> None:
-        run, sums = self.run_, self.run_._sums
+        run, sums = self.run, self.run._sums
         steps = len(self.batches) if isinstance(self.batches, Batches) or self.options.schedule is not None else None
         count = len(self.data) if isinstance(self.data, Dataset) else None
         with Progress(f"epoch {run.epoch + 1}/{self.options.epochs}", count, self.options.progress) as progress:
@@ -239,7 +240,7 @@ class _Loop:
             progress.show(**{k: run.history[k][-1] for k in ("loss", "accuracy", *scores) if k in run.history})
 
     def _step(self, batch: Batch, steps: int | None) -> None:
-        run, sums = self.run_, self.run_._sums
+        run, sums = self.run, self.run._sums
         if self.options.schedule is not None and steps is not None:
             done, total = run.epoch * steps + run._step, self.options.epochs * steps
             run.trainer.learning_rate = self.base_rate * self.options.schedule(done, total, steps)
@@ -257,7 +258,7 @@ class _Loop:
         run._within_step = False
 
     def _accuracy(self) -> dict[str, float]:
-        sums = self.run_._sums
+        sums = self.run._sums
         return {"accuracy": sums.hits / sums.count} if self.counts_hits else {}
 
     def _hits(self, scores: np.ndarray, y: np.ndarray) -> int:
@@ -274,15 +275,15 @@ class _Loop:
         loss, hits = 0.0, 0
         batches = Batches(self.validation, self.options.batch_size, shuffle=False, workers=self.options.workers)
         for x, y in batches.epoch(0):
-            scores = self.run_._learner(x)
-            loss += _loss_of(self.run_.trainer.loss, scores, y) * len(x)
+            scores = self.run._learner(x)
+            loss += _loss_of(self.run.trainer.loss, scores, y) * len(x)
             hits += self._hits(scores, y)
         count = len(self.validation)
         accuracy = {"validation_accuracy": hits / count} if self.counts_hits else {}
         return {"validation_loss": loss / count, **accuracy}
 
     def _end_epoch(self, scores: Mapping[str, float]) -> None:
-        run, options, sums = self.run_, self.options, self.run_._sums
+        run, options, sums = self.run, self.options, self.run._sums
         run.history.add(loss=sums.loss / sums.count, **self._accuracy(), **scores,
                         learning_rate=run.trainer.learning_rate, seconds=sums.seconds,
                         images_per_second=sums.count / max(sums.seconds, 1e-9))
@@ -300,14 +301,14 @@ class _Loop:
 
     def _checkpoint_within_epoch(self) -> None:
         every = self.options.checkpoint_steps
-        if every is not None and self.run_._step % every == 0:
-            self.run_._sync()
+        if every is not None and self.run._step % every == 0:
+            self.run._sync()
             self._checkpoint()
 
     def _checkpoint(self) -> None:
         if self.options.checkpoint is None:
             return
-        run = self.run_
+        run = self.run
         state = {
             **_fixed_settings(self.data, self.options), "epoch": run.epoch, "step": run._step,
             "stopped": run._stopped, "sums": vars(run._sums), "history": run.history,
@@ -316,7 +317,7 @@ class _Loop:
                          Checkpoint(run.model.state_dict(), run.trainer.state_dict(), run._best, state))
 
     def _restore(self, saved: Checkpoint) -> None:
-        run, state = self.run_, saved.run
+        run, state = self.run, saved.run
         run.trainer.load_state_dict(saved.trainer)
         run.epoch, run._step, run._stopped = state["epoch"], state["step"], state["stopped"]
         run._sums, run.history, run._best = _Sums(**state["sums"]), History(state["history"]), saved.best

@@ -27,8 +27,12 @@ MODULES = [
 
 @pytest.fixture(autouse=True)
 def in_a_copy_of_the_project(tmp_path, monkeypatch):
-    """Examples read examples/ and may write files."""
+    """Examples read examples/ and photos/, with a cat and a dog, and may write files."""
     (tmp_path / "examples").symlink_to(ROOT / "examples")
+    for name, photo in (("cat", "cat.png"), ("dog", "coffee.png")):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(2):
+            (tmp_path / "photos" / name / f"{i}.png").symlink_to(ROOT / "examples" / photo)
     monkeypatch.chdir(tmp_path)
 
 

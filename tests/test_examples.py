@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -76,6 +77,15 @@ def test_the_answer_is_a_class_or_probabilities(steps):
     assert label == max(probabilities, key=probabilities.__getitem__)
 
 
+# What an example must print, as a pattern, and the least (or, if negative, the most) that its number may be.
+CLAIMS = {
+    "digits.py": [(r"recognises ([\d.]+) %", 98), (r"in ([\d.]+) s", -30)],
+    "train_on_photos.py": [(r"accuracy on photos it did not learn from: (\d+) %", 80), (r"accuracy ([\d.]+) %", 80)],
+    "transfer_learning.py": [(r"accuracy ([\d.]+) % of 60", 90)],
+    "grid_search.py": [(r"([\d.]+) %", 75)],
+}
+
+
 @pytest.mark.parametrize("script", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
 def test_examples_run(script):
     source = str(Path(fastcnn.__file__).parent.parent)
@@ -90,3 +100,6 @@ def test_examples_run(script):
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout and not result.stderr
+    for pattern, limit in CLAIMS.get(script.name, []):
+        number = float(re.search(pattern, result.stdout)[1])
+        assert number >= limit if limit > 0 else number <= -limit, result.stdout

@@ -41,16 +41,22 @@ from fastcnn.sequential import Sequential
 
 if TYPE_CHECKING:
     from fastcnn import training, zoo
+    from fastcnn.estimator import ImageClassifier
     from fastcnn.model_file import load
     from fastcnn.training import (
         MSE,
         SGD,
         Adam,
         AdamW,
+        Augment,
         BinaryCrossEntropy,
+        Cosine,
         CrossEntropy,
+        OneCycle,
         RMSprop,
+        StepDecay,
         Trainer,
+        Warmup,
     )
     from fastcnn.zoo import load_pretrained
 
@@ -59,22 +65,26 @@ __all__ = [
     "SGD",
     "Adam",
     "AdamW",
+    "Augment",
     "AvgPool2d",
     "BatchNorm2d",
     "BinaryCrossEntropy",
     "Conv2d",
+    "Cosine",
     "CrossEntropy",
     "Dropout",
     "FastcnnWarning",
     "Flatten",
     "GlobalAvgPool2d",
     "HardSwish",
+    "ImageClassifier",
     "ImageError",
     "LeakyReLU",
     "Linear",
     "MaxPool2d",
     "Model",
     "ModelLoadError",
+    "OneCycle",
     "Prediction",
     "RMSprop",
     "ReLU",
@@ -83,8 +93,10 @@ __all__ = [
     "SiLU",
     "Sigmoid",
     "Softmax",
+    "StepDecay",
     "Tanh",
     "Trainer",
+    "Warmup",
     "__version__",
     "concat",
     "functional",
@@ -102,10 +114,17 @@ __all__ = [
 
 _MODULES = ("training", "zoo")
 _ON_FIRST_USE = {
-    "load": "fastcnn.model_file", "load_pretrained": "fastcnn.zoo",
+    "ImageClassifier": "fastcnn.estimator",
+    "load": "fastcnn.model_file",
+    "load_pretrained": "fastcnn.zoo",
     **{name: f"fastcnn.{name}" for name in _MODULES},
-    **dict.fromkeys(("MSE", "SGD", "Adam", "AdamW", "BinaryCrossEntropy", "CrossEntropy", "RMSprop", "Trainer"),
-                    "fastcnn.training"),
+    **dict.fromkeys(
+        (
+            *("MSE", "SGD", "Adam", "AdamW", "Augment", "BinaryCrossEntropy", "Cosine", "CrossEntropy", "OneCycle"),
+            *("RMSprop", "StepDecay", "Trainer", "Warmup"),
+        ),
+        "fastcnn.training",
+    ),
 }
 
 

@@ -1,7 +1,8 @@
 """Models: layers that are traced into a graph, compiled once per input shape, and run.
 
 Holds predictions in batches. Tracing is graph/trace.py's, compiling compiler/'s, keeping plans _plan_cache.py's; the
-table of `Model.summary` is made in summary.py, files in model_file.py. Chains of layers are sequential.py's.
+table of `Model.summary` is made in summary.py, files in model_file.py. Learning is fitting.py's, chains of
+layers are sequential.py's.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from numpy.typing import ArrayLike
 
 from fastcnn import functional
 from fastcnn._plan_cache import Compiled, PlanCache
+from fastcnn.fitting import Fitting
 from fastcnn.graph.ir import Graph
 from fastcnn.graph.trace import Symbol, trace
 from fastcnn.layers.base import Layer, failed_layer
@@ -47,7 +49,7 @@ class Prediction:
     probability: float
 
 
-class Model(Layer):
+class Model(Fitting, Layer):
     """A network: layers set as attributes, and a ``forward`` of one input and one output.
 
     Calling a model with an array traces ``forward`` once for the array's shape, compiles the graph, keeps

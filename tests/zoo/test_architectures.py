@@ -68,6 +68,7 @@ PARAMETERS = {
     **{name: entry[0] for name, entry in TORCHVISION.items()},
     "lenet": 61_706,
     "resnet20": 272_474,
+    "small_cnn": 307_946,
     "efficientnet_lite0": 4_652_008,
     "efficientnet_lite1": 5_416_680,
     "efficientnet_lite2": 6_092_072,
@@ -91,7 +92,7 @@ def test_parameters_and_shape(name):
     graph = model.graph()
     (output,) = graph.outputs
     values = graph.infer(dict.fromkeys(graph.inputs, (2, *model.input_shape)))
-    assert values[output] == (2, 10 if name in ("lenet", "resnet20") else 1000)
+    assert values[output] == (2, 10 if name in ("lenet", "resnet20", "small_cnn") else 1000)
 
 
 @pytest.mark.parametrize("name", TORCHVISION)

@@ -1,4 +1,5 @@
-"""The command line: `fastcnn classify | info | tune | doctor | bench`. One module a command, imported when it runs.
+"""The command line: `fastcnn classify | train | evaluate | info | tune | doctor | bench`. One module a command,
+imported when it runs.
 
 Exit codes: 0 all went well; 1 some photos could not be read, or a check failed; 2 the command cannot run (usage,
 model, missing package); 130 interrupted.
@@ -16,6 +17,8 @@ from fastcnn._version import __version__
 
 _COMMANDS = {
     "classify": "name what photos show",
+    "train": "train a classifier on a folder of photos",
+    "evaluate": "examine a classifier on a folder of photos",
     "info": "describe a model, or show where its time goes",
     "tune": "time the algorithms of a model on this machine",
     "doctor": "show the configuration and check every kernel on this machine",

@@ -215,20 +215,71 @@ class Preprocess:
         ndarray (1, 3, height, width) float32
             C-contiguous.
         """
-        pixels = self._resized_middle(load_image(source)).astype(np.float32)
-        normalised = (pixels - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
-        return np.ascontiguousarray(normalised.transpose(2, 0, 1)[None])
+        middle = self._resized_middle(load_image(source)).astype(np.float32)
+        return self.normalise(np.ascontiguousarray(middle.transpose(2, 0, 1)[None]))
+
+    def normalise(self, pixels: np.ndarray) -> np.ndarray:
+        """Return ``(pixel - mean) / std`` of each channel.
+
+        Parameters
+        ----------
+        pixels : ndarray (..., 3, height, width), float32
+
+        Returns
+        -------
+        ndarray of the same shape, float32
+
+        Examples
+        --------
+        >>> Preprocess().normalise(np.full((3, 1, 1), 255, np.float32)).ravel().tolist()
+        [1.0, 1.0, 1.0]
+        """
+        mean, std = (np.array(values, np.float32)[:, None, None] for values in (self.mean, self.std))
+        normalised: np.ndarray = (pixels - mean) / std
+        return normalised
+
+    def resize(self, pixels: np.ndarray, box: tuple[float, float, float, float] | None = None) -> np.ndarray:
+        """Return a part of a photo, resized but not normalised.
+
+        Parameters
+        ----------
+        pixels : ndarray (H, W, 3), uint8
+        box : tuple of float, optional
+            (top, left, height, width) in pixels of the photo; by default the middle that a call keeps.
+
+        Returns
+        -------
+        ndarray (3, height, width), float32
+            From 0 to 255.
+
+        Examples
+        --------
+        >>> photo = np.zeros((20, 30, 3), np.uint8)
+        >>> photo[:, 10:] = 200
+        >>> float(Preprocess(size=2).resize(photo, (0, 20, 20, 10)).min())
+        200.0
+        """
+        if box is None:
+            resized = self._resized_middle(pixels)
+        else:
+            top, left, kept_height, kept_width = box
+            resized = self._resized(pixels, (left, top, left + kept_width, top + kept_height))
+        return np.ascontiguousarray(resized.transpose(2, 0, 1), np.float32)
 
     def _resized_middle(self, pixels: np.ndarray) -> np.ndarray:
         """Map (H, W, 3) uint8 to (*size, 3) uint8."""
-        pillow = import_pillow()
         height, width = cast(tuple[int, int], self.size)
         scaled_height, scaled_width = self._scaled(*pixels.shape[:2])
         rows, (top, bottom) = _window(pixels.shape[0], scaled_height, height)
         columns, (left, right) = _window(pixels.shape[1], scaled_width, width)
-        image = pillow.fromarray(np.ascontiguousarray(pixels[rows, columns]))
+        return self._resized(np.ascontiguousarray(pixels[rows, columns]), (left, top, right, bottom))
+
+    def _resized(self, pixels: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
+        """Map (H, W, 3) uint8, of which a box (left, top, right, bottom) counts, to (*size, 3) uint8."""
+        pillow = import_pillow()
+        height, width = cast(tuple[int, int], self.size)
         filter_ = pillow.Resampling[self.interpolation.upper()]
-        return np.asarray(image.resize((width, height), filter_, box=(left, top, right, bottom)))
+        return np.asarray(pillow.fromarray(pixels).resize((width, height), filter_, box=box))
 
     def _scaled(self, height: int, width: int) -> tuple[int, int]:
         """Return the size of the whole photo after resizing: at least ``size / crop_fraction``."""

@@ -1,19 +1,36 @@
-"""Where a layer's first weights come from: the random generators, and the distribution."""
+"""Where a layer's first weights come from: the random generators, and the distributions.
+
+The distributions, names apart, are those of torch.nn.init.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TypeAlias, cast
 
 import numpy as np
 
-__all__ = ["RandomSource", "generator_of", "manual_seed", "seeded", "uniform"]
+__all__ = [
+    "Initialiser",
+    "RandomSource",
+    "first_weights",
+    "generator_of",
+    "glorot_normal",
+    "glorot_uniform",
+    "he_normal",
+    "he_uniform",
+    "manual_seed",
+    "seeded",
+    "uniform",
+]
 
 # A string, as below nothing of numpy.random is touched before it is needed: it is slow to import.
 RandomSource: TypeAlias = "np.random.Generator | int | None"
+# A name of _INITIALISERS, or a function of a generator and a shape that gives an array; None is PyTorch's default.
+Initialiser: TypeAlias = "str | Callable[[np.random.Generator, tuple[int, ...]], np.ndarray] | None"
 
 _default_rng: np.random.Generator | None = None  # seed 0 at first use
 _scoped_rng: ContextVar[np.random.Generator | None] = ContextVar("_scoped_rng", default=None)
@@ -79,10 +96,110 @@ def generator_of(rng: RandomSource) -> np.random.Generator:
     return cast("np.random.Generator", _default_rng)
 
 
-def uniform(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int) -> np.ndarray:
+def uniform(rng: np.random.Generator, shape: tuple[int, ...], fan_in: float) -> np.ndarray:
     """Draw from (-1/sqrt(fan_in), 1/sqrt(fan_in)): PyTorch's default, He et al. 2015 with a = sqrt(5)."""
     bound = 1 / math.sqrt(fan_in)
     values = rng.random(shape, dtype=np.float32)
     values *= 2 * bound
     values -= bound
     return values
+
+
+def he_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Draw from a normal distribution of variance 2 / fan_in, which suits ReLU.
+
+    He et al., "Delving Deep into Rectifiers", 2015; PyTorch's ``kaiming_normal_(weight, nonlinearity="relu")``.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    shape : tuple of int
+        Outputs, inputs (of a group), and height and width of filters.
+
+    Returns
+    -------
+    ndarray, float32
+
+    Examples
+    --------
+    >>> round(float(he_normal(np.random.default_rng(0), (64, 50, 3, 3)).std() ** 2 * 50 * 9), 1)
+    2.0
+    """
+    return _normal(rng, shape, math.sqrt(2 / _fans(shape)[0]))
+
+
+def he_uniform(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Draw evenly from within sqrt(6 / fan_in); else as `he_normal`. PyTorch's ``kaiming_uniform_``.
+
+    Examples
+    --------
+    >>> bool(abs(he_uniform(np.random.default_rng(0), (8, 6))).max() <= 1)
+    True
+    """
+    return _uniform(rng, shape, math.sqrt(6 / _fans(shape)[0]))
+
+
+def glorot_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Draw from a normal distribution of variance 2 / (fan_in + fan_out), which suits tanh and sigmoid.
+
+    Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks", 2010; PyTorch's
+    ``xavier_normal_``. Parameters as those of `he_normal`.
+
+    Examples
+    --------
+    >>> round(float(glorot_normal(np.random.default_rng(0), (200, 300)).std() ** 2 * 500), 1)
+    2.0
+    """
+    return _normal(rng, shape, math.sqrt(2 / sum(_fans(shape))))
+
+
+def glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Draw evenly from within sqrt(6 / (fan_in + fan_out)); else as `glorot_normal`. PyTorch's ``xavier_uniform_``.
+
+    Examples
+    --------
+    >>> bool(abs(glorot_uniform(np.random.default_rng(0), (3, 3))).max() <= 1)
+    True
+    """
+    return _uniform(rng, shape, math.sqrt(6 / sum(_fans(shape))))
+
+
+_INITIALISERS = {f.__name__: f for f in (he_normal, he_uniform, glorot_normal, glorot_uniform)}
+
+
+def first_weights(init: Initialiser, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Draw a layer's first weights: as `init` says, or PyTorch's default.
+
+    Raises
+    ------
+    ValueError
+        If `init` is no name of an initialiser, or gives another shape.
+    TypeError
+        If it is neither a name nor a function.
+    """
+    if init is None:
+        return uniform(rng, shape, _fans(shape)[0])
+    if isinstance(init, str):
+        if init not in _INITIALISERS:
+            raise ValueError(f"init={init!r}, expected one of {', '.join(_INITIALISERS)}")
+        return _INITIALISERS[init](rng, shape)
+    if not callable(init):
+        raise TypeError(f"init={init!r}, expected a name or a function of a generator and a shape")
+    values = np.asarray(init(rng, shape))
+    if values.shape != shape:
+        raise ValueError(f"init: gave an array of shape {values.shape}, expected {shape}")
+    return values
+
+
+def _fans(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return how many inputs an output has, and how many outputs an input has, as PyTorch counts them."""
+    area = math.prod(shape[2:])
+    return shape[1] * area, shape[0] * area
+
+
+def _normal(rng: np.random.Generator, shape: tuple[int, ...], deviation: float) -> np.ndarray:
+    return deviation * rng.standard_normal(shape, np.float32)
+
+
+def _uniform(rng: np.random.Generator, shape: tuple[int, ...], bound: float) -> np.ndarray:
+    return uniform(rng, shape, 1 / bound**2)  # which draws from within 1/sqrt(fan_in)

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastcnn import functional
 from fastcnn.layers.base import Buffer, Layer, Parameter
-from fastcnn.layers.initial import RandomSource, generator_of, uniform
+from fastcnn.layers.initial import Initialiser, RandomSource, first_weights, generator_of, uniform
 from fastcnn.layers.settings import Padding, Pair, check_positive, pair
 
 __all__ = ["BatchNorm2d", "Conv2d", "Linear"]
@@ -89,8 +89,12 @@ class Conv2d(Layer):
         Whether each filter adds a learned number.
     algorithm : str
         "auto", or a kernel by name; see `fastcnn.functional.conv2d`.
+    init : str or function, optional
+        Distribution of the first weights: "he_normal", "he_uniform", "glorot_normal", "glorot_uniform" (see
+        `fastcnn.layers.initial`), or a function of a generator and a shape. The default, and that of biases in any
+        case, is PyTorch's: uniform within 1/sqrt(in_channels/groups * kernel height * width).
     rng : numpy.random.Generator or int, optional
-        Source of the first weights, uniform within 1/sqrt(in_channels/groups * kernel height * width).
+        Source of the first weights.
 
     Attributes
     ----------
@@ -126,6 +130,7 @@ class Conv2d(Layer):
         bias: bool = True,
         *,
         algorithm: str = "auto",
+        init: Initialiser = None,
         rng: RandomSource = None,
     ) -> None:
         check_positive("Conv2d", in_channels=in_channels, out_channels=out_channels, groups=groups)
@@ -138,7 +143,7 @@ class Conv2d(Layer):
         shape = (out_channels, in_channels // groups, *self.kernel_size)
         fan_in = math.prod(shape[1:])
         generator = generator_of(rng)
-        self.weight = Parameter(uniform(generator, shape, fan_in))
+        self.weight = Parameter(first_weights(init, generator, shape))
         self.bias = Parameter(uniform(generator, shape[:1], fan_in)) if bias else None
 
     def forward(self, x: Any) -> Any:
@@ -173,8 +178,10 @@ class Linear(Layer):
         Lengths of the last axis of input and output.
     bias : bool
         Whether each output adds a learned number.
+    init : str or function, optional
+        Distribution of the first weights, as for `Conv2d`; by default uniform within 1/sqrt(in_features).
     rng : numpy.random.Generator or int, optional
-        Source of the first weights, uniform within 1/sqrt(in_features).
+        Source of the first weights.
 
     Attributes
     ----------
@@ -193,11 +200,17 @@ class Linear(Layer):
     bias: np.ndarray | None
 
     def __init__(
-        self, in_features: int, out_features: int, bias: bool = True, *, rng: RandomSource = None
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        init: Initialiser = None,
+        rng: RandomSource = None,
     ) -> None:
         check_positive("Linear", in_features=in_features, out_features=out_features)
         generator = generator_of(rng)
-        self.weight = Parameter(uniform(generator, (out_features, in_features), in_features))
+        self.weight = Parameter(first_weights(init, generator, (out_features, in_features)))
         self.bias = Parameter(uniform(generator, (out_features,), in_features)) if bias else None
 
     def forward(self, x: Any) -> Any:

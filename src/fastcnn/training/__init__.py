@@ -1,9 +1,29 @@
-"""Training: losses, optimizers, and the trainer that runs a compiled step."""
+"""Training: data, losses, optimizers, schedules, the trainer that runs a compiled step, and the loop around it."""
 
+from fastcnn.training.augment import Augment
+from fastcnn.training.history import History
 from fastcnn.training.losses import MSE, BinaryCrossEntropy, CrossEntropy, Loss
 from fastcnn.training.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
+from fastcnn.training.report import Report
+from fastcnn.training.schedules import Cosine, OneCycle, StepDecay, Warmup
 from fastcnn.training.trainer import Trainer
 
 __all__ = [
-    "MSE", "SGD", "Adam", "AdamW", "BinaryCrossEntropy", "CrossEntropy", "Loss", "Optimizer", "RMSprop", "Trainer",
+    "MSE",
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Augment",
+    "BinaryCrossEntropy",
+    "Cosine",
+    "CrossEntropy",
+    "History",
+    "Loss",
+    "OneCycle",
+    "Optimizer",
+    "RMSprop",
+    "Report",
+    "StepDecay",
+    "Trainer",
+    "Warmup",
 ]

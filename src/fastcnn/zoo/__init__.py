@@ -21,6 +21,7 @@ from fastcnn.zoo.lenet import lenet
 from fastcnn.zoo.mobilenet import mobilenet_v2
 from fastcnn.zoo.pretrained import load_pretrained
 from fastcnn.zoo.resnet import resnet18, resnet20, resnet34, resnet50
+from fastcnn.zoo.small import small_cnn
 from fastcnn.zoo.squeezenet import squeezenet1_1
 from fastcnn.zoo.vgg import vgg16
 
@@ -38,6 +39,7 @@ _BUILDERS: dict[str, Callable[..., Model]] = {
         resnet20,
         resnet34,
         resnet50,
+        small_cnn,
         squeezenet1_1,
         vgg16,
     )
@@ -58,6 +60,7 @@ __all__ = [
     "resnet20",
     "resnet34",
     "resnet50",
+    "small_cnn",
     "squeezenet1_1",
     "vgg16",
 ]

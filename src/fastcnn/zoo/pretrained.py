@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fastcnn.errors import ModelLoadError
+from fastcnn.layers import Linear
+from fastcnn.layers.initial import RandomSource
 from fastcnn.model import Model
 from fastcnn.zoo import efficientnet_lite as lite
 
@@ -61,13 +63,21 @@ def pretrained_names() -> tuple[str, ...]:
     return tuple(_SOURCES)
 
 
-def load_pretrained(name: str) -> Model:
-    """Return a network that knows the 1000 classes of ImageNet, from an installed weight package.
+def load_pretrained(
+    name: str, num_classes: int | None = None, *, freeze: bool = True, rng: RandomSource = 0
+) -> Model:
+    """Return a network that knows the 1000 classes of ImageNet, or can learn others, from an installed weight package.
 
     Parameters
     ----------
     name : str
         "efficientnet_lite0", "efficientnet_lite1" or "efficientnet_lite2".
+    num_classes : int, optional
+        Give it a new last layer of so many outputs, without names, that has learned nothing yet.
+    freeze : bool
+        With `num_classes`: whether training leaves the other layers as they are. `Layer.thaw` undoes it.
+    rng : numpy.random.Generator, int or None
+        Source of the last layer's first weights.
 
     Returns
     -------
@@ -88,6 +98,9 @@ def load_pretrained(name: str) -> Model:
     >>> model = load_pretrained("efficientnet_lite0")
     >>> model.classes[281], model.input_shape
     ('tabby', (3, 224, 224))
+    >>> model = load_pretrained("efficientnet_lite0", num_classes=5)
+    >>> [name for name, layer in model.named_layers() if not layer.is_frozen]
+    ['', '_fc']
     """
     from fastcnn.io.image import Preprocess
     from fastcnn.io.torch_checkpoint import load_torch_checkpoint
@@ -102,7 +115,14 @@ def load_pretrained(name: str) -> Model:
         model.load_state_dict(load_torch_checkpoint(path))
     except ValueError as error:
         raise ModelLoadError(f"{path}: {error}") from error
-    model.classes = classes
+    if num_classes is None:
+        model.classes = classes
+    else:
+        model._fc = Linear(model._fc.weight.shape[1], num_classes, rng=rng)
+        if freeze:
+            for _, layer in model.named_children():
+                layer.freeze()
+            model._fc.thaw()
     size = source.scale.image_size
     model.preprocess = Preprocess(
         size=(size, size),

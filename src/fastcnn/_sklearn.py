@@ -1,0 +1,154 @@
+"""scikit-learn's conventions, kept without needing scikit-learn: parameters, tags, and what inputs and labels may be.
+
+Messages are worded as scikit-learn words them, and its own exceptions are raised where it is installed; it is imported
+only when it asks for tags, or when one of these is raised.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from typing import Any, TypeVar
+
+import numpy as np
+
+__all__ = ["Parameters", "checked_inputs", "checked_labels", "not_fitted"]
+
+Self = TypeVar("Self", bound="Parameters")
+
+
+class Parameters:
+    """The part of BaseEstimator and ClassifierMixin that other tools call: constructor arguments by name, and tags."""
+
+    _estimator_type = "classifier"
+
+    @classmethod
+    def _parameter_names(cls) -> list[str]:
+        return [name for name in inspect.signature(cls).parameters if name != "self"]
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the constructor's arguments by name."""
+        return {name: getattr(self, name) for name in self._parameter_names()}
+
+    def set_params(self: Self, **parameters: Any) -> Self:
+        """Set arguments of the constructor anew.
+
+        Raises
+        ------
+        ValueError
+            If there is no such argument.
+        """
+        known = self._parameter_names()
+        for name, value in parameters.items():
+            if name not in known:
+                kind = type(self).__name__
+                raise ValueError(f"Invalid parameter {name!r} for estimator {kind}(). Valid parameters are: {known!r}.")
+            setattr(self, name, value)
+        return self
+
+    def __repr__(self) -> str:
+        defaults = inspect.signature(type(self)).parameters
+        changed = [f"{name}={value!r}" for name, value in self.get_params().items()
+                   if value is not defaults[name].default]
+        return f"{type(self).__name__}({', '.join(changed)})"
+
+    def __sklearn_tags__(self) -> Any:
+        """Return what scikit-learn's tools must know: a classifier of several classes, of arrays of any rank."""
+        from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
+
+        return Tags(
+            estimator_type="classifier",
+            target_tags=TargetTags(required=True),
+            classifier_tags=ClassifierTags(),
+            input_tags=InputTags(two_d_array=True, three_d_array=True),
+        )
+
+
+def not_fitted(estimator: object) -> Exception:
+    """Return the exception of an estimator that has learned nothing yet: scikit-learn's own, where it is installed."""
+    kind: type[Exception] = _exception("NotFittedError", ValueError)
+    return kind(f"This {type(estimator).__name__} instance is not fitted yet. Call 'fit' with appropriate arguments "
+                "before using this estimator.")
+
+
+def checked_inputs(x: Any) -> np.ndarray:
+    """Return inputs as an array of finite real numbers, (N, features) or of more axes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As scikit-learn's ``check_array``.
+
+    Examples
+    --------
+    >>> checked_inputs([[1, 2]]).shape
+    (1, 2)
+    """
+    if hasattr(x, "toarray"):
+        raise TypeError("Sparse data was passed, but dense data is required. Use '.toarray()' to convert it.")
+    array = np.asarray(x)
+    if array.dtype.kind == "c":
+        raise ValueError(f"Complex data not supported\n{array}\n")
+    if array.dtype.kind not in "biuf":
+        array = array.astype(np.float64)  # which says what it cannot convert
+    if array.ndim < 2:
+        raise ValueError(
+            f"Expected 2D array, got {array.ndim}D array instead:\narray={array}.\nReshape your data either using "
+            "array.reshape(-1, 1) if your data has a single feature or array.reshape(1, -1) if it contains a single "
+            "sample."
+        )
+    if not len(array):
+        raise ValueError(f"Found array with 0 sample(s) (shape={array.shape}) while a minimum of 1 is required.")
+    if not array.size:
+        raise ValueError(f"Found array with 0 feature(s) (shape={array.shape}) while a minimum of 1 is required.")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        found = "NaN" if np.isnan(array).any() else "infinity or a value too large for dtype('float32')"
+        raise ValueError(f"Input X contains {found}.")
+    return array
+
+
+def checked_labels(y: Any, count: int, estimator: object) -> np.ndarray:
+    """Return the labels of so many inputs, (N,) integers, strings or bools.
+
+    Raises
+    ------
+    ValueError
+        As scikit-learn's ``check_classification_targets``.
+
+    Examples
+    --------
+    >>> checked_labels(["cat", "dog"], 2, None).tolist()
+    ['cat', 'dog']
+    """
+    if y is None:
+        raise ValueError(f"{type(estimator).__name__} requires y to be passed, but the target y is None.")
+    labels = np.asarray(y)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        _warn_of_column(labels)
+        labels = labels.ravel()
+    if labels.ndim != 1:
+        raise ValueError(f"y should be a 1d array, got an array of shape {labels.shape} instead.")
+    if len(labels) != count:
+        raise ValueError(f"Found input variables with inconsistent numbers of samples: [{count}, {len(labels)}]")
+    if labels.dtype.kind == "f":
+        if not np.isfinite(labels).all():
+            raise ValueError("Input y contains NaN or infinity.")
+        if (labels != np.round(labels)).any():
+            raise ValueError("Unknown label type: continuous. Maybe you are trying to fit a classifier, which expects "
+                             "discrete classes on a regression target with continuous values.")
+    return labels
+
+
+def _warn_of_column(labels: np.ndarray) -> None:
+    kind: type[Warning] = _exception("DataConversionWarning", UserWarning)
+    warnings.warn("A column-vector y was passed when a 1d array was expected. Please change the shape of y to "
+                  f"(n_samples,), for example using ravel(); got {labels.shape}", kind, stacklevel=4)
+
+
+def _exception(name: str, base: Any) -> Any:
+    """Return scikit-learn's own kind of exception, or Python's that it is derived from."""
+    try:
+        from sklearn import exceptions
+    except ImportError:
+        return base
+    return getattr(exceptions, name)

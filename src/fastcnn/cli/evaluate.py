@@ -1,0 +1,36 @@
+"""`fastcnn evaluate`: how well a model names the photos of a folder whose classes are known."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from fastcnn.cli._models import DEFAULT, add_threads, trained_model
+from fastcnn.kernels._cpu import set_num_threads
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.epilog = (
+        "FOLDER has one sub-folder of photos for each class, named after it.\n\n"
+        "example: fastcnn evaluate --model flowers.safetensors more-flowers/"
+    )
+    parser.add_argument("folder", metavar="FOLDER", help="folder with a sub-folder for each class")
+    parser.add_argument(
+        "--model", default=DEFAULT, metavar="NAME-OR-FILE",
+        help=f"a pretrained network or a saved model (default: {DEFAULT})",
+    )
+    parser.add_argument("--plot", metavar="FILE", help="draw the confusion matrix (needs matplotlib)")
+    parser.add_argument("--json", action="store_true", help="print a JSON object")
+    add_threads(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the report."""
+    set_num_threads(options.threads)
+    report = trained_model(options.model).evaluate(options.folder)
+    if options.plot:
+        report.plot(options.plot)
+    print(json.dumps(report.to_dict(), indent=2) if options.json else report)
+    return 0

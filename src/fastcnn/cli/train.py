@@ -1,0 +1,149 @@
+"""`fastcnn train`: a classifier from a folder of photos, without code."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+from fastcnn import zoo
+from fastcnn.cli._models import add_threads
+from fastcnn.errors import FastcnnWarning
+from fastcnn.kernels._cpu import set_num_threads
+from fastcnn.model import Model
+from fastcnn.training.augment import Augment
+from fastcnn.training.data import Dataset, split
+from fastcnn.training.folders import class_folders, dataset_of_folder, preprocess_for
+from fastcnn.training.history import History
+from fastcnn.training.optimizers import Adam
+from fastcnn.training.report import Report
+from fastcnn.training.schedules import OneCycle
+from fastcnn.zoo.pretrained import pretrained_names
+
+DEFAULT = "small_cnn"
+_SIZE = 64  # of photos for it
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.epilog = (
+        "FOLDER has one sub-folder of photos for each class, named after it.\n\n"
+        "example: fastcnn train flowers/ -o flowers.safetensors --pretrained efficientnet_lite0\n"
+        "then:    fastcnn classify --model flowers.safetensors photo.jpg"
+    )
+    parser.add_argument("folder", metavar="FOLDER", help="folder with a sub-folder for each class")
+    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="where to save the model")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--pretrained", metavar="NAME", choices=pretrained_names(),
+                        help=f"begin with ImageNet weights: {', '.join(pretrained_names())} (best for few photos)")
+    source.add_argument("--network", metavar="NAME", default=DEFAULT, choices=zoo.names(),
+                        help=f"network of the zoo to train from scratch (default: {DEFAULT})")
+    parser.add_argument("--thaw", action="store_true", help="with --pretrained: train all layers, not only the last")
+    parser.add_argument("--size", type=int, metavar="N",
+                        help=f"pixels in height and width (default: {_SIZE} for {DEFAULT}, else the network's)")
+    parser.add_argument("--epochs", type=int, default=20, metavar="N", help="passes over the photos (default: 20)")
+    parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="photos in a step (default: 32)")
+    parser.add_argument("--learning-rate", type=float, default=3e-3, metavar="R",
+                        help="of Adam, highest in the course of one cycle (default: 0.003)")
+    parser.add_argument("--validation", default="0.2", metavar="SHARE-OR-FOLDER",
+                        help="photos to examine the model on: a share of each class, or another folder (default: 0.2)")
+    parser.add_argument("--augment", action=argparse.BooleanOptionalAction,
+                        help="flip, crop, turn and colour photos at random (default: where more than the last layer "
+                             "is trained)")
+    parser.add_argument("--patience", type=int, metavar="N", help="stop after N epochs without improvement")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of everything random (default: 0)")
+    parser.add_argument("--checkpoint", metavar="FILE", help="keep the state of the training here, after each epoch")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint, if there is one")
+    parser.add_argument("--plot", metavar="FILE", help="draw the confusion matrix (needs matplotlib)")
+    parser.add_argument("--json", action="store_true", help="print a JSON object")
+    add_threads(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train, save, report; 130 where Ctrl-C ended the training early (the model is saved all the same)."""
+    _check_folder_of(options.output)
+    if options.plot:
+        _check_folder_of(options.plot)
+    set_num_threads(options.threads)
+    model = _network(options, list(class_folders(options.folder)))
+    learn, validate = _photos(options, model)
+    if not options.json:
+        print(f"{len(learn)} photos to learn from, {len(validate)} to examine, of {len(model.classes or ())} classes",
+              file=sys.stderr)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FastcnnWarning)  # that it was interrupted is told below
+        history = _fit(options, model, learn, validate)
+    model.save(options.output)
+    report = model.evaluate(validate, batch_size=options.batch_size)
+    if options.plot:
+        report.plot(options.plot)
+    _tell(options, model, history, report)
+    return 130 if history.interrupted else 0
+
+
+def _check_folder_of(file: str) -> None:
+    folder = Path(file).parent
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{file}: there is no folder {folder}")
+
+
+def _network(options: argparse.Namespace, classes: list[str]) -> Model:
+    if len(classes) < 2:
+        raise ValueError(f"{options.folder}: one class only, {classes[0]!r}, expected at least two sub-folders")
+    if options.pretrained:
+        if options.size is not None:
+            raise ValueError(f"--size {options.size}: {options.pretrained} has a size already")
+        model = zoo.load_pretrained(options.pretrained, len(classes), freeze=not options.thaw, rng=options.seed)
+    else:
+        if options.thaw:
+            raise ValueError("--thaw: expected with --pretrained; without it all layers are trained anyway")
+        settings: dict[str, Any] = {"num_classes": len(classes), "in_channels": 3, "rng": options.seed}
+        if options.network == DEFAULT:
+            settings["image_size"] = options.size or _SIZE
+        model = zoo.build(options.network, **settings)
+        if options.size is not None:
+            model.input_shape = (3, options.size, options.size)
+        model.preprocess = preprocess_for(model.input_shape or ())
+    model.classes = classes
+    return model
+
+
+def _photos(options: argparse.Namespace, model: Model) -> tuple[Dataset, Dataset]:
+    """Return the photos to learn from, and those to examine."""
+    assert model.preprocess is not None  # both kinds of networks have one
+    data, _ = dataset_of_folder(options.folder, model.preprocess, model.classes)
+    try:
+        share = float(options.validation)
+    except ValueError:
+        return data, dataset_of_folder(options.validation, model.preprocess, model.classes)[0]
+    learn, validate = split(data.labels, share, options.seed)
+    return data.subset(learn), data.subset(validate)
+
+
+def _fit(options: argparse.Namespace, model: Model, learn: Dataset, validate: Dataset) -> History:
+    augment = options.augment
+    if augment is None:
+        augment = not options.pretrained or options.thaw
+    return model.fit(
+        learn, epochs=options.epochs, batch_size=options.batch_size, validation=validate,
+        optimizer=Adam(options.learning_rate), schedule=OneCycle(), augment=Augment() if augment else None,
+        patience=options.patience, keep_best=True, checkpoint=options.checkpoint, resume=options.resume,
+        seed=options.seed,
+    )
+
+
+def _tell(options: argparse.Namespace, model: Model, history: History, report: Report) -> None:
+    if history.interrupted:
+        print(f"fastcnn train: interrupted after {history.epochs} epochs", file=sys.stderr)
+    if options.json:
+        print(json.dumps({
+            "model": options.output, "classes": model.classes, "interrupted": history.interrupted,
+            "history": history, "report": report.to_dict(),
+        }, indent=2))
+        return
+    print(report)
+    print(f"\nsaved {options.output}; try: fastcnn classify --model {options.output} PHOTO")

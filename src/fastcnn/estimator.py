@@ -1,0 +1,387 @@
+"""`ImageClassifier`: a network behind scikit-learn's estimator contract.
+
+What an input or a label may be is checked in _sklearn.py; learning itself is training/'s. Here: parameters, the shapes
+of images, their scaling, and names of classes of any type.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastcnn._sklearn import Parameters, checked_inputs, checked_labels, not_fitted
+from fastcnn.model import Model
+from fastcnn.training.augment import Augment
+from fastcnn.training.data import ArraySource, Dataset, Source
+from fastcnn.training.loader import Batches
+from fastcnn.training.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
+from fastcnn.training.prepare import is_paths, outputs_of
+from fastcnn.training.schedules import Cosine, OneCycle, Schedule
+from fastcnn.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from fastcnn.io.image import Preprocess
+
+__all__ = ["ImageClassifier"]
+
+_CHANNELS = (1, 3, 4)
+_PHOTO_SIZE = 64  # of photos in files, for networks that do not say what they want
+_OPTIMIZERS: dict[str, Callable[[float], Optimizer]] = {
+    "adam": Adam, "adamw": AdamW, "rmsprop": RMSprop, "sgd": lambda rate: SGD(rate, momentum=0.9, nesterov=True),
+}  # fmt: skip
+_SCHEDULES: dict[str, Schedule | None] = {"constant": None, "cosine": Cosine(), "one_cycle": OneCycle()}
+
+
+class ImageClassifier(Parameters):
+    """A convolutional network as a scikit-learn classifier: in pipelines, cross-validation and grid search.
+
+    Parameters
+    ----------
+    network : str, Model or function
+        "auto" is a small network that suits the inputs (`fastcnn.zoo.small_cnn` for images, one hidden layer for rows
+        of features). Else a name of `fastcnn.zoo`, a model (which is copied; it needs one output for each class), or a
+        function of (input_shape, num_classes) that returns a model.
+    input_shape : tuple of int, optional
+        (channels, height, width) of images that come flattened, as rows of features; and of photos in files.
+    pretrained : bool
+        Begin with ImageNet weights (`fastcnn.load_pretrained`) and train the last layer. Inputs are photos then: files,
+        or uint8 (N, H, W, 3).
+    epochs : int
+        How often `fit` goes through the data.
+    batch_size : int
+    optimizer : {"adam", "adamw", "rmsprop", "sgd"}
+        The last with Nesterov's momentum of 0.9.
+    learning_rate : float
+    schedule : {"one_cycle", "cosine", "constant"}
+    augment : Augment, optional
+        Random changes to images.
+    validation_fraction : float
+        Share of the data that `patience` watches, if it is above 0; the best weights are kept.
+    patience : int, optional
+        Stop when the loss has not improved for so many epochs.
+    random_state : int, RandomState or None
+        Of first weights, order and augmentation. The same integer gives the same bits on any number of threads.
+    verbose : bool
+        Show a progress bar (tqdm).
+
+    Attributes
+    ----------
+    classes_ : ndarray
+        Labels as they were given, sorted.
+    model_ : Model
+        The network; its outputs are in the order of `classes_`.
+    n_features_in_ : int
+        Numbers in one input.
+    n_iter_ : int
+        Epochs that `fit` and `partial_fit` have gone through.
+    loss_curve_ : list of float
+        Mean loss of each.
+
+    Notes
+    -----
+    Images are (N, C, H, W), (N, H, W, C) or (N, H, W). Channels are taken to be the last axis if that has 1, 3 or 4
+    entries and axis 1 has not; else axis 1. Of any integer or floating type and range: each channel (each feature, of
+    rows) is standardised by its mean and deviation in the first data seen.
+
+    Lists of files are decoded when a batch needs them.
+
+    All checks of ``sklearn.utils.estimator_checks.check_estimator`` pass. scikit-learn need not be installed.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> images = rng.integers(0, 100, (60, 12, 12, 3), dtype=np.uint8)
+    >>> labels = np.array(["dark", "bright"] * 30)
+    >>> images[1::2, 3:9, 3:9] += 100
+    >>> classifier = ImageClassifier(epochs=5, random_state=0).fit(images, labels)
+    >>> classifier.classes_.tolist(), classifier.score(images, labels)
+    (['bright', 'dark'], 1.0)
+    """
+
+    def __init__(
+        self,
+        network: str | Model | Callable[[tuple[int, ...], int], Model] = "auto",
+        *,
+        input_shape: Sequence[int] | None = None,
+        pretrained: bool = False,
+        epochs: int = 20,
+        batch_size: int = 32,
+        optimizer: str = "adam",
+        learning_rate: float = 3e-3,
+        schedule: str = "one_cycle",
+        augment: Augment | None = None,
+        validation_fraction: float = 0.0,
+        patience: int | None = None,
+        random_state: Any = None,
+        verbose: bool = False,
+    ) -> None:
+        self.network = network
+        self.input_shape = input_shape
+        self.pretrained = pretrained
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.schedule = schedule
+        self.augment = augment
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+        self.random_state = random_state
+        self.verbose = verbose
+
+    # -- learning -------------------------------------------------------------------------------------
+
+    def fit(self, X: Any, y: Any) -> ImageClassifier:
+        """Learn from scratch.
+
+        Parameters
+        ----------
+        X : array_like, or sequence of paths
+            Images, rows of features, or files.
+        y : array_like (N,)
+            Labels: integers, strings, bools.
+
+        Returns
+        -------
+        ImageClassifier
+            Itself.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Naming what does not fit.
+        """
+        for name, known in (("optimizer", _OPTIMIZERS), ("schedule", _SCHEDULES)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"ImageClassifier: {name}={getattr(self, name)!r}, expected one of {', '.join(known)}")
+        inputs, labels = self._checked(X, y)
+        classes, targets = np.unique(labels, return_inverse=True)
+        self._begin(inputs, classes)
+        share = float(self.validation_fraction)
+        history = self.model_.fit(
+            self._source(inputs), targets, self.epochs, self.batch_size, validation=share if share > 0 else None,
+            optimizer=self._optimizer(), schedule=_SCHEDULES[self.schedule], augment=self.augment,
+            patience=self.patience, keep_best=share > 0, seed=self._seed, progress=bool(self.verbose),
+        )
+        self.loss_curve_: list[float] = history.get("loss", [])
+        self.n_iter_ = history.epochs
+        return self
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> ImageClassifier:
+        """Learn from some more data: one pass over them, at `learning_rate`.
+
+        Parameters
+        ----------
+        X, y
+            As for `fit`.
+        classes : array_like, optional
+            All labels there will ever be; needed by the first call only.
+
+        Returns
+        -------
+        ImageClassifier
+            Itself.
+        """
+        if self.optimizer not in _OPTIMIZERS:
+            raise ValueError(f"ImageClassifier: optimizer={self.optimizer!r}, expected one of {', '.join(_OPTIMIZERS)}")
+        is_first = not hasattr(self, "model_")
+        if is_first and classes is None:
+            raise ValueError("classes must be passed on the first call to partial_fit.")
+        inputs, labels = self._checked(X, y, reset=is_first)
+        if is_first:
+            self._begin(inputs, np.unique(classes))
+        elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
+            raise ValueError(f"classes={classes!r} is not the same as on the first call to partial_fit: "
+                             f"{self.classes_.tolist()}")
+        targets = np.minimum(np.searchsorted(self.classes_, labels), len(self.classes_) - 1)
+        if unknown := sorted(set(labels[self.classes_[targets] != labels].tolist())):
+            raise ValueError(f"y has the class {unknown[0]!r}, expected one of {self.classes_.tolist()}")
+        data = Dataset.of(self._source(inputs), targets)
+        batches = Batches(data, self.batch_size, len(self.classes_), augment=self.augment, seed=self._seed)
+        trainer = self._resumed_trainer()
+        losses = [trainer.step(batch.x, batch.y) * len(batch.x) for batch in batches.epoch(self.n_iter_)]
+        trainer.sync()
+        self.loss_curve_.append(sum(losses) / len(data))
+        self.n_iter_ += 1
+        return self
+
+    def _begin(self, inputs: Any, classes: np.ndarray) -> None:
+        """Build the network, and take the measure of the inputs."""
+        if len(classes) < 2:
+            raise ValueError(f"{type(self).__name__} needs samples of at least 2 classes in the data, but the data "
+                             f"contains only one class: {classes.tolist()[0]!r}")
+        self.classes_ = classes
+        self._seed = self._drawn_seed()
+        self._scale: tuple[np.ndarray, np.ndarray] | None = None
+        if is_paths(inputs):
+            shape = tuple(self.input_shape or (3, _PHOTO_SIZE, _PHOTO_SIZE))
+        else:
+            shape = inputs.shape[1:]
+            self.n_features_in_ = int(np.prod(shape))
+        self.model_ = self._built(shape, len(classes))
+        if not is_paths(inputs) and not self.pretrained:
+            axes = (0, *range(2, inputs.ndim))
+            mean, deviation = (np.asarray(f(inputs, axis=axes, dtype=np.float64)) for f in (np.mean, np.std))
+            # Below rounding, a feature is constant.
+            deviation[deviation <= 1e-7 * np.maximum(np.abs(mean), 1e-30)] = 1
+            along = (-1, *(1,) * (inputs.ndim - 2))
+            self._scale = mean.astype(np.float32).reshape(along), deviation.astype(np.float32).reshape(along)
+        self.loss_curve_, self.n_iter_ = [], 0
+        self._trainer: Trainer | None = None
+        self._trainer_state: dict[str, np.ndarray] | None = None
+
+    def _built(self, shape: tuple[int, ...], classes: int) -> Model:
+        from fastcnn import zoo
+        from fastcnn.zoo.small import small_network
+
+        if self.pretrained:
+            if not isinstance(self.network, str):
+                raise ValueError("ImageClassifier: pretrained=True, expected the name of a network, as "
+                                 "'efficientnet_lite0'")
+            name = "efficientnet_lite0" if self.network == "auto" else self.network
+            return zoo.load_pretrained(name, num_classes=classes, rng=self._seed)
+        if isinstance(self.network, str):
+            if self.network == "auto":
+                return small_network(shape, classes, rng=self._seed)
+            model = zoo.build(self.network, num_classes=classes, in_channels=shape[0], rng=self._seed)
+        elif isinstance(self.network, Model):
+            model = copy.deepcopy(self.network)
+        else:
+            model = self.network(shape, classes)
+        if (outputs := outputs_of(model, shape)) != classes:
+            raise ValueError(f"ImageClassifier: network has {outputs} outputs, expected {classes}, one for each class")
+        return model
+
+    def _optimizer(self) -> Optimizer:
+        return _OPTIMIZERS[self.optimizer](self.learning_rate)
+
+    def _drawn_seed(self) -> int:
+        if self.random_state is None:
+            return int(np.random.randint(2**31))
+        if isinstance(self.random_state, (int, np.integer)):
+            return int(self.random_state)
+        return int(self.random_state.randint(2**31))
+
+    def _resumed_trainer(self) -> Trainer:
+        if self._trainer is None:
+            self._trainer = Trainer(self.model_, self._optimizer(), seed=self._seed)
+            if self._trainer_state is not None:
+                self._trainer.load_state_dict(self._trainer_state)
+        return self._trainer
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        trainer = state.get("_trainer")
+        if trainer is not None:  # compiled steps stay here; what they have learned goes along
+            trainer.sync()
+            state.update(_trainer=None, _trainer_state=trainer.state_dict())
+        return state
+
+    # -- telling --------------------------------------------------------------------------------------
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return the probability of each class, in the order of `classes_`.
+
+        Parameters
+        ----------
+        X : as for `fit`
+
+        Returns
+        -------
+        ndarray (N, classes), float32
+        """
+        if not hasattr(self, "model_"):
+            raise not_fitted(self)
+        inputs, _ = self._checked(X, reset=False)
+        return np.concatenate([self.model_.predict_proba(x, self.batch_size) for x in self._batches(inputs)])
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the most probable class of each input.
+
+        Parameters
+        ----------
+        X : as for `fit`
+
+        Returns
+        -------
+        ndarray (N,)
+            Of `classes_`.
+        """
+        probabilities = self.predict_proba(X)
+        best: np.ndarray = self.classes_[probabilities.argmax(axis=1)]
+        return best
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the share of the inputs whose class is recognised.
+
+        Parameters
+        ----------
+        X, y
+            As for `fit`.
+        sample_weight : array_like (N,), optional
+            How much each counts.
+
+        Returns
+        -------
+        float
+        """
+        return float(np.average(self.predict(X) == np.asarray(y), weights=sample_weight))
+
+    def _batches(self, inputs: Any) -> Iterator[np.ndarray]:
+        data = Dataset.of(self._source(inputs), np.zeros(len(inputs), np.int64))
+        for batch in Batches(data, self.batch_size, shuffle=False).epoch(0):
+            yield batch.x
+
+    # -- inputs ---------------------------------------------------------------------------------------
+
+    def _checked(self, X: Any, y: Any = ..., reset: bool = True) -> tuple[Any, np.ndarray]:
+        """Return inputs (files, or an array with channels first), and labels."""
+        inputs = list(X) if is_paths(X) else self._images(checked_inputs(X))
+        if not reset and isinstance(inputs, np.ndarray):
+            features = int(np.prod(inputs.shape[1:]))
+            expected = getattr(self, "n_features_in_", features)
+            if features != expected:
+                raise ValueError(f"X has {features} features, but {type(self).__name__} is expecting {expected} "
+                                 "features as input.")
+        return inputs, np.empty(0) if y is ... else checked_labels(y, len(inputs), self)
+
+    def _images(self, x: np.ndarray) -> np.ndarray:
+        if x.ndim == 2:
+            if self.input_shape is None:
+                return x
+            shape = tuple(self.input_shape)
+            if x.shape[1] != np.prod(shape):
+                raise ValueError(f"X has {x.shape[1]} features, expected {int(np.prod(shape))} for input_shape={shape}")
+            return x.reshape(-1, *shape)
+        if x.ndim == 3:
+            return x[:, None]
+        if x.ndim != 4:
+            raise ValueError(f"X.shape={x.shape}, expected (N, features), (N, H, W), (N, C, H, W) or (N, H, W, C)")
+        channels_last = x.shape[3] in _CHANNELS and x.shape[1] not in _CHANNELS
+        return x.transpose(0, 3, 1, 2) if channels_last else x
+
+    def _source(self, inputs: Any) -> Source:
+        from fastcnn.training.folders import PhotoSource
+
+        if is_paths(inputs) or self.pretrained:
+            return PhotoSource(self._photos(inputs), self._preprocess())
+        mean, deviation = self._scale or (np.float32(0), np.float32(1))
+        return ArraySource((np.asarray(inputs, np.float32) - mean) / deviation)
+
+    def _photos(self, inputs: Any) -> list[Any]:
+        if is_paths(inputs):
+            return list(inputs)
+        if inputs.dtype != np.uint8 or inputs.ndim != 4 or inputs.shape[1] != 3:
+            raise ValueError(f"X.dtype={inputs.dtype}, X.shape={inputs.shape}, expected files, or uint8 "
+                             "(N, H, W, 3), for a pretrained network")
+        return list(inputs.transpose(0, 2, 3, 1))
+
+    def _preprocess(self) -> Preprocess:
+        from fastcnn.training.folders import preprocess_for
+
+        if self.model_.preprocess is None:
+            self.model_.preprocess = preprocess_for(self.model_.input_shape or ())
+        return self.model_.preprocess

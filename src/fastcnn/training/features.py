@@ -1,0 +1,123 @@
+"""Features: what a frozen part of a network makes of its inputs, computed once instead of in every epoch.
+
+The network's graph is cut in two behind what training does not change. Freezing itself is the layers' business.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastcnn.graph.ir import Graph, Node
+from fastcnn.training.data import ArraySource, Dataset
+from fastcnn.training.loader import Batches
+from fastcnn.training.progress import Progress
+
+if TYPE_CHECKING:
+    from fastcnn.model import Model
+    from fastcnn.model_file import GraphModel
+
+__all__ = ["features_of", "split_model"]
+
+
+def split_model(model: Model, shape: tuple[int, ...]) -> tuple[GraphModel, GraphModel] | None:
+    """Cut a network into the part that is frozen and the part that learns.
+
+    Parameters
+    ----------
+    model : Model
+    shape : tuple of int
+        Of one input.
+
+    Returns
+    -------
+    tuple of GraphModel, or None
+        ``head(body(x))`` is ``model(x)``; names of parameters are kept. None where nothing worth it is frozen, or where
+        the learning part needs more than one value of the frozen one.
+
+    Examples
+    --------
+    >>> from fastcnn import Linear, ReLU, Sequential
+    >>> model = Sequential(Linear(4, 8), ReLU(), Linear(8, 2))
+    >>> model[0].freeze()
+    >>> body, head = split_model(model, (4,))
+    >>> [list(part.state_dict()) for part in (body, head)]
+    [['0.weight', '0.bias'], ['2.weight', '2.bias']]
+    """
+    from fastcnn.model_file import GraphModel
+
+    graph = model.graph(shape)
+    learning = {
+        f"{path}.{name}" if path else name
+        for path, layer in model.named_layers()
+        if not layer.is_frozen
+        for store in (layer._parameters, layer._buffers)
+        for name in store
+    }
+    fixed = {*graph.inputs, *graph.constants, ""} - learning
+    body: list[Node] = []
+    head: list[Node] = []
+    for node in graph.nodes:
+        is_fixed = node.op != "Dropout" and fixed.issuperset(node.inputs)
+        (body if is_fixed else head).append(node)
+        if is_fixed:
+            fixed.add(node.output)
+    computed = {node.output for node in body}
+    needed = {name for node in head for name in node.inputs if name in computed or name in graph.inputs}
+    learns = any(name in learning for node in head for name in node.inputs)
+    if len(needed) != 1 or not (needed & computed) or not learns:
+        return None
+    (cut,) = needed
+    shapes = graph.infer(dict.fromkeys(graph.inputs, (1, *shape)))
+    buffers = frozenset(name for name, _ in model.named_buffers())
+    rest = GraphModel(_part(graph, head, {cut: (None, *shapes[cut][1:])}, graph.outputs[0]), buffers)
+    _set_up(rest, model)
+    return GraphModel(_part(graph, body, graph.inputs, cut), buffers), rest
+
+
+def _set_up(part: Model, model: Model) -> None:
+    """Give the layers of a part what training must know of the model's: frozen or not, and how means run."""
+    layers = dict(model.named_layers())
+    for path, layer in part.named_layers():  # parents first, as freezing goes down
+        original = layers.get(path)
+        if original is not None:
+            (layer.freeze if original.is_frozen else layer.thaw)()
+            if hasattr(original, "momentum"):
+                layer.momentum = original.momentum
+
+
+def _part(graph: Graph, nodes: list[Node], inputs: dict[str, tuple[int | None, ...]], output: str) -> Graph:
+    used = {name for node in nodes for name in node.inputs}
+    constants = {name: array for name, array in graph.constants.items() if name in used}
+    return Graph(nodes, inputs, [output], constants)
+
+
+def features_of(
+    body: Model, data: Dataset, batch_size: int, workers: int | None = None, progress: bool | None = False
+) -> Dataset:
+    """Return the same data set with the frozen part's outputs as its inputs.
+
+    Parameters
+    ----------
+    body : Model
+    data : Dataset
+    batch_size : int
+        Inputs that go through the network at once.
+    workers : int, optional
+        As for `Batches`.
+    progress : bool, optional
+        As for `Progress`.
+
+    Returns
+    -------
+    Dataset
+        In memory; a few kilobytes for each photo.
+    """
+    batches = Batches(data, batch_size, shuffle=False, workers=workers)
+    features = []
+    with Progress("features", len(data), progress) as bar:
+        for x, _ in batches.epoch(0):
+            features.append(body(x))
+            bar.update(len(x))
+    return Dataset(ArraySource(np.concatenate(features)), data.labels, np.arange(len(data)))

@@ -1,0 +1,150 @@
+"""Photos to learn from: folders of classes, and lists of files, decoded when a batch needs them.
+
+Decoding and resizing are io/image.py's.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from fastcnn.io.image import Preprocess, find_images, load_image
+from fastcnn.training.augment import Augment
+from fastcnn.training.data import Dataset, targets_of_names
+
+__all__ = ["PhotoSource", "class_folders", "dataset_of_folder", "preprocess_for"]
+
+
+class PhotoSource:
+    """Photos, usually in files; memory holds those of a few batches only.
+
+    Parameters
+    ----------
+    photos : iterable of path-like, or whatever `load_image` takes
+    preprocess : Preprocess
+        What the network wants. Where images are augmented with ``crop < 1``, a random part takes the place of its
+        middle part.
+
+    Raises
+    ------
+    ImageError
+        From `load`, where a file is damaged or no photo: it names the file. The first epoch meets all of them.
+    """
+
+    is_slow = True
+
+    def __init__(self, photos: Iterable[Any], preprocess: Preprocess) -> None:
+        self.photos = list(photos)
+        self.preprocess = preprocess
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one input: (3, height, width)."""
+        return (3, *cast(tuple[int, int], self.preprocess.size))
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def load(self, index: int, augment: Augment | None, rng: np.random.Generator | None) -> np.ndarray:
+        """Return one input."""
+        photo, preprocess = self.photos[index], self.preprocess
+        if augment is None or rng is None:
+            plain: np.ndarray = preprocess(photo)[0]
+            return plain
+        pixels = load_image(photo)
+        _, height, width = self.shape
+        whole_height, whole_width, _ = pixels.shape
+        box = augment.draw_crop(rng, whole_height, whole_width, width / height) if augment.crop < 1 else None
+        image = augment.change(preprocess.resize(pixels, box), rng, (0, 0, height, width))
+        return preprocess.normalise(image)
+
+    def name(self, index: int) -> str:
+        """Return the path of a photo, or its number."""
+        photo = self.photos[index]
+        return os.fsdecode(photo) if isinstance(photo, (str, os.PathLike)) else str(index)
+
+
+def class_folders(folder: str | os.PathLike[str]) -> dict[str, list[Path]]:
+    """List the photos of ``folder/class_name/*``, by class, sorted; hidden folders do not count.
+
+    Raises
+    ------
+    NotADirectoryError
+        If there is no such folder.
+    ValueError
+        If it has no sub-folders, or one of them has no photos.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ["dog", "cat"]:
+    ...         Path(folder, name).mkdir()
+    ...         Path(folder, name, "1.jpg").touch()
+    ...     {name: len(paths) for name, paths in class_folders(folder).items()}
+    {'cat': 1, 'dog': 1}
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise NotADirectoryError(f"{root}: expected a folder with a sub-folder for each class")
+    names = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not names:
+        raise ValueError(f"{root}: no sub-folders, expected one for each class, with photos")
+    found = {}
+    for name in names:
+        try:
+            found[name] = find_images(root / name)
+        except FileNotFoundError:
+            raise ValueError(f"{root / name}: no photos, expected at least one of the class {name!r}") from None
+    return found
+
+
+def dataset_of_folder(
+    folder: str | os.PathLike[str], preprocess: Preprocess, classes: Sequence[str] | None = None
+) -> tuple[Dataset, list[str]]:
+    """Return the photos of a folder of classes, and the names of the classes.
+
+    Parameters
+    ----------
+    folder : path-like
+        See `class_folders`.
+    preprocess : Preprocess
+    classes : sequence of str, optional
+        Names that a network already has for its outputs; by default those of the sub-folders.
+
+    Raises
+    ------
+    ValueError
+        If the folder has a class that is not among `classes`.
+    """
+    found = class_folders(folder)
+    names = list(found) if classes is None else list(classes)
+    paths = [path for photos in found.values() for path in photos]
+    owners = np.array([name for name, photos in found.items() for _ in photos])
+    try:
+        targets = targets_of_names(owners, names)
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from None
+    return Dataset.of(PhotoSource(paths, preprocess), targets), names
+
+
+def preprocess_for(shape: Sequence[int]) -> Preprocess:
+    """Return how photos become inputs of a network that was not trained yet: their middle, scaled to -1 … 1.
+
+    Raises
+    ------
+    ValueError
+        If `shape`, (channels, height, width), is not that of coloured photos.
+
+    Examples
+    --------
+    >>> preprocess_for((3, 32, 48)).size
+    (32, 48)
+    """
+    if len(shape) != 3 or shape[0] != 3:
+        raise ValueError(f"input_shape={tuple(shape)}, expected (3, height, width), as inputs are photos")
+    return Preprocess((shape[1], shape[2]), 1.0, "bilinear", (127.5,) * 3, (127.5,) * 3)

@@ -1,0 +1,110 @@
+"""What `Model.fit` returns: how loss and accuracy went, epoch by epoch."""
+
+from __future__ import annotations
+
+import html
+import os
+from typing import Any
+
+__all__ = ["History"]
+
+_PANELS = (("loss", "validation_loss"), ("accuracy", "validation_accuracy"), ("learning_rate",))
+
+
+class History(dict[str, list[float]]):
+    """A dict of lists with one number for each epoch, which JSON can hold.
+
+    Keys are ``loss`` (mean over the inputs, each before the step that learned from it), ``learning_rate`` (of the last
+    step), ``seconds`` and ``images_per_second``; for classifiers ``accuracy``; with validation data ``validation_loss``
+    and ``validation_accuracy``.
+
+    Attributes
+    ----------
+    interrupted : bool
+        Whether Ctrl-C ended the training.
+
+    Examples
+    --------
+    >>> history = History(loss=[0.9, 0.4, 0.5])
+    >>> history["loss"][-1], history.epochs, history.best("loss")
+    (0.5, 3, 1)
+    >>> print(history)
+    epoch  loss
+        1   0.9
+        2   0.4
+        3   0.5
+    """
+
+    interrupted: bool = False
+
+    @property
+    def epochs(self) -> int:
+        """Number of epochs."""
+        return max((len(values) for values in self.values()), default=0)
+
+    def add(self, **values: float) -> None:
+        """Append the numbers of one epoch."""
+        for name, value in values.items():
+            self.setdefault(name, []).append(float(value))
+
+    def best(self, name: str = "validation_loss") -> int:
+        """Return the first epoch (from 0) with the lowest loss, or the highest accuracy.
+
+        Raises
+        ------
+        KeyError
+            If there are no such numbers.
+        """
+        signs = -1.0 if name.endswith("accuracy") else 1.0
+        values = [signs * value if value == value else float("inf") for value in self[name]]
+        return values.index(min(values))
+
+    def _cells(self) -> list[list[str]]:
+        rows = [["epoch", *self]]
+        for epoch in range(self.epochs):
+            rows.append([str(epoch + 1), *(f"{v[epoch]:.4g}" if epoch < len(v) else "" for v in self.values())])
+        return rows
+
+    def __str__(self) -> str:
+        rows = self._cells()
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        return "\n".join("  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in rows)
+
+    def _repr_html_(self) -> str:
+        head, *body = self._cells()
+        lines = ["<tr>" + "".join(f"<th>{html.escape(cell)}</th>" for cell in head) + "</tr>"]
+        lines += ["<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in body]
+        return "<table>" + "".join(lines) + "</table>"
+
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
+        """Draw loss, accuracy and learning rate over the epochs.
+
+        Parameters
+        ----------
+        path : path-like, optional
+            Of an image to write; the suffix (.png, .svg, .pdf) tells the format.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            Notebooks show it.
+
+        Raises
+        ------
+        ImportError
+            Without matplotlib, which ``pip install "fastcnn[plot]"`` brings.
+        """
+        try:
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise ImportError('History.plot needs matplotlib: pip install "fastcnn[plot]"') from error
+        panels = [names for names in _PANELS if any(name in self for name in names)]
+        figure = Figure(figsize=(4 * max(len(panels), 1), 3), layout="constrained")
+        for axes, names in zip(figure.subplots(1, max(len(panels), 1), squeeze=False)[0], panels, strict=False):
+            for name in (name for name in names if name in self):
+                axes.plot(range(1, len(self[name]) + 1), self[name], marker=".", label=name.replace("_", " "))
+            axes.set_xlabel("epoch")
+            axes.legend()
+        if path is not None:
+            figure.savefig(path)
+        return figure

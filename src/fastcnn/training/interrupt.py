@@ -1,0 +1,72 @@
+"""Ctrl-C while training: kept back until a step is complete, so that the model and its optimizer stay in step."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+
+__all__ = ["Interrupt"]
+
+
+class Interrupt:
+    """While its block runs, Ctrl-C raises KeyboardInterrupt only where `check` is called, or within `allowed`.
+
+    A second Ctrl-C raises at once. Handlers that the program has set itself, and threads other than the main one, are
+    left alone; so is the handler that was there before, afterwards.
+
+    Examples
+    --------
+    >>> import os
+    >>> done = []
+    >>> try:
+    ...     with Interrupt() as interrupt:
+    ...         os.kill(os.getpid(), signal.SIGINT)
+    ...         done.append("the step")
+    ...         interrupt.check()
+    ... except KeyboardInterrupt:
+    ...     print(done)
+    ['the step']
+    """
+
+    def __init__(self) -> None:
+        self._pending = self._allowed = self._installed = False
+
+    def __enter__(self) -> Interrupt:
+        is_main = threading.current_thread() is threading.main_thread()
+        if is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._handle)
+            self._installed = True
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._installed:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            self._installed = False
+        if kind is None:
+            self.check()
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._allowed or self._pending:
+            raise KeyboardInterrupt
+        self._pending = True
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if Ctrl-C was pressed."""
+        if self._pending:
+            self._pending = False
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def allowed(self) -> Iterator[None]:
+        """Within it, as waiting for data may take long, Ctrl-C raises at once."""
+        self._allowed = True
+        try:
+            self.check()
+            yield
+        finally:
+            self._allowed = False

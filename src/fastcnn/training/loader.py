@@ -1,0 +1,178 @@
+"""Batches: put together in background threads, ahead of the step that learns from them, but never far ahead.
+
+The numbers depend on seed, epoch and image only, so not on how many threads there are, or which was first.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastcnn.training.augment import Augment
+from fastcnn.training.data import BATCH, IMAGE, ORDER, ArraySource, Dataset, as_targets, random_of
+
+__all__ = ["Batch", "Batches", "IterableBatches", "read_ahead"]
+
+# Numbers in an image from which on NumPy's work on it, for which other threads need not wait, outweighs Python's
+# (Zen 3, 2026-11).
+_WORTH_A_THREAD = 3 * 64 * 64
+
+
+class Batch(NamedTuple):
+    """What one step learns from: inputs (N, ...), float32, and targets as `Dataset` has them."""
+
+    x: np.ndarray
+    y: np.ndarray
+
+
+class Batches:
+    """The batches of a data set, shuffled and augmented anew in every epoch.
+
+    Parameters
+    ----------
+    data : Dataset
+    batch_size : int
+        The last batch of an epoch has what is left.
+    classes : int
+        Outputs of the network: mixup makes probabilities of numbers of classes.
+    shuffle : bool
+    augment : Augment, optional
+    seed : int
+    workers : int, optional
+        Threads; 0 for none. By default 2, but none where there is little to do: for arrays, if images are not
+        augmented, or small.
+
+    Examples
+    --------
+    >>> data = Dataset.of(np.arange(5.0).reshape(5, 1), [0, 1, 0, 1, 0])
+    >>> [batch.y.tolist() for batch in Batches(data, 2, shuffle=False).epoch(0)]
+    [[0, 1], [0, 1], [0]]
+    """
+
+    def __init__(
+        self,
+        data: Dataset,
+        batch_size: int,
+        classes: int = 0,
+        *,
+        shuffle: bool = True,
+        augment: Augment | None = None,
+        seed: int = 0,
+        workers: int | None = None,
+    ) -> None:
+        if augment is not None and len(data.source.shape) != 3:
+            raise ValueError(f"augment: inputs are of shape {data.source.shape}, expected images (C, H, W)")
+        self.data, self.batch_size, self.classes = data, batch_size, classes
+        self.shuffle, self.augment, self.seed = shuffle, augment, seed
+        if workers is None:
+            is_large = math.prod(data.source.shape) >= _WORTH_A_THREAD
+            workers = 2 if data.source.is_slow or (augment is not None and is_large) else 0
+        self.workers = workers
+
+    def __len__(self) -> int:
+        return -(-len(self.data) // self.batch_size)
+
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch, from the one of number `first` on."""
+        order = np.arange(len(self.data))
+        if self.shuffle:
+            order = random_of(self.seed, ORDER, epoch).permutation(order)
+        indices = self.data.indices[order]
+        parts = [indices[i : i + self.batch_size] for i in range(0, len(indices), self.batch_size)]
+        return read_ahead(lambda number, stopped: self._batch(parts[number], epoch, number, stopped),
+                          range(first, len(parts)), self.workers)
+
+    def _batch(self, indices: np.ndarray, epoch: int, number: int, stopped: Callable[[], bool]) -> Batch:
+        source, targets = self.data.source, self.data.targets[indices]
+        if isinstance(source, ArraySource) and self.augment is None:
+            return Batch(np.ascontiguousarray(source.x[indices], np.float32), targets)
+        x = np.empty((len(indices), *source.shape), np.float32)
+        for i, index in enumerate(indices.tolist()):
+            if stopped():
+                break  # nobody wants the batch any more
+            rng = None if self.augment is None else random_of(self.seed, IMAGE, epoch, index)
+            x[i] = source.load(index, self.augment, rng)
+        if self.augment is not None and self.augment.mixup:
+            if targets.ndim == 1:
+                targets = np.eye(self.classes, dtype=np.float32)[targets]
+            return Batch(*self.augment.mix(x, targets, random_of(self.seed, BATCH, epoch, number)))
+        return Batch(x, targets)
+
+
+class IterableBatches:
+    """Batches that someone else makes: an iterable of (x, y), gone through once in each epoch.
+
+    Parameters
+    ----------
+    batches : iterable of (array_like, array_like)
+
+    Examples
+    --------
+    >>> list(IterableBatches([([[1.0]], [0])]).epoch(0))
+    [Batch(x=array([[1.]], dtype=float32), y=array([0]))]
+    """
+
+    def __init__(self, batches: Iterable[tuple[Any, Any]]) -> None:
+        self.batches = batches
+
+    def __len__(self) -> int:
+        try:
+            return len(self.batches)  # type: ignore[arg-type]
+        except TypeError:
+            raise ValueError(
+                "fit: x is an iterable without a length, which a schedule needs to know: give a list of batches, or an "
+                "object with __iter__ and __len__"
+            ) from None
+
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """Yield the batches, from the one of number `first` on."""
+        if epoch and iter(self.batches) is self.batches:
+            raise ValueError(
+                "fit: x is an iterator, which can be gone through only once, expected epochs=1, or an iterable such as "
+                "a list, or an object with __iter__"
+            )
+        for number, pair in enumerate(self.batches):
+            if number < first:
+                continue
+            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+                raise TypeError(f"fit: x yields {type(pair).__name__}, expected pairs (x, y) of batches")
+            x, y = pair
+            data = Dataset.of(x, y)
+            yield Batch(np.ascontiguousarray(data.source.x, np.float32), as_targets(y))  # type: ignore[attr-defined]
+
+
+def read_ahead(
+    make: Callable[[int, Callable[[], bool]], Any], numbers: Iterable[int], workers: int
+) -> Iterator[Any]:
+    """Yield ``make(number, stopped)`` for each number, in order, made by `workers` threads one or two batches ahead.
+
+    When the iterator is closed, or anything fails, on either side, ``stopped()`` is true and all threads end.
+
+    Examples
+    --------
+    >>> list(read_ahead(lambda number, stopped: number**2, range(4), workers=2))
+    [0, 1, 4, 9]
+    """
+    stop = threading.Event()
+    if workers == 0:
+        yield from (make(number, stop.is_set) for number in numbers)
+        return
+    rest = iter(numbers)
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="fastcnn-data")
+    pending: deque[Future[Any]] = deque()
+    try:
+        for number in rest:
+            pending.append(pool.submit(make, number, stop.is_set))
+            if len(pending) > workers:  # one more than threads: whoever is ready finds work
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        stop.set()
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,61 @@
+"""The settings of `Model.fit`, checked. What they mean is said there; what they do is in loop.py."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fastcnn._arguments import as_int
+from fastcnn.training.augment import Augment
+from fastcnn.training.losses import Loss
+from fastcnn.training.optimizers import Optimizer
+from fastcnn.training.schedules import Schedule
+
+__all__ = ["Options"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Keyword arguments of `Model.fit`, under their names."""
+
+    epochs: int = 10
+    batch_size: int = 32
+    validation: Any = None
+    optimizer: Optimizer | None = None
+    loss: str | Loss = "cross_entropy"
+    schedule: Schedule | None = None
+    augment: Augment | None = None
+    callbacks: Sequence[Callable[[Any], object]] = ()
+    patience: int | None = None
+    keep_best: bool = False
+    checkpoint: str | os.PathLike[str] | None = None
+    checkpoint_steps: int | None = None
+    resume: bool = False
+    clip_norm: float | None = None
+    recompute: bool = False
+    seed: int = 0
+    workers: int | None = None
+    progress: bool | None = None
+
+    def __post_init__(self) -> None:
+        as_int(self.epochs, "fit: epochs", 0)
+        as_int(self.batch_size, "fit: batch_size", 1)
+        as_int(self.seed, "fit: seed", 0)
+        for name, least in (("patience", 1), ("checkpoint_steps", 1), ("workers", 0)):
+            if getattr(self, name) is not None:
+                as_int(getattr(self, name), f"fit: {name}", least)
+        if self.schedule is not None and not callable(self.schedule):
+            raise TypeError(f"fit: schedule={self.schedule!r}, expected a schedule such as Cosine()")
+        if self.augment is not None and not isinstance(self.augment, Augment):
+            raise TypeError(f"fit: augment={self.augment!r}, expected an Augment")
+        if self.optimizer is not None and not isinstance(self.optimizer, Optimizer):
+            raise TypeError(f"fit: optimizer={self.optimizer!r}, expected an optimizer such as Adam(1e-3)")
+        for callback in self.callbacks:
+            if not callable(callback):
+                raise TypeError(f"fit: callbacks has {callback!r}, expected functions of one argument")
+        if self.resume and self.checkpoint is None:
+            raise ValueError("fit: resume=True, but there is no checkpoint to resume from")
+        if self.checkpoint_steps is not None and self.checkpoint is None:
+            raise ValueError(f"fit: checkpoint_steps={self.checkpoint_steps}, but checkpoint is not set")

@@ -1,0 +1,143 @@
+"""What `Model.fit` and `Model.evaluate` are given, as data sets that suit the model.
+
+Knows arrays, iterables, lists of files and folders of classes. Nothing of the model is changed before all is checked.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from fastcnn.training.data import ArraySource, Dataset, Source, as_targets, targets_of_names
+from fastcnn.training.loader import IterableBatches
+
+if TYPE_CHECKING:
+    from fastcnn.model import Model
+
+__all__ = ["is_paths", "outputs_of", "prepare"]
+
+
+def is_paths(x: Any) -> bool:
+    """Whether `x` is a sequence of files.
+
+    Examples
+    --------
+    >>> is_paths(["a.jpg", "b.jpg"]), is_paths("a.jpg"), is_paths([1.0])
+    (True, False, False)
+    """
+    if isinstance(x, (str, bytes)) or not hasattr(x, "__len__") or not len(x):
+        return False
+    if isinstance(x, np.ndarray):
+        return x.ndim == 1 and (x.dtype.kind == "U" or isinstance(x[0], (str, os.PathLike)))
+    return isinstance(x, (list, tuple)) and all(isinstance(item, (str, os.PathLike)) for item in x)
+
+
+def prepare(model: Model, x: Any, y: Any = None, *, adopt: bool = True) -> Dataset | IterableBatches:
+    """Return the data, checked against the model.
+
+    Parameters
+    ----------
+    model : Model
+    x : array_like (N, ...), sequence of paths, folder, iterable of (x, y) batches, or Dataset
+    y : array_like, optional
+        Numbers or names of classes, or (N, outputs) numbers; None for folders and iterables.
+    adopt : bool
+        Whether the model takes over names of classes, shape of inputs and preprocessing where it has none.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming what does not fit.
+    """
+    if isinstance(x, Dataset):
+        _fits(model, x, model.classes)
+        return x
+    if y is None and isinstance(x, (str, os.PathLike)):
+        return _folder(model, x, adopt)
+    if y is None:
+        if isinstance(x, np.ndarray) or not hasattr(x, "__iter__"):
+            raise ValueError("fit: y is missing, expected a number or name of a class for each input")
+        return IterableBatches(x)
+    classes = model.classes
+    labels = np.asarray(y)
+    if labels.dtype.kind in "UO" and labels.ndim == 1:
+        classes = classes or sorted({str(label) for label in labels.tolist()})
+        labels = targets_of_names(labels, classes)
+    data = Dataset.of(_source(model, x), as_targets(labels))
+    _fits(model, data, classes)
+    if adopt:
+        _adopt(model, data, classes)
+    return data
+
+
+def outputs_of(model: Model, shape: tuple[int, ...]) -> int:
+    """Return the number of outputs that a network has for inputs of `shape`.
+
+    Raises
+    ------
+    ValueError
+        If the output is not (N, outputs).
+    """
+    graph = model.graph(shape)
+    output = graph.infer(dict.fromkeys(graph.inputs, (1, *shape)))[graph.outputs[0]]
+    if len(output) != 2:
+        raise ValueError(f"fit: the network's output is {('N', *output[1:])}, expected (N, outputs)")
+    return output[1]
+
+
+def _folder(model: Model, folder: str | os.PathLike[str], adopt: bool) -> Dataset:
+    from fastcnn.training.folders import dataset_of_folder
+
+    data, classes = dataset_of_folder(folder, _preprocess(model), model.classes)
+    _fits(model, data, classes)
+    if adopt:
+        _adopt(model, data, classes)
+    return data
+
+
+def _source(model: Model, x: Any) -> Source:
+    if hasattr(x, "load"):
+        return cast(Source, x)
+    if is_paths(x):
+        from fastcnn.training.folders import PhotoSource
+
+        return PhotoSource(x, _preprocess(model))
+    return ArraySource(np.asarray(x))
+
+
+def _preprocess(model: Model) -> Any:
+    from fastcnn.training.folders import preprocess_for
+
+    if model.preprocess is not None:
+        return model.preprocess
+    if model.input_shape is None:
+        raise ValueError("fit: the model has neither preprocess nor input_shape, expected one of them for photos")
+    return preprocess_for(model.input_shape)
+
+
+def _fits(model: Model, data: Dataset, classes: Sequence[str] | None) -> None:
+    outputs = outputs_of(model, data.source.shape)
+    if classes is not None and len(classes) != outputs:
+        raise ValueError(
+            f"fit: the network has {outputs} outputs, expected {len(classes)}, one for each class: "
+            + ", ".join(classes[:20])
+        )
+    targets = data.targets
+    if targets.ndim == 2 and targets.shape[1] != outputs:
+        raise ValueError(f"fit: y.shape={targets.shape}, expected (N, {outputs}) for a network of {outputs} outputs")
+    if targets.ndim == 1 and outputs > 1 and not 0 <= targets.min() <= targets.max() < outputs:
+        raise ValueError(
+            f"fit: y has values from {targets.min()} to {targets.max()}, expected 0 to {outputs - 1} for a network of "
+            f"{outputs} outputs"
+        )
+
+
+def _adopt(model: Model, data: Dataset, classes: Sequence[str] | None) -> None:
+    model.input_shape = data.source.shape
+    if classes is not None:
+        model.classes = list(classes)
+    if model.preprocess is None and not isinstance(data.source, ArraySource):
+        model.preprocess = data.source.preprocess  # type: ignore[attr-defined]

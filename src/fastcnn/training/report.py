@@ -1,0 +1,222 @@
+"""How well a classifier does: accuracy, precision and recall of each class, confusions, the worst mistakes."""
+
+from __future__ import annotations
+
+import html
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+__all__ = ["ClassScore", "Mistake", "Report", "report"]
+
+_MOST_MISTAKES = 10
+_WIDEST_TABLE = 20  # classes; more would not fit on a screen
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """How well one class is recognised.
+
+    Attributes
+    ----------
+    label : str
+    precision : float
+        Of the inputs taken for this class, the share that are of it; 0 where there are none.
+    recall : float
+        Of the inputs of this class, the share taken for it; 0 where there are none.
+    f1 : float
+        Harmonic mean of both.
+    count : int
+        Inputs of this class.
+    """
+
+    label: str
+    precision: float
+    recall: float
+    f1: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """An input taken for what it is not.
+
+    Attributes
+    ----------
+    name : str
+        Its file, or its number.
+    label, predicted : str
+        What it is, and what it was taken for.
+    probability : float
+        Of the predicted class.
+    """
+
+    name: str
+    label: str
+    predicted: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `Model.evaluate` returns; ``print`` shows it as text.
+
+    Attributes
+    ----------
+    count : int
+        Inputs.
+    accuracy : float
+        Share of the inputs whose class is recognised.
+    loss : float
+        Mean cross-entropy.
+    scores : list of ClassScore
+    confusion : list of list of int
+        ``confusion[i][j]`` inputs of class i were taken for class j.
+    mistakes : list of Mistake
+        The ten of which the network was most certain, most certain first.
+    """
+
+    count: int
+    accuracy: float
+    loss: float
+    scores: list[ClassScore]
+    confusion: list[list[int]]
+    mistakes: list[Mistake]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain numbers, strings, lists and dicts, for `json.dump`."""
+        from dataclasses import asdict
+
+        return asdict(self)
+
+    def __str__(self) -> str:
+        width = max([len("class"), *(len(score.label) for score in self.scores)])
+        lines = [f"accuracy {100 * self.accuracy:.1f} % of {self.count}, loss {self.loss:.4g}", ""]
+        lines.append(f"{'class':{width}}  precision  recall     f1  count")
+        lines += [
+            f"{s.label:{width}}  {100 * s.precision:7.1f} %  {100 * s.recall:4.0f} %  {s.f1:5.3f}  {s.count:5}"
+            for s in self.scores
+        ]
+        if len(self.scores) <= _WIDEST_TABLE:
+            lines += ["", *self._confusion_lines(width)]
+        if self.mistakes:
+            lines += ["", "worst mistakes"]
+            lines += [f"{100 * m.probability:5.1f} %  {m.name}: {m.label}, taken for {m.predicted}"
+                      for m in self.mistakes]
+        return "\n".join(lines)
+
+    def _confusion_lines(self, width: int) -> list[str]:
+        cell = max(3, *(len(str(number)) for row in self.confusion for number in row)) + 1
+        head = "".join(f"{i + 1:{cell}}" for i in range(len(self.scores)))
+        lines = [f"confusion: rows are what it is, columns what it was taken for\n{'':{width + 4}}{head}"]
+        for i, (score, row) in enumerate(zip(self.scores, self.confusion, strict=True)):
+            lines.append(f"{i + 1:3} {score.label:{width}}" + "".join(f"{n or '.':>{cell}}" for n in row))
+        return lines
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
+
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
+        """Draw the confusions as a matrix.
+
+        Parameters
+        ----------
+        path : path-like, optional
+            Of an image to write; the suffix (.png, .svg, .pdf) tells the format.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        ImportError
+            Without matplotlib, which ``pip install "fastcnn[plot]"`` brings.
+        """
+        try:
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise ImportError('Report.plot needs matplotlib: pip install "fastcnn[plot]"') from error
+        labels = [score.label for score in self.scores]
+        side = 3 + 0.4 * len(labels)
+        figure = Figure(figsize=(side, side), layout="constrained")
+        axes = figure.add_subplot()
+        matrix = np.array(self.confusion)
+        shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        if len(labels) <= _WIDEST_TABLE:
+            for (i, j), number in np.ndenumerate(matrix):
+                axes.text(j, i, str(number), ha="center", va="center", color="white" if shares[i, j] > 0.5 else "black")
+        axes.set_xticks(range(len(labels)), labels, rotation=90)
+        axes.set_yticks(range(len(labels)), labels)
+        axes.set(xlabel="taken for", ylabel="is", title=f"{100 * self.accuracy:.1f} % of {self.count}")
+        if path is not None:
+            figure.savefig(path)
+        return figure
+
+
+def report(
+    probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str] | None = None, names: Sequence[str] = ()
+) -> Report:
+    """Compare predictions with the truth.
+
+    Parameters
+    ----------
+    probabilities : ndarray (N, classes)
+    labels : ndarray (N,) of int
+        Numbers of the classes.
+    classes : sequence of str, optional
+        Their names.
+    names : sequence of str, optional
+        What the inputs are called; their numbers by default.
+
+    Returns
+    -------
+    Report
+
+    Examples
+    --------
+    >>> probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]])
+    >>> print(report(probabilities, np.array([0, 1, 1]), ["cat", "dog"]))
+    accuracy 66.7 % of 3, loss 0.6905
+    <BLANKLINE>
+    class  precision  recall     f1  count
+    cat       50.0 %   100 %  0.667      1
+    dog      100.0 %    50 %  0.667      2
+    <BLANKLINE>
+    confusion: rows are what it is, columns what it was taken for
+                1   2
+      1 cat     1   .
+      2 dog     1   1
+    <BLANKLINE>
+    worst mistakes
+     80.0 %  1: dog, taken for cat
+    """
+    count, number = probabilities.shape
+    classes = [str(i) for i in range(number)] if classes is None else list(classes)
+    predicted = probabilities.argmax(axis=1)
+    confusion = np.zeros((number, number), np.int64)
+    np.add.at(confusion, (labels, predicted), 1)
+    hits, taken, true = confusion.diagonal(), confusion.sum(axis=0), confusion.sum(axis=1)
+    scores = [
+        ClassScore(classes[i], _share(hits[i], taken[i]), _share(hits[i], true[i]),
+                   _share(2 * hits[i], taken[i] + true[i]), int(true[i]))
+        for i in range(number)
+    ]
+    certainty = probabilities[np.arange(count), predicted]
+    wrong = np.flatnonzero(predicted != labels)
+    wrong = wrong[np.argsort(-certainty[wrong], kind="stable")][:_MOST_MISTAKES]
+    mistakes = [
+        Mistake(names[i] if len(names) else str(i), classes[labels[i]], classes[predicted[i]], float(certainty[i]))
+        for i in wrong.tolist()
+    ]
+    of_truth = probabilities[np.arange(count), labels].astype(np.float64)
+    loss = -np.log(np.maximum(of_truth, np.finfo(np.float32).tiny)).mean()
+    return Report(count, _share(hits.sum(), count), float(loss), scores, confusion.tolist(), mistakes)
+
+
+def _share(part: float, whole: float) -> float:
+    return float(part / whole) if whole else 0.0

@@ -1,0 +1,127 @@
+"""Small networks that learn from scratch: 3x3 convolutions for small images, fully connected layers for rows.
+
+After VGG (Simonyan and Zisserman, 2015), with batch normalisation (Ioffe and Szegedy, 2015).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from fastcnn.layers import BatchNorm2d, Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d, ReLU
+from fastcnn.layers.initial import RandomSource
+from fastcnn.model import Model
+from fastcnn.sequential import Sequential
+from fastcnn.zoo._construct import construct
+
+__all__ = ["small_cnn", "small_network"]
+
+_STEM_ABOVE = 32  # larger images are first halved by strided convolutions
+_POOL_ABOVE = 4  # and then pooled down to this
+_WIDTHS = (32, 64, 128)
+_HIDDEN = 64
+
+
+def small_cnn(
+    num_classes: int = 10,
+    in_channels: int = 3,
+    image_size: int | tuple[int, int] = 32,
+    *,
+    dropout: float = 0.2,
+    rng: RandomSource = 0,
+) -> Model:
+    """Two 3x3 convolutions and a pooling, repeated until the image is 4 pixels high or wide, and a linear layer.
+
+    Parameters
+    ----------
+    num_classes, in_channels : int
+        Outputs, and channels of the input.
+    image_size : int or (int, int)
+        Height and width of the input, 4 or more. Above 32, strided convolutions come first.
+    dropout : float
+        Before the last layer.
+    rng : numpy.random.Generator, int or None
+        Source of the first weights.
+
+    Returns
+    -------
+    Model
+        With ``input_shape`` (in_channels, height, width).
+
+    Raises
+    ------
+    ValueError
+        If the image is smaller than 4 pixels.
+
+    Examples
+    --------
+    >>> sum(array.size for _, array in small_cnn().named_parameters())
+    307946
+    """
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if min(height, width) < _POOL_ABOVE:
+        raise ValueError(f"small_cnn: image_size={(height, width)}, expected at least {_POOL_ABOVE} pixels")
+
+    def make() -> Model:
+        layers: list[Layer] = []
+        channels, rows, columns = in_channels, height, width
+        while min(rows, columns) > _STEM_ABOVE:
+            layers += _convolution(channels, _WIDTHS[0], stride=2)
+            channels, rows, columns = _WIDTHS[0], -(-rows // 2), -(-columns // 2)
+        for wide in (*_WIDTHS, _WIDTHS[-1]):
+            layers += _convolution(channels, wide) + _convolution(wide, wide)
+            channels = wide
+            if min(rows, columns) > _POOL_ABOVE:
+                layers.append(MaxPool2d(2))
+                rows, columns = rows // 2, columns // 2
+            if min(rows, columns) <= _POOL_ABOVE:
+                break
+        layers += [Flatten(), Dropout(dropout), Linear(channels * rows * columns, num_classes)]
+        return Sequential(*layers)
+
+    return construct(make, (in_channels, height, width), rng)
+
+
+def small_network(input_shape: Sequence[int], num_classes: int, rng: RandomSource = 0) -> Model:
+    """Return a network that suits small inputs of any shape.
+
+    Parameters
+    ----------
+    input_shape : sequence of int
+        (channels, height, width) gives a `small_cnn`; anything else, and images of less than 4 pixels, one hidden layer
+        of 64 units.
+    num_classes : int
+    rng : numpy.random.Generator, int or None
+
+    Returns
+    -------
+    Model
+
+    Examples
+    --------
+    >>> small_network((4,), 3)
+    Sequential(
+      (0): Flatten()
+      (1): Linear(in_features=4, out_features=64)
+      (2): ReLU()
+      (3): Linear(in_features=64, out_features=3)
+    )
+    """
+    shape = tuple(input_shape)
+    if len(shape) == 3 and min(shape[1:]) >= _POOL_ABOVE:
+        return small_cnn(num_classes, shape[0], (shape[1], shape[2]), rng=rng)
+    features = math.prod(shape)
+
+    def make() -> Model:
+        hidden = Linear(features, _HIDDEN, init="he_normal")
+        return Sequential(Flatten(), hidden, ReLU(), Linear(_HIDDEN, num_classes))
+
+    return construct(make, shape, rng)
+
+
+def _convolution(in_channels: int, out_channels: int, stride: int = 1) -> list[Layer]:
+    return [
+        Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False),
+        BatchNorm2d(out_channels),
+        ReLU(),
+    ]

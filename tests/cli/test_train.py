@@ -1,0 +1,151 @@
+"""`fastcnn train` and `fastcnn evaluate`: from a folder of photos to a model that `fastcnn classify` uses."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import fastcnn
+from fastcnn.cli import main
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Sixteen photos of each of two classes, told apart by where it is bright."""
+    folder, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    for name in ("left side", "right side"):
+        (folder / name).mkdir()
+        for i in range(16):
+            pixels = rng.integers(0, 100, (40, 48, 3), dtype=np.uint8)
+            half = pixels[:, :24] if name == "left side" else pixels[:, 24:]
+            half += 120
+            Image.fromarray(pixels).save(folder / name / f"{i}.jpg", quality=95)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def threads_restored():
+    yield
+    fastcnn.set_num_threads(None)
+
+
+def train(photos, output, *arguments):
+    return ["train", str(photos), "-o", str(output), "--size", "16", "--epochs", "8", "--batch-size", "8",
+            "--no-augment", *arguments]  # mirrored, left is right
+
+
+def test_train_evaluate_classify(photos, tmp_path, capsys):
+    model, picture = tmp_path / "model.safetensors", tmp_path / "confusion.png"
+    assert main(train(photos, model, "--plot", str(picture))) == 0
+    output = capsys.readouterr()
+    assert "accuracy 100.0 % of 6" in output.out and "left side" in output.out and "confusion" in output.out
+    assert "26 photos to learn from, 6 to examine" in output.err
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    saved = fastcnn.load(model)
+    assert saved.classes == ["left side", "right side"] and saved.preprocess.size == (16, 16)
+
+    assert main(["classify", "--model", str(model), str(photos / "right side" / "3.jpg"), "--json"]) == 0
+    (entry,) = json.loads(capsys.readouterr().out)
+    assert entry["predictions"][0]["label"] == "right side"
+
+    assert main(["evaluate", "--model", str(model), str(photos), "--json", "--plot", str(picture)]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["count"] == 32 and report["accuracy"] == 1 and report["confusion"] == [[16, 0], [0, 16]]
+    assert main(["evaluate", "--model", str(model), str(photos)]) == 0
+    assert "precision" in capsys.readouterr().out
+
+
+def test_json_checkpoint_and_validation_folder(photos, tmp_path, capsys):
+    arguments = train(photos, tmp_path / "m", "--json", "--checkpoint", str(tmp_path / "run"), "--resume",
+                      "--validation", str(photos), "--threads", "1")
+    assert main(arguments) == 0
+    first = capsys.readouterr()
+    result = json.loads(first.out)
+    assert first.err == "" and result["classes"] == ["left side", "right side"] and not result["interrupted"]
+    assert len(result["history"]["loss"]) == 8 and result["report"]["count"] == 32
+    weights = fastcnn.load(tmp_path / "m").state_dict()
+    assert main(arguments) == 0  # resumed, and done already
+    assert json.loads(capsys.readouterr().out)["history"] == result["history"]
+    again = fastcnn.load(tmp_path / "m").state_dict()
+    assert all(np.array_equal(again[name], array) for name, array in weights.items())
+
+
+def test_pretrained(photos, tmp_path, capsys):
+    output = tmp_path / "m"
+    arguments = ["train", str(photos), "-o", str(output), "--pretrained", "efficientnet_lite0", "--epochs", "10",
+                 "--json"]
+    assert main(arguments) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["report"]["accuracy"] >= 5 / 6
+    trained = fastcnn.load(output)
+    assert trained.preprocess == fastcnn.load_pretrained("efficientnet_lite0").preprocess
+    stem = "_conv_stem.weight"
+    before = fastcnn.load_pretrained("efficientnet_lite0").state_dict()
+    assert np.array_equal(trained.state_dict().get(stem, before[stem]), before[stem])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "nowhere", "-o", "m"], "nowhere: expected a folder"),
+        (["train", "{photos}"], "-o"),
+        (["train", "{photos}", "-o", "no/folder/m"], "there is no folder no/folder"),
+        (["train", "{photos}", "-o", "m", "--plot", "no/folder/c.png"], "there is no folder no/folder"),
+        (["train", "{photos}/left side", "-o", "m"], "no sub-folders"),
+        (["train", "{photos}", "-o", "m", "--pretrained", "lenet"], "invalid choice"),
+        (["train", "{photos}", "-o", "m", "--thaw"], "--thaw"),
+        (["train", "{photos}", "-o", "m", "--size", "64", "--pretrained", "efficientnet_lite0"], "--size 64"),
+        (["train", "{photos}", "-o", "m", "--epochs", "-1"], "epochs=-1"),
+        (["train", "{photos}", "-o", "m", "--validation", "1.5"], "validation=1.5"),
+        (["train", "{photos}", "-o", "m", "--resume"], "no checkpoint to resume from"),
+        (["train", "{photos}", "-o", "m", "--size", "2"], "image_size=(2, 2)"),
+        (["evaluate", "{photos}"], "class 'left side', expected one of tench"),
+        (["evaluate", "nowhere"], "nowhere: expected a folder"),
+    ],
+)
+def test_what_cannot_run_exits_with_2(arguments, message, photos, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main([argument.format(photos=photos) for argument in arguments]) == 2
+    output = capsys.readouterr()
+    assert output.out == "" and message in output.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_broken_photo_is_named(photos, tmp_path, capsys):
+    folder = tmp_path / "photos"
+    for name in ("a", "b"):
+        (folder / name).mkdir(parents=True)
+        for i in range(3):
+            (folder / name / f"{i}.jpg").write_bytes((photos / "left side" / f"{i}.jpg").read_bytes())
+    (folder / "b" / "1.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more")
+    assert main(train(folder, tmp_path / "m")) == 2
+    output = capsys.readouterr()
+    assert output.out == "" and f"b{os.sep}1.jpg" in output.err and not (tmp_path / "m").exists()
+
+
+def test_ctrl_c_saves_the_model(photos, tmp_path):
+    output = tmp_path / "m"
+    command = [sys.executable, "-m", "fastcnn", *train(photos, output, "--checkpoint", str(tmp_path / "run"))]
+    command[command.index("8", command.index("--epochs"))] = "100000"
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not (tmp_path / "run").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    assert "interrupted after" in err and "Traceback" not in err and "Warning" not in err and "accuracy" in out
+    assert fastcnn.load(output).classes == ["left side", "right side"]
+
+
+def test_every_command_has_help_with_an_example(capsys):
+    for command in ("train", "evaluate"):
+        assert main([command, "--help"]) == 0
+        assert f"example: fastcnn {command}" in capsys.readouterr().out

@@ -166,7 +166,9 @@ class _Placer:
         return whole._replace(c=self.layouts.shapes[name][1], offset=whole.offset + start // whole.lanes * whole.block)
 
     def alias_view(self, source: View, shape: tuple[int, ...]) -> View:
-        """A matrix in the memory of its source; where it keeps the images apart, they may have gaps between them."""
+        """Another shape in the memory of its source; a matrix that keeps the images apart may have gaps between them."""
+        if len(shape) != 2:
+            return dense_view(shape)._replace(slot=source.slot, offset=source.offset)
         rows, columns = shape
         image = source.image if rows == source.n else columns
         return View(rows, 1, 1, columns, image, columns, columns, slot=source.slot, offset=source.offset)

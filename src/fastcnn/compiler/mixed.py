@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from statistics import median
 from time import perf_counter
@@ -17,8 +17,8 @@ from time import perf_counter
 import numpy as np
 
 from fastcnn import ops
-from fastcnn.compiler.plan import Packed, Plan, StepInfo, compile_graph
-from fastcnn.compiler.resolve import Resolved
+from fastcnn.compiler.plan import Packed, Plan, StepInfo, compile_batch, compile_graph
+from fastcnn.compiler.resolve import Resolved, resolve
 from fastcnn.graph.ir import Graph, Node
 from fastcnn.ops.general import General
 
@@ -56,8 +56,13 @@ class MixedPlan:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def run(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray] | None = None) -> list[np.ndarray]:
-        """Run it; see `Plan.run`. Inputs are of the graph's types."""
-        results = self._execute(inputs, None)
+        """Run it; see `Plan.run`. Inputs are converted to the graph's types."""
+        if self.parts > 1:
+            parts = [self._execute(arrays, None) for arrays in zip(*[
+                np.split(array, self.parts) for array in inputs], strict=True)]
+            results = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+        else:
+            results = self._execute(inputs, None)
         if outputs is None:
             return results
         for target, result in zip(outputs, results, strict=True):
@@ -67,6 +72,7 @@ class MixedPlan:
     def times(self, inputs: Sequence[np.ndarray], repeats: int) -> list[list[float]]:
         """The seconds that each step took, in each of `repeats` runs."""
         rows = []
+        inputs = [np.split(array, self.parts)[0] for array in inputs]
         for _ in range(repeats):
             row: list[float] = []
             self._execute(inputs, row)
@@ -87,12 +93,15 @@ class MixedPlan:
         return max((part.plan.threads() for part in self._program if isinstance(part, Segment)), default=1)
 
     def _execute(self, inputs: Sequence[np.ndarray], times: list[float] | None) -> list[np.ndarray]:
-        values: dict[str, np.ndarray] = {**self._graph.constants, **dict(zip(self._graph.inputs, inputs, strict=True))}
+        graph = self._graph
+        values: dict[str, np.ndarray] = dict(graph.constants)
+        for name, array in zip(graph.inputs, inputs, strict=True):
+            values[name] = np.asarray(array, graph.types.get(name, "float32"))
+        outside = {*graph.inputs, *graph.constants}
         for i, part in enumerate(self._program):
             start = perf_counter()
             if isinstance(part, Segment):
-                arrays = [np.ascontiguousarray(values[name], np.float32).reshape(np.shape(values[name]))
-                          for name in part.inputs]
+                arrays = [np.array(values[name], np.float32, order="C", copy=None) for name in part.inputs]
                 if times is not None:
                     times += part.plan.times(arrays, 1)[0]
                 values |= zip(part.outputs, part.plan.run(arrays), strict=True)
@@ -104,8 +113,8 @@ class MixedPlan:
             for name in names:
                 if self._last_use.get(name) == i and name in values:
                     del values[name]
-        return [np.array(values[name]) if name in self._graph.constants or name in self._graph.inputs else
-                np.ascontiguousarray(values[name]).reshape(values[name].shape) for name in self._graph.outputs]
+        return [np.array(values[name], order="C", copy=None if name not in outside else True)
+                for name in graph.outputs]
 
     def _evaluate(self, node: Node, values: Mapping[str, np.ndarray]) -> np.ndarray:
         op = ops.get(node.op)
@@ -114,6 +123,71 @@ class MixedPlan:
             return op.evaluate(node.attrs, [values[name] if name else None for name in node.inputs], self._max_bytes)
         except ValueError as error:
             raise ValueError(f"node {node.name!r} ({node.op}): {error}") from None
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A general graph, compiled for inputs of given shapes.
+
+    Attributes
+    ----------
+    plan : Plan or MixedPlan
+    resolved : Resolved
+        For as many images as the graph takes.
+    """
+
+    plan: Plan | MixedPlan
+    resolved: Resolved
+
+
+def compile_general(
+    graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], tuning: Mapping[str, str] | None = None,
+    max_bytes: int = 4 << 30,
+) -> Whole:
+    """Compile a graph of general operations. A graph that was made for batches of one size takes larger ones in parts.
+
+    Parameters
+    ----------
+    graph : Graph
+    input_shapes : dict
+        Shape of each graph input, the batch first.
+    tuning : dict, optional
+        As for `compile_graph`.
+    max_bytes : int
+        As for `resolve`.
+
+    Raises
+    ------
+    ValueError
+        Naming the node or the input that does not fit.
+    """
+    parts = _parts(graph, input_shapes)
+    shapes = {name: (shape[0] // parts, *shape[1:]) if parts > 1 else tuple(shape)
+              for name, shape in input_shapes.items()}
+    for name, expected in graph.inputs.items():
+        got = shapes[name]
+        if len(got) != len(expected) or any(e not in (None, g) for e, g in zip(expected, got, strict=True)):
+            free = tuple("N" if size is None else size for size in expected)
+            raise ValueError(f"input {name!r}: shape={tuple(input_shapes[name])}, expected {free}")
+    resolved = resolve(graph, shapes, max_bytes)
+    if any(ops.is_general(node.op) for node in resolved.graph.nodes) or _constant_outputs(resolved.graph):
+        plan: Plan | MixedPlan = compile_mixed(resolved, None, tuning, max_bytes)
+    elif parts == 1:
+        return Whole(compile_batch(resolved.graph, shapes, {}, tuning or {}), resolved)
+    else:
+        plan = compile_graph(resolved.graph, shapes, tuning=tuning)
+    return Whole(replace(plan, parts=parts, operations=plan.operations * parts), resolved)
+
+
+def _parts(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """How many batches of the size that the graph has are in these."""
+    found = {shape[0] / expected[0] for shape, expected in zip(input_shapes.values(), graph.inputs.values(), strict=True)
+             if shape and expected and expected[0] is not None}
+    return int(found.pop()) if len(found) == 1 and min(found) >= 1 and min(found) % 1 == 0 else 1
+
+
+def _constant_outputs(graph: Graph) -> bool:
+    return any(name in graph.constants or name in graph.inputs for name in graph.outputs)
 
 
 def compile_mixed(

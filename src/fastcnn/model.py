@@ -1,12 +1,11 @@
 """Models: layers that are traced into a graph, compiled once per input shape, and run.
 
 Holds predictions in batches. Tracing is graph/trace.py's, compiling compiler/'s, keeping plans _plan_cache.py's; the
-table of `Model.summary` is made in summary.py, files in model_file.py. Chains of layers are sequential.py's.
+table of `Model.summary` is made in summary.py; files are _storable.py's, chains of layers sequential.py's.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from fastcnn import functional
 from fastcnn._plan_cache import Compiled, PlanCache
+from fastcnn._storable import Storable
 from fastcnn.graph.ir import Graph
 from fastcnn.graph.trace import Symbol, trace
 from fastcnn.layers.base import Layer, failed_layer
@@ -47,7 +47,7 @@ class Prediction:
     probability: float
 
 
-class Model(Layer):
+class Model(Storable, Layer):
     """A network: layers set as attributes, and a ``forward`` of one input and one output.
 
     Calling a model with an array traces ``forward`` once for the array's shape, compiles the graph, keeps
@@ -405,25 +405,6 @@ class Model(Layer):
         if len(batch) == 0 or repeats < 1:
             raise ValueError(f"profile: len(x)={len(batch)}, repeats={repeats}, expected at least one of each")
         return profile_plan(self._compiled(len(batch), batch).plan, [batch], repeats)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write weights, graph, classes and preprocessing to one safetensors file.
-
-        Parameters
-        ----------
-        path : path-like
-            Replaced at once when the file is complete. `fastcnn.load` reads it.
-
-        Raises
-        ------
-        ValueError
-            If `input_shape` is not set.
-        OSError
-            If the file cannot be written.
-        """
-        from fastcnn.model_file import save
-
-        save(self, path)
 
 
 def progress_bar(steps: Iterable[int]) -> Iterable[int]:

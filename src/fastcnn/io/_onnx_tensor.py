@@ -86,10 +86,11 @@ class TensorReader:
             descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
         except OSError as error:
             raise ModelLoadError(f"{where}: external data: {error.strerror}: {path.name!r}") from error
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+            os.close(descriptor)
+            raise ModelLoadError(f"{where}: external data in {path.name!r}, expected a regular file with one name")
         with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-                raise ModelLoadError(f"{where}: external data in {path.name!r}, expected a regular file with one name")
             if offset + length > status.st_size:
                 raise ModelLoadError(f"{where}: external data ends at {offset + length}, its file at {status.st_size}")
             file.seek(offset)

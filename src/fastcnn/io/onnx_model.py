@@ -135,11 +135,14 @@ def _buffers(graph: Graph, trainable: frozenset[str]) -> Iterable[str]:
 
 def _describe(model: GraphModel, metadata: dict[str, str]) -> None:
     """Classes and preprocessing, as `Model.export_onnx` writes them; or class names as Ultralytics does."""
-    if "fastcnn.preprocess" in metadata:
-        model.preprocess = Preprocess.from_dict(json.loads(metadata["fastcnn.preprocess"]))
-    if "fastcnn.classes" in metadata:
-        model.classes = json.loads(metadata["fastcnn.classes"])
-    elif "names" in metadata and len(metadata["names"]) < 1 << 20:
+    readers = {"fastcnn.preprocess": lambda text: setattr(model, "preprocess", Preprocess.from_dict(json.loads(text))),
+               "fastcnn.classes": lambda text: setattr(model, "classes", json.loads(text))}
+    for key in readers.keys() & metadata.keys():
+        try:
+            readers[key](metadata[key])
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            raise ValueError(f"metadata {key!r}: {error}") from error
+    if model.classes is None and "names" in metadata and len(metadata["names"]) < 1 << 20:
         try:
             names = ast.literal_eval(metadata["names"])
         except (ValueError, SyntaxError, MemoryError, RecursionError):

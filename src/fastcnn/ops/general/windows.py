@@ -101,7 +101,10 @@ def _window_size(attrs: Attrs, inputs: Sequence[Any]) -> int:
 
 
 def convolve(x: Array, w: Array, group: int, strides: Ints, dilations: Ints, pads: Pads) -> Array:
-    """Convolution in the type of x: y[n, g, o] = sum over taps of w[g, o, :, tap] @ x[n, g, :, shifted]."""
+    """y[n, g, o] = sum over taps of w[g, o, :, tap] @ x[n, g, :, shifted], in the type of x; float16 is summed in
+    float32."""
+    if x.dtype == np.float16:
+        return convolve(x.astype(np.float32), w.astype(np.float32), group, strides, dilations, pads).astype(x.dtype)
     n, channels = x.shape[:2]
     if group < 1 or channels % group or w.shape[0] % group or w.shape[1] != channels // group or w.ndim != x.ndim:
         raise ValueError(f"weight.shape={w.shape}, expected (O, {channels}/group, ...) with group={group}, "

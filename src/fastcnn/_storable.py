@@ -33,6 +33,35 @@ class Storable:
 
         save(cast("Model", self), path)
 
+    def load_weights(self, path: str | os.PathLike[str], *, max_bytes: int = 4 << 30) -> None:
+        """Take weights from a file, by name: safetensors, or a PyTorch checkpoint (.pth, .pt) of torchvision or timm.
+
+        Parameters
+        ----------
+        path : path-like
+            It can come from anyone: it is checked, and nothing in it is run. Names that start with "module.", as
+            PyTorch's DataParallel writes them, are taken without it.
+        max_bytes : int
+            The most that the arrays may take together.
+
+        Raises
+        ------
+        ModelLoadError
+            If the file is damaged or hostile, or its names and shapes are not the model's: all that differ are listed.
+        OSError
+            If the file cannot be read.
+        """
+        from fastcnn.errors import ModelLoadError
+        from fastcnn.io.weights import read_weights
+
+        arrays = read_weights(path, max_bytes=max_bytes)
+        if arrays and all(name.startswith("module.") for name in arrays):
+            arrays = {name.removeprefix("module."): array for name, array in arrays.items()}
+        try:
+            cast("Model", self).load_state_dict(arrays)
+        except (ValueError, TypeError) as error:
+            raise ModelLoadError(f"{path}: {error}") from error
+
     def export_onnx(self, path: str | os.PathLike[str]) -> None:
         """Write the network to an ONNX file, for ONNX Runtime and others; `fastcnn.load` reads it too.
 

@@ -109,7 +109,7 @@ class General(Op):
                 size = max((x.dtype.itemsize for x in inputs if x is not None), default=8)
                 needed = int(self._size(attrs, inputs)) * size
                 if needed > max_bytes:
-                    raise ValueError(f"needs {needed} bytes, more than max_bytes={max_bytes}")
+                    raise ValueError(f"needs {needed} bytes, more than max_bytes leaves ({max(0, max_bytes)})")
                 keywords = {key: value for key, value in attrs.items() if key != "output"}
                 result = self.function(*inputs, **keywords)
             outputs = result if isinstance(result, tuple) else (result,)
@@ -130,7 +130,7 @@ class General(Op):
             else:
                 dtype = np.result_type(*[x for x in inputs if x is not None])
                 if size_of(shape) * dtype.itemsize > max_bytes:
-                    raise ValueError(f"its output {shape} takes more than max_bytes={max_bytes}")
+                    raise ValueError(f"its output {shape} takes more than max_bytes leaves ({max(0, max_bytes)})")
                 return shape, dtype
         array = self.evaluate(attrs, inputs, max_bytes)
         return array.shape, array.dtype

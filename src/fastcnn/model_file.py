@@ -117,8 +117,8 @@ class GraphModel(Model):
         resolved = resolve(graph, dict.fromkeys(graph.inputs, shape)).graph
         others = sorted({node.op for node in resolved.nodes if ops.is_general(node.op)})
         if others:
-            raise ValueError(f"the network has operations without kernels ({', '.join(others)}): it predicts, but cannot "
-                             "become part of another model or be trained")
+            raise ValueError(f"the network has operations without kernels ({', '.join(others)}): it predicts, but "
+                             "cannot become part of another model or be trained")
         return resolved
 
     def extra_repr(self) -> str:

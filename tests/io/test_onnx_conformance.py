@@ -79,6 +79,5 @@ def test_light_models_agree_with_float64(name, tmp_path, request):
     (first,) = float64(read_onnx(path).graph, x[:1])
     scale = np.abs(first).max()
     assert np.abs(got[:1].reshape(first.shape) - first).max() <= 1e-4 * scale
-    assert not loaded.summary().rows[0].kernel == "numpy"
     kernels = {step.kernel for step in loaded.profile(x[:1], 1).steps}
     assert "numpy" not in kernels or name in ("bvlc_alexnet", "inception_v1", "zfnet512")

@@ -1,4 +1,6 @@
-"""The command line: `fastcnn classify | info | convert | tune | doctor | bench`. One module a command, imported when it runs.
+"""The command line: `fastcnn classify | info | convert | tune | doctor | bench`.
+
+One module a command, imported when it runs.
 
 Exit codes: 0 all went well; 1 some photos could not be read, or a check failed; 2 the command cannot run (usage,
 model, missing package); 130 interrupted.

@@ -43,7 +43,7 @@ def _from_file(name: str) -> Model:
 
 def add_size(parser: argparse._ActionsContainer) -> None:
     """The option --size."""
-    parser.add_argument("--size", type=_numbers, metavar="N[,N]", help="height and width of the input, where it is free")
+    parser.add_argument("--size", type=_numbers, metavar="N[,N]", help="height and width of the input, if free")
 
 
 def set_size(model: Model, size: tuple[float, ...] | None) -> None:
@@ -51,7 +51,7 @@ def set_size(model: Model, size: tuple[float, ...] | None) -> None:
     if size is None:
         return
     height, width = _pair(size)
-    channels = model.input_shape[0] if model.input_shape else model_channels(model)
+    channels = model.input_shape[0] if model.input_shape else _channels(model)
     model.input_shape = (channels, height, width)
 
 
@@ -61,9 +61,11 @@ def _pair(size: tuple[float, ...]) -> tuple[int, int]:
     return int(size[0]), int(size[-1])
 
 
-def model_channels(model: Model) -> int:
+def _channels(model: Model) -> int:
     """The channels of its images, three where they are not known."""
-    shape = next(iter(model._graph.inputs.values())) if isinstance(model, GraphModel) else ()
+    if not isinstance(model, GraphModel):
+        return 3
+    (shape,) = model._graph.inputs.values()
     return shape[1] or 3 if len(shape) == 4 else 3
 
 
@@ -82,7 +84,7 @@ def describe(model: Model, options: argparse.Namespace) -> None:
         with open(options.labels, encoding="utf-8") as file:
             model.classes = [line.strip() for line in file if line.strip()]
     set_size(model, options.size)
-    if (options.mean, options.std, options.size) == (None, None, None) and model.preprocess is not None:
+    if (options.mean, options.std, options.size) == (None, None, None):
         return
     if model.input_shape is None or len(model.input_shape) != 3:
         raise ValueError("the model does not tell the size of its images: give --size")

@@ -166,7 +166,7 @@ class _Placer:
         return whole._replace(c=self.layouts.shapes[name][1], offset=whole.offset + start // whole.lanes * whole.block)
 
     def alias_view(self, source: View, shape: tuple[int, ...]) -> View:
-        """Another shape in the memory of its source; a matrix that keeps the images apart may have gaps between them."""
+        """Another shape in the memory of its source; a matrix that keeps images apart may have gaps between them."""
         if len(shape) != 2:
             return dense_view(shape)._replace(slot=source.slot, offset=source.offset)
         rows, columns = shape

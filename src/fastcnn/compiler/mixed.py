@@ -1,8 +1,8 @@
 """Mixed plans: networks with operations that have no kernel run as plans of those that have, with steps in NumPy
 between them.
 
-A step in NumPy is as correct as the others and slower: on one thread, except for matrix products, and with memory of its
-own. `Model.summary` and `profile` show such steps as "numpy".
+A step in NumPy is as correct as the others and slower: on one thread, except for matrix products, and with memory of
+its own. `Model.summary` and `profile` show such steps as "numpy".
 """
 
 from __future__ import annotations
@@ -181,7 +181,8 @@ def compile_general(
 
 def _parts(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]]) -> int:
     """How many batches of the size that the graph has are in these."""
-    found = {shape[0] / expected[0] for shape, expected in zip(input_shapes.values(), graph.inputs.values(), strict=True)
+    pairs = zip(input_shapes.values(), graph.inputs.values(), strict=True)
+    found = {shape[0] / expected[0] for shape, expected in pairs
              if shape and expected and expected[0] is not None}
     return int(found.pop()) if len(found) == 1 and min(found) >= 1 and min(found) % 1 == 0 else 1
 

@@ -19,6 +19,7 @@ from fastcnn.ops.general.base import axes_of, axis_of
 from fastcnn.ops.general.rearrange import pad_amounts
 
 FLOAT = np.dtype(np.float32)
+Link = tuple[str, tuple[str, ...], dict[str, Any]]  # op, inputs after the first, attributes
 FAR = 2**31 - 1  # the end of a slice that goes to the end
 
 
@@ -100,7 +101,7 @@ class Rewriter:
         return Node(op, self.name(name) if output is not None else name, inputs, own,
                     {**ops.get(op).defaults, **attrs})
 
-    def chain(self, *links: tuple[str, tuple[str, ...], dict[str, Any]]) -> list[Node]:
+    def chain(self, *links: Link) -> list[Node]:
         """Nodes one after the other: (op, further inputs, attributes); the first reads the present node's input."""
         nodes, value = [], self.node.inputs[0]
         for i, (op, others, attrs) in enumerate(links):
@@ -138,7 +139,7 @@ def _same(op: str, *attributes: str) -> Rule:
     return rule
 
 
-def _windowed(r: Rewriter, node: Callable[[dict[str, Any], bool], tuple[str, tuple[str, ...], dict[str, Any]]],
+def _windowed(r: Rewriter, node: Callable[[dict[str, Any], bool], Link],
               kernel: tuple[int, ...]) -> list[Node] | None:
     """A window operation on images; on signals (N, C, L), as images of one row."""
     rank = len(r.shape()) - 2
@@ -169,7 +170,7 @@ def _conv(r: Rewriter) -> list[Node] | None:
     if r.attr("kernel_shape") not in (None, weight.shape[2:]):
         return None
 
-    def node(attrs: dict[str, Any], is_row: bool) -> tuple[str, tuple[str, ...], dict[str, Any]]:
+    def node(attrs: dict[str, Any], is_row: bool) -> Link:
         name = r.node.inputs[1]
         if is_row:
             name = r.constant(f"{name}_rows", weight[:, :, None])
@@ -186,7 +187,7 @@ def _pool(op: str) -> Rule:
         if op == "AveragePool" and set(r.attr("dilations") or (1,)) != {1}:
             return None
 
-        def node(attrs: dict[str, Any], is_row: bool) -> tuple[str, tuple[str, ...], dict[str, Any]]:
+        def node(attrs: dict[str, Any], is_row: bool) -> Link:
             attrs |= {"kernel_shape": (1, *kernel) if is_row else kernel, "ceil_mode": r.attr("ceil_mode")}
             if op == "AveragePool":
                 attrs["count_include_pad"] = r.attr("count_include_pad")
@@ -208,7 +209,7 @@ def _reduce_mean(r: Rewriter) -> list[Node] | None:
     axes, shape = r.array(1), r.shape()
     if not r.is_float(0) or axes is None or len(shape) != 4 or axes_of(sorted(axes.ravel() % 4), 4) != (2, 3):
         return None
-    mean = ("GlobalAveragePool", (), {})
+    mean: Link = ("GlobalAveragePool", (), {})
     return r.chain(mean) if r.attr("keepdims") else r.chain(mean, ("Reshape", (), {"shape": (0, 0)}))
 
 
@@ -237,7 +238,7 @@ def _matmul(r: Rewriter) -> list[Node] | None:
     weight, shape = r.array(1), r.shape()
     if not r.is_float() or weight is None or weight.ndim != 2 or len(shape) < 2:
         return None
-    gemm = ("Gemm", (r.constant(f"{r.node.inputs[1]}_transposed", weight.T),), {})
+    gemm: Link = ("Gemm", (r.constant(f"{r.node.inputs[1]}_transposed", weight.T),), {})
     if len(shape) == 2:
         return r.chain(gemm)
     rows = ("Reshape", (), {"shape": (-1, shape[-1])})
@@ -252,7 +253,7 @@ def _batch_norm(r: Rewriter) -> list[Node] | None:
 
 
 def _clip(r: Rewriter) -> list[Node] | None:
-    bounds = {}
+    bounds: dict[str, Any] = {}
     for i, key, free in ((1, "min", float("-inf")), (2, "max", float("inf"))):
         array = r.array(i)
         if r.has(i) and (array is None or array.size != 1):

@@ -1,5 +1,5 @@
-"""Resolving: a graph of ONNX's general operations, for inputs of known shapes, becomes one of operations with kernels as
-far as there are some.
+"""Resolving: a graph of ONNX's general operations, for inputs of known shapes, becomes one of operations with kernels,
+as far as there are some.
 
 All values are followed through the graph: their shapes and types, and the values themselves where nothing of the inputs
 but their shapes matters; so shape arithmetic and constant subgraphs vanish. What compiler/native.py has a rule for
@@ -58,8 +58,9 @@ def resolve(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], max_bytes
 
     Examples
     --------
-    >>> halves = Node("ai.onnx::Shape", "s", ("x",), "shape", {}), Node("ai.onnx::Reshape", "r", ("y", "shape"), "z", {})
-    >>> graph = Graph([Node("ai.onnx::Relu", "a", ("x",), "y", {}), *halves], {"x": (None, 4)}, ["z"], {})
+    >>> nodes = [Node("ai.onnx::Relu", "a", ("x",), "y", {}), Node("ai.onnx::Shape", "s", ("x",), "shape", {}),
+    ...          Node("ai.onnx::Reshape", "r", ("y", "shape"), "z", {})]
+    >>> graph = Graph(nodes, {"x": (None, 4)}, ["z"], {})
     >>> [node.op for node in resolve(graph, {"x": (2, 4)}).graph.nodes]
     ['Relu', 'Reshape']
     """
@@ -85,7 +86,8 @@ class _Resolver:
             except ValueError as error:
                 raise ValueError(f"node {node.name!r} ({node.op}): {error}") from None
         used = {name for node in nodes for name in node.inputs} | set(self.graph.outputs)
-        constants = {name: value.array for name, value in self.known.items() if value.array is not None and name in used}
+        constants = {name: value.array for name, value in self.known.items()
+                     if value.array is not None and name in used}
         result = Graph(nodes, self.graph.inputs, self.graph.outputs, constants, self.graph.types)
         return Resolved(result, self.known)
 

@@ -16,8 +16,8 @@ import numpy as np
 from fastcnn import ops
 
 FORMAT_VERSION = 1
-INPUT_TYPES = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
-               "bool")
+INPUT_TYPES = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32",
+               "uint64", "bool")
 Shape = tuple[int, ...]
 
 
@@ -183,7 +183,8 @@ class Graph:
         inputs = _typed(data["inputs"], dict, "inputs")
         nodes = [_node(entry) for entry in _typed(data["nodes"], list, "nodes")]
         outputs = [_typed(name, str, "outputs") for name in _typed(data["outputs"], list, "outputs")]
-        types = {name: _typed(kind, str, "types") for name, kind in _typed(data.get("types", {}), dict, "types").items()}
+        kinds = _typed(data.get("types", {}), dict, "types")
+        types = {name: _typed(kind, str, "types") for name, kind in kinds.items()}
         graph = Graph(nodes, {name: _shape(shape) for name, shape in inputs.items()}, outputs, dict(constants), types)
         graph.validate()
         return graph

@@ -164,5 +164,5 @@ _RULES: dict[str, tuple[tuple[int, Callable[[RawNode], None]], ...]] = {
     "TopK": ((9, _top_k),), "Softmax": ((12, _softmax),), "LogSoftmax": ((12, _softmax),),
     "Hardmax": ((12, _softmax),), "Gemm": ((6, _gemm),), "PRelu": ((6, _prelu),),
     "GroupNormalization": ((20, _group_norm),), "ConstantOfShape": ((_ALWAYS, _constant_of_shape),),
-    "QuantizeLinear": ((_ALWAYS, _quantize),), **{op: ((6, _old_broadcast),) for op in _BROADCASTING},
+    "QuantizeLinear": ((_ALWAYS, _quantize),), **dict.fromkeys(_BROADCASTING, ((6, _old_broadcast),)),
 }

@@ -48,7 +48,8 @@ class TensorReader:
         """
         where = f"{where} {tensor.name[:80]!r}"
         if tensor.data_type not in DTYPES:
-            raise ModelLoadError(f"{where}: element type {tensor.data_type}, expected one of {', '.join(DTYPES.values())}")
+            known = ", ".join(DTYPES.values())
+            raise ModelLoadError(f"{where}: element type {tensor.data_type}, expected one of {known}")
         dtype = np.dtype(DTYPES[tensor.data_type])
         shape = tuple(tensor.dims)
         if len(shape) > MAX_RANK or any(size < 0 for size in shape):
@@ -70,7 +71,7 @@ class TensorReader:
         if len(data) != count * dtype.itemsize:
             raise ModelLoadError(f"{where}: {len(data)} bytes of data, expected {count * dtype.itemsize} for {shape}")
         array = np.frombuffer(data, dtype.newbyteorder("<"))
-        return (array != 0 if dtype == bool else array.astype(dtype)).reshape(shape)
+        return (array != 0 if dtype.kind == "b" else array.astype(dtype)).reshape(shape)
 
     def _external(self, tensor: Any, where: str, size: int) -> bytes:
         entries = {entry.key: entry.value for entry in tensor.external_data}
@@ -103,7 +104,8 @@ class TensorReader:
         parts = posix.parts
         bad = posix.is_absolute() or windows.drive or windows.root or ".." in parts or ".." in windows.parts
         if not parts or bad or "\0" in location or "\\" in location:
-            raise ModelLoadError(f"{where}: external data at {location[:80]!r}, expected a path below the model's folder")
+            raise ModelLoadError(f"{where}: external data at {location[:80]!r}, expected a path below the model's "
+                                 "folder")
         path = self._folder
         for part in parts:
             path = path / part

@@ -1,7 +1,7 @@
 """Writes ONNX files: our graph's operations and attributes are ONNX's, so little has to change.
 
-Operations with kernels are written for opset 17; a graph of general operations (compiler/resolve.py) for opset 21, whose
-form they have, or the opset of its newest operator.
+Operations with kernels are written for opset 17; a graph of general operations (compiler/resolve.py) for opset 21,
+whose form they have, or the opset of its newest operator.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def export_onnx(model: Model, path: str | os.PathLike[str]) -> None:
     if model.preprocess is not None:
         metadata["fastcnn.preprocess"] = json.dumps(model.preprocess.to_dict())
     graph = model.graph()
-    replace_file(path, to_onnx(graph, {key: (1, *model.input_shape) for key in graph.inputs}, metadata))
+    replace_file(path, to_onnx(graph, dict.fromkeys(graph.inputs, (1, *model.input_shape)), metadata))
 
 
 def to_onnx(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str]) -> bytes:
@@ -154,7 +154,8 @@ class _Writer:
     def general(self, node: Node) -> list[Any]:
         from onnx import defs, helper
 
-        op, attrs, inputs, before = node.op.rpartition(":")[2], dict(node.attrs), list(node.inputs), []
+        op, attrs, inputs = node.op.rpartition(":")[2], dict(node.attrs), list(node.inputs)
+        before: list[Any] = []
         index = attrs.pop("output", 0)
         if attrs.pop("flatten", 0):  # softmax over several axes: as a matrix, and back
             rows, result, shape = (f"{node.output}/{part}" for part in ("rows", "result", "shape"))
@@ -216,7 +217,8 @@ def _gemm(w: _Writer, node: Node, attrs: dict[str, Any]) -> list[Any]:
 
 
 def _clip(w: _Writer, node: Node, attrs: dict[str, Any]) -> list[Any]:
-    return _with_inputs(node, [w.tensor(f"{node.name}.{key}", np.array(attrs[key], np.float32)) for key in ("min", "max")])
+    bounds = [w.tensor(f"{node.name}.{key}", np.array(attrs[key], np.float32)) for key in ("min", "max")]
+    return _with_inputs(node, bounds)
 
 
 def _dropout(w: _Writer, node: Node, attrs: dict[str, Any]) -> list[Any]:

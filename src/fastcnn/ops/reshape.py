@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -285,13 +285,15 @@ class Slice(Op):
     def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
         x = inputs[0]
         assert x is not None
-        return np.asarray(x, np.float64)[(slice(None),) * (attrs["axis"] % x.ndim) + (slice(attrs["start"], attrs["end"]),)]
+        index: Any = (*(slice(None),) * (attrs["axis"] % x.ndim), slice(attrs["start"], attrs["end"]))
+        part: np.ndarray = np.asarray(x, np.float64)[index]
+        return part
 
     def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
         return 0
 
     def can_block(self, node: Node, shapes: Sequence[Shape], vl: int) -> bool:
-        x, y = shapes[0], shapes[-1]
+        x = shapes[0]
         start = slice(node.attrs["start"], node.attrs["end"]).indices(x[node.attrs["axis"] % len(x)])[0]
         return len(x) == 4 and (node.attrs["axis"] % 4 != 1 or start % vl == 0)
 

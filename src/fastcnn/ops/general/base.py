@@ -2,7 +2,8 @@
 
 Graphs that come from ONNX files consist of these, under ONNX's qualified names ("ai.onnx::Conv"). The compiler replaces
 those that it can by the operations with kernels (compiler/native.py); what is left runs as it is here. The definitions
-are those of https://onnx.ai/onnx/operators, in the form of opset 21; older forms are brought to it by io/onnx_dialect.py.
+are those of https://onnx.ai/onnx/operators, in the form of opset 21; older forms are brought to it by
+io/_onnx_dialect.py.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -48,14 +50,14 @@ def erf(x: Array) -> Array:
     return np.where(size < 1.0, small, np.where(np.isnan(wide), wide, np.copysign(large, wide))).astype(x.dtype)
 
 
-def _unary(name, function):  # type: ignore[no-untyped-def]
+def _unary(name: str, function: Callable[..., Any]) -> General:
     def call(x):  # type: ignore[no-untyped-def]
         return np.asarray(function(x)).astype(x.dtype, copy=False)
 
     return General(name, call)
 
 
-def _binary(name, function):  # type: ignore[no-untyped-def]
+def _binary(name: str, function: Callable[..., Any]) -> General:
     def call(x, y, *, axis: int | None = None):  # type: ignore[no-untyped-def]
         return function(x, _aligned(x, y, axis))
 
@@ -69,7 +71,7 @@ def _aligned(x: Array, y: Array, axis: int | None) -> Array:
     return y.reshape(*y.shape, *[1] * (x.ndim - (axis % x.ndim) - y.ndim))
 
 
-def _variadic(name, function):  # type: ignore[no-untyped-def]
+def _variadic(name: str, function: Callable[..., Any]) -> General:
     def call(*arrays):  # type: ignore[no-untyped-def]
         result = arrays[0]
         for array in arrays[1:]:
@@ -81,26 +83,26 @@ def _variadic(name, function):  # type: ignore[no-untyped-def]
 
 def _divide(x: Array, y: Array) -> Array:
     if x.dtype.kind not in "iu":
-        return x / y
-    wide = np.asarray(np.floor_divide(x, y))  # ONNX rounds towards zero
+        return np.asarray(x / y)
+    wide: Array = np.floor_divide(x, y)  # ONNX rounds towards zero
     negative = (np.remainder(x, y) != 0) & ((x < 0) != (y < 0))
     return np.asarray(wide + negative).astype(x.dtype)
 
 
 def _power(x: Array, y: Array) -> Array:
     if x.dtype.kind in "iu" and y.dtype.kind in "iu" and y.size and int(y.min()) < 0:
-        return np.power(x.astype(np.float64), y).astype(x.dtype)
-    return np.power(x, y).astype(x.dtype)
+        return np.asarray(np.power(x.astype(np.float64), y)).astype(x.dtype)
+    return np.asarray(np.power(x, y)).astype(x.dtype)
 
 
 def sigmoid(x: Array) -> Array:
     """1 / (1 + exp(-x))."""
-    return 1 / (1 + np.exp(-x))
+    return np.asarray(1 / (1 + np.exp(-x)))
 
 
 def softplus(x: Array) -> Array:
     """log(1 + exp(x)), for large x too."""
-    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+    return np.asarray(np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))))
 
 
 @general("Clip")
@@ -207,7 +209,7 @@ def dropout(x, ratio=None, training=None, *, seed: int | None = None):  # type: 
     return x, np.ones(x.shape, bool)
 
 
-_UNARY = {
+_UNARY: dict[str, Callable[..., Any]] = {
     "Relu": lambda x: np.maximum(x, 0), "Sigmoid": sigmoid, "Tanh": np.tanh, "Softplus": softplus,
     "Softsign": lambda x: x / (1 + np.abs(x)), "Mish": lambda x: x * np.tanh(softplus(x)), "Erf": erf,
     "HardSwish": lambda x: x * np.clip(x / 6 + 0.5, 0, 1), "Sqrt": np.sqrt, "Exp": np.exp, "Log": np.log,
@@ -216,7 +218,7 @@ _UNARY = {
     "Sin": np.sin, "Cos": np.cos, "Tan": np.tan, "Asin": np.arcsin, "Acos": np.arccos, "Atan": np.arctan,
     "Sinh": np.sinh, "Cosh": np.cosh, "Asinh": np.arcsinh, "Acosh": np.arccosh, "Atanh": np.arctanh,
 }
-_BINARY = {
+_BINARY: dict[str, Callable[..., Any]] = {
     "Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": _divide, "Pow": _power, "Equal": np.equal,
     "Less": np.less, "LessOrEqual": np.less_equal, "Greater": np.greater, "GreaterOrEqual": np.greater_equal,
     "And": np.logical_and, "Or": np.logical_or, "Xor": np.logical_xor, "BitwiseAnd": np.bitwise_and,

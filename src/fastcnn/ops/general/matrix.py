@@ -16,7 +16,7 @@ def matmul_size(attrs: Attrs, inputs: Sequence[Any]) -> int:
     """Elements of the product of two matrices, or of two stacks of them."""
     x, y = inputs[:2]
     if x.ndim < 2 or y.ndim < 2:
-        return max(x.size, y.size, 1)
+        return int(max(x.size, y.size, 1))
     return size_of((*np.broadcast_shapes(x.shape[:-2], y.shape[:-2]), x.shape[-2], y.shape[-1]))
 
 

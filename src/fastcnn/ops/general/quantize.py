@@ -29,7 +29,7 @@ def _spread(values: Array | None, x: Array, axis: int, block_size: int) -> Any:
 
 def _saturated(x: Array, dtype: np.dtype) -> Array:
     info = np.iinfo(dtype)
-    return np.clip(x, info.min, info.max).astype(dtype)
+    return np.asarray(np.clip(x, info.min, info.max)).astype(dtype)
 
 
 @general("QuantizeLinear")

@@ -75,7 +75,8 @@ def gather(x, indices, *, axis: int = 0):  # type: ignore[no-untyped-def]
 
 def _checked(indices: Array, length: int) -> Array:
     if indices.size and not (-length <= int(indices.min()) and int(indices.max()) < length):
-        raise ValueError(f"indices from {int(indices.min())} to {int(indices.max())}, expected {-length} to {length - 1}")
+        found = f"indices from {int(indices.min())} to {int(indices.max())}"
+        raise ValueError(f"{found}, expected {-length} to {length - 1}")
     return indices.astype(np.int64)
 
 

@@ -45,7 +45,7 @@ def _resize_size(attrs: Attrs, inputs: Sequence[Any]) -> int:
     for axis, size, _ in resize_plan(x.shape, attrs, scales, sizes):
         result[axis] = size
         largest = max(largest, size_of(result))
-    return largest
+    return int(largest)
 
 
 def coordinates(length: int, size: int, scale: float, mode: str, start: float, end: float) -> Array:

@@ -68,9 +68,9 @@ def taps_of(
     if prod(kernel) > MAX_TAPS:
         raise ValueError(f"kernel {tuple(kernel)} has {prod(kernel)} taps, expected at most {MAX_TAPS}")
     for tap in np.ndindex(*kernel):
-        index = tuple(slice(t * d, t * d + (o - 1) * s + 1, s)
-                      for t, d, s, o in zip(tap, dilations, strides, outputs, strict=True))
-        yield tap, x[(..., *index)]
+        place: Any = (..., *(slice(t * d, t * d + (o - 1) * s + 1, s)
+                             for t, d, s, o in zip(tap, dilations, strides, outputs, strict=True)))
+        yield tap, x[place]
 
 
 def padded(x: Array, pads: Pads, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int],
@@ -115,7 +115,8 @@ def convolve(x: Array, w: Array, group: int, strides: Ints, dilations: Ints, pad
     result = np.zeros((n, group, w.shape[0] // group, prod(outputs)), np.result_type(x, w))
     weights = w.reshape(group, w.shape[0] // group, channels // group, *kernel)
     for tap, part in taps_of(source, kernel, strides, dilations, outputs):
-        result += weights[(..., *tap)] @ part.reshape(n, group, channels // group, prod(outputs))
+        place: Any = (..., *tap)
+        result += weights[place] @ part.reshape(n, group, channels // group, prod(outputs))
     return result.reshape(n, w.shape[0], *outputs)
 
 
@@ -187,10 +188,11 @@ def conv_transpose(x, w, b=None, *, strides: Ints | None = None, dilations: Ints
     flat = x.reshape(n, group, channels // group, -1)
     result = np.zeros((n, group * outs, *whole), x.dtype)
     for tap, part in taps_of(result, kernel, steps, spread, x.shape[2:]):
-        part += (weights[(..., *tap)] @ flat).reshape(part.shape)
-    index = tuple(slice(max(0, a), size - max(0, b)) for size, (a, b) in zip(whole, cut, strict=True))
+        place: Any = (..., *tap)
+        part += (weights[place] @ flat).reshape(part.shape)
+    kept: Any = (..., *(slice(max(0, a), size - max(0, b)) for size, (a, b) in zip(whole, cut, strict=True)))
     grow = [(max(0, -a), max(0, -b)) for a, b in cut]
-    result = np.pad(result[(..., *index)], [(0, 0), (0, 0), *grow])
+    result = np.pad(result[kept], [(0, 0), (0, 0), *grow])
     return result if b is None else result + b.reshape(-1, *[1] * (x.ndim - 2))
 
 
@@ -202,8 +204,8 @@ def max_pool(x, *, kernel_shape: Ints, strides: Ints | None = None, dilations: I
     outputs = window_sizes(x.shape[2:], kernel_shape, steps, spread, amounts, ceil_mode)
     lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
     source = padded(x, amounts, kernel_shape, steps, spread, outputs, lowest)
-    order = "F" if storage_order else "C"
-    numbers = np.arange(prod(x.shape[2:]), dtype=np.int64).reshape(1, 1, *x.shape[2:], order=order)
+    counted: Any = np.arange(prod(x.shape[2:]), dtype=np.int64)
+    numbers = counted.reshape((1, 1, *x.shape[2:]), order="F" if storage_order else "C")
     places = padded(numbers, amounts, kernel_shape, steps, spread, outputs, -1)
     best = np.full((*x.shape[:2], *outputs), lowest, x.dtype)
     where = np.full(best.shape, -1, np.int64)
@@ -231,7 +233,7 @@ def average_pool(x, *, kernel_shape: Ints, strides: Ints | None = None,  # type:
         counted = padded(ones, amounts, kernel_shape, steps, spread, outputs, 0)
     total = sum(part for _, part in taps_of(source, kernel_shape, steps, spread, outputs))
     count = sum(part for _, part in taps_of(counted, kernel_shape, steps, spread, outputs))
-    return (total / count).astype(x.dtype)
+    return np.asarray(total / count).astype(x.dtype)
 
 
 @general("LpPool", size=_window_size)

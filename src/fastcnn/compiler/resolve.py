@@ -62,7 +62,7 @@ def resolve(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], max_bytes
     ...          Node("ai.onnx::Reshape", "r", ("y", "shape"), "z", {})]
     >>> graph = Graph(nodes, {"x": (None, 4)}, ["z"], {})
     >>> [node.op for node in resolve(graph, {"x": (2, 4)}).graph.nodes]
-    ['Relu', 'Reshape']
+    ['Relu', 'Flatten']
     """
     return _Resolver(graph, input_shapes, max_bytes).run()
 

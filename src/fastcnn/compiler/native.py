@@ -400,7 +400,7 @@ RULES: dict[str, Rule] = {
     "Conv": _conv, "MaxPool": _pool("MaxPool"), "AveragePool": _pool("AveragePool"),
     "GlobalAveragePool": _same("GlobalAveragePool"), "GlobalMaxPool": _global_max, "ReduceMean": _reduce_mean,
     "Gemm": _gemm, "MatMul": _matmul, "BatchNormalization": _batch_norm, "Clip": _clip, "Relu": _same("Relu"),
-    "LeakyRelu": _same("LeakyRelu", "alpha"), "Sigmoid": _same("Sigmoid"), "Tanh": _same("Tanh"),
+    "LeakyRelu": _same("LeakyRelu", "alpha"), "LRN": _same("LRN", "size", "alpha", "beta", "bias"), "Sigmoid": _same("Sigmoid"), "Tanh": _same("Tanh"),
     "HardSwish": _same("HardSwish"), "Swish": _swish, "Add": _arithmetic("Add"), "Sub": _arithmetic("Sub"),
     "Mul": _arithmetic("Mul"), "Div": _arithmetic("Div"), "Sum": _sum, "Softmax": _softmax, "Reshape": _reshape,
     "Flatten": _reshape, "Squeeze": _reshape, "Unsqueeze": _reshape, "Transpose": _transpose, "Slice": _slice,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from onnx import TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 RNG_SEED = 7
 
@@ -80,3 +80,28 @@ def transformer():
         tensor("axis", np.array([1])), random("fc.weight", 4, 16), random("fc.bias", 4),
     ]
     return model(nodes, [value("x", ["N", 3, 8, 8])], [value("y", ["N", 4])], tensors, 21, 10)
+
+
+def with_random_weights(model: ModelProto) -> ModelProto:
+    """A light model of the `onnx` package, which fills its weights with a constant and so tests no numerics."""
+    rng = np.random.default_rng(0)
+    shapes = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    readers = {}
+    for node in model.graph.node:
+        for place, name in enumerate(node.input):
+            readers.setdefault(name, (node.op_type, place))
+    nodes = []
+    for node in model.graph.node:
+        if node.op_type != "ConstantOfShape" or node.input[0] not in shapes:
+            nodes.append(node)
+            continue
+        shape, (op, place) = tuple(shapes[node.input[0]]), readers[node.output[0]]
+        array = rng.standard_normal(shape) * 0.1
+        if op == "BatchNormalization" and place in (1, 4):
+            array = rng.random(shape) + 0.5
+        elif len(shape) > 1:
+            array *= 10 * np.sqrt(2 / np.prod(shape[1:]))
+        model.graph.initializer.append(numpy_helper.from_array(array.astype(np.float32), node.output[0]))
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return model

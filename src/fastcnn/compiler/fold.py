@@ -1,11 +1,13 @@
 """Folding: what can be computed before any input is known. Constant subexpressions become constants, dropout and
-identity vanish, scales and shifts by channel become one batch normalisation, and that disappears into the weights of the
-convolution before it.
+identity vanish, scales and shifts by channel become one batch normalisation, and that disappears into the weights of
+the convolution before it.
 
     scale (W x + b - mean) + beta  =  (scale W) x + (scale (b - mean) + beta),   scale = gamma / sqrt(var + eps)
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -16,13 +18,15 @@ from fastcnn.graph.ir import Graph, Node
 _TRANSPARENT = {"Dropout", "Identity"}
 
 
-def fold(graph: Graph) -> Graph:
+def fold(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
     """The graph without nodes whose work can be done once.
 
     Parameters
     ----------
     graph : Graph
         Not changed.
+    shapes : dict
+        Of every value.
 
     Returns
     -------
@@ -30,7 +34,7 @@ def fold(graph: Graph) -> Graph:
         New nodes and, for folded weights, new constants named ``<weight>*<batch norm>``.
     """
     graph = _fold_constants(_drop_repeated_relu(_drop_transparent(graph)))
-    return _fold_batch_norm(_join_affine(_join_swish(graph)))
+    return _fold_batch_norm(_join_affine(_join_swish(graph), shapes))
 
 
 def _drop_transparent(graph: Graph) -> Graph:
@@ -77,7 +81,7 @@ def _join_swish(graph: Graph) -> Graph:
     """x * sigmoid(x), as files of older opsets write it."""
     gates = {node.output: node for node in graph.nodes if node.op == "Sigmoid"}
     users = consumers(graph)
-    nodes = []
+    nodes: list[Node] = []
     for node in graph.nodes:
         for name, x in (node.inputs[::-1], node.inputs) if node.op == "Mul" else ():
             if name in gates and gates[name].inputs[0] == x and len(users[name]) == 1 and name not in graph.outputs:
@@ -87,55 +91,43 @@ def _join_swish(graph: Graph) -> Graph:
     return replaced(graph, nodes)
 
 
-# Operations whose outputs are images; of those that keep the rank, see _images.
-_MAKE_IMAGES = {"Conv", "MaxPool", "AveragePool", "LRN"}
-
-
-def _images(graph: Graph) -> set[str]:
-    """Values that are known to have four dimensions."""
-    found = {name for name, shape in graph.inputs.items() if len(shape) == 4}
-    for node in graph.nodes:
-        keeps = ops.get(node.op).is_activation or node.op in ("BatchNormalization", "Concat", "Add", "Mul")
-        if node.op in _MAKE_IMAGES or (keeps and node.inputs[0] in found):
-            found.add(node.output)
-    return found
-
-
-def _join_affine(graph: Graph) -> Graph:
-    """Batch normalisations, and products and sums with one number for each channel, one after the other: as one."""
-    constants, users, images = dict(graph.constants), consumers(graph), _images(graph)
+def _join_affine(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
+    """Products and sums with one number for each channel as batch normalisations; of several of these in a row, one."""
+    constants, users = dict(graph.constants), consumers(graph)
     nodes: list[Node] = []
     place: dict[str, int] = {}  # of affine nodes, by their outputs
     for node in graph.nodes:
-        affine = _affine(node, constants, images)
+        affine = _affine(node, constants, shapes)
         if affine is None:
             nodes.append(node)
             continue
         x, scale, shift = affine
+        at, name = len(nodes), node.name
         if x in place and len(users[x]) == 1 and x not in graph.outputs:
             at = place.pop(x)
-            before = _affine(nodes[at], constants, images)
+            before = _affine(nodes[at], constants, shapes)
             assert before is not None
             x, inner, offset = before
-            name = nodes[at].name
-            values = {"weight": inner * scale, "bias": offset * scale + shift, "mean": 0 * scale, "var": 0 * scale + 1}
+            name, scale, shift = nodes[at].name, inner * scale, offset * scale + shift
+        if at < len(nodes) or node.op != "BatchNormalization":
+            values = {"weight": scale, "bias": shift, "mean": 0 * scale, "var": 0 * scale + 1}
             names = [f"{node.output}*{part}" for part in values]
             constants |= zip(names, (array.astype(np.float32) for array in values.values()), strict=True)
             node = Node("BatchNormalization", name, (x, *names), node.output, {"epsilon": 0.0})
-            nodes[at] = node
-        else:
-            at = len(nodes)
-            nodes.append(node)
+        nodes[at : at + 1] = [node]
         place[node.output] = at
     return replaced(graph, nodes, constants)
 
 
 def _affine(
-    node: Node, constants: dict[str, np.ndarray], images: set[str]
+    node: Node, constants: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]
 ) -> tuple[str, np.ndarray, np.ndarray] | None:
     """(x, scale, shift) where the node is x * scale + shift by channels of images, in float64."""
+    shape = shapes[node.output]
+    if len(shape) != 4:
+        return None
     if node.op == "BatchNormalization":
-        if node.inputs[0] not in images or not all(name in constants for name in node.inputs[1:]):
+        if not all(name in constants for name in node.inputs[1:]):
             return None
         gamma, beta, mean, var = (constants[name].astype(np.float64) for name in node.inputs[1:])
         with np.errstate(all="ignore"):  # a negative variance gives NaN, as everywhere
@@ -144,7 +136,8 @@ def _affine(
     if node.op in ("Mul", "Add"):
         for x, name in (node.inputs, node.inputs[::-1]):
             array = constants.get(name)
-            if x in images and array is not None and array.ndim in (3, 4) and array.size == array.shape[-3]:
+            by_channel = array is not None and array.shape in ((shape[1], 1, 1), (1, shape[1], 1, 1))
+            if array is not None and by_channel and shapes[x] == shape:
                 values = array.astype(np.float64).ravel()
                 return (x, values, 0 * values) if node.op == "Mul" else (x, 0 * values + 1, values)
     return None

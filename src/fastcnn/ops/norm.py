@@ -102,7 +102,7 @@ class LRN(Op):
         return local_response(inputs[0].astype(np.float64), **attrs)
 
     def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
-        return (attrs["size"] + 25) * prod(output)
+        return (int(attrs["size"]) + 25) * prod(output)
 
     def lower(self, node: Node, ctx: Lowering) -> None:
         attrs = node.attrs

@@ -104,4 +104,11 @@ def with_random_weights(model: ModelProto) -> ModelProto:
         model.graph.initializer.append(numpy_helper.from_array(array.astype(np.float32), node.output[0]))
     del model.graph.node[:]
     model.graph.node.extend(nodes)
+    used = {name for node in nodes for name in node.input}
+    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    inputs = [value for value in model.graph.input if value.name not in shapes]
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
     return model

@@ -204,7 +204,7 @@ class Model(Storable, Layer):
             raise ValueError(f"predict: batch_size={batch_size}, expected at least 1")
         x = x if isinstance(x, np.ndarray) and x.ndim else self._as_batch(x)
         shape = self._compiled(min(len(x), batch_size) or 1, self._as_batch(x[:1])).output_shape
-        if len(shape) != 2 or shape[1] < 2:
+        if len(shape) < 2 or shape[2:] not in ((), (1, 1)) or shape[1] < 2:
             raise ValueError(f"predict: the outputs are {shape}, expected (N, classes), classes >= 2")
         if self._classes is not None and len(self._classes) != shape[1]:
             raise ValueError(f"predict: {shape[1]} outputs, but {len(self._classes)} classes")
@@ -213,7 +213,7 @@ class Model(Storable, Layer):
         for start in progress_bar(starts) if progress else starts:
             chunk = self._as_batch(x[start : start + batch_size])
             compiled = self._compiled(len(chunk), chunk)
-            scores = compiled.plan.run([chunk])[0]
+            scores = compiled.plan.run([chunk])[0].reshape(len(chunk), -1)
             part = result[start : start + batch_size]
             part[...] = scores if compiled.ends_in_softmax else functional.softmax(scores, dim=1)
         return result

@@ -185,6 +185,27 @@ def test_forms_of_older_opsets(op):
     np.testing.assert_allclose(got, expected[op], rtol=1e-5, atol=1e-6)
 
 
+def test_images_of_one_pixel_are_scores():
+    nodes = [helper.make_node("GlobalAveragePool", ["x"], ["y"], "pool")]
+    proto = build.model(nodes, [build.value("x", ["N", 3, 12, 12])], [build.value("y", None)])
+    model = load_onnx(proto.SerializeToString())
+    assert model(X).shape == (3, 3, 1, 1)
+    scores = np.exp(X.mean((2, 3)))
+    np.testing.assert_allclose(model.predict_proba(X), scores / scores.sum(1, keepdims=True), rtol=1e-5)
+
+
+def test_squeeze_and_excite_has_kernels_throughout(tmp_path):
+    nodes = [helper.make_node("GlobalAveragePool", ["x"], ["m"], "mean"),
+             helper.make_node("HardSigmoid", ["m"], ["g"], "gate", alpha=1 / 6),
+             helper.make_node("Mul", ["x", "g"], ["y"], "scale")]
+    proto = build.model(nodes, [build.value("x", ["N", 3, 12, 12])], [build.value("y", None)])
+    model = load_onnx(proto.SerializeToString())
+    assert not model._graph.is_general
+    np.testing.assert_allclose(model(X), evaluate(proto, X), rtol=1e-5, atol=1e-6)
+    model.export_onnx(tmp_path / "again.onnx")
+    np.testing.assert_allclose(evaluate(onnx.load(tmp_path / "again.onnx"), X), model(X), rtol=1e-5, atol=1e-6)
+
+
 def test_several_outputs_are_chosen_by_name():
     nodes = [helper.make_node("Split", ["x", "sizes"], ["a", "b"], "split", axis=1)]
     proto = build.model(nodes, [build.value("x", ["N", 5])], [build.value("a", ["N", 2]), build.value("b", ["N", 3])],

@@ -87,7 +87,7 @@ class Rewriter:
         self.taken.add(name)
         return name
 
-    def constant(self, hint: str, array: np.ndarray) -> str:
+    def constant(self, hint: str, array: np.ndarray | np.float32) -> str:
         """A new constant."""
         name = self.name(hint)
         array = np.array(array, FLOAT, order="C")
@@ -392,6 +392,13 @@ def _cast(r: Rewriter) -> list[Node] | None:
     return _identity(r) if r.attr("to") == 1 else None
 
 
+def _hard_sigmoid(r: Rewriter) -> list[Node] | None:
+    if not r.is_float():
+        return None
+    slope, shift = (r.constant(f"{r.node.output}/{key}", np.float32(r.attr(key))) for key in ("alpha", "beta"))
+    return r.chain(("Mul", (slope,), {}), ("Add", (shift,), {}), ("Clip", (), {"min": 0.0, "max": 1.0}))
+
+
 def _swish(r: Rewriter) -> list[Node] | None:
     return [r.make("Swish", r.node.inputs)] if r.is_float() and r.attr("alpha") == 1.0 else None
 
@@ -402,7 +409,7 @@ RULES: dict[str, Rule] = {
     "Gemm": _gemm, "MatMul": _matmul, "BatchNormalization": _batch_norm, "Clip": _clip, "Relu": _same("Relu"),
     "LeakyRelu": _same("LeakyRelu", "alpha"), "LRN": _same("LRN", "size", "alpha", "beta", "bias"),
     "Sigmoid": _same("Sigmoid"), "Tanh": _same("Tanh"),
-    "HardSwish": _same("HardSwish"), "Swish": _swish, "Add": _arithmetic("Add"), "Sub": _arithmetic("Sub"),
+    "HardSwish": _same("HardSwish"), "HardSigmoid": _hard_sigmoid, "Swish": _swish, "Add": _arithmetic("Add"), "Sub": _arithmetic("Sub"),
     "Mul": _arithmetic("Mul"), "Div": _arithmetic("Div"), "Sum": _sum, "Softmax": _softmax, "Reshape": _reshape,
     "Flatten": _reshape, "Squeeze": _reshape, "Unsqueeze": _reshape, "Transpose": _transpose, "Slice": _slice,
     "Split": _split, "Concat": _concat, "Pad": _pad, "Identity": _identity, "Dropout": _dropout, "Cast": _cast,

@@ -152,7 +152,7 @@ class _Writer:
         return [helper.make_node(node.op, node.inputs, [node.output], node.name, **attrs)]
 
     def general(self, node: Node) -> list[Any]:
-        from onnx import defs, helper
+        from onnx import defs, helper, numpy_helper
 
         op, attrs, inputs = node.op.rpartition(":")[2], dict(node.attrs), list(node.inputs)
         before: list[Any] = []
@@ -168,6 +168,8 @@ class _Writer:
         if attrs.pop("by_group", 0):
             raise ValueError(f"export_onnx: node {node.name!r}: GroupNormalization of opset 18, with a scale for each "
                              "group, has no form in newer opsets")
+        if op == "ConstantOfShape" and len(inputs) > 1:
+            attrs["value"] = numpy_helper.from_array(self.graph.constants[inputs.pop()].reshape(1))
         if op in _ALIGNED and attrs.pop("axis", None) is not None:
             inputs[1], before = self.aligned(node)
         schema = defs.get_schema(op, self.opset)

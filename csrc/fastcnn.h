@@ -107,6 +107,16 @@ typedef struct {
     int average, count_include_pad;
 } fc_pool_row;
 
+/* A row of pixels of a local response normalisation; see tiles/lrn.h. */
+typedef struct {
+    const float *x; /* IN  first block */
+    float *y;       /* OUT */
+    ptrdiff_t x_block, y_block;
+    ptrdiff_t channels, pixels;
+    ptrdiff_t before, size; /* channels of a sum that come before its own, and in all */
+    float scale, bias, beta;
+} fc_lrn_row;
+
 enum { FC_ADD, FC_MULTIPLY };
 
 /* Gradient of filters: for lanes i and blocks b
@@ -183,6 +193,8 @@ typedef struct {
     void (*binary)(int op, const fc_activation *act, const float *x, ptrdiff_t x_step, const float *y, ptrdiff_t y_step,
                    float *z, ptrdiff_t n);
     void (*softmax)(const float *x, float *y, ptrdiff_t n);
+    /* squares: scratch, before + channels + size + 2 VL floats. */
+    void (*lrn_row)(const fc_lrn_row *row, float *squares);
     /* [channels][plane] <-> [pixels][VL]; lanes from `channels` to VL are written as zeros, and never read. */
     void (*interleave)(const float *x, ptrdiff_t plane, float *y, ptrdiff_t channels, ptrdiff_t pixels);
     void (*deinterleave)(const float *x, float *y, ptrdiff_t plane, ptrdiff_t channels, ptrdiff_t pixels);

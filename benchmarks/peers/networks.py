@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 import fastcnn as fc
 from fastcnn.graph.ir import Graph
+from fastcnn.io.onnx_export import to_onnx
 from fastcnn.ops.base import resolve_pads
 
 
@@ -45,7 +47,8 @@ def save_all(name: str, batch: int, folder: Path, engines: list[str]) -> np.ndar
     x = np.random.default_rng(0).random((batch, *shape), np.float32)
     np.save(folder / "x.npy", x)
     if {"onnxruntime", "openvino"} & set(engines):
-        write_onnx(model.graph(), x.shape, folder / "model.onnx")
+        graph = replace(model.graph(), inputs={"x": x.shape})  # every engine knows the batch
+        (folder / "model.onnx").write_bytes(to_onnx(graph, graph.inputs, {}))
     if "torch" in engines:
         write_torchscript(model.graph(), x, folder / "model.pt")
     if "ncnn" in engines:  # takes single images
@@ -65,30 +68,6 @@ def _explicit(graph: Graph, node, shapes) -> dict:
         del attrs["auto_pad"]
     attrs.pop("algorithm", None)
     return attrs
-
-
-def write_onnx(graph: Graph, shape: tuple[int, ...], path: Path) -> None:
-    """The graph as an ONNX file of fixed input shape."""
-    from onnx import TensorProto, helper, numpy_helper, save
-
-    shapes = graph.infer({"x": shape})
-    tensors = [numpy_helper.from_array(array, name) for name, array in graph.constants.items()]
-    nodes = []
-    for node in graph.nodes:
-        attrs, inputs = _explicit(graph, node, shapes), list(node.inputs)
-        if node.op == "Gemm":
-            attrs["transB"] = 1
-        if node.op == "Clip":
-            for bound in ("min", "max"):
-                name = f"{node.name}.{bound}"
-                tensors.append(numpy_helper.from_array(np.float32(attrs.pop(bound)), name))
-                inputs.append(name)
-        if node.op == "Dropout":
-            attrs.clear()
-        nodes.append(helper.make_node(node.op, inputs, [node.output], node.name, **attrs))
-    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shapes[name]) for name in ("x", *graph.outputs)]
-    onnx_graph = helper.make_graph(nodes, "network", values[:1], values[1:], tensors)
-    save(helper.make_model(onnx_graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
 
 
 def write_torchscript(graph: Graph, x: np.ndarray, path: Path) -> None:

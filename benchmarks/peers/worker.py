@@ -29,7 +29,8 @@ def onnxruntime_engine(folder: Path, x: np.ndarray, threads: int) -> Callable[[]
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
-    return lambda: session.run(None, {"x": x})[0]
+    name = session.get_inputs()[0].name
+    return lambda: session.run(None, {name: x})[0]
 
 
 def openvino_engine(folder: Path, x: np.ndarray, threads: int) -> Callable[[], np.ndarray]:

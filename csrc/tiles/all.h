@@ -24,6 +24,7 @@
 #include "winograd.h"
 #include "pool_row.h"
 #include "pointwise.h"
+#include "lrn.h"
 #include "interleave.h"
 #include "conv_grad.h"
 #include "norm.h"
@@ -47,6 +48,7 @@ fc_kernels FC_FN(kernels) = {
     .affine = FC_FN(affine),
     .binary = FC_FN(binary),
     .softmax = FC_FN(softmax),
+    .lrn_row = FC_FN(lrn_row),
     .interleave = FC_FN(interleave),
     .deinterleave = FC_FN(deinterleave),
     .gather_pixels = FC_FN(gather_pixels),

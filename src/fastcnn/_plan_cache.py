@@ -18,6 +18,7 @@ from fastcnn.kernels import _cpu
 from fastcnn.layers.base import generation
 
 if TYPE_CHECKING:
+    from fastcnn.compiler.mixed import MixedPlan
     from fastcnn.model import Model
 
 __all__ = ["Compiled", "PlanCache"]
@@ -30,7 +31,7 @@ MAX_PLANS = 8
 class Compiled(NamedTuple):
     """A plan, and what a prediction must know of its graph."""
 
-    plan: Plan
+    plan: Plan | MixedPlan
     output_shape: tuple[int, ...]
     ends_in_softmax: bool
 
@@ -74,6 +75,8 @@ class PlanCache:
     def _compile(self, graph: Graph, shape: tuple[int, ...], tuning: Mapping[str, str]) -> Compiled:
         shapes = dict.fromkeys(graph.inputs, shape)
         output = graph.outputs[0]
+        if graph.is_general:
+            return _compile_general(graph, shapes, tuning)
         last = next((node.op for node in graph.nodes if node.output == output), None)
         plan = compile_batch(graph, shapes, self._packed, tuning)
         return Compiled(plan, graph.infer(shapes)[output], last == "Softmax")
@@ -93,6 +96,18 @@ class PlanCache:
             self._plans.clear()
             self._packed = {}
         self._generation, self._versions = now, versions
+
+
+def _compile_general(graph: Graph, shapes: Mapping[str, tuple[int, ...]], tuning: Mapping[str, str]) -> Compiled:
+    from fastcnn.compiler.mixed import compile_general
+
+    whole = compile_general(graph, shapes, tuning)
+    output = graph.outputs[0]
+    last = next((node.op for node in graph.nodes if node.output == output), "")
+    shape = whole.resolved.known[output].shape or ()  # () where it depends on values
+    if shape and whole.plan.parts > 1:
+        shape = (shape[0] * whole.plan.parts, *shape[1:])
+    return Compiled(whole.plan, shape, last.endswith("Softmax") and not last.endswith("LogSoftmax"))
 
 
 _caches: WeakSet[PlanCache] = WeakSet()

@@ -1,13 +1,12 @@
 """Models: layers that are traced into a graph, compiled once per input shape, and run.
 
 Holds predictions in batches. Tracing is graph/trace.py's, compiling compiler/'s, keeping plans _plan_cache.py's; the
-table of `Model.summary` is made in summary.py, files in model_file.py. Learning is fitting.py's, chains of
-layers are sequential.py's.
+table of `Model.summary` is made in summary.py; files are _storable.py's, learning fitting.py's, chains of layers
+sequential.py's.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from fastcnn import functional
 from fastcnn._plan_cache import Compiled, PlanCache
+from fastcnn._storable import Storable
 from fastcnn.fitting import Fitting
 from fastcnn.graph.ir import Graph
 from fastcnn.graph.trace import Symbol, trace
@@ -49,7 +49,7 @@ class Prediction:
     probability: float
 
 
-class Model(Fitting, Layer):
+class Model(Fitting, Storable, Layer):
     """A network: layers set as attributes, and a ``forward`` of one input and one output.
 
     Calling a model with an array traces ``forward`` once for the array's shape, compiles the graph, keeps
@@ -206,7 +206,7 @@ class Model(Fitting, Layer):
             raise ValueError(f"predict: batch_size={batch_size}, expected at least 1")
         x = x if isinstance(x, np.ndarray) and x.ndim else self._as_batch(x)
         shape = self._compiled(min(len(x), batch_size) or 1, self._as_batch(x[:1])).output_shape
-        if len(shape) != 2 or shape[1] < 2:
+        if len(shape) < 2 or shape[2:] not in ((), (1, 1)) or shape[1] < 2:
             raise ValueError(f"predict: the outputs are {shape}, expected (N, classes), classes >= 2")
         if self._classes is not None and len(self._classes) != shape[1]:
             raise ValueError(f"predict: {shape[1]} outputs, but {len(self._classes)} classes")
@@ -215,7 +215,7 @@ class Model(Fitting, Layer):
         for start in progress_bar(starts) if progress else starts:
             chunk = self._as_batch(x[start : start + batch_size])
             compiled = self._compiled(len(chunk), chunk)
-            scores = compiled.plan.run([chunk])[0]
+            scores = compiled.plan.run([chunk])[0].reshape(len(chunk), -1)
             part = result[start : start + batch_size]
             part[...] = scores if compiled.ends_in_softmax else functional.softmax(scores, dim=1)
         return result
@@ -407,25 +407,6 @@ class Model(Fitting, Layer):
         if len(batch) == 0 or repeats < 1:
             raise ValueError(f"profile: len(x)={len(batch)}, repeats={repeats}, expected at least one of each")
         return profile_plan(self._compiled(len(batch), batch).plan, [batch], repeats)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write weights, graph, classes and preprocessing to one safetensors file.
-
-        Parameters
-        ----------
-        path : path-like
-            Replaced at once when the file is complete. `fastcnn.load` reads it.
-
-        Raises
-        ------
-        ValueError
-            If `input_shape` is not set.
-        OSError
-            If the file cannot be written.
-        """
-        from fastcnn.model_file import save
-
-        save(self, path)
 
 
 def progress_bar(steps: Iterable[int]) -> Iterable[int]:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
+from fastcnn import ops
 from fastcnn.errors import ModelLoadError
 from fastcnn.graph.ir import Graph
 from fastcnn.graph.trace import scope
@@ -55,11 +57,15 @@ class GraphModel(Model):
         for what, names in (("inputs", list(graph.inputs)), ("outputs", graph.outputs)):
             if len(names) != 1:
                 raise ValueError(f"the graph has {len(names)} {what} ({', '.join(names)}), expected 1")
-        self.__dict__["_graph"] = Graph(graph.nodes, graph.inputs, graph.outputs, {})
+        # Numbers of other types than float32 (indices, shapes) belong to the structure.
+        fixed = {name: array for name, array in graph.constants.items()
+                 if graph.is_general and array.dtype != np.float32}
+        self.__dict__["_graph"] = Graph(graph.nodes, graph.inputs, graph.outputs, fixed, graph.types)
         # In the order of use, which is the order in which layers list them.
         used = [name for node in graph.nodes for name in node.inputs if name in graph.constants]
         for name in dict.fromkeys([*used, *graph.constants]):
-            self._place(name, graph.constants[name], name in buffers)
+            if name not in fixed:
+                self._place(name, graph.constants[name], name in buffers)
 
     def _place(self, name: str, array: np.ndarray, is_buffer: bool) -> None:
         # Into the registries directly: in a file, names such as "forward" or "0" are only names.
@@ -71,22 +77,49 @@ class GraphModel(Model):
         layer: Layer = self
         for part in path:
             layer = layer._children.setdefault(part, _Group())
-        array = np.ascontiguousarray(array, np.float32).view()
+        array = np.array(array, np.float32, order="C", copy=None).view()
         array.flags.writeable = False
         (layer._buffers if is_buffer else layer._parameters)[local] = array
+
+    def graph(self, input_shape: Sequence[int] | None = None) -> Graph:
+        """Return the network as a graph; see `Model.graph`. General operations stay as they are."""
+        graph: Graph = self._graph
+        if not graph.is_general:
+            return super().graph(input_shape)
+        shape = self.input_shape if input_shape is None else tuple(input_shape)
+        ((name, expected),) = graph.inputs.items()
+        if shape is None:
+            raise ValueError("GraphModel: input_shape is not set, expected a shape such as (3, 224, 224)")
+        batch = expected[:1]
+        return Graph(graph.nodes, {name: (*batch, *shape)}, graph.outputs, {**graph.constants, **self.state_dict()},
+                     graph.types)
 
     def forward(self, x: Any) -> Any:
         """Apply the graph's nodes to a symbol, in their order."""
         graph: Graph = self._graph
+        if graph.is_general:
+            graph = self._resolved(x.shape)
         ((input_name, shape),) = graph.inputs.items()
         expected = tuple(h if w is None else w for h, w in zip(x.shape[1:], shape[1:], strict=False))
         if len(shape) != len(x.shape) or x.shape[1:] != expected:
             raise ValueError(f"x.shape={x.shape}, expected {('N', *shape[1:])}: what the model was saved for")
-        values: dict[str, Any] = {**self.state_dict(), input_name: x, "": None}
+        values: dict[str, Any] = {**graph.constants, **self.state_dict(), input_name: x, "": None}
         for node in graph.nodes:
             with scope(node.name):
                 values[node.output] = x.tracer.apply(node.op, [values[n] for n in node.inputs], node.attrs)
         return values[graph.outputs[0]]
+
+    def _resolved(self, shape: tuple[int, ...]) -> Graph:
+        """The graph in operations with kernels, which is what can be traced."""
+        from fastcnn.compiler.resolve import resolve
+
+        graph = self.graph(shape[1:])
+        resolved = resolve(graph, dict.fromkeys(graph.inputs, shape)).graph
+        others = sorted({node.op for node in resolved.nodes if ops.is_general(node.op)})
+        if others:
+            raise ValueError(f"the network has operations without kernels ({', '.join(others)}): it predicts, but "
+                             "cannot become part of another model or be trained")
+        return resolved
 
     def extra_repr(self) -> str:
         """Return the number of nodes, and the input's shape."""
@@ -121,13 +154,15 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
     write_safetensors(path, graph.constants, metadata)
 
 
-def load(path: str | os.PathLike[str]) -> GraphModel:
-    """Read a model that `Model.save` has written.
+def load(path: str | os.PathLike[str], *, max_bytes: int = 4 << 30) -> GraphModel:
+    """Read a model that `Model.save` has written, or an ONNX file.
 
     Parameters
     ----------
     path : path-like
         The file. It can come from anyone: it is checked, and nothing in it is run.
+    max_bytes : int
+        The most that its arrays may take; of an ONNX file also all values of a prediction for one input.
 
     Returns
     -------
@@ -152,10 +187,19 @@ def load(path: str | os.PathLike[str]) -> GraphModel:
     >>> model.input_shape, list(model.state_dict())[:2]
     ((1, 28, 28), ['conv1.weight', 'conv1.bias'])
     """
+    from fastcnn.compiler.mixed import compile_general
     from fastcnn.io.image import Preprocess
+    from fastcnn.io.onnx_import import is_onnx
     from fastcnn.io.weights import read_safetensors
 
-    tensors, metadata = read_safetensors(path, writeable=False)
+    path = Path(path)
+    with path.open("rb") as file:
+        start = file.read(9)
+    if start[8:] != b"{" and is_onnx(path, start):
+        from fastcnn.io.onnx_model import load_onnx
+
+        return load_onnx(path, max_bytes=max_bytes)
+    tensors, metadata = read_safetensors(path, max_bytes=max_bytes, writeable=False)
     if metadata.get("format") != FORMAT:
         raise ModelLoadError(
             f"{path}: metadata 'format' is {metadata.get('format')!r}, expected {FORMAT!r}: the file has "
@@ -170,7 +214,8 @@ def load(path: str | os.PathLike[str]) -> GraphModel:
     model = _entry(path, metadata, "graph", lambda _: GraphModel(graph, buffers))
     _entry(path, metadata, "input_shape", lambda text: _set(model, "input_shape", json.loads(text)))
     shapes = dict.fromkeys(graph.inputs, (1, *(model.input_shape or ())))
-    _entry(path, metadata, "graph", lambda _: graph.infer(shapes))
+    _entry(path, metadata, "graph", lambda _: compile_general(graph, shapes) if graph.is_general else
+           graph.infer(shapes))
     if "classes" in metadata:
         _entry(path, metadata, "classes", lambda text: _set(model, "classes", json.loads(text)))
     if "preprocess" in metadata:

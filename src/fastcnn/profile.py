@@ -17,6 +17,7 @@ from fastcnn.kernels import _cpu, _executor, _pool
 from fastcnn.kernels.view import View
 
 if TYPE_CHECKING:
+    from fastcnn.compiler.mixed import MixedPlan
     from fastcnn.compiler.plan import Plan
 
 __all__ = ["Profile", "StepProfile", "profile_plan"]
@@ -153,12 +154,12 @@ def _cells(step: StepProfile, total: float) -> tuple[str, ...]:
             f"{step.percent:.0f} %", step.limit)
 
 
-def profile_plan(plan: Plan, inputs: Sequence[np.ndarray], repeats: int) -> Profile:
+def profile_plan(plan: Plan | MixedPlan, inputs: Sequence[np.ndarray], repeats: int) -> Profile:
     """Time the steps of a plan.
 
     Parameters
     ----------
-    plan : Plan
+    plan : Plan or MixedPlan
     inputs : sequence of float32 arrays
     repeats : int
         Medians of so many runs.

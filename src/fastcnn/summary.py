@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fastcnn import ops
+from fastcnn.compiler.mixed import compile_general
 from fastcnn.compiler.plan import compile_graph
 
 if TYPE_CHECKING:
@@ -97,8 +98,13 @@ def summarise(graph: Graph) -> Summary:
     Summary
     """
     shapes = {name: (1, *(size or 1 for size in shape[1:])) for name, shape in graph.inputs.items()}
-    values = graph.infer(shapes)
-    steps = compile_graph(graph, shapes).steps
+    if graph.is_general:
+        shapes = {name: tuple(size or 1 for size in shape) for name, shape in graph.inputs.items()}
+        whole = compile_general(graph, shapes)
+        graph, steps = whole.resolved.graph, whole.plan.steps
+        values = {name: known.shape or () for name, known in whole.resolved.known.items()}
+    else:
+        values, steps = graph.infer(shapes), compile_graph(graph, shapes).steps
     by_name = {step.name: step for step in steps}
     hosts = {name: step.name for step in steps for name in step.fused}
     counted: set[str] = set()

@@ -16,6 +16,8 @@ import fastcnn
 from fastcnn import doctor, zoo
 from fastcnn.cli import _shapes, bench, main
 from fastcnn.cli import classify as classify_command
+from fastcnn.io.image import Preprocess
+from fastcnn.io.weights import write_safetensors
 from fastcnn.kernels import _cpu
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -213,7 +215,7 @@ def test_module_script_and_version():
 
 
 def test_every_command_has_help_with_an_example(capsys):
-    for command in ("classify", "info", "doctor", "bench"):
+    for command in ("classify", "info", "convert", "doctor", "bench"):
         assert main([command, "--help"]) == 0
         assert f"example: fastcnn {command}" in capsys.readouterr().out
 
@@ -225,3 +227,45 @@ def test_a_closed_pipe_is_no_traceback():
     result = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
     os.close(writer)
     assert result.returncode == 1 and result.stderr == ""
+
+
+def test_convert_to_onnx_and_back_and_classify_with_labels(capsys, tmp_path):
+    net, back, labels = (str(tmp_path / name) for name in ("net.onnx", "net.safetensors", "labels.txt"))
+    assert main(["convert", "squeezenet1_1", net]) == 0 and main(["convert", net, back]) == 0
+    x = np.random.default_rng(0).random((1, 3, 224, 224), np.float32)
+    np.testing.assert_allclose(fastcnn.load(back)(x), zoo.build("squeezenet1_1")(x), rtol=1e-5, atol=1e-6)
+    assert main(["info", net]) == 0
+    assert "GlobalAveragePool" in capsys.readouterr().out
+    Path(labels).write_text("".join(f"class {i}\n" for i in range(1000)), encoding="utf-8")
+    options = ["--labels", labels, "--mean", "0.485,0.456,0.406", "--std", "0.2", "--size", "224", "--top", "1"]
+    assert main(["classify", "--model", net, CAT, "--json", *options]) == 0
+    model = fastcnn.load(net)
+    model.preprocess = Preprocess(224, 0.875, "bicubic", (123.675, 116.28, 103.53), (51.0,) * 3)
+    (best,) = model.classify(CAT, 1)
+    assert predictions(capsys.readouterr().out)[CAT][0]["label"] == f"class {best.index}"
+
+
+def test_convert_weights_of_an_architecture(capsys, tmp_path):
+    model = zoo.build("lenet", num_classes=3, rng=5)
+    weights, net = tmp_path / "weights.safetensors", tmp_path / "net.onnx"
+    write_safetensors(weights, {f"module.{name}": array for name, array in model.state_dict().items()})
+    assert main(["convert", str(weights), str(net), "--architecture", "lenet", "--classes", "3"]) == 0
+    x = np.random.default_rng(0).random((2, 1, 28, 28), np.float32)
+    assert (fastcnn.load(net)(x) == model(x)).all()
+    assert main(["convert", str(weights), str(net), "--architecture", "lenet"]) == 2
+    assert "shape (3, 84), expected (10, 84)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["convert", "lenet", "net.pdf"], "expected a name that ends in .onnx or .safetensors"),
+        (["convert", "nothing", "net.onnx"], "neither a file nor a model"),
+        (["classify", "--model", "efficientnet_lite0", "--size", "1.5", CAT], "--size=1.5, expected"),
+        (["classify", "--model", "efficientnet_lite0", "--mean", "1,2", CAT], "--mean: 2 numbers, expected one or"),
+        (["classify", "--labels", "ghost.txt", CAT], "ghost.txt"),
+    ],
+)
+def test_wrong_use_of_models_is_told(capsys, arguments, message):
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err

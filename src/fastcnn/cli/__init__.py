@@ -1,5 +1,6 @@
-"""The command line: `fastcnn classify | train | evaluate | info | tune | doctor | bench`. One module a command,
-imported when it runs.
+"""The command line: `fastcnn classify | train | evaluate | info | convert | tune | doctor | bench`.
+
+One module a command, imported when it runs.
 
 Exit codes: 0 all went well; 1 some photos could not be read, or a check failed; 2 the command cannot run (usage,
 model, missing package); 130 interrupted.
@@ -20,6 +21,7 @@ _COMMANDS = {
     "train": "train a classifier on a folder of photos",
     "evaluate": "examine a classifier on a folder of photos",
     "info": "describe a model, or show where its time goes",
+    "convert": "turn a model into ONNX or safetensors",
     "tune": "time the algorithms of a model on this machine",
     "doctor": "show the configuration and check every kernel on this machine",
     "bench": "measure convolution kernels on this machine",

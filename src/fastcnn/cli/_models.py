@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import argparse
 import os
+from dataclasses import replace
 
 from fastcnn import zoo
+from fastcnn.io.image import Preprocess
 from fastcnn.model import Model
-from fastcnn.model_file import load
+from fastcnn.model_file import GraphModel, load
 from fastcnn.zoo.pretrained import pretrained_names
 
 DEFAULT = "efficientnet_lite0"
 
 
 def trained_model(name: str) -> Model:
-    """A model that can classify: a pretrained network by name, or a file that `Model.save` wrote.
+    """A model that can classify: a pretrained network by name, a file that `Model.save` wrote, or an ONNX file.
 
     Raises
     ------
@@ -37,6 +39,75 @@ def _from_file(name: str) -> Model:
     if not os.path.exists(name):
         raise ValueError(f"{name!r} is neither a file nor a model; models: {', '.join(zoo.names())}")
     return load(name)
+
+
+def add_size(parser: argparse._ActionsContainer) -> None:
+    """The option --size."""
+    parser.add_argument("--size", type=_numbers, metavar="N[,N]", help="height and width of the input, if free")
+
+
+def set_size(model: Model, size: tuple[float, ...] | None) -> None:
+    """Give images of a model this height and width."""
+    if size is None:
+        return
+    height, width = _pair(size)
+    channels = model.input_shape[0] if model.input_shape else _channels(model)
+    model.input_shape = (channels, height, width)
+
+
+def _pair(size: tuple[float, ...]) -> tuple[int, int]:
+    if len(size) not in (1, 2) or any(number != int(number) or number < 1 for number in size):
+        raise ValueError(f"--size={','.join(map(str, size))}, expected one or two whole numbers")
+    return int(size[0]), int(size[-1])
+
+
+def _channels(model: Model) -> int:
+    """The channels of its images, three where they are not known."""
+    if not isinstance(model, GraphModel):
+        return 3
+    (shape,) = model._graph.inputs.values()
+    return shape[1] or 3 if len(shape) == 4 else 3
+
+
+def add_photo_options(parser: argparse.ArgumentParser) -> None:
+    """What an ONNX file may not tell: names of classes, and how photos become inputs."""
+    group = parser.add_argument_group("for models that do not tell these themselves")
+    group.add_argument("--labels", metavar="FILE", help="names of the classes, one a line")
+    group.add_argument("--mean", type=_numbers, metavar="R,G,B", help="of pixels from 0 to 1 (0.485,0.456,0.406)")
+    group.add_argument("--std", type=_numbers, metavar="R,G,B", help="of pixels from 0 to 1 (0.229,0.224,0.225)")
+    add_size(group)
+
+
+def describe(model: Model, options: argparse.Namespace) -> None:
+    """Set classes and preprocessing as the options of `add_photo_options` say; others stay as the file has them."""
+    if options.labels is not None:
+        with open(options.labels, encoding="utf-8") as file:
+            model.classes = [line.strip() for line in file if line.strip()]
+    set_size(model, options.size)
+    if (options.mean, options.std, options.size) == (None, None, None):
+        return
+    if model.input_shape is None or len(model.input_shape) != 3:
+        raise ValueError("the model does not tell the size of its images: give --size")
+    known = model.preprocess or Preprocess(model.input_shape[1:], mean=_MEAN, std=_STD)
+    model.preprocess = replace(
+        known, size=model.input_shape[1:], mean=known.mean if options.mean is None else _scaled(options.mean, "--mean"),
+        std=known.std if options.std is None else _scaled(options.std, "--std"),
+    )
+
+
+# torchvision's, for pixels from 0 to 255.
+_MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+
+
+def _scaled(values: tuple[float, ...], option: str) -> tuple[float, float, float]:
+    if len(values) not in (1, 3):
+        raise ValueError(f"{option}: {len(values)} numbers, expected one or three")
+    red, green, blue = (255 * value for value in (values if len(values) == 3 else values * 3))
+    return red, green, blue
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in text.split(","))
 
 
 def add_threads(parser: argparse.ArgumentParser) -> None:

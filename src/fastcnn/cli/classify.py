@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fastcnn.cli._models import DEFAULT, add_threads, trained_model
+from fastcnn.cli._models import DEFAULT, add_photo_options, add_threads, describe, trained_model
 from fastcnn.errors import ImageError
 from fastcnn.io.image import find_images
 from fastcnn.kernels._cpu import set_num_threads
@@ -24,10 +24,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("photos", nargs="+", metavar="PHOTO", help="image file, folder, or glob pattern")
     parser.add_argument(
         "--model", default=DEFAULT, metavar="NAME-OR-FILE",
-        help=f"a pretrained network or a saved model (default: {DEFAULT})",
+        help=f"a pretrained network, a saved model or an ONNX file (default: {DEFAULT})",
     )
     parser.add_argument("--top", type=int, default=5, metavar="N", help="classes to name (default: 5)")
     parser.add_argument("--json", action="store_true", help="print a JSON list")
+    add_photo_options(parser)
     add_threads(parser)
     parser.set_defaults(run=run)
 
@@ -39,6 +40,7 @@ def run(options: argparse.Namespace) -> int:
     set_num_threads(options.threads)
     paths, missing = _expand(options.photos)
     model = trained_model(options.model)
+    describe(model, options)
     results = missing + [_classify(model, path, options.top) for path in _progress(paths)]
     for result in results:
         if "error" in result:

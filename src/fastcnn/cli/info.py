@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 
-from fastcnn.cli._models import add_threads, any_model
+from fastcnn.cli._models import add_size, add_threads, any_model, set_size
 from fastcnn.kernels import _cpu
 from fastcnn.model import Model
 
@@ -15,7 +15,8 @@ from fastcnn.model import Model
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.epilog = "example: fastcnn info resnet18"
-    parser.add_argument("model", metavar="MODEL", help="a network of the zoo, or a saved model")
+    parser.add_argument("model", metavar="MODEL", help="a network of the zoo, a saved model or an ONNX file")
+    add_size(parser)
     parser.add_argument("--profile", action="store_true", help="time every step of a prediction instead")
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="images to time together (default: 1)")
     parser.add_argument("--plot", metavar="FILE", help="with --profile: draw the roofline (needs matplotlib)")
@@ -27,6 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the summary."""
     model = any_model(options.model)
+    set_size(model, options.size)
     if options.profile:
         return _profile(model, options)
     summary = model.summary()

@@ -13,7 +13,8 @@ def replaced(graph: Graph, nodes: list[Node], constants: dict[str, np.ndarray] |
     """The graph with other nodes, and constants if given; unused constants are dropped."""
     constants = graph.constants if constants is None else constants
     used = {name for node in nodes for name in node.inputs} | set(graph.outputs)
-    return Graph(nodes, graph.inputs, graph.outputs, {k: v for k, v in constants.items() if k in used})
+    kept = {name: array for name, array in constants.items() if name in used}
+    return Graph(nodes, graph.inputs, graph.outputs, kept, graph.types)
 
 
 def renamed(node: Node, names: Mapping[str, str]) -> Node:

@@ -1,10 +1,13 @@
 """Folding: what can be computed before any input is known. Constant subexpressions become constants, dropout and
-identity vanish, and batch normalisation disappears into the weights of the convolution before it.
+identity vanish, scales and shifts by channel become one batch normalisation, and that disappears into the weights of
+the convolution before it.
 
     scale (W x + b - mean) + beta  =  (scale W) x + (scale (b - mean) + beta),   scale = gamma / sqrt(var + eps)
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -15,20 +18,23 @@ from fastcnn.graph.ir import Graph, Node
 _TRANSPARENT = {"Dropout", "Identity"}
 
 
-def fold(graph: Graph) -> Graph:
+def fold(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
     """The graph without nodes whose work can be done once.
 
     Parameters
     ----------
     graph : Graph
         Not changed.
+    shapes : dict
+        Of every value.
 
     Returns
     -------
     Graph
         New nodes and, for folded weights, new constants named ``<weight>*<batch norm>``.
     """
-    return _fold_batch_norm(_fold_constants(drop_repeated_relu(_drop_transparent(graph))))
+    graph = _fold_constants(drop_repeated_relu(_drop_transparent(graph)))
+    return _fold_batch_norm(_join_affine(_join_swish(graph), shapes))
 
 
 def _drop_transparent(graph: Graph) -> Graph:
@@ -69,6 +75,72 @@ def _fold_constants(graph: Graph) -> Graph:
         inputs = [constants[name] if name else None for name in node.inputs]
         constants[node.output] = ops.get(node.op).reference(node.attrs, inputs).astype(np.float32)
     return replaced(graph, nodes, constants)
+
+
+def _join_swish(graph: Graph) -> Graph:
+    """x * sigmoid(x), as files of older opsets write it."""
+    gates = {node.output: node for node in graph.nodes if node.op == "Sigmoid"}
+    users = consumers(graph)
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        for name, x in (node.inputs[::-1], node.inputs) if node.op == "Mul" else ():
+            if name in gates and gates[name].inputs[0] == x and len(users[name]) == 1 and name not in graph.outputs:
+                node = Node("Swish", node.name, (x,), node.output, {})
+                nodes.remove(gates.pop(name))
+        nodes.append(node)
+    return replaced(graph, nodes)
+
+
+def _join_affine(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
+    """Products and sums with one number for each channel as batch normalisations; of several of these in a row, one."""
+    constants, users = dict(graph.constants), consumers(graph)
+    nodes: list[Node] = []
+    place: dict[str, int] = {}  # of affine nodes, by their outputs
+    for node in graph.nodes:
+        affine = _affine(node, constants, shapes)
+        if affine is None:
+            nodes.append(node)
+            continue
+        x, scale, shift = affine
+        at, name = len(nodes), node.name
+        if x in place and len(users[x]) == 1 and x not in graph.outputs:
+            at = place.pop(x)
+            before = _affine(nodes[at], constants, shapes)
+            assert before is not None
+            x, inner, offset = before
+            name, scale, shift = nodes[at].name, inner * scale, offset * scale + shift
+        if at < len(nodes) or node.op != "BatchNormalization":
+            values = {"weight": scale, "bias": shift, "mean": 0 * scale, "var": 0 * scale + 1}
+            names = [f"{node.output}*{part}" for part in values]
+            constants |= zip(names, (array.astype(np.float32) for array in values.values()), strict=True)
+            node = Node("BatchNormalization", name, (x, *names), node.output, {"epsilon": 0.0})
+        nodes[at : at + 1] = [node]
+        place[node.output] = at
+    return replaced(graph, nodes, constants)
+
+
+def _affine(
+    node: Node, constants: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]
+) -> tuple[str, np.ndarray, np.ndarray] | None:
+    """(x, scale, shift) where the node is x * scale + shift by channels of images, in float64."""
+    shape = shapes[node.output]
+    if len(shape) != 4:
+        return None
+    if node.op == "BatchNormalization":
+        if not all(name in constants for name in node.inputs[1:]):
+            return None
+        gamma, beta, mean, var = (constants[name].astype(np.float64) for name in node.inputs[1:])
+        with np.errstate(all="ignore"):  # a negative variance gives NaN, as everywhere
+            scale = gamma / np.sqrt(var + node.attrs["epsilon"])
+            return node.inputs[0], scale, beta - mean * scale
+    if node.op in ("Mul", "Add"):
+        for x, name in (node.inputs, node.inputs[::-1]):
+            array = constants.get(name)
+            by_channel = array is not None and array.shape in ((shape[1], 1, 1), (1, shape[1], 1, 1))
+            if array is not None and by_channel and shapes[x] == shape:
+                values = array.astype(np.float64).ravel()
+                return (x, values, 0 * values) if node.op == "Mul" else (x, 0 * values + 1, values)
+    return None
 
 
 def _fold_batch_norm(graph: Graph) -> Graph:

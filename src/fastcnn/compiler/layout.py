@@ -187,7 +187,8 @@ class _Arranger:
     def gapless(self, name: str, alias: str) -> str:
         """The value without padding between its rows, unless the alias has the same rows."""
         padded = any(node.output == name and ops.get(node.op).pads_rows for node in self.nodes)
-        if padded and self.shapes[alias][0] != self.shapes[name][0]:
+        shape = self.shapes[alias]
+        if padded and (len(shape) != 2 or shape[0] != self.shapes[name][0]):
             return self.reorder(name, f"{name}:gapless", 1)
         return name
 

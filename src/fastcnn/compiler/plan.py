@@ -323,7 +323,8 @@ def compile_graph(
         Where shapes do not fit, or a forced algorithm cannot compute its layer; the node is named.
     """
     vl = _cpu.vector_length()
-    folded = fold(expand(graph, input_shapes))
+    expanded = expand(graph, input_shapes)
+    folded = fold(expanded, expanded.infer(dict(input_shapes)))
     shapes = folded.infer(dict(input_shapes))
     fused = fuse(folded, shapes)
     chosen = fuse_pools(_with_algorithms(fused, shapes, vl, packed_ahead, tuning), shapes)

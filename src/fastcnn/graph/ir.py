@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ from fastcnn.graph.node import Node
 __all__ = ["FORMAT_VERSION", "Graph", "Node", "Shape"]
 
 FORMAT_VERSION = 1
+INPUT_TYPES = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32",
+               "uint64", "bool")
 Shape = tuple[int, ...]
 
 
@@ -35,6 +37,8 @@ class Graph:
     outputs : list of str
     constants : dict of str to ndarray
         Parameters, under their state-dict names, and other constants.
+    types : dict of str to str
+        Types of the inputs that are not float32.
 
     Examples
     --------
@@ -48,6 +52,12 @@ class Graph:
     inputs: dict[str, tuple[int | None, ...]]
     outputs: list[str]
     constants: dict[str, np.ndarray]
+    types: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_general(self) -> bool:
+        """Whether operations without kernels are in it: such a graph is resolved for the shapes of its inputs first."""
+        return any(ops.is_general(node.op) for node in self.nodes)
 
     def infer(self, input_shapes: Mapping[str, Shape]) -> dict[str, Shape]:
         """Shapes of all values.
@@ -84,6 +94,9 @@ class Graph:
             Naming the first node that is wrong, and why.
         """
         known = {*self.inputs, *self.constants}
+        for name, kind in self.types.items():
+            if name not in self.inputs or kind not in INPUT_TYPES:
+                raise ValueError(f"graph: types: {name!r} is {kind!r}, expected an input and a type of numbers")
         if len(known) != len(self.inputs) + len(self.constants) or "" in known:
             raise ValueError("graph: an input and a constant have the same name, or one has none")
         names: set[str] = set()
@@ -92,7 +105,7 @@ class Graph:
             if node.name in names:
                 raise ValueError(f"{where}: another node has this name")
             names.add(node.name)
-            if node.op not in ops.names():
+            if not ops.is_known(node.op):
                 raise ValueError(f"{where}: unknown operation; known are {', '.join(ops.names())}")
             for name in node.inputs:
                 if name and name not in known:
@@ -114,7 +127,8 @@ class Graph:
         """The structure as JSON text; the constants' arrays are stored elsewhere."""
         nodes = [[node.op, node.name, list(node.inputs), node.output, dict(node.attrs)] for node in self.nodes]
         inputs = {name: list(shape) for name, shape in self.inputs.items()}
-        return json.dumps({"version": FORMAT_VERSION, "inputs": inputs, "outputs": self.outputs, "nodes": nodes})
+        data = {"version": FORMAT_VERSION, "inputs": inputs, "outputs": self.outputs, "nodes": nodes}
+        return json.dumps({**data, "types": self.types} if self.types else data)
 
     @staticmethod
     def from_json(text: str, constants: Mapping[str, np.ndarray]) -> Graph:
@@ -140,14 +154,16 @@ class Graph:
             data = json.loads(text)
         except (json.JSONDecodeError, RecursionError) as error:
             raise ValueError(f"graph: not JSON: {error}") from None
-        if not isinstance(data, dict) or set(data) != {"version", "inputs", "outputs", "nodes"}:
+        if not isinstance(data, dict) or {*data, "types"} != {"version", "inputs", "outputs", "nodes", "types"}:
             raise ValueError("graph: expected an object with version, inputs, outputs and nodes")
         if data["version"] != FORMAT_VERSION:
             raise ValueError(f"graph: version={data['version']!r}, expected {FORMAT_VERSION}")
         inputs = _typed(data["inputs"], dict, "inputs")
         nodes = [_node(entry) for entry in _typed(data["nodes"], list, "nodes")]
         outputs = [_typed(name, str, "outputs") for name in _typed(data["outputs"], list, "outputs")]
-        graph = Graph(nodes, {name: _shape(shape) for name, shape in inputs.items()}, outputs, dict(constants))
+        kinds = _typed(data.get("types", {}), dict, "types")
+        types = {name: _typed(kind, str, "types") for name, kind in kinds.items()}
+        graph = Graph(nodes, {name: _shape(shape) for name, shape in inputs.items()}, outputs, dict(constants), types)
         graph.validate()
         return graph
 

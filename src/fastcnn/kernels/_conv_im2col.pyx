@@ -1,7 +1,7 @@
 """Convolution by im2col and a matrix product: slower than the others, and refuses nothing.
 
 Takes and gives NCHW. For a strip of output pixels, the inputs of every tap are copied into columns
-[in_channel][ky][kx][pixel]; then y = weights x columns (Chellapilla, Puri, Simard: High Performance Convolutional
+[in_channel][ky][kx][pixel], unless the planes are that already; then y = weights x columns (Chellapilla, Puri, Simard: High Performance Convolutional
 Neural Networks for Document Processing, 2006). The columns of a strip fit the second-level cache.
 """
 
@@ -26,6 +26,7 @@ cdef struct Im2colArgs:
     ptrdiff_t groups, ins, outs, out_blocks, inner  # of a group; inner = ins * kh * kw
     ptrdiff_t kh, kw, stride_h, stride_w, dilation_h, dilation_w, top, left
     ptrdiff_t columns, strips  # pixels in a strip, strips in an image
+    bint in_place              # each output needs its own pixel only: planes are columns already
 
 
 cdef void fill_column(const Im2colArgs *a, const float *plane, ptrdiff_t ky, ptrdiff_t kx, ptrdiff_t first,
@@ -74,7 +75,9 @@ cdef void store_blocks(const Im2colArgs *a, const float *tile, ptrdiff_t image, 
 
 cdef void run_im2col(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
     cdef const Im2colArgs *a = <const Im2colArgs *>raw
-    cdef ptrdiff_t unit, image, first, count, group, pair, block, i, k, vl = a.kernels.vl, blocks
+    cdef ptrdiff_t unit, image, part, first, count, begin, group, pair, block, i, k, vl = a.kernels.vl, blocks
+    # Of an image; where columns are filled, a strip of them serves all groups.
+    cdef ptrdiff_t units = a.strips * (a.groups if a.in_place else 1)
     cdef float *tile = scratch
     cdef float *columns = scratch + 2 * vl * a.columns
     cdef const float *plane
@@ -86,12 +89,17 @@ cdef void run_im2col(const void *raw, float *scratch, int tid, int nthreads) noe
     row.accumulate, row.finish = 0, a.residual.data == NULL
     row.act = a.act
     row.x, row.y = columns, tile
-    for unit in range(share(a.x.n * a.strips, tid, nthreads), share(a.x.n * a.strips, tid + 1, nthreads)):
-        image, first = unit // a.strips, unit % a.strips * a.columns
+    for unit in range(share(a.x.n * units, tid, nthreads), share(a.x.n * units, tid + 1, nthreads)):
+        image, part = unit // units, unit % units
+        first = part % a.strips * a.columns
         count = min(a.columns, a.y.h * a.y.w - first)
         row.x_lane, row.pixels, row.y_block = count, count, count * vl
-        for group in range(a.groups):
-            for i in range(a.ins):
+        begin = part // a.strips
+        for group in range(begin, begin + 1 if a.in_place else a.groups):
+            if a.in_place:
+                row.x = a.x.data + image * a.x.image + group * a.ins * a.x.block + first
+                row.x_lane = a.x.block
+            for i in range(0 if a.in_place else a.ins):
                 plane = a.x.data + image * a.x.image + (group * a.ins + i) * a.x.block
                 for k in range(a.kh * a.kw):
                     fill_column(a, plane, k // a.kw, k % a.kw, first, count, columns + (i * a.kh * a.kw + k) * count)
@@ -145,4 +153,5 @@ cdef class Im2colConv(Step):
         tiles = max(1, min(16, COLUMN_FLOATS // (a.inner * self.kernels.mr)))
         a.columns = min(tiles * self.kernels.mr, a.y.h * a.y.w)
         a.strips = ceil_div(a.y.h * a.y.w, a.columns)
+        a.in_place = a.kh * a.kw == 1 and tuple(strides) == (1, 1) and not any(pads) and a.x.row == a.x.w
         self.scratch_floats = a.columns * (2 * self.kernels.vl + a.inner)

@@ -3,3 +3,6 @@ from fastcnn.kernels.view import View
 
 class Reorder(Step):
     def __init__(self, y: View, x: View) -> None: ...
+
+class Transpose(Step):
+    def __init__(self, y: View, x: View, strides: tuple[int, int, int, int]) -> None: ...

@@ -61,3 +61,44 @@ cdef class Reorder(Step):
         self.operand(1, &self.a.x, x)
         self.a.kernels = self.kernels
         self.a.flat = x.row == x.w * x.lanes and y.row == y.w * y.lanes
+
+
+cdef struct TransposeArgs:
+    fc_tensor y  # OUT plain
+    fc_tensor x  # IN  plain
+    ptrdiff_t image, block, row, step  # of x, for each of the output's dimensions
+
+
+cdef void run_transpose(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
+    cdef const TransposeArgs *a = <const TransposeArgs *>raw
+    cdef ptrdiff_t units = a.y.n * a.y.c * a.y.h, unit, i
+    cdef const float *x
+    cdef float *y
+    for unit in range(share(units, tid, nthreads), share(units, tid + 1, nthreads)):
+        y = a.y.data + unit * a.y.w
+        x = (a.x.data + unit // a.y.h // a.y.c * a.image + unit // a.y.h % a.y.c * a.block + unit % a.y.h * a.row)
+        if a.step == 1:
+            memcpy(y, x, a.y.w * sizeof(float))
+        else:
+            for i in range(a.y.w):
+                y[i] = x[i * a.step]
+
+
+cdef class Transpose(Step):
+    """y = x with its dimensions in another order.
+
+    Parameters
+    ----------
+    y, x : View
+        OUT gapless, of the output's sizes (n, c, h, w); IN plain.
+    strides : tuple of int
+        In x, for each dimension of y.
+    """
+
+    cdef TransposeArgs a
+
+    def __init__(self, y, x, strides):
+        self.run, self.args = run_transpose, &self.a
+        self.operand(0, &self.a.y, y)
+        self.operand(1, &self.a.x, x)
+        self.a.image, self.a.block, self.a.row, self.a.step = strides

@@ -77,6 +77,14 @@ cdef extern from "fastcnn.h" nogil:
         ptrdiff_t lanes
         int average, count_include_pad
 
+    ctypedef struct fc_lrn_row:
+        const float *x
+        float *y
+        ptrdiff_t x_block, y_block
+        ptrdiff_t channels, pixels
+        ptrdiff_t before, size
+        float scale, bias, beta
+
     enum:
         FC_ADD
         FC_MULTIPLY
@@ -143,6 +151,7 @@ cdef extern from "fastcnn.h" nogil:
         void (*binary)(int op, const fc_activation *act, const float *x, ptrdiff_t x_step, const float *y,
                        ptrdiff_t y_step, float *z, ptrdiff_t n) noexcept nogil
         void (*softmax)(const float *x, float *y, ptrdiff_t n) noexcept nogil
+        void (*lrn_row)(const fc_lrn_row *row, float *squares) noexcept nogil
         void (*interleave)(const float *x, ptrdiff_t plane, float *y, ptrdiff_t channels,
                            ptrdiff_t pixels) noexcept nogil
         void (*deinterleave)(const float *x, float *y, ptrdiff_t plane, ptrdiff_t channels,

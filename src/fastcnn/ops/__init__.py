@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from fastcnn.ops import (
     activation,
+    axes,
     conv,
     conv_grad,
     elementwise,
@@ -17,9 +20,13 @@ from fastcnn.ops import (
 )
 from fastcnn.ops.base import Op
 
-__all__ = ["Op", "get", "names"]
+__all__ = ["Op", "get", "is_general", "is_known", "names"]
 
-_MODULES = (conv, linear, activation, pool, norm, elementwise, reshape, conv_grad, norm_grad, loss, update)
+GENERAL = "ai.onnx::"  # how the names of operations in plain NumPy start
+
+_MODULES = (
+    conv, linear, activation, pool, norm, elementwise, reshape, axes, conv_grad, norm_grad, loss, update,
+)
 _OPS: dict[str, Op] = {op.name: op for module in _MODULES for op in module.OPS}
 _PUBLIC = tuple(sorted(name for name, op in _OPS.items() if not op.is_internal))
 
@@ -41,14 +48,37 @@ def get(name: str) -> Op:
     >>> get("MaxPool").name
     'MaxPool'
     """
-    try:
-        return _OPS[name]
-    except KeyError:
-        raise ValueError(f"op={name!r}, expected one of {', '.join(_PUBLIC)}") from None
+    op = _OPS.get(name) or (_general().get(name) if name.startswith(GENERAL) else None)
+    if op is None:
+        raise ValueError(f"op={name!r}, expected one of {', '.join(_PUBLIC)}")
+    return op
+
+
+def is_known(name: str) -> bool:
+    """Whether a graph may contain an operation of this name.
+
+    Examples
+    --------
+    >>> is_known("Conv"), is_known("ai.onnx::Einsum"), is_known("Reorder")
+    (True, True, False)
+    """
+    return name in _PUBLIC or (is_general(name) and name in _general())
+
+
+def is_general(name: str) -> bool:
+    """Whether it is an operation in plain NumPy, without shape rule and kernel (see ops/general)."""
+    return name.startswith(GENERAL)
+
+
+def _general() -> Mapping[str, Op]:
+    """Imported where a graph has such operations: most have none."""
+    from fastcnn.ops.general import TABLE
+
+    return TABLE
 
 
 def names() -> tuple[str, ...]:
-    """Names of all operations that a graph may contain.
+    """Names of all operations with kernels.
 
     Examples
     --------

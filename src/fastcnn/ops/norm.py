@@ -1,4 +1,4 @@
-"""Normalisation with known statistics."""
+"""Normalisation with known statistics, and of neighbouring channels."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastcnn import reference
-from fastcnn.kernels import _pointwise
-from fastcnn.ops.base import Attrs, Backward, Op, Shape, Shapes
+from fastcnn.kernels import _lrn, _pointwise
+from fastcnn.ops.base import Attrs, Backward, Op, Shape, Shapes, images
 
 if TYPE_CHECKING:
     from fastcnn.compiler.plan import Lowering
@@ -92,4 +92,32 @@ def _vectors(values: np.ndarray, vl: int, blocked: bool) -> np.ndarray:
     return padded
 
 
-OPS = (BatchNormalization(),)
+class LRN(Op):
+    """x / (bias + alpha / size * sum of squares over `size` neighbouring channels)^beta; ONNX LRN."""
+
+    name = "LRN"
+    defaults = {"size": 5, "alpha": 1e-4, "beta": 0.75, "bias": 1.0}
+    layout = "blocked"
+
+    def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
+        shape = images(shapes)
+        if not 1 <= attrs["size"] <= 2 * shape[1] + 1:
+            raise ValueError(f"size={attrs['size']}, expected 1 to {2 * shape[1] + 1} (x.shape={shape})")
+        return shape
+
+    def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
+        from fastcnn.ops.general.matrix import local_response
+
+        assert inputs[0] is not None
+        return local_response(inputs[0].astype(np.float64), **attrs)
+
+    def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
+        return (int(attrs["size"]) + 25) * prod(output)
+
+    def lower(self, node: Node, ctx: Lowering) -> None:
+        attrs = node.attrs
+        ctx.emit("lrn", _lrn.Lrn, ctx.view(node.output), ctx.view(node.inputs[0]), attrs["size"], attrs["alpha"],
+                 attrs["beta"], attrs["bias"])
+
+
+OPS = (BatchNormalization(), LRN())

@@ -1,11 +1,12 @@
-"""Operations that move or rename elements: concatenation, padding, flattening; identity; and the compiler's own
-Reorder."""
+"""Operations that move elements: concatenation, padding, parts; identity; and the compiler's own Reorder and Repack.
+
+Axes are renamed and reordered in axes.py."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -148,63 +149,6 @@ class Pad(Op):
         ctx.emit("copy", _reorder.Reorder, target._replace(halo=NO_HALO), ctx.view(node.inputs[0]))
 
 
-class Flatten(Op):
-    """(d0, ..., dn) to a matrix, split at an axis; ONNX Flatten."""
-
-    name = "Flatten"
-    defaults = {"axis": 1}
-    is_alias = True
-
-    def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
-        shape, axis = shapes[0], attrs["axis"]
-        assert shape is not None
-        if not -len(shape) <= axis <= len(shape):
-            raise ValueError(f"start_dim={axis}, expected an axis of x (x.shape={shape})")
-        axis = axis % len(shape) if axis < 0 else axis
-        return prod(shape[:axis]), prod(shape[axis:])
-
-    def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
-        assert inputs[0] is not None
-        return reference.flatten(inputs[0], attrs["axis"])
-
-    def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
-        return 0
-
-    def writes_plain_output(self, shape: Shape, vl: int) -> bool:
-        return False  # it writes nothing
-
-    def gradient(self, node: Node, grad: str, back: Backward) -> list[str | None]:
-        return [back.add("Reshape", grad, shape=back.shape(node.inputs[0]))]
-
-    def lower(self, node: Node, ctx: Lowering) -> None:
-        """Nothing to run: the matrix is the same memory."""
-
-
-class Reshape(Op):
-    """The same elements in another `shape`, also in memory: the gradient of Flatten."""
-
-    name = "Reshape"
-    defaults = {"shape": ()}
-    is_alias = is_internal = True
-
-    def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
-        shape: Shape = attrs["shape"]
-        return shape
-
-    def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
-        assert inputs[0] is not None
-        return np.reshape(np.array(inputs[0], np.float64), attrs["shape"])
-
-    def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
-        return 0
-
-    def writes_plain_output(self, shape: Shape, vl: int) -> bool:
-        return False  # it writes nothing
-
-    def lower(self, node: Node, ctx: Lowering) -> None:
-        """Nothing to run: it is the same memory."""
-
-
 class Crop(Op):
     """The part of x of a `shape` that begins at `starts`: the gradient of Concat and Pad."""
 
@@ -239,6 +183,53 @@ class Crop(Op):
             for axis, (start, size) in enumerate(zip(node.attrs["starts"], node.attrs["shape"], strict=True)):
                 source = _part(source, _VIEW_AXES[len(shape)][axis], start, size)
         ctx.emit("copy", _reorder.Reorder, target, source)
+
+
+class Slice(Op):
+    """The part from start up to end along one axis; ONNX Slice with steps of 1, and what Split gives."""
+
+    name = "Slice"
+    defaults = {"axis": 1, "start": 0, "end": 2**31 - 1}
+    layout = "follow"
+
+    def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
+        shape, axis = shapes[0], attrs["axis"]
+        assert shape is not None
+        if not 1 <= len(shape) <= 4 or not -len(shape) <= axis < len(shape):
+            raise ValueError(f"axis={axis}, expected an axis of x with 1 to 4 dimensions (x.shape={shape})")
+        axis %= len(shape)
+        start, end, _ = slice(attrs["start"], attrs["end"]).indices(shape[axis])
+        return (*shape[:axis], max(0, end - start), *shape[axis + 1 :])
+
+    def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
+        x = inputs[0]
+        assert x is not None
+        index: Any = (*(slice(None),) * (attrs["axis"] % x.ndim), slice(attrs["start"], attrs["end"]))
+        part: np.ndarray = np.asarray(x, np.float64)[index]
+        return part
+
+    def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
+        return 0
+
+    def can_block(self, node: Node, shapes: Sequence[Shape], vl: int) -> bool:
+        x = shapes[0]
+        start = slice(node.attrs["start"], node.attrs["end"]).indices(x[node.attrs["axis"] % len(x)])[0]
+        return len(x) == 4 and (node.attrs["axis"] % 4 != 1 or start % vl == 0)
+
+    def gradient(self, node: Node, grad: str, back: Backward) -> list[str | None]:
+        shape = back.shape(node.inputs[0])
+        axis = node.attrs["axis"] % len(shape)
+        start, end, _ = slice(node.attrs["start"], node.attrs["end"]).indices(shape[axis])
+        pads = [0] * (2 * len(shape))
+        pads[axis], pads[len(shape) + axis] = start, shape[axis] - max(start, end)
+        return [back.add("Pad", grad, pads=tuple(pads))]
+
+    def lower(self, node: Node, ctx: Lowering) -> None:
+        output, source, shape = ctx.view(node.output), ctx.view(node.inputs[0]), ctx.shape(node.inputs[0])
+        axis = node.attrs["axis"] % len(shape)
+        start = slice(node.attrs["start"], node.attrs["end"]).indices(shape[axis])[0]
+        part = _part(source, _VIEW_AXES[len(shape)][axis], start, ctx.shape(node.output)[axis])
+        ctx.emit("copy", _reorder.Reorder, output, part._replace(halo=NO_HALO))
 
 
 class Identity(Op):
@@ -315,5 +306,7 @@ class ZerosLike(Identity):
         ctx.emit("fill", _pointwise.Fill, ctx.view(node.output), 0.0)
 
 
-OPS = (Concat(), Pad(), Flatten(), Identity("Identity", {}), Identity("Dropout", {"ratio": 0.5}), Reorder(), Reshape(),
-       Crop(), Repack("Pack"), Repack("Unpack"), ZerosLike())
+OPS = (
+    Concat(), Pad(), Crop(), Slice(), Identity("Identity", {}), Identity("Dropout", {"ratio": 0.5}), Reorder(),
+    Repack("Pack"), Repack("Unpack"), ZerosLike(),
+)

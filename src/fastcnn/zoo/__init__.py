@@ -6,6 +6,7 @@ this package: they come from packages that zoo/pretrained.py finds.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -77,13 +78,15 @@ def names() -> list[str]:
     return list(_BUILDERS)
 
 
-def build(name: str, **settings: Any) -> Model:
-    """Build an architecture by name, with fresh weights.
+def build(name: str, *, weights: str | os.PathLike[str] | None = None, **settings: Any) -> Model:
+    """Build an architecture by name, with fresh weights or with those of a file.
 
     Parameters
     ----------
     name : str
         One of `names`.
+    weights : path-like, optional
+        A safetensors file or a PyTorch checkpoint with the architecture's names; see `Model.load_weights`.
     **settings
         ``num_classes``, ``in_channels``, and ``rng`` (a seed or generator; default 0).
 
@@ -96,6 +99,8 @@ def build(name: str, **settings: Any) -> Model:
     ------
     ValueError
         If there is no such architecture.
+    ModelLoadError
+        If the file is damaged, or its names and shapes are other ones.
 
     Examples
     --------
@@ -104,4 +109,7 @@ def build(name: str, **settings: Any) -> Model:
     """
     if name not in _BUILDERS:
         raise ValueError(f"zoo.build: name={name!r}, expected one of {', '.join(_BUILDERS)}")
-    return _BUILDERS[name](**settings)
+    model = _BUILDERS[name](**settings)
+    if weights is not None:
+        model.load_weights(weights)
+    return model

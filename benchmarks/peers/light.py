@@ -1,0 +1,76 @@
+"""The nine light models of the `onnx` package, with seeded random weights: fastcnn and ONNX Runtime.
+
+    python benchmarks/peers/light.py [--models resnet50,vgg19] [--threads 1,2]
+
+Processes and rounds are those of run.py. Ends with the smallest and the mean ratio of the times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+from run import PAUSE, ROUNDS, SECONDS, Worker
+
+import fastcnn as fc
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
+from onnx_builders import with_random_weights  # noqa: E402
+
+DATA = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
+
+
+def write(path: Path, folder: Path) -> None:
+    """A model in the form that each engine reads, and an input."""
+    onnx.save(with_random_weights(onnx.load(path)), folder / "model.onnx")
+    model = fc.load(folder / "model.onnx")
+    model.save(folder / "model.safetensors")
+    np.save(folder / "x.npy", np.random.default_rng(0).random((1, *model.input_shape), np.float32))
+
+
+def compare(path: Path, threads: int) -> dict[str, float]:
+    """Median milliseconds of both."""
+    with tempfile.TemporaryDirectory() as folder:
+        write(path, Path(folder))
+        workers = [Worker(engine, Path(folder), threads) for engine in ("fastcnn", "onnxruntime")]
+        try:
+            for worker in workers:
+                if abs(worker.checksum - workers[0].checksum) > 1e-3 * abs(workers[0].checksum):
+                    raise ValueError(f"{path.stem}: the engines compute different things")
+                worker.run(SECONDS)  # warm up
+            for _ in range(ROUNDS):
+                for worker in workers:
+                    time.sleep(PAUSE)
+                    worker.times += worker.run(SECONDS)
+        finally:
+            for worker in workers:
+                worker.close()
+    return {worker.engine: 1e3 * statistics.median(worker.times) for worker in workers}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", default="", help="part of the names (default: all)")
+    parser.add_argument("--threads", default="1,2")
+    options = parser.parse_args()
+    print(f"{'model':22} {'threads':>7} {'fastcnn ms':>11} {'ONNX Runtime ms':>16} {'ratio':>6}")
+    ratios = []
+    for path in sorted(DATA.glob("light_*.onnx")):
+        if not any(name in path.stem for name in options.models.split(",")):
+            continue
+        for threads in map(int, options.threads.split(",")):
+            times = compare(path, threads)
+            ratios.append(times["onnxruntime"] / times["fastcnn"])
+            print(f"{path.stem:22} {threads:7} {times['fastcnn']:11.2f} {times['onnxruntime']:16.2f} {ratios[-1]:6.2f}",
+                  flush=True)
+    print(f"smallest {min(ratios):.2f}, geometric mean {statistics.geometric_mean(ratios):.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,272 @@
+"""Mixed plans: networks with operations that have no kernel run as plans of those that have, with steps in NumPy
+between them.
+
+A step in NumPy is as correct as the others and slower: on one thread, except for matrix products, and with memory of
+its own. `Model.summary` and `profile` show such steps as "numpy".
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import prod
+from statistics import median
+from time import perf_counter
+
+import numpy as np
+
+from fastcnn import ops
+from fastcnn.compiler.plan import Packed, Plan, StepInfo, compile_batch, compile_graph
+from fastcnn.compiler.resolve import Resolved, resolve
+from fastcnn.graph.ir import Graph, Node
+from fastcnn.ops.general import General
+
+NO_KERNEL = {"numpy": "this operation has no kernel for these operands"}
+
+
+@dataclass
+class Segment:
+    """A plan of nodes with kernels, and the names of what it reads and writes."""
+
+    plan: Plan
+    inputs: list[str]
+    outputs: list[str]
+
+
+@dataclass
+class MixedPlan:
+    """Segments and steps in NumPy, in the order in which they run; offers what `Plan` does.
+
+    Attributes
+    ----------
+    steps : list of StepInfo
+    arena_bytes, operations, parts : int
+        As of `Plan`.
+    """
+
+    steps: list[StepInfo]
+    arena_bytes: int
+    operations: int
+    _program: list[Segment | Node]
+    _graph: Graph
+    _max_bytes: int
+    parts: int = 1
+    _last_use: dict[str, int] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def run(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray] | None = None) -> list[np.ndarray]:
+        """Run it; see `Plan.run`. Inputs are converted to the graph's types."""
+        if self.parts > 1:
+            parts = [self._execute(arrays, None) for arrays in zip(*[
+                np.split(array, self.parts) for array in inputs], strict=True)]
+            results = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+        else:
+            results = self._execute(inputs, None)
+        if outputs is None:
+            return results
+        for target, result in zip(outputs, results, strict=True):
+            target[...] = result
+        return list(outputs)
+
+    def times(self, inputs: Sequence[np.ndarray], repeats: int) -> list[list[float]]:
+        """The seconds that each step took, in each of `repeats` runs."""
+        rows = []
+        inputs = [np.split(array, self.parts)[0] for array in inputs]
+        for _ in range(repeats):
+            row: list[float] = []
+            self._execute(inputs, row)
+            rows.append(row)
+        return rows
+
+    def seconds(self, inputs: Sequence[np.ndarray], repeats: int) -> float:
+        """The median time of a run."""
+        times = []
+        for _ in range(repeats):
+            start = perf_counter()
+            self.run(inputs)
+            times.append(perf_counter() - start)
+        return median(times)
+
+    def threads(self) -> int:
+        """The most threads that a part of the next run uses."""
+        return max((part.plan.threads() for part in self._program if isinstance(part, Segment)), default=1)
+
+    def _execute(self, inputs: Sequence[np.ndarray], times: list[float] | None) -> list[np.ndarray]:
+        graph = self._graph
+        values: dict[str, np.ndarray] = dict(graph.constants)
+        for name, array in zip(graph.inputs, inputs, strict=True):
+            values[name] = np.asarray(array, graph.types.get(name, "float32"))
+        outside = {*graph.inputs, *graph.constants}
+        for i, part in enumerate(self._program):
+            start = perf_counter()
+            if isinstance(part, Segment):
+                arrays = [np.array(values[name], np.float32, order="C", copy=None) for name in part.inputs]
+                if times is not None:
+                    times += part.plan.times(arrays, 1)[0]
+                values |= zip(part.outputs, part.plan.run(arrays), strict=True)
+            else:
+                values[part.output] = self._evaluate(part, values)
+                if times is not None:
+                    times.append(perf_counter() - start)
+            names = part.inputs
+            for name in names:
+                if self._last_use.get(name) == i and name in values:
+                    del values[name]
+        return [np.array(values[name], order="C", copy=None if name not in outside else True)
+                for name in graph.outputs]
+
+    def _evaluate(self, node: Node, values: Mapping[str, np.ndarray]) -> np.ndarray:
+        op = ops.get(node.op)
+        assert isinstance(op, General)
+        try:
+            return op.evaluate(node.attrs, [values[name] if name else None for name in node.inputs], self._max_bytes)
+        except ValueError as error:
+            raise ValueError(f"node {node.name!r} ({node.op}): {error}") from None
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A general graph, compiled for inputs of given shapes.
+
+    Attributes
+    ----------
+    plan : Plan or MixedPlan
+    resolved : Resolved
+        For as many images as the graph takes.
+    """
+
+    plan: Plan | MixedPlan
+    resolved: Resolved
+
+
+def compile_general(
+    graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], tuning: Mapping[str, str] | None = None,
+    max_bytes: int = 4 << 30,
+) -> Whole:
+    """Compile a graph of general operations. A graph that was made for batches of one size takes larger ones in parts.
+
+    Parameters
+    ----------
+    graph : Graph
+    input_shapes : dict
+        Shape of each graph input, the batch first.
+    tuning : dict, optional
+        As for `compile_graph`.
+    max_bytes : int
+        As for `resolve`.
+
+    Raises
+    ------
+    ValueError
+        Naming the node or the input that does not fit.
+    """
+    parts = _parts(graph, input_shapes)
+    shapes = {name: (shape[0] // parts, *shape[1:]) if parts > 1 else tuple(shape)
+              for name, shape in input_shapes.items()}
+    for name, expected in graph.inputs.items():
+        got = shapes[name]
+        if len(got) != len(expected) or any(e not in (None, g) for e, g in zip(expected, got, strict=True)):
+            free = tuple("N" if size is None else size for size in expected)
+            raise ValueError(f"input {name!r}: shape={tuple(input_shapes[name])}, expected {free}")
+    resolved = resolve(graph, shapes, max_bytes)
+    if any(ops.is_general(node.op) for node in resolved.graph.nodes) or _constant_outputs(resolved.graph):
+        plan: Plan | MixedPlan = compile_mixed(resolved, None, tuning, max_bytes)
+    elif parts == 1:
+        return Whole(compile_batch(resolved.graph, shapes, {}, tuning or {}), resolved)
+    else:
+        plan = compile_graph(resolved.graph, shapes, tuning=tuning)
+    return Whole(replace(plan, parts=parts, operations=plan.operations * parts), resolved)
+
+
+def _parts(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """How many batches of the size that the graph has are in these."""
+    pairs = zip(input_shapes.values(), graph.inputs.values(), strict=True)
+    found = {shape[0] / expected[0] for shape, expected in pairs
+             if shape and expected and expected[0] is not None}
+    return int(found.pop()) if len(found) == 1 and min(found) >= 1 and min(found) % 1 == 0 else 1
+
+
+def _constant_outputs(graph: Graph) -> bool:
+    return any(name in graph.constants or name in graph.inputs for name in graph.outputs)
+
+
+def compile_mixed(
+    resolved: Resolved, packed: Packed | None = None, tuning: Mapping[str, str] | None = None, max_bytes: int = 4 << 30
+) -> MixedPlan:
+    """Compile a resolved graph.
+
+    Parameters
+    ----------
+    resolved : Resolved
+    packed, tuning : dict, optional
+        As for `compile_graph`.
+    max_bytes : int
+        The most that a result may take whose size is only known when it is computed.
+
+    Returns
+    -------
+    MixedPlan
+    """
+    graph = resolved.graph
+    shapes = {name: value.shape for name, value in resolved.known.items() if value.shape is not None}
+    program: list[Segment | Node] = []
+    steps: list[StepInfo] = []
+    for group in _groups(graph):
+        if ops.is_general(group[0].op):
+            program += group
+            steps += [_step_info(node, shapes) for node in group]
+            continue
+        segment = _segment(graph, group, shapes, {} if packed is None else packed, tuning)
+        program.append(segment)
+        steps += segment.plan.steps
+    last_use = {name: i for i, part in enumerate(program) for name in part.inputs}
+    for name in (*graph.outputs, *graph.constants):
+        last_use.pop(name, None)
+    plans = [part.plan for part in program if isinstance(part, Segment)]
+    arena = sum(plan.arena_bytes for plan in plans)
+    operations = sum(plan.operations for plan in plans) + sum(s.operations for s in steps if s.kernel == "numpy")
+    return MixedPlan(steps, arena, operations, program, graph, max_bytes, 1, last_use)
+
+
+def _groups(graph: Graph) -> list[list[Node]]:
+    """The nodes in an order in which those with kernels stand together as long as possible."""
+    ready = {*graph.inputs, *graph.constants, ""}
+    waiting = list(graph.nodes)
+    groups: list[list[Node]] = []
+    general = False
+    while waiting:
+        group: list[Node] = []
+        left: list[Node] = []
+        for node in waiting:  # in order, so that one walk finds all that become ready on the way
+            if ops.is_general(node.op) == general and all(name in ready for name in node.inputs):
+                group.append(node)
+                ready.add(node.output)
+            else:
+                left.append(node)
+        if group:
+            groups.append(group)
+        waiting, general = left, not general
+    return groups
+
+
+def _segment(
+    graph: Graph, nodes: list[Node], shapes: Mapping[str, tuple[int, ...]], packed: Packed,
+    tuning: Mapping[str, str] | None,
+) -> Segment:
+    made = {node.output for node in nodes}
+    elsewhere = {name for node in graph.nodes if node.output not in made for name in node.inputs} | set(graph.outputs)
+    read = dict.fromkeys(name for node in nodes for name in node.inputs if name and name not in made)
+    constants = {name: graph.constants[name] for name in read if name in graph.constants}
+    inputs = {name: shapes[name] for name in read if name not in constants}
+    outputs = [node.output for node in nodes if node.output in elsewhere]
+    part = Graph(nodes, dict(inputs), outputs, constants)
+    return Segment(compile_graph(part, inputs, packed, tuning=tuning), list(inputs), outputs)
+
+
+def _step_info(node: Node, shapes: Mapping[str, tuple[int, ...]]) -> StepInfo:
+    sizes = [prod(shapes.get(name, ())) for name in (*node.inputs, node.output) if name]
+    operations = prod(shapes.get(node.output, ()))
+    if node.op.endswith("::MatMul") and node.inputs[0] in shapes:
+        operations *= 2 * shapes[node.inputs[0]][-1]
+    return StepInfo(node.name, (), "numpy", NO_KERNEL, operations, 4 * sum(sizes), "")

@@ -1,0 +1,417 @@
+"""From general operations to those with kernels: one rule for each of ONNX's operators that have one.
+
+A rule gives the nodes that compute the same, or None where there are none: for other types than float32, weights that
+are not constant, or attributes that no kernel takes. Whether shapes fit is checked by the operations themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from fastcnn import ops
+from fastcnn.graph.ir import Graph, Node
+from fastcnn.ops.general.base import axes_of, axis_of
+from fastcnn.ops.general.rearrange import pad_amounts
+
+FLOAT = np.dtype(np.float32)
+Link = tuple[str, tuple[str, ...], dict[str, Any]]  # op, inputs after the first, attributes
+FAR = 2**31 - 1  # the end of a slice that goes to the end
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a value before it is computed.
+
+    Attributes
+    ----------
+    shape : tuple of int, or None
+        None where it depends on other values than constants.
+    dtype : dtype or None
+    array : ndarray or None
+        The value itself, where nothing of the inputs but their shapes matters.
+    """
+
+    shape: tuple[int, ...] | None
+    dtype: np.dtype | None
+    array: np.ndarray | None = None
+
+    def stand_in(self) -> np.ndarray:
+        """The value, or zeros that take no memory."""
+        if self.array is not None:
+            return self.array
+        assert self.shape is not None
+        return np.broadcast_to(np.zeros((), self.dtype), self.shape)
+
+
+class Rewriter:
+    """What the rules see: the operands of a node; and how they make values."""
+
+    def __init__(self, known: dict[str, Known], graph: Graph) -> None:
+        self.known = known
+        self.taken = {*graph.inputs, *graph.constants, *(node.output for node in graph.nodes)}
+        self.node: Node
+
+    def shape(self, i: int = 0) -> tuple[int, ...]:
+        """Of an operand."""
+        shape = self.known[self.node.inputs[i]].shape
+        assert shape is not None
+        return shape
+
+    def has(self, i: int) -> bool:
+        """Whether operand i is there."""
+        return i < len(self.node.inputs) and self.node.inputs[i] != ""
+
+    def array(self, i: int) -> np.ndarray | None:
+        """Operand i, where it is a constant."""
+        return self.known[self.node.inputs[i]].array if self.has(i) else None
+
+    def is_float(self, *places: int) -> bool:
+        """Whether all operands, or those given, are float32."""
+        names = [self.node.inputs[i] for i in places] if places else self.node.inputs
+        return all(self.known[name].dtype == FLOAT for name in names if name)
+
+    def attr(self, key: str) -> Any:
+        """An attribute, or its default."""
+        return self.node.attrs.get(key, ops.get(self.node.op).defaults[key])
+
+    def name(self, hint: str) -> str:
+        """A name for a new value."""
+        name, number = hint, 2
+        while name in self.taken:
+            name, number = f"{hint}_{number}", number + 1
+        self.taken.add(name)
+        return name
+
+    def constant(self, hint: str, array: np.ndarray | np.float32) -> str:
+        """A new constant."""
+        name = self.name(hint)
+        array = np.array(array, FLOAT, order="C")
+        self.known[name] = Known(array.shape, FLOAT, array)
+        return name
+
+    def make(self, op: str, inputs: tuple[str, ...], output: str | None = None, **attrs: Any) -> Node:
+        """A node in place of the present one; its output is the present one's unless named otherwise."""
+        own = self.node.output if output is None else output
+        name = self.node.name if output is None else f"{self.node.name}/{op.lower()}"
+        return Node(op, self.name(name) if output is not None else name, inputs, own,
+                    {**ops.get(op).defaults, **attrs})
+
+    def chain(self, *links: Link) -> list[Node]:
+        """Nodes one after the other: (op, further inputs, attributes); the first reads the present node's input."""
+        nodes, value = [], self.node.inputs[0]
+        for i, (op, others, attrs) in enumerate(links):
+            output = None if i == len(links) - 1 else self.name(f"{self.node.output}/{i}")
+            nodes.append(self.make(op, (value, *others), output, **attrs))
+            value = nodes[-1].output
+        return nodes
+
+
+Rule = Callable[[Rewriter], list[Node] | None]
+
+
+def translate(node: Node, rewriter: Rewriter) -> list[Node] | None:
+    """The nodes with kernels that compute a general node, or None.
+
+    Parameters
+    ----------
+    node : Node
+    rewriter : Rewriter
+        Knows the node's operands.
+    """
+    rule = RULES.get(node.op.rpartition(":")[2])
+    rewriter.node = node
+    if rule is None or node.attrs.get("output", 0) != 0 and rule is not _split:
+        return None
+    return rule(rewriter)
+
+
+def _same(op: str, *attributes: str) -> Rule:
+    """The operation of the same name, with these attributes."""
+
+    def rule(r: Rewriter) -> list[Node] | None:
+        return [r.make(op, r.node.inputs, **{key: r.attr(key) for key in attributes})] if r.is_float() else None
+
+    return rule
+
+
+def _windowed(r: Rewriter, node: Callable[[dict[str, Any], bool], Link],
+              kernel: tuple[int, ...]) -> list[Node] | None:
+    """A window operation on images; on signals (N, C, L), as images of one row."""
+    rank = len(r.shape()) - 2
+    if rank not in (1, 2) or len(kernel) != rank:
+        return None
+    strides = r.attr("strides") or (1,) * rank
+    attrs = {"strides": strides, "pads": r.attr("pads") or (0,) * (2 * rank), "auto_pad": r.attr("auto_pad")}
+    if "dilations" in ops.get(r.node.op).defaults:
+        attrs["dilations"] = r.attr("dilations") or (1,) * rank
+    if len(attrs["pads"]) != 2 * rank or attrs["auto_pad"] == "NOTSET" and min(attrs["pads"]) < 0:
+        return None
+    if attrs["auto_pad"] != "NOTSET":
+        attrs["pads"] = (0,) * (2 * rank)
+    if rank == 2:
+        return r.chain(node({**attrs}, False))
+    for key in ("strides", "dilations"):
+        if key in attrs:
+            attrs[key] = (1, *attrs[key])
+    attrs["pads"] = (0, attrs["pads"][0], 0, attrs["pads"][1])
+    row = ("Reshape", (), {"shape": (0, 0, 1, -1)})
+    return r.chain(row, node({**attrs}, True), ("Reshape", (), {"shape": (0, 0, -1)}))
+
+
+def _conv(r: Rewriter) -> list[Node] | None:
+    weight = r.array(1)
+    if not r.is_float() or weight is None or (r.has(2) and r.array(2) is None):
+        return None
+    if r.attr("kernel_shape") not in (None, weight.shape[2:]):
+        return None
+
+    def node(attrs: dict[str, Any], is_row: bool) -> Link:
+        name = r.node.inputs[1]
+        if is_row:
+            name = r.constant(f"{name}_rows", weight[:, :, None])
+        return "Conv", (name, *r.node.inputs[2:]), {**attrs, "group": r.attr("group")}
+
+    return _windowed(r, node, weight.shape[2:])
+
+
+def _pool(op: str) -> Rule:
+    def rule(r: Rewriter) -> list[Node] | None:
+        if not r.is_float():
+            return None
+        kernel = r.attr("kernel_shape")
+        if op == "AveragePool" and set(r.attr("dilations") or (1,)) != {1}:
+            return None
+
+        def node(attrs: dict[str, Any], is_row: bool) -> Link:
+            attrs |= {"kernel_shape": (1, *kernel) if is_row else kernel, "ceil_mode": r.attr("ceil_mode")}
+            if op == "AveragePool":
+                attrs["count_include_pad"] = r.attr("count_include_pad")
+                del attrs["dilations"]
+            return op, (), attrs
+
+        return _windowed(r, node, kernel)
+
+    return rule
+
+
+def _global_max(r: Rewriter) -> list[Node] | None:
+    if not r.is_float() or len(r.shape()) != 4:
+        return None
+    return r.chain(("MaxPool", (), {"kernel_shape": r.shape()[2:]}))
+
+
+def _reduce_mean(r: Rewriter) -> list[Node] | None:
+    axes, shape = r.array(1), r.shape()
+    if not r.is_float(0) or axes is None or len(shape) != 4 or axes_of(sorted(axes.ravel() % 4), 4) != (2, 3):
+        return None
+    mean: Link = ("GlobalAveragePool", (), {})
+    return r.chain(mean) if r.attr("keepdims") else r.chain(mean, ("Reshape", (), {"shape": (0, 0)}))
+
+
+def _gemm(r: Rewriter) -> list[Node] | None:
+    weight, alpha, beta = r.array(1), r.attr("alpha"), r.attr("beta")
+    if not r.is_float() or weight is None or r.attr("transA") or weight.ndim != 2 or len(r.shape()) != 2:
+        return None
+    name = r.node.inputs[1]
+    if not r.attr("transB"):
+        name = r.constant(f"{name}_transposed", alpha * weight.T)
+    elif alpha != 1.0:
+        name = r.constant(f"{name}_scaled", alpha * weight)
+    outs = weight.shape[0] if r.attr("transB") else weight.shape[1]
+    if not r.has(2):
+        return [r.make("Gemm", (r.node.inputs[0], name))]
+    bias = r.array(2)
+    if bias is not None and bias.shape == (outs,) and beta == 1.0:
+        return [r.make("Gemm", (r.node.inputs[0], name, r.node.inputs[2]))]
+    if bias is not None and (bias.ndim < 2 or bias.shape[0] == 1) and bias.size in (1, outs):
+        spread = np.broadcast_to(beta * bias.reshape(-1), (outs,))
+        return [r.make("Gemm", (r.node.inputs[0], name, r.constant(f"{r.node.inputs[2]}_spread", spread)))]
+    return r.chain(("Gemm", (name,), {}), ("Add", (r.node.inputs[2],), {})) if beta == 1.0 else None
+
+
+def _matmul(r: Rewriter) -> list[Node] | None:
+    weight, shape = r.array(1), r.shape()
+    if not r.is_float() or weight is None or weight.ndim != 2 or len(shape) < 2:
+        return None
+    gemm: Link = ("Gemm", (r.constant(f"{r.node.inputs[1]}_transposed", weight.T),), {})
+    if len(shape) == 2:
+        return r.chain(gemm)
+    rows = ("Reshape", (), {"shape": (-1, shape[-1])})
+    return r.chain(rows, gemm, ("Reshape", (), {"shape": (-1, *shape[1:-1], weight.shape[1])}))
+
+
+def _batch_norm(r: Rewriter) -> list[Node] | None:
+    constant = all(r.array(i) is not None for i in range(1, 5))
+    if not r.is_float() or not constant or r.attr("training_mode"):
+        return None
+    return [r.make("BatchNormalization", r.node.inputs, epsilon=r.attr("epsilon"))]
+
+
+def _clip(r: Rewriter) -> list[Node] | None:
+    bounds: dict[str, Any] = {}
+    for i, key, free in ((1, "min", float("-inf")), (2, "max", float("inf"))):
+        array = r.array(i)
+        if r.has(i) and (array is None or array.size != 1):
+            return None
+        bounds[key] = free if array is None else array.reshape(()).item()
+    return [r.make("Clip", r.node.inputs[:1], **bounds)] if r.is_float() else None
+
+
+def _arithmetic(op: str) -> Rule:
+    """Add, Sub, Mul, Div of two arrays; differences and quotients by constants are sums and products."""
+
+    def rule(r: Rewriter) -> list[Node] | None:
+        if not r.is_float() or r.node.attrs.get("axis") is not None:
+            return None
+        if op in ("Add", "Mul"):
+            return [r.make(op, r.node.inputs)]
+        second = r.array(1)
+        if second is None:
+            return None
+        with np.errstate(all="ignore"):
+            opposite = -second if op == "Sub" else np.float32(1) / second
+        constant = r.constant(f"{r.node.inputs[1]}_opposite", opposite)
+        return [r.make("Add" if op == "Sub" else "Mul", (r.node.inputs[0], constant))]
+
+    return rule
+
+
+def _sum(r: Rewriter) -> list[Node] | None:
+    if not r.is_float():
+        return None
+    if len(r.node.inputs) == 1:
+        return r.chain(("Identity", (), {}))
+    return r.chain(*[("Add", (name,), {}) for name in r.node.inputs[1:]])
+
+
+def _softmax(r: Rewriter) -> list[Node] | None:
+    shape = r.shape()
+    axis = axis_of(r.attr("axis"), len(shape))
+    if not r.is_float() or not shape:
+        return None
+    if not r.attr("flatten") or prod(shape[axis:]) == shape[axis]:
+        return [r.make("Softmax", r.node.inputs, axis=axis - len(shape))]
+    back = ("Reshape", (), {"shape": reshape_form(shape, shape)})
+    return r.chain(("Flatten", (), {"axis": axis}), ("Softmax", (), {"axis": 1}), back)
+
+
+def reshape_form(source: tuple[int, ...], target: tuple[int, ...]) -> tuple[int, ...]:
+    """A target shape with the first size left open, so that the node fits other batches too.
+
+    Examples
+    --------
+    >>> reshape_form((2, 8, 4, 4), (2, 128)), reshape_form((2, 8, 4), (16, 4))
+    ((0, 128), (-1, 4))
+    """
+    if not target or prod(target) == 0:
+        return target
+    return (0 if source and source[0] == target[0] else -1, *target[1:])
+
+
+def _reshape(r: Rewriter) -> list[Node] | None:
+    """Reshape, Flatten, Squeeze and Unsqueeze: by the shape that ONNX's rule comes to."""
+    op, source = ops.get(r.node.op), r.shape()
+    if not r.is_float(0):
+        return None
+    arrays = [r.known[name].stand_in() if name else None for name in r.node.inputs]
+    target = op.evaluate(r.node.attrs, arrays, FAR).shape  # type: ignore[attr-defined]
+    if not target:
+        return None
+    if len(target) == 2 and len(source) > 1 and target[0] == source[0]:
+        return [r.make("Flatten", r.node.inputs[:1], axis=1)]
+    return [r.make("Reshape", r.node.inputs[:1], shape=reshape_form(source, target))]
+
+
+def _transpose(r: Rewriter) -> list[Node] | None:
+    rank = len(r.shape())
+    perm = r.attr("perm") or tuple(range(rank - 1, -1, -1))
+    return [r.make("Transpose", r.node.inputs, perm=axes_of(perm, rank))] if r.is_float() else None
+
+
+def _slice(r: Rewriter) -> list[Node] | None:
+    starts, ends, axes, steps = (r.array(i) for i in (1, 2, 3, 4))
+    if not r.is_float(0) or starts is None or ends is None or (steps is not None and (steps != 1).any()):
+        return None
+    rank = len(r.shape())
+    chosen = axes_of(range(starts.size) if axes is None else axes.ravel(), rank)
+    parts = [("Slice", (), {"axis": axis, "start": max(-FAR, min(int(a), FAR)), "end": max(-FAR, min(int(b), FAR))})
+             for axis, a, b in zip(chosen, starts.ravel(), ends.ravel(), strict=True)]
+    return r.chain(*parts) if parts else None
+
+
+def _split(r: Rewriter) -> list[Node] | None:
+    shape, index = r.shape(), r.node.attrs.get("output", 0)
+    axis = axis_of(r.attr("axis"), len(shape))
+    if not r.is_float(0) or (r.has(1) and r.array(1) is None):
+        return None
+    sizes = r.array(1)
+    if sizes is None:
+        part = -(-shape[axis] // (r.attr("num_outputs") or 1))
+        start, end = index * part, min(shape[axis], (index + 1) * part)
+    else:
+        if int(sizes.sum()) != shape[axis] or sizes.min() < 0 or index >= sizes.size:
+            return None
+        start = int(sizes.ravel()[:index].sum())
+        end = start + int(sizes.ravel()[index])
+    return r.chain(("Slice", (), {"axis": axis, "start": start, "end": end}))
+
+
+def _concat(r: Rewriter) -> list[Node] | None:
+    return [r.make("Concat", r.node.inputs, axis=r.attr("axis"))] if r.is_float() and len(r.shape()) else None
+
+
+def _pad(r: Rewriter) -> list[Node] | None:
+    pads, value, shape = r.array(1), r.array(2), r.shape()
+    if not r.is_float(0) or pads is None or r.attr("mode") != "constant" or (r.has(2) and value is None):
+        return None
+    amounts = pad_amounts(len(shape), pads, r.array(3))
+    flat = (*[a for a, _ in amounts], *[b for _, b in amounts])
+    if min(flat, default=-1) < 0:
+        return None
+    fill = 0.0 if value is None else float(value.reshape(()))
+    return [r.make("Pad", r.node.inputs[:1], pads=flat, value=fill)]
+
+
+def _identity(r: Rewriter) -> list[Node] | None:
+    return [r.make("Identity", r.node.inputs[:1])] if r.is_float(0) else None
+
+
+def _dropout(r: Rewriter) -> list[Node] | None:
+    training = r.array(2)
+    if r.has(2) and (training is None or training.any()):
+        return None
+    return _identity(r)
+
+
+def _cast(r: Rewriter) -> list[Node] | None:
+    return _identity(r) if r.attr("to") == 1 else None
+
+
+def _hard_sigmoid(r: Rewriter) -> list[Node] | None:
+    if not r.is_float():
+        return None
+    slope, shift = (r.constant(f"{r.node.output}/{key}", np.float32(r.attr(key))) for key in ("alpha", "beta"))
+    return r.chain(("Mul", (slope,), {}), ("Add", (shift,), {}), ("Clip", (), {"min": 0.0, "max": 1.0}))
+
+
+def _swish(r: Rewriter) -> list[Node] | None:
+    return [r.make("Swish", r.node.inputs)] if r.is_float() and r.attr("alpha") == 1.0 else None
+
+
+RULES: dict[str, Rule] = {
+    "Conv": _conv, "MaxPool": _pool("MaxPool"), "AveragePool": _pool("AveragePool"),
+    "GlobalAveragePool": _same("GlobalAveragePool"), "GlobalMaxPool": _global_max, "ReduceMean": _reduce_mean,
+    "Gemm": _gemm, "MatMul": _matmul, "BatchNormalization": _batch_norm, "Clip": _clip, "Relu": _same("Relu"),
+    "LeakyRelu": _same("LeakyRelu", "alpha"), "LRN": _same("LRN", "size", "alpha", "beta", "bias"),
+    "Sigmoid": _same("Sigmoid"), "Tanh": _same("Tanh"),
+    "HardSwish": _same("HardSwish"), "HardSigmoid": _hard_sigmoid,
+    "Swish": _swish, "Add": _arithmetic("Add"), "Sub": _arithmetic("Sub"),
+    "Mul": _arithmetic("Mul"), "Div": _arithmetic("Div"), "Sum": _sum, "Softmax": _softmax, "Reshape": _reshape,
+    "Flatten": _reshape, "Squeeze": _reshape, "Unsqueeze": _reshape, "Transpose": _transpose, "Slice": _slice,
+    "Split": _split, "Concat": _concat, "Pad": _pad, "Identity": _identity, "Dropout": _dropout, "Cast": _cast,
+}

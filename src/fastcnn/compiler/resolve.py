@@ -1,0 +1,159 @@
+"""Resolving: a graph of ONNX's general operations, for inputs of known shapes, becomes one of operations with kernels,
+as far as there are some.
+
+All values are followed through the graph: their shapes and types, and the values themselves where nothing of the inputs
+but their shapes matters; so shape arithmetic and constant subgraphs vanish. What compiler/native.py has a rule for
+becomes operations with kernels. Of the other nodes, shape and type are found by computing them once on zeros; a node
+whose shape depends on values that are not known before it runs is left as it is, with all that depends on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from fastcnn import ops
+from fastcnn.compiler.native import Known, Rewriter, translate
+from fastcnn.graph.ir import Graph, Node
+from fastcnn.ops.general import General
+
+# The most that a constant computed ahead may take, unless it is no larger than what it is computed from.
+MAX_FOLDED_BYTES = 64 << 20
+
+
+@dataclass
+class Resolved:
+    """What `resolve` found.
+
+    Attributes
+    ----------
+    graph : Graph
+    known : dict of str to Known
+        Of every value of the graph.
+    """
+
+    graph: Graph
+    known: dict[str, Known]
+
+
+def resolve(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], max_bytes: int = 4 << 30) -> Resolved:
+    """Replace general operations.
+
+    Parameters
+    ----------
+    graph : Graph
+        Not changed.
+    input_shapes : dict
+        Shape of each graph input.
+    max_bytes : int
+        The most that all values of the graph may take together.
+
+    Raises
+    ------
+    ValueError
+        Naming the node that cannot take its inputs, or needs too much memory.
+
+    Examples
+    --------
+    >>> nodes = [Node("ai.onnx::Relu", "a", ("x",), "y", {}), Node("ai.onnx::Shape", "s", ("x",), "shape", {}),
+    ...          Node("ai.onnx::Reshape", "r", ("y", "shape"), "z", {})]
+    >>> graph = Graph(nodes, {"x": (None, 4)}, ["z"], {})
+    >>> [node.op for node in resolve(graph, {"x": (2, 4)}).graph.nodes]
+    ['Relu', 'Flatten']
+    """
+    return _Resolver(graph, input_shapes, max_bytes).run()
+
+
+class _Resolver:
+    def __init__(self, graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], max_bytes: int) -> None:
+        self.graph, self.budget = graph, max_bytes
+        self.known: dict[str, Known] = {
+            name: Known(array.shape, array.dtype, array) for name, array in graph.constants.items()
+        }
+        for name, shape in input_shapes.items():
+            self.known[name] = Known(tuple(shape), np.dtype(graph.types.get(name, "float32")))
+            self.spend(self.known[name])
+        self.rewriter = Rewriter(self.known, graph)
+
+    def run(self) -> Resolved:
+        nodes: list[Node] = []
+        for node in self.graph.nodes:
+            try:
+                nodes += self.step(node)
+            except ValueError as error:
+                raise ValueError(f"node {node.name!r} ({node.op}): {error}") from None
+        used = {name for node in nodes for name in node.inputs} | set(self.graph.outputs)
+        constants = {name: value.array for name, value in self.known.items()
+                     if value.array is not None and name in used}
+        result = Graph(nodes, self.graph.inputs, self.graph.outputs, constants, self.graph.types)
+        return Resolved(result, self.known)
+
+    def step(self, node: Node) -> list[Node]:
+        """What becomes of a node: nothing where its output is a constant."""
+        operands = [self.known[name] if name else None for name in node.inputs]
+        if not ops.is_general(node.op):
+            return self.native([node])
+        op = ops.get(node.op)
+        assert isinstance(op, General)
+        constant = self.constant(op, node, operands)
+        if constant is not None:
+            self.known[node.output] = Known(constant.shape, constant.dtype, constant)
+            return []
+        values = {i for i in op.value_inputs if i < len(operands) and operands[i] is not None}
+        if any(v is not None and v.shape is None for v in operands) or any(self.unknown(operands[i]) for i in values):
+            self.known[node.output] = Known(None, None)
+            return [node]
+        replaced = translate(node, self.rewriter)
+        if replaced is not None:
+            try:
+                return self.native(replaced)
+            except ValueError:  # a kernel takes less than ONNX allows; or the node is wrong, as is told below
+                pass
+        shape, dtype = op.result(node.attrs, [v.stand_in() if v else None for v in operands], self.budget)
+        self.known[node.output] = Known(shape, dtype)
+        self.spend(self.known[node.output])
+        return [node]
+
+    @staticmethod
+    def unknown(value: Known | None) -> bool:
+        return value is not None and value.array is None
+
+    def constant(self, op: General, node: Node, operands: list[Known | None]) -> np.ndarray | None:
+        """The output, where it does not depend on the inputs' values."""
+        if op.name in ("ai.onnx::Shape", "ai.onnx::Size") and operands[0] is not None and operands[0].shape is not None:
+            return op.evaluate(node.attrs, [operands[0].stand_in()], self.budget)
+        if all(v is None or v.array is not None for v in operands):
+            arrays = [v.array if v else None for v in operands]
+            size = max([MAX_FOLDED_BYTES, *[array.nbytes for array in arrays if array is not None]])
+            result = op.evaluate(node.attrs, arrays, min(size, self.budget))
+            self.budget -= result.nbytes
+            return result
+        return None
+
+    def native(self, nodes: list[Node]) -> list[Node]:
+        """Nodes with kernels: their shapes by their rules."""
+        added: dict[str, Known] = {}
+        for node in nodes:
+            shapes = [(added.get(name) or self.known[name]).shape if name else None for name in node.inputs]
+            if any(name and shape is None for name, shape in zip(node.inputs, shapes, strict=True)):
+                raise ValueError("it follows a node whose shape is not known")
+            if any(shape is not None and prod(shape) == 0 for shape in shapes):
+                raise ValueError("it has no elements: no kernel takes that")
+            ops.get(node.op).check(node.attrs, node.inputs)
+            shape = ops.get(node.op).infer(node.attrs, shapes)
+            if prod(shape) == 0:
+                raise ValueError("its output has no elements: no kernel takes that")
+            added[node.output] = Known(shape, np.dtype(np.float32))
+        for value in added.values():
+            self.spend(value)
+        self.known |= added
+        return nodes
+
+    def spend(self, value: Known) -> None:
+        assert value.shape is not None and value.dtype is not None
+        self.budget -= prod(value.shape) * value.dtype.itemsize
+        if self.budget < 0:
+            raise ValueError(f"its output {value.shape} exceeds max_bytes: all values together take more")

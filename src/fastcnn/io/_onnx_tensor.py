@@ -1,0 +1,126 @@
+"""Tensors of ONNX files: from a TensorProto to an array, every size checked first; data in files beside the model only
+from below its folder.
+
+What the tensors mean is left to onnx_import.py.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from math import prod
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import numpy as np
+
+from fastcnn.errors import ModelLoadError
+from fastcnn.ops.general.elementwise import DTYPES
+
+MAX_RANK = 32
+# Where values are that are not in raw_data, by element type (onnx.proto).
+_FIELDS = {"float32": "float_data", "float64": "double_data", "int64": "int64_data", "uint64": "uint64_data",
+           "uint32": "uint64_data"}
+
+
+class TensorReader:
+    """Reads the tensors of one file.
+
+    Parameters
+    ----------
+    folder : Path or None
+        Of the model; None where external data is refused.
+    max_bytes : int
+        The most that all arrays may take together.
+    """
+
+    def __init__(self, folder: Path | None, max_bytes: int) -> None:
+        self._folder, self._max_bytes, self._total = folder, max_bytes, 0
+
+    def read(self, tensor: Any, where: str) -> np.ndarray:
+        """An array from a TensorProto.
+
+        Raises
+        ------
+        ModelLoadError
+            Naming the tensor: sizes that make no sense, other types than NumPy's, data of another length, more than
+            `max_bytes`, a place of external data that is refused.
+        """
+        where = f"{where} {tensor.name[:80]!r}"
+        if tensor.data_type not in DTYPES:
+            known = ", ".join(DTYPES.values())
+            raise ModelLoadError(f"{where}: element type {tensor.data_type}, expected one of {known}")
+        dtype = np.dtype(DTYPES[tensor.data_type])
+        shape = tuple(tensor.dims)
+        if len(shape) > MAX_RANK or any(size < 0 for size in shape):
+            raise ModelLoadError(f"{where}: dimensions {shape[:8]}, expected at most {MAX_RANK}, none of them negative")
+        count = prod(shape)
+        if count >= 2**62:
+            raise ModelLoadError(f"{where}: dimensions {shape[:8]} are more elements than there are addresses")
+        self._total += count * dtype.itemsize
+        if self._total > self._max_bytes:
+            raise ModelLoadError(f"{where}: the file's arrays take more than max_bytes={self._max_bytes}")
+        if tensor.HasField("segment"):
+            raise ModelLoadError(f"{where}: in segments, which no tool writes")
+        if tensor.data_location == 1:
+            data = self._external(tensor, where, count * dtype.itemsize)
+        elif tensor.HasField("raw_data"):
+            data = tensor.raw_data
+        else:
+            return _from_field(tensor, dtype, count, where).reshape(shape)
+        if len(data) != count * dtype.itemsize:
+            raise ModelLoadError(f"{where}: {len(data)} bytes of data, expected {count * dtype.itemsize} for {shape}")
+        array = np.frombuffer(data, dtype.newbyteorder("<"))
+        return (array != 0 if dtype.kind == "b" else array.astype(dtype)).reshape(shape)
+
+    def _external(self, tensor: Any, where: str, size: int) -> bytes:
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        path = self._external_path(entries.get("location", ""), where)
+        try:
+            offset = int(entries.get("offset", "0"))
+            length = int(entries.get("length", str(size)))
+        except ValueError:
+            raise ModelLoadError(f"{where}: offset and length of external data, expected integers") from None
+        if offset < 0 or length != size:
+            raise ModelLoadError(f"{where}: offset={offset}, length={length} of external data, expected {size} bytes")
+        try:
+            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+        except OSError as error:
+            raise ModelLoadError(f"{where}: external data: {error.strerror}: {path.name!r}") from error
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+            os.close(descriptor)
+            raise ModelLoadError(f"{where}: external data in {path.name!r}, expected a regular file with one name")
+        with os.fdopen(descriptor, "rb") as file:
+            if offset + length > status.st_size:
+                raise ModelLoadError(f"{where}: external data ends at {offset + length}, its file at {status.st_size}")
+            file.seek(offset)
+            return file.read(length)
+
+    def _external_path(self, location: str, where: str) -> Path:
+        if self._folder is None:
+            raise ModelLoadError(f"{where}: external data, but the model was not read from a file")
+        posix, windows = PurePosixPath(location), PureWindowsPath(location)
+        parts = posix.parts
+        bad = posix.is_absolute() or windows.drive or windows.root or ".." in parts or ".." in windows.parts
+        if not parts or bad or "\0" in location or "\\" in location:
+            raise ModelLoadError(f"{where}: external data at {location[:80]!r}, expected a path below the model's "
+                                 "folder")
+        path = self._folder
+        for part in parts:
+            path = path / part
+            if path.is_symlink():
+                raise ModelLoadError(f"{where}: external data at {location[:80]!r} goes through a symbolic link")
+        return path
+
+
+def _from_field(tensor: Any, dtype: np.dtype, count: int, where: str) -> np.ndarray:
+    values = getattr(tensor, _FIELDS.get(dtype.name, "int32_data"))
+    if len(values) != count:
+        raise ModelLoadError(f"{where}: {len(values)} values, expected {count} for {tuple(tensor.dims)}")
+    if dtype == np.float16:  # as bits
+        return np.array([value & 0xFFFF for value in values], np.uint16).view(np.float16)
+    try:
+        return np.array(values, np.float64 if dtype.kind == "f" else object).astype(dtype)
+    except (OverflowError, ValueError) as error:
+        raise ModelLoadError(f"{where}: {error}") from None

@@ -1,0 +1,256 @@
+"""Writes ONNX files: our graph's operations and attributes are ONNX's, so little has to change.
+
+Operations with kernels are written for opset 17; a graph of general operations (compiler/resolve.py) for opset 21,
+whose form they have, or the opset of its newest operator.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastcnn import ops
+from fastcnn.compiler.mixed import compile_general
+from fastcnn.graph.ir import Graph, Node
+from fastcnn.io._replace import replace_file
+from fastcnn.ops.general.elementwise import DTYPES
+
+if TYPE_CHECKING:
+    from fastcnn.model import Model
+
+__all__ = ["export_onnx", "to_onnx"]
+
+OPSET, IR_VERSION = 17, 8
+GENERAL_OPSET, GENERAL_IR_VERSION = 21, 10
+_ELEMENT_TYPES = {name: number for number, name in DTYPES.items()}
+
+
+def export_onnx(model: Model, path: str | os.PathLike[str]) -> None:
+    """Write a model to an ONNX file; see `Model.export_onnx`."""
+    name = type(model).__name__
+    if model.input_shape is None:
+        raise ValueError(f"export_onnx: set {name}.input_shape first: the network is traced for it")
+    metadata = {}
+    if model.classes is not None:
+        metadata["fastcnn.classes"] = json.dumps(model.classes, ensure_ascii=False)
+    if model.preprocess is not None:
+        metadata["fastcnn.preprocess"] = json.dumps(model.preprocess.to_dict())
+    graph = model.graph()
+    replace_file(path, to_onnx(graph, dict.fromkeys(graph.inputs, (1, *model.input_shape)), metadata))
+
+
+def to_onnx(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str]) -> bytes:
+    """The content of an ONNX file.
+
+    Parameters
+    ----------
+    graph : Graph
+    input_shapes : dict
+        Shapes of the inputs, for which shapes and ranks are known; a size that is free in the graph is so in the file.
+    metadata : dict of str to str
+
+    Raises
+    ------
+    ValueError
+        If it would exceed 2 GB.
+    ImportError
+        Without the `onnx` package.
+    """
+    try:
+        import onnx
+        from onnx import checker, helper
+    except ImportError:
+        raise ImportError('writing ONNX files needs the package onnx: pip install "fastcnn[onnx]"') from None
+    total = sum(array.nbytes for array in graph.constants.values())
+    if total >= 2**31 - (1 << 20):
+        raise ValueError(f"export_onnx: the weights have {total} bytes, ONNX files at most 2^31")
+    writer = _Writer(graph, input_shapes)
+    nodes = [proto for node in graph.nodes for proto in writer.nodes(node)]
+    values = [writer.value(name, graph.inputs[name]) for name in graph.inputs]
+    results = [writer.value(name, None) for name in graph.outputs]
+    body = helper.make_graph(nodes, "network", values, results, writer.tensors)
+    model = helper.make_model(
+        body, opset_imports=[helper.make_opsetid("", writer.opset)], ir_version=writer.ir_version,
+        producer_name="fastcnn",
+    )
+    helper.set_model_props(model, dict(metadata))
+    checker.check_model(model)
+    content: bytes = onnx.ModelProto.SerializeToString(model)
+    return content
+
+
+class _Writer:
+    def __init__(self, graph: Graph, input_shapes: Mapping[str, tuple[int, ...]]) -> None:
+        from onnx import numpy_helper
+
+        self.graph = graph
+        self.tensors = [numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
+                        for name, array in graph.constants.items()]
+        self.opset, self.ir_version = OPSET, IR_VERSION
+        self.types: dict[str, str] = dict(graph.types)
+        self.shapes: dict[str, tuple[int, ...] | None]
+        if graph.is_general:
+            self.opset, self.ir_version = GENERAL_OPSET, GENERAL_IR_VERSION
+            known = compile_general(graph, input_shapes).resolved.known
+            self.shapes = {name: value.shape for name, value in known.items()}
+            self.types |= {name: value.dtype.name for name, value in known.items() if value.dtype is not None}
+            self._raise_opset()
+        else:
+            self.shapes = dict(graph.infer(input_shapes))
+
+    def _raise_opset(self) -> None:
+        """As high as the newest operator needs, and the lowest IR version that goes with it."""
+        from onnx import defs, helper
+
+        for node in self.graph.nodes:
+            since = _oldest(defs, node.op.rpartition(":")[2])
+            self.opset = max(self.opset, since)
+        if self.opset > GENERAL_OPSET:
+            self.ir_version = helper.find_min_ir_version_for([helper.make_opsetid("", self.opset)])
+
+    def value(self, name: str, sizes: tuple[int | None, ...] | None) -> Any:
+        """Type and shape of an input or output; the first size of an output is free where an input's is."""
+        from onnx import helper
+
+        shape = self.shapes[name]
+        dims: list[Any] | None = None if shape is None else list(shape)
+        if dims and sizes is not None:
+            dims = [f"size_{i}" if size is None else size for i, size in enumerate(sizes)]
+            dims[0] = "N" if sizes[0] is None else sizes[0]
+        elif dims:
+            free = [size for shape in self.graph.inputs.values() for size in shape[1:] if size is None]
+            batch = any(shape and shape[0] is None for shape in self.graph.inputs.values())
+            dims = ["N" if batch else dims[0], *[f"out_{i}" if free else size for i, size in enumerate(dims[1:])]]
+        return helper.make_tensor_value_info(name, _ELEMENT_TYPES[self.types.get(name, "float32")], dims)
+
+    def tensor(self, name: str, array: np.ndarray) -> str:
+        """A further constant."""
+        from onnx import numpy_helper
+
+        self.tensors.append(numpy_helper.from_array(array, name))
+        return name
+
+    def nodes(self, node: Node) -> list[Any]:
+        """A node as ONNX has it."""
+        from onnx import helper
+
+        if ops.is_general(node.op):
+            return self.general(node)
+        attrs = dict(node.attrs)
+        rule = _NATIVE.get(node.op)
+        if rule is not None:
+            return rule(self, node, attrs)
+        if "auto_pad" in attrs and attrs["auto_pad"] == "NOTSET":
+            del attrs["auto_pad"]
+        elif "auto_pad" in attrs:
+            del attrs["pads"]  # both together are refused
+        attrs.pop("algorithm", None)
+        return [helper.make_node(node.op, node.inputs, [node.output], node.name, **attrs)]
+
+    def general(self, node: Node) -> list[Any]:
+        from onnx import defs, helper, numpy_helper
+
+        op, attrs, inputs = node.op.rpartition(":")[2], dict(node.attrs), list(node.inputs)
+        before: list[Any] = []
+        index = attrs.pop("output", 0)
+        if attrs.pop("flatten", 0):  # softmax over several axes: as a matrix, and back
+            rows, result, shape = (f"{node.output}/{part}" for part in ("rows", "result", "shape"))
+            return [
+                helper.make_node("Flatten", inputs, [rows], axis=attrs["axis"]),
+                helper.make_node(op, [rows], [result], node.name, axis=1),
+                helper.make_node("Shape", inputs, [shape]),
+                helper.make_node("Reshape", [result, shape], [node.output]),
+            ]
+        if attrs.pop("by_group", 0):
+            raise ValueError(f"export_onnx: node {node.name!r}: GroupNormalization of opset 18, with a scale for each "
+                             "group, has no form in newer opsets")
+        if op == "ConstantOfShape" and len(inputs) > 1:
+            attrs["value"] = numpy_helper.from_array(self.graph.constants[inputs.pop()].reshape(1))
+        if op in _ALIGNED and attrs.pop("axis", None) is not None:
+            inputs[1], before = self.aligned(node)
+        schema = defs.get_schema(op, self.opset)
+        attrs = {key: value for key, value in attrs.items() if value is not None and key in schema.attributes}
+        count = self.split_count(node) if op == "Split" else index + 1
+        outputs = [node.output if i == index else f"{node.output}/unused{i}" for i in range(count)]
+        return [*before, helper.make_node(op, inputs, outputs, node.name, **attrs)]
+
+    def split_count(self, node: Node) -> int:
+        if len(node.inputs) > 1:
+            shape = self.shapes[node.inputs[1]]
+            return shape[0] if shape else 1
+        return int(node.attrs["num_outputs"] or 1)
+
+    def aligned(self, node: Node) -> tuple[str, list[Any]]:
+        """The second operand with the axes that opset 6 leaves to the attribute `axis`."""
+        from onnx import helper
+
+        x, y = (self.shapes[name] for name in node.inputs[:2])
+        if x is None or y is None or len(y) == len(x):
+            return node.inputs[1], []
+        behind = len(x) - node.attrs["axis"] % len(x) - len(y)
+        axes = self.tensor(f"{node.output}/axes", np.arange(len(y), len(y) + behind))
+        wide = f"{node.output}/wide"
+        return wide, [helper.make_node("Unsqueeze", [node.inputs[1], axes], [wide])]
+
+
+_ALIGNED = ("Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Equal", "Greater", "Less", "PRelu")
+
+
+def _oldest(defs: Any, op: str) -> int:
+    """The first opset that has an operator."""
+    since = defs.get_schema(op).since_version
+    while since > 1 and defs.has(op, since - 1):
+        since = defs.get_schema(op, since - 1).since_version
+    return int(since)
+
+
+def _with_inputs(node: Node, extra: list[str], **attrs: Any) -> list[Any]:
+    from onnx import helper
+
+    return [helper.make_node(node.op, [*node.inputs, *extra], [node.output], node.name, **attrs)]
+
+
+def _gemm(w: _Writer, node: Node, attrs: dict[str, Any]) -> list[Any]:
+    return _with_inputs(node, [], transB=1)
+
+
+def _clip(w: _Writer, node: Node, attrs: dict[str, Any]) -> list[Any]:
+    bounds = [w.tensor(f"{node.name}.{key}", np.array(attrs[key], np.float32)) for key in ("min", "max")]
+    return _with_inputs(node, bounds)
+
+
+def _dropout(w: _Writer, node: Node, attrs: dict[str, Any]) -> list[Any]:
+    return _with_inputs(node, [w.tensor(f"{node.name}.ratio", np.array(attrs["ratio"], np.float32))])
+
+
+def _pad(w: _Writer, node: Node, attrs: dict[str, Any]) -> list[Any]:
+    return _with_inputs(node, [w.tensor(f"{node.name}.pads", np.array(attrs["pads"], np.int64)),
+                               w.tensor(f"{node.name}.value", np.array(attrs["value"], np.float32))])
+
+
+def _reshape(w: _Writer, node: Node, attrs: dict[str, Any]) -> list[Any]:
+    return _with_inputs(node, [w.tensor(f"{node.name}.shape", np.array(attrs["shape"], np.int64))])
+
+
+def _slice(w: _Writer, node: Node, attrs: dict[str, Any]) -> list[Any]:
+    keys = ("start", "end", "axis")
+    return _with_inputs(node, [w.tensor(f"{node.name}.{key}", np.array([attrs[key]], np.int64)) for key in keys])
+
+
+def _swish(w: _Writer, node: Node, attrs: dict[str, Any]) -> list[Any]:
+    from onnx import helper
+
+    gate = f"{node.output}/gate"
+    return [helper.make_node("Sigmoid", node.inputs, [gate], f"{node.name}.sigmoid"),
+            helper.make_node("Mul", [*node.inputs, gate], [node.output], node.name)]
+
+
+# Operations whose form differs from ONNX's of opset 17.
+_NATIVE: dict[str, Callable[[_Writer, Node, dict[str, Any]], list[Any]]] = {
+    "Gemm": _gemm, "Clip": _clip, "Dropout": _dropout, "Pad": _pad, "Reshape": _reshape, "Slice": _slice,
+    "Swish": _swish,
+}

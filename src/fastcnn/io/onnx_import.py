@@ -1,0 +1,329 @@
+"""Reads ONNX files: from a file that can come from anyone to a graph, and to a model.
+
+The `onnx` package parses; everything is checked here before anything large is allocated, and nothing in a file is run.
+Tensors are _onnx_tensor.py's, differences between opsets _onnx_dialect.py's, the operators' meaning ops/general's, and
+how they come to kernels compiler/resolve.py's.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastcnn.errors import ModelLoadError
+from fastcnn.graph.ir import Graph, Node
+from fastcnn.io._onnx_dialect import RawNode, normalise
+from fastcnn.io._onnx_tensor import TensorReader
+from fastcnn.ops.general import DOMAIN, TABLE
+from fastcnn.ops.general.elementwise import DTYPES
+
+__all__ = ["OLDEST_OPSET", "OnnxFile", "is_onnx", "read_onnx", "supported_operators"]
+
+OLDEST_OPSET = 6
+MAX_NODES = 100_000
+_DOMAINS = ("", "ai.onnx")
+_TRANSLATED = ("Constant", "Upsample")  # become something else on the way
+_ATTRIBUTE_KINDS = {1: "f", 2: "i", 3: "s", 4: "t", 6: "floats", 7: "ints", 8: "strings"}  # onnx.proto
+
+
+@dataclass(frozen=True)
+class OnnxFile:
+    """What a file says.
+
+    Attributes
+    ----------
+    graph : Graph
+        Of general operations.
+    trainable : frozenset of str
+        Names of the constants that were initializers of floating point.
+    metadata : dict of str to str
+    opset : int
+    producer : str
+    """
+
+    graph: Graph
+    trainable: frozenset[str]
+    metadata: dict[str, str]
+    opset: int
+    producer: str
+
+
+def supported_operators() -> tuple[str, ...]:
+    """Names of ONNX's operators that can be imported.
+
+    Examples
+    --------
+    >>> "Conv" in supported_operators()
+    True
+    """
+    return tuple(sorted({name.removeprefix(DOMAIN) for name in TABLE} | set(_TRANSLATED)))
+
+
+def is_onnx(path: Path, start: bytes) -> bool:
+    """Whether a file may be ONNX, by its name or its first byte: the field ir_version."""
+    return path.suffix.lower() == ".onnx" or start[:1] == b"\x08"
+
+
+def read_onnx(source: str | os.PathLike[str] | bytes, *, max_bytes: int = 4 << 30) -> OnnxFile:
+    """Read an ONNX file.
+
+    Parameters
+    ----------
+    source : path-like, or bytes
+        The file, or its content.
+    max_bytes : int
+        The most that the file, and that all its arrays, may take.
+
+    Returns
+    -------
+    OnnxFile
+
+    Raises
+    ------
+    ModelLoadError
+        If the file is damaged or hostile, or has operators that are not supported: all of them are named.
+    ImportError
+        Without the `onnx` package, which ``pip install "fastcnn[onnx]"`` brings.
+    OSError
+        If the file cannot be read.
+    """
+    label = "<bytes>" if isinstance(source, bytes) else str(source)
+    content, folder = _content(source, label, max_bytes)
+    model = _parse(content, label)
+    try:
+        return _Importer(model, folder, max_bytes).run()
+    except ModelLoadError as error:
+        raise ModelLoadError(f"{label}: {error}") from None
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise ModelLoadError(f"{label}: {error}") from error
+
+
+def _content(source: str | os.PathLike[str] | bytes, label: str, max_bytes: int) -> tuple[bytes, Path | None]:
+    if isinstance(source, bytes):
+        size, content, folder = len(source), source, None
+    else:
+        path = Path(source)
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            content = file.read(max_bytes + 1) if size <= max_bytes else b""
+        folder = path.parent
+    if size > max_bytes or len(content) > max_bytes:
+        raise ModelLoadError(f"{label}: file has {size} bytes, more than max_bytes={max_bytes}")
+    return content, folder
+
+
+def _parse(content: bytes, label: str) -> Any:
+    try:
+        import onnx
+        from google.protobuf.message import DecodeError
+    except ImportError:
+        raise ImportError('reading ONNX files needs the package onnx: pip install "fastcnn[onnx]"') from None
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(content)
+    except (DecodeError, RuntimeError, UnicodeDecodeError) as error:
+        raise ModelLoadError(f"{label}: not an ONNX file, or a damaged one: {error}") from None
+    return model
+
+
+class _Importer:
+    def __init__(self, model: Any, folder: Path | None, max_bytes: int) -> None:
+        self.model, self.proto = model, model.graph
+        self.tensors = TensorReader(folder, max_bytes)
+        self.constants: dict[str, np.ndarray] = {}
+        self.names: dict[str, str] = {}  # from the file's to ours
+        self.taken: set[str] = set()
+        self.node_names: set[str] = set()
+        self.problems: list[str] = []
+
+    def run(self) -> OnnxFile:
+        opset = self.opset()
+        if not len(self.proto.node) or len(self.proto.node) > MAX_NODES:
+            raise ModelLoadError(f"{len(self.proto.node)} nodes, expected 1 to {MAX_NODES}")
+        if len(self.model.functions):
+            raise ModelLoadError("has functions of its own, which are not supported: inline them (onnx.inliner)")
+        if len(self.proto.sparse_initializer):
+            raise ModelLoadError("has sparse initializers, which are not supported")
+        self.refuse_unknown(opset)
+        for tensor in self.proto.initializer:
+            self.constants[self.define(tensor.name, "initializer")] = self.tensors.read(tensor, "initializer")
+        trainable = frozenset(name for name, array in self.constants.items() if array.dtype.kind == "f")
+        inputs, types = self.inputs()
+        nodes = self.nodes(opset)
+        outputs = [self.use(value.name, "the graph's outputs") for value in self.proto.output]
+        graph = Graph(self.live(nodes, outputs), inputs, outputs, self.constants, types)
+        self.drop_unused(graph)
+        graph.validate()
+        metadata = {entry.key: entry.value for entry in self.model.metadata_props}
+        return OnnxFile(graph, trainable & set(graph.constants), metadata, opset, self.model.producer_name)
+
+    def opset(self) -> int:
+        from onnx.defs import onnx_opset_version
+
+        versions = [entry.version for entry in self.model.opset_import if entry.domain in _DOMAINS]
+        newest = onnx_opset_version()
+        if len(versions) != 1 or not OLDEST_OPSET <= versions[0] <= newest:
+            raise ModelLoadError(f"opset {versions}, expected one from {OLDEST_OPSET} to {newest}")
+        return int(versions[0])
+
+    def refuse_unknown(self, opset: int) -> None:
+        """All operators that are not supported at once."""
+        known = set(supported_operators())
+        unknown: dict[tuple[str, str], list[str]] = {}
+        for node in self.proto.node:
+            if node.domain not in _DOMAINS or node.op_type not in known:
+                domain = "" if node.domain in _DOMAINS else node.domain
+                unknown.setdefault((domain, node.op_type), []).append(node.name or (list(node.output) or ["?"])[0])
+        if unknown:
+            lines = [f"{(domain + '::' if domain else '') + op} (opset {opset}): nodes "
+                     f"{', '.join(repr(name[:60]) for name in names[:5])}{', …' if len(names) > 5 else ''}"
+                     for (domain, op), names in list(unknown.items())[:50]]
+            raise ModelLoadError(
+                f"{len(unknown)} operators are not supported\n  " + "\n  ".join(lines)
+                + f"\nsupported are {', '.join(sorted(known))}"
+            )
+
+    # -- names ----------------------------------------------------------------------------------------
+
+    def define(self, name: str, what: str) -> str:
+        """A value's name in our graph: passes of the compiler have a use for colons and asterisks."""
+        if not name or name in self.names:
+            raise ModelLoadError(f"{what} {name[:80]!r}: {'it has no name' if not name else 'defined twice'}")
+        self.names[name] = self.fresh(name.replace(":", ".").replace("*", "."))
+        return self.names[name]
+
+    def fresh(self, name: str) -> str:
+        found, number = name, 2
+        while found in self.taken:
+            found, number = f"{name}_{number}", number + 1
+        self.taken.add(found)
+        return found
+
+    def use(self, name: str, where: str) -> str:
+        if name not in self.names:
+            raise ModelLoadError(f"{where}: {name[:80]!r} is not computed before, or by a cycle")
+        return self.names[name]
+
+    def constant(self, array: np.ndarray) -> str:
+        name = self.fresh(f"constant_{len(self.constants)}")
+        self.constants[name] = array
+        return name
+
+    # -- parts ----------------------------------------------------------------------------------------
+
+    def inputs(self) -> tuple[dict[str, tuple[int | None, ...]], dict[str, str]]:
+        shapes: dict[str, tuple[int | None, ...]] = {}
+        types: dict[str, str] = {}
+        for value in self.proto.input:
+            if value.name in self.names:
+                continue  # an initializer's default, as IR versions before 4 list them
+            where = f"input {value.name[:80]!r}"
+            kind = value.type.tensor_type
+            if not value.type.HasField("tensor_type") or kind.elem_type not in DTYPES:
+                raise ModelLoadError(f"{where}: expected a tensor of {', '.join(DTYPES.values())}")
+            if not kind.HasField("shape") or len(kind.shape.dim) > 32:
+                raise ModelLoadError(f"{where}: it has no shape, expected one of at most 32 dimensions")
+            sizes = [dim.dim_value if dim.HasField("dim_value") else 0 for dim in kind.shape.dim]
+            if any(size >= 2**31 for size in sizes):
+                raise ModelLoadError(f"{where}: shape {sizes}, expected sizes below 2^31")
+            name = self.define(value.name, "input")
+            shapes[name] = tuple(size if size > 0 else None for size in sizes)
+            if DTYPES[kind.elem_type] != "float32":
+                types[name] = DTYPES[kind.elem_type]
+        return shapes, types
+
+    def nodes(self, opset: int) -> list[Node]:
+        nodes: list[Node] = []
+        for proto in self.proto.node:
+            where = f"node {(proto.name or (list(proto.output) or ['?'])[0])[:80]!r} ({proto.op_type}, opset {opset})"
+            try:
+                nodes += self.node(proto, opset, where)
+            except ModelLoadError as error:
+                raise ModelLoadError(f"{where}: {error}") from None
+            except (ValueError, TypeError) as error:
+                raise ModelLoadError(f"{where}: {error}") from None
+        return nodes
+
+    def node(self, proto: Any, opset: int, where: str) -> Iterator[Node]:
+        """One node of ours for each output; constants become constants."""
+        if not any(proto.output):
+            raise ModelLoadError("it has no outputs")
+        attrs = dict(self.attribute(attribute) for attribute in proto.attribute)
+        if len(attrs) < len(proto.attribute):
+            raise ModelLoadError("it has an attribute twice")
+        inputs = [self.use(name, "its inputs") if name else "" for name in proto.input]
+        raw = RawNode(proto.op_type, proto.name, inputs, list(proto.output), attrs, opset, self.constant)
+        if raw.op == "Constant":
+            self.constants[self.define(raw.outputs[0], "output")] = _constant_value(attrs)
+            return iter(())
+        normalise(raw)
+        while raw.inputs and not raw.inputs[-1]:
+            raw.inputs.pop()
+        if raw.attrs.get("output") is not None:
+            raise ModelLoadError("unknown attribute 'output'")
+        full = {**{k: v for k, v in TABLE[DOMAIN + raw.op].defaults.items() if v is not _EMPTY}, **raw.attrs}
+        result = []
+        for i, output in enumerate(raw.outputs):
+            if output:
+                base = raw.name.replace(":", ".") or output.replace(":", ".")
+                name = self.node_name(base if i == 0 else f"{base}/{i}")
+                extra = {"output": i} if i else {}
+                result.append(Node(DOMAIN + raw.op, name, tuple(raw.inputs), self.define(output, "output"),
+                                   {**full, **extra}))
+        return iter(result)
+
+    def node_name(self, name: str) -> str:
+        found, number = name, 2
+        while found in self.node_names:
+            found, number = f"{name}_{number}", number + 1
+        self.node_names.add(found)
+        return found
+
+    def attribute(self, proto: Any) -> tuple[str, Any]:
+        kind = _ATTRIBUTE_KINDS.get(proto.type)
+        if kind is None or not proto.name or proto.ref_attr_name:
+            raise ModelLoadError(f"attribute {proto.name[:80]!r}: expected numbers, text or a tensor")
+        value = getattr(proto, kind)
+        if kind == "s":
+            return proto.name, value.decode("utf-8", "replace")
+        if kind == "t":
+            return proto.name, self.tensors.read(value, f"attribute {proto.name[:80]!r}")
+        if kind == "strings":
+            return proto.name, tuple(item.decode("utf-8", "replace") for item in value)
+        return proto.name, value if kind in ("f", "i") else tuple(value)
+
+    # -- what is not needed ---------------------------------------------------------------------------
+
+    @staticmethod
+    def live(nodes: list[Node], outputs: list[str]) -> list[Node]:
+        """The nodes that outputs depend on."""
+        needed = set(outputs)
+        kept = []
+        for node in reversed(nodes):
+            if node.output in needed:
+                kept.append(node)
+                needed.update(node.inputs)
+        return kept[::-1]
+
+    @staticmethod
+    def drop_unused(graph: Graph) -> None:
+        used = {name for node in graph.nodes for name in node.inputs} | set(graph.outputs)
+        graph.constants = {name: array for name, array in graph.constants.items() if name in used}
+
+
+_EMPTY = inspect.Parameter.empty
+
+
+def _constant_value(attrs: dict[str, Any]) -> np.ndarray:
+    kinds = {"value": None, "value_float": np.float32, "value_floats": np.float32, "value_int": np.int64,
+             "value_ints": np.int64}
+    if len(attrs) != 1 or not set(attrs) <= set(kinds):
+        raise ModelLoadError(f"attributes {', '.join(attrs) or 'none'}, expected one of {', '.join(kinds)}")
+    ((key, value),) = attrs.items()
+    return np.asarray(value, kinds[key])

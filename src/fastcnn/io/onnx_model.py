@@ -1,0 +1,151 @@
+"""From an ONNX file to a model.
+
+Where all of a network's operations have kernels, and which they are does not depend on the batch (and the image's size,
+where the file leaves it free), the model is like one that was built here: it can be trained, saved and nested. Else it
+keeps ONNX's operations, and is compiled for each shape that it meets.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+from collections.abc import Iterable
+
+import numpy as np
+
+from fastcnn import ops
+from fastcnn.compiler.batch import is_separable
+from fastcnn.compiler.resolve import resolve
+from fastcnn.errors import ModelLoadError
+from fastcnn.graph.ir import Graph
+from fastcnn.io.image import Preprocess
+from fastcnn.io.onnx_import import OnnxFile, read_onnx
+from fastcnn.model_file import GraphModel
+
+__all__ = ["load_onnx"]
+
+# Two sizes that stand for all where the file leaves one free.
+_PROBES = (224, 256)
+_BUFFER_INPUTS = {"BatchNormalization": (3, 4)}
+Sizes = tuple[int | None, ...]
+
+
+def load_onnx(
+    source: str | os.PathLike[str] | bytes, *, output: str | None = None, max_bytes: int = 4 << 30
+) -> GraphModel:
+    """Read a classifier, or another network of one input and one output, from an ONNX file.
+
+    Parameters
+    ----------
+    source : path-like, or bytes
+        The file, or its content. It can come from anyone: it is checked, and nothing in it is run.
+    output : str, optional
+        Which output to take, where there are several.
+    max_bytes : int
+        The most that the file's arrays may take, and the values of a prediction for one input.
+
+    Returns
+    -------
+    GraphModel
+        Its parameters have the file's names. `classes` and `preprocess` are set where the file's metadata tell them.
+
+    Raises
+    ------
+    ModelLoadError
+        If the file is damaged or hostile, needs more than `max_bytes`, has several inputs, or operators that are not
+        supported; all of those are named.
+    ImportError
+        Without the `onnx` package, which ``pip install "fastcnn[onnx]"`` brings.
+    """
+    label = "<bytes>" if isinstance(source, bytes) else str(source)
+    file = read_onnx(source, max_bytes=max_bytes)
+    try:
+        return _to_model(file, output, max_bytes)
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise ModelLoadError(f"{label}: {error}") from error
+
+
+def _to_model(file: OnnxFile, output: str | None, max_bytes: int) -> GraphModel:
+    graph = _single_output(file.graph, output)
+    if len(graph.inputs) != 1:
+        raise ValueError(f"the graph has {len(graph.inputs)} inputs ({', '.join(graph.inputs)}), expected 1")
+    ((name, shape),) = graph.inputs.items()
+    if not shape:
+        raise ValueError(f"input {name!r} has no dimensions, expected a batch (N, ...)")
+    budget = max_bytes - sum(array.nbytes for array in graph.constants.values())
+    native = _native(graph, shape, budget)
+    model = GraphModel(native or graph, frozenset(_buffers(native or graph, file.trainable)))
+    if None not in shape[1:] and len(shape) > 1:
+        model.input_shape = [size for size in shape[1:] if size is not None]
+    _describe(model, file.metadata)
+    return model
+
+
+def _single_output(graph: Graph, output: str | None) -> Graph:
+    if output is None and len(graph.outputs) == 1:
+        return graph
+    if output not in graph.outputs:
+        raise ValueError(f"output={output!r}, expected one of {', '.join(graph.outputs)}")
+    return Graph(graph.nodes, graph.inputs, [output], graph.constants, graph.types)
+
+
+def _native(graph: Graph, shape: Sizes, budget: int) -> Graph | None:
+    """The network in operations with kernels, for any batch; None where there is none such."""
+    name = next(iter(graph.inputs))
+    batches = (shape[0],) if shape[0] is not None else (1, 3)
+    sizes = [[size or probe for size in shape[1:]] for probe in (_PROBES if None in shape[1:] else (0,))]
+    found: list[Graph] = []
+    for concrete in [(batch, *rest) for rest in sizes for batch in batches]:
+        try:
+            found.append(resolve(graph, {name: concrete}, budget).graph)
+        except ValueError:
+            if None in shape[1:]:
+                return None  # it may be made for other sizes
+            raise
+    first = found[0]
+    general = any(ops.is_general(node.op) for node in first.nodes) or not first.nodes or graph.types
+    if general or any(not _equal(first, other) for other in found[1:]):
+        return None
+    result = Graph(first.nodes, {name: (None, *shape[1:])}, first.outputs, first.constants)
+    if first.outputs[0] in (*first.constants, name):
+        return None
+    if shape[0] is not None and not is_separable(result, {name: (2 * shape[0], *sizes[0])}):
+        return None  # made for this batch only
+    return result
+
+
+def _equal(a: Graph, b: Graph) -> bool:
+    return a.nodes == b.nodes and a.constants.keys() == b.constants.keys() and all(
+        array is b.constants[name] or np.array_equal(array, b.constants[name], equal_nan=True)
+        for name, array in a.constants.items()
+    )
+
+
+def _buffers(graph: Graph, trainable: frozenset[str]) -> Iterable[str]:
+    """Statistics; and constants that were none of the file's weights, nor made from them."""
+    weights = {name for node in graph.nodes for i, name in enumerate(node.inputs)
+               if i in ops.get(node.op).constants and i not in _BUFFER_INPUTS.get(node.op, ())}
+    statistics = {node.inputs[i] for node in graph.nodes
+                  for i in _BUFFER_INPUTS.get(node.op.rpartition(":")[2], ()) if i < len(node.inputs)}
+    for name, array in graph.constants.items():
+        if array.dtype == np.float32 and (name in statistics or (name not in weights and name not in trainable)):
+            yield name
+
+
+def _describe(model: GraphModel, metadata: dict[str, str]) -> None:
+    """Classes and preprocessing, as `Model.export_onnx` writes them; or class names as Ultralytics does."""
+    readers = {"fastcnn.preprocess": lambda text: setattr(model, "preprocess", Preprocess.from_dict(json.loads(text))),
+               "fastcnn.classes": lambda text: setattr(model, "classes", json.loads(text))}
+    for key in readers.keys() & metadata.keys():
+        try:
+            readers[key](metadata[key])
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            raise ValueError(f"metadata {key!r}: {error}") from error
+    if model.classes is None and "names" in metadata and len(metadata["names"]) < 1 << 20:
+        try:
+            names = ast.literal_eval(metadata["names"])
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return
+        if isinstance(names, dict) and list(names) == list(range(len(names))) and names:
+            model.classes = [str(name) for name in names.values()]

@@ -1,0 +1,5 @@
+from fastcnn.kernels._executor import Step
+from fastcnn.kernels.view import View
+
+class Lrn(Step):
+    def __init__(self, y: View, x: View, size: int, alpha: float, beta: float, bias: float) -> None: ...

@@ -1,0 +1,11 @@
+"""ONNX's operators in plain NumPy; see base.py."""
+
+from __future__ import annotations
+
+from fastcnn.ops.general import elementwise, matrix, quantize, rearrange, reduce, resize, windows
+from fastcnn.ops.general.base import DOMAIN, General
+
+__all__ = ["DOMAIN", "TABLE", "General"]
+
+_MODULES = (elementwise, matrix, quantize, rearrange, reduce, resize, windows)
+TABLE: dict[str, General] = {op.name: op for module in _MODULES for op in module.OPS}

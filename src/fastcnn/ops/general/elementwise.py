@@ -1,0 +1,234 @@
+"""Functions of single elements, of two or several arrays broadcast together, and casts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastcnn.ops.general.base import Array, General, general
+
+# Coefficients of erf and erfc from the Cephes library, ndtr.c (Moshier).
+_ERF = ((9.60497373987051638749e0, 9.00260197203842689217e1, 2.23200534594684319226e3, 7.00332514112805075473e3,
+         5.55923013010394962768e4),
+        (1.0, 3.35617141647503099647e1, 5.21357949780152679795e2, 4.59432382970980127987e3, 2.26290000613890934246e4,
+         4.92673942608635921086e4))
+_ERFC = ((2.46196981473530512524e-10, 5.64189564831068821977e-1, 7.46321056442269912687e0, 4.86371970985681366614e1,
+          1.96520832956077098242e2, 5.26445194995477358631e2, 9.34528527171957607540e2, 1.02755188689515710272e3,
+          5.57535335369399327526e2),
+         (1.0, 1.32281951154744992508e1, 8.67072140885989742329e1, 3.54937778887819891062e2, 9.75708501743205489753e2,
+          1.82390916687909736289e3, 2.24633760818710981792e3, 1.65666309194161350182e3, 5.57535340817727675546e2))
+
+# ONNX's numbers of element types that NumPy has.
+DTYPES = {1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool",
+          10: "float16", 11: "float64", 12: "uint32", 13: "uint64"}
+
+
+def dtype_of(number: int) -> np.dtype:
+    """NumPy's type for ONNX's number of one."""
+    if number not in DTYPES:
+        raise ValueError(f"element type {number}, expected one of {', '.join(DTYPES.values())}")
+    return np.dtype(DTYPES[number])
+
+
+def erf(x: Array) -> Array:
+    """The error function, to the last digits of float64.
+
+    Examples
+    --------
+    >>> erf(np.array([0.0, 0.5, -3.0])).round(6)
+    array([ 0.      ,  0.5205  , -0.999978])
+    """
+    wide = np.asarray(x, np.float64)
+    size = np.abs(wide)
+    square = size * size
+    small = wide * np.polyval(_ERF[0], square) / np.polyval(_ERF[1], square)
+    held = np.minimum(size, 8.0)
+    large = 1.0 - np.exp(-held * held) * np.polyval(_ERFC[0], held) / np.polyval(_ERFC[1], held)
+    return np.where(size < 1.0, small, np.where(np.isnan(wide), wide, np.copysign(large, wide))).astype(x.dtype)
+
+
+def _unary(name: str, function: Callable[..., Any]) -> General:
+    def call(x):  # type: ignore[no-untyped-def]
+        return np.asarray(function(x)).astype(x.dtype, copy=False)
+
+    return General(name, call)
+
+
+def _binary(name: str, function: Callable[..., Any]) -> General:
+    def call(x, y, *, axis: int | None = None):  # type: ignore[no-untyped-def]
+        return function(x, _aligned(x, y, axis))
+
+    return General(name, call)
+
+
+def _aligned(x: Array, y: Array, axis: int | None) -> Array:
+    """The second operand as opset 6 broadcasts it: its first dimension is dimension `axis` of the first operand."""
+    if axis is None or y.ndim > x.ndim:
+        return y
+    return y.reshape(*y.shape, *[1] * (x.ndim - (axis % x.ndim) - y.ndim))
+
+
+def _variadic(name: str, function: Callable[..., Any]) -> General:
+    def call(*arrays):  # type: ignore[no-untyped-def]
+        result = arrays[0]
+        for array in arrays[1:]:
+            result = function(result, array)
+        return result
+
+    return General(name, call)
+
+
+def _divide(x: Array, y: Array) -> Array:
+    if x.dtype.kind not in "iu":
+        return np.asarray(x / y)
+    wide: Array = np.floor_divide(x, y)  # ONNX rounds towards zero
+    negative = (np.remainder(x, y) != 0) & ((x < 0) != (y < 0))
+    return np.asarray(wide + negative).astype(x.dtype)
+
+
+def _power(x: Array, y: Array) -> Array:
+    if x.dtype.kind in "iu" and y.dtype.kind in "iu" and y.size and int(y.min()) < 0:
+        return np.asarray(np.power(x.astype(np.float64), y)).astype(x.dtype)
+    return np.asarray(np.power(x, y)).astype(x.dtype)
+
+
+def sigmoid(x: Array) -> Array:
+    """1 / (1 + exp(-x))."""
+    return np.asarray(1 / (1 + np.exp(-x)))
+
+
+def softplus(x: Array) -> Array:
+    """log(1 + exp(x)), for large x too."""
+    return np.asarray(np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))))
+
+
+@general("Clip")
+def clip(x, low=None, high=None):  # type: ignore[no-untyped-def]
+    if low is not None:
+        x = np.maximum(x, low.reshape(()).astype(x.dtype))
+    return x if high is None else np.minimum(x, high.reshape(()).astype(x.dtype))
+
+
+@general("LeakyRelu")
+def leaky_relu(x, *, alpha: float = 0.01):  # type: ignore[no-untyped-def]
+    return np.where(x >= 0, x, alpha * x).astype(x.dtype)
+
+
+@general("ThresholdedRelu")
+def thresholded_relu(x, *, alpha: float = 1.0):  # type: ignore[no-untyped-def]
+    return np.where(x > alpha, x, 0).astype(x.dtype)
+
+
+@general("PRelu")
+def prelu(x, slope, *, axis: int | None = None):  # type: ignore[no-untyped-def]
+    return np.where(x >= 0, x, _aligned(x, slope, axis) * x).astype(x.dtype)
+
+
+@general("Elu")
+def elu(x, *, alpha: float = 1.0):  # type: ignore[no-untyped-def]
+    return np.where(x >= 0, x, alpha * np.expm1(np.minimum(x, 0))).astype(x.dtype)
+
+
+@general("Celu")
+def celu(x, *, alpha: float = 1.0):  # type: ignore[no-untyped-def]
+    return (np.maximum(x, 0) + np.minimum(0, alpha * np.expm1(np.minimum(x, 0) / alpha))).astype(x.dtype)
+
+
+@general("Selu")
+def selu(x, *, alpha: float = 1.67326319217681884765625, gamma: float = 1.05070102214813232421875):  # type: ignore[no-untyped-def]
+    return (gamma * np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))).astype(x.dtype)
+
+
+@general("HardSigmoid")
+def hard_sigmoid(x, *, alpha: float = 0.2, beta: float = 0.5):  # type: ignore[no-untyped-def]
+    return np.clip(alpha * x + beta, 0, 1).astype(x.dtype)
+
+
+@general("Gelu")
+def gelu(x, *, approximate: str = "none"):  # type: ignore[no-untyped-def]
+    if approximate == "tanh":
+        return (0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))).astype(x.dtype)
+    return (0.5 * x * (1 + erf(x / math.sqrt(2)))).astype(x.dtype)
+
+
+@general("Swish")
+def swish(x, *, alpha: float = 1.0):  # type: ignore[no-untyped-def]
+    return (x * sigmoid(alpha * x)).astype(x.dtype)
+
+
+@general("Shrink")
+def shrink(x, *, bias: float = 0.0, lambd: float = 0.5):  # type: ignore[no-untyped-def]
+    return np.where(x < -lambd, x + bias, np.where(x > lambd, x - bias, 0)).astype(x.dtype)
+
+
+@general("IsInf")
+def is_inf(x, *, detect_negative: int = 1, detect_positive: int = 1):  # type: ignore[no-untyped-def]
+    return np.isinf(x) & ((x < 0) & bool(detect_negative) | (x > 0) & bool(detect_positive))
+
+
+@general("Mod")
+def mod(x, y, *, fmod: int = 0):  # type: ignore[no-untyped-def]
+    return np.fmod(x, y) if fmod else np.mod(x, y)
+
+
+@general("BitShift")
+def bit_shift(x, y, *, direction: str):  # type: ignore[no-untyped-def]
+    return np.left_shift(x, y) if direction == "LEFT" else np.right_shift(x, y)
+
+
+@general("Mean")
+def mean(*arrays):  # type: ignore[no-untyped-def]
+    total = arrays[0]
+    for array in arrays[1:]:
+        total = total + array
+    return (total / len(arrays)).astype(total.dtype)
+
+
+@general("Where")
+def where(condition, x, y):  # type: ignore[no-untyped-def]
+    return np.where(condition, x, y)
+
+
+@general("Cast")
+def cast(x, *, to: int, saturate: int = 1, round_mode: str = "up"):  # type: ignore[no-untyped-def]
+    return x.astype(dtype_of(to))
+
+
+@general("CastLike")
+def cast_like(x, target, *, saturate: int = 1, round_mode: str = "up"):  # type: ignore[no-untyped-def]
+    return x.astype(target.dtype)
+
+
+@general("Dropout")
+def dropout(x, ratio=None, training=None, *, seed: int | None = None):  # type: ignore[no-untyped-def]
+    if training is not None and training.any() and (ratio is None or ratio.any()):
+        raise ValueError("training_mode is true: only inference is computed")
+    return x, np.ones(x.shape, bool)
+
+
+_UNARY: dict[str, Callable[..., Any]] = {
+    "Relu": lambda x: np.maximum(x, 0), "Sigmoid": sigmoid, "Tanh": np.tanh, "Softplus": softplus,
+    "Softsign": lambda x: x / (1 + np.abs(x)), "Mish": lambda x: x * np.tanh(softplus(x)), "Erf": erf,
+    "HardSwish": lambda x: x * np.clip(x / 6 + 0.5, 0, 1), "Sqrt": np.sqrt, "Exp": np.exp, "Log": np.log,
+    "Abs": np.abs, "Neg": np.negative, "Floor": np.floor, "Ceil": np.ceil, "Round": np.rint, "Sign": np.sign,
+    "Reciprocal": lambda x: 1 / x, "Not": np.logical_not, "BitwiseNot": np.invert, "Identity": lambda x: x,
+    "Sin": np.sin, "Cos": np.cos, "Tan": np.tan, "Asin": np.arcsin, "Acos": np.arccos, "Atan": np.arctan,
+    "Sinh": np.sinh, "Cosh": np.cosh, "Asinh": np.arcsinh, "Acosh": np.arccosh, "Atanh": np.arctanh,
+}
+_BINARY: dict[str, Callable[..., Any]] = {
+    "Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": _divide, "Pow": _power, "Equal": np.equal,
+    "Less": np.less, "LessOrEqual": np.less_equal, "Greater": np.greater, "GreaterOrEqual": np.greater_equal,
+    "And": np.logical_and, "Or": np.logical_or, "Xor": np.logical_xor, "BitwiseAnd": np.bitwise_and,
+    "BitwiseOr": np.bitwise_or, "BitwiseXor": np.bitwise_xor,
+}
+OPS = (
+    *(_unary(name, function) for name, function in _UNARY.items()),
+    *(_binary(name, function) for name, function in _BINARY.items()),
+    _variadic("Min", np.minimum), _variadic("Max", np.maximum), _variadic("Sum", np.add),
+    General("IsNaN", lambda x: np.isnan(x)),
+    clip, leaky_relu, thresholded_relu, prelu, elu, celu, selu, hard_sigmoid, gelu, swish, shrink, is_inf, mod,
+    bit_shift, mean, where, cast, cast_like, dropout,
+)

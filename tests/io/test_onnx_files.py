@@ -1,0 +1,243 @@
+"""Models from ONNX files and back: equal outputs, free sizes, weights by name, metadata, every older form."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import onnx
+import onnx_builders as build
+import pytest
+from onnx import TensorProto, helper
+from onnx.reference import ReferenceEvaluator
+
+import fastcnn as fc
+from fastcnn.errors import ModelLoadError
+from fastcnn.io.image import Preprocess
+from fastcnn.io.onnx_import import read_onnx
+from fastcnn.io.onnx_model import load_onnx
+
+X = np.random.default_rng(0).standard_normal((3, 3, 12, 12)).astype(np.float32)
+
+
+def evaluate(model, x):
+    """By the onnx package."""
+    return ReferenceEvaluator(model).run(None, {model.graph.input[0].name: x})[0]
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A file with the small classifier."""
+    onnx.save(build.classifier(), tmp_path / "net.onnx")
+    return tmp_path / "net.onnx"
+
+
+def test_a_classifier_becomes_operations_with_kernels_for_any_batch(path):
+    model = fc.load(path)
+    assert isinstance(model, fc.Model) and model.input_shape == (3, 12, 12)
+    np.testing.assert_allclose(model(X), evaluate(build.classifier(), X), rtol=1e-5, atol=1e-5)
+    assert not model.graph().is_general
+    assert [row.op for row in model.summary().rows] == [
+        "Conv", "BatchNormalization", "Clip", "MaxPool", "Flatten", "Gemm"]
+    assert list(model.state_dict())[:3] == ["conv.weight", "conv.bias", "bn.weight"]
+    assert [name for name, _ in model.named_buffers()] == ["bn.mean", "bn.var"]
+    assert model.predict_proba(X).shape == (3, 5)
+
+
+def test_it_can_be_changed_copied_nested_saved_and_exported(path, tmp_path):
+    model = fc.load(path)
+    model.load_state_dict({name: array * 0.5 for name, array in model.state_dict().items()})
+    expected = model(X)
+    assert (copy.deepcopy(model)(X) == expected).all()
+    assert (fc.Sequential(model, fc.ReLU())(X) == np.maximum(expected, 0)).all()
+    model.save(tmp_path / "net.safetensors")
+    assert (fc.load(tmp_path / "net.safetensors")(X) == expected).all()
+    model.export_onnx(tmp_path / "again.onnx")
+    np.testing.assert_allclose(evaluate(onnx.load(tmp_path / "again.onnx"), X), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_transformer_runs_in_numpy_between_kernels(tmp_path):
+    onnx.save(build.transformer(), tmp_path / "vit.onnx")
+    model = fc.load(tmp_path / "vit.onnx")
+    x = X[:, :, :8, :8]
+    expected = evaluate(build.transformer(), x)
+    np.testing.assert_allclose(model(x), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(model(x[:1]), expected[:1], rtol=1e-5, atol=1e-5)
+    kernels = {row.name: row.kernel for row in model.summary().rows}
+    assert kernels["scores"] == "numpy" and kernels["patches"] == "direct"
+    assert {step.kernel for step in model.profile(x, 2).steps} >= {"numpy", "gemm"}
+    model.save(tmp_path / "vit.safetensors")
+    assert (fc.load(tmp_path / "vit.safetensors")(x) == model(x)).all()
+    model.export_onnx(tmp_path / "again.onnx")
+    np.testing.assert_allclose(evaluate(onnx.load(tmp_path / "again.onnx"), x), expected, rtol=1e-5, atol=1e-5)
+    with pytest.raises(ValueError, match="operations without kernels .*ai.onnx::Einsum"):
+        fc.Sequential(model, fc.ReLU())(x)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_networks_are_exported(seed, tmp_path):
+    rng = np.random.default_rng(seed)
+    channels = int(rng.integers(3, 20))
+    activation = [fc.ReLU(), fc.ReLU6(), fc.LeakyReLU(0.1), fc.Tanh(), fc.Sigmoid(), fc.HardSwish(), fc.SiLU()]
+    model = fc.Sequential(
+        fc.Conv2d(3, channels, 3, int(rng.integers(1, 3)), padding="same" if seed % 2 else 1), fc.BatchNorm2d(channels),
+        activation[seed % 7], fc.MaxPool2d(3, 2, 1), fc.Conv2d(channels, channels, 3, groups=channels, padding=1),
+        activation[(seed + 1) % 7], fc.AvgPool2d(2, padding=1, count_include_pad=bool(seed % 2)), fc.Dropout(),
+        fc.GlobalAvgPool2d(), fc.Flatten(), fc.Linear(channels, 4), fc.Softmax(1),
+    )
+    model.input_shape = (3, 17, 20)
+    model.export_onnx(tmp_path / "net.onnx")
+    written = onnx.load(tmp_path / "net.onnx")
+    assert (written.opset_import[0].version, written.ir_version) == (17, 8)
+    x = rng.standard_normal((2, 3, 17, 20)).astype(np.float32)
+    np.testing.assert_allclose(evaluate(written, x), model(x), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(fc.load(tmp_path / "net.onnx")(x), model(x), rtol=1e-6, atol=1e-6)
+
+
+def test_models_of_the_zoo_keep_their_steps(tmp_path):
+    for name in ("resnet18", "mobilenet_v2", "squeezenet1_1"):
+        model = getattr(fc.zoo, name)(num_classes=3)
+        model.input_shape = (3, 48, 48)
+        model.export_onnx(tmp_path / "net.onnx")
+        loaded = fc.load(tmp_path / "net.onnx")
+        assert loaded.state_dict().keys() == model.state_dict().keys()
+        x = np.ones((1, 3, 48, 48), np.float32)
+        steps, own = loaded.profile(x, 1).steps, model.profile(x, 1).steps
+        assert [step.kernel for step in steps] == [step.kernel for step in own]
+        assert (loaded(x) == model(x)).all()
+
+
+def test_classes_and_preprocessing_travel_as_metadata(path, tmp_path):
+    model = fc.load(path)
+    assert model.classes is None
+    model.classes = ["a", "b", "ç", "d", "e"]
+    model.preprocess = Preprocess((12, 12), 1.0, "bilinear", (127.0,) * 3, (64.0,) * 3)
+    model.export_onnx(tmp_path / "again.onnx")
+    again = fc.load(tmp_path / "again.onnx")
+    assert (again.classes, again.preprocess) == (model.classes, model.preprocess)
+    named = build.classifier()
+    helper.set_model_props(named, {"names": "{0: 'a', 1: 'b', 2: 'c', 3: 'd', 4: 'e'}"})
+    assert load_onnx(named.SerializeToString()).classes == ["a", "b", "c", "d", "e"]
+
+
+def test_free_image_sizes():
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], "conv", kernel_shape=[3, 3], pads=[1] * 4),
+        helper.make_node("GlobalAveragePool", ["a"], ["b"], "pool"), helper.make_node("Flatten", ["b"], ["y"], "flat"),
+    ]
+    weight = build.tensor("w", np.random.default_rng(0).standard_normal((4, 3, 3, 3)).astype(np.float32))
+    proto = build.model(nodes, [build.value("x", ["N", 3, "H", "W"])], [build.value("y", ["N", 4])], [weight])
+    model = load_onnx(proto.SerializeToString())
+    assert model.input_shape is None and not model._graph.is_general
+    for size in ((9, 12), (30, 7)):
+        x = np.random.default_rng(1).standard_normal((2, 3, *size)).astype(np.float32)
+        np.testing.assert_allclose(model(x), evaluate(proto, x), rtol=1e-5, atol=1e-5)
+
+
+def test_a_batch_that_is_fixed_is_run_in_parts():
+    nodes = [helper.make_node("Transpose", ["x"], ["a"], "turn", perm=[1, 0]),
+             helper.make_node("Softmax", ["a"], ["b"], "softmax", axis=0),
+             helper.make_node("Transpose", ["b"], ["y"], "back", perm=[1, 0])]
+    proto = build.model(nodes, [build.value("x", [2, 5])], [build.value("y", [2, 5])])
+    model, x = load_onnx(proto.SerializeToString()), X.reshape(-1)[:30].reshape(6, 5)
+    assert model._graph.is_general
+    np.testing.assert_allclose(model(x), np.concatenate([evaluate(proto, x[i : i + 2]) for i in (0, 2, 4)]), rtol=1e-5)
+    with pytest.raises(ValueError, match=r"input 'x': shape=\(3, 5\), expected \(2, 5\)"):
+        model(x[:3])
+
+
+def test_types_of_inputs_are_converted():
+    nodes = [helper.make_node("Cast", ["x"], ["a"], "cast", to=TensorProto.FLOAT),
+             helper.make_node("Div", ["a", "c"], ["y"], "div")]
+    proto = build.model(nodes, [build.value("x", ["N", 3], TensorProto.UINT8)], [build.value("y", ["N", 3])],
+                        [build.tensor("c", np.float32(255))])
+    model = load_onnx(proto.SerializeToString())
+    np.testing.assert_allclose(model(np.array([[0, 51, 255]])), [[0.0, 0.2, 1.0]], rtol=1e-6)
+
+
+OLD = {
+    "Clip": ({"min": -0.5, "max": 0.5}, 6), "Dropout": ({"ratio": 0.3}, 6), "Softmax": ({}, 11),
+    "LogSoftmax": ({"axis": 2}, 11), "Squeeze": ({"axes": [1]}, 11), "Unsqueeze": ({"axes": [0]}, 11),
+    "ReduceMean": ({"axes": [2, 3], "keepdims": 0}, 11), "Pad": ({"pads": [0, 0, 1, 2, 0, 0, 0, 1], "value": 2.0}, 9),
+    "Slice": ({"starts": [1], "ends": [-1], "axes": [3]}, 9), "Upsample": ({"scales": [1.0, 1.0, 2.0, 3.0]}, 7),
+}
+
+
+@pytest.mark.parametrize("op", OLD)
+def test_forms_of_older_opsets(op):
+    attrs, opset = OLD[op]
+    shape = [2, 1, 4, 5]
+    proto = build.model([helper.make_node(op, ["x"], ["y"], "node", **attrs)], [build.value("x", shape)],
+                        [build.value("y", None)], opset=opset, ir_version=4)
+    x = X.reshape(-1)[:40].reshape(shape)
+    got = load_onnx(proto.SerializeToString())(x)
+    expected = {
+        "Clip": np.clip(x, -0.5, 0.5), "Dropout": x, "Squeeze": x[:, 0], "Unsqueeze": x[None],
+        "ReduceMean": x.mean((2, 3)), "Slice": x[..., 1:-1], "Upsample": x.repeat(2, 2).repeat(3, 3),
+        "Pad": np.pad(x, ((0, 0), (0, 0), (1, 0), (2, 1)), constant_values=2.0),
+    }
+    if op == "Softmax":
+        e = np.exp(x.reshape(2, 20))
+        expected[op] = (e / e.sum(1, keepdims=True)).reshape(shape)
+    if op == "LogSoftmax":
+        rows = x.reshape(2, 20)
+        expected[op] = (rows - np.log(np.exp(rows).sum(1, keepdims=True))).reshape(shape)
+    np.testing.assert_allclose(got, expected[op], rtol=1e-5, atol=1e-6)
+
+
+def test_images_of_one_pixel_are_scores():
+    nodes = [helper.make_node("GlobalAveragePool", ["x"], ["y"], "pool")]
+    proto = build.model(nodes, [build.value("x", ["N", 3, 12, 12])], [build.value("y", None)])
+    model = load_onnx(proto.SerializeToString())
+    assert model(X).shape == (3, 3, 1, 1)
+    scores = np.exp(X.mean((2, 3)))
+    np.testing.assert_allclose(model.predict_proba(X), scores / scores.sum(1, keepdims=True), rtol=1e-5)
+
+
+def test_squeeze_and_excite_has_kernels_throughout(tmp_path):
+    nodes = [helper.make_node("GlobalAveragePool", ["x"], ["m"], "mean"),
+             helper.make_node("HardSigmoid", ["m"], ["g"], "gate", alpha=1 / 6),
+             helper.make_node("Mul", ["x", "g"], ["y"], "scale")]
+    proto = build.model(nodes, [build.value("x", ["N", 3, 12, 12])], [build.value("y", None)])
+    model = load_onnx(proto.SerializeToString())
+    assert not model._graph.is_general
+    np.testing.assert_allclose(model(X), evaluate(proto, X), rtol=1e-5, atol=1e-6)
+    model.export_onnx(tmp_path / "again.onnx")
+    np.testing.assert_allclose(evaluate(onnx.load(tmp_path / "again.onnx"), X), model(X), rtol=1e-5, atol=1e-6)
+
+
+def test_several_outputs_are_chosen_by_name():
+    nodes = [helper.make_node("Split", ["x", "sizes"], ["a", "b"], "split", axis=1)]
+    proto = build.model(nodes, [build.value("x", ["N", 5])], [build.value("a", ["N", 2]), build.value("b", ["N", 3])],
+                        [build.tensor("sizes", np.array([2, 3]))])
+    x = X.reshape(-1)[:10].reshape(2, 5)
+    assert (load_onnx(proto.SerializeToString(), output="b")(x) == x[:, 2:]).all()
+    with pytest.raises(ModelLoadError, match="output=None, expected one of a, b"):
+        load_onnx(proto.SerializeToString())
+
+
+def test_all_unsupported_operators_are_named_at_once():
+    nodes = [helper.make_node("Relu", ["x"], ["a"], "fine"), helper.make_node("Det", ["a"], ["b"], "first"),
+             helper.make_node("Fancy", ["b"], ["c"], "second", domain="com.example"),
+             helper.make_node("Det", ["c"], ["y"], "third")]
+    proto = build.model(nodes, [build.value("x", [1, 2, 2])], [build.value("y", [1])])
+    with pytest.raises(ModelLoadError) as caught:
+        load_onnx(proto.SerializeToString())
+    text = str(caught.value)
+    assert "2 operators are not supported" in text and "Det (opset 17): nodes 'first', 'third'" in text
+    assert "com.example::Fancy (opset 17): nodes 'second'" in text and "supported are Abs, " in text
+
+
+def test_budget_bounds_weights_and_values():
+    content = build.classifier().SerializeToString()
+    read_onnx(content, max_bytes=1 << 20)
+    with pytest.raises(ModelLoadError, match="max_bytes=3000"):
+        load_onnx(content, max_bytes=3000)
+    with pytest.raises(ModelLoadError, match="max_bytes"):
+        load_onnx(content, max_bytes=20_000)
+
+
+def test_external_data_below_the_folder(path, tmp_path):
+    onnx.save(build.classifier(), tmp_path / "ext.onnx", save_as_external_data=True, location="weights.bin",
+              size_threshold=0)
+    assert (fc.load(tmp_path / "ext.onnx")(X) == fc.load(path)(X)).all()

@@ -219,15 +219,7 @@ class Preprocess:
         return self.normalise(np.ascontiguousarray(middle.transpose(2, 0, 1)[None]))
 
     def normalise(self, pixels: np.ndarray) -> np.ndarray:
-        """Return ``(pixel - mean) / std`` of each channel.
-
-        Parameters
-        ----------
-        pixels : ndarray (..., 3, height, width), float32
-
-        Returns
-        -------
-        ndarray of the same shape, float32
+        """Return ``(pixel - mean) / std`` of each channel of pixels (..., 3, height, width), float32.
 
         Examples
         --------

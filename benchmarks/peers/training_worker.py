@@ -6,13 +6,12 @@ First prints the losses of the first steps and the peak of memory, in bytes, as 
 from __future__ import annotations
 
 import json
-import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from worker import serve
+from worker import peak_bytes, serve
 
 STEPS = 20
 LEARNING_RATE, MOMENTUM = 0.02, 0.9
@@ -83,8 +82,7 @@ def main() -> None:
     step = globals()[f"{engine}_engine"](folder, threads)
     x, y = np.load(folder / "x.npy"), np.load(folder / "y.npy")
     losses = [step(x, y) for _ in range(STEPS)]
-    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(json.dumps({"losses": losses, "peak": peak}), flush=True)
+    print(json.dumps({"losses": losses, "peak": peak_bytes()}), flush=True)
     serve(lambda: step(x, y))
 
 

@@ -147,15 +147,6 @@ static void FC_FN(winograd_weight)(const float *G, const float *m, ptrdiff_t com
         }
 }
 
-FC_INLINE v_f v_sqrt(v_f x)
-{
-    float lanes[VL];
-    V_STORE(lanes, x);
-    for (int i = 0; i < VL; i++)
-        lanes[i] = sqrtf(lanes[i]);
-    return V_LOAD(lanes);
-}
-
 /* One vector of parameters; the formulas stand in training/optimizers.py. */
 FC_INLINE void update_vector(const fc_update *u, v_f *p, v_f g, v_f *m, v_f *v)
 {

@@ -5,15 +5,6 @@
  * Squares of all channels of a pixel go to scratch memory, with zeros on both sides, from where each sum is `size`
  * loads. Powers of 3/4, 1/2 and 1 are square roots; others are taken one by one. */
 
-FC_INLINE v_f v_sqrt(v_f x)
-{
-    float lanes[VL];
-    V_STORE(lanes, x);
-    for (int i = 0; i < VL; i++)
-        lanes[i] = __builtin_sqrtf(lanes[i]);
-    return V_LOAD(lanes);
-}
-
 FC_INLINE v_f v_power(v_f x, float beta)
 {
     if (beta == 0.75f) {

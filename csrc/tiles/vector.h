@@ -1,4 +1,4 @@
-/* vector.h: what all tiles share: selection, partial vectors, horizontal sums. */
+/* vector.h: what all tiles share: selection, partial vectors, square roots, horizontal sums. */
 
 /* mask ? a : b, lane by lane; masks are all ones or all zeros. */
 FC_INLINE v_f v_select(v_i mask, v_f a, v_f b)
@@ -37,4 +37,13 @@ FC_INLINE float v_sum(v_f v)
         for (int i = 0; i < width; i++)
             lanes[i] += lanes[i + width];
     return lanes[0];
+}
+
+FC_INLINE v_f v_sqrt(v_f x)
+{
+    float lanes[VL];
+    V_STORE(lanes, x);
+    for (int i = 0; i < VL; i++)
+        lanes[i] = sqrtf(lanes[i]);
+    return V_LOAD(lanes);
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 from memory_guard import guarded
 
@@ -9,6 +11,10 @@ from fastcnn.compiler import eager, memory
 from fastcnn.kernels import _cpu
 
 THREADS = (1, 2, 3)
+
+# A job in the background starts with Ctrl-C ignored, and so would all that its tests start.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser):

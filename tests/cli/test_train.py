@@ -136,10 +136,13 @@ def test_ctrl_c_saves_the_model(photos, tmp_path):
     command = [sys.executable, "-m", "fastcnn", *train(photos, output, "--checkpoint", str(tmp_path / "run"))]
     command[command.index("8", command.index("--epochs"))] = "100000"
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while process.poll() is None and not (tmp_path / "run").exists():
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    try:
+        while process.poll() is None and not (tmp_path / "run").exists():
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
     assert process.returncode == 130, err
     assert "interrupted after" in err and "Traceback" not in err and "Warning" not in err and "accuracy" in out
     assert fastcnn.load(output).classes == ["left side", "right side"]

@@ -1,0 +1,68 @@
+"""Models from graphs learn: gradients of the operations that only they have, and the way there and back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from training.networks import gradients, numeric, with_loss
+
+import fastcnn as fc
+from fastcnn.graph.ir import Graph, Node
+from fastcnn.model_file import GraphModel
+from fastcnn.ops import get
+
+
+def shuffled():
+    """Two grouped convolutions with a channel shuffle between them, and a part of their channels."""
+    rng = np.random.default_rng(0)
+    constants = {name: rng.standard_normal(shape).astype(np.float32) / 3 for name, shape in
+                 (("a", (6, 3, 3, 3)), ("b", (8, 6, 1, 1)), ("c", (5, 45)))}
+    steps = [
+        ("Conv", "x", "a", {"group": 1}), ("Reshape", "Conv", "", {"shape": (0, 2, 3, -1)}),
+        ("Transpose", "Reshape", "", {"perm": (0, 2, 1, 3)}), ("Reshape", "Transpose", "", {"shape": (-1, 6, 3, 3)}),
+        ("Conv", "Reshape2", "b", {}), ("Slice", "Conv2", "", {"axis": 1, "start": 2, "end": 7}),
+        ("Flatten", "Slice", "", {}), ("Gemm", "Flatten", "c", {}),
+    ]
+    nodes, seen = [], {}
+    for op, source, weight, attrs in steps:
+        seen[op] = seen.get(op, 0) + 1
+        name = f"{op}{seen[op]}" if seen[op] > 1 else op
+        inputs = (source, weight) if weight else (source,)
+        nodes.append(Node(op, name, inputs, name, {**get(op).defaults, **attrs}))
+    return Graph(nodes, {"x": (None, 3, 5, 5)}, ["Gemm"], constants)
+
+
+def batch(n=4):
+    rng = np.random.default_rng(1)
+    return rng.standard_normal((n, 3, 5, 5)).astype(np.float32), rng.integers(0, 5, n)
+
+
+def test_one_step_follows_the_definitions(isa, poisoned):
+    graph, (x, y) = shuffled(), batch()
+    model = GraphModel(graph, frozenset())
+    model.input_shape = (3, 5, 5)
+    before = {name: np.array(array) for name, array in model.state_dict().items()}
+    loss = fc.Trainer(model, fc.SGD(1.0)).step(x, y)
+    learning = with_loss(shuffled(), "CrossEntropy", (4, 5))
+    learning.inputs["x"] = x.shape
+    values = {"x": x, "target": np.eye(5)[y] / 4}
+    expected_loss, expected = gradients(learning, values, "loss")
+    assert abs(loss - expected_loss) <= 1e-6 * abs(expected_loss)
+    for name, after in model.state_dict().items():
+        assert np.abs(before[name] - after - expected[name]).max() <= 2e-6 * (1 + np.abs(after).max()), name
+        index = tuple(size // 2 for size in after.shape)
+        assert abs(expected[name][index] - numeric(learning, values, name, index, 1e-5)) <= 1e-6
+
+
+def test_a_file_from_elsewhere_is_tuned_and_goes_back(tmp_path):
+    pytest.importorskip("onnx")
+    source = fc.Sequential(fc.Conv2d(3, 8, 3, padding=1, rng=0), fc.ReLU(), fc.MaxPool2d(2), fc.Flatten(),
+                           fc.Linear(32, 5, rng=1))
+    source.input_shape = (3, 5, 5)
+    source.export_onnx(tmp_path / "source.onnx")
+    model, (x, y) = fc.load(tmp_path / "source.onnx"), batch(8)
+    trainer = fc.Trainer(model, fc.SGD(0.1, momentum=0.9))
+    losses = [trainer.step(x, y) for _ in range(20)]
+    assert losses[-1] < 0.5 * losses[0]
+    model.export_onnx(tmp_path / "tuned.onnx")
+    np.testing.assert_array_equal(fc.load(tmp_path / "tuned.onnx")(x), model(x))

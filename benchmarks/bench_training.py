@@ -16,7 +16,6 @@ import json
 import statistics
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent / "peers"))
 
 from networks import _explicit, cifar_cnn  # noqa: E402
-from run import Worker  # noqa: E402
+from run import Worker, take_turns  # noqa: E402
 
 import fastcnn as fc  # noqa: E402
 
@@ -66,10 +65,7 @@ def compare(name: str, threads: int, engines: list[str], rounds: int) -> dict[st
         try:
             for engine in engines:  # one after the other: each begins with the steps that are compared
                 workers.append(Worker(engine, Path(folder), threads, "training_worker.py"))
-            for _ in range(rounds):
-                for worker in workers:
-                    time.sleep(PAUSE)
-                    worker.times += worker.run(SECONDS)
+            take_turns(workers, rounds, SECONDS, PAUSE)
         finally:
             for worker in workers:
                 worker.close()

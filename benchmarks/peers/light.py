@@ -11,12 +11,11 @@ import argparse
 import statistics
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import onnx
-from run import PAUSE, ROUNDS, SECONDS, Worker
+from run import race
 
 import fastcnn as fc
 
@@ -38,20 +37,7 @@ def compare(path: Path, threads: int) -> dict[str, float]:
     """Median milliseconds of both."""
     with tempfile.TemporaryDirectory() as folder:
         write(path, Path(folder))
-        workers = [Worker(engine, Path(folder), threads) for engine in ("fastcnn", "onnxruntime")]
-        try:
-            for worker in workers:
-                if abs(worker.checksum - workers[0].checksum) > 1e-3 * abs(workers[0].checksum):
-                    raise ValueError(f"{path.stem}: the engines compute different things")
-                worker.run(SECONDS)  # warm up
-            for _ in range(ROUNDS):
-                for worker in workers:
-                    time.sleep(PAUSE)
-                    worker.times += worker.run(SECONDS)
-        finally:
-            for worker in workers:
-                worker.close()
-    return {worker.engine: 1e3 * statistics.median(worker.times) for worker in workers}
+        return race(path.stem, Path(folder), threads, ["fastcnn", "onnxruntime"])
 
 
 def main() -> None:

@@ -45,24 +45,34 @@ class Worker:
         self.process.wait()
 
 
+def take_turns(workers: list[Worker], rounds: int, seconds: float = SECONDS, pause: float = PAUSE) -> None:
+    """Let each worker measure for a while, one after the other, round by round."""
+    for _ in range(rounds):
+        for worker in workers:
+            time.sleep(pause)
+            worker.times += worker.run(seconds)
+
+
+def race(name: str, folder: Path, threads: int, engines: list[str]) -> dict[str, float]:
+    """Median milliseconds of each engine on the network in a folder; their outputs must agree."""
+    workers = [Worker(engine, folder, threads) for engine in engines]
+    try:
+        for worker in workers:
+            if abs(worker.checksum - workers[0].checksum) > 1e-3 * abs(workers[0].checksum):
+                raise ValueError(f"{name}: {worker.engine} computes something else than {workers[0].engine}")
+            worker.run(SECONDS)  # warm up
+        take_turns(workers, ROUNDS)
+    finally:
+        for worker in workers:
+            worker.close()
+    return {worker.engine: 1e3 * statistics.median(worker.times) for worker in workers}
+
+
 def compare(name: str, batch: int, threads: int, engines: list[str]) -> dict[str, float]:
     """Median milliseconds of each engine."""
     with tempfile.TemporaryDirectory() as folder:
         save_all(name, batch, Path(folder), engines)
-        workers = [Worker(engine, Path(folder), threads) for engine in engines]
-        try:
-            for worker in workers:
-                if abs(worker.checksum - workers[0].checksum) > 1e-3 * abs(workers[0].checksum):
-                    raise ValueError(f"{name}: {worker.engine} computes something else than {workers[0].engine}")
-                worker.run(SECONDS)  # warm up
-            for _ in range(ROUNDS):
-                for worker in workers:
-                    time.sleep(PAUSE)
-                    worker.times += worker.run(SECONDS)
-        finally:
-            for worker in workers:
-                worker.close()
-    return {worker.engine: 1e3 * statistics.median(worker.times) for worker in workers}
+        return race(name, Path(folder), threads, engines)
 
 
 def main() -> None:

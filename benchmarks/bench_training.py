@@ -65,17 +65,18 @@ def compare(name: str, threads: int, engines: list[str], rounds: int) -> dict[st
         try:
             for engine in engines:  # one after the other: each begins with the steps that are compared
                 workers.append(Worker(engine, Path(folder), threads, "training_worker.py"))
-            take_turns(workers, rounds, SECONDS, PAUSE)
+            times, quiet = take_turns(workers, rounds, SECONDS, PAUSE)
         finally:
             for worker in workers:
                 worker.close()
-    ours, *others = workers
+    ours, *others = map(statistics.median, times)
     losses = np.array([worker.checksum["losses"] for worker in workers])
     return {
         "network": name, "threads": threads,
-        "ms": {worker.engine: 1e3 * statistics.median(worker.times) for worker in workers},
+        "ms": {engine: 1e3 * median for engine, median in zip(engines, (ours, *others), strict=True)},
         "peak": {worker.engine: worker.checksum["peak"] for worker in workers},
-        "ratio": min((statistics.median(w.times) for w in others), default=np.nan) / statistics.median(ours.times),
+        "ratio": min(others, default=np.nan) / ours,
+        "quiet": quiet,
         "loss_difference": float((abs(losses - losses[0]) / abs(losses[0])).max()),
     }
 
@@ -97,7 +98,7 @@ def main() -> None:
             rows.append(row)
             cells = " ".join(f"{row['ms'][engine]:19.2f}" for engine in engines)
             peaks = " ".join(f"{row['peak'][engine] / 1e6:.0f}" for engine in engines)
-            numbers = f"{row['ratio']:7.2f} {row['loss_difference']:8.1e}"
+            numbers = f"{row['ratio']:6.2f}{' ' if row['quiet'] else '*'} {row['loss_difference']:8.1e}"
             print(f"{name:12} {threads:7} {cells} {numbers}  {peaks}", flush=True)
     if options.json:
         Path(options.json).write_text(json.dumps(rows, indent=2) + "\n")

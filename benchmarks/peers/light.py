@@ -33,8 +33,8 @@ def write(path: Path, folder: Path) -> None:
     np.save(folder / "x.npy", np.random.default_rng(0).random((1, *model.input_shape), np.float32))
 
 
-def compare(path: Path, threads: int) -> dict[str, float]:
-    """Median milliseconds of both."""
+def compare(path: Path, threads: int) -> tuple[dict[str, float], bool]:
+    """Median milliseconds of both, and whether the machine was quiet."""
     with tempfile.TemporaryDirectory() as folder:
         write(path, Path(folder))
         return race(path.stem, Path(folder), threads, ["fastcnn", "onnxruntime"])
@@ -51,9 +51,10 @@ def main() -> None:
         if not any(name in path.stem for name in options.models.split(",")):
             continue
         for threads in map(int, options.threads.split(",")):
-            times = compare(path, threads)
+            times, quiet = compare(path, threads)
             ratios.append(times["onnxruntime"] / times["fastcnn"])
-            print(f"{path.stem:22} {threads:7} {times['fastcnn']:11.2f} {times['onnxruntime']:16.2f} {ratios[-1]:6.2f}",
+            print(f"{path.stem:22} {threads:7} {times['fastcnn']:11.2f} {times['onnxruntime']:16.2f} {ratios[-1]:6.2f}"
+                  + ("" if quiet else "*"),
                   flush=True)
     print(f"smallest {min(ratios):.2f}, geometric mean {statistics.geometric_mean(ratios):.2f}")
 

@@ -58,8 +58,9 @@ class GraphModel(Model):
             if len(names) != 1:
                 raise ValueError(f"the graph has {len(names)} {what} ({', '.join(names)}), expected 1")
         # Numbers of other types than float32 (indices, shapes) belong to the structure.
-        fixed = {name: array for name, array in graph.constants.items()
-                 if graph.is_general and array.dtype != np.float32}
+        fixed = {}
+        if graph.is_general:
+            fixed = {name: array for name, array in graph.constants.items() if array.dtype != np.float32}
         self.__dict__["_graph"] = Graph(graph.nodes, graph.inputs, graph.outputs, fixed, graph.types)
         # In the order of use, which is the order in which layers list them.
         used = [name for node in graph.nodes for name in node.inputs if name in graph.constants]
@@ -187,18 +188,18 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = 4 << 30) -> GraphMode
     >>> model.input_shape, list(model.state_dict())[:2]
     ((1, 28, 28), ['conv1.weight', 'conv1.bias'])
     """
-    from fastcnn.compiler.mixed import compile_general
-    from fastcnn.io.image import Preprocess
-    from fastcnn.io.onnx_import import is_onnx
     from fastcnn.io.weights import read_safetensors
 
     path = Path(path)
     with path.open("rb") as file:
         start = file.read(9)
-    if start[8:] != b"{" and is_onnx(path, start):
-        from fastcnn.io.onnx_model import load_onnx
+    if start[8:] != b"{":
+        from fastcnn.io.onnx_import import is_onnx
 
-        return load_onnx(path, max_bytes=max_bytes)
+        if is_onnx(path, start):
+            from fastcnn.io.onnx_model import load_onnx
+
+            return load_onnx(path, max_bytes=max_bytes)
     tensors, metadata = read_safetensors(path, max_bytes=max_bytes, writeable=False)
     if metadata.get("format") != FORMAT:
         raise ModelLoadError(
@@ -214,16 +215,26 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = 4 << 30) -> GraphMode
     model = _entry(path, metadata, "graph", lambda _: GraphModel(graph, buffers))
     _entry(path, metadata, "input_shape", lambda text: _set(model, "input_shape", json.loads(text)))
     shapes = dict.fromkeys(graph.inputs, (1, *(model.input_shape or ())))
-    _entry(path, metadata, "graph", lambda _: compile_general(graph, shapes) if graph.is_general else
-           graph.infer(shapes))
+    _entry(path, metadata, "graph", lambda _: _check_shapes(graph, shapes))
     if "classes" in metadata:
         _entry(path, metadata, "classes", lambda text: _set(model, "classes", json.loads(text)))
     if "preprocess" in metadata:
+        from fastcnn.io.image import Preprocess
+
         preprocess = _entry(path, metadata, "preprocess", lambda text: Preprocess.from_dict(json.loads(text)))
         model.preprocess = preprocess
     if "tuning" in metadata:
         _entry(path, metadata, "tuning", lambda text: setattr(model, "tuning", json.loads(text)))
     return model
+
+
+def _check_shapes(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    if graph.is_general:
+        from fastcnn.compiler.mixed import compile_general
+
+        compile_general(graph, shapes)
+    else:
+        graph.infer(shapes)
 
 
 def _entry(path: Any, metadata: Mapping[str, str], key: str, read: Callable[[str], T]) -> T:

@@ -113,7 +113,7 @@ def test_arguments_that_cannot_be_written(tmp_path, tensors, metadata, error, me
 
 
 EIGHT = bytes(8)
-INVALID = "Error while deserializing: "
+INVALID = "Error while deserializing header: "
 TWICE = b'{"a":%s,"a":%s}' % ((json.dumps(entry()).encode(),) * 2)
 HOSTILE = {
     "empty": (b"", INVALID),

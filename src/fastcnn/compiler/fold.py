@@ -31,7 +31,8 @@ def fold(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
     Returns
     -------
     Graph
-        New nodes and, for folded weights, new constants named ``<weight>*<batch norm>``.
+        New nodes; convolutions with a batch normalisation folded in have the attribute ``scale``: its name, and what
+        their weights are multiplied with.
     """
     graph = _fold_constants(drop_repeated_relu(_drop_transparent(graph)))
     return _fold_batch_norm(_join_affine(_join_swish(graph), shapes))
@@ -166,10 +167,10 @@ def _foldable(graph: Graph, conv: Node, norm: Node, users: dict[str, list[Node]]
 
 def _with_folded_weights(conv: Node, norm: Node, constants: dict[str, np.ndarray]) -> Node:
     gamma, beta, mean, var = (constants[name].astype(np.float64) for name in norm.inputs[1:])
-    weight = constants[conv.inputs[1]]
     bias = constants[conv.inputs[2]] if len(conv.inputs) > 2 and conv.inputs[2] else 0.0
     scale = gamma / np.sqrt(var + norm.attrs["epsilon"])
-    names = (f"{conv.inputs[1]}*{norm.name}", f"{norm.inputs[2]}*{norm.name}")
-    constants[names[0]] = weight * scale.astype(np.float32)[:, None, None, None]
-    constants[names[1]] = (scale * (bias - mean) + beta).astype(np.float32)
-    return Node(conv.op, conv.name, (conv.inputs[0], *names), norm.output, conv.attrs)
+    name = f"{norm.inputs[2]}*{norm.name}"
+    constants[name] = (scale * (bias - mean) + beta).astype(np.float32)
+    # The weights are multiplied where they are packed: copies of all of them would take as much memory as the network.
+    attrs = {**conv.attrs, "scale": (norm.name, scale.astype(np.float32)[:, None, None, None])}
+    return Node(conv.op, conv.name, (conv.inputs[0], conv.inputs[1], name), norm.output, attrs)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from math import prod
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import safetensors
@@ -20,7 +20,6 @@ from safetensors.numpy import save
 from fastcnn.errors import ModelLoadError
 from fastcnn.io._numbers import NUMBER_TYPES, NumberType
 from fastcnn.io._replace import replace_file
-from fastcnn.io.torch_checkpoint import is_torch_checkpoint, load_torch_checkpoint
 
 __all__ = ["read_safetensors", "read_weights", "write_safetensors"]
 
@@ -30,7 +29,6 @@ _NUMBER_TYPES = {
     "I16": "int16", "I8": "int8", "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8",
     "BOOL": "bool",
 }  # fmt: skip
-_deserialize: Callable[[bytes], list[tuple[str, dict[str, Any]]]] = safetensors.deserialize
 # A file starts with the length of its header in bytes, as a 64-bit number; then comes JSON.
 _LENGTH_BYTES = 8
 _METADATA = "__metadata__"
@@ -74,6 +72,8 @@ def read_weights(path: str | os.PathLike[str], *, max_bytes: int = 4 << 30) -> d
     # This first: the length of a header may look like the start of a pickle, but none has a brace here.
     if start[_LENGTH_BYTES:] == b"{":
         return read_safetensors(path, max_bytes=max_bytes)[0]
+    from fastcnn.io.torch_checkpoint import is_torch_checkpoint, load_torch_checkpoint
+
     if is_torch_checkpoint(start):
         return load_torch_checkpoint(path, max_bytes=max_bytes)
     raise ModelLoadError(
@@ -128,30 +128,35 @@ def read_safetensors(
         size = os.fstat(file.fileno()).st_size
         if size > max_bytes:
             raise ModelLoadError(f"{path}: file has {size} bytes, more than max_bytes={max_bytes}")
-        content = file.read(size)
-    length = int.from_bytes(content[:_LENGTH_BYTES], "little")
+        content = np.empty(size, np.uint8)  # NumPy takes large pages for it, bytes would not
+        content = content[: file.readinto(content.data)]
+    length = int.from_bytes(content[:_LENGTH_BYTES].tobytes(), "little")
     if length > _MAX_HEADER_BYTES:
         raise ModelLoadError(f"{path}: header has {length} bytes, expected at most {_MAX_HEADER_BYTES}")
     try:
-        entries = dict(_deserialize(content))
-        metadata = _metadata(content[_LENGTH_BYTES : _LENGTH_BYTES + length])
-        del content
-        types = {name: _number_type(name, entry["dtype"]) for name, entry in entries.items()}
-        total = sum(
-            len(entry["data"]) // types[name].item_size * types[name].result.itemsize
-            for name, entry in entries.items()
-        )
+        entries = _entries(path)
+        metadata = _metadata(content[_LENGTH_BYTES : _LENGTH_BYTES + length].tobytes())
+        types = {name: _number_type(name, dtype) for name, dtype, _ in entries}
+        total = sum(prod(shape) * types[name].result.itemsize for name, _, shape in entries)
         if total > max_bytes:
             raise ModelLoadError(f"its arrays take {total} bytes, more than max_bytes={max_bytes}")
-        tensors = {}
-        for name in sorted(entries):
-            entry = entries.pop(name)
-            bits = np.ndarray(entry["shape"], "<" + types[name].code, entry["data"])
-            as_it_is = not writeable and bits.dtype == types[name].result and bits.flags.aligned
-            tensors[name] = bits if as_it_is else types[name].to_native(bits)
-    except (safetensors.SafetensorError, ValueError) as error:
+        tensors, start = {}, _LENGTH_BYTES + length
+        for name, _, shape in entries:
+            kind = types[name]
+            bits = np.ndarray(shape, "<" + kind.code, content, start)  # refuses what reaches beyond the content
+            start += bits.nbytes
+            as_it_is = not writeable and bits.dtype == kind.result and bits.flags.aligned
+            tensors[name] = bits if as_it_is else kind.to_native(bits)
+    except (safetensors.SafetensorError, ValueError, TypeError) as error:
         raise ModelLoadError(f"{path}: {error}") from error
-    return tensors, metadata
+    return {name: tensors[name] for name in sorted(tensors)}, metadata
+
+
+def _entries(path: Path) -> list[tuple[str, str, tuple[int, ...]]]:
+    """(name, type, shape) of each tensor in the order of their bytes, which have no gaps: checked by safetensors."""
+    with safetensors.safe_open(path, "numpy") as file:
+        slices = {name: file.get_slice(name) for name in file.offset_keys()}
+        return [(name, part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()]
 
 
 def _number_type(name: str, dtype: str) -> NumberType:

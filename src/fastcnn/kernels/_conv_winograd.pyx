@@ -10,10 +10,10 @@ last patch reaches. The algebra stands in csrc/tiles/winograd.h.
 """
 
 from libc.stddef cimport ptrdiff_t
-from libc.string cimport memset
 
 import numpy as np
 
+from fastcnn.kernels._cpu cimport current
 from fastcnn.kernels._executor cimport Step, address, ceil_div, floats, set_activation, share
 from fastcnn.kernels._tiles cimport fc_conv_row, fc_kernels, fc_tensor, fc_winograd_output, look_ahead
 
@@ -21,7 +21,6 @@ cdef enum:
     # Patches in a block: enough to pay for reading all transformed filters once (Zen 4, 2026-11).
     PATCHES = 28
     LINE_FLOATS = 16
-    MAX_LANES = 16  # of all instruction sets
 
 
 def filter_matrix(m):
@@ -50,33 +49,23 @@ def pack_winograd(weight, int m, ptrdiff_t vl):
     -------
     float32 array [component][pair of output blocks][input block][lane][block of the pair][VL]
     """
-    cdef ptrdiff_t outs = weight.shape[0], ins = weight.shape[1], blocks = ceil_div(outs, vl), pair, width, i, o
-    cdef int n = m + 2, r, c
-    cdef double[:, ::1] g = np.ascontiguousarray(filter_matrix(m), np.float64)
+    cdef ptrdiff_t outs = weight.shape[0], ins = weight.shape[1], blocks = ceil_div(outs, vl), block, width, i
+    cdef int n = m + 2
+    cdef const fc_kernels *kernels = current()
+    matrix = np.ascontiguousarray(filter_matrix(m), np.float32)
     packed = np.empty(n * n * blocks * vl * ins, np.float32)
+    rows = np.empty(ins * 9 * vl, np.float32)  # [in_channel][ky][kx][VL] of one block
     cdef const float *source = floats(weight)
-    cdef const float *taps
+    cdef const float *g = floats(matrix)
     cdef float *out = <float *>floats(packed)
-    cdef float *target
-    cdef double half[8][3][2 * MAX_LANES]
-    cdef double total
+    cdef float *block_rows = <float *>floats(rows)
     with nogil:
-        for pair in range(0, blocks, 2):
-            width = min(2, blocks - pair) * vl  # output channels side by side, zeros where there are none
-            memset(half, 0, sizeof(half))
+        for block in range(blocks):
+            width = min(2, blocks - block // 2 * 2)
+            kernels.interleave(source + block * vl * ins * 9, ins * 9, block_rows, min(vl, outs - block * vl), ins * 9)
             for i in range(ins):
-                for o in range(min(width, outs - pair * vl)):
-                    taps = source + ((pair * vl + o) * ins + i) * 9
-                    for r in range(n):
-                        for c in range(3):
-                            half[r][c][o] = g[r, 0] * taps[c] + g[r, 1] * taps[3 + c] + g[r, 2] * taps[6 + c]
-                target = out + pair * vl * ins + i * width
-                for r in range(n):
-                    for c in range(n):
-                        for o in range(width):
-                            total = half[r][0][o] * g[c, 0] + half[r][1][o] * g[c, 1] + half[r][2][o] * g[c, 2]
-                            target[o] = <float>total
-                        target += blocks * vl * ins
+                kernels.winograd_filter(g, n, block_rows + i * 9 * vl,
+                                        out + (block // 2 * 2 * ins + i * width + block % 2) * vl, blocks * vl * ins)
     return packed
 
 

@@ -1,23 +1,56 @@
-"""Convolution algorithms and NumPy on layers of well-known networks: `pytest benchmarks/`.
+"""Convolution algorithms, beside NumPy and on every layer of well-known networks: `pytest benchmarks/`.
 
-Eager calls: packing of weights and reordering of images are part of the time. OMP_NUM_THREADS and FASTCNN_ISA apply.
+The first table is of eager calls: packing of weights and reordering of images are part of the time. In the others each
+network runs on a single image once with every algorithm, and each kind of layer is timed where it stands; one table for
+each instruction set of this machine (`-k avx2` takes one). OMP_NUM_THREADS applies.
 """
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 from fastcnn.cli._shapes import LAYERS
 from fastcnn.cli.bench import candidates
+from fastcnn.compiler.plan import compile_graph
+from fastcnn.compiler.tune import measure
+from fastcnn.kernels import _cpu
+
+sys.path.insert(0, str(Path(__file__).parent / "peers"))
+from networks import NETWORKS  # noqa: E402
 
 CASES = [
     pytest.param(layer, name, id=f"{layer.name}-{name}") for layer in LAYERS for name in candidates(layer)
 ]
+REPEATS = 11
 
 
 @pytest.mark.parametrize(("layer", "name"), CASES)
 def test_convolution(layer, name, benchmark, report):
     benchmark.group = layer.name
     call = candidates(layer)[name]
-    benchmark.pedantic(call, rounds=11, warmup_rounds=2)
-    report(layer.name, name, layer.operations)
+    benchmark.pedantic(call, rounds=REPEATS, warmup_rounds=2)
+    if benchmark.stats is not None:  # --benchmark-disable
+        report(layer.name, name, layer.operations, benchmark.stats.stats.median)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("isa", _cpu.available_isas())
+def test_network(isa, network, benchmark, report):
+    benchmark.group = isa
+    build, shape = NETWORKS[network]
+    previous = _cpu.set_isa(isa)
+    try:
+        graph = build().graph(shape)
+        x = np.random.default_rng(0).random((1, *shape), np.float32)
+        steps = compile_graph(graph, {"x": x.shape}).steps
+        found = benchmark.pedantic(measure, (graph, {"x": x}, 1 if benchmark.disabled else REPEATS), rounds=1)
+        operations = {step.problem: step.operations for step in steps}
+        for problem, times in found.items():
+            for algorithm, seconds in times.items():
+                report(f"{network}: {problem}", algorithm, operations[problem], seconds)
+    finally:
+        _cpu.set_isa(previous)

@@ -2,37 +2,62 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
+from typing import NamedTuple
+
 import pytest
 
 from fastcnn.kernels import _cpu
 
-_rows: list[tuple[str, str, float, float]] = []
+
+class Row(NamedTuple):
+    """What one algorithm reaches on one layer."""
+
+    isa: str
+    layer: str
+    algorithm: str
+    rate: float
+
+    @property
+    def percent(self) -> float:
+        """Of the multiply-add peak of the threads in use."""
+        return 100 * self.rate / peak(self.isa)
 
 
-@pytest.fixture(scope="session")
-def peak() -> float:
+_rows: list[Row] = []
+
+
+@cache
+def peak(isa: str) -> float:
     """Multiply-add peak of the threads in use, in FLOP/s."""
-    return _cpu.measure_peak(0.2) * _cpu.get_num_threads()
+    previous = _cpu.set_isa(isa)
+    try:
+        return _cpu.measure_peak(0.2) * _cpu.get_num_threads()
+    finally:
+        _cpu.set_isa(previous)
 
 
 @pytest.fixture
-def report(benchmark, peak):
-    """report(layer, algorithm, operations): call after the benchmark has run."""
+def report(benchmark) -> Callable[[str, str, int, float], None]:
+    """report(layer, algorithm, operations, seconds): a row of the table."""
 
-    def add(layer: str, algorithm: str, operations: int) -> None:
-        if benchmark.stats is None:  # --benchmark-disable
-            return
-        rate = operations / benchmark.stats.stats.median
-        benchmark.extra_info.update(gflops=rate / 1e9, percent_of_peak=100 * rate / peak, isa=_cpu.isa())
-        _rows.append((layer, algorithm, rate / 1e9, 100 * rate / peak))
+    def add(layer: str, algorithm: str, operations: int, seconds: float) -> None:
+        row = Row(_cpu.isa(), layer, algorithm, operations / seconds)
+        rows = benchmark.extra_info.setdefault("rows", [])
+        rows.append({**row._asdict(), "gflops": row.rate / 1e9, "percent_of_peak": row.percent})
+        _rows.append(row)
 
     return add
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
-    if not _rows:
-        return
-    terminalreporter.section(f"{_cpu.isa()}, {_cpu.get_num_threads()} thread(s), medians")
-    terminalreporter.write_line(f"{'layer':34} {'algorithm':10} {'GFLOP/s':>9} {'% of peak':>10}")
-    for layer, algorithm, gflops, percent in _rows:
-        terminalreporter.write_line(f"{layer:34} {algorithm:10} {gflops:9.1f} {percent:10.0f}")
+    for isa in dict.fromkeys(row.isa for row in _rows):
+        own = [row for row in _rows if row.isa == isa]
+        width = max(len(row.layer) for row in own)
+        terminalreporter.section(f"{isa}, {_cpu.get_num_threads()} thread(s), medians")
+        terminalreporter.write_line(f"{'layer':{width}} {'algorithm':10} {'GFLOP/s':>9} {'% of peak':>10}")
+        for row in own:
+            terminalreporter.write_line(
+                f"{row.layer:{width}} {row.algorithm:10} {row.rate / 1e9:9.1f} {row.percent:10.0f}"
+            )

@@ -30,7 +30,7 @@ typedef struct {
     float alpha;     /* FC_LEAKY_RELU: slope of the negative side */
 } fc_activation;
 
-/* One row of output pixels for one or two blocks of output channels:
+/* Output pixels side by side, for one or two blocks of output channels:
  *
  *   y[o][p] = act(residual[o][p] + start[o][p] + sum over t, i of
  *                 x[taps[t] + i * x_lane + p * x_pixel] * w[t][i][o])
@@ -50,6 +50,9 @@ typedef struct {
     ptrdiff_t x_lane, x_pixel;
     ptrdiff_t y_block, y_pixel, residual_block;
     ptrdiff_t pixels;
+    /* Where the pixels are of several rows of an image: after `until_gap` of them (0: never), and then after every
+     * y_width, which is no less than a tile, come so many floats more in y and in the residual. */
+    ptrdiff_t until_gap, y_width, y_gap, residual_gap;
     int blocks; /* 1 or 2 blocks of output channels */
     int accumulate, finish;
     /* Weights that will be read next, asked for while these are in use: bytes of them for each step of a tile. */

@@ -10,16 +10,49 @@
  * each time by surprise. */
 #define FC_LINE_FLOATS 16
 
-FC_INLINE void conv_tile(const fc_conv_row *r, const float *x, float *y, const float *residual, const char *ahead,
-                         const int P, const int B, const ptrdiff_t x_pixel, const int stepped)
+/* The gap that a tile's pixel p lies behind, if any: where the pixels are of several rows of an image, rows may be
+ * apart. A mask: of a condition, the compiler would make tiles for every outcome. */
+FC_INLINE ptrdiff_t passed_gap(ptrdiff_t p, ptrdiff_t until_gap, ptrdiff_t gap)
+{
+    return gap & -(ptrdiff_t)(p >= until_gap);
+}
+
+FC_INLINE void store_tile(const fc_conv_row *r, v_f acc[2 * MR][2], float *y, const float *residual, const int P,
+                          const int B, ptrdiff_t until_gap, ptrdiff_t y_gap, ptrdiff_t residual_gap)
+{
+    const v_f low = V_SET1(r->finish ? r->act.low : -INFINITY);
+    const v_f high = V_SET1(r->finish ? r->act.high : INFINITY);
+#pragma GCC unroll 28
+    for (int p = 0; p < P; p++)
+#pragma GCC unroll 2
+        for (int b = 0; b < B; b++) {
+            v_f v = acc[p][b];
+            if (residual)
+                v += V_LOAD(residual + p * r->y_pixel + passed_gap(p, until_gap, residual_gap) + b * r->residual_block);
+            V_STORE(y + p * r->y_pixel + passed_gap(p, until_gap, y_gap) + b * r->y_block, v_clip(v, low, high));
+        }
+    if (r->finish && r->act.kind > FC_CLIP) {
+        const ptrdiff_t before = until_gap < P ? until_gap : P;
+        for (int b = 0; b < B; b++) {
+            FC_FN(activate_pixels)(&r->act, y + b * r->y_block, r->y_pixel, before);
+            FC_FN(activate_pixels)(&r->act, y + y_gap + before * r->y_pixel + b * r->y_block, r->y_pixel, P - before);
+        }
+    }
+}
+
+FC_INLINE void conv_tile(const fc_conv_row *r, const float *x, float *y, const float *residual, ptrdiff_t until_gap,
+                         const char *ahead, const int P, const int B, const ptrdiff_t x_pixel, const int stepped)
 {
     const int blocked = __builtin_constant_p(x_pixel) && x_pixel >= VL;
+    const int side_by_side = __builtin_constant_p(x_pixel) && x_pixel == VL;
+    const ptrdiff_t y_gap = side_by_side ? r->y_gap : 0;
     v_f acc[2 * MR][2]; /* P x B of them are used */
 #pragma GCC unroll 28
     for (int p = 0; p < P; p++)
 #pragma GCC unroll 2
         for (int b = 0; b < B; b++)
-            acc[p][b] = r->accumulate ? V_LOAD(y + p * r->y_pixel + b * r->y_block) : V_LOAD(r->bias + b * VL);
+            acc[p][b] = V_LOAD(r->accumulate ? y + p * r->y_pixel + passed_gap(p, until_gap, y_gap) + b * r->y_block
+                                             : r->bias + b * VL);
 
     const float *w = r->w;
     const ptrdiff_t *tap = r->taps, *whole = tap + r->whole, *end = whole + r->last;
@@ -53,20 +86,10 @@ FC_INLINE void conv_tile(const fc_conv_row *r, const float *x, float *y, const f
         }
     }
 
-    const v_f low = V_SET1(r->finish ? r->act.low : -INFINITY);
-    const v_f high = V_SET1(r->finish ? r->act.high : INFINITY);
-#pragma GCC unroll 28
-    for (int p = 0; p < P; p++)
-#pragma GCC unroll 2
-        for (int b = 0; b < B; b++) {
-            v_f v = acc[p][b];
-            if (residual)
-                v += V_LOAD(residual + p * r->y_pixel + b * r->residual_block);
-            V_STORE(y + p * r->y_pixel + b * r->y_block, v_clip(v, low, high));
-        }
-    if (r->finish && r->act.kind > FC_CLIP)
-        for (int b = 0; b < B; b++)
-            FC_FN(activate_pixels)(&r->act, y + b * r->y_block, r->y_pixel, P);
+    if (side_by_side && until_gap < P)
+        store_tile(r, acc, y, residual, P, B, until_gap, y_gap, r->residual_gap);
+    else
+        store_tile(r, acc, y, residual, P, B, P, 0, 0);
 }
 
 /* One tile for every number of pixels up to a family's limit (larger ones are not compiled: P is then 1). A single
@@ -81,8 +104,10 @@ FC_INLINE void conv_tile(const fc_conv_row *r, const float *x, float *y, const f
 #define FC_PAIR_TILES(F) FC_UP_TO_14(F)
 #define FC_SINGLE_TILES(F) FC_UP_TO_14(F) F(15) F(16) F(17) F(18) F(19) F(20) F(21) F(22) F(23) F(24) F(25) F(26) F(27) F(28)
 #endif
-#define FC_PAIR(P) case P: conv_tile(r, x, y, residual, ahead, P <= limit ? P : 1, 2, x_pixel, stepped); break;
-#define FC_SINGLE(P) case P: conv_tile(r, x, y, residual, ahead, P <= limit ? P : 1, 1, x_pixel, stepped); break;
+#define FC_TILE(P, B) \
+    case P: conv_tile(r, x, y, residual, until_gap, ahead, P <= limit ? P : 1, B, x_pixel, stepped); break;
+#define FC_PAIR(P) FC_TILE(P, 2)
+#define FC_SINGLE(P) FC_TILE(P, 1)
 // clang-format on
 
 FC_INLINE void conv_row_by(const fc_conv_row *r, const ptrdiff_t x_pixel, const int blocks, const int limit,
@@ -95,6 +120,7 @@ FC_INLINE void conv_row_by(const fc_conv_row *r, const ptrdiff_t x_pixel, const 
     float *y = r->y;
     const char *ahead = (const char *)r->ahead;
     const ptrdiff_t steps = r->whole * r->lanes + r->last * r->last_lanes;
+    ptrdiff_t until_gap = r->until_gap ? r->until_gap : r->pixels + 1;
     for (ptrdiff_t t = 0; t < tiles; t++) {
         const ptrdiff_t pixels = part + (t < larger);
         if (blocks == 2)
@@ -107,9 +133,10 @@ FC_INLINE void conv_row_by(const fc_conv_row *r, const ptrdiff_t x_pixel, const 
             }
         ahead += steps * r->ahead_bytes;
         x += pixels * x_pixel;
-        y += pixels * r->y_pixel;
+        y += pixels * r->y_pixel + passed_gap(pixels, until_gap, r->y_gap);
         if (residual)
-            residual += pixels * r->y_pixel;
+            residual += pixels * r->y_pixel + passed_gap(pixels, until_gap, r->residual_gap);
+        until_gap += passed_gap(pixels, until_gap, r->y_width) - pixels;
     }
 }
 

@@ -110,7 +110,7 @@ cdef struct ConvArgs:
     ptrdiff_t top, left, stride, dilation
     ptrdiff_t rows, columns, pixels  # rows as the tiles see them
     ptrdiff_t panels
-    ptrdiff_t x_step, y_step, residual_step  # from one such row to the next
+    ptrdiff_t x_step     # from one such row to the next
     bint gathered        # panels' inputs are copied to scratch memory: [tap][pixel][VL]
     ptrdiff_t kh, kw, x_row, x_col, x_pixel  # what that copy needs: the filter, and distances between taps and pixels
     ptrdiff_t panel_pixels
@@ -145,7 +145,7 @@ cdef void conv_panel(const ConvArgs *a, ptrdiff_t image, ptrdiff_t panel, ptrdif
     """Pairs first .. last of output blocks of a group, for one panel. Gathered inputs count as a single row."""
     cdef fc_conv_row row = a.row
     cdef ptrdiff_t vl = a.kernels.vl, low = share(a.rows, <int>panel, <int>a.panels), high, start = 0, pair, block, r
-    cdef ptrdiff_t count, steps, rows, pixels, tiles
+    cdef ptrdiff_t count, steps, rows, pixels, tiles, width = a.y.w, lanes = a.y.lanes, at
     cdef const float *x = (a.x.data + image * a.x.image + group * a.in_blocks * a.x.block - a.top * a.x.row
                            - a.left * a.x.lanes)
     high = share(a.rows, <int>panel + 1, <int>a.panels)
@@ -172,10 +172,12 @@ cdef void conv_panel(const ConvArgs *a, ptrdiff_t image, ptrdiff_t panel, ptrdif
                 row.x = x + start * a.x.block + r * a.x_step
                 if a.gathered:
                     row.x = scratch
-                row.y = a.y.data + image * a.y.image + block * a.y.block + r * a.y_step
+                at = r * a.columns
+                row.y = a.y.data + image * a.y.image + block * a.y.block + at // width * a.y.row + at % width * lanes
                 if a.residual.data != NULL:
                     row.residual = (a.residual.data + image * a.residual.image + block * a.residual.block
-                                    + r * a.residual_step)
+                                    + at // width * a.residual.row + at % width * lanes)
+                row.until_gap = width - at % width if a.row.y_width else 0
                 a.kernels.conv_row(&row)
                 row.ahead += tiles * steps * row.ahead_bytes // <ptrdiff_t>sizeof(float)
         start += count
@@ -219,7 +221,11 @@ cdef class DirectConv(Step):
         a.row.y_block, a.row.y_pixel = a.y.block, a.y.lanes
         a.row.residual_block = a.residual.block
         self.set_rows(kernel, strides)
-        taps = (self.set_gathered_taps(channels, kernel, strides, dilations) if self.should_gather(kernel, strides)
+        gather = self.should_gather(kernel, strides)
+        if (a.pixels or gather) and not self.gapless_outputs():
+            a.row.y_width, a.row.y_gap = a.y.w, a.y.row - a.y.w * a.y.lanes
+            a.row.residual_gap = a.residual.row - a.y.w * a.y.lanes
+        taps = (self.set_gathered_taps(channels, kernel, strides, dilations) if gather
                 else self.set_taps(channels, kernel, strides, dilations))
         self.owned = weights, bias, taps
 
@@ -251,7 +257,12 @@ cdef class DirectConv(Step):
         cdef ConvArgs *a = &self.a
         cdef bint pays = a.out_blocks >= GATHER_BLOCKS and a.x.lanes == self.kernels.vl
         cdef bint small_tiles = a.columns // ceil_div(a.columns, self.kernels.mr) < SMALL_TILE
-        return pays and self.gapless_outputs() and (small_tiles or tuple(kernel) == (1, 1) and strides[1] > 1)
+        return pays and self.takes_several_rows() and (small_tiles or tuple(kernel) == (1, 1) and strides[1] > 1)
+
+    cdef bint takes_several_rows(self) except *:
+        """Whether tiles may be of pixels from several rows of the output: where there are gaps, from two at most."""
+        cdef ConvArgs *a = &self.a
+        return self.gapless_outputs() or a.y.w >= self.kernels.mr * (2 if a.out_blocks % 2 else 1)
 
     cdef bint gapless_outputs(self) except *:
         cdef ConvArgs *a = &self.a
@@ -279,15 +290,14 @@ cdef class DirectConv(Step):
         """Rows as in the image; or, where a pixel needs itself only, stretches of the flattened plane."""
         cdef ConvArgs *a = &self.a
         a.rows, a.columns, a.pixels = a.y.h, a.y.w, 0
-        a.x_step, a.y_step, a.residual_step = strides[0] * a.x.row, a.y.row, a.residual.row
-        cdef bint gapless = a.x.row == a.x.w * a.x.lanes and self.gapless_outputs()
-        if gapless and tuple(kernel) == (1, 1) and tuple(strides) == (1, 1):
+        a.x_step = strides[0] * a.x.row
+        cdef bint itself = tuple(kernel) == (1, 1) and tuple(strides) == (1, 1) and a.x.row == a.x.w * a.x.lanes
+        if itself and self.takes_several_rows():
             a.pixels = a.y.h * a.y.w
             a.rows = max(1, ceil_div(a.pixels, PANEL_PIXELS))
             a.columns = ceil_div(a.pixels, a.rows)
             a.rows = ceil_div(a.pixels, a.columns)
             a.x_step = a.columns * a.x.lanes
-            a.y_step = a.residual_step = a.columns * a.y.lanes
         a.panels = ceil_div(a.rows * a.columns, PANEL_PIXELS)
         a.panels = max(1, min(a.rows, a.panels))
 

@@ -260,9 +260,11 @@ cdef class DirectConv(Step):
         return pays and self.takes_several_rows() and (small_tiles or tuple(kernel) == (1, 1) and strides[1] > 1)
 
     cdef bint takes_several_rows(self) except *:
-        """Whether tiles may be of pixels from several rows of the output: where there are gaps, from two at most."""
+        """Whether tiles may be of pixels from several rows of the output: where there are gaps, from two at most, and of
+        blocked inputs side by side."""
         cdef ConvArgs *a = &self.a
-        return self.gapless_outputs() or a.y.w >= self.kernels.mr * (2 if a.out_blocks % 2 else 1)
+        cdef bint long_rows = a.y.w >= self.kernels.mr * (2 if a.out_blocks % 2 else 1)
+        return self.gapless_outputs() or (long_rows and a.x.lanes == self.kernels.vl)
 
     cdef bint gapless_outputs(self) except *:
         cdef ConvArgs *a = &self.a

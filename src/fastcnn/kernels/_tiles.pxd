@@ -130,7 +130,7 @@ cdef extern from "fastcnn.h" nogil:
 
     ctypedef struct fc_update:
         int kind
-        int nesterov
+        int nesterov, centered
         float scale
         float rate, decay, momentum, epsilon
         float beta2, one_minus_beta1, one_minus_beta2
@@ -175,7 +175,8 @@ cdef extern from "fastcnn.h" nogil:
         void (*winograd_spread)(const float *g, ptrdiff_t g_row, ptrdiff_t rows, ptrdiff_t columns, float *u,
                                 ptrdiff_t component) noexcept nogil
         void (*winograd_weight)(const float *G, const float *m, ptrdiff_t component, float *w) noexcept nogil
-        void (*update)(const fc_update *how, float *p, const float *g, float *m, float *v, ptrdiff_t n) noexcept nogil
+        void (*update)(const fc_update *how, float *p, const float *g, float *m, float *v, float *c,
+                       ptrdiff_t n) noexcept nogil
         double (*multiply_add_burst)(ptrdiff_t n, float *sink) noexcept nogil
 
 

@@ -1,6 +1,7 @@
 """Compare the training step of fastcnn with PyTorch's, NCHW and channels_last, if it is installed.
 
-    python benchmarks/bench_training.py [--networks LeNet,ResNet-20] [--threads 1,2] [--rounds 3] [--json FILE]
+    python benchmarks/bench_training.py [--networks LeNet,ResNet-20] [--engines fastcnn,torch] [--threads 1,2]
+                                        [--rounds 3] [--seconds 1] [--json FILE]
 
 One process for each engine, one active at a time, in turns with a pause between them, from the same first weights on
 the same batch: SGD with momentum, dropout off. Prints median milliseconds, the ratio of PyTorch's better step to ours,
@@ -34,7 +35,7 @@ NETWORKS = {  # and the batch
     "MobileNetV2": (fc.zoo.mobilenet_v2, (3, 224, 224), 16),
     "ResNet-18": (fc.zoo.resnet18, (3, 224, 224), 16),
 }
-SECONDS, PAUSE = 1.0, 0.2
+PAUSE = 0.2
 
 
 def save(name: str, folder: Path) -> None:
@@ -57,7 +58,7 @@ def save(name: str, folder: Path) -> None:
     np.save(folder / "y.npy", rng.integers(0, shapes[graph.outputs[0]][1], batch))
 
 
-def compare(name: str, threads: int, engines: list[str], rounds: int) -> dict[str, object]:
+def compare(name: str, threads: int, engines: list[str], rounds: int, seconds: float) -> dict[str, object]:
     """Median milliseconds, peaks of memory, and how far losses are apart."""
     with tempfile.TemporaryDirectory() as folder:
         save(name, Path(folder))
@@ -65,7 +66,7 @@ def compare(name: str, threads: int, engines: list[str], rounds: int) -> dict[st
         try:
             for engine in engines:  # one after the other: each begins with the steps that are compared
                 workers.append(Worker(engine, Path(folder), threads, "training_worker.py"))
-            times, quiet = take_turns(workers, rounds, SECONDS, PAUSE)
+            times, quiet = take_turns(workers, rounds, seconds, PAUSE)
         finally:
             for worker in workers:
                 worker.close()
@@ -82,19 +83,22 @@ def compare(name: str, threads: int, engines: list[str], rounds: int) -> dict[st
 
 
 def main() -> None:
+    installed = ["fastcnn", *(["torch", "torch_channels_last"] if importlib.util.find_spec("torch") else [])]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", default=",".join(NETWORKS))
     parser.add_argument("--threads", default="1,2")
+    parser.add_argument("--engines", default=",".join(installed), help="whose ratios to the first count")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=1.0, help="of an engine in a round")
     parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args()
-    engines = ["fastcnn", *(["torch", "torch_channels_last"] if importlib.util.find_spec("torch") else [])]
+    engines = options.engines.split(",")
     print(f"{'network':12} {'threads':>7} " + " ".join(f"{engine:>19}" for engine in engines)
           + f" {'ratio':>7} {'losses':>8}  peak MB")
     rows = []
     for name in options.networks.split(","):
         for threads in map(int, options.threads.split(",")):
-            row = compare(name, threads, engines, options.rounds)
+            row = compare(name, threads, engines, options.rounds, options.seconds)
             rows.append(row)
             cells = " ".join(f"{row['ms'][engine]:19.2f}" for engine in engines)
             peaks = " ".join(f"{row['peak'][engine] / 1e6:.0f}" for engine in engines)

@@ -77,8 +77,8 @@ typedef struct {
     const float *w;        /* IN  [kh][kw][VL] */
     const float *bias;     /* IN  [VL] */
     const float *residual; /* IN  or NULL; pixels side by side */
-    float *y;              /* OUT pixels side by side */
-    ptrdiff_t x_row, x_col, x_pixel;
+    float *y;              /* OUT pixels y_pixel apart: VL for filters 3 or 5 taps wide with x_col = VL */
+    ptrdiff_t x_row, x_col, x_pixel, y_pixel;
     ptrdiff_t x_step, y_row, residual_row; /* from one row of outputs to the next */
     ptrdiff_t kh, kw, rows, pixels;
     fc_activation act;
@@ -149,8 +149,14 @@ typedef struct {
     ptrdiff_t kh, kw, rows, pixels;
 } fc_depthwise_grad;
 
-/* Sums over the pixels of one block: sums[0] += g and sums[1] += g * (x - shift) where x is given; or, of `moments`,
- * sums[0] += g - shift and sums[1] += (g - shift)^2. */
+/* What of a gradient passes the activation behind x * scale + shift: all but where that is <= low or >= high. */
+typedef struct {
+    const float *affine; /* IN  [2][VL]: scale, shift; NULL: there is no activation, all passes */
+    float low, high;     /* NaN: no bound */
+} fc_gate;
+
+/* Sums over the pixels of one block: sums[0] += g and sums[1] += g * (x - shift) where x is given, g as it passes the
+ * gate; or, of `moments`, sums[0] += g - shift and sums[1] += (g - shift)^2. */
 typedef struct {
     const float *g;     /* IN */
     const float *x;     /* IN  or NULL */
@@ -158,13 +164,14 @@ typedef struct {
     double *sums;       /* INOUT [2][VL], [1][VL] without x and moments */
     ptrdiff_t g_row, x_row, rows, pixels;
     int moments;
+    fc_gate gate;
 } fc_pixel_sums;
 
 enum { FC_SGD, FC_ADAM, FC_ADAMW, FC_RMSPROP };
 
 typedef struct {
     int kind;
-    int nesterov;
+    int nesterov, centered;
     float scale; /* of the gradients: below 1 where they are clipped */
     float rate, decay, momentum, epsilon;
     float beta2, one_minus_beta1, one_minus_beta2;
@@ -189,9 +196,9 @@ typedef struct {
     void (*mean_pixels)(const float *x, ptrdiff_t x_row, ptrdiff_t rows, ptrdiff_t width, float *y);
     /* y[i] = act(x[i]) for n floats; x and y may be the same. */
     void (*activate)(const fc_activation *act, const float *x, float *y, ptrdiff_t n);
-    /* y[i] = act(x[i] * scale[i % VL] + shift[i % VL]). */
-    void (*affine)(const fc_activation *act, const float *scale, const float *shift, const float *x, float *y,
-                   ptrdiff_t n);
+    /* y[i] = act(x[i] * scale[i % VL] + shift[i % VL] + residual[i]); the residual may be NULL. */
+    void (*affine)(const fc_activation *act, const float *scale, const float *shift, const float *x,
+                   const float *residual, float *y, ptrdiff_t n);
     /* z[i] = act(x[i * x_step] op y[i * y_step]); steps are 0 or 1. */
     void (*binary)(int op, const fc_activation *act, const float *x, ptrdiff_t x_step, const float *y, ptrdiff_t y_step,
                    float *z, ptrdiff_t n);
@@ -201,13 +208,13 @@ typedef struct {
     /* [channels][plane] <-> [pixels][VL]; lanes from `channels` to VL are written as zeros, and never read. */
     void (*interleave)(const float *x, ptrdiff_t plane, float *y, ptrdiff_t channels, ptrdiff_t pixels);
     void (*deinterleave)(const float *x, float *y, ptrdiff_t plane, ptrdiff_t channels, ptrdiff_t pixels);
-    /* y[p] = x[p * x_pixel], vectors of VL. */
-    void (*gather_pixels)(const float *x, ptrdiff_t x_pixel, float *y, ptrdiff_t pixels);
+    /* y[p * y_pixel] = x[p * x_pixel], vectors of VL. */
+    void (*copy_pixels)(const float *x, ptrdiff_t x_pixel, float *y, ptrdiff_t y_pixel, ptrdiff_t pixels);
     void (*conv_grad)(const fc_conv_grad *row);
     void (*depthwise_grad)(const fc_depthwise_grad *rows);
     void (*pixel_sums)(const fc_pixel_sums *rows);
-    /* y = a * g + b * x + c for n floats, abc [3][VL]. */
-    void (*blend)(const float *abc, const float *g, const float *x, float *y, ptrdiff_t n);
+    /* y = a * g + b * x + c for n floats, g as it passes the gate, abc [3][VL]. */
+    void (*blend)(const fc_gate *gate, const float *abc, const float *g, const float *x, float *y, ptrdiff_t n);
     /* Gradients of `activate`: v is the output, or the input of FC_HARD_SWISH and FC_SILU. */
     void (*activate_grad)(const fc_activation *act, const float *g, const float *v, float *y, ptrdiff_t n);
     /* Adds to y, the gradient of the row's x, the gradient g of its y. */
@@ -219,8 +226,8 @@ typedef struct {
                             ptrdiff_t component);
     /* G^T M G of 6 x 6 vectors, G (6 x 3), to w [3][3][VL]. */
     void (*winograd_weight)(const float *G, const float *m, ptrdiff_t component, float *w);
-    /* One step of an optimizer on n parameters; m and v are NULL where it has no such state. */
-    void (*update)(const fc_update *how, float *p, const float *g, float *m, float *v, ptrdiff_t n);
+    /* One step of an optimizer on n parameters; m, v and c are NULL where it has no such state. */
+    void (*update)(const fc_update *how, float *p, const float *g, float *m, float *v, float *c, ptrdiff_t n);
     /* Runs n rounds of independent multiply-adds; the number of floating point operations done. */
     double (*multiply_add_burst)(ptrdiff_t n, float *sink);
 } fc_kernels;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -14,3 +15,18 @@ def test_pytest_benchmarks():
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout
     assert " passed" in result.stdout
+
+
+def test_table_of_training(tmp_path):
+    """One small network, this engine alone: there is nothing to compare with, and nothing to be far from."""
+    command = [sys.executable, "benchmarks/bench_training.py", "--networks", "LeNet", "--engines", "fastcnn",
+               "--threads", "1", "--rounds", "1", "--seconds", "0.1", "--json", str(tmp_path / "rows.json")]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    header, row = result.stdout.splitlines()
+    assert header.split() == ["network", "threads", "fastcnn", "ratio", "losses", "peak", "MB"]
+    name, threads, milliseconds, ratio, losses, peak = row.split()
+    assert (name, threads, ratio, float(losses)) == ("LeNet", "1", "nan", 0.0)
+    (found,) = json.loads((tmp_path / "rows.json").read_text())
+    assert found["network"] == "LeNet" and found["loss_difference"] == 0.0
+    assert abs(found["ms"]["fastcnn"] - float(milliseconds)) <= 0.01 and found["peak"]["fastcnn"] / 1e6 > float(peak) - 1

@@ -1,12 +1,14 @@
 /* conv_grad.h: gradients of filters: sums over pixels of inputs times gradients of outputs (see fc_conv_grad).
  *
  * A tile holds P input channels x B blocks of output channels in registers while images, rows and pixels go by: each
- * pixel is B loads, P broadcasts and P x B multiply-adds. With 16 registers 4 x 3 are kept, with 32 of them 8 x 3. Each
- * call sums from zero and adds the total to what is there: short sums lose less to rounding. */
+ * pixel is B loads, P broadcasts and P x B multiply-adds. With 16 registers 4 x 3 or 6 x 2 are kept, with 32 of them 8 x
+ * 3. Each call sums from zero and adds the total to what is there: short sums lose less to rounding. */
 #if MR == 6
 #define FC_GRAD_LANES 4
+#define FC_GRAD_PAIR_LANES 6
 #else
 #define FC_GRAD_LANES 8
+#define FC_GRAD_PAIR_LANES 8
 #endif
 
 FC_INLINE void conv_grad_tile(const fc_conv_grad *r, const float *x, const ptrdiff_t *to, const int P, const int B)
@@ -47,32 +49,34 @@ FC_INLINE void conv_grad_tile(const fc_conv_grad *r, const float *x, const ptrdi
         }
 }
 
-/* A single block has no other sums to work on while one is added to: it takes twice the channels with 16 registers. */
-#define FC_GRAD_FAMILY(B, most)                                                                                        \
-    static __attribute__((noinline)) void FC_FN(conv_grad_##B)(const fc_conv_grad *r)                                  \
+/* Channels in even parts, as pixels in conv_row.h: 9 become 5 + 4, never 4 + 4 + 1, whose last sum would wait for
+ * itself. A single block has no other sums to work on meanwhile: it takes the more channels. */
+// clang-format off
+#define FC_GRAD_TILE(P) case P: conv_grad_tile(r, r->x + i, r->to + i, P <= most ? P : 1, blocks); break;
+#define FC_GRAD_TILES(F) FC_UP_TO_6(F) F(7) F(8)
+// clang-format on
+
+FC_INLINE void conv_grad_by(const fc_conv_grad *r, const int blocks, const int most)
+{
+    const ptrdiff_t tiles = (r->lanes + most - 1) / most, part = r->lanes / tiles, larger = r->lanes % tiles;
+    ptrdiff_t i = 0;
+    for (ptrdiff_t t = 0; t < tiles; t++) {
+        const ptrdiff_t lanes = part + (t < larger);
+        switch (lanes) {
+            FC_GRAD_TILES(FC_GRAD_TILE)
+        }
+        i += lanes;
+    }
+}
+
+#define FC_GRAD_FAMILY(blocks, most)                                                                                   \
+    static __attribute__((noinline)) void FC_FN(conv_grad_##blocks)(const fc_conv_grad *r)                             \
     {                                                                                                                  \
-        ptrdiff_t i = 0;                                                                                               \
-        for (; i + most <= r->lanes; i += most)                                                                        \
-            conv_grad_tile(r, r->x + i, r->to + i, most, B);                                                           \
-        if (most == 8 && i + 4 <= r->lanes) {                                                                          \
-            conv_grad_tile(r, r->x + i, r->to + i, 4, B);                                                              \
-            i += 4;                                                                                                    \
-        }                                                                                                              \
-        switch (r->lanes - i) {                                                                                        \
-        case 1:                                                                                                        \
-            conv_grad_tile(r, r->x + i, r->to + i, 1, B);                                                              \
-            break;                                                                                                     \
-        case 2:                                                                                                        \
-            conv_grad_tile(r, r->x + i, r->to + i, 2, B);                                                              \
-            break;                                                                                                     \
-        case 3:                                                                                                        \
-            conv_grad_tile(r, r->x + i, r->to + i, 3, B);                                                              \
-            break;                                                                                                     \
-        }                                                                                                              \
+        conv_grad_by(r, blocks, most);                                                                                 \
     }
 
 FC_GRAD_FAMILY(1, 8)
-FC_GRAD_FAMILY(2, FC_GRAD_LANES)
+FC_GRAD_FAMILY(2, FC_GRAD_PAIR_LANES)
 FC_GRAD_FAMILY(3, FC_GRAD_LANES)
 
 static void FC_FN(conv_grad)(const fc_conv_grad *r)

@@ -7,6 +7,7 @@
 FC_INLINE void depthwise_tile(const fc_depthwise *r, const float *x, float *y, const float *residual, const int P,
                               const int kw, const int stride)
 {
+    const ptrdiff_t y_pixel = kw > 0 ? VL : r->y_pixel;
     v_f acc[FC_DEPTHWISE_PIXELS];
 #pragma GCC unroll 14
     for (int p = 0; p < P; p++)
@@ -41,10 +42,10 @@ FC_INLINE void depthwise_tile(const fc_depthwise *r, const float *x, float *y, c
     for (int p = 0; p < P; p++) {
         if (residual)
             acc[p] += V_LOAD(residual + p * VL);
-        V_STORE(y + p * VL, v_clip(acc[p], low, high));
+        V_STORE(y + p * y_pixel, v_clip(acc[p], low, high));
     }
     if (r->act.kind > FC_CLIP)
-        FC_FN(activate_pixels)(&r->act, y, VL, P);
+        FC_FN(activate_pixels)(&r->act, y, y_pixel, P);
 }
 
 // clang-format off
@@ -70,7 +71,7 @@ FC_INLINE void depthwise_rows(const fc_depthwise *r, const int kw, const int str
                 FC_DEPTHWISE_TILES(FC_DEPTHWISE_TILE)
             }
             x += pixels * r->x_pixel;
-            y += pixels * VL;
+            y += pixels * (kw > 0 ? VL : r->y_pixel);
             if (residual)
                 residual += pixels * VL;
         }

@@ -148,7 +148,7 @@ static void FC_FN(winograd_weight)(const float *G, const float *m, ptrdiff_t com
 }
 
 /* One vector of parameters; the formulas stand in training/optimizers.py. */
-FC_INLINE void update_vector(const fc_update *u, v_f *p, v_f g, v_f *m, v_f *v)
+FC_INLINE void update_vector(const fc_update *u, v_f *p, v_f g, v_f *m, v_f *v, v_f *c)
 {
     const v_f rate = V_SET1(u->rate), decay = V_SET1(u->decay), one = V_SET1(1.0f);
     g *= V_SET1(u->scale);
@@ -164,7 +164,12 @@ FC_INLINE void update_vector(const fc_update *u, v_f *p, v_f g, v_f *m, v_f *v)
         *p -= rate * g;
     } else if (u->kind == FC_RMSPROP) {
         *v = *v * V_SET1(u->beta2) + g * g * V_SET1(u->one_minus_beta2);
-        g /= v_sqrt(*v) + V_SET1(u->epsilon);
+        v_f spread = *v;
+        if (u->centered) {
+            *c += (g - *c) * V_SET1(u->one_minus_beta2);
+            spread = V_MAX(V_SET1(0.0f), spread - *c * *c); /* rounding may take it below */
+        }
+        g /= v_sqrt(spread) + V_SET1(u->epsilon);
         if (u->momentum != 0.0f) {
             *m = V_FMA(*m, V_SET1(u->momentum), g);
             g = *m;
@@ -177,30 +182,37 @@ FC_INLINE void update_vector(const fc_update *u, v_f *p, v_f g, v_f *m, v_f *v)
     }
 }
 
-static void FC_FN(update)(const fc_update *u, float *p, const float *g, float *m, float *v, ptrdiff_t n)
+static void FC_FN(update)(const fc_update *u, float *p, const float *g, float *m, float *v, float *c, ptrdiff_t n)
 {
     const v_f zero = V_SET1(0.0f);
     ptrdiff_t i = 0;
     for (; i + VL <= n; i += VL) {
         v_f value = V_LOAD(p + i), first = m ? V_LOAD(m + i) : zero, second = v ? V_LOAD(v + i) : zero;
-        update_vector(u, &value, V_LOAD(g + i), &first, &second);
+        v_f third = c ? V_LOAD(c + i) : zero;
+        update_vector(u, &value, V_LOAD(g + i), &first, &second, &third);
         V_STORE(p + i, value);
         if (m)
             V_STORE(m + i, first);
         if (v)
             V_STORE(v + i, second);
+        if (c)
+            V_STORE(c + i, third);
     }
     if (i < n) {
-        v_f value = v_load_part(p + i, n - i), first = zero, second = zero;
+        v_f value = v_load_part(p + i, n - i), first = zero, second = zero, third = zero;
         if (m)
             first = v_load_part(m + i, n - i);
         if (v)
             second = v_load_part(v + i, n - i);
-        update_vector(u, &value, v_load_part(g + i, n - i), &first, &second);
+        if (c)
+            third = v_load_part(c + i, n - i);
+        update_vector(u, &value, v_load_part(g + i, n - i), &first, &second, &third);
         v_store_part(p + i, value, n - i);
         if (m)
             v_store_part(m + i, first, n - i);
         if (v)
             v_store_part(v + i, second, n - i);
+        if (c)
+            v_store_part(c + i, third, n - i);
     }
 }

@@ -56,8 +56,8 @@ static void FC_FN(deinterleave)(const float *x, float *y, ptrdiff_t plane, ptrdi
             y[c * plane + p] = x[p * VL + c];
 }
 
-static void FC_FN(gather_pixels)(const float *x, ptrdiff_t x_pixel, float *y, ptrdiff_t pixels)
+static void FC_FN(copy_pixels)(const float *x, ptrdiff_t x_pixel, float *y, ptrdiff_t y_pixel, ptrdiff_t pixels)
 {
     for (ptrdiff_t p = 0; p < pixels; p++)
-        V_STORE(y + p * VL, V_LOAD(x + p * x_pixel));
+        V_STORE(y + p * y_pixel, V_LOAD(x + p * x_pixel));
 }

@@ -11,11 +11,22 @@ FC_INLINE void add_lanes(double *sums, v_f v)
         sums[i] += (double)lanes[i];
 }
 
-/* sums[0] += g, sums[1] += g * x; kind 0: sums[0] alone, 1: x - shift for x, 2: g - shift for both g and x. */
+/* The gradient g of act(x * scale + shift) as it comes out behind the activation. */
+FC_INLINE v_f v_gate(const fc_gate *gate, v_f g, v_f x)
+{
+    const v_f v = V_FMA(x, V_LOAD(gate->affine), V_LOAD(gate->affine + VL)); /* the bits of `affine` */
+    const v_i closed = (v_i)(v <= V_SET1(gate->low)) | (v_i)(v >= V_SET1(gate->high));
+    return (v_f)(~closed & (v_i)g);
+}
+
+/* sums[0] += g, sums[1] += g * x; kind 0: sums[0] alone, 1: x - shift for x, 2: g - shift for both g and x, 3: as 1,
+ * through the gate. */
 FC_INLINE void add_pixel(const fc_pixel_sums *r, const float *g, const float *x, v_f sums[2], const int kind)
 {
     v_f a = V_LOAD(g), b = a;
-    if (kind == 1)
+    if (kind == 3)
+        a = v_gate(&r->gate, a, V_LOAD(x));
+    if (kind == 1 || kind == 3)
         b = V_LOAD(x) - V_LOAD(r->shift);
     if (kind == 2)
         a = b = a - V_LOAD(r->shift);
@@ -53,6 +64,8 @@ static void FC_FN(pixel_sums)(const fc_pixel_sums *r)
 {
     if (r->moments)
         pixel_sums_by(r, 2);
+    else if (r->x && r->gate.affine)
+        pixel_sums_by(r, 3);
     else if (r->x)
         pixel_sums_by(r, 1);
     else
@@ -60,9 +73,16 @@ static void FC_FN(pixel_sums)(const fc_pixel_sums *r)
 }
 
 /* y[i] = a * g[i] + b * x[i] + c, with one a, b, c for each lane. */
-static void FC_FN(blend)(const float *abc, const float *g, const float *x, float *y, ptrdiff_t n)
+static void FC_FN(blend)(const fc_gate *gate, const float *abc, const float *g, const float *x, float *y, ptrdiff_t n)
 {
     const v_f a = V_LOAD(abc), b = V_LOAD(abc + VL), c = V_LOAD(abc + 2 * VL);
+    if (gate->affine) {
+        for (ptrdiff_t i = 0; i < n; i += VL) {
+            const v_f in = V_LOAD(x + i);
+            V_STORE(y + i, V_FMA(a, v_gate(gate, V_LOAD(g + i), in), V_FMA(b, in, c)));
+        }
+        return;
+    }
     for (ptrdiff_t i = 0; i < n; i += VL)
         V_STORE(y + i, V_FMA(a, V_LOAD(g + i), V_FMA(b, V_LOAD(x + i), c)));
 }

@@ -9,15 +9,23 @@ static void FC_FN(activate)(const fc_activation *act, const float *x, float *y, 
         v_store_part(y + i, v_activate(act, v_load_part(x + i, n - i)), n - i);
 }
 
-static void FC_FN(affine)(const fc_activation *act, const float *scale, const float *shift, const float *x, float *y,
-                          ptrdiff_t n)
+static void FC_FN(affine)(const fc_activation *act, const float *scale, const float *shift, const float *x,
+                          const float *residual, float *y, ptrdiff_t n)
 {
     const v_f a = V_LOAD(scale), b = V_LOAD(shift);
     ptrdiff_t i = 0;
-    for (; i + VL <= n; i += VL)
-        V_STORE(y + i, v_activate(act, V_FMA(V_LOAD(x + i), a, b)));
-    if (i < n)
-        v_store_part(y + i, v_activate(act, V_FMA(v_load_part(x + i, n - i), a, b)), n - i);
+    if (residual)
+        for (; i + VL <= n; i += VL)
+            V_STORE(y + i, v_activate(act, V_FMA(V_LOAD(x + i), a, b) + V_LOAD(residual + i)));
+    else
+        for (; i + VL <= n; i += VL)
+            V_STORE(y + i, v_activate(act, V_FMA(V_LOAD(x + i), a, b)));
+    if (i < n) {
+        v_f v = V_FMA(v_load_part(x + i, n - i), a, b);
+        if (residual)
+            v += v_load_part(residual + i, n - i);
+        v_store_part(y + i, v_activate(act, v), n - i);
+    }
 }
 
 FC_INLINE void binary_span(const int op, const fc_activation *act, const float *x, ptrdiff_t x_step, const float *y,

@@ -44,6 +44,20 @@ def test_error_is_bounded(isa, budget):
             assert np.all(error <= bound), (algorithm, case, np.max(error - bound))
 
 
+@pytest.mark.parametrize("width", [5, 7, 12, 13, 14, 27, 30])
+@pytest.mark.parametrize("outs", [24, 32, 40])
+def test_tiles_across_the_rows_of_an_output_with_halo(isa, poisoned, width, outs):
+    """The 3 x 3 filters read a halo, so that the 1 x 1 filters write rows with gaps in between."""
+    rng = np.random.default_rng(width * outs)
+    model = fastcnn.Sequential(
+        fastcnn.Conv2d(16, outs, 1), fastcnn.Tanh(), fastcnn.Conv2d(outs, outs, 3, padding=1, groups=outs)
+    )
+    x = rng.standard_normal((2, 16, 9, width), np.float32)
+    inner = np.tanh(reference.conv2d(x, model[0].weight, model[0].bias))
+    expected = reference.conv2d(inner, model[2].weight, model[2].bias, 1, (1, 1, 1, 1), 1, outs)
+    np.testing.assert_allclose(model(x), expected, rtol=1e-5, atol=1e-5)
+
+
 def test_bits_do_not_depend_on_threads_or_batch(isa, budget):
     rng = np.random.default_rng(3)
     for _ in range(budget(40, 10_000)):

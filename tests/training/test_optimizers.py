@@ -1,9 +1,12 @@
-"""Optimizers and losses against their formulas in float64."""
+"""Optimizers against their formulas in float64 and against PyTorch's, losses against their formulas."""
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
+from training import optimizers_of_pytorch
 
 import fastcnn as fc
 from fastcnn import reference
@@ -27,10 +30,11 @@ def adam(p, g, s, t, weight_decay=0.0, decoupled=False):
     return p - RATE * (s["m"] / (1 - 0.9**t)) / (np.sqrt(s["v"] / (1 - 0.999**t)) + 1e-8)
 
 
-def rmsprop(p, g, s, t, momentum=0.0, weight_decay=0.0):
+def rmsprop(p, g, s, t, momentum=0.0, weight_decay=0.0, centered=False):
     g = g + weight_decay * p
     s["v"] = 0.99 * s.get("v", 0) + 0.01 * g * g
-    s["m"] = momentum * s.get("m", 0) + g / (np.sqrt(s["v"]) + 1e-8)
+    s["c"] = 0.99 * s.get("c", 0) + 0.01 * g * centered
+    s["m"] = momentum * s.get("m", 0) + g / (np.sqrt(s["v"] - s["c"] ** 2) + 1e-8)
     return p - RATE * s["m"]
 
 
@@ -43,6 +47,7 @@ CASES = [
     (fc.AdamW(RATE, weight_decay=0.1), adam, {"weight_decay": 0.1, "decoupled": True}),
     (fc.RMSprop(RATE), rmsprop, {}),
     (fc.RMSprop(RATE, momentum=0.5, weight_decay=0.1), rmsprop, {"momentum": 0.5, "weight_decay": 0.1}),
+    (fc.RMSprop(RATE, momentum=0.5, centered=True), rmsprop, {"momentum": 0.5, "centered": True}),
 ]
 
 
@@ -65,6 +70,20 @@ def test_ten_steps_follow_the_formula(isa, optimizer, formula, settings, clip_no
         trainer.step(x, y)
     for name, array in model.named_parameters():
         np.testing.assert_allclose(array, parameters[name], rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", optimizers_of_pytorch.OPTIMIZERS)
+def test_ten_steps_are_those_of_pytorch(isa, name):
+    kind, settings = optimizers_of_pytorch.OPTIMIZERS[name]
+    weight, bias, batches = optimizers_of_pytorch.problem()
+    model = fc.Sequential(fc.Linear(weight.shape[1], weight.shape[0]))
+    model[0].weight, model[0].bias = weight, bias
+    trainer = fc.Trainer(model, getattr(fc, kind)(optimizers_of_pytorch.RATE, **settings), "mse")
+    for x, y in batches:
+        trainer.step(x, y)
+    expected = json.loads(optimizers_of_pytorch.NUMBERS.read_text())[name]
+    np.testing.assert_allclose(model[0].weight, expected["weight"], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(model[0].bias, expected["bias"], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("make", [

@@ -1,7 +1,8 @@
 """Fusing: a node that only finishes its producer's output becomes part of it.
 
-    Conv ▸ Add ▸ activation   →  Conv(residual=, activation=)
+    Conv, BatchNormTraining ▸ Add ▸ activation   →  Conv, BatchNormTraining(residual=, activation=)
     Conv, Gemm, BatchNormalization, Add, Mul ▸ activation   →  the same with activation=
+    ReluGrad, ClipGrad ▸ NormSums, NormGrad   →  NormSums, NormGrad(activation=)
 
     Conv by Winograd's algorithm ▸ MaxPool of 2 x 2  →  the same with pool=True
 
@@ -26,7 +27,50 @@ def fuse(graph: Graph, shapes: dict[str, tuple[int, ...]]) -> Graph:
     shapes : dict
         Of every value: a sum is only fused where nothing is broadcast.
     """
-    return _fuse_activations(_fuse_residuals(graph, shapes))
+    return _fuse_activations(_fuse_residuals(_fuse_gates(graph), shapes))
+
+
+def _fuse_gates(graph: Graph) -> Graph:
+    """What passes a Relu or Clip right behind a batch normalisation follows from that one's input, which its own
+    gradient reads anyway. Both then pass the gate twice, and nothing is stored in between."""
+    users, producers = consumers(graph), {node.output: node for node in graph.nodes}
+    position = {node.output: i for i, node in enumerate(graph.nodes)}
+    gates: dict[str, tuple[Node, Node, Node]] = {}
+    for gate in graph.nodes:
+        act = producers.get(gate.inputs[1]) if gate.op in ("ReluGrad", "ClipGrad") else None
+        if act is None or act.op != gate.op.removesuffix("Grad") or gate.output in graph.outputs:
+            continue
+        norm = producers.get(act.inputs[0])
+        if norm is None or norm.op != "BatchNormTraining":
+            continue
+        readers = users[gate.output]
+        changes = [user for name in norm.inputs[2:] for user in users[name] if ops.get(user.op).updates]
+        last = max((position[reader.output] for reader in readers), default=-1)
+        unchanged = all(position[change.output] > last for change in changes)
+        if unchanged and all(_reads_gradient_of(reader, norm, gate) for reader in readers):
+            gates[gate.output] = gate, act, norm
+    nodes = []
+    for node in graph.nodes:
+        if node.output in gates:
+            continue
+        if node.inputs and node.inputs[0] in gates:
+            gate, act, norm = gates[node.inputs[0]]
+            known = 3 if node.op == "NormSums" else 5  # of them NormGrad reads the weight already
+            inputs = (gate.inputs[0], *node.inputs[1:], *norm.inputs[2:][known != 3 :])
+            node = Node(node.op, node.name, inputs, node.output,
+                        {**node.attrs, "activation": (act.op, act.attrs), "fused": (gate.name,)})
+        nodes.append(node)
+    return replaced(graph, nodes)
+
+
+def _reads_gradient_of(node: Node, norm: Node, gate: Node) -> bool:
+    """Whether the node belongs to the gradient of a batch normalisation, and reads the gate as its gradient alone."""
+    belongs = node.op in ("NormSums", "NormGrad") and node.inputs[1:3] == norm.inputs[:2]
+    return belongs and node.inputs[0] == gate.output and gate.output not in node.inputs[1:]
+
+
+# What takes a residual in, and how many inputs come before it.
+_INPUTS = {"Conv": 3, "BatchNormTraining": 4}
 
 
 def _fuse_residuals(graph: Graph, shapes: dict[str, tuple[int, ...]]) -> Graph:
@@ -39,12 +83,13 @@ def _fuse_residuals(graph: Graph, shapes: dict[str, tuple[int, ...]]) -> Graph:
         # Of two convolutions the later one takes the sum in: its output is still in the cache.
         for name in sorted(node.inputs, key=lambda name: -position.get(name, -1)):
             conv = nodes[position[name]] if name in position else None
-            if conv is None or conv.op != "Conv" or len(conv.inputs) > 3 or not _private(graph, users, name):
+            most = _INPUTS.get(conv.op, -1) if conv is not None else -1
+            if conv is None or len(conv.inputs) > most or not _private(graph, users, name):
                 continue
             other = node.inputs[1] if node.inputs[0] == name else node.inputs[0]
-            inputs = (*conv.inputs, *[""] * (3 - len(conv.inputs)), other)
+            inputs = (*conv.inputs, *[""] * (most - len(conv.inputs)), other)
             nodes[position[name]] = None
-            nodes[i] = Node("Conv", conv.name, inputs, node.output, {**conv.attrs, "fused": (node.name,)})
+            nodes[i] = Node(conv.op, conv.name, inputs, node.output, {**conv.attrs, "fused": (node.name,)})
             position[node.output] = i
             break
     return replaced(graph, [node for node in nodes if node is not None])

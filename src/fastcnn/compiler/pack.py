@@ -30,7 +30,7 @@ def pack_weights(layouts: Layouts, vl: int) -> Layouts:
         op, packed = ops.get(node.op), {}
         inputs = [*node.inputs, *[""] * (4 - len(node.inputs))]
         for i in op.constants:
-            name = inputs[i]
+            name = inputs[i] if i < len(inputs) else ""
             order = op.order(node, i, shapes, lanes, vl) if name in layouts.parameters else None
             if order is not None:
                 packed[i] = len(inputs)

@@ -7,6 +7,9 @@ from fastcnn.kernels._executor import Step
 from fastcnn.kernels.view import View
 
 def pack_depthwise(weight: np.ndarray, vl: int) -> np.ndarray: ...
+def phases(
+    taps: int, stride: int, before: int, dilation: int
+) -> tuple[list[tuple[int, int, int, int]], int]: ...
 
 class DepthwiseConv(Step):
     def __init__(
@@ -21,4 +24,16 @@ class DepthwiseConv(Step):
         pads: Sequence[int],
         dilations: Sequence[int],
         activation: tuple[str, Mapping[str, Any]] | None,
+    ) -> None: ...
+
+class StridedDepthwiseGrad(Step):
+    def __init__(
+        self,
+        y: View,
+        g: View,
+        weights: np.ndarray | View,
+        kernel: Sequence[int],
+        strides: Sequence[int],
+        pads: Sequence[int],
+        dilations: Sequence[int],
     ) -> None: ...

@@ -1,11 +1,14 @@
-"""Depthwise convolution on the blocked layout: every channel has one filter of its own. The input carries its
-padding as a halo of zeros."""
+"""Depthwise convolution on the blocked layout, and its gradient by the input where that was read with strides: every
+channel has one filter of its own. Inputs carry padding as a halo of zeros."""
 
 from libc.stddef cimport ptrdiff_t
+from libc.string cimport memcpy, memset
+
+from math import gcd
 
 import numpy as np
 
-from fastcnn.kernels._executor cimport Step, blocks_of, ceil_div, set_activation, share
+from fastcnn.kernels._executor cimport Step, address, blocks_of, ceil_div, set_activation, share
 from fastcnn.kernels._tiles cimport fc_depthwise, fc_kernels, fc_tensor
 
 
@@ -75,7 +78,127 @@ cdef class DepthwiseConv(Step):
         set_activation(&a.rows.act, activation)
         a.rows.kh, a.rows.kw = kernel
         a.rows.x_row, a.rows.x_col = dilations[0] * a.x.row, dilations[1] * a.x.lanes
-        a.rows.x_pixel = strides[1] * a.x.lanes
+        a.rows.x_pixel, a.rows.y_pixel = strides[1] * a.x.lanes, a.y.lanes
         a.rows.x_step, a.rows.y_row, a.rows.residual_row = strides[0] * a.x.row, a.y.row, a.residual.row
         a.rows.pixels = a.y.w
         a.top, a.left, a.stride = pads[0], pads[1], strides[0]
+
+
+cdef struct Phase:  # as `phases` tells
+    ptrdiff_t before, tap, count, start
+
+
+cdef struct StridedArgs:
+    const fc_kernels *kernels
+    fc_tensor y        # OUT blocked
+    fc_tensor g        # IN  blocked, with zeros as far as taps reach as halo
+    fc_tensor weights  # IN  a parameter, or packed
+    fc_depthwise rows
+    const Phase *phases_h
+    const Phase *phases_w
+    ptrdiff_t kh, kw, stride_h, stride_w, step_h, step_w
+
+
+cdef void run_strided(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
+    """Units are rows of y. Every stride-th pixel of a row meets the same taps: a convolution with these alone."""
+    cdef const StridedArgs *a = <const StridedArgs *>raw
+    cdef fc_depthwise rows = a.rows
+    cdef ptrdiff_t blocks = blocks_of(&a.y), units = a.y.n * blocks * a.y.h, vl = a.kernels.vl, ready = -1
+    cdef ptrdiff_t unit, image, block, r, c
+    cdef float *weights = scratch + vl
+    cdef Phase h, w
+    memset(scratch, 0, vl * sizeof(float))
+    rows.bias = scratch
+    for unit in range(share(units, tid, nthreads), share(units, tid + 1, nthreads)):
+        r, block, image = unit % a.y.h, unit // a.y.h % blocks, unit // a.y.h // blocks
+        if block != ready:
+            sort_taps(a, a.weights.data + block * a.kh * a.kw * vl, weights)
+            ready = block
+        h = a.phases_h[r % a.stride_h]
+        rows.kh = h.count
+        rows.w = weights + h.before * a.kw * vl
+        for c in range(min(a.stride_w, a.y.w)):
+            w = a.phases_w[c]
+            rows.kw, rows.pixels = w.count, ceil_div(a.y.w - c, a.stride_w)
+            rows.x = (a.g.data + image * a.g.image + block * a.g.block + (h.start + r // a.stride_h) * a.g.row
+                      + w.start * vl)
+            rows.y = a.y.data + image * a.y.image + block * a.y.block + r * a.y.row + c * vl
+            a.kernels.depthwise(&rows)
+            rows.w += h.count * w.count * vl
+
+
+cdef void sort_taps(const StridedArgs *a, const float *weights, float *to) noexcept nogil:
+    """The filter [kh][kw][VL] as filters of the phases: [phase of rows][phase of columns][kh'][kw'][VL]."""
+    cdef ptrdiff_t vl = a.kernels.vl, i, k, ky, kx
+    cdef Phase h, w
+    for i in range(a.stride_h):
+        h = a.phases_h[i]
+        for k in range(a.stride_w):
+            w = a.phases_w[k]
+            for ky in range(h.count):
+                for kx in range(w.count):
+                    memcpy(to, weights + ((h.tap + ky * a.step_h) * a.kw + w.tap + kx * a.step_w) * vl,
+                           vl * sizeof(float))
+                    to += vl
+
+
+def phases(taps, stride, before, dilation):
+    """Which taps meet which pixels: pixel stride * q + c reads gradient (stride * q + c + before - dilation * tap) / stride
+    for each tap that divides.
+
+    Returns
+    -------
+    list of (int, int, int, int), int
+        For each c: taps of the phases before, the first tap, how many, and the gradient that it reads for q = 0. And
+        the distance from one such tap to the next.
+
+    Examples
+    --------
+    >>> phases(3, 2, 1, 1)  # even pixels meet the middle tap, odd ones the others
+    ([(0, 1, 1, 0), (1, 0, 2, 1)], 2)
+    """
+    found, done = [], 0
+    for c in range(stride):
+        meeting = [tap for tap in range(taps) if (c + before - dilation * tap) % stride == 0]
+        first = meeting[0] if meeting else 0
+        found.append((done, first, len(meeting), (c + before - dilation * first) // stride))
+        done += len(meeting)
+    return found, stride // gcd(stride, dilation)
+
+
+cdef class StridedDepthwiseGrad(Step):
+    """Gradient of a depthwise convolution by its input.
+
+    Parameters
+    ----------
+    y, g : View
+        OUT, IN (halo at least `ops.conv_grad.strided_halo`); blocked.
+    weights : float32 array or View
+        From `pack_depthwise`.
+    kernel, strides, pads, dilations : tuples of int
+    """
+
+    cdef StridedArgs a
+
+    def __init__(self, y, g, weights, kernel, strides, pads, dilations):
+        cdef StridedArgs *a = &self.a
+        cdef ptrdiff_t vl = self.kernels.vl
+        self.run, self.args = run_strided, a
+        self.operand(0, &a.y, y)
+        self.operand(1, &a.g, g)
+        self.weights(2, &a.weights, weights)
+        a.kernels = self.kernels
+        a.kh, a.kw = kernel
+        a.stride_h, a.stride_w = strides
+        rows, a.step_h = phases(kernel[0], strides[0], pads[0], dilations[0])
+        columns, a.step_w = phases(kernel[1], strides[1], pads[1], dilations[1])
+        tables = np.array(rows, np.intp), np.array(columns, np.intp)
+        a.phases_h, a.phases_w = <const Phase *>address(tables[0]), <const Phase *>address(tables[1])
+        self.owned = weights, tables
+        set_activation(&a.rows.act, None)
+        # From one tap of a phase to the next, the gradients go backwards.
+        a.rows.x_row = -(a.step_h * dilations[0] // strides[0]) * a.g.row
+        a.rows.x_col = -(a.step_w * dilations[1] // strides[1]) * vl
+        a.rows.x_pixel, a.rows.y_pixel = vl, a.stride_w * vl
+        a.rows.rows, a.rows.x_step, a.rows.y_row, a.rows.residual_row = 1, 0, 0, 0
+        self.scratch_floats = (1 + a.kh * a.kw) * vl

@@ -135,8 +135,8 @@ cdef void gather(const ConvArgs *a, const float *x, ptrdiff_t blocks, ptrdiff_t 
         for ky in range(a.kh):
             for kx in range(a.kw):
                 for r in range(rows):
-                    a.kernels.gather_pixels(x + block * a.x.block + r * a.x_step + ky * a.x_row + kx * a.x_col,
-                                            a.x_pixel, y + r * a.columns * a.x.lanes, a.columns)
+                    a.kernels.copy_pixels(x + block * a.x.block + r * a.x_step + ky * a.x_row + kx * a.x_col,
+                                          a.x_pixel, y + r * a.columns * a.x.lanes, a.x.lanes, a.columns)
                 y += a.panel_pixels * a.x.lanes
 
 

@@ -15,16 +15,36 @@ class Normalize(Step):
         stats: View,
         gamma: View,
         beta: View,
+        residual: View | None,
         epsilon: float,
         activation: tuple[str, Mapping[str, Any]] | None,
     ) -> None: ...
 
 class NormSums(Step):
-    def __init__(self, y: View, g: View, x: View, stats: View, epsilon: float) -> None: ...
+    def __init__(
+        self,
+        y: View,
+        g: View,
+        x: View,
+        stats: View,
+        gamma: View | None,
+        beta: View | None,
+        epsilon: float,
+        activation: tuple[str, Mapping[str, Any]] | None,
+    ) -> None: ...
 
 class NormGrad(Step):
     def __init__(
-        self, y: View, g: View, x: View, stats: View, gamma: View, sums: View, epsilon: float
+        self,
+        y: View,
+        g: View,
+        x: View,
+        stats: View,
+        gamma: View,
+        sums: View,
+        beta: View | None,
+        epsilon: float,
+        activation: tuple[str, Mapping[str, Any]] | None,
     ) -> None: ...
 
 class RunningUpdate(Step):

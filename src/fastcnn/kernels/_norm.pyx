@@ -1,19 +1,20 @@
 """Batch normalisation in training: statistics of a batch, normalisation by them, and its gradients; blocked layout.
 
-    mean, var of x over images and pixels;  h = (x - mean) / sqrt(var + eps);  y = act(gamma * h + beta)
+    mean, var of x over images and pixels;  h = (x - mean) / sqrt(var + eps);  y = act(gamma * h + beta + residual)
     dx = gamma / sqrt(var + eps) * (g - mean(g) - h * mean(g * h)),  dgamma = sum of g * h,  dbeta = sum of g
 
-(Ioffe and Szegedy, 2015). A pair of numbers for each channel, (mean, var) or (sum of g, sum of g * h), lies as a
+(Ioffe and Szegedy, 2015), g the gradient of gamma * h + beta. Where that of y is given, gates take it through a ReLU or
+Clip without residual: gamma * h + beta is computed once more, which costs less than to read y. A pair of numbers for each channel, (mean, var) or (sum of g, sum of g * h), lies as a
 parameter (C, 2): [C/VL][2][VL]. Threads own blocks of channels in sums, so that these have one order; sums are kept in
 doubles, and squares are taken around the first pixel's value, so that a large mean costs no digits.
 """
 
-from libc.math cimport sqrt
+from libc.math cimport NAN, isfinite, sqrt
 from libc.stddef cimport ptrdiff_t
 from libc.string cimport memset
 
 from fastcnn.kernels._executor cimport Step, blocks_of, ceil_div, set_activation, share
-from fastcnn.kernels._tiles cimport fc_activation, fc_kernels, fc_pixel_sums, fc_tensor
+from fastcnn.kernels._tiles cimport fc_activation, fc_gate, fc_kernels, fc_pixel_sums, fc_tensor
 
 
 cdef struct NormArgs:
@@ -24,8 +25,27 @@ cdef struct NormArgs:
     fc_tensor stats  # IN  mean, var
     fc_tensor sums   # IN  sums of the gradient
     fc_tensor gamma, beta  # IN  parameters
+    fc_tensor residual     # IN  like x; data is NULL without one
     fc_activation act
+    fc_gate gate
     double epsilon
+
+
+cdef void affine_of(const NormArgs *a, ptrdiff_t block, float *affine) noexcept nogil:
+    """gamma * h + beta as x * scale + shift: [2][VL]."""
+    cdef ptrdiff_t vl = a.kernels.vl, k
+    for k in range(vl):
+        affine[k] = <float>(a.gamma.data[block * vl + k] / sqrt(a.stats.data[(2 * block + 1) * vl + k] + a.epsilon))
+        affine[vl + k] = a.beta.data[block * vl + k] - a.stats.data[2 * block * vl + k] * affine[k]
+
+
+cdef void set_gate(fc_gate *gate, object activation) except *:
+    """The bounds of a Relu or Clip; what is infinite bounds nothing."""
+    cdef fc_activation act
+    set_activation(&act, activation)
+    gate.affine = NULL
+    gate.low = act.low if isfinite(act.low) else NAN
+    gate.high = act.high if isfinite(act.high) else NAN
 
 
 cdef void run_stats(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
@@ -71,35 +91,37 @@ cdef class BatchStats(Step):
 cdef void run_normalize(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
     """Units are planes, or their rows where there are gaps."""
     cdef const NormArgs *a = <const NormArgs *>raw
-    cdef bint flat = a.x.row == a.x.w * a.x.lanes and a.y.row == a.y.w * a.y.lanes
-    cdef ptrdiff_t vl = a.kernels.vl, blocks = blocks_of(&a.x), rows = 1 if flat else a.x.h, unit, block, image, r, k
+    cdef bint added = a.residual.data != NULL, flat = a.x.row == a.x.w * a.x.lanes == a.y.row
+    if added and a.residual.row != a.x.row:
+        flat = False
+    cdef ptrdiff_t vl = a.kernels.vl, blocks = blocks_of(&a.x), rows = 1 if flat else a.x.h, unit, block, image, r
     cdef ptrdiff_t length = (a.x.h if flat else 1) * a.x.w * vl, ready = -1
+    cdef const float *residual = NULL
     for unit in range(share(a.x.n * blocks * rows, tid, nthreads), share(a.x.n * blocks * rows, tid + 1, nthreads)):
         r, block, image = unit % rows, unit // rows % blocks, unit // rows // blocks
         if block != ready:
-            for k in range(vl):
-                scratch[k] = <float>(a.gamma.data[block * vl + k]
-                                     / sqrt(a.stats.data[(2 * block + 1) * vl + k] + a.epsilon))
-                scratch[vl + k] = a.beta.data[block * vl + k] - a.stats.data[2 * block * vl + k] * scratch[k]
+            affine_of(a, block, scratch)
             ready = block
+        if added:
+            residual = a.residual.data + image * a.residual.image + block * a.residual.block + r * a.residual.row
         a.kernels.affine(&a.act, scratch, scratch + vl, a.x.data + image * a.x.image + block * a.x.block + r * a.x.row,
-                         a.y.data + image * a.y.image + block * a.y.block + r * a.y.row, length)
+                         residual, a.y.data + image * a.y.image + block * a.y.block + r * a.y.row, length)
 
 
 cdef class Normalize(Step):
-    """y = act((x - mean) / sqrt(var + epsilon) * gamma + beta).
+    """y = act((x - mean) / sqrt(var + epsilon) * gamma + beta + residual).
 
     Parameters
     ----------
-    y, x, stats, gamma, beta : View
-        OUT, IN blocked; IN parameters (C, 2), (C,), (C,).
+    y, x, stats, gamma, beta, residual : View
+        OUT, IN blocked; IN parameters (C, 2), (C,), (C,); IN like x (y may be it), or None.
     epsilon : float
     activation : None or (name, attributes)
     """
 
     cdef NormArgs a
 
-    def __init__(self, y, x, stats, gamma, beta, double epsilon, activation):
+    def __init__(self, y, x, stats, gamma, beta, residual, double epsilon, activation):
         cdef NormArgs *a = &self.a
         self.run, self.args = run_normalize, a
         self.operand(0, &a.y, y)
@@ -107,6 +129,8 @@ cdef class Normalize(Step):
         self.operand(2, &a.stats, stats)
         self.operand(3, &a.gamma, gamma)
         self.operand(4, &a.beta, beta)
+        if residual is not None:
+            self.operand(5, &a.residual, residual)
         a.kernels, a.epsilon = self.kernels, epsilon
         set_activation(&a.act, activation)
         self.scratch_floats = 2 * self.kernels.vl
@@ -116,11 +140,15 @@ cdef void run_norm_sums(const void *raw, float *scratch, int tid, int nthreads) 
     cdef const NormArgs *a = <const NormArgs *>raw
     cdef ptrdiff_t vl = a.kernels.vl, blocks = blocks_of(&a.x), block, image, k
     cdef double *totals = <double *>scratch
+    cdef float *affine = scratch + 4 * vl
     cdef fc_pixel_sums sums
-    sums.moments, sums.sums = 0, totals
+    sums.moments, sums.sums, sums.gate = 0, totals, a.gate
     sums.rows, sums.pixels, sums.g_row, sums.x_row = a.x.h, a.x.w, a.g.row, a.x.row
     for block in range(share(blocks, tid, nthreads), share(blocks, tid + 1, nthreads)):
         memset(totals, 0, 2 * vl * sizeof(double))
+        if a.gamma.data != NULL:
+            affine_of(a, block, affine)
+            sums.gate.affine = affine
         sums.shift = a.stats.data + 2 * block * vl
         for image in range(a.x.n):
             sums.g = a.g.data + image * a.g.image + block * a.g.block
@@ -139,20 +167,28 @@ cdef class NormSums(Step):
     ----------
     y, g, x, stats : View
         OUT a parameter (C, 2); IN blocked, blocked, a parameter (C, 2).
+    gamma, beta : View
+        IN parameters (C,); None without activation.
     epsilon : float
+    activation : None or (name, attributes)
+        A Relu or Clip that g has yet to pass.
     """
 
     cdef NormArgs a
 
-    def __init__(self, y, g, x, stats, double epsilon):
+    def __init__(self, y, g, x, stats, gamma, beta, double epsilon, activation):
         cdef NormArgs *a = &self.a
         self.run, self.args = run_norm_sums, a
         self.operand(0, &a.y, y)
         self.operand(1, &a.g, g)
         self.operand(2, &a.x, x)
         self.operand(3, &a.stats, stats)
+        if activation is not None:
+            self.operand(4, &a.gamma, gamma)
+            self.operand(5, &a.beta, beta)
         a.kernels, a.epsilon = self.kernels, epsilon
-        self.scratch_floats = 4 * self.kernels.vl
+        set_gate(&a.gate, activation)
+        self.scratch_floats = 6 * self.kernels.vl
 
 
 cdef void run_norm_grad(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
@@ -162,6 +198,7 @@ cdef void run_norm_grad(const void *raw, float *scratch, int tid, int nthreads) 
     cdef ptrdiff_t vl = a.kernels.vl, blocks = blocks_of(&a.x), rows = 1 if flat else a.x.h, unit, block, image, r, k
     cdef ptrdiff_t length = (a.x.h if flat else 1) * a.x.w * vl, ready = -1
     cdef double count = <double>(a.x.n * a.x.h * a.x.w), inverse, slope, second
+    cdef fc_gate gate = a.gate
     for unit in range(share(a.x.n * blocks * rows, tid, nthreads), share(a.x.n * blocks * rows, tid + 1, nthreads)):
         r, block, image = unit % rows, unit // rows % blocks, unit // rows // blocks
         if block != ready:
@@ -173,8 +210,11 @@ cdef void run_norm_grad(const void *raw, float *scratch, int tid, int nthreads) 
                 scratch[vl + k] = <float>second
                 scratch[2 * vl + k] = <float>(-slope * a.sums.data[2 * block * vl + k] / count
                                               - second * a.stats.data[2 * block * vl + k])
+            if a.beta.data != NULL:
+                gate.affine = scratch + 3 * vl
+                affine_of(a, block, scratch + 3 * vl)
             ready = block
-        a.kernels.blend(scratch, a.g.data + image * a.g.image + block * a.g.block + r * a.g.row,
+        a.kernels.blend(&gate, scratch, a.g.data + image * a.g.image + block * a.g.block + r * a.g.row,
                         a.x.data + image * a.x.image + block * a.x.block + r * a.x.row,
                         a.y.data + image * a.y.image + block * a.y.block + r * a.y.row, length)
 
@@ -184,14 +224,16 @@ cdef class NormGrad(Step):
 
     Parameters
     ----------
-    y, g, x, stats, gamma, sums : View
-        OUT, IN, IN blocked (y may be g); IN parameters (C, 2), (C,), (C, 2).
+    y, g, x, stats, gamma, sums, beta : View
+        OUT, IN, IN blocked (y may be g); IN parameters (C, 2), (C,), (C, 2), (C,); beta is None without activation.
     epsilon : float
+    activation : None or (name, attributes)
+        A Relu or Clip that g has yet to pass.
     """
 
     cdef NormArgs a
 
-    def __init__(self, y, g, x, stats, gamma, sums, double epsilon):
+    def __init__(self, y, g, x, stats, gamma, sums, beta, double epsilon, activation):
         cdef NormArgs *a = &self.a
         self.run, self.args = run_norm_grad, a
         self.operand(0, &a.y, y)
@@ -200,8 +242,11 @@ cdef class NormGrad(Step):
         self.operand(3, &a.stats, stats)
         self.operand(4, &a.gamma, gamma)
         self.operand(5, &a.sums, sums)
+        if activation is not None:
+            self.operand(6, &a.beta, beta)
         a.kernels, a.epsilon = self.kernels, epsilon
-        self.scratch_floats = 3 * self.kernels.vl
+        set_gate(&a.gate, activation)
+        self.scratch_floats = 5 * self.kernels.vl
 
 
 cdef struct RunningArgs:

@@ -70,7 +70,7 @@ cdef void run_affine(const void *raw, float *scratch, int tid, int nthreads) noe
         r, plane = unit % a.x.h, unit // a.x.h
         block = plane % blocks
         a.kernels.affine(&a.act, a.scale + block * vl, a.shift + block * vl,
-                         a.x.data + plane // blocks * a.x.image + block * a.x.block + r * a.x.row,
+                         a.x.data + plane // blocks * a.x.image + block * a.x.block + r * a.x.row, NULL,
                          a.z.data + plane // blocks * a.z.image + block * a.z.block + r * a.z.row, a.x.w * a.x.lanes)
 
 

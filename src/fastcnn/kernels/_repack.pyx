@@ -6,7 +6,6 @@ by the modules of the kernels that read them.
 """
 
 from libc.stddef cimport ptrdiff_t
-from libc.string cimport memcpy, memset
 
 import numpy as np
 
@@ -25,33 +24,36 @@ cdef struct RepackArgs:
     int n                  # components along one side of a Winograd patch
 
 
-cdef void output_vector(const RepackArgs *a, ptrdiff_t group, ptrdiff_t block, ptrdiff_t row, float *to) noexcept nogil:
-    """VL outputs of a group, for one input channel and tap."""
-    cdef ptrdiff_t vl = a.kernels.vl, first = group * a.outs + block * vl, rows = a.ins * a.area, o
-    if first % vl == 0:
-        memcpy(to, a.x.data + (first // vl * rows + row) * vl, vl * sizeof(float))
-        return
+cdef void output_vector(const RepackArgs *a, ptrdiff_t first, ptrdiff_t row, float *to) noexcept nogil:
+    """VL outputs, which lie in two blocks, for one input channel and tap."""
+    cdef ptrdiff_t vl = a.kernels.vl, rows = a.ins * a.area, o
     for o in range(first, first + vl):
         to[o - first] = a.x.data[(o // vl * rows + row) * vl + o % vl] if o < a.x.c else 0.0
 
 
 cdef void run_direct(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
-    """The order of `_conv_direct.pack_weights`; units are (group, block, input channel)."""
+    """The order of `_conv_direct.pack_weights`; units are (group, block of outputs, block of inputs)."""
     cdef const RepackArgs *a = <const RepackArgs *>raw
-    cdef ptrdiff_t vl = a.kernels.vl, blocks = ceil_div(a.outs, vl), units = a.groups * blocks * a.ins
-    cdef ptrdiff_t unit, group, block, i, before, size, width, first, count, tap, step
-    cdef float *pair
+    cdef ptrdiff_t vl = a.kernels.vl, blocks = ceil_div(a.outs, vl), in_blocks = ceil_div(a.ins, a.lanes)
+    cdef ptrdiff_t units = a.groups * blocks * in_blocks, unit, group, block, before, size, width, first, count, tap, i
+    cdef ptrdiff_t start
+    cdef float *to
     for unit in range(share(units, tid, nthreads), share(units, tid + 1, nthreads)):
-        i, block, group = unit % a.ins, unit // a.ins % blocks, unit // a.ins // blocks
+        first, block, group = unit % in_blocks * a.lanes, unit // in_blocks % blocks, unit // in_blocks // blocks
         width = min(2, blocks - block // 2 * 2)
-        before = i // a.most * a.most
+        before = first // a.most * a.most
         size = min(a.most, a.ins - before)
-        pair = a.y.data + (group * blocks * a.ins + before * blocks + block // 2 * 2 * size) * a.area * vl
-        first = i // a.lanes * a.lanes
         count = min(a.lanes, a.ins - first)
+        to = a.y.data + ((group * blocks * a.ins + before * blocks + block // 2 * 2 * size + (first - before) * width)
+                         * a.area + block % 2) * vl
+        start = group * a.outs + block * vl
         for tap in range(a.area):
-            step = (first - before) * a.area + tap * count + i - first
-            output_vector(a, group, block, i * a.area + tap, pair + (step * width + block % 2) * vl)
+            if start % vl == 0:
+                a.kernels.copy_pixels(a.x.data + start * a.ins * a.area + (first * a.area + tap) * vl,
+                                      a.area * vl, to + tap * count * width * vl, width * vl, count)
+                continue
+            for i in range(count):
+                output_vector(a, start, (first + i) * a.area + tap, to + (tap * count + i) * width * vl)
 
 
 cdef class PackDirect(Step):
@@ -115,7 +117,7 @@ cdef void run_transpose(const void *raw, float *scratch, int tid, int nthreads) 
     """Units are (block of y's outputs, block of x's outputs), or y's outputs one by one where there are groups."""
     cdef const RepackArgs *a = <const RepackArgs *>raw
     cdef ptrdiff_t vl = a.kernels.vl, blocks = ceil_div(a.y.c, vl), others = ceil_div(a.x.c, vl), unit, c, group, o, i
-    cdef ptrdiff_t tap, out, k, rows = a.ins * a.area, count
+    cdef ptrdiff_t tap, out, rows = a.ins * a.area, count
     cdef float *y
     cdef const float *x
     if a.groups > 1:
@@ -134,8 +136,7 @@ cdef void run_transpose(const void *raw, float *scratch, int tid, int nthreads) 
             x = a.x.data + o * rows + (c * a.area + tap) * vl
             y = a.y.data + c * a.outs * a.area + (o * a.area + a.area - 1 - tap) * vl
             a.kernels.interleave(x, a.area * vl, scratch, min(vl, a.y.c - c), count)
-            for k in range(count):
-                memcpy(y + k * a.area * vl, scratch + k * vl, vl * sizeof(float))
+            a.kernels.copy_pixels(scratch, vl, y, a.area * vl, count)
 
 
 cdef class Transpose(Step):

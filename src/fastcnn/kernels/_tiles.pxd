@@ -55,7 +55,7 @@ cdef extern from "fastcnn.h" nogil:
         const float *bias
         const float *residual
         float *y
-        ptrdiff_t x_row, x_col, x_pixel
+        ptrdiff_t x_row, x_col, x_pixel, y_pixel
         ptrdiff_t x_step, y_row, residual_row
         ptrdiff_t kh, kw, rows, pixels
         fc_activation act
@@ -110,6 +110,10 @@ cdef extern from "fastcnn.h" nogil:
         ptrdiff_t x_step, g_row
         ptrdiff_t kh, kw, rows, pixels
 
+    ctypedef struct fc_gate:
+        const float *affine
+        float low, high
+
     ctypedef struct fc_pixel_sums:
         const float *g
         const float *x
@@ -117,6 +121,7 @@ cdef extern from "fastcnn.h" nogil:
         double *sums
         ptrdiff_t g_row, x_row, rows, pixels
         int moments
+        fc_gate gate
 
     enum:
         FC_SGD
@@ -126,7 +131,7 @@ cdef extern from "fastcnn.h" nogil:
 
     ctypedef struct fc_update:
         int kind
-        int nesterov
+        int nesterov, centered
         float scale
         float rate, decay, momentum, epsilon
         float beta2, one_minus_beta1, one_minus_beta2
@@ -147,8 +152,8 @@ cdef extern from "fastcnn.h" nogil:
         void (*pool_row)(const fc_pool_row *row) noexcept nogil
         void (*mean_pixels)(const float *x, ptrdiff_t x_row, ptrdiff_t rows, ptrdiff_t width, float *y) noexcept nogil
         void (*activate)(const fc_activation *act, const float *x, float *y, ptrdiff_t n) noexcept nogil
-        void (*affine)(const fc_activation *act, const float *scale, const float *shift, const float *x, float *y,
-                       ptrdiff_t n) noexcept nogil
+        void (*affine)(const fc_activation *act, const float *scale, const float *shift, const float *x,
+                       const float *residual, float *y, ptrdiff_t n) noexcept nogil
         void (*binary)(int op, const fc_activation *act, const float *x, ptrdiff_t x_step, const float *y,
                        ptrdiff_t y_step, float *z, ptrdiff_t n) noexcept nogil
         void (*softmax)(const float *x, float *y, ptrdiff_t n) noexcept nogil
@@ -157,11 +162,13 @@ cdef extern from "fastcnn.h" nogil:
                            ptrdiff_t pixels) noexcept nogil
         void (*deinterleave)(const float *x, float *y, ptrdiff_t plane, ptrdiff_t channels,
                              ptrdiff_t pixels) noexcept nogil
-        void (*gather_pixels)(const float *x, ptrdiff_t x_pixel, float *y, ptrdiff_t pixels) noexcept nogil
+        void (*copy_pixels)(const float *x, ptrdiff_t x_pixel, float *y, ptrdiff_t y_pixel,
+                            ptrdiff_t pixels) noexcept nogil
         void (*conv_grad)(const fc_conv_grad *row) noexcept nogil
         void (*depthwise_grad)(const fc_depthwise_grad *rows) noexcept nogil
         void (*pixel_sums)(const fc_pixel_sums *rows) noexcept nogil
-        void (*blend)(const float *abc, const float *g, const float *x, float *y, ptrdiff_t n) noexcept nogil
+        void (*blend)(const fc_gate *gate, const float *abc, const float *g, const float *x, float *y,
+                      ptrdiff_t n) noexcept nogil
         void (*activate_grad)(const fc_activation *act, const float *g, const float *v, float *y,
                               ptrdiff_t n) noexcept nogil
         void (*pool_grad_row)(const fc_pool_row *row, const float *g, float *y, ptrdiff_t y_row) noexcept nogil
@@ -169,7 +176,8 @@ cdef extern from "fastcnn.h" nogil:
         void (*winograd_spread)(const float *g, ptrdiff_t g_row, ptrdiff_t rows, ptrdiff_t columns, float *u,
                                 ptrdiff_t component) noexcept nogil
         void (*winograd_weight)(const float *G, const float *m, ptrdiff_t component, float *w) noexcept nogil
-        void (*update)(const fc_update *how, float *p, const float *g, float *m, float *v, ptrdiff_t n) noexcept nogil
+        void (*update)(const fc_update *how, float *p, const float *g, float *m, float *v, float *c,
+                       ptrdiff_t n) noexcept nogil
         double (*multiply_add_burst)(ptrdiff_t n, float *sink) noexcept nogil
 
 

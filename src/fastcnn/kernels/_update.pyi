@@ -9,6 +9,7 @@ class Update(Step):
         p: View,
         m: View | None,
         v: View | None,
+        c: View | None,
         g: View,
         settings: View,
         scale: View | None,

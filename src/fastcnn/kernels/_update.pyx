@@ -24,7 +24,7 @@ cdef struct UpdateArgs:
     fc_tensor g         # IN
     fc_tensor settings  # IN
     fc_tensor scale     # IN  of gradients; data is NULL where they are not clipped
-    fc_tensor m, v      # INOUT; data is NULL where there is none
+    fc_tensor m, v, c   # INOUT; data is NULL where there is none
     int kind, nesterov
     ptrdiff_t pieces    # of a block
 
@@ -35,7 +35,7 @@ cdef void run_update(const void *raw, float *scratch, int tid, int nthreads) noe
     cdef ptrdiff_t length = a.p.block, units = blocks_of(&a.p) * a.p.n * a.pieces, unit, block, start
     cdef const float *s = a.settings.data
     cdef fc_update how
-    how.kind, how.nesterov = a.kind, a.nesterov
+    how.kind, how.nesterov, how.centered = a.kind, a.nesterov, a.c.data != NULL
     how.scale = a.scale.data[0] if a.scale.data != NULL else 1.0
     how.rate, how.decay, how.momentum, how.epsilon, how.beta2 = s[0], s[1], s[2], s[3], s[4]
     how.one_minus_beta1, how.one_minus_beta2, how.correction1, how.correction2 = s[5], s[6], s[7], s[8]
@@ -44,6 +44,7 @@ cdef void run_update(const void *raw, float *scratch, int tid, int nthreads) noe
         a.kernels.update(&how, a.p.data + block * a.p.block + start, a.g.data + block * a.g.block + start,
                          a.m.data + block * a.m.block + start if a.m.data != NULL else NULL,
                          a.v.data + block * a.v.block + start if a.v.data != NULL else NULL,
+                         a.c.data + block * a.c.block + start if a.c.data != NULL else NULL,
                          min(SPAN_FLOATS, length - start))
 
 
@@ -52,7 +53,7 @@ cdef class Update(Step):
 
     Parameters
     ----------
-    p, m, v : View
+    p, m, v, c : View
         INOUT; the parameter, and None or running means; dense, or a block after the other.
     g, settings, scale : View
         IN the gradient, the numbers of the formula, None or a factor for the gradient.
@@ -62,7 +63,7 @@ cdef class Update(Step):
 
     cdef UpdateArgs a
 
-    def __init__(self, p, m, v, g, settings, scale, kind, nesterov):
+    def __init__(self, p, m, v, c, g, settings, scale, kind, nesterov):
         cdef UpdateArgs *a = &self.a
         self.run, self.args = run_update, a
         self.operand(0, &a.p, p)
@@ -74,6 +75,8 @@ cdef class Update(Step):
             self.operand(4, &a.m, m)
         if v is not None:
             self.operand(5, &a.v, v)
+        if c is not None:
+            self.operand(6, &a.c, c)
         if p.lanes == 1:  # dense: one block
             a.p.block, a.p.n, a.p.c = a.p.n * a.p.image, 1, 1
         a.kernels, a.kind, a.nesterov, a.pieces = self.kernels, _KINDS[kind], nesterov, ceil_div(a.p.block, SPAN_FLOATS)

@@ -11,7 +11,7 @@ import numpy as np
 
 from fastcnn import reference
 from fastcnn.graph.node import Node
-from fastcnn.kernels import _conv_grad, _pointwise_grad, _repack, _winograd_grad
+from fastcnn.kernels import _conv_depthwise, _conv_grad, _pointwise_grad, _repack, _winograd_grad
 from fastcnn.ops.base import Attrs, Op, Shape, Shapes, check_pair, images, window_output
 from fastcnn.ops.conv import winograd_halo
 
@@ -65,6 +65,11 @@ class ConvGradInput(Op):
         """
         grad, weight = node.inputs
         kernel, size, attrs = shapes[weight][2:], node.attrs["size"], node.attrs
+        strided = attrs["strides"] != (1, 1)
+        if strided and 1 < attrs["group"] == shapes[grad][1] == shapes[weight][0] and shapes[weight][1] == 1:
+            return [Node("DepthwiseGradInput", node.name, node.inputs, node.output, {**attrs, "kernel_shape": kernel})]
+        if strided and kernel == (1, 1):
+            return self.product_then_spread(node)
         before, after = [], []
         for axis in range(2):
             extent = attrs["dilations"][axis] * (kernel[axis] - 1)
@@ -73,7 +78,7 @@ class ConvGradInput(Op):
             after.append(size[axis] - spread + attrs["pads"][axis])
         turned = f"{weight}:turned{attrs['group']}@{node.name}"
         nodes = [Node("TurnWeights", turned, (weight,), turned, {"group": attrs["group"]})]
-        if attrs["strides"] != (1, 1) or min(*before, *after) < 0:
+        if strided or min(*before, *after) < 0:
             begins = [min(0, pad) for pad in before]
             room = [(shapes[grad][2 + axis] - 1) * attrs["strides"][axis] + 1 + begins[axis] + min(0, after[axis])
                     for axis in range(2)]
@@ -85,6 +90,59 @@ class ConvGradInput(Op):
         window = {"strides": (1, 1), "pads": pads, "dilations": attrs["dilations"], "group": attrs["group"],
                   "auto_pad": "NOTSET", "algorithm": "auto"}
         return [*nodes, Node("Conv", node.name, (grad, turned), node.output, window)]
+
+    def product_then_spread(self, node: Node) -> list[Node]:
+        """A filter of one tap is faster on the pixels of grad before they are spread."""
+        (grad, weight), attrs = node.inputs, node.attrs
+        turned, small = f"{weight}:turned{attrs['group']}@{node.name}", f"{node.output}:small"
+        top, left = attrs["pads"][:2]
+        return [
+            Node("TurnWeights", turned, (weight,), turned, {"group": attrs["group"]}),
+            Node("Conv", small, (grad, turned), small,
+                 {**_WINDOW, "group": attrs["group"], "auto_pad": "NOTSET", "algorithm": "auto"}),
+            Node("Spread", node.name, (small,), node.output,
+                 {"strides": attrs["strides"], "begins": (-top, -left), "size": attrs["size"]}),
+        ]
+
+
+class DepthwiseGradInput(ConvGradInput):
+    """`ConvGradInput` of filters of one channel and with strides, which need no pixels of grad spread."""
+
+    name = "DepthwiseGradInput"
+    defaults = {**ConvGradInput.defaults, "kernel_shape": (1, 1)}
+    layout = "blocked"
+    constants = (1,)
+
+    def expand(self, node: Node, shapes: Mapping[str, Shape]) -> list[Node]:
+        return [node]
+
+    def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
+        return 2 * prod(images(shapes, "grad")) * prod(attrs["kernel_shape"])
+
+    def halo(self, node: Node, shapes: Sequence[Shape]) -> tuple[int, int, int, int]:
+        kernel, strides, pads, dilations, size = (
+            node.attrs[key] for key in ("kernel_shape", "strides", "pads", "dilations", "size"))
+        (top, bottom), (left, right) = (
+            strided_halo(kernel[i], strides[i], pads[i], dilations[i], size[i], shapes[0][2 + i]) for i in range(2))
+        return top, left, bottom, right
+
+    def lower(self, node: Node, ctx: Lowering) -> None:
+        weights = ctx.weights("depthwise", lambda weight: _conv_depthwise.pack_depthwise(weight, ctx.vl), 1)
+        attrs = node.attrs
+        ctx.emit("depthwisegrad", _conv_depthwise.StridedDepthwiseGrad, ctx.view(node.output),
+                 ctx.view(node.inputs[0]), weights, attrs["kernel_shape"], attrs["strides"], attrs["pads"],
+                 attrs["dilations"])
+
+
+def strided_halo(taps: int, stride: int, before: int, dilation: int, size: int, gradients: int) -> tuple[int, int]:
+    """How far the taps reach beyond the gradients of a strided convolution, on either side, for inputs of a size.
+
+    Examples
+    --------
+    >>> strided_halo(3, 2, 1, 1, 8, 4)
+    (0, 1)
+    """
+    return max(0, (dilation * (taps - 1) - before) // stride), max(0, (size - 1 + before) // stride + 1 - gradients)
 
 
 class TurnWeights(Op):
@@ -282,4 +340,7 @@ class GemmGradInput(Op):
                 Node("Gemm", node.name, (grad, turned), node.output, {})]
 
 
-OPS = (ConvGradInput(), TurnWeights(), Spread(), ConvGradWeight(), ChannelSum(), GemmGradWeight(), GemmGradInput())
+OPS = (
+    ConvGradInput(), DepthwiseGradInput(), TurnWeights(), Spread(), ConvGradWeight(), ChannelSum(), GemmGradWeight(),
+    GemmGradInput(),
+)

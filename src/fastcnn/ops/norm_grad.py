@@ -45,7 +45,10 @@ class BatchStats(Op):
 
 
 class BatchNormTraining(Op):
-    """(x - mean) / sqrt(var + epsilon) * weight + bias, with the statistics of the batch x itself."""
+    """(x - mean) / sqrt(var + epsilon) * weight + bias, with the statistics of the batch x itself.
+
+    The compiler may add a residual as fifth input, and an activation.
+    """
 
     name = "BatchNormTraining"
     defaults = {"epsilon": 1e-5}
@@ -76,18 +79,22 @@ class BatchNormTraining(Op):
 
     def lower(self, node: Node, ctx: Lowering) -> None:
         views = [ctx.view(name) for name in (node.output, *node.inputs)]
-        ctx.emit("normalize", _norm.Normalize, *views, node.attrs["epsilon"], node.attrs.get("activation"))
+        residual = views.pop() if len(node.inputs) > 4 else None
+        ctx.emit("normalize", _norm.Normalize, *views, residual, node.attrs["epsilon"], node.attrs.get("activation"))
 
 
 class NormSums(Op):
-    """Sums over a batch of grad, and of grad * h, h the normalised x: (C, 2)."""
+    """Sums over a batch of grad, and of grad * h, h the normalised x: (C, 2).
+
+    With weight and bias, which the compiler adds, grad is that behind the attribute `activation`, as in NormGrad.
+    """
 
     name = "NormSums"
     defaults = {"epsilon": 1e-5}
     arguments = ("grad", "x", "stats")
     required = 3
     layout = "blocked"
-    constants = (2,)
+    constants = (2, 3, 4)
     packs = is_internal = True
 
     def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
@@ -100,19 +107,22 @@ class NormSums(Op):
         return np.stack([grad.sum(axis=(0, 2, 3)), (grad * h).sum(axis=(0, 2, 3))], axis=1)
 
     def lower(self, node: Node, ctx: Lowering) -> None:
+        activation = node.attrs.get("activation")
         views = [ctx.view(name) for name in (node.output, *node.inputs)]
-        ctx.emit("normsums", _norm.NormSums, *views, node.attrs["epsilon"])
+        weight, bias = views[4:] if activation else (None, None)
+        ctx.emit("normsums", _norm.NormSums, *views[:4], weight, bias, node.attrs["epsilon"], activation)
 
 
 class NormGrad(Op):
-    """Gradient of batch normalisation by x, from grad, x, the batch's statistics, the weight and `NormSums`."""
+    """Gradient of batch normalisation by x, from grad, x, the batch's statistics, the weight and `NormSums`; and from
+    the bias, where grad has yet to pass an activation."""
 
     name = "NormGrad"
     defaults = {"epsilon": 1e-5}
     arguments = ("grad", "x", "stats", "weight", "sums")
     required = 5
     layout = "blocked"
-    constants = (2, 3, 4)
+    constants = (2, 3, 4, 5)
     is_elementwise = is_internal = True
 
     def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
@@ -124,8 +134,10 @@ class NormGrad(Op):
         return reference.batch_norm_grad(grad, x, weight, attrs["epsilon"])
 
     def lower(self, node: Node, ctx: Lowering) -> None:
+        activation = node.attrs.get("activation")
         views = [ctx.view(name) for name in (node.output, *node.inputs)]
-        ctx.emit("normgrad", _norm.NormGrad, *views, node.attrs["epsilon"])
+        bias = views.pop() if activation else None
+        ctx.emit("normgrad", _norm.NormGrad, *views, bias, node.attrs["epsilon"], activation)
 
 
 class BatchNormGrad(Op):

@@ -13,12 +13,16 @@ if TYPE_CHECKING:
     from fastcnn.graph.ir import Node
 
 
+MEANS = ("first", "second", "third")  # that optimizers keep: of gradients or steps, of squares, of gradients beside these
+
+
 class Update(Op):
-    """One step of an optimizer on a parameter: (param, grad, settings, scale or "", first and second mean or "")."""
+    """One step of an optimizer on a parameter: (param, grad, settings, scale or "", its three running
+    means or "")."""
 
     name = "Update"
     defaults = {"kind": "SGD", "nesterov": 0}
-    arguments = ("param", "grad", "settings", "scale", "first", "second")
+    arguments = ("param", "grad", "settings", "scale", *MEANS)
     required = 3
     layout = "parameter"
     constants = (0, 1)
@@ -29,9 +33,9 @@ class Update(Op):
         return shapes[0]
 
     def lower(self, node: Node, ctx: Lowering) -> None:
-        param, grad, settings, scale, first, second = (ctx.view(name) if name else None for name in node.inputs)
-        written = sum(view is not None for view in (param, first, second))
-        ctx.emit("update", _update.Update, param, first, second, grad, settings, scale, node.attrs["kind"],
+        param, grad, settings, scale, *means = (ctx.view(name) if name else None for name in node.inputs)
+        written = sum(view is not None for view in (param, *means))
+        ctx.emit("update", _update.Update, param, *means, grad, settings, scale, node.attrs["kind"],
                  bool(node.attrs["nesterov"]), writes=written)
 
 

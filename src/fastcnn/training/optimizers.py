@@ -32,7 +32,7 @@ class Optimizer:
         _check(self, learning_rate=(learning_rate, 0, float("inf")), weight_decay=(weight_decay, 0, float("inf")))
 
     def states(self) -> tuple[str, ...]:
-        """Which running means it keeps of each parameter: of "first", "second"."""
+        """Which running means it keeps of each parameter: of "first", "second", "third"."""
         raise TypeError(f"{type(self).__name__} has no states: use SGD, Adam, AdamW or RMSprop")
 
     def numbers(self, step: int) -> Mapping[str, float]:
@@ -162,6 +162,9 @@ class RMSprop(Optimizer):
     Parameters
     ----------
     learning_rate, alpha, eps, weight_decay, momentum : float
+    centered : bool
+        Divide by the spread of the gradients around their mean (Graves, https://arxiv.org/abs/1308.0850, section 4.2):
+        c = alpha c + (1 - alpha) g;  u = g / (sqrt(v - c^2) + eps).
 
     Examples
     --------
@@ -173,16 +176,16 @@ class RMSprop(Optimizer):
 
     def __init__(
         self, learning_rate: float = 1e-2, alpha: float = 0.99, eps: float = 1e-8, weight_decay: float = 0.0,
-        momentum: float = 0.0,
+        momentum: float = 0.0, centered: bool = False,
     ) -> None:
         super().__init__(learning_rate, weight_decay)
         infinite = float("inf")
         _check(self, alpha=(alpha, 0, 1), eps=(eps, 0, infinite), momentum=(momentum, 0, infinite))
-        self.alpha, self.eps, self.momentum = float(alpha), float(eps), float(momentum)
+        self.alpha, self.eps, self.momentum, self.centered = float(alpha), float(eps), float(momentum), bool(centered)
 
     def states(self) -> tuple[str, ...]:
-        """The mean square, and the running step if there is a momentum."""
-        return ("first", "second") if self.momentum else ("second",)
+        """The mean square; the running step if there is a momentum, and the mean gradient if centered."""
+        return *(("first",) if self.momentum else ()), "second", *(("third",) if self.centered else ())
 
     def numbers(self, step: int) -> Mapping[str, float]:
         """See `Optimizer.numbers`."""

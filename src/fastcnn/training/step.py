@@ -20,6 +20,7 @@ from fastcnn.compiler.fold import drop_repeated_relu
 from fastcnn.graph.autodiff import differentiate
 from fastcnn.graph.ir import Graph, Node, Shape
 from fastcnn.kernels._update import SETTINGS
+from fastcnn.ops.update import MEANS
 from fastcnn.training.losses import Loss
 from fastcnn.training.optimizers import Optimizer
 
@@ -38,7 +39,7 @@ class StepGraph:
         Of the inputs.
     state : list of str
         Names of what the step changes: parameters, running statistics, and running means of the optimizer,
-        ``name@first`` and ``name@second``; and constants that it reads in the same form.
+        ``name@first`` and so on; and constants that it reads in the same form.
     packed : set of str
         Those of them that are stored as parameters.
     trained : list of str
@@ -177,7 +178,7 @@ def _updates(
         nodes.append(Node("ClipScale", "@scale", (scale,), "@scale", {"limit": clip_norm}))
         scale = "@scale"
     for name in trained:
-        means = [f"{name}@{mean}" if mean in optimizer.states() else "" for mean in ("first", "second")]
+        means = [f"{name}@{mean}" if mean in optimizer.states() else "" for mean in MEANS]
         attrs = {"kind": optimizer.kind, "nesterov": int(optimizer.nesterov)}
         inputs = (name, grads[name], NUMBERS, scale, *means)
         nodes.append(Node("Update", f"{name}:update", inputs, f"{name}:update", attrs))

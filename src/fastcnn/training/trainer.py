@@ -152,7 +152,7 @@ class Trainer:
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Return what resuming needs beside the model's own state: the optimizer's running means, by the parameter's
-        name with "@first" or "@second", and "@steps" and "@learning_rate".
+        name with "@first", "@second" or "@third", and "@steps" and "@learning_rate".
 
         Returns
         -------

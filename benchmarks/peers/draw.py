@@ -22,9 +22,11 @@ def draw(rows: list[dict], path: str) -> None:
     """A group of bars for each network; at 1, the best of the others is as fast."""
     networks = list(dict.fromkeys(row["network"] for row in rows))
     figure, axes = plt.subplots(figsize=(9, 3.4), layout="constrained")
-    for i, ((batch, threads), colour) in enumerate(SERIES.items()):
+    measured = [key for key in SERIES if any((row["batch"], row["threads"]) == key for row in rows)]
+    for i, (batch, threads) in enumerate(measured):
+        colour = SERIES[batch, threads]
         ratios = {row["network"]: row["ratio"] for row in rows if (row["batch"], row["threads"]) == (batch, threads)}
-        places = [networks.index(name) + 0.2 * (i - 1.5) for name in ratios]
+        places = [networks.index(name) + 0.2 * (i - (len(measured) - 1) / 2) for name in ratios]
         axes.bar(places, ratios.values(), 0.19, color=colour,
                  label=f"batch {batch}, {threads} thread{'s' if threads > 1 else ''}")
     axes.axhline(1, color="#cc0000", linewidth=1, label="the best of the others")

@@ -14,7 +14,9 @@ import numpy as np
 from worker import peak_bytes, serve
 
 STEPS = 20
-LEARNING_RATE, MOMENTUM = 0.02, 0.9
+# So low that PyTorch in float32 stays within 1e-5 of itself in float64 (ResNet-20): at 0.02 it is 3e-4 apart after 20
+# steps on one batch, and so are we.
+LEARNING_RATE, MOMENTUM = 0.001, 0.9
 
 
 def fastcnn_engine(folder: Path, threads: int) -> Callable[[np.ndarray, np.ndarray], float]:

@@ -54,7 +54,7 @@ def test_tiles_across_the_rows_of_an_output_with_halo(isa, poisoned, width, outs
     )
     x = rng.standard_normal((2, 16, 9, width), np.float32)
     inner = np.tanh(reference.conv2d(x, model[0].weight, model[0].bias))
-    expected = reference.conv2d(inner, model[2].weight, model[2].bias, 1, (1, 1, 1, 1), 1, outs)
+    expected = reference.conv2d(inner, model[2].weight, model[2].bias, pads=(1, 1, 1, 1), groups=outs)
     np.testing.assert_allclose(model(x), expected, rtol=1e-5, atol=1e-5)
 
 

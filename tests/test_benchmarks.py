@@ -26,7 +26,8 @@ def test_table_of_training(tmp_path):
     header, row = result.stdout.splitlines()
     assert header.split() == ["network", "threads", "fastcnn", "ratio", "losses", "peak", "MB"]
     name, threads, milliseconds, ratio, losses, peak = row.split()
-    assert (name, threads, ratio, float(losses)) == ("LeNet", "1", "nan", 0.0)
+    assert (name, threads, ratio.rstrip("*"), float(losses)) == ("LeNet", "1", "nan", 0.0)  # *: a disturbed machine
     (found,) = json.loads((tmp_path / "rows.json").read_text())
     assert found["network"] == "LeNet" and found["loss_difference"] == 0.0
-    assert abs(found["ms"]["fastcnn"] - float(milliseconds)) <= 0.01 and found["peak"]["fastcnn"] / 1e6 > float(peak) - 1
+    assert abs(found["ms"]["fastcnn"] - float(milliseconds)) <= 0.01
+    assert abs(found["peak"]["fastcnn"] / 1e6 - float(peak)) <= 1

@@ -95,6 +95,6 @@ def test_gates_stay_where_others_read_them_or_the_bias_has_changed_by_then():
     assert "relugrad" in kernels
     inputs |= {"settings": np.zeros(len(fc.kernels._update.SETTINGS), np.float32)}
     sums, grad = backward("gated")
-    early = [sums, node("Column", "db", "sums"), node("Update", "new", "bias", "db", "settings", "", "", ""), grad]
+    early = [sums, node("Column", "db", "sums"), node("Update", "new", "bias", "db", "settings", "", "", "", ""), grad]
     _, kernels = run([*start, *early], inputs, ["dx"])
     assert "relugrad" in kernels

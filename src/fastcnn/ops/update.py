@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from fastcnn.graph.ir import Node
 
 
-MEANS = ("first", "second", "third")  # that optimizers keep: of gradients or steps, of squares, of gradients beside these
+# The running means that optimizers keep: of gradients or steps, of squares, of gradients beside these.
+MEANS = ("first", "second", "third")
 
 
 class Update(Op):

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors
 
 from fastcnn.errors import ModelLoadError
 from fastcnn.io.weights import read_safetensors, read_weights, write_safetensors
@@ -158,6 +159,20 @@ def test_hostile_files_are_refused(tmp_path, case):
     path.write_bytes(content)
     with pytest.raises(ModelLoadError, match=f"^{re.escape(str(path))}: .*{message}"):
         read_safetensors(path)
+
+
+def test_a_file_replaced_meanwhile_is_not_mixed_with_the_new_one(tmp_path, monkeypatch):
+    path, check = tmp_path / "net", safetensors.safe_open
+
+    def replace_and_check(*arguments):
+        write_safetensors(path, {"b": np.zeros((3, 2), "f4")})
+        return check(*arguments)
+
+    write_safetensors(path, {"a": np.arange(6, dtype="f4")}, {"classes": "cat"})
+    monkeypatch.setattr(safetensors, "safe_open", replace_and_check)
+    tensors, metadata = read_safetensors(path)
+    assert list(tensors) == ["a"] and metadata == {"classes": "cat"}
+    assert_equal(tensors["a"], np.arange(6, dtype="f4"))
 
 
 def test_file_larger_than_max_bytes(tmp_path):

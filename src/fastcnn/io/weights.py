@@ -134,41 +134,31 @@ def read_safetensors(
     if length > _MAX_HEADER_BYTES:
         raise ModelLoadError(f"{path}: header has {length} bytes, expected at most {_MAX_HEADER_BYTES}")
     try:
-        entries = _entries(path)
-        metadata = _metadata(content[_LENGTH_BYTES : _LENGTH_BYTES + length].tobytes())
-        types = {name: _number_type(name, dtype) for name, dtype, _ in entries}
-        total = sum(prod(shape) * types[name].result.itemsize for name, _, shape in entries)
+        with safetensors.safe_open(path, "numpy"):
+            pass  # it checks the header; what is in it is taken from the content, should the file be another by now
+        data = _LENGTH_BYTES + length
+        entries = json.loads(content[_LENGTH_BYTES:data].tobytes(), object_pairs_hook=_unique)
+        metadata = entries.pop(_METADATA, None) or {}
+        types = {name: _number_type(name, entry["dtype"]) for name, entry in entries.items()}
+        total = sum(prod(entry["shape"]) * types[name].result.itemsize for name, entry in entries.items())
         if total > max_bytes:
             raise ModelLoadError(f"its arrays take {total} bytes, more than max_bytes={max_bytes}")
-        tensors, start = {}, _LENGTH_BYTES + length
-        for name, _, shape in entries:
-            kind = types[name]
-            bits = np.ndarray(shape, "<" + kind.code, content, start)  # refuses what reaches beyond the content
-            start += bits.nbytes
+        tensors = {}
+        for name in sorted(entries):
+            entry, kind = entries[name], types[name]
+            # NumPy refuses what reaches beyond the content.
+            bits = np.ndarray(entry["shape"], "<" + kind.code, content, data + entry["data_offsets"][0])
             as_it_is = not writeable and bits.dtype == kind.result and bits.flags.aligned
             tensors[name] = bits if as_it_is else kind.to_native(bits)
-    except (safetensors.SafetensorError, ValueError, TypeError) as error:
+    except (safetensors.SafetensorError, ValueError, TypeError, KeyError) as error:
         raise ModelLoadError(f"{path}: {error}") from error
-    return {name: tensors[name] for name in sorted(tensors)}, metadata
-
-
-def _entries(path: Path) -> list[tuple[str, str, tuple[int, ...]]]:
-    """(name, type, shape) of each tensor in the order of their bytes, which have no gaps: checked by safetensors."""
-    with safetensors.safe_open(path, "numpy") as file:
-        slices = {name: file.get_slice(name) for name in file.offset_keys()}
-        return [(name, part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()]
+    return tensors, metadata
 
 
 def _number_type(name: str, dtype: str) -> NumberType:
     if dtype not in _NUMBER_TYPES:
         raise ModelLoadError(f"tensor {name[:80]!r} is of type {dtype}, expected {', '.join(_NUMBER_TYPES)}")
     return NUMBER_TYPES[_NUMBER_TYPES[dtype]]
-
-
-def _metadata(header: bytes) -> dict[str, str]:
-    """Return the metadata in a header that is known to be valid but for names that occur twice."""
-    metadata = json.loads(header.decode("utf-8"), object_pairs_hook=_unique).get(_METADATA)
-    return metadata or {}
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:

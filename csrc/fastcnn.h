@@ -171,7 +171,7 @@ enum { FC_SGD, FC_ADAM, FC_ADAMW, FC_RMSPROP };
 
 typedef struct {
     int kind;
-    int nesterov, centered;
+    int nesterov;
     float scale; /* of the gradients: below 1 where they are clipped */
     float rate, decay, momentum, epsilon;
     float beta2, one_minus_beta1, one_minus_beta2;
@@ -226,7 +226,8 @@ typedef struct {
                             ptrdiff_t component);
     /* G^T M G of 6 x 6 vectors, G (6 x 3), to w [3][3][VL]. */
     void (*winograd_weight)(const float *G, const float *m, ptrdiff_t component, float *w);
-    /* One step of an optimizer on n parameters; m, v and c are NULL where it has no such state. */
+    /* One step of an optimizer on n parameters; m, v and c are NULL where it has no such state: RMSprop with c is
+     * centered. */
     void (*update)(const fc_update *how, float *p, const float *g, float *m, float *v, float *c, ptrdiff_t n);
     /* Runs n rounds of independent multiply-adds; the number of floating point operations done. */
     double (*multiply_add_burst)(ptrdiff_t n, float *sink);

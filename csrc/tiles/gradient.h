@@ -147,7 +147,7 @@ static void FC_FN(winograd_weight)(const float *G, const float *m, ptrdiff_t com
         }
 }
 
-/* One vector of parameters; the formulas stand in training/optimizers.py. */
+/* One vector of parameters, c as in `update`; the formulas stand in training/optimizers.py. */
 FC_INLINE void update_vector(const fc_update *u, v_f *p, v_f g, v_f *m, v_f *v, v_f *c)
 {
     const v_f rate = V_SET1(u->rate), decay = V_SET1(u->decay), one = V_SET1(1.0f);
@@ -165,7 +165,7 @@ FC_INLINE void update_vector(const fc_update *u, v_f *p, v_f g, v_f *m, v_f *v, 
     } else if (u->kind == FC_RMSPROP) {
         *v = *v * V_SET1(u->beta2) + g * g * V_SET1(u->one_minus_beta2);
         v_f spread = *v;
-        if (u->centered) {
+        if (c) {
             *c += (g - *c) * V_SET1(u->one_minus_beta2);
             spread = V_MAX(V_SET1(0.0f), spread - *c * *c); /* rounding may take it below */
         }
@@ -189,7 +189,7 @@ static void FC_FN(update)(const fc_update *u, float *p, const float *g, float *m
     for (; i + VL <= n; i += VL) {
         v_f value = V_LOAD(p + i), first = m ? V_LOAD(m + i) : zero, second = v ? V_LOAD(v + i) : zero;
         v_f third = c ? V_LOAD(c + i) : zero;
-        update_vector(u, &value, V_LOAD(g + i), &first, &second, &third);
+        update_vector(u, &value, V_LOAD(g + i), &first, &second, c ? &third : NULL);
         V_STORE(p + i, value);
         if (m)
             V_STORE(m + i, first);
@@ -206,7 +206,7 @@ static void FC_FN(update)(const fc_update *u, float *p, const float *g, float *m
             second = v_load_part(v + i, n - i);
         if (c)
             third = v_load_part(c + i, n - i);
-        update_vector(u, &value, v_load_part(g + i, n - i), &first, &second, &third);
+        update_vector(u, &value, v_load_part(g + i, n - i), &first, &second, c ? &third : NULL);
         v_store_part(p + i, value, n - i);
         if (m)
             v_store_part(m + i, first, n - i);

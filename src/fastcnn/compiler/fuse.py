@@ -55,8 +55,9 @@ def _fuse_gates(graph: Graph) -> Graph:
             continue
         if node.inputs and node.inputs[0] in gates:
             gate, act, norm = gates[node.inputs[0]]
-            known = 3 if node.op == "NormSums" else 5  # of them NormGrad reads the weight already
-            inputs = (gate.inputs[0], *node.inputs[1:], *norm.inputs[2:][known != 3 :])
+            weight, bias = norm.inputs[2:]
+            further = (weight, bias) if node.op == "NormSums" else (bias,)  # NormGrad reads the weight already
+            inputs = (gate.inputs[0], *node.inputs[1:], *further)
             node = Node(node.op, node.name, inputs, node.output,
                         {**node.attrs, "activation": (act.op, act.attrs), "fused": (gate.name,)})
         nodes.append(node)
@@ -80,16 +81,19 @@ def _fuse_residuals(graph: Graph, shapes: dict[str, tuple[int, ...]]) -> Graph:
     for i, node in enumerate(graph.nodes):
         if node.op != "Add" or len({shapes[name] for name in (*node.inputs, node.output)}) != 1:
             continue
-        # Of two convolutions the later one takes the sum in: its output is still in the cache.
+        # Of two such producers the later one takes the sum in: its output is still in the cache.
         for name in sorted(node.inputs, key=lambda name: -position.get(name, -1)):
-            conv = nodes[position[name]] if name in position else None
-            most = _INPUTS.get(conv.op, -1) if conv is not None else -1
-            if conv is None or len(conv.inputs) > most or not _private(graph, users, name):
+            producer = nodes[position[name]] if name in position else None
+            if producer is None or producer.op not in _INPUTS or not _private(graph, users, name):
+                continue
+            most = _INPUTS[producer.op]
+            if len(producer.inputs) > most:
                 continue
             other = node.inputs[1] if node.inputs[0] == name else node.inputs[0]
-            inputs = (*conv.inputs, *[""] * (most - len(conv.inputs)), other)
+            inputs = (*producer.inputs, *[""] * (most - len(producer.inputs)), other)
             nodes[position[name]] = None
-            nodes[i] = Node(conv.op, conv.name, inputs, node.output, {**conv.attrs, "fused": (node.name,)})
+            nodes[i] = Node(producer.op, producer.name, inputs, node.output,
+                            {**producer.attrs, "fused": (node.name,)})
             position[node.output] = i
             break
     return replaced(graph, [node for node in nodes if node is not None])

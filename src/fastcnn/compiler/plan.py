@@ -123,9 +123,6 @@ class Lowering:
         name = self._node.inputs[place] if place < len(self._node.inputs) else ""
         if name and name not in self._layouts.graph.constants:
             return self.view(name)
-        if index == 1 and "scale" in self._node.attrs:
-            norm, scale = self._node.attrs["scale"]
-            return self.pack(kind, lambda weight: make(weight * scale), index, variant=(variant, norm))
         return self.pack(kind, make, index, variant=variant)
 
     def emit(self, kernel: str, make: Callable[..., _executor.Step], *arguments: object, writes: int = 1) -> None:

@@ -4,9 +4,11 @@
     dx = gamma / sqrt(var + eps) * (g - mean(g) - h * mean(g * h)),  dgamma = sum of g * h,  dbeta = sum of g
 
 (Ioffe and Szegedy, 2015), g the gradient of gamma * h + beta. Where that of y is given, gates take it through a ReLU or
-Clip without residual: gamma * h + beta is computed once more, which costs less than to read y. A pair of numbers for each channel, (mean, var) or (sum of g, sum of g * h), lies as a
-parameter (C, 2): [C/VL][2][VL]. Threads own blocks of channels in sums, so that these have one order; sums are kept in
-doubles, and squares are taken around the first pixel's value, so that a large mean costs no digits.
+Clip without residual: gamma * h + beta is computed once more, which costs less than to read y.
+
+A pair of numbers for each channel, (mean, var) or (sum of g, sum of g * h), lies as a parameter (C, 2): [C/VL][2][VL].
+Threads own blocks of channels in sums, so that these have one order; sums are kept in doubles, and squares are taken
+around the first pixel's value, so that a large mean costs no digits.
 """
 
 from libc.math cimport NAN, isfinite, sqrt

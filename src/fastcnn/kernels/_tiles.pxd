@@ -131,7 +131,7 @@ cdef extern from "fastcnn.h" nogil:
 
     ctypedef struct fc_update:
         int kind
-        int nesterov, centered
+        int nesterov
         float scale
         float rate, decay, momentum, epsilon
         float beta2, one_minus_beta1, one_minus_beta2

@@ -35,7 +35,7 @@ cdef void run_update(const void *raw, float *scratch, int tid, int nthreads) noe
     cdef ptrdiff_t length = a.p.block, units = blocks_of(&a.p) * a.p.n * a.pieces, unit, block, start
     cdef const float *s = a.settings.data
     cdef fc_update how
-    how.kind, how.nesterov, how.centered = a.kind, a.nesterov, a.c.data != NULL
+    how.kind, how.nesterov = a.kind, a.nesterov
     how.scale = a.scale.data[0] if a.scale.data != NULL else 1.0
     how.rate, how.decay, how.momentum, how.epsilon, how.beta2 = s[0], s[1], s[2], s[3], s[4]
     how.one_minus_beta1, how.one_minus_beta2, how.correction1, how.correction2 = s[5], s[6], s[7], s[8]

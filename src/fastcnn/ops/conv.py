@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -160,6 +160,16 @@ def _window(attrs: Attrs) -> tuple[Any, ...]:
     return attrs["kernel_shape"], attrs["strides"], attrs["pads"], attrs["dilations"]
 
 
+def _packed_filters(
+    node: Node, ctx: Lowering, kind: str, pack: Callable[[np.ndarray], np.ndarray], variant: object = None
+) -> np.ndarray | View:
+    """The weights, multiplied with what compiler/fold.py has left beside them, in the order that `pack` makes."""
+    if "scale" not in node.attrs:
+        return ctx.weights(kind, pack, 1, variant=variant)
+    norm, scale = node.attrs["scale"]
+    return ctx.weights(kind, lambda weight: pack(weight * scale), 1, variant=(variant, norm))
+
+
 def _packed_bias(ctx: Lowering, channels: int, groups: int) -> np.ndarray | View:
     return ctx.weights(
         "bias", lambda bias: _conv_direct.pack_bias(bias, channels, groups, ctx.vl), 2, variant=(channels, groups)
@@ -168,12 +178,12 @@ def _packed_bias(ctx: Lowering, channels: int, groups: int) -> np.ndarray | View
 
 def _lower_direct(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> None:
     groups = node.attrs["group"]
-    weights = ctx.weights(
-        "direct",
+    weights = _packed_filters(
+        node, ctx, "direct",
         lambda weight: _conv_direct.pack_weights(
             weight, groups, x.lanes, ctx.vl, _conv_direct.chunk_blocks(x.lanes, weight.shape[2:], ctx.vl)
         ),
-        1, variant=(groups, x.lanes),
+        variant=(groups, x.lanes),
     )
     bias = _packed_bias(ctx, y.c, groups)
     ctx.emit(
@@ -183,7 +193,9 @@ def _lower_direct(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> N
 
 
 def _lower_depthwise(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> None:
-    weights = ctx.weights("depthwise", lambda weight: _conv_depthwise.pack_depthwise(weight, ctx.vl), 1)
+    weights = _packed_filters(
+        node, ctx, "depthwise", lambda weight: _conv_depthwise.pack_depthwise(weight, ctx.vl)
+    )
     bias = _packed_bias(ctx, y.c, 1)
     ctx.emit(
         "depthwise", _conv_depthwise.DepthwiseConv, y, x, residual, weights, bias, *_window(node.attrs),
@@ -194,8 +206,8 @@ def _lower_depthwise(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -
 def _lower_winograd(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> None:
     algorithm, attrs = node.attrs["algorithm"], node.attrs
     m = _PATCHES[algorithm]
-    weights = ctx.weights(
-        algorithm, lambda weight: _conv_winograd.pack_winograd(np.ascontiguousarray(weight), m, ctx.vl), 1
+    weights = _packed_filters(
+        node, ctx, algorithm, lambda weight: _conv_winograd.pack_winograd(np.ascontiguousarray(weight), m, ctx.vl)
     )
     bias = _packed_bias(ctx, y.c, 1)
     ctx.emit(
@@ -211,7 +223,7 @@ def _lower_im2col(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> N
         flat = np.ascontiguousarray(weight).reshape(weight.shape[0], -1, 1, 1)
         return _conv_direct.pack_weights(flat, groups, flat.shape[1], ctx.vl)
 
-    weights = ctx.weights("im2col", pack, 1, variant=groups)
+    weights = _packed_filters(node, ctx, "im2col", pack, variant=groups)
     bias = _packed_bias(ctx, y.c, groups)
     ctx.emit(
         "im2col", _conv_im2col.Im2colConv, y, x, residual, weights, bias, *_window(node.attrs), groups,

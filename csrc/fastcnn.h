@@ -54,6 +54,7 @@ typedef struct {
      * then after every y_width, which is no less than a tile, come so many floats more in y and in the residual. */
     ptrdiff_t until_gap, y_width, y_gap, residual_gap;
     int blocks; /* 1 or 2 blocks of output channels */
+    int narrow; /* the channels that a single block holds, to compute no others; 0: whole blocks */
     int accumulate, finish;
     /* Weights that will be read next, asked for while these are in use: bytes of them for each step of a tile. */
     const float *ahead;

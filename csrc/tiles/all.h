@@ -18,6 +18,7 @@
 
 #include "vector.h"
 #include "activation.h"
+#include "interleave.h"
 #include "conv_row.h"
 #include "matvec.h"
 #include "depthwise.h"
@@ -25,7 +26,6 @@
 #include "pool_row.h"
 #include "pointwise.h"
 #include "lrn.h"
-#include "interleave.h"
 #include "conv_grad.h"
 #include "norm.h"
 #include "gradient.h"

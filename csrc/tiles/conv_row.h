@@ -59,7 +59,7 @@ FC_INLINE void conv_tile(const fc_conv_row *r, const float *x, float *y, const f
     for (; tap < end; tap++) {
         const float *in = x + *tap;
         const ptrdiff_t lanes = stepped ? 1 : tap < whole ? r->lanes : r->last_lanes;
-        if (blocked)
+        if (blocked && !stepped)
 #pragma GCC unroll 28
             for (int i = 0; i < P * x_pixel; i += FC_LINE_FLOATS)
                 __builtin_prefetch(in + P * x_pixel + i);
@@ -91,6 +91,8 @@ FC_INLINE void conv_tile(const fc_conv_row *r, const float *x, float *y, const f
     else
         store_tile(r, acc, y, residual, P, B, P, 0, 0);
 }
+
+#include "conv_narrow.h"
 
 /* One tile for every number of pixels up to a family's limit (larger ones are not compiled: P is then 1). A single
  * block of output channels takes twice as many pixels, to have as many sums in flight. */
@@ -156,6 +158,7 @@ FC_FAMILY(conv_row_dense, 1, 2 * MR, MR, 0)
 FC_FAMILY(conv_row_strided, r->x_pixel, MR_STRIDED, MR_STRIDED, 0)
 /* Single steps: of grey images, whose many pixels at once would need as many distances, and any others. */
 FC_FAMILY(conv_row_steps_grey, 1, 2 * MR, MR, 1)
+FC_FAMILY(conv_row_steps_stride1, VL, 2 * MR, MR, 1)
 FC_FAMILY(conv_row_steps, r->x_pixel, MR_STRIDED, MR_STRIDED, 1)
 
 static void FC_FN(conv_row)(const fc_conv_row *r)
@@ -163,7 +166,12 @@ static void FC_FN(conv_row)(const fc_conv_row *r)
     if (r->pixels <= 0)
         return;
     if (r->lanes == 1 && r->x_pixel == 1)
-        FC_FN(conv_row_steps_grey)(r);
+        if (FC_FN(is_narrow)(r))
+            FC_FN(conv_narrow)(r);
+        else
+            FC_FN(conv_row_steps_grey)(r);
+    else if (r->lanes == 1 && r->x_pixel == VL)
+        FC_FN(conv_row_steps_stride1)(r);
     else if (r->lanes == 1)
         FC_FN(conv_row_steps)(r);
     else if (r->x_pixel == VL)

@@ -1,53 +1,50 @@
-/* matvec.h: fully connected layers for one input, which wait for weights from memory: four pairs of output blocks at
- * once, each a stream of its own. The sums are added in the order of conv_row.h, so that an input gives the same bits
+/* matvec.h: fully connected layers for one input, which wait for weights from memory: up to eight output blocks at
+ * once, each pair a stream of its own. The sums are added in the order of conv_row.h, so that an input gives the same bits
  * alone and among others. */
 #define FC_MATVEC_AHEAD 512 /* floats: 2 KB of each stream on their way */
 
-FC_INLINE void matvec_tile(const fc_matvec *m, ptrdiff_t first, const int pairs, const int B)
+FC_INLINE void matvec_tile(const fc_matvec *m, ptrdiff_t first, const int blocks)
 {
-    v_f acc[4][2];
+    v_f acc[8];
+    const int pairs = blocks / 2;
     const ptrdiff_t stream = m->inner * 2 * VL;
-    const float *w = m->w + first * m->inner * VL;
-#pragma GCC unroll 4
-    for (int q = 0; q < pairs; q++)
-#pragma GCC unroll 2
-        for (int b = 0; b < B; b++)
-            acc[q][b] = V_LOAD(m->bias + (first + 2 * q + b) * VL);
-    for (ptrdiff_t i = 0; i < m->inner; i++, w += B * VL) {
+    const float *w = m->w + first * m->inner * VL, *single = w + pairs * stream;
+#pragma GCC unroll 8
+    for (int b = 0; b < blocks; b++)
+        acc[b] = V_LOAD(m->bias + (first + b) * VL);
+    for (ptrdiff_t i = 0; i < m->inner; i++, w += 2 * VL, single += VL) {
         const v_f v = V_SET1(m->x[i]);
 #pragma GCC unroll 4
         for (int q = 0; q < pairs; q++) {
             __builtin_prefetch(w + q * stream + FC_MATVEC_AHEAD);
 #pragma GCC unroll 2
-            for (int b = 0; b < B; b++)
-                acc[q][b] = V_FMA(v, V_LOAD(w + q * stream + b * VL), acc[q][b]);
+            for (int b = 0; b < 2; b++)
+                acc[2 * q + b] = V_FMA(v, V_LOAD(w + q * stream + b * VL), acc[2 * q + b]);
         }
+        if (blocks % 2)
+            acc[blocks - 1] = V_FMA(v, V_LOAD(single), acc[blocks - 1]);
     }
-#pragma GCC unroll 4
-    for (int q = 0; q < pairs; q++)
-#pragma GCC unroll 2
-        for (int b = 0; b < B; b++)
-            V_STORE(m->y + (first + 2 * q + b) * VL, v_activate(&m->act, acc[q][b]));
+#pragma GCC unroll 8
+    for (int b = 0; b < blocks; b++)
+        V_STORE(m->y + (first + b) * VL, v_activate(&m->act, acc[b]));
 }
+
+// clang-format off
+#define FC_MATVEC_REST(F) F(1) F(2) F(3) F(4) F(5) F(6) F(7)
+// clang-format on
+#define FC_MATVEC(B)                                                                                                   \
+    case B:                                                                                                            \
+        matvec_tile(m, block, B);                                                                                      \
+        break;
 
 static void FC_FN(matvec)(const fc_matvec *m)
 {
     ptrdiff_t block = 0;
     for (; block + 8 <= m->blocks; block += 8)
-        matvec_tile(m, block, 4, 2);
-    switch ((m->blocks - block) / 2) {
-    case 3:
-        matvec_tile(m, block, 3, 2);
-        break;
-    case 2:
-        matvec_tile(m, block, 2, 2);
-        break;
-    case 1:
-        matvec_tile(m, block, 1, 2);
-        break;
+        matvec_tile(m, block, 8);
+    switch (m->blocks - block) {
+        FC_MATVEC_REST(FC_MATVEC)
     }
-    if (m->blocks % 2)
-        matvec_tile(m, m->blocks - 1, 1, 1);
 }
 
 /* Few outputs leave the processor waiting for one sum after the other: four of them run at the same time, each over a

@@ -220,6 +220,7 @@ cdef class DirectConv(Step):
         a.chunk = min(a.in_blocks, chunk_blocks(x.lanes, kernel, vl))
         a.row.y_block, a.row.y_pixel = a.y.block, a.y.lanes
         a.row.residual_block = a.residual.block
+        a.row.narrow = y.c // groups if a.out_blocks == 1 else 0
         self.set_rows(kernel, strides)
         gather = self.should_gather(kernel, strides)
         if (a.pixels or gather) and not self.gapless_outputs():

@@ -15,11 +15,9 @@ cdef struct ReorderArgs:
     bint flat    # neither has gaps between rows: a plane is one row
 
 
-cdef void copy_row(const ReorderArgs *a, ptrdiff_t image, ptrdiff_t block, ptrdiff_t r, ptrdiff_t pixels) noexcept nogil:
+cdef void copy_row(const ReorderArgs *a, const float *x, float *y, ptrdiff_t channels, ptrdiff_t pixels) noexcept nogil:
     """One row (or plane, if flat) of a block of the one with more lanes."""
-    cdef ptrdiff_t lanes = max(a.x.lanes, a.y.lanes), channels = min(lanes, a.x.c - block * lanes), c, p
-    cdef const float *x = a.x.data + image * a.x.image + block * (lanes // a.x.lanes) * a.x.block + r * a.x.row
-    cdef float *y = a.y.data + image * a.y.image + block * (lanes // a.y.lanes) * a.y.block + r * a.y.row
+    cdef ptrdiff_t lanes = max(a.x.lanes, a.y.lanes), c, p
     if a.x.lanes == a.y.lanes:
         memcpy(y, x, pixels * lanes * sizeof(float))
     elif a.x.lanes == 1 and lanes == a.kernels.vl:
@@ -37,11 +35,23 @@ cdef void copy_row(const ReorderArgs *a, ptrdiff_t image, ptrdiff_t block, ptrdi
 
 
 cdef void run_reorder(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
+    """Units are rows; those of one plane in turn."""
     cdef const ReorderArgs *a = <const ReorderArgs *>raw
-    cdef ptrdiff_t lanes = max(a.x.lanes, a.y.lanes), blocks = ceil_div(a.x.c, lanes), unit
+    cdef ptrdiff_t lanes = max(a.x.lanes, a.y.lanes), blocks = ceil_div(a.x.c, lanes), image, block, r, last
     cdef ptrdiff_t rows = 1 if a.flat else a.x.h, pixels = a.x.h * a.x.w if a.flat else a.x.w
-    for unit in range(share(a.x.n * blocks * rows, tid, nthreads), share(a.x.n * blocks * rows, tid + 1, nthreads)):
-        copy_row(a, unit // rows // blocks, unit // rows % blocks, unit % rows, pixels)
+    cdef ptrdiff_t unit = share(a.x.n * blocks * rows, tid, nthreads)
+    cdef ptrdiff_t end = share(a.x.n * blocks * rows, tid + 1, nthreads)
+    cdef const float *x
+    cdef float *y
+    while unit < end:
+        image, block, r = unit // rows // blocks, unit // rows % blocks, unit % rows
+        last = min(rows, r + end - unit)
+        unit += last - r
+        x = a.x.data + image * a.x.image + block * (lanes // a.x.lanes) * a.x.block
+        y = a.y.data + image * a.y.image + block * (lanes // a.y.lanes) * a.y.block
+        while r < last:
+            copy_row(a, x + r * a.x.row, y + r * a.y.row, min(lanes, a.x.c - block * lanes), pixels)
+            r += 1
 
 
 cdef class Reorder(Step):

@@ -58,6 +58,29 @@ def test_tiles_across_the_rows_of_an_output_with_halo(isa, poisoned, width, outs
     np.testing.assert_allclose(model(x), expected, rtol=1e-5, atol=1e-5)
 
 
+class Sum(fastcnn.Model):
+    """Two filters of a grey image; the sum of one is added in the other."""
+
+    def __init__(self, outs):
+        self.one, self.other = (fastcnn.Conv2d(1, outs, 3, padding=1, rng=seed) for seed in range(2))
+
+    def forward(self, x):
+        return functional.tanh(self.one(x) + self.other(x))
+
+
+@pytest.mark.parametrize("width", [3, 7, 8, 15, 16, 17, 28, 33])
+@pytest.mark.parametrize("outs", range(1, 8))
+def test_few_channels_of_grey_images(isa, poisoned, width, outs):
+    """Tiles of neighbouring pixels, the last of which begins before the other has ended."""
+    x = np.random.default_rng(width).standard_normal((2, 1, 4, width), np.float32)
+    model = Sum(outs)
+    one, other = (reference.conv2d(x, layer.weight, layer.bias, pads=(1, 1, 1, 1)) for layer in (model.one, model.other))
+    np.testing.assert_allclose(model(x), np.tanh(one + other), rtol=1e-5, atol=1e-6)
+    exact = np.rint(8 * x)
+    weight, bias = np.rint(8 * model.one.weight), np.arange(outs)
+    assert np.array_equal(functional.conv2d(exact, weight, bias), reference.conv2d(exact, weight, bias))
+
+
 def test_bits_do_not_depend_on_threads_or_batch(isa, budget):
     rng = np.random.default_rng(3)
     for _ in range(budget(40, 10_000)):

@@ -74,8 +74,8 @@ def test_few_channels_of_grey_images(isa, poisoned, width, outs):
     """Tiles of neighbouring pixels, the last of which begins before the other has ended."""
     x = np.random.default_rng(width).standard_normal((2, 1, 4, width), np.float32)
     model = Sum(outs)
-    one, other = (reference.conv2d(x, layer.weight, layer.bias, pads=(1, 1, 1, 1)) for layer in (model.one, model.other))
-    np.testing.assert_allclose(model(x), np.tanh(one + other), rtol=1e-5, atol=1e-6)
+    sums = [reference.conv2d(x, layer.weight, layer.bias, pads=(1, 1, 1, 1)) for layer in (model.one, model.other)]
+    np.testing.assert_allclose(model(x), np.tanh(sums[0] + sums[1]), rtol=1e-5, atol=1e-6)
     exact = np.rint(8 * x)
     weight, bias = np.rint(8 * model.one.weight), np.arange(outs)
     assert np.array_equal(functional.conv2d(exact, weight, bias), reference.conv2d(exact, weight, bias))

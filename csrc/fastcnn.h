@@ -209,6 +209,8 @@ typedef struct {
     /* [channels][plane] <-> [pixels][VL]; lanes from `channels` to VL are written as zeros, and never read. */
     void (*interleave)(const float *x, ptrdiff_t plane, float *y, ptrdiff_t channels, ptrdiff_t pixels);
     void (*deinterleave)(const float *x, float *y, ptrdiff_t plane, ptrdiff_t channels, ptrdiff_t pixels);
+    /* y[p * lanes + c] = x[c * plane + p]. */
+    void (*zip_planes)(const float *x, ptrdiff_t plane, float *y, ptrdiff_t lanes, ptrdiff_t pixels);
     /* y[p * y_pixel] = x[p * x_pixel], vectors of VL. */
     void (*copy_pixels)(const float *x, ptrdiff_t x_pixel, float *y, ptrdiff_t y_pixel, ptrdiff_t pixels);
     void (*conv_grad)(const fc_conv_grad *row);

@@ -51,6 +51,7 @@ fc_kernels FC_FN(kernels) = {
     .lrn_row = FC_FN(lrn_row),
     .interleave = FC_FN(interleave),
     .deinterleave = FC_FN(deinterleave),
+    .zip_planes = FC_FN(zip_planes),
     .copy_pixels = FC_FN(copy_pixels),
     .conv_grad = FC_FN(conv_grad),
     .depthwise_grad = FC_FN(depthwise_grad),

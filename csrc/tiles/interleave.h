@@ -1,4 +1,5 @@
-/* interleave.h: NCHW planes to blocked pixels and back, VL x VL floats at a time; and pixels of a blocked row gathered.
+/* interleave.h: NCHW planes to blocked pixels and back, VL x VL floats at a time; planes to pixels of all their lanes;
+ * and pixels of a blocked row gathered.
  *
  * Transposition by perfect shuffles: interleaving row i with row i + VL/2, for all i, moves one bit of the row
  * number into the column number; after log2(VL) rounds all bits have changed places. */
@@ -54,6 +55,23 @@ static void FC_FN(deinterleave)(const float *x, float *y, ptrdiff_t plane, ptrdi
     for (; p < pixels; p++)
         for (ptrdiff_t c = 0; c < channels; c++)
             y[c * plane + p] = x[p * VL + c];
+}
+
+/* For so few lanes the compiler knows the shuffles. */
+FC_INLINE void zip_lanes(const float *restrict x, ptrdiff_t plane, float *restrict y, const ptrdiff_t lanes,
+                         ptrdiff_t pixels)
+{
+    for (ptrdiff_t p = 0; p < pixels; p++)
+        for (ptrdiff_t c = 0; c < lanes; c++)
+            y[p * lanes + c] = x[c * plane + p];
+}
+
+static void FC_FN(zip_planes)(const float *x, ptrdiff_t plane, float *y, ptrdiff_t lanes, ptrdiff_t pixels)
+{
+    if (lanes == 3) /* RGB */
+        zip_lanes(x, plane, y, 3, pixels);
+    else
+        zip_lanes(x, plane, y, lanes, pixels);
 }
 
 static void FC_FN(copy_pixels)(const float *x, ptrdiff_t x_pixel, float *y, ptrdiff_t y_pixel, ptrdiff_t pixels)

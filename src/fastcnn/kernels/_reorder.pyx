@@ -25,9 +25,7 @@ cdef void copy_row(const ReorderArgs *a, const float *x, float *y, ptrdiff_t cha
     elif a.y.lanes == 1 and lanes == a.kernels.vl:
         a.kernels.deinterleave(x, y, a.y.block, channels, pixels)
     elif a.x.lanes == 1:
-        for p in range(pixels):
-            for c in range(channels):
-                y[p * lanes + c] = x[c * a.x.block + p]
+        a.kernels.zip_planes(x, a.x.block, y, lanes, pixels)
     else:
         for p in range(pixels):
             for c in range(channels):

@@ -162,6 +162,8 @@ cdef extern from "fastcnn.h" nogil:
                            ptrdiff_t pixels) noexcept nogil
         void (*deinterleave)(const float *x, float *y, ptrdiff_t plane, ptrdiff_t channels,
                              ptrdiff_t pixels) noexcept nogil
+        void (*zip_planes)(const float *x, ptrdiff_t plane, float *y, ptrdiff_t lanes,
+                           ptrdiff_t pixels) noexcept nogil
         void (*copy_pixels)(const float *x, ptrdiff_t x_pixel, float *y, ptrdiff_t y_pixel,
                             ptrdiff_t pixels) noexcept nogil
         void (*conv_grad)(const fc_conv_grad *row) noexcept nogil

@@ -12,6 +12,17 @@ from fastcnn.model_file import GraphModel
 from fastcnn.ops import get
 
 
+def chained(steps):
+    """Nodes of (operation, input, weight or "", attributes), each named as its operation, and by a number."""
+    nodes, seen = [], {}
+    for op, source, weight, attrs in steps:
+        seen[op] = seen.get(op, 0) + 1
+        name = f"{op}{seen[op]}" if seen[op] > 1 else op
+        inputs = (source, weight) if weight else (source,)
+        nodes.append(Node(op, name, inputs, name, {**get(op).defaults, **attrs}))
+    return nodes
+
+
 def shuffled():
     """Two grouped convolutions with a channel shuffle between them, and a part of their channels."""
     rng = np.random.default_rng(0)
@@ -23,13 +34,21 @@ def shuffled():
         ("Conv", "Reshape2", "b", {}), ("Slice", "Conv2", "", {"axis": 1, "start": 2, "end": 7}),
         ("Flatten", "Slice", "", {}), ("Gemm", "Flatten", "c", {}),
     ]
-    nodes, seen = [], {}
-    for op, source, weight, attrs in steps:
-        seen[op] = seen.get(op, 0) + 1
-        name = f"{op}{seen[op]}" if seen[op] > 1 else op
-        inputs = (source, weight) if weight else (source,)
-        nodes.append(Node(op, name, inputs, name, {**get(op).defaults, **attrs}))
-    return Graph(nodes, {"x": (None, 3, 5, 5)}, ["Gemm"], constants)
+    return Graph(chained(steps), {"x": (None, 3, 5, 5)}, ["Gemm"], constants)
+
+
+def normalised():
+    """Two convolutions, each with a local response normalisation behind it, of an odd and of an even window."""
+    rng = np.random.default_rng(2)
+    constants = {name: rng.standard_normal(shape).astype(np.float32) / 3 for name, shape in
+                 (("a", (11, 3, 3, 3)), ("b", (21, 11, 1, 1)), ("c", (5, 189)))}
+    steps = [
+        ("Conv", "x", "a", {}), ("LRN", "Conv", "", {"size": 5, "alpha": 0.9, "beta": 0.75, "bias": 1.0}),
+        ("Relu", "LRN", "", {}), ("Conv", "Relu", "b", {}),
+        ("LRN", "Conv2", "", {"size": 4, "alpha": 0.7, "beta": 0.6}), ("Flatten", "LRN2", "", {}),
+        ("Gemm", "Flatten", "c", {}),
+    ]
+    return Graph(chained(steps), {"x": (None, 3, 5, 5)}, ["Gemm"], constants)
 
 
 def batch(n=4):
@@ -37,13 +56,14 @@ def batch(n=4):
     return rng.standard_normal((n, 3, 5, 5)).astype(np.float32), rng.integers(0, 5, n)
 
 
-def test_one_step_follows_the_definitions(isa, poisoned):
-    graph, (x, y) = shuffled(), batch()
+@pytest.mark.parametrize("network", [shuffled, normalised])
+def test_one_step_follows_the_definitions(network, isa, poisoned):
+    graph, (x, y) = network(), batch()
     model = GraphModel(graph, frozenset())
     model.input_shape = (3, 5, 5)
     before = {name: np.array(array) for name, array in model.state_dict().items()}
     loss = fc.Trainer(model, fc.SGD(1.0)).step(x, y)
-    learning = with_loss(shuffled(), "CrossEntropy", (4, 5))
+    learning = with_loss(network(), "CrossEntropy", (4, 5))
     learning.inputs["x"] = x.shape
     values = {"x": x, "target": np.eye(5)[y] / 4}
     expected_loss, expected = gradients(learning, values, "loss")
@@ -52,6 +72,21 @@ def test_one_step_follows_the_definitions(isa, poisoned):
         assert np.abs(before[name] - after - expected[name]).max() <= 2e-6 * (1 + np.abs(after).max()), name
         index = tuple(size // 2 for size in after.shape)
         assert abs(expected[name][index] - numeric(learning, values, name, index, 1e-5)) <= 1e-6
+
+
+def test_local_response_normalisation_learns_with_the_same_bits_for_any_threads(isa):
+    trained, (x, y) = [], batch(8)
+    for threads in (1, 2, 3):
+        model = GraphModel(normalised(), frozenset())
+        model.input_shape = (3, 5, 5)
+        with fc.num_threads(threads):
+            trainer = fc.Trainer(model, fc.SGD(0.02, momentum=0.9))
+            losses = [trainer.step(x, y) for _ in range(20)]
+        assert losses[-1] < 0.2 * losses[0]
+        trained.append((losses, model.state_dict()))
+    for losses, state in trained[1:]:
+        assert losses == trained[0][0]
+        assert all(np.array_equal(state[name], array) for name, array in trained[0][1].items())
 
 
 def test_a_file_from_elsewhere_is_tuned_and_goes_back(tmp_path):

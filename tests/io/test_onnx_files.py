@@ -216,6 +216,22 @@ def test_several_outputs_are_chosen_by_name():
         load_onnx(proto.SerializeToString())
 
 
+def test_several_inputs_are_refused_by_name():
+    """Whether a node reads them or not; weights listed as inputs, as IR versions before 4 do, are none."""
+    nodes = [helper.make_node("Add", ["image", "mask"], ["y"], "add")]
+    values = [build.value("image", ["N", 3]), build.value("mask", ["N", 3])]
+    two = build.model(nodes, values, [build.value("y", ["N", 3])])
+    unread = build.classifier()
+    unread.graph.input.extend([build.value(f"extra{i}", [1]) for i in range(20)])
+    for proto, names in ((two, r"2 inputs \('image', 'mask'\)"), (unread, r"21 inputs \('x', 'extra0', .*'extra8', …\)")):
+        with pytest.raises(ModelLoadError, match=f"the graph has {names}, expected one, the batch"):
+            load_onnx(proto.SerializeToString())
+    listed = build.classifier()
+    listed.graph.input.extend([build.value(tensor.name, tensor.dims) for tensor in listed.graph.initializer[:3]])
+    np.testing.assert_array_equal(load_onnx(listed.SerializeToString())(X),
+                                  load_onnx(build.classifier().SerializeToString())(X))
+
+
 def test_all_unsupported_operators_are_named_at_once():
     nodes = [helper.make_node("Relu", ["x"], ["a"], "fine"), helper.make_node("Det", ["a"], ["b"], "first"),
              helper.make_node("Fancy", ["b"], ["c"], "second", domain="com.example"),

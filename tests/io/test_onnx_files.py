@@ -185,6 +185,35 @@ def test_forms_of_older_opsets(op):
     np.testing.assert_allclose(got, expected[op], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("opset", [18, 21])
+def test_group_normalisation_is_exported_by_channel(opset, tmp_path):
+    """Of opset 18 scale and bias are by group; a file says so no longer, but its parameters stay as they are."""
+    rng = np.random.default_rng(6)
+    scale, bias = rng.standard_normal((2, 3 if opset == 18 else 12)).astype(np.float32)
+    weight = rng.standard_normal((12, 3, 3, 3)).astype(np.float32)
+    nodes = [helper.make_node("Conv", ["x", "w"], ["a"], "conv", kernel_shape=[3, 3]),
+             helper.make_node("GroupNormalization", ["a", "scale", "bias"], ["b"], "gn", num_groups=3, epsilon=1e-3),
+             helper.make_node("Relu", ["b"], ["y"], "relu")]
+    proto = build.model(nodes, [build.value("x", ["N", 3, 12, 12])], [build.value("y", None)],
+                        [build.tensor("w", weight), build.tensor("scale", scale), build.tensor("bias", bias)], opset, 8)
+    model = load_onnx(proto.SerializeToString())
+    a = fc.functional.conv2d(X.astype(np.float64), weight)
+    groups = a.reshape(3, 3, -1)
+    groups = (groups - groups.mean(2, keepdims=True)) / np.sqrt(groups.var(2, keepdims=True) + 1e-3)
+    by_channel = [np.repeat(v, 12 // v.size)[:, None, None] for v in (scale, bias)]
+    expected = np.maximum(groups.reshape(a.shape) * by_channel[0] + by_channel[1], 0)
+    np.testing.assert_allclose(model(X), expected, rtol=1e-5, atol=1e-5)
+    model.export_onnx(tmp_path / "again.onnx")
+    written = onnx.load(tmp_path / "again.onnx")
+    onnx.checker.check_model(written, full_check=True)
+    assert written.opset_import[0].version == 21
+    np.testing.assert_allclose(evaluate(written, X), expected, rtol=1e-5, atol=1e-5)
+    again = fc.load(tmp_path / "again.onnx")
+    np.testing.assert_array_equal(again(X), model(X))
+    assert {name: value.shape for name, value in again.state_dict().items()} == {
+        name: value.shape for name, value in model.state_dict().items()}
+
+
 def test_images_of_one_pixel_are_scores():
     nodes = [helper.make_node("GlobalAveragePool", ["x"], ["y"], "pool")]
     proto = build.model(nodes, [build.value("x", ["N", 3, 12, 12])], [build.value("y", None)])
@@ -223,7 +252,8 @@ def test_several_inputs_are_refused_by_name():
     two = build.model(nodes, values, [build.value("y", ["N", 3])])
     unread = build.classifier()
     unread.graph.input.extend([build.value(f"extra{i}", [1]) for i in range(20)])
-    for proto, names in ((two, r"2 inputs \('image', 'mask'\)"), (unread, r"21 inputs \('x', 'extra0', .*'extra8', …\)")):
+    many = r"21 inputs \('x', 'extra0', .*'extra8', …\)"
+    for proto, names in ((two, r"2 inputs \('image', 'mask'\)"), (unread, many)):
         with pytest.raises(ModelLoadError, match=f"the graph has {names}, expected one, the batch"):
             load_onnx(proto.SerializeToString())
     listed = build.classifier()

@@ -166,8 +166,7 @@ class _Writer:
                 helper.make_node("Reshape", [result, shape], [node.output]),
             ]
         if attrs.pop("by_group", 0):
-            raise ValueError(f"export_onnx: node {node.name!r}: GroupNormalization of opset 18, with a scale for each "
-                             "group, has no form in newer opsets")
+            inputs[1:3], before = self.by_channel(node)
         if op == "ConstantOfShape" and len(inputs) > 1:
             attrs["value"] = numpy_helper.from_array(self.graph.constants[inputs.pop()].reshape(1))
         if op in _ALIGNED and attrs.pop("axis", None) is not None:
@@ -195,6 +194,22 @@ class _Writer:
         axes = self.tensor(f"{node.output}/axes", np.arange(len(y), len(y) + behind))
         wide = f"{node.output}/wide"
         return wide, [helper.make_node("Unsqueeze", [node.inputs[1], axes], [wide])]
+
+
+    def by_channel(self, node: Node) -> tuple[list[str], list[Any]]:
+        """Scale and bias of a GroupNormalization for each channel: before opset 21 there is one for each group. They
+        keep their names and shapes, and are gathered."""
+        from onnx import helper
+
+        shape = self.shapes[node.inputs[0]]
+        if shape is None:
+            raise ValueError(f"export_onnx: node {node.name!r}: GroupNormalization with a scale for each group, of an "
+                             "input whose number of channels is not known before it runs")
+        group = np.arange(shape[1]) // (shape[1] // node.attrs["num_groups"])
+        index = self.tensor(f"{node.output}/groups", group)
+        wide = [f"{node.output}/{part}" for part in ("scale", "bias")]
+        return wide, [helper.make_node("Gather", [name, index], [result])
+                      for name, result in zip(node.inputs[1:], wide, strict=True)]
 
 
 _ALIGNED = ("Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Equal", "Greater", "Less", "PRelu")

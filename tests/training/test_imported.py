@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
+from training import network_of_pytorch
 from training.networks import gradients, numeric, with_loss
 
 import fastcnn as fc
@@ -101,3 +104,35 @@ def test_a_file_from_elsewhere_is_tuned_and_goes_back(tmp_path):
     assert losses[-1] < 0.5 * losses[0]
     model.export_onnx(tmp_path / "tuned.onnx")
     np.testing.assert_array_equal(fc.load(tmp_path / "tuned.onnx")(x), model(x))
+
+
+def in_another_engine(path, x):
+    """What ONNX Runtime, or where that is not installed, the onnx package makes of a file."""
+    try:
+        from onnxruntime import InferenceSession
+    except ImportError:
+        from onnx.reference import ReferenceEvaluator as InferenceSession
+        session = InferenceSession(str(path))
+    else:
+        session = InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return session.run(None, {"x": x})[0]
+
+
+def test_a_network_from_pytorch_is_tuned_as_there_and_goes_back(tmp_path):
+    """Residual, batch and local response normalisation included: the outputs, the losses of 20 steps and the tuned
+    outputs are PyTorch's; the file that is written gives the same here and in another engine."""
+    pytest.importorskip("onnx")
+    expected = json.loads(network_of_pytorch.NUMBERS.read_text())
+    model, (training, images) = fc.load(network_of_pytorch.NETWORK), network_of_pytorch.batches()
+    ops = [row.op for row in model.summary().rows]
+    assert {"Conv", "BatchNormalization", "Relu", "MaxPool", "Add", "LRN", "Gemm"} <= set(ops)
+    np.testing.assert_allclose(model(images), expected["outputs"], rtol=1e-5, atol=1e-5)
+    trainer = fc.Trainer(model, fc.SGD(network_of_pytorch.RATE, momentum=network_of_pytorch.MOMENTUM))
+    losses = [trainer.step(x, y) for x, y in training]
+    np.testing.assert_allclose(losses, expected["losses"], rtol=1e-4)
+    assert np.mean(losses[-5:]) < 0.6 * np.mean(losses[:5])
+    outputs = model(images)
+    np.testing.assert_allclose(outputs, expected["trained"], rtol=1e-4, atol=1e-4)
+    model.export_onnx(tmp_path / "tuned.onnx")
+    np.testing.assert_allclose(fc.load(tmp_path / "tuned.onnx")(images), outputs, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(in_another_engine(tmp_path / "tuned.onnx", images), outputs, rtol=1e-5, atol=1e-5)

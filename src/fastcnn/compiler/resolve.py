@@ -125,6 +125,9 @@ class _Resolver:
         """The output, where it does not depend on the inputs' values."""
         if op.name in ("ai.onnx::Shape", "ai.onnx::Size") and operands[0] is not None and operands[0].shape is not None:
             return op.evaluate(node.attrs, [operands[0].stand_in()], self.budget)
+        if op.name == "ai.onnx::CastLike" and len(operands) == 2 and operands[1] and operands[1].dtype is not None:
+            like = np.zeros((), operands[1].dtype)  # its type alone matters
+            operands = [operands[0], Known((), like.dtype, like)]
         if all(v is None or v.array is not None for v in operands):
             arrays = [v.array if v else None for v in operands]
             size = max([MAX_FOLDED_BYTES, *[array.nbytes for array in arrays if array is not None]])

@@ -235,6 +235,36 @@ def test_squeeze_and_excite_has_kernels_throughout(tmp_path):
     np.testing.assert_allclose(evaluate(onnx.load(tmp_path / "again.onnx"), X), model(X), rtol=1e-5, atol=1e-6)
 
 
+def response_of_pytorch(before, after, kernel=(5, 1, 1), shape=(0, 1, 7, 4, -1)):
+    """Local response normalisation of (N, 7, 4, 4) as PyTorch's exporter writes it."""
+    nodes = [helper.make_node("Mul", ["x", "x"], ["square"], "square"),
+             helper.make_node("Reshape", ["square", "wide"], ["a"], "view"),
+             helper.make_node("Pad", ["a", "pads"], ["b"], "pad"),
+             helper.make_node("AveragePool", ["b"], ["c"], "mean", kernel_shape=kernel),
+             helper.make_node("Reshape", ["c", "back"], ["d"], "back"),
+             helper.make_node("Mul", ["alpha", "d"], ["e"], "scale"),
+             helper.make_node("Add", ["e", "k"], ["f"], "shift"),
+             helper.make_node("Pow", ["f", "beta"], ["g"], "power"), helper.make_node("Div", ["x", "g"], ["y"], "div")]
+    constants = {"wide": np.array(shape), "pads": np.array([0, 0, before, 0, 0, 0, 0, after, 0, 0]),
+                 "back": np.array([-1, 7, 4, 4]), "alpha": np.float32(0.8), "k": np.float32(2),
+                 "beta": np.float32(0.75)}
+    return build.model(nodes, [build.value("x", ["N", 7, 4, 4])], [build.value("y", None)],
+                       [build.tensor(name, array) for name, array in constants.items()])
+
+
+@pytest.mark.parametrize(("proto", "kernel"), [
+    (response_of_pytorch(2, 2), True), (response_of_pytorch(1, 2, (4, 1, 1)), True),
+    (response_of_pytorch(2, 1, (4, 1, 1)), False),  # as PyTorch's for even windows, which are not ONNX's
+    (response_of_pytorch(1, 1, (3, 1, 1), (0, 7, 1, 4, -1)), False),  # neighbours of a channel of one: itself
+    (response_of_pytorch(0, 0, (1, 1, 1)), True),
+])
+def test_local_response_normalisation_is_known_as_pytorch_writes_it(proto, kernel):
+    model, x = load_onnx(proto.SerializeToString()), X.reshape(-1)[: 3 * 112].reshape(3, 7, 4, 4)
+    np.testing.assert_allclose(model(x), evaluate(proto, x), rtol=1e-5, atol=1e-5)
+    assert model._graph.is_general != kernel
+    assert not kernel or [row.op for row in model.summary().rows] == ["LRN"]
+
+
 def test_several_outputs_are_chosen_by_name():
     nodes = [helper.make_node("Split", ["x", "sizes"], ["a", "b"], "split", axis=1)]
     proto = build.model(nodes, [build.value("x", ["N", 5])], [build.value("a", ["N", 2]), build.value("b", ["N", 3])],

@@ -4,7 +4,7 @@
 
 writes network_of_pytorch.onnx and network_of_pytorch.json anew; made with PyTorch 2.13 and onnxscript 0.7. Where the
 exporter optimises, it folds batch normalisations into convolutions, which then cannot be trained as they were: it is
-told not to. PyTorch writes its local response normalisation as a chain of other operators; here it is ONNX's LRN.
+told not to. Its local response normalisation it writes as a chain of other operators.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 
 RATE, MOMENTUM, STEPS, CLASSES, SIZE, CHANNELS = 0.005, 0.9, 20, 5, 16, 12
-RESPONSE = {"size": 5, "alpha": 0.5, "beta": 0.75}
 NETWORK, NUMBERS = (Path(__file__).with_suffix(end) for end in (".onnx", ".json"))
 
 
@@ -36,20 +35,11 @@ def network():
     import torch
     from torch import nn
 
-    class Response(nn.Module):
-        written = False
-
-        def forward(self, x):
-            if self.written:
-                attrs = {**RESPONSE, "bias": 1.0}
-                return torch.onnx.ops.symbolic("LRN", (x,), attrs, dtype=x.dtype, shape=x.shape, version=13)
-            return nn.functional.local_response_norm(x, **RESPONSE)
-
     class Network(nn.Module):
         def __init__(self):
             super().__init__()
             self.stem, self.norm = nn.Conv2d(3, CHANNELS, 3, padding=1, bias=False), nn.BatchNorm2d(CHANNELS)
-            self.response, self.pool = Response(), nn.MaxPool2d(3, 2, 1)
+            self.response, self.pool = nn.LocalResponseNorm(5, alpha=0.5), nn.MaxPool2d(3, 2, 1)
             self.first, self.inner = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1, bias=False), nn.BatchNorm2d(CHANNELS)
             self.second = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1)
             self.head = nn.Linear(CHANNELS * (SIZE // 2) ** 2, CLASSES)
@@ -72,11 +62,9 @@ def main():
     import torch
 
     model, (training, images) = network(), batches()
-    model.response.written = True
     batch = {0: torch.export.Dim("N")}
     torch.onnx.export(model, (torch.tensor(images[:2]),), NETWORK, input_names=["x"], output_names=["scores"],
                       dynamic_shapes=(batch,), external_data=False, optimize=False)
-    model.response.written = False
     written = onnx.load(NETWORK)
     for part in (*written.graph.node, *written.graph.value_info, *written.graph.input, *written.graph.output,
                  written.graph):

@@ -214,6 +214,21 @@ def test_group_normalisation_is_exported_by_channel(opset, tmp_path):
         name: value.shape for name, value in model.state_dict().items()}
 
 
+def test_outputs_that_nobody_reads_and_shapes_that_nobody_knows(tmp_path):
+    nodes = [helper.make_node("TopK", ["x", "k"], ["y", ""], "top")]
+    top = build.model(nodes, [build.value("x", ["N", 9])], [build.value("y", None)], [build.tensor("k", np.array([2]))])
+    model, x = load_onnx(top.SerializeToString()), X.reshape(-1)[:27].reshape(3, 9)
+    model.export_onnx(tmp_path / "again.onnx")
+    for result in (model(x), evaluate(onnx.load(tmp_path / "again.onnx"), x), fc.load(tmp_path / "again.onnx")(x)):
+        np.testing.assert_array_equal(result, np.sort(x)[:, :-3:-1])
+    unknown = build.model([helper.make_node("NonZero", ["x"], ["y"], "found")], [build.value("x", ["N", 9])],
+                          [build.value("y", None, TensorProto.INT64)])
+    model = load_onnx(unknown.SerializeToString())
+    assert model(np.eye(1, 9)).tolist() == [[0], [0]]
+    with pytest.raises(ValueError, match="export_onnx: output 'y': how many dimensions it has is not known"):
+        model.export_onnx(tmp_path / "none.onnx")
+
+
 def test_images_of_one_pixel_are_scores():
     nodes = [helper.make_node("GlobalAveragePool", ["x"], ["y"], "pool")]
     proto = build.model(nodes, [build.value("x", ["N", 3, 12, 12])], [build.value("y", None)])

@@ -71,6 +71,10 @@ def to_onnx(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], metadata:
     writer = _Writer(graph, input_shapes)
     nodes = [proto for node in graph.nodes for proto in writer.nodes(node)]
     values = [writer.value(name, graph.inputs[name]) for name in graph.inputs]
+    for name in graph.outputs:
+        if writer.shapes[name] is None:
+            raise ValueError(f"export_onnx: output {name!r}: how many dimensions it has is not known before it is "
+                             "computed, and ONNX files have to tell")
     results = [writer.value(name, None) for name in graph.outputs]
     body = helper.make_graph(nodes, "network", values, results, writer.tensors)
     model = helper.make_model(
@@ -173,7 +177,7 @@ class _Writer:
             inputs[1], before = self.aligned(node)
         schema = defs.get_schema(op, self.opset)
         attrs = {key: value for key, value in attrs.items() if value is not None and key in schema.attributes}
-        count = self.split_count(node) if op == "Split" else index + 1
+        count = self.split_count(node) if op == "Split" else max(index + 1, schema.min_output)
         outputs = [node.output if i == index else f"{node.output}/unused{i}" for i in range(count)]
         return [*before, helper.make_node(op, inputs, outputs, node.name, **attrs)]
 

@@ -134,7 +134,7 @@ def test_free_image_sizes():
         np.testing.assert_allclose(model(x), evaluate(proto, x), rtol=1e-5, atol=1e-5)
 
 
-def test_a_batch_that_is_fixed_is_run_in_parts():
+def test_a_batch_that_is_fixed_is_run_in_parts(tmp_path):
     nodes = [helper.make_node("Transpose", ["x"], ["a"], "turn", perm=[1, 0]),
              helper.make_node("Softmax", ["a"], ["b"], "softmax", axis=0),
              helper.make_node("Transpose", ["b"], ["y"], "back", perm=[1, 0])]
@@ -144,6 +144,8 @@ def test_a_batch_that_is_fixed_is_run_in_parts():
     np.testing.assert_allclose(model(x), np.concatenate([evaluate(proto, x[i : i + 2]) for i in (0, 2, 4)]), rtol=1e-5)
     with pytest.raises(ValueError, match=r"input 'x': shape=\(3, 5\), expected \(2, 5\)"):
         model(x[:3])
+    model.export_onnx(tmp_path / "again.onnx")
+    np.testing.assert_array_equal(fc.load(tmp_path / "again.onnx")(x), model(x))
 
 
 def test_types_of_inputs_are_converted():

@@ -40,7 +40,8 @@ def export_onnx(model: Model, path: str | os.PathLike[str]) -> None:
     if model.preprocess is not None:
         metadata["fastcnn.preprocess"] = json.dumps(model.preprocess.to_dict())
     graph = model.graph()
-    replace_file(path, to_onnx(graph, dict.fromkeys(graph.inputs, (1, *model.input_shape)), metadata))
+    shapes = {value: (sizes[0] or 1, *model.input_shape) for value, sizes in graph.inputs.items()}
+    replace_file(path, to_onnx(graph, shapes, metadata))
 
 
 def to_onnx(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str]) -> bytes:

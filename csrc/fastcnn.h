@@ -114,7 +114,7 @@ typedef struct {
 /* A row of pixels of a local response normalisation; see tiles/lrn.h. */
 typedef struct {
     const float *x; /* IN  first block */
-    float *y;       /* OUT */
+    float *y;       /* OUT the result, or the gradient by x */
     ptrdiff_t x_block, y_block;
     ptrdiff_t channels, pixels;
     ptrdiff_t before, size; /* channels of a sum that come before its own, and in all */
@@ -206,6 +206,8 @@ typedef struct {
     void (*softmax)(const float *x, float *y, ptrdiff_t n);
     /* squares: scratch, before + channels + size + 2 VL floats. */
     void (*lrn_row)(const fc_lrn_row *row, float *squares);
+    /* Its gradient by x, to y, from the gradient g of the row's y; scratch twice as large. */
+    void (*lrn_grad_row)(const fc_lrn_row *row, const float *g, ptrdiff_t g_block, float *squares);
     /* [channels][plane] <-> [pixels][VL]; lanes from `channels` to VL are written as zeros, and never read. */
     void (*interleave)(const float *x, ptrdiff_t plane, float *y, ptrdiff_t channels, ptrdiff_t pixels);
     void (*deinterleave)(const float *x, float *y, ptrdiff_t plane, ptrdiff_t channels, ptrdiff_t pixels);

@@ -444,6 +444,6 @@ def test_shapes_that_do_not_fit_are_refused(call):
 
 
 def test_examples_run():
-    modules = reference.forward, reference.gradient
+    modules = reference.forward, reference.gradient, reference.local_response
     tested = [test.name.split(".")[-1] for m in modules for test in doctest.DocTestFinder().find(m) if test.examples]
     assert sorted(tested) == sorted(reference.__all__) and not any(doctest.testmod(m).failed for m in modules)

@@ -76,6 +76,14 @@ def test_batch_norm():
     check(lambda v: r.batch_norm(v, *r.batch_stats(v).T, w), x, lambda g: r.batch_norm_grad(g, x, w))
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 11])
+@pytest.mark.parametrize("beta", [0.75, 0.5, 1.0, 0.6])
+def test_local_response_norm(size, beta):
+    x = RNG.standard_normal((2, 5, 2, 1))
+    settings = (size, 0.7, beta, 1.3)
+    check(lambda v: r.local_response_norm(v, *settings), x, lambda g: r.local_response_norm_grad(g, x, *settings))
+
+
 def test_broadcasting():
     x, y = RNG.standard_normal((2, 3, 1, 4)), RNG.standard_normal((3, 5, 1))
     check(lambda v: r.multiply(v, y), x, lambda g: r.sum_to(g * y, x.shape))

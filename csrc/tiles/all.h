@@ -49,6 +49,7 @@ fc_kernels FC_FN(kernels) = {
     .binary = FC_FN(binary),
     .softmax = FC_FN(softmax),
     .lrn_row = FC_FN(lrn_row),
+    .lrn_grad_row = FC_FN(lrn_grad_row),
     .interleave = FC_FN(interleave),
     .deinterleave = FC_FN(deinterleave),
     .zip_planes = FC_FN(zip_planes),

@@ -134,7 +134,7 @@ def test_free_image_sizes():
         np.testing.assert_allclose(model(x), evaluate(proto, x), rtol=1e-5, atol=1e-5)
 
 
-def test_a_batch_that_is_fixed_is_run_in_parts():
+def test_a_batch_that_is_fixed_is_run_in_parts(tmp_path):
     nodes = [helper.make_node("Transpose", ["x"], ["a"], "turn", perm=[1, 0]),
              helper.make_node("Softmax", ["a"], ["b"], "softmax", axis=0),
              helper.make_node("Transpose", ["b"], ["y"], "back", perm=[1, 0])]
@@ -144,6 +144,8 @@ def test_a_batch_that_is_fixed_is_run_in_parts():
     np.testing.assert_allclose(model(x), np.concatenate([evaluate(proto, x[i : i + 2]) for i in (0, 2, 4)]), rtol=1e-5)
     with pytest.raises(ValueError, match=r"input 'x': shape=\(3, 5\), expected \(2, 5\)"):
         model(x[:3])
+    model.export_onnx(tmp_path / "again.onnx")
+    np.testing.assert_array_equal(fc.load(tmp_path / "again.onnx")(x), model(x))
 
 
 def test_types_of_inputs_are_converted():
@@ -185,6 +187,50 @@ def test_forms_of_older_opsets(op):
     np.testing.assert_allclose(got, expected[op], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("opset", [18, 21])
+def test_group_normalisation_is_exported_by_channel(opset, tmp_path):
+    """Of opset 18 scale and bias are by group; a file says so no longer, but its parameters stay as they are."""
+    rng = np.random.default_rng(6)
+    scale, bias = rng.standard_normal((2, 3 if opset == 18 else 12)).astype(np.float32)
+    weight = rng.standard_normal((12, 3, 3, 3)).astype(np.float32)
+    nodes = [helper.make_node("Conv", ["x", "w"], ["a"], "conv", kernel_shape=[3, 3]),
+             helper.make_node("GroupNormalization", ["a", "scale", "bias"], ["b"], "gn", num_groups=3, epsilon=1e-3),
+             helper.make_node("Relu", ["b"], ["y"], "relu")]
+    proto = build.model(nodes, [build.value("x", ["N", 3, 12, 12])], [build.value("y", None)],
+                        [build.tensor("w", weight), build.tensor("scale", scale), build.tensor("bias", bias)], opset, 8)
+    model = load_onnx(proto.SerializeToString())
+    a = fc.functional.conv2d(X.astype(np.float64), weight)
+    groups = a.reshape(3, 3, -1)
+    groups = (groups - groups.mean(2, keepdims=True)) / np.sqrt(groups.var(2, keepdims=True) + 1e-3)
+    by_channel = [np.repeat(v, 12 // v.size)[:, None, None] for v in (scale, bias)]
+    expected = np.maximum(groups.reshape(a.shape) * by_channel[0] + by_channel[1], 0)
+    np.testing.assert_allclose(model(X), expected, rtol=1e-5, atol=1e-5)
+    model.export_onnx(tmp_path / "again.onnx")
+    written = onnx.load(tmp_path / "again.onnx")
+    onnx.checker.check_model(written, full_check=True)
+    assert written.opset_import[0].version == 21
+    np.testing.assert_allclose(evaluate(written, X), expected, rtol=1e-5, atol=1e-5)
+    again = fc.load(tmp_path / "again.onnx")
+    np.testing.assert_array_equal(again(X), model(X))
+    assert {name: value.shape for name, value in again.state_dict().items()} == {
+        name: value.shape for name, value in model.state_dict().items()}
+
+
+def test_outputs_that_nobody_reads_and_shapes_that_nobody_knows(tmp_path):
+    nodes = [helper.make_node("TopK", ["x", "k"], ["y", ""], "top")]
+    top = build.model(nodes, [build.value("x", ["N", 9])], [build.value("y", None)], [build.tensor("k", np.array([2]))])
+    model, x = load_onnx(top.SerializeToString()), X.reshape(-1)[:27].reshape(3, 9)
+    model.export_onnx(tmp_path / "again.onnx")
+    for result in (model(x), evaluate(onnx.load(tmp_path / "again.onnx"), x), fc.load(tmp_path / "again.onnx")(x)):
+        np.testing.assert_array_equal(result, np.sort(x)[:, :-3:-1])
+    unknown = build.model([helper.make_node("NonZero", ["x"], ["y"], "found")], [build.value("x", ["N", 9])],
+                          [build.value("y", None, TensorProto.INT64)])
+    model = load_onnx(unknown.SerializeToString())
+    assert model(np.eye(1, 9)).tolist() == [[0], [0]]
+    with pytest.raises(ValueError, match="export_onnx: output 'y': how many dimensions it has is not known"):
+        model.export_onnx(tmp_path / "none.onnx")
+
+
 def test_images_of_one_pixel_are_scores():
     nodes = [helper.make_node("GlobalAveragePool", ["x"], ["y"], "pool")]
     proto = build.model(nodes, [build.value("x", ["N", 3, 12, 12])], [build.value("y", None)])
@@ -206,6 +252,36 @@ def test_squeeze_and_excite_has_kernels_throughout(tmp_path):
     np.testing.assert_allclose(evaluate(onnx.load(tmp_path / "again.onnx"), X), model(X), rtol=1e-5, atol=1e-6)
 
 
+def response_of_pytorch(before, after, kernel=(5, 1, 1), shape=(0, 1, 7, 4, -1)):
+    """Local response normalisation of (N, 7, 4, 4) as PyTorch's exporter writes it."""
+    nodes = [helper.make_node("Mul", ["x", "x"], ["square"], "square"),
+             helper.make_node("Reshape", ["square", "wide"], ["a"], "view"),
+             helper.make_node("Pad", ["a", "pads"], ["b"], "pad"),
+             helper.make_node("AveragePool", ["b"], ["c"], "mean", kernel_shape=kernel),
+             helper.make_node("Reshape", ["c", "back"], ["d"], "back"),
+             helper.make_node("Mul", ["alpha", "d"], ["e"], "scale"),
+             helper.make_node("Add", ["e", "k"], ["f"], "shift"),
+             helper.make_node("Pow", ["f", "beta"], ["g"], "power"), helper.make_node("Div", ["x", "g"], ["y"], "div")]
+    constants = {"wide": np.array(shape), "pads": np.array([0, 0, before, 0, 0, 0, 0, after, 0, 0]),
+                 "back": np.array([-1, 7, 4, 4]), "alpha": np.float32(0.8), "k": np.float32(2),
+                 "beta": np.float32(0.75)}
+    return build.model(nodes, [build.value("x", ["N", 7, 4, 4])], [build.value("y", None)],
+                       [build.tensor(name, array) for name, array in constants.items()])
+
+
+@pytest.mark.parametrize(("proto", "kernel"), [
+    (response_of_pytorch(2, 2), True), (response_of_pytorch(1, 2, (4, 1, 1)), True),
+    (response_of_pytorch(2, 1, (4, 1, 1)), False),  # as PyTorch's for even windows, which are not ONNX's
+    (response_of_pytorch(1, 1, (3, 1, 1), (0, 7, 1, 4, -1)), False),  # neighbours of a channel of one: itself
+    (response_of_pytorch(0, 0, (1, 1, 1)), True),
+])
+def test_local_response_normalisation_is_known_as_pytorch_writes_it(proto, kernel):
+    model, x = load_onnx(proto.SerializeToString()), X.reshape(-1)[: 3 * 112].reshape(3, 7, 4, 4)
+    np.testing.assert_allclose(model(x), evaluate(proto, x), rtol=1e-5, atol=1e-5)
+    assert model._graph.is_general != kernel
+    assert not kernel or [row.op for row in model.summary().rows] == ["LRN"]
+
+
 def test_several_outputs_are_chosen_by_name():
     nodes = [helper.make_node("Split", ["x", "sizes"], ["a", "b"], "split", axis=1)]
     proto = build.model(nodes, [build.value("x", ["N", 5])], [build.value("a", ["N", 2]), build.value("b", ["N", 3])],
@@ -214,6 +290,23 @@ def test_several_outputs_are_chosen_by_name():
     assert (load_onnx(proto.SerializeToString(), output="b")(x) == x[:, 2:]).all()
     with pytest.raises(ModelLoadError, match="output=None, expected one of a, b"):
         load_onnx(proto.SerializeToString())
+
+
+def test_several_inputs_are_refused_by_name():
+    """Whether a node reads them or not; weights listed as inputs, as IR versions before 4 do, are none."""
+    nodes = [helper.make_node("Add", ["image", "mask"], ["y"], "add")]
+    values = [build.value("image", ["N", 3]), build.value("mask", ["N", 3])]
+    two = build.model(nodes, values, [build.value("y", ["N", 3])])
+    unread = build.classifier()
+    unread.graph.input.extend([build.value(f"extra{i}", [1]) for i in range(20)])
+    many = r"21 inputs \('x', 'extra0', .*'extra8', …\)"
+    for proto, names in ((two, r"2 inputs \('image', 'mask'\)"), (unread, many)):
+        with pytest.raises(ModelLoadError, match=f"the graph has {names}, expected one, the batch"):
+            load_onnx(proto.SerializeToString())
+    listed = build.classifier()
+    listed.graph.input.extend([build.value(tensor.name, tensor.dims) for tensor in listed.graph.initializer[:3]])
+    np.testing.assert_array_equal(load_onnx(listed.SerializeToString())(X),
+                                  load_onnx(build.classifier().SerializeToString())(X))
 
 
 def test_all_unsupported_operators_are_named_at_once():

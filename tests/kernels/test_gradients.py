@@ -8,6 +8,7 @@ from convolutions import random_case
 
 import fastcnn as fc
 from fastcnn import functional, reference
+from fastcnn.compiler.eager import run_node
 
 pytestmark = pytest.mark.usefixtures("isa", "poisoned")
 
@@ -95,6 +96,36 @@ def test_batch_norm_gradient_keeps_its_digits_far_from_zero():
         g, w = rng.standard_normal(x.shape).astype(np.float32), rng.standard_normal(channels).astype(np.float32)
         got, expected = functional.batch_norm_grad(g, x, w), reference.batch_norm_grad(g, x, w)
         assert np.abs(got - expected).max() <= 1e-5 * (1 + abs(mean)) * np.abs(expected).max()
+
+
+def test_local_response_norm_gradient_for_any_window_and_any_threads():
+    rng = np.random.default_rng(8)
+    for i in range(40):
+        n, channels, height, width = (int(rng.integers(1, most)) for most in (4, 40, 7, 9))
+        x, g = rng.standard_normal((2, n, channels, height, width)).astype(np.float32)
+        attrs = {"size": int(rng.integers(1, 2 * channels + 2)), "alpha": float(rng.choice([1e-4, 0.5, 3.0])),
+                 "beta": (0.75, 0.5, 1.0, 0.6)[i % 4], "bias": float(rng.choice([1.0, 2.0]))}
+        results = []
+        for threads in (1, 2, 3):
+            with fc.num_threads(threads):
+                results.append(np.full_like(x, np.nan))
+                run_node("LRNGrad", attrs, [g, x], results[-1])
+        assert all(np.array_equal(result, results[0]) for result in results)
+        close(results[0], reference.local_response_norm_grad(g, x, **attrs), attrs["size"] + 64)
+
+
+def test_local_response_norm_gradient_is_that_of_the_function():
+    rng = np.random.default_rng(9)
+    x, g, v = rng.standard_normal((3, 2, 19, 3, 4)).astype(np.float32)
+    grad = functional.local_response_norm_grad(g, x, 5, 2.0, 0.75, 1.5)
+    step = 1e-2 * v  # along which the function changes by <grad, step>
+    ends = [functional.local_response_norm(x + sign * step, 5, 2.0, 0.75, 1.5).astype(np.float64) for sign in (1, -1)]
+    expected = float(((ends[0] - ends[1]) / 2 * g).sum())
+    assert abs(float((grad.astype(np.float64) * step).sum()) - expected) <= 2e-3 * abs(expected)
+    with pytest.raises(ValueError, match="local_response_norm: size=4, expected an odd number"):
+        functional.local_response_norm(x, 4)
+    with pytest.raises(ValueError, match=r"local_response_norm_grad: grad.shape=\(1, 19, 3, 4\), expected that of x"):
+        functional.local_response_norm_grad(g[:1], x, 5)
 
 
 ACTIVATIONS = [

@@ -123,3 +123,21 @@ def test_a_gate_by_its_own_sigmoid_is_a_swish():
     np.testing.assert_allclose(run(graph, x), x / (1 + np.exp(-x)), rtol=1e-5)
     both = Graph(nodes, {"x": (None, 5)}, ["y", "g"], {})
     assert [step.kernel for step in compile_graph(both, {"x": x.shape}).steps] == ["sigmoid", "mul"]
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_statistics_that_make_no_sense_fold_without_warnings(size):
+    """Negative and vanishing variances, scales that overflow: NaN and infinity, as everywhere, and nothing printed."""
+    weight = np.ones((4, 3, size, size), np.float32)
+    weight[:, 1] = 0
+    constants = {"w": weight, "g": np.array([1, 1, 3e38, 1]), "b": np.zeros(4), "m": np.zeros(4),
+                 "v": np.array([-1, 0, 1e-9, 1]), "s": np.array([1, 1, 1, np.inf]).reshape(4, 1, 1)}
+    nodes = [Node("Conv", "conv", ("x", "w"), "a", ops.get("Conv").defaults),
+             Node("BatchNormalization", "norm", ("a", "g", "b", "m", "v"), "c", {"epsilon": 0.0}),
+             Node("Mul", "mul", ("c", "s"), "y", {})]
+    constants = {name: array.astype(np.float32) for name, array in constants.items()}
+    for outputs in (["c"], ["y"]):
+        graph = Graph(nodes[: 2 + (outputs == ["y"])], {"x": (None, 3, 6, 6)}, outputs, constants)
+        result = compile_graph(graph, {"x": (1, 3, 6, 6)}).run([np.ones((1, 3, 6, 6), np.float32)])[0]
+        assert not np.isfinite(result[:, :3]).any()
+        assert np.isfinite(result[:, 3]).all() == (outputs == ["c"])

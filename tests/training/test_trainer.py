@@ -104,6 +104,24 @@ def test_bits_do_not_depend_on_threads_nor_on_recomputing():
     assert same(one, trained(steps=100, recompute=True))
 
 
+@pytest.mark.parametrize("size", [3, 5])
+def test_bits_of_strided_depthwise_layers_do_not_depend_on_threads(size, isa):
+    """The gradients of a depthwise convolution of stride 2: taps fall between the outputs' pixels."""
+    runs = []
+    for threads in (1, 2, 3):
+        model = fc.Sequential(
+            fc.Conv2d(3, 21, 3, padding=1, rng=0), fc.BatchNorm2d(21), fc.ReLU6(),
+            fc.Conv2d(21, 21, size, stride=2, padding=size // 2, groups=21, bias=False, rng=1), fc.BatchNorm2d(21),
+            fc.ReLU6(), fc.Conv2d(21, 16, 1, rng=2), fc.GlobalAvgPool2d(), fc.Flatten(), fc.Linear(16, 5, rng=3),
+        )
+        with fc.num_threads(threads):
+            trainer = fc.Trainer(model, fc.SGD(0.05, momentum=0.9))
+            losses = [trainer.step(*batch(5, 17, seed=i)) for i in range(10)]
+        assert {"depthwise", "depthwisegrad"} <= {s.kernel for s in next(iter(trainer._plans.values())).plan.steps}
+        runs.append((losses, model.state_dict()))
+    assert np.isfinite(runs[0][0]).all() and same(runs[0], runs[1]) and same(runs[0], runs[2])
+
+
 def test_recomputing_needs_less_memory():
     model = fc.zoo.resnet20()
     arenas = []

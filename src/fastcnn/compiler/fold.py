@@ -34,8 +34,9 @@ def fold(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
         New nodes; convolutions with a batch normalisation folded in have the attribute ``scale``: its name, and what
         their weights are multiplied with.
     """
-    graph = _fold_constants(drop_repeated_relu(_drop_transparent(graph)))
-    return _fold_batch_norm(_join_affine(_join_swish(graph), shapes))
+    with np.errstate(all="ignore"):  # a negative variance gives NaN, as everywhere
+        graph = _fold_constants(drop_repeated_relu(_drop_transparent(graph)))
+        return _fold_batch_norm(_join_affine(_join_swish(graph), shapes))
 
 
 def _drop_transparent(graph: Graph) -> Graph:
@@ -131,9 +132,8 @@ def _affine(
         if not all(name in constants for name in node.inputs[1:]):
             return None
         gamma, beta, mean, var = (constants[name].astype(np.float64) for name in node.inputs[1:])
-        with np.errstate(all="ignore"):  # a negative variance gives NaN, as everywhere
-            scale = gamma / np.sqrt(var + node.attrs["epsilon"])
-            return node.inputs[0], scale, beta - mean * scale
+        scale = gamma / np.sqrt(var + node.attrs["epsilon"])
+        return node.inputs[0], scale, beta - mean * scale
     if node.op in ("Mul", "Add"):
         for x, name in (node.inputs, node.inputs[::-1]):
             array = constants.get(name)

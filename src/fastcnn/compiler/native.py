@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn import ops
+from fastcnn.compiler.response import local_response
 from fastcnn.graph.ir import Graph, Node
 from fastcnn.ops.general.base import axes_of, axis_of
 from fastcnn.ops.general.rearrange import pad_amounts
@@ -53,6 +54,7 @@ class Rewriter:
 
     def __init__(self, known: dict[str, Known], graph: Graph) -> None:
         self.known = known
+        self.makers = {node.output: node for node in graph.nodes}
         self.taken = {*graph.inputs, *graph.constants, *(node.output for node in graph.nodes)}
         self.node: Node
 
@@ -281,6 +283,10 @@ def _arithmetic(op: str) -> Rule:
     return rule
 
 
+def _division(r: Rewriter) -> list[Node] | None:
+    return local_response(r) or _arithmetic("Div")(r)
+
+
 def _sum(r: Rewriter) -> list[Node] | None:
     if not r.is_float():
         return None
@@ -411,7 +417,7 @@ RULES: dict[str, Rule] = {
     "Sigmoid": _same("Sigmoid"), "Tanh": _same("Tanh"),
     "HardSwish": _same("HardSwish"), "HardSigmoid": _hard_sigmoid,
     "Swish": _swish, "Add": _arithmetic("Add"), "Sub": _arithmetic("Sub"),
-    "Mul": _arithmetic("Mul"), "Div": _arithmetic("Div"), "Sum": _sum, "Softmax": _softmax, "Reshape": _reshape,
+    "Mul": _arithmetic("Mul"), "Div": _division, "Sum": _sum, "Softmax": _softmax, "Reshape": _reshape,
     "Flatten": _reshape, "Squeeze": _reshape, "Unsqueeze": _reshape, "Transpose": _transpose, "Slice": _slice,
     "Split": _split, "Concat": _concat, "Pad": _pad, "Identity": _identity, "Dropout": _dropout, "Cast": _cast,
 }

@@ -76,7 +76,8 @@ class _Refill:
     names: tuple[str, ...]
 
     def __call__(self, constants: Mapping[str, np.ndarray]) -> np.ndarray:
-        return self.make(*[constants[name] if name else None for name in self.names])
+        with np.errstate(all="ignore"):  # infinity times a weight of zero
+            return self.make(*[constants[name] if name else None for name in self.names])
 
 
 class Lowering:

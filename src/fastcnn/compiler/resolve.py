@@ -9,7 +9,7 @@ whose shape depends on values that are not known before it runs is left as it is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -67,6 +67,23 @@ def resolve(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], max_bytes
     return _Resolver(graph, input_shapes, max_bytes).run()
 
 
+def live(nodes: list[Node], outputs: Iterable[str]) -> list[Node]:
+    """The nodes that outputs depend on: a rule that replaces several nodes leaves the others without readers.
+
+    Examples
+    --------
+    >>> nodes = [Node("Relu", "a", ("x",), "y", {}), Node("Relu", "b", ("x",), "z", {})]
+    >>> [node.name for node in live(nodes, ["z"])]
+    ['b']
+    """
+    needed, kept = set(outputs), []
+    for node in reversed(nodes):
+        if node.output in needed:
+            kept.append(node)
+            needed.update(node.inputs)
+    return kept[::-1]
+
+
 class _Resolver:
     def __init__(self, graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], max_bytes: int) -> None:
         self.graph, self.budget = graph, max_bytes
@@ -85,6 +102,7 @@ class _Resolver:
                 nodes += self.step(node)
             except ValueError as error:
                 raise ValueError(f"node {node.name!r} ({node.op}): {error}") from None
+        nodes = live(nodes, self.graph.outputs)
         used = {name for node in nodes for name in node.inputs} | set(self.graph.outputs)
         constants = {name: value.array for name, value in self.known.items()
                      if value.array is not None and name in used}
@@ -125,6 +143,9 @@ class _Resolver:
         """The output, where it does not depend on the inputs' values."""
         if op.name in ("ai.onnx::Shape", "ai.onnx::Size") and operands[0] is not None and operands[0].shape is not None:
             return op.evaluate(node.attrs, [operands[0].stand_in()], self.budget)
+        if op.name == "ai.onnx::CastLike" and len(operands) == 2 and operands[1] and operands[1].dtype is not None:
+            like = np.zeros((), operands[1].dtype)  # its type alone matters
+            operands = [operands[0], Known((), like.dtype, like)]
         if all(v is None or v.array is not None for v in operands):
             arrays = [v.array if v else None for v in operands]
             size = max([MAX_FOLDED_BYTES, *[array.nbytes for array in arrays if array is not None]])

@@ -35,6 +35,7 @@ from fastcnn.functional.gradient import (
     linear_grad_bias,
     linear_grad_input,
     linear_grad_weight,
+    local_response_norm_grad,
     max_pool2d_grad,
     relu_grad,
     sigmoid_grad,
@@ -43,7 +44,7 @@ from fastcnn.functional.gradient import (
     tanh_grad,
 )
 from fastcnn.functional.pool import avg_pool2d, global_avg_pool2d, max_pool2d
-from fastcnn.functional.weighted import batch_norm, conv2d, linear
+from fastcnn.functional.weighted import batch_norm, conv2d, linear, local_response_norm
 
 __all__ = [
     "add",
@@ -70,6 +71,8 @@ __all__ = [
     "linear_grad_bias",
     "linear_grad_input",
     "linear_grad_weight",
+    "local_response_norm",
+    "local_response_norm_grad",
     "max_pool2d",
     "max_pool2d_grad",
     "mul",

@@ -16,6 +16,7 @@ from fastcnn import _arguments as arguments
 from fastcnn import ops
 from fastcnn.functional._apply import Array, apply, prefixed
 from fastcnn.functional.pool import pool_window
+from fastcnn.functional.weighted import response_window
 
 
 def _window(stride: Any, padding: Any, dilation: Any, groups: Any, size: Any, kernel: Any) -> dict[str, Any]:
@@ -278,6 +279,37 @@ def batch_norm_grad(
     weight = np.ones(channels, np.float32) if weight is None else weight
     return apply("batch_norm_grad", "BatchNormGrad", {"grad": grad, "x": x, "weight": weight},
                  lambda: {"epsilon": arguments.as_float(eps, "eps")}, out)
+
+
+def local_response_norm_grad(
+    grad: Array, x: Array, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0,
+    out: np.ndarray | None = None,
+) -> Any:
+    """Gradient of `local_response_norm` by x.
+
+    With s_j = k + alpha / size * (sum of x_i^2 over the window of channel j)::
+
+        grad_j s_j^-beta - 2 alpha beta / size x_j * (sum of grad_i x_i s_i^(-beta - 1) over the same window)
+
+    Parameters
+    ----------
+    grad, x : (N, C, H, W) arrays
+    size, alpha, beta, k
+        As in `local_response_norm`.
+    out : (N, C, H, W) array, optional
+
+    Returns
+    -------
+    (N, C, H, W) array
+
+    Examples
+    --------
+    >>> x = [[[[3.0]], [[4.0]]]]
+    >>> local_response_norm_grad([[[[1.0]], [[0.0]]]], x, 3, alpha=3.0, beta=0.5, k=0.0).ravel().round(3)
+    array([ 0.128, -0.096])
+    """
+    return apply("local_response_norm_grad", "LRNGrad", {"grad": grad, "x": x},
+                 lambda: response_window(size, alpha, beta, k), out)
 
 
 def _of_activation(

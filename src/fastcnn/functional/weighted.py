@@ -1,4 +1,4 @@
-"""Functions with weights: convolution, fully connected, batch normalisation."""
+"""Functions with weights: convolution, fully connected; and normalisations."""
 
 from __future__ import annotations
 
@@ -153,3 +153,42 @@ def batch_norm(
         bias = np.zeros(mean.shape, np.float32) if bias is None else bias
     inputs = {"x": x, "weight": weight, "bias": bias, "running_mean": mean, "running_var": running_var}
     return apply("batch_norm", "BatchNormalization", inputs, lambda: {"epsilon": arguments.as_float(eps, "eps")}, out)
+
+
+def response_window(size: Any, alpha: Any, beta: Any, k: Any) -> dict[str, Any]:
+    """ONNX's attributes of a local response normalisation."""
+    channels = arguments.as_int(size, "size", 1)
+    if channels % 2 == 0:
+        raise ValueError(f"size={channels}, expected an odd number: of even windows libraries disagree on the middle")
+    numbers = {"alpha": (alpha, "alpha"), "beta": (beta, "beta"), "bias": (k, "k")}
+    return {"size": channels, **{key: arguments.as_float(*number) for key, number in numbers.items()}}
+
+
+def local_response_norm(
+    x: Array, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0, out: np.ndarray | None = None
+) -> Any:
+    """x / (k + alpha / size * sum of x^2 over `size` neighbouring channels)^beta, as in AlexNet and GoogLeNet.
+
+    Parameters
+    ----------
+    x : (N, C, H, W) array
+    size : int
+        Channels of a window, its own in the middle: an odd number, at most 2 * C + 1.
+    alpha, beta, k : float
+    out : (N, C, H, W) array, optional
+
+    Returns
+    -------
+    (N, C, H, W) array
+
+    References
+    ----------
+    Krizhevsky, Sutskever and Hinton, ImageNet classification with deep convolutional neural networks, 2012, section
+    3.3.
+
+    Examples
+    --------
+    >>> local_response_norm([[[[3.0]], [[4.0]]]], 3, alpha=3.0, beta=0.5, k=0.0).ravel()
+    array([0.6, 0.8])
+    """
+    return apply("local_response_norm", "LRN", {"x": x}, lambda: response_window(size, alpha, beta, k), out)

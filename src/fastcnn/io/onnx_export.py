@@ -40,7 +40,8 @@ def export_onnx(model: Model, path: str | os.PathLike[str]) -> None:
     if model.preprocess is not None:
         metadata["fastcnn.preprocess"] = json.dumps(model.preprocess.to_dict())
     graph = model.graph()
-    replace_file(path, to_onnx(graph, dict.fromkeys(graph.inputs, (1, *model.input_shape)), metadata))
+    shapes = {value: (sizes[0] or 1, *model.input_shape) for value, sizes in graph.inputs.items()}
+    replace_file(path, to_onnx(graph, shapes, metadata))
 
 
 def to_onnx(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str]) -> bytes:
@@ -71,6 +72,10 @@ def to_onnx(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], metadata:
     writer = _Writer(graph, input_shapes)
     nodes = [proto for node in graph.nodes for proto in writer.nodes(node)]
     values = [writer.value(name, graph.inputs[name]) for name in graph.inputs]
+    for name in graph.outputs:
+        if writer.shapes[name] is None:
+            raise ValueError(f"export_onnx: output {name!r}: how many dimensions it has is not known before it is "
+                             "computed, and ONNX files have to tell")
     results = [writer.value(name, None) for name in graph.outputs]
     body = helper.make_graph(nodes, "network", values, results, writer.tensors)
     model = helper.make_model(
@@ -166,15 +171,14 @@ class _Writer:
                 helper.make_node("Reshape", [result, shape], [node.output]),
             ]
         if attrs.pop("by_group", 0):
-            raise ValueError(f"export_onnx: node {node.name!r}: GroupNormalization of opset 18, with a scale for each "
-                             "group, has no form in newer opsets")
+            inputs[1:3], before = self.by_channel(node)
         if op == "ConstantOfShape" and len(inputs) > 1:
             attrs["value"] = numpy_helper.from_array(self.graph.constants[inputs.pop()].reshape(1))
         if op in _ALIGNED and attrs.pop("axis", None) is not None:
             inputs[1], before = self.aligned(node)
         schema = defs.get_schema(op, self.opset)
         attrs = {key: value for key, value in attrs.items() if value is not None and key in schema.attributes}
-        count = self.split_count(node) if op == "Split" else index + 1
+        count = self.split_count(node) if op == "Split" else max(index + 1, schema.min_output)
         outputs = [node.output if i == index else f"{node.output}/unused{i}" for i in range(count)]
         return [*before, helper.make_node(op, inputs, outputs, node.name, **attrs)]
 
@@ -195,6 +199,22 @@ class _Writer:
         axes = self.tensor(f"{node.output}/axes", np.arange(len(y), len(y) + behind))
         wide = f"{node.output}/wide"
         return wide, [helper.make_node("Unsqueeze", [node.inputs[1], axes], [wide])]
+
+
+    def by_channel(self, node: Node) -> tuple[list[str], list[Any]]:
+        """Scale and bias of a GroupNormalization for each channel: before opset 21 there is one for each group. They
+        keep their names and shapes, and are gathered."""
+        from onnx import helper
+
+        shape = self.shapes[node.inputs[0]]
+        if shape is None:
+            raise ValueError(f"export_onnx: node {node.name!r}: GroupNormalization with a scale for each group, of an "
+                             "input whose number of channels is not known before it runs")
+        group = np.arange(shape[1]) // (shape[1] // node.attrs["num_groups"])
+        index = self.tensor(f"{node.output}/groups", group)
+        wide = [f"{node.output}/{part}" for part in ("scale", "bias")]
+        return wide, [helper.make_node("Gather", [name, index], [result])
+                      for name, result in zip(node.inputs[1:], wide, strict=True)]
 
 
 _ALIGNED = ("Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Equal", "Greater", "Less", "PRelu")

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.compiler.resolve import live
 from fastcnn.errors import ModelLoadError
 from fastcnn.graph.ir import Graph, Node
 from fastcnn.io._onnx_dialect import RawNode, normalise
@@ -157,7 +158,7 @@ class _Importer:
         inputs, types = self.inputs()
         nodes = self.nodes(opset)
         outputs = [self.use(value.name, "the graph's outputs") for value in self.proto.output]
-        graph = Graph(self.live(nodes, outputs), inputs, outputs, self.constants, types)
+        graph = Graph(live(nodes, outputs), inputs, outputs, self.constants, types)
         self.drop_unused(graph)
         graph.validate()
         metadata = {entry.key: entry.value for entry in self.model.metadata_props}
@@ -299,17 +300,6 @@ class _Importer:
         return proto.name, value if kind in ("f", "i") else tuple(value)
 
     # -- what is not needed ---------------------------------------------------------------------------
-
-    @staticmethod
-    def live(nodes: list[Node], outputs: list[str]) -> list[Node]:
-        """The nodes that outputs depend on."""
-        needed = set(outputs)
-        kept = []
-        for node in reversed(nodes):
-            if node.output in needed:
-                kept.append(node)
-                needed.update(node.inputs)
-        return kept[::-1]
 
     @staticmethod
     def drop_unused(graph: Graph) -> None:

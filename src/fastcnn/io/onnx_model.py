@@ -69,7 +69,11 @@ def load_onnx(
 def _to_model(file: OnnxFile, output: str | None, max_bytes: int) -> GraphModel:
     graph = _single_output(file.graph, output)
     if len(graph.inputs) != 1:
-        raise ValueError(f"the graph has {len(graph.inputs)} inputs ({', '.join(graph.inputs)}), expected 1")
+        names = [repr(name[:60]) for name in list(graph.inputs)[:10]]
+        raise ValueError(
+            f"the graph has {len(graph.inputs)} inputs ({', '.join(names)}{', …' if len(graph.inputs) > 10 else ''}), "
+            "expected one, the batch to be classified: what else it needs must be constants (initializers)"
+        )
     ((name, shape),) = graph.inputs.items()
     if not shape:
         raise ValueError(f"input {name!r} has no dimensions, expected a batch (N, ...)")

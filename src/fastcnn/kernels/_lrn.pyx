@@ -1,4 +1,5 @@
-"""Local response normalisation across channels of a blocked tensor (Krizhevsky, Sutskever, Hinton, 2012)."""
+"""Local response normalisation across channels of a blocked tensor (Krizhevsky, Sutskever, Hinton, 2012), and its
+gradient: each thread owns rows of pixels."""
 
 from libc.stddef cimport ptrdiff_t
 
@@ -10,17 +11,28 @@ cdef struct LrnArgs:
     const fc_kernels *kernels
     fc_tensor y  # OUT blocked
     fc_tensor x  # IN  blocked
+    fc_tensor g  # IN  blocked; of the gradient alone
     fc_lrn_row row
 
 
 cdef void run_lrn(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
     cdef const LrnArgs *a = <const LrnArgs *>raw
     cdef fc_lrn_row row = a.row
-    cdef ptrdiff_t units = a.y.n * a.y.h, unit
+    cdef ptrdiff_t units = a.y.n * a.y.h, unit, image, r
     for unit in range(share(units, tid, nthreads), share(units, tid + 1, nthreads)):
-        row.x = a.x.data + unit // a.y.h * a.x.image + unit % a.y.h * a.x.row
-        row.y = a.y.data + unit // a.y.h * a.y.image + unit % a.y.h * a.y.row
-        a.kernels.lrn_row(&row, scratch)
+        image, r = unit // a.y.h, unit % a.y.h
+        row.x = a.x.data + image * a.x.image + r * a.x.row
+        row.y = a.y.data + image * a.y.image + r * a.y.row
+        if a.g.data == NULL:
+            a.kernels.lrn_row(&row, scratch)
+        else:
+            a.kernels.lrn_grad_row(&row, a.g.data + image * a.g.image + r * a.g.row, a.g.block, scratch)
+
+
+cdef void set_row(fc_lrn_row *row, const fc_tensor *y, const fc_tensor *x, ptrdiff_t size) noexcept nogil:
+    row.x_block, row.y_block = x.block, y.block
+    row.channels, row.pixels = x.c, x.w
+    row.before, row.size = (size - 1) // 2, size
 
 
 cdef class Lrn(Step):
@@ -42,8 +54,31 @@ cdef class Lrn(Step):
         self.operand(0, &a.y, y)
         self.operand(1, &a.x, x)
         a.kernels = self.kernels
-        a.row.x_block, a.row.y_block = a.x.block, a.y.block
-        a.row.channels, a.row.pixels = a.x.c, a.x.w
-        a.row.before, a.row.size = (size - 1) // 2, size
+        set_row(&a.row, &a.y, &a.x, size)
         a.row.scale, a.row.bias, a.row.beta = alpha / size, bias, beta
         self.scratch_floats = a.row.before + a.x.c + size + 2 * self.kernels.vl
+
+
+cdef class LrnGrad(Step):
+    """The gradient of `Lrn` by x.
+
+    Parameters
+    ----------
+    y, g, x : View
+        OUT, IN gradient of the result, IN; all blocked.
+    size : int
+    alpha, beta, bias : float
+    """
+
+    cdef LrnArgs a
+
+    def __init__(self, y, g, x, size, alpha, beta, bias):
+        cdef LrnArgs *a = &self.a
+        self.run, self.args = run_lrn, a
+        self.operand(0, &a.y, y)
+        self.operand(1, &a.g, g)
+        self.operand(2, &a.x, x)
+        a.kernels = self.kernels
+        set_row(&a.row, &a.y, &a.x, size)
+        a.row.scale, a.row.bias, a.row.beta = alpha / size, bias, beta
+        self.scratch_floats = 2 * (a.x.c + size + 2 * self.kernels.vl) + size - 1

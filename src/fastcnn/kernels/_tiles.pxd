@@ -158,6 +158,7 @@ cdef extern from "fastcnn.h" nogil:
                        ptrdiff_t y_step, float *z, ptrdiff_t n) noexcept nogil
         void (*softmax)(const float *x, float *y, ptrdiff_t n) noexcept nogil
         void (*lrn_row)(const fc_lrn_row *row, float *squares) noexcept nogil
+        void (*lrn_grad_row)(const fc_lrn_row *row, const float *g, ptrdiff_t g_block, float *squares) noexcept nogil
         void (*interleave)(const float *x, ptrdiff_t plane, float *y, ptrdiff_t channels,
                            ptrdiff_t pixels) noexcept nogil
         void (*deinterleave)(const float *x, float *y, ptrdiff_t plane, ptrdiff_t channels,

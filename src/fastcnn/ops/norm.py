@@ -106,18 +106,49 @@ class LRN(Op):
         return shape
 
     def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
-        from fastcnn.ops.general.matrix import local_response
-
         assert inputs[0] is not None
-        return local_response(inputs[0].astype(np.float64), **attrs)
+        return reference.local_response_norm(inputs[0], **attrs)
 
     def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
         return (int(attrs["size"]) + 25) * prod(output)
 
     def lower(self, node: Node, ctx: Lowering) -> None:
-        attrs = node.attrs
-        ctx.emit("lrn", _lrn.Lrn, ctx.view(node.output), ctx.view(node.inputs[0]), attrs["size"], attrs["alpha"],
-                 attrs["beta"], attrs["bias"])
+        ctx.emit("lrn", _lrn.Lrn, ctx.view(node.output), ctx.view(node.inputs[0]), *_settings(node))
+
+    def gradient(self, node: Node, grad: str, back: Backward) -> list[str | None]:
+        return [back.add("LRNGrad", grad, node.inputs[0], **node.attrs)]
 
 
-OPS = (BatchNormalization(), LRN())
+class LRNGrad(LRN):
+    """Gradient of LRN from grad and x."""
+
+    name = "LRNGrad"
+    arguments = ("grad", "x")
+    required = 2
+    is_internal = True
+
+    def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
+        x = super().infer(attrs, shapes[1:])
+        if shapes[0] != x:
+            raise ValueError(f"grad.shape={shapes[0]}, expected that of x, {x}")
+        return x
+
+    def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
+        grad, x = inputs
+        assert grad is not None and x is not None
+        return reference.local_response_norm_grad(grad, x, **attrs)
+
+    def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
+        return 2 * super().flops(attrs, shapes, output)
+
+    def lower(self, node: Node, ctx: Lowering) -> None:
+        views = [ctx.view(name) for name in (node.output, *node.inputs)]
+        ctx.emit("lrngrad", _lrn.LrnGrad, *views, *_settings(node))
+
+
+def _settings(node: Node) -> tuple[int, float, float, float]:
+    attrs = node.attrs
+    return attrs["size"], attrs["alpha"], attrs["beta"], attrs["bias"]
+
+
+OPS = (BatchNormalization(), LRN(), LRNGrad())

@@ -59,13 +59,15 @@ from fastcnn.reference.gradient import (
     sum_to,
     tanh_grad,
 )
+from fastcnn.reference.local_response import local_response_norm, local_response_norm_grad
 
 __all__ = [
     "add", "avg_pool2d", "avg_pool2d_grad", "batch_norm", "batch_norm_grad", "batch_stats", "binary_cross_entropy",
     "binary_cross_entropy_grad", "clip", "clip_grad", "concat", "conv2d", "conv2d_grad_bias", "conv2d_grad_input",
     "conv2d_grad_weight", "cross_entropy", "cross_entropy_grad", "flatten", "global_avg_pool2d",
     "global_avg_pool2d_grad", "hard_swish", "hard_swish_grad", "leaky_relu", "leaky_relu_grad", "linear",
-    "linear_grad_bias", "linear_grad_input", "linear_grad_weight", "max_pool2d", "max_pool2d_grad",
+    "linear_grad_bias", "linear_grad_input", "linear_grad_weight", "local_response_norm", "local_response_norm_grad",
+    "max_pool2d", "max_pool2d_grad",
     "mean_squared_error", "mean_squared_error_grad", "multiply", "pad", "relu", "relu_grad", "sigmoid", "sigmoid_grad",
     "silu", "silu_grad", "softmax", "softmax_grad", "sum_to", "tanh", "tanh_grad",
 ]

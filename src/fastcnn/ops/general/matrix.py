@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn import reference
 from fastcnn.ops.base import Attrs
 from fastcnn.ops.general.base import Array, Ints, axes_of, axis_of, general, size_of
 
@@ -129,21 +130,11 @@ def mean_variance_normalization(x, *, axes: Ints = (0, 2, 3)):  # type: ignore[n
     return ((x - mean) / (np.sqrt((x * x).mean(chosen, keepdims=True) - mean * mean) + 1e-9)).astype(x.dtype)
 
 
-def local_response(x: Array, size: int, alpha: float, beta: float, bias: float) -> Array:
-    """The definition of LRN, in the type of x."""
-    channels, before = x.shape[1], (size - 1) // 2
-    square, total = x * x, np.zeros_like(x)
-    for shift in range(max(-before, 1 - channels), min(size - before, channels)):
-        low, high = max(0, -shift), channels - max(0, shift)
-        total[:, low:high] += square[:, low + shift : high + shift]
-    return np.asarray(x / (bias + alpha / size * total) ** beta).astype(x.dtype)
-
-
 @general("LRN")
 def lrn(x, *, size: int, alpha: float = 1e-4, beta: float = 0.75, bias: float = 1.0):  # type: ignore[no-untyped-def]
     if size < 1:
         raise ValueError(f"size={size}, expected at least 1")
-    return local_response(x, size, alpha, beta, bias)
+    return reference.local_response_norm(x, size, alpha, beta, bias).astype(x.dtype)
 
 
 OPS = (

@@ -17,16 +17,22 @@ FC_INLINE ptrdiff_t passed_gap(ptrdiff_t p, ptrdiff_t until_gap, ptrdiff_t gap)
     return gap & -(ptrdiff_t)(p >= until_gap);
 }
 
+/* The mask of the first n lanes is at VL - n. */
+static const int first_lanes[2 * VL] = {[0 ... VL - 1] = -1};
+
 FC_INLINE void store_tile(const fc_conv_row *r, v_f acc[2 * MR][2], float *y, const float *residual, const int P,
-                          const int B, ptrdiff_t until_gap, ptrdiff_t y_gap, ptrdiff_t residual_gap)
+                          const int B, ptrdiff_t until_gap, ptrdiff_t y_gap, ptrdiff_t residual_gap, const int stepped)
 {
     const v_f low = V_SET1(r->finish ? r->act.low : -INFINITY);
     const v_f high = V_SET1(r->finish ? r->act.high : INFINITY);
+    const v_i kept = stepped ? (v_i)V_LOAD((const float *)first_lanes + VL - r->kept) : (v_i){0};
 #pragma GCC unroll 28
     for (int p = 0; p < P; p++)
 #pragma GCC unroll 2
         for (int b = 0; b < B; b++) {
             v_f v = acc[p][b];
+            if (stepped && b == 0 && r->kept)
+                v = v_select(kept, V_LOAD(y + p * r->y_pixel + passed_gap(p, until_gap, y_gap)), v);
             if (residual)
                 v += V_LOAD(residual + p * r->y_pixel + passed_gap(p, until_gap, residual_gap) + b * r->residual_block);
             V_STORE(y + p * r->y_pixel + passed_gap(p, until_gap, y_gap) + b * r->y_block, v_clip(v, low, high));
@@ -59,7 +65,7 @@ FC_INLINE void conv_tile(const fc_conv_row *r, const float *x, float *y, const f
     for (; tap < end; tap++) {
         const float *in = x + *tap;
         const ptrdiff_t lanes = stepped ? 1 : tap < whole ? r->lanes : r->last_lanes;
-        if (blocked)
+        if (blocked && !stepped)
 #pragma GCC unroll 28
             for (int i = 0; i < P * x_pixel; i += FC_LINE_FLOATS)
                 __builtin_prefetch(in + P * x_pixel + i);
@@ -81,15 +87,15 @@ FC_INLINE void conv_tile(const fc_conv_row *r, const float *x, float *y, const f
                 for (int b = 0; b < B; b++)
                     acc[p][b] = V_FMA(v, weight[b], acc[p][b]);
             }
-            w += B * VL;
+            w += B * VL + (stepped && B == 1 ? r->w_skip : 0);
             in += r->x_lane;
         }
     }
 
     if (side_by_side && until_gap < P)
-        store_tile(r, acc, y, residual, P, B, until_gap, y_gap, r->residual_gap);
+        store_tile(r, acc, y, residual, P, B, until_gap, y_gap, r->residual_gap, stepped);
     else
-        store_tile(r, acc, y, residual, P, B, P, 0, 0);
+        store_tile(r, acc, y, residual, P, B, P, 0, 0, stepped);
 }
 
 /* One tile for every number of pixels up to a family's limit (larger ones are not compiled: P is then 1). A single
@@ -156,6 +162,7 @@ FC_FAMILY(conv_row_dense, 1, 2 * MR, MR, 0)
 FC_FAMILY(conv_row_strided, r->x_pixel, MR_STRIDED, MR_STRIDED, 0)
 /* Single steps: of grey images, whose many pixels at once would need as many distances, and any others. */
 FC_FAMILY(conv_row_steps_grey, 1, 2 * MR, MR, 1)
+FC_FAMILY(conv_row_steps_stride1, VL, 2 * MR, MR, 1)
 FC_FAMILY(conv_row_steps, r->x_pixel, MR_STRIDED, MR_STRIDED, 1)
 
 static void FC_FN(conv_row)(const fc_conv_row *r)
@@ -164,6 +171,8 @@ static void FC_FN(conv_row)(const fc_conv_row *r)
         return;
     if (r->lanes == 1 && r->x_pixel == 1)
         FC_FN(conv_row_steps_grey)(r);
+    else if (r->lanes == 1 && r->x_pixel == VL)
+        FC_FN(conv_row_steps_stride1)(r);
     else if (r->lanes == 1)
         FC_FN(conv_row_steps)(r);
     else if (r->x_pixel == VL)

@@ -7,7 +7,8 @@
  * for the processor to see a stream.
  *
  * Where every tap is a single step (`stepped`), there is no loop over lanes: it would end after three or five rounds,
- * each time by surprise. */
+ * each time by surprise. Such a tile loads a tap in every step, too: a single block then has no load to spare for
+ * fetching ahead, and is 10 to 20 % faster without (Zen 3, 2026-11). */
 #define FC_LINE_FLOATS 16
 
 /* The gap that a tile's pixel p lies behind, if any: where the pixels are of several rows of an image, rows may be
@@ -69,7 +70,7 @@ FC_INLINE void conv_tile(const fc_conv_row *r, const float *x, float *y, const f
 #pragma GCC unroll 28
             for (int i = 0; i < P * x_pixel; i += FC_LINE_FLOATS)
                 __builtin_prefetch(in + P * x_pixel + i);
-        if (B == 1) /* loads are what a single block waits for: the processor sees the stream by itself */
+        if (B == 1 && !stepped) /* loads are what a single block waits for: the processor sees the stream by itself */
             __builtin_prefetch(ahead);
 #pragma GCC unroll 1
         for (ptrdiff_t i = 0; i < lanes; i++) {

@@ -271,12 +271,14 @@ cdef class DirectConv(Step):
         if (a.pixels or gather) and not self.gapless_outputs():
             a.row.y_width, a.row.y_gap = a.y.w, a.y.row - a.y.w * a.y.lanes
             a.row.residual_gap = a.residual.row - a.y.w * a.y.lanes
-        set_taps = self.set_gathered_taps if gather else self.set_taps
-        taps = (set_taps(channels, kernel, strides, dilations) if places is None
-                else self.set_scattered_taps(channels, kernel, strides, dilations, places))
+        if a.scattered:
+            taps = self.set_scattered_taps(channels, kernel, strides, dilations, places)
+        else:
+            taps = (self.set_gathered_taps(channels, kernel, strides, dilations) if gather
+                    else self.set_taps(channels, kernel, strides, dilations))
         self.owned = weights, bias, taps
 
-    def set_taps(self, channels, kernel, strides, dilations):
+    cdef object set_taps(self, channels, kernel, strides, dilations):
         """Where the inputs of one sum lie; gives the array that holds it."""
         cdef ConvArgs *a = &self.a
         cdef fc_conv_row *row = &a.row
@@ -300,7 +302,7 @@ cdef class DirectConv(Step):
         row.taps = <const ptrdiff_t *>address(taps)
         return taps
 
-    def set_scattered_taps(self, channels, kernel, strides, dilations, places):
+    cdef object set_scattered_taps(self, channels, kernel, strides, dilations, places):
         """As `set_taps`, one group after the other: every step is a tap."""
         cdef ConvArgs *a = &self.a
         cdef fc_conv_row *row = &a.row
@@ -330,7 +332,7 @@ cdef class DirectConv(Step):
         cdef ConvArgs *a = &self.a
         return a.y.row == a.y.w * a.y.lanes and (a.residual.row == a.y.row or self.operands[2] == NULL)
 
-    def set_gathered_taps(self, channels, kernel, strides, dilations):
+    cdef object set_gathered_taps(self, channels, kernel, strides, dilations):
         """As `set_taps`, where each tap's inputs lie side by side in scratch memory."""
         cdef ConvArgs *a = &self.a
         cdef fc_conv_row *row = &a.row

@@ -37,7 +37,10 @@ typedef struct {
  *
  * A tap is a pixel under the filter and a block of input channels; i counts its channels. start is the bias, or y
  * itself when `accumulate` is set; act and residual apply when `finish` is set. A matrix product is the same sum with
- * one tap: pixels are rows of the left matrix, lanes its columns. */
+ * one tap: pixels are rows of the left matrix, lanes its columns.
+ *
+ * Two more things, only where lanes is 1: of the first block, `kept` channels are not computed, but taken from y, before
+ * act and residual; and the weights of a single block may lie among those of another, `w_skip` floats after each step. */
 typedef struct {
     const float *x;              /* IN  first pixel */
     const ptrdiff_t *taps;       /* IN  where each tap's inputs are, in floats from x */
@@ -53,6 +56,7 @@ typedef struct {
     /* Where the pixels are of several rows of an image, and x_pixel is VL: after `until_gap` of them (0: never), and
      * then after every y_width, which is no less than a tile, come so many floats more in y and in the residual. */
     ptrdiff_t until_gap, y_width, y_gap, residual_gap;
+    ptrdiff_t kept, w_skip;
     int blocks; /* 1 or 2 blocks of output channels */
     int narrow; /* the channels that a single block holds, to compute no others; 0: whole blocks */
     int accumulate, finish;

@@ -51,7 +51,7 @@ def random_case(rng: np.random.Generator, integers: bool) -> Case:
     largest, longest = 5, 20
     if kind == "grouped":
         groups = int(rng.integers(2, 5))
-        unit = int(rng.choice([1, 8, 16]))  # whole blocks sometimes, so that direct takes part
+        unit = int(rng.choice([1, 5, 8, 16]))  # whole blocks sometimes
         ins, outs = unit * int(rng.integers(1, 4)) * groups, unit * int(rng.integers(1, 4)) * groups
     elif kind == "depthwise":
         groups = ins = outs = max(2, ins)

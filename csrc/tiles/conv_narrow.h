@@ -42,7 +42,7 @@ FC_INLINE void narrow_tile(const fc_conv_row *r, ptrdiff_t first, const int O, c
         for (int p = 0; p < VL; p++)
             tile[p][0] = pixels[p];
         const ptrdiff_t at = (first + q * VL) * r->y_pixel;
-        store_tile(r, tile, r->y + at, r->residual ? r->residual + at : NULL, VL, 1, VL, 0, 0);
+        store_tile(r, tile, r->y + at, r->residual ? r->residual + at : NULL, VL, 1, VL, 0, 0, 0);
     }
 }
 

@@ -12,7 +12,7 @@ import pytest
 import fastcnn
 from fastcnn import ops
 from fastcnn.compiler import layout, memory
-from fastcnn.compiler.choose import Problem, algorithm_names, choose
+from fastcnn.compiler.choose import ARITHMETIC, Problem, algorithm_names, choose
 from fastcnn.compiler.plan import compile_graph
 from fastcnn.graph.ir import Graph, Node
 
@@ -182,9 +182,11 @@ def test_choice_and_reasons():
     assert entry.name == "direct" and reasons["winograd"].startswith("estimated at")
     cut = Problem(12, 12, 2, (3, 3), (1, 1), (1, 1), vl=8, size=(6, 6))
     entry, reasons = choose(cut)
-    assert entry.name == "im2col" and reasons["direct"] == "groups of 6 to 6 channels cut through blocks of 8"
-    with pytest.raises(ValueError, match="algorithm='direct' cannot compute this layer: groups of 6 to 6"):
-        choose(cut, "direct")
+    assert entry.name == "direct" and reasons["winograd"] == "2 groups: it takes one"
+    with pytest.raises(ValueError, match="algorithm='winograd' cannot compute this layer: 2 groups"):
+        choose(cut, "winograd")
+    # Three vectors of eight for twelve channels: the first block is of both groups.
+    assert reasons["im2col"].endswith(f"direct at {1e3 * 2 * cut.operations / ARITHMETIC:.3f} ms")
     with pytest.raises(ValueError, match="algorithm='fft', expected one of auto, depthwise, direct, winograd"):
         choose(dense, "fft")
     depthwise = Problem(8, 8, 8, (3, 3), (1, 1), (1, 1), vl=8, size=(6, 6))

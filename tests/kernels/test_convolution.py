@@ -45,15 +45,16 @@ def test_error_is_bounded(isa, budget):
 
 
 @pytest.mark.parametrize("width", [5, 7, 12, 13, 14, 27, 30])
-@pytest.mark.parametrize("outs", [24, 32, 40])
-def test_tiles_across_the_rows_of_an_output_with_halo(isa, poisoned, width, outs):
+@pytest.mark.parametrize(("outs", "groups"), [(24, 1), (32, 1), (40, 1), (36, 4), (50, 2)])
+def test_tiles_across_the_rows_of_an_output_with_halo(isa, poisoned, width, outs, groups):
     """The 3 x 3 filters read a halo, so that the 1 x 1 filters write rows with gaps in between."""
     rng = np.random.default_rng(width * outs)
     model = fastcnn.Sequential(
-        fastcnn.Conv2d(16, outs, 1), fastcnn.Tanh(), fastcnn.Conv2d(outs, outs, 3, padding=1, groups=outs)
+        fastcnn.Conv2d(16, outs, 1, groups=groups), fastcnn.Tanh(),
+        fastcnn.Conv2d(outs, outs, 3, padding=1, groups=outs),
     )
     x = rng.standard_normal((2, 16, 9, width), np.float32)
-    inner = np.tanh(reference.conv2d(x, model[0].weight, model[0].bias))
+    inner = np.tanh(reference.conv2d(x, model[0].weight, model[0].bias, groups=groups))
     expected = reference.conv2d(inner, model[2].weight, model[2].bias, pads=(1, 1, 1, 1), groups=outs)
     np.testing.assert_allclose(model(x), expected, rtol=1e-5, atol=1e-5)
 
@@ -108,6 +109,22 @@ def test_special_values_stay_where_they_belong(value, isa):
             y = functional.conv2d(x, weight, padding=1, algorithm=algorithm)
             with np.errstate(invalid="ignore"):
                 assert np.array_equal(y, reference.conv2d(x, weight, pads=(1, 1, 1, 1)), equal_nan=True)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("activation", [None, fastcnn.ReLU, fastcnn.Tanh])
+def test_special_values_stay_in_their_group(value, activation, isa):
+    """Blocks that are of several groups are computed for one after the other."""
+    for ins, outs, groups in [(15, 15, 5), (12, 27, 3), (34, 18, 2), (4, 40, 4)]:
+        layers = [fastcnn.Conv2d(ins, outs, 1, groups=groups), *([] if activation is None else [activation()])]
+        x = np.ones((1, ins, 3, 7), np.float32)
+        x[0, ins // groups, 1, 5] = value  # of the second group
+        model = fastcnn.Sequential(*layers)
+        pure = fastcnn.Sequential(*layers)(np.ones_like(x))
+        hit = model(x) != pure
+        assert not hit[:, : outs // groups].any() and not hit[:, 2 * outs // groups :].any(), (ins, outs, groups)
+        assert not hit[..., :5].any() and not hit[..., 0, :].any()
+        assert activation is not None or hit[0, outs // groups : 2 * outs // groups, 1, 5].all()
 
 
 @pytest.mark.parametrize("threads", THREADS)

@@ -24,6 +24,7 @@ from fastcnn.compiler.fold import fold
 from fastcnn.compiler.fuse import fuse, fuse_pools
 from fastcnn.compiler.layout import Layouts, arrange
 from fastcnn.compiler.pack import pack_weights
+from fastcnn.compiler.shuffle import fold_shuffles
 from fastcnn.graph.ir import Graph, Node
 from fastcnn.kernels import _cpu, _executor
 from fastcnn.kernels.view import View
@@ -328,7 +329,9 @@ def compile_graph(
     folded = fold(expanded, expanded.infer(dict(input_shapes)))
     shapes = folded.infer(dict(input_shapes))
     fused = fuse(folded, shapes)
-    chosen = fuse_pools(_with_algorithms(fused, shapes, vl, packed_ahead, tuning), shapes)
+    chosen = _with_algorithms(fused, shapes, vl, packed_ahead, tuning)
+    chosen = fold_shuffles(fuse_pools(chosen, shapes), shapes)
+    shapes |= {name: array.shape for name, array in chosen.constants.items()}  # of filters in another order, too
     layouts = pack_weights(arrange(chosen, shapes, vl, parameters), vl)
     placement = memory.place(layouts, vl)
     lowering = Lowering(layouts, placement, {} if packed is None else packed, vl)

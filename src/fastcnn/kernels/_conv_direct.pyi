@@ -24,6 +24,7 @@ class DirectConv(Step):
         dilations: Sequence[int],
         groups: int,
         activation: tuple[str, Mapping[str, Any]] | None,
+        places: np.ndarray | None = None,
     ) -> None: ...
 
 class Gemm(Step):

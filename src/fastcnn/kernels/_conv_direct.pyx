@@ -1,8 +1,7 @@
 """Direct convolution on the blocked layout, and the matrix product of fully connected layers.
 
 Both are one loop nest over the same tile: a matrix product is a convolution of one tap whose pixels are the rows of
-the left matrix. The input carries its padding as a halo of zeros, so nothing here knows of borders. Refuses nothing:
-what direct convolution cannot do (groups that cut through a block) is decided in compiler/choose.py.
+the left matrix. The input carries its padding as a halo of zeros, so nothing here knows of borders. Refuses nothing.
 
     y[n, o, p, q] = act(r[n, o, p, q] + b[o] + sum over i, ky, kx of
                         x[n, i, p * sh + ky * dh - top, q * sw + kx * dw - left] * w[o, i, ky, kx])
@@ -114,6 +113,8 @@ cdef struct ConvArgs:
     bint gathered        # panels' inputs are copied to scratch memory: [tap][pixel][VL]
     ptrdiff_t kh, kw, x_row, x_col, x_pixel  # what that copy needs: the filter, and distances between taps and pixels
     ptrdiff_t panel_pixels
+    bint scattered       # a group's channels lie anywhere in blocks: weights and bias are packed as of one group
+    ptrdiff_t group_outs, channels  # outputs of a group, and of all
 
 
 cdef void run_conv(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
@@ -124,7 +125,10 @@ cdef void run_conv(const void *raw, float *scratch, int tid, int nthreads) noexc
     while unit < end:
         panel, pair = unit // planes, unit % pairs
         count = min(pairs - pair, end - unit)
-        conv_panel(a, panel // a.panels, panel % a.panels, unit % planes // pairs, pair, pair + count, scratch)
+        if a.scattered:
+            scattered_panel(a, panel // a.panels, panel % a.panels, 2 * pair, min(2 * (pair + count), a.out_blocks))
+        else:
+            conv_panel(a, panel // a.panels, panel % a.panels, unit % planes // pairs, pair, pair + count, scratch)
         unit += count
 
 
@@ -144,10 +148,11 @@ cdef void conv_panel(const ConvArgs *a, ptrdiff_t image, ptrdiff_t panel, ptrdif
                      ptrdiff_t last, float *scratch) noexcept nogil:
     """Pairs first .. last of output blocks of a group, for one panel. Gathered inputs count as a single row."""
     cdef fc_conv_row row = a.row
-    cdef ptrdiff_t vl = a.kernels.vl, low = share(a.rows, <int>panel, <int>a.panels), high, start = 0, pair, block, r
-    cdef ptrdiff_t count, steps, rows, pixels, tiles, width = a.y.w, lanes = a.y.lanes, at
+    cdef ptrdiff_t vl = a.kernels.vl, low = share(a.rows, <int>panel, <int>a.panels), high, start = 0, pair, block
+    cdef ptrdiff_t count, steps, rows, pixels
     cdef const float *x = (a.x.data + image * a.x.image + group * a.in_blocks * a.x.block - a.top * a.x.row
                            - a.left * a.x.lanes)
+    cdef const float *inputs
     high = share(a.rows, <int>panel + 1, <int>a.panels)
     rows = 1 if a.gathered else high - low
     pixels = (high - low) * a.columns if a.gathered else a.columns
@@ -158,29 +163,64 @@ cdef void conv_panel(const ConvArgs *a, ptrdiff_t image, ptrdiff_t panel, ptrdif
         row.last = a.row.last if row.finish else 0
         row.whole = count * a.taps - row.last
         steps = row.whole * row.lanes + row.last * row.last_lanes
+        inputs = x + start * a.x.block
         if a.gathered:
-            gather(a, x + start * a.x.block + low * a.x_step, count, high - low, scratch)
+            gather(a, inputs + low * a.x_step, count, high - low, scratch)
+            inputs = scratch
         for pair in range(first, last):
             block = group * a.out_blocks + 2 * pair
             row.blocks = <int>min(2, a.out_blocks - 2 * pair)
-            row.bias = a.bias.data + block * vl
             row.w = a.weights.data + (a.out_blocks * (group * a.steps + start * a.taps * row.lanes) + 2 * pair * steps) * vl
-            tiles = ceil_div(pixels, a.kernels.mr)
-            look_ahead(&row, steps, rows * tiles, vl)
-            for r in range(low, low + rows):
-                row.pixels = min(a.columns, a.pixels - r * a.columns) if a.pixels else pixels
-                row.x = x + start * a.x.block + r * a.x_step
-                if a.gathered:
-                    row.x = scratch
-                at = r * a.columns
-                row.y = a.y.data + image * a.y.image + block * a.y.block + at // width * a.y.row + at % width * lanes
-                if a.residual.data != NULL:
-                    row.residual = (a.residual.data + image * a.residual.image + block * a.residual.block
-                                    + at // width * a.residual.row + at % width * lanes)
-                row.until_gap = width - at % width if a.row.y_width else 0
-                a.kernels.conv_row(&row)
-                row.ahead += tiles * steps * row.ahead_bytes // <ptrdiff_t>sizeof(float)
+            conv_rows(a, &row, inputs, image, block, low, rows, pixels, steps)
         start += count
+
+
+cdef void conv_rows(const ConvArgs *a, fc_conv_row *row, const float *x, ptrdiff_t image, ptrdiff_t block,
+                    ptrdiff_t first, ptrdiff_t rows, ptrdiff_t pixels, ptrdiff_t steps) noexcept nogil:
+    """One or two blocks of outputs, for some rows of so many pixels and sums of so many steps."""
+    cdef ptrdiff_t vl = a.kernels.vl, tiles = ceil_div(pixels, a.kernels.mr), width = a.y.w, lanes = a.y.lanes, r, at
+    row.bias = a.bias.data + block * vl
+    look_ahead(row, steps, rows * tiles, vl)
+    for r in range(first, first + rows):
+        row.pixels = min(a.columns, a.pixels - r * a.columns) if a.pixels else pixels
+        row.x = x if a.gathered else x + r * a.x_step
+        at = r * a.columns
+        row.y = a.y.data + image * a.y.image + block * a.y.block + at // width * a.y.row + at % width * lanes
+        if a.residual.data != NULL:
+            row.residual = (a.residual.data + image * a.residual.image + block * a.residual.block
+                            + at // width * a.residual.row + at % width * lanes)
+        row.until_gap = width - at % width if a.row.y_width else 0
+        a.kernels.conv_row(row)
+        row.ahead += tiles * steps * row.ahead_bytes // <ptrdiff_t>sizeof(float)
+
+
+cdef void scattered_panel(const ConvArgs *a, ptrdiff_t image, ptrdiff_t panel, ptrdiff_t first,
+                          ptrdiff_t last) noexcept nogil:
+    """Blocks first .. last of outputs, for one panel. A block is computed once for each group that it has channels of,
+    and keeps those of the groups before."""
+    cdef fc_conv_row row = a.row
+    cdef ptrdiff_t vl = a.kernels.vl, low = share(a.rows, <int>panel, <int>a.panels), block = first, group, most, width
+    cdef ptrdiff_t rows = share(a.rows, <int>panel + 1, <int>a.panels) - low
+    cdef const float *x = a.x.data + image * a.x.image - a.top * a.x.row - a.left * a.x.lanes
+    while block < last:
+        width = min(2, a.out_blocks - block // 2 * 2)  # blocks whose weights are packed side by side
+        most = last_group(a, block)
+        row.blocks = 1
+        for group in range(block * vl // a.group_outs, most + 1):
+            if group == most and width == 2 and block % 2 == 0 and group == last_group(a, block + 1):
+                row.blocks = 2  # all of the next one is this group's, too
+            row.taps = a.row.taps + group * a.steps
+            row.w = a.weights.data + (block // 2 * 2 * a.steps + block % 2) * vl
+            row.w_skip = (width - 1) * vl
+            row.kept = max(0, group * a.group_outs - block * vl)
+            row.finish = group == most
+            conv_rows(a, &row, x, image, block, low, rows, a.columns, a.steps)
+        block += row.blocks
+
+
+cdef ptrdiff_t last_group(const ConvArgs *a, ptrdiff_t block) noexcept nogil:
+    """The last group that a block of outputs has channels of."""
+    return (min(a.channels, (block + 1) * a.kernels.vl) - 1) // a.group_outs
 
 
 cdef class DirectConv(Step):
@@ -195,11 +235,15 @@ cdef class DirectConv(Step):
     kernel, strides, pads, dilations : tuples of int
     groups : int
     activation : None or (name, attributes)
+    places : None or array of int
+        In x, of every input channel, where those of a group are not whole blocks one after the other; lanes = VL, and
+        weights and bias are packed as those of one group, of one block of inputs.
     """
 
     cdef ConvArgs a
 
-    def __init__(self, y, x, residual, weights, bias, kernel, strides, pads, dilations, groups, activation):
+    def __init__(self, y, x, residual, weights, bias, kernel, strides, pads, dilations, groups, activation,
+                 places=None):
         cdef ConvArgs *a = &self.a
         cdef ptrdiff_t vl = self.kernels.vl
         self.run, self.args = run_conv, a
@@ -210,24 +254,29 @@ cdef class DirectConv(Step):
         a.kernels = self.kernels
         self.weights(3, &a.weights, weights)
         self.weights(4, &a.bias, bias)
-        a.groups = groups
         channels = x.c // groups
+        a.scattered = places is not None
+        a.group_outs, a.channels = y.c // groups, y.c
+        a.groups = 1 if a.scattered else groups
         a.in_blocks = ceil_div(channels, x.lanes)
-        a.out_blocks = ceil_div(y.c // groups, vl)
+        a.out_blocks = ceil_div(y.c // a.groups, vl)
         a.steps = channels * kernel[0] * kernel[1]
         a.top, a.left = pads[0], pads[1]
         set_activation(&a.row.act, activation)
         a.chunk = min(a.in_blocks, chunk_blocks(x.lanes, kernel, vl))
         a.row.y_block, a.row.y_pixel = a.y.block, a.y.lanes
         a.row.residual_block = a.residual.block
-        a.row.narrow = y.c // groups if a.out_blocks == 1 else 0
+        a.row.narrow = y.c // a.groups if a.out_blocks == 1 else 0
         self.set_rows(kernel, strides)
-        gather = self.should_gather(kernel, strides)
+        gather = not a.scattered and self.should_gather(kernel, strides)
         if (a.pixels or gather) and not self.gapless_outputs():
             a.row.y_width, a.row.y_gap = a.y.w, a.y.row - a.y.w * a.y.lanes
             a.row.residual_gap = a.residual.row - a.y.w * a.y.lanes
-        taps = (self.set_gathered_taps(channels, kernel, strides, dilations) if gather
-                else self.set_taps(channels, kernel, strides, dilations))
+        if a.scattered:
+            taps = self.set_scattered_taps(channels, kernel, strides, dilations, places)
+        else:
+            taps = (self.set_gathered_taps(channels, kernel, strides, dilations) if gather
+                    else self.set_taps(channels, kernel, strides, dilations))
         self.owned = weights, bias, taps
 
     cdef object set_taps(self, channels, kernel, strides, dilations):
@@ -250,6 +299,19 @@ cdef class DirectConv(Step):
         row.last = a.taps if row.last_lanes < row.lanes else 0
         blocks, rows, pixels, lanes = np.ogrid[: a.chunk, : kernel[0], :columns, :steps]
         taps = blocks * a.x.block + rows * (dilations[0] * a.x.row) + pixels * (dilations[1] * a.x.lanes) + lanes
+        taps = np.ascontiguousarray(taps.ravel(), np.intp)
+        row.taps = <const ptrdiff_t *>address(taps)
+        return taps
+
+    cdef object set_scattered_taps(self, channels, kernel, strides, dilations, places):
+        """As `set_taps`, one group after the other: every step is a tap."""
+        cdef ConvArgs *a = &self.a
+        cdef fc_conv_row *row = &a.row
+        row.x_pixel, row.lanes, row.whole, row.last = strides[1] * a.x.lanes, 1, a.steps, 0
+        blocks, lanes = np.divmod(np.reshape(places, (-1, 1, 1, channels)), a.x.lanes)
+        rows, pixels = np.ogrid[: kernel[0], : kernel[1]]
+        window = rows * (dilations[0] * a.x.row) + pixels * (dilations[1] * a.x.lanes)
+        taps = blocks * a.x.block + lanes + window[..., None]
         taps = np.ascontiguousarray(taps.ravel(), np.intp)
         row.taps = <const ptrdiff_t *>address(taps)
         return taps

@@ -35,6 +35,7 @@ cdef extern from "fastcnn.h" nogil:
         ptrdiff_t y_block, y_pixel, residual_block
         ptrdiff_t pixels
         ptrdiff_t until_gap, y_width, y_gap, residual_gap
+        ptrdiff_t kept, w_skip
         int blocks, narrow
         int accumulate, finish
         const float *ahead

@@ -95,9 +95,10 @@ class Conv(Op):
         weight, groups, algorithm = shapes[node.inputs[1]], node.attrs["group"], node.attrs["algorithm"]
         outs, ins, area = weight[0], weight[1], prod(weight[2:])
         if index == 2:
-            aligned = groups == 1 or outs // groups % vl == 0 or algorithm == "depthwise"
-            return None if aligned else direct_order(outs, 1, 1, vl, groups=groups)
+            return direct_order(outs, 1, 1, vl, groups) if algorithm == "im2col" and outs // groups % vl else None
         if algorithm == "direct":
+            if _places(node, ins * groups, outs, vl) is not None:
+                return direct_order(outs, ins, area, vl)
             x_lanes = lanes[node.inputs[0]]
             chunk = _conv_direct.chunk_blocks(x_lanes, weight[2:], vl)
             return direct_order(outs, ins, area, vl, groups, x_lanes, chunk)
@@ -176,19 +177,28 @@ def _packed_bias(ctx: Lowering, channels: int, groups: int) -> np.ndarray | View
     )
 
 
-def _lower_direct(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> None:
+def _places(node: Node, ins: int, outs: int, vl: int) -> np.ndarray | None:
+    """Where each input channel lies, unless a group's are whole blocks in their order, and its outputs too."""
     groups = node.attrs["group"]
-    weights = _packed_filters(
-        node, ctx, "direct",
-        lambda weight: _conv_direct.pack_weights(
-            weight, groups, x.lanes, ctx.vl, _conv_direct.chunk_blocks(x.lanes, weight.shape[2:], ctx.vl)
-        ),
-        variant=(groups, x.lanes),
-    )
-    bias = _packed_bias(ctx, y.c, groups)
+    if "places" in node.attrs:
+        return np.array(node.attrs["places"])
+    return np.arange(ins) if groups > 1 and (ins // groups % vl or outs // groups % vl) else None
+
+
+def _lower_direct(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> None:
+    groups, places = node.attrs["group"], _places(node, x.c, y.c, ctx.vl)
+
+    def pack(weight: np.ndarray) -> np.ndarray:
+        if places is not None:
+            return _conv_direct.pack_weights(weight, 1, weight.shape[1], ctx.vl)
+        chunk = _conv_direct.chunk_blocks(x.lanes, weight.shape[2:], ctx.vl)
+        return _conv_direct.pack_weights(weight, groups, x.lanes, ctx.vl, chunk)
+
+    weights = _packed_filters(node, ctx, "direct", pack, variant=(groups, x.lanes, places is None))
+    bias = _packed_bias(ctx, y.c, 1)  # by blocks of all channels, as a group's are whole blocks or cut through them
     ctx.emit(
         "direct", _conv_direct.DirectConv, y, x, residual, weights, bias, *_window(node.attrs), groups,
-        node.attrs.get("activation"),
+        node.attrs.get("activation"), places,
     )
 
 

@@ -1,0 +1,98 @@
+"""Shuffles of channels between grouped convolutions: none is done, the second convolution knows where its inputs lie.
+
+    Reshape (N, G, C / G, ...) ▸ Transpose 1, 2 ▸ Reshape (N, C, H, W) ▸ depthwise Conv ▸ Conv of groups
+    →  depthwise Conv with its filters in the order of what it reads ▸ Conv of groups(places=)
+
+The depthwise convolution in between may be absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+
+import numpy as np
+
+from fastcnn.compiler._edit import consumers, replaced
+from fastcnn.graph.ir import Graph, Node
+
+
+def fold_shuffles(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
+    """The graph without the shuffles whose readers can do without.
+
+    Parameters
+    ----------
+    graph : Graph
+        After choosing, not changed: only direct convolution looks its inputs up.
+    shapes : dict
+        Of every value.
+    """
+    users, constants = consumers(graph), dict(graph.constants)
+    instead: dict[str, Node | None] = {}  # by the output of a node: what stands in its place
+
+    def reader(name: str) -> Node | None:
+        """The only one."""
+        return users[name][0] if len(users[name]) == 1 and name not in graph.outputs else None
+
+    for first in graph.nodes:
+        transpose = reader(first.output) if first.op == "Reshape" else None
+        last = reader(transpose.output) if transpose is not None else None
+        sources = _sources(first, transpose, last, shapes)
+        conv = reader(last.output) if last is not None and sources is not None else None
+        if conv is None or transpose is None or last is None or sources is None:
+            continue
+        shuffle, x = (first, transpose, last), first.inputs[0]
+        if _is_depthwise(conv, graph):
+            after = reader(conv.output)
+            if after is None or not _looks_up(after, conv.output):
+                continue
+            instead[conv.output] = _reordered(conv, x, np.argsort(sources), constants)
+            conv, x = after, conv.output
+        elif not _looks_up(conv, last.output):
+            continue
+        fused = (*(node.name for node in shuffle), *conv.attrs.get("fused", ()))
+        attrs = {**conv.attrs, "places": tuple(sources.tolist()), "fused": fused}
+        instead[conv.output] = Node(conv.op, conv.name, (x, *conv.inputs[1:]), conv.output, attrs)
+        instead |= dict.fromkeys((node.output for node in shuffle), None)
+    nodes = [instead.get(node.output, node) for node in graph.nodes]
+    return replaced(graph, [node for node in nodes if node is not None], constants)
+
+
+def _sources(
+    first: Node, transpose: Node | None, last: Node | None, shapes: Mapping[str, tuple[int, ...]]
+) -> np.ndarray | None:
+    """Of the channels behind a shuffle: which ones they are before it."""
+    if transpose is None or last is None or transpose.op != "Transpose" or last.op != "Reshape":
+        return None
+    before, parts, after = (shapes[name] for name in (first.inputs[0], first.output, last.output))
+    if len(before) != 4 or after != before or parts[0] != before[0] or prod(parts[1:3]) != before[1]:
+        return None
+    if transpose.attrs["perm"] != (0, 2, 1, *range(3, len(parts))):
+        return None
+    sources: np.ndarray = np.arange(before[1]).reshape(parts[1:3]).T.ravel()
+    return sources
+
+
+def _is_depthwise(node: Node, graph: Graph) -> bool:
+    """Whether it is a depthwise convolution whose filters can be put into another order."""
+    constant = all(name in graph.constants for name in node.inputs[1:] if name)
+    return node.op == "Conv" and node.attrs["algorithm"] == "depthwise" and constant
+
+
+def _looks_up(node: Node, x: str) -> bool:
+    """Whether it is a convolution that can be told where the channels of x lie."""
+    direct = node.op == "Conv" and node.attrs["algorithm"] == "direct" and node.attrs["group"] > 1
+    return direct and node.inputs[0] == x and "places" not in node.attrs
+
+
+def _reordered(conv: Node, x: str, order: np.ndarray, constants: dict[str, np.ndarray]) -> Node:
+    """The convolution of x with its filters in another order."""
+    attrs, inputs = dict(conv.attrs), [x]
+    for name in conv.inputs[1:]:
+        inputs.append(name and f"{name}:shuffled@{conv.name}")
+        if name:
+            constants[inputs[-1]] = constants[name][order]
+    if "scale" in attrs:
+        name, scale = attrs["scale"]
+        attrs["scale"] = name, scale[order]
+    return Node(conv.op, conv.name, tuple(inputs), conv.output, attrs)

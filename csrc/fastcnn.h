@@ -39,8 +39,9 @@ typedef struct {
  * itself when `accumulate` is set; act and residual apply when `finish` is set. A matrix product is the same sum with
  * one tap: pixels are rows of the left matrix, lanes its columns.
  *
- * Two more things, only where lanes is 1: of the first block, `kept` channels are not computed, but taken from y, before
- * act and residual; and the weights of a single block may lie among those of another, `w_skip` floats after each step. */
+ * Two more things, only where lanes is 1: of the first block, `kept` channels are not computed, but taken from y,
+ * before act and residual; and the weights of a single block may lie among those of another, `w_skip` floats after each
+ * step. Neither comes together with `narrow`. */
 typedef struct {
     const float *x;              /* IN  first pixel */
     const ptrdiff_t *taps;       /* IN  where each tap's inputs are, in floats from x */
@@ -58,7 +59,7 @@ typedef struct {
     ptrdiff_t until_gap, y_width, y_gap, residual_gap;
     ptrdiff_t kept, w_skip;
     int blocks; /* 1 or 2 blocks of output channels */
-    int narrow; /* the channels that a single block holds, to compute no others; 0: whole blocks */
+    int narrow; /* the channels that a single block holds, where no others need be computed; 0: whole blocks */
     int accumulate, finish;
     /* Weights that will be read next, asked for while these are in use: bytes of them for each step of a tile. */
     const float *ahead;

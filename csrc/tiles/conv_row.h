@@ -26,7 +26,9 @@ FC_INLINE void store_tile(const fc_conv_row *r, v_f acc[2 * MR][2], float *y, co
 {
     const v_f low = V_SET1(r->finish ? r->act.low : -INFINITY);
     const v_f high = V_SET1(r->finish ? r->act.high : INFINITY);
-    const v_i kept = stepped ? (v_i)V_LOAD((const float *)first_lanes + VL - r->kept) : (v_i){0};
+    v_i kept = {0};
+    if (stepped)
+        memcpy(&kept, first_lanes + VL - r->kept, sizeof kept);
 #pragma GCC unroll 28
     for (int p = 0; p < P; p++)
 #pragma GCC unroll 2
@@ -172,11 +174,10 @@ static void FC_FN(conv_row)(const fc_conv_row *r)
 {
     if (r->pixels <= 0)
         return;
-    if (r->lanes == 1 && r->x_pixel == 1)
-        if (FC_FN(is_narrow)(r))
-            FC_FN(conv_narrow)(r);
-        else
-            FC_FN(conv_row_steps_grey)(r);
+    if (r->lanes == 1 && r->x_pixel == 1 && FC_FN(is_narrow)(r))
+        FC_FN(conv_narrow)(r);
+    else if (r->lanes == 1 && r->x_pixel == 1)
+        FC_FN(conv_row_steps_grey)(r);
     else if (r->lanes == 1 && r->x_pixel == VL)
         FC_FN(conv_row_steps_stride1)(r);
     else if (r->lanes == 1)

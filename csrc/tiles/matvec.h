@@ -1,6 +1,6 @@
 /* matvec.h: fully connected layers for one input, which wait for weights from memory: up to eight output blocks at
- * once, each pair a stream of its own. The sums are added in the order of conv_row.h, so that an input gives the same bits
- * alone and among others. */
+ * once, each pair and an odd one a stream of its own. The sums are added in the order of conv_row.h, so that an input
+ * gives the same bits alone and among others. */
 #define FC_MATVEC_AHEAD 512 /* floats: 2 KB of each stream on their way */
 
 FC_INLINE void matvec_tile(const fc_matvec *m, ptrdiff_t first, const int blocks)

@@ -15,7 +15,7 @@ from fastcnn.graph.ir import Graph, Node
 CASES = [(12, 3, 1, (7, 9)), (20, 2, 2, (63,)), (34, 2, 1, (7, 9)), (48, 4, 2, (7, 9)), (136, 4, 1, (63,))]
 
 
-def unit(channels, groups, stride, rest, depthwise=True, extra=(), parameters=False):
+def unit(channels, groups, stride, rest, depthwise=True, extra=(), parameters=False, summand=False):
     """A ShuffleNet unit of an image of 7 x 9: Conv, Tanh, shuffle, depthwise Conv with norm, Conv, sum, Relu."""
     rng = np.random.default_rng(channels)
     ins = channels // groups
@@ -24,7 +24,7 @@ def unit(channels, groups, stride, rest, depthwise=True, extra=(), parameters=Fa
         return rng.uniform(-0.5, 1.0, shape).astype(np.float32)
 
     constants = {"a": numbers(channels, ins, 1, 1), "b": numbers(channels), "d": numbers(channels, 1, 3, 3),
-                 "e": numbers(channels), "c": numbers(channels, ins, 3, 3),
+                 "e": numbers(channels), "k": numbers(1, channels, 7, 9), "c": numbers(channels, ins, 3, 3),
                  **{f"n{i}": numbers(channels) + (i == 3) for i in range(4)}}
     steps = [
         ("Conv", ("x", "a", "b"), "v", {"group": groups}), ("Tanh", ("v",), "w", {}),
@@ -35,6 +35,7 @@ def unit(channels, groups, stride, rest, depthwise=True, extra=(), parameters=Fa
     if depthwise:
         steps += [
             ("Conv", ("s3", "d", "e"), "y", {"group": channels, "strides": (stride, stride), "pads": (1,) * 4}),
+            ("Add", ("y", "k"), "z", {}) if summand else
             ("BatchNormalization", ("y", "n0", "n1", "n2", "n3"), "z", {}),
         ]
     steps += [("Conv", ("z" if depthwise else "s3", "c"), "q", {"group": groups, "pads": (1,) * 4})]
@@ -84,6 +85,10 @@ def test_shuffles_that_others_read_stay(isa):
 
 def test_filters_that_change_keep_their_order(isa):
     check(unit(12, 3, 1, (7, 9), parameters=True), "s2")
+
+
+def test_a_summand_keeps_its_order(isa):
+    check(unit(12, 3, 1, (7, 9), summand=True), "s2")
 
 
 def test_one_group_reads_no_other_order(isa):

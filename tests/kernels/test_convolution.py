@@ -45,7 +45,7 @@ def test_error_is_bounded(isa, budget):
 
 
 @pytest.mark.parametrize("width", [5, 7, 12, 13, 14, 27, 30])
-@pytest.mark.parametrize(("outs", "groups"), [(24, 1), (32, 1), (40, 1), (36, 4), (50, 2)])
+@pytest.mark.parametrize(("outs", "groups"), [(24, 1), (32, 1), (40, 1), (10, 2), (12, 2), (28, 2), (36, 4), (50, 2)])
 def test_tiles_across_the_rows_of_an_output_with_halo(isa, poisoned, width, outs, groups):
     """The 3 x 3 filters read a halo, so that the 1 x 1 filters write rows with gaps in between."""
     rng = np.random.default_rng(width * outs)

@@ -81,8 +81,8 @@ class Algorithm:
         From a Problem to the estimated time on one core.
     exact : bool
         Whether it adds just the products of the definition.
-    on_request : bool
-        Whether it is only taken where it is asked for by name.
+    on_request : str
+        Why it is only taken where it is asked for by name; "" if it is taken anyway.
     """
 
     name: str
@@ -90,7 +90,7 @@ class Algorithm:
     why_not: Callable[[Problem], str]
     seconds: Callable[[Problem], float]
     exact: bool = True
-    on_request: bool = False
+    on_request: str = ""
 
 
 def _why_not_depthwise(p: Problem) -> str:
@@ -136,8 +136,10 @@ ALGORITHMS: tuple[Algorithm, ...] = (
     Algorithm("direct", "blocked", lambda p: "", _direct_seconds),
     Algorithm("winograd", "blocked", _why_not_winograd, _winograd_seconds(4), exact=False),
     Algorithm("winograd2", "blocked", _why_not_winograd, _winograd_seconds(2), exact=False),
-    Algorithm("winograd6", "blocked", _why_not_winograd, _winograd_seconds(6), exact=False, on_request=True),
-    Algorithm("im2col", "plain", lambda p: "", _im2col_seconds),
+    Algorithm("winograd6", "blocked", _why_not_winograd, _winograd_seconds(6), exact=False,
+              on_request="larger rounding errors than the others'"),
+    Algorithm("im2col", "plain", lambda p: "", _im2col_seconds,
+              on_request="copies every input once for each tap, to multiply as direct convolution does"),
 )
 
 
@@ -187,8 +189,8 @@ def choose(
     reasons = {entry.name: entry.why_not(problem) for entry in ALGORITHMS}
     for entry in ALGORITHMS:
         if entry.on_request and not reasons[entry.name]:
-            reasons[entry.name] = "larger rounding errors than the others': only where it is asked for"
-    able = [entry for entry in ALGORITHMS if not reasons[entry.name]]  # im2col always is
+            reasons[entry.name] = f"{entry.on_request}: only where it is asked for"
+    able = [entry for entry in ALGORITHMS if not reasons[entry.name]]  # direct always is
     tuned = (tuning or {}).get(problem.key)
     for entry in able:
         if entry.name == tuned:

@@ -345,7 +345,7 @@ def compile_graph(
         operations=operations,
         _makers=lowering.makers,
         _waits=lowering.waits,
-        _constants=[np.ascontiguousarray(folded.constants[name], np.float32) for name in placement.constants],
+        _constants=[np.ascontiguousarray(chosen.constants[name], np.float32) for name in placement.constants],
         _output_shapes=[layouts.shapes[name] for name in layouts.graph.outputs],
         _refills=lowering.refills,
     )

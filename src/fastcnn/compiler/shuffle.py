@@ -76,7 +76,8 @@ def _sources(
 def _is_depthwise(node: Node, graph: Graph) -> bool:
     """Whether it is a depthwise convolution whose filters can be put into another order."""
     constant = all(name in graph.constants for name in node.inputs[1:] if name)
-    return node.op == "Conv" and node.attrs["algorithm"] == "depthwise" and constant
+    alone = len(node.inputs) <= 3  # no residual
+    return node.op == "Conv" and node.attrs["algorithm"] == "depthwise" and alone and constant
 
 
 def _looks_up(node: Node, x: str) -> bool:

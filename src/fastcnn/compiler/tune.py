@@ -14,9 +14,6 @@ from fastcnn.compiler.choose import ALGORITHMS
 from fastcnn.compiler.plan import compile_graph
 from fastcnn.graph.ir import Graph
 
-# Not timed: its reorders are steps of their own, and it is only for what no other takes.
-_LAST_RESORT = "im2col"
-
 
 def measure(graph: Graph, inputs: Mapping[str, np.ndarray], repeats: int) -> dict[str, dict[str, float]]:
     """Seconds of every algorithm for every kind of convolution in a network.
@@ -39,8 +36,6 @@ def measure(graph: Graph, inputs: Mapping[str, np.ndarray], repeats: int) -> dic
     keys = {step.problem for step in compile_graph(graph, shapes).steps if step.problem}
     found: dict[str, dict[str, list[float]]] = {key: {} for key in keys}
     for entry in ALGORITHMS:
-        if entry.name == _LAST_RESORT:
-            continue
         plan = compile_graph(graph, shapes, tuning=dict.fromkeys(keys, entry.name))
         if all(step.kernel != entry.name for step in plan.steps):
             continue

@@ -200,7 +200,6 @@ class _Writer:
         wide = f"{node.output}/wide"
         return wide, [helper.make_node("Unsqueeze", [node.inputs[1], axes], [wide])]
 
-
     def by_channel(self, node: Node) -> tuple[list[str], list[Any]]:
         """Scale and bias of a GroupNormalization for each channel: before opset 21 there is one for each group. They
         keep their names and shapes, and are gathered."""

@@ -26,13 +26,3 @@ class DirectConv(Step):
         activation: tuple[str, Mapping[str, Any]] | None,
         places: np.ndarray | None = None,
     ) -> None: ...
-
-class Gemm(Step):
-    def __init__(
-        self,
-        y: View,
-        x: View,
-        weights: np.ndarray | View,
-        bias: np.ndarray | View,
-        activation: tuple[str, Mapping[str, Any]] | None,
-    ) -> None: ...

@@ -1,7 +1,5 @@
-"""Direct convolution on the blocked layout, and the matrix product of fully connected layers.
-
-Both are one loop nest over the same tile: a matrix product is a convolution of one tap whose pixels are the rows of
-the left matrix. The input carries its padding as a halo of zeros, so nothing here knows of borders. Refuses nothing.
+"""Direct convolution on the blocked layout. The input carries its padding as a halo of zeros: nothing here knows of
+borders. Refuses nothing.
 
     y[n, o, p, q] = act(r[n, o, p, q] + b[o] + sum over i, ky, kx of
                         x[n, i, p * sh + ky * dh - top, q * sw + kx * dw - left] * w[o, i, ky, kx])
@@ -18,8 +16,8 @@ from libc.string cimport memcpy
 import numpy as np
 
 from fastcnn.kernels._cpu cimport current
-from fastcnn.kernels._executor cimport ONE_TAP, Step, address, ceil_div, floats, set_activation, share
-from fastcnn.kernels._tiles cimport fc_conv_row, fc_kernels, fc_matvec, fc_tensor, look_ahead
+from fastcnn.kernels._executor cimport Step, address, ceil_div, floats, set_activation, share
+from fastcnn.kernels._tiles cimport fc_conv_row, fc_kernels, fc_tensor, look_ahead
 
 cdef enum:
     # Pixels of a panel, and floats of weights that a pair of output blocks reads in one pass: 100 KB of inputs of a 1x1
@@ -148,8 +146,8 @@ cdef void conv_panel(const ConvArgs *a, ptrdiff_t image, ptrdiff_t panel, ptrdif
                      ptrdiff_t last, float *scratch) noexcept nogil:
     """Pairs first .. last of output blocks of a group, for one panel. Gathered inputs count as a single row."""
     cdef fc_conv_row row = a.row
-    cdef ptrdiff_t vl = a.kernels.vl, low = share(a.rows, <int>panel, <int>a.panels), high, start = 0, pair, block
-    cdef ptrdiff_t count, steps, rows, pixels
+    cdef ptrdiff_t vl = a.kernels.vl, low = share(a.rows, <int>panel, <int>a.panels), high, start = 0, pair, block, count
+    cdef ptrdiff_t steps, rows, pixels
     cdef const float *x = (a.x.data + image * a.x.image + group * a.in_blocks * a.x.block - a.top * a.x.row
                            - a.left * a.x.lanes)
     cdef const float *inputs
@@ -170,7 +168,8 @@ cdef void conv_panel(const ConvArgs *a, ptrdiff_t image, ptrdiff_t panel, ptrdif
         for pair in range(first, last):
             block = group * a.out_blocks + 2 * pair
             row.blocks = <int>min(2, a.out_blocks - 2 * pair)
-            row.w = a.weights.data + (a.out_blocks * (group * a.steps + start * a.taps * row.lanes) + 2 * pair * steps) * vl
+            row.w = a.weights.data + 2 * pair * steps * vl
+            row.w += a.out_blocks * (group * a.steps + start * a.taps * row.lanes) * vl
             conv_rows(a, &row, inputs, image, block, low, rows, pixels, steps)
         start += count
 
@@ -201,21 +200,21 @@ cdef void scattered_panel(const ConvArgs *a, ptrdiff_t image, ptrdiff_t panel, p
     cdef fc_conv_row row = a.row
     cdef ptrdiff_t vl = a.kernels.vl, low = share(a.rows, <int>panel, <int>a.panels), block = first, group, most, width
     cdef ptrdiff_t rows = share(a.rows, <int>panel + 1, <int>a.panels) - low
+    cdef bint joined
     cdef const float *x = a.x.data + image * a.x.image - a.top * a.x.row - a.left * a.x.lanes
     while block < last:
         width = min(2, a.out_blocks - block // 2 * 2)  # blocks whose weights are packed side by side
         most = last_group(a, block)
-        row.blocks = 1
+        joined = width == 2 and block % 2 == 0 and most == last_group(a, block + 1)  # all of the next is this group's
         for group in range(block * vl // a.group_outs, most + 1):
-            if group == most and width == 2 and block % 2 == 0 and group == last_group(a, block + 1):
-                row.blocks = 2  # all of the next one is this group's, too
+            row.blocks = 2 if joined and group == most else 1
             row.taps = a.row.taps + group * a.steps
             row.w = a.weights.data + (block // 2 * 2 * a.steps + block % 2) * vl
             row.w_skip = (width - 1) * vl
             row.kept = max(0, group * a.group_outs - block * vl)
             row.finish = group == most
             conv_rows(a, &row, x, image, block, low, rows, a.columns, a.steps)
-        block += row.blocks
+        block += 2 if joined else 1
 
 
 cdef ptrdiff_t last_group(const ConvArgs *a, ptrdiff_t block) noexcept nogil:
@@ -326,7 +325,8 @@ cdef class DirectConv(Step):
         """Whether tiles may be of pixels from several rows of the output: where there are gaps, from two at most, and of
         blocked inputs side by side."""
         cdef ConvArgs *a = &self.a
-        cdef bint long_rows = a.y.w >= self.kernels.mr * (2 if a.out_blocks % 2 else 1)
+        # Tiles of single blocks have twice as many pixels.
+        cdef bint long_rows = a.y.w >= self.kernels.mr * (2 if a.scattered or a.out_blocks % 2 else 1)
         return self.gapless_outputs() or (long_rows and a.x.lanes == self.kernels.vl)
 
     cdef bint gapless_outputs(self) except *:
@@ -365,86 +365,3 @@ cdef class DirectConv(Step):
             a.x_step = a.columns * a.x.lanes
         a.panels = ceil_div(a.rows * a.columns, PANEL_PIXELS)
         a.panels = max(1, min(a.rows, a.panels))
-
-
-cdef struct GemmArgs:
-    const fc_kernels *kernels
-    fc_tensor y  # OUT rows of whole blocks
-    fc_tensor x  # IN  rows
-    fc_tensor weights   # IN  packed
-    fc_tensor bias      # IN  whole blocks
-    fc_conv_row row
-    ptrdiff_t inner, out_blocks, columns, strips
-
-
-cdef void run_gemm(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
-    """Units are (pair of output blocks, strip of rows): a thread keeps its weights while the rows go by. Which kernel
-    adds up in which order follows from the layer alone."""
-    cdef const GemmArgs *a = <const GemmArgs *>raw
-    cdef fc_conv_row row = a.row
-    cdef ptrdiff_t vl = a.kernels.vl, pairs = ceil_div(a.out_blocks, 2), units = pairs * a.strips, unit, block, first
-    if a.out_blocks <= 2:
-        for unit in range(share(a.x.n, tid, nthreads), share(a.x.n, tid + 1, nthreads)):
-            multiply_vector(a, unit, 0, a.out_blocks)
-        return
-    if a.x.n == 1:
-        multiply_vector(a, 0, 2 * share(pairs, tid, nthreads), min(a.out_blocks, 2 * share(pairs, tid + 1, nthreads)))
-        return
-    for unit in range(share(units, tid, nthreads), share(units, tid + 1, nthreads)):
-        block = unit // a.strips * 2
-        first = unit % a.strips * a.columns
-        row.blocks = <int>min(2, a.out_blocks - block)
-        row.pixels = min(a.columns, a.x.n - first)
-        row.x = a.x.data + first * a.x.image
-        row.y = a.y.data + first * a.y.image + block * vl
-        row.w = a.weights.data + block * vl * a.inner
-        look_ahead(&row, a.inner, ceil_div(row.pixels, a.kernels.mr), vl)
-        row.bias = a.bias.data + block * vl
-        a.kernels.conv_row(&row)
-
-
-cdef void multiply_vector(const GemmArgs *a, ptrdiff_t row, ptrdiff_t first, ptrdiff_t last) noexcept nogil:
-    """Output blocks first .. last of a row; `first` is even."""
-    cdef ptrdiff_t vl = a.kernels.vl
-    cdef fc_matvec product
-    product.x, product.w = a.x.data + row * a.x.image, a.weights.data + first * vl * a.inner
-    product.bias, product.y = a.bias.data + first * vl, a.y.data + row * a.y.image + first * vl
-    product.inner, product.blocks, product.act = a.inner, last - first, a.row.act
-    if a.out_blocks <= 2:
-        a.kernels.matvec_split(&product)
-    else:
-        a.kernels.matvec(&product)
-
-
-cdef class Gemm(Step):
-    """y = act(x @ weight.T + bias), rows of x by rows of weight.
-
-    Parameters
-    ----------
-    y, x : View
-        OUT (n rows w wide, a whole number of blocks apart), IN (n rows w wide).
-    weights, bias : float32 arrays or Views
-        From `pack_weights` (of the weights as 1 x 1 filters, lanes = in_features) and `pack_bias`.
-    activation : None or (name, attributes)
-    """
-
-    cdef GemmArgs a
-
-    def __init__(self, y, x, weights, bias, activation):
-        cdef GemmArgs *a = &self.a
-        self.run, self.args, self.owned = run_gemm, a, (weights, bias)
-        self.operand(0, &a.y, y)
-        self.operand(1, &a.x, x)
-        a.kernels = self.kernels
-        self.weights(3, &a.weights, weights)
-        self.weights(4, &a.bias, bias)
-        a.inner = a.x.w
-        a.out_blocks = ceil_div(y.w, self.kernels.vl)
-        a.columns = 8 * self.kernels.mr
-        a.strips = max(1, ceil_div(a.x.n, a.columns))
-        set_activation(&a.row.act, activation)
-        a.row.x_pixel, a.row.x_lane = a.x.image, 1
-        a.row.y_pixel, a.row.y_block = a.y.image, self.kernels.vl
-        a.row.taps, a.row.whole, a.row.last = ONE_TAP, 1, 0
-        a.row.lanes = a.row.last_lanes = a.inner
-        a.row.finish = 1

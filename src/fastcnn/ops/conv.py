@@ -95,7 +95,8 @@ class Conv(Op):
         weight, groups, algorithm = shapes[node.inputs[1]], node.attrs["group"], node.attrs["algorithm"]
         outs, ins, area = weight[0], weight[1], prod(weight[2:])
         if index == 2:
-            return direct_order(outs, 1, 1, vl, groups) if algorithm == "im2col" and outs // groups % vl else None
+            cut = algorithm == "im2col" and groups > 1 and outs // groups % vl
+            return direct_order(outs, 1, 1, vl, groups) if cut else None
         if algorithm == "direct":
             if _places(node, ins * groups, outs, vl) is not None:
                 return direct_order(outs, ins, area, vl)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastcnn import reference
-from fastcnn.kernels import _conv_direct
+from fastcnn.kernels import _conv_direct, _gemm
 from fastcnn.ops.base import Attrs, Backward, Op, Shape, Shapes, check_size
 from fastcnn.ops.conv import direct_order
 
@@ -78,7 +78,7 @@ class Gemm(Op):
 
         y, x = ctx.view(node.output), ctx.view(node.inputs[0])
         bias = ctx.weights("bias", lambda bias: _conv_direct.pack_bias(bias, y.w, 1, ctx.vl), 2, variant=(y.w, 1))
-        ctx.emit("gemm", _conv_direct.Gemm, y, x, ctx.weights("gemm", pack, 1), bias, node.attrs.get("activation"))
+        ctx.emit("gemm", _gemm.Gemm, y, x, ctx.weights("gemm", pack, 1), bias, node.attrs.get("activation"))
 
 
 OPS = (Gemm(),)

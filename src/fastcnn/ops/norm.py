@@ -79,8 +79,7 @@ class BatchNormalization(Op):
 
 
 def _slope(weight: np.ndarray, var: np.ndarray, epsilon: float) -> np.ndarray:
-    with np.errstate(all="ignore"):  # a negative variance gives NaN, as everywhere
-        return weight / np.sqrt(var.astype(np.float64) + epsilon)
+    return weight / np.sqrt(var.astype(np.float64) + epsilon)
 
 
 def _vectors(values: np.ndarray, vl: int, blocked: bool) -> np.ndarray:

@@ -7,6 +7,7 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_clib import build_clib
 from setuptools.command.build_ext import build_ext
+from setuptools.modified import newer_group
 
 TILE_SOURCES = ["csrc/cpu.c", "csrc/isa/generic.c", "csrc/isa/avx2.c", "csrc/isa/avx512.c"]
 TILE_HEADERS = ["csrc/fastcnn.h", *sorted(str(path) for path in Path("csrc/tiles").glob("*.h"))]
@@ -16,13 +17,17 @@ LOOP_FLAGS = ["-O2", "-fopenmp", "-fvisibility=hidden", "-Wno-unreachable-code"]
 
 
 class BuildTiles(build_clib):
-    """build_clib that compiles the instruction sets side by side: avx512.c alone takes as long as the rest."""
+    """build_clib that compiles the instruction sets side by side: avx512.c alone takes as long as the rest. Objects that
+    are newer than all that they are made of are kept."""
 
     def build_libraries(self, libraries):
         from concurrent.futures import ThreadPoolExecutor
 
         for name, build in libraries:
             def compile_one(source, build=build):
+                objects = self.compiler.object_filenames([source], output_dir=self.build_temp)
+                if not newer_group([source, *TILE_HEADERS, "setup.py"], objects[0]):
+                    return objects
                 return self.compiler.compile(
                     [source], output_dir=self.build_temp, include_dirs=["csrc"], debug=self.debug,
                     extra_postargs=build["cflags"], depends=TILE_HEADERS,

@@ -14,9 +14,7 @@ import numpy as np
 from worker import peak_bytes, serve
 
 STEPS = 20
-# So low that PyTorch in float32 stays within 1e-5 of itself in float64 (ResNet-20): at 0.02 it is 3e-4 apart after 20
-# steps on one batch, and so are we.
-LEARNING_RATE, MOMENTUM = 0.001, 0.9
+MOMENTUM = 0.9
 
 
 def fastcnn_engine(folder: Path, threads: int) -> Callable[[np.ndarray, np.ndarray], float]:
@@ -24,7 +22,8 @@ def fastcnn_engine(folder: Path, threads: int) -> Callable[[np.ndarray, np.ndarr
 
     fastcnn.set_num_threads(threads)
     model = fastcnn.load(folder / "model.safetensors")
-    return fastcnn.Trainer(model, fastcnn.SGD(LEARNING_RATE, momentum=MOMENTUM)).step
+    rate = json.loads((folder / "graph.json").read_text())["rate"]
+    return fastcnn.Trainer(model, fastcnn.SGD(rate, momentum=MOMENTUM)).step
 
 
 def torch_engine(
@@ -42,7 +41,7 @@ def torch_engine(
         if tensor.ndim == 4:
             weights[name] = tensor.contiguous(memory_format=layout)
         weights[name].requires_grad_(name not in graph["buffers"])
-    optimizer = torch.optim.SGD([w for w in weights.values() if w.requires_grad], LEARNING_RATE, MOMENTUM)
+    optimizer = torch.optim.SGD([w for w in weights.values() if w.requires_grad], graph["rate"], MOMENTUM)
 
     def pool(a, x):
         return F.max_pool2d(x, a["kernel_shape"], a["strides"], a["pads"][:2], ceil_mode=bool(a["ceil_mode"]))

@@ -17,8 +17,8 @@ LOOP_FLAGS = ["-O2", "-fopenmp", "-fvisibility=hidden", "-Wno-unreachable-code"]
 
 
 class BuildTiles(build_clib):
-    """build_clib that compiles the instruction sets side by side: avx512.c alone takes as long as the rest. Objects that
-    are newer than all that they are made of are kept."""
+    """build_clib that compiles the instruction sets side by side: avx512.c alone takes as long as the rest. Objects
+    that are newer than all that they are made of are kept."""
 
     def build_libraries(self, libraries):
         from concurrent.futures import ThreadPoolExecutor

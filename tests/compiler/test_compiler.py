@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from definitions import evaluate
 
 import fastcnn
 from fastcnn import ops
@@ -93,15 +94,6 @@ class Builder:
         return graph
 
 
-def evaluate(graph, x):
-    values = {**graph.constants, "x": x}
-    for node in graph.nodes:
-        values[node.output] = ops.get(node.op).reference(
-            node.attrs, [values[name] if name else None for name in node.inputs]
-        )
-    return values[graph.outputs[0]]
-
-
 @pytest.mark.parametrize("chunk", range(5))
 def test_random_networks(chunk, isa, poisoned, budget):
     rng = np.random.default_rng([13, chunk])
@@ -110,7 +102,7 @@ def test_random_networks(chunk, isa, poisoned, budget):
         batch = int(rng.integers(1, 4))
         x = rng.standard_normal((batch, *graph.inputs["x"][1:])).astype(np.float32)
         plan = compile_graph(graph, {"x": x.shape})
-        expected = evaluate(graph, x)
+        expected = evaluate(graph, x=x)[graph.outputs[0]]
         results = []
         for threads in (1, 2, 3):
             with fastcnn.num_threads(threads):

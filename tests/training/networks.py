@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+from definitions import evaluate
 
-from fastcnn import ops
 from fastcnn.graph.autodiff import differentiate
 from fastcnn.graph.ir import Graph, Node
 
@@ -13,9 +13,7 @@ def gradients(graph: Graph, values: dict[str, np.ndarray], loss: str) -> tuple[f
     """The loss, and the gradients of all constants, by autodiff's graph run on the definitions."""
     shapes = {name: values[name].shape for name in graph.inputs}
     backward, names = differentiate(graph, shapes, loss, set(graph.constants))
-    values = {**graph.constants, **values}
-    for node in backward.nodes:
-        values[node.output] = ops.get(node.op).reference(node.attrs, [values[n] if n else None for n in node.inputs])
+    values = evaluate(backward, **{**graph.constants, **values})
     return float(values[loss][0]), {name: values[grad] for name, grad in names.items()}
 
 
@@ -31,10 +29,7 @@ def numeric(graph: Graph, values: dict[str, np.ndarray], name: str, index: tuple
     def loss(change: float) -> float:
         changed = {k: np.array(v, np.float64) for k, v in {**graph.constants, **values}.items()}
         changed[name][index] += change
-        for node in graph.nodes:
-            inputs = [changed[n] if n else None for n in node.inputs]
-            changed[node.output] = ops.get(node.op).reference(node.attrs, inputs)
-        return float(changed["loss"][0])
+        return float(evaluate(graph, **changed)["loss"][0])
 
     return (loss(step) - loss(-step)) / (2 * step)
 

@@ -9,7 +9,7 @@ whose shape depends on values that are not known before it runs is left as it is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -18,6 +18,7 @@ import numpy as np
 from fastcnn import ops
 from fastcnn.compiler.native import Known, Rewriter, translate
 from fastcnn.graph.ir import Graph, Node
+from fastcnn.graph.node import live
 from fastcnn.ops.general import General
 
 # The most that a constant computed ahead may take, unless it is no larger than what it is computed from.
@@ -67,23 +68,6 @@ def resolve(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], max_bytes
     return _Resolver(graph, input_shapes, max_bytes).run()
 
 
-def live(nodes: list[Node], outputs: Iterable[str]) -> list[Node]:
-    """The nodes that outputs depend on: a rule that replaces several nodes leaves the others without readers.
-
-    Examples
-    --------
-    >>> nodes = [Node("Relu", "a", ("x",), "y", {}), Node("Relu", "b", ("x",), "z", {})]
-    >>> [node.name for node in live(nodes, ["z"])]
-    ['b']
-    """
-    needed, kept = set(outputs), []
-    for node in reversed(nodes):
-        if node.output in needed:
-            kept.append(node)
-            needed.update(node.inputs)
-    return kept[::-1]
-
-
 class _Resolver:
     def __init__(self, graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], max_bytes: int) -> None:
         self.graph, self.budget = graph, max_bytes
@@ -102,7 +86,7 @@ class _Resolver:
                 nodes += self.step(node)
             except ValueError as error:
                 raise ValueError(f"node {node.name!r} ({node.op}): {error}") from None
-        nodes = live(nodes, self.graph.outputs)
+        nodes = live(nodes, self.graph.outputs)  # a rule may take several nodes' place
         used = {name for node in nodes for name in node.inputs} | set(self.graph.outputs)
         constants = {name: value.array for name, value in self.known.items()
                      if value.array is not None and name in used}

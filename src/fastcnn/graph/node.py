@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,3 +30,20 @@ class Node:
     inputs: tuple[str, ...]
     output: str
     attrs: Mapping[str, Any]
+
+
+def live(nodes: list[Node], outputs: Iterable[str]) -> list[Node]:
+    """The nodes that outputs depend on, of nodes in the order in which they run.
+
+    Examples
+    --------
+    >>> nodes = [Node("Relu", "a", ("x",), "y", {}), Node("Relu", "b", ("x",), "z", {})]
+    >>> [node.name for node in live(nodes, ["z"])]
+    ['b']
+    """
+    needed, kept = set(outputs), []
+    for node in reversed(nodes):
+        if node.output in needed:
+            kept.append(node)
+            needed.update(node.inputs)
+    return kept[::-1]

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.compiler.resolve import live
 from fastcnn.errors import ModelLoadError
 from fastcnn.graph.ir import Graph, Node
+from fastcnn.graph.node import live
 from fastcnn.io._onnx_dialect import RawNode, normalise
 from fastcnn.io._onnx_tensor import TensorReader
 from fastcnn.ops.general import DOMAIN, TABLE

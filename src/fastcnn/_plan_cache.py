@@ -9,16 +9,20 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from weakref import WeakSet
+
+import numpy as np
 
 from fastcnn.compiler.plan import Packed, Plan, compile_batch
 from fastcnn.graph.ir import Graph
+from fastcnn.io._pixels import Pixels
 from fastcnn.kernels import _cpu
 from fastcnn.layers.base import generation
 
 if TYPE_CHECKING:
     from fastcnn.compiler.mixed import MixedPlan
+    from fastcnn.io.image import Preprocess
     from fastcnn.model import Model
 
 __all__ = ["Compiled", "PlanCache"]
@@ -35,50 +39,62 @@ class Compiled(NamedTuple):
     output_shape: tuple[int, ...]
     ends_in_softmax: bool
 
+    def run(self, batch: np.ndarray | Pixels) -> np.ndarray:
+        """Return the network's output; photos are turned into numbers here where the plan does not do it."""
+        if isinstance(batch, Pixels):
+            batch = np.ascontiguousarray(batch.values) if self.plan.takes_pixels else batch.numbers()
+        return self.plan.run([batch])[0]
+
+
+# Shape of the inputs, how photos are preprocessed that come in their place, and instruction set.
+_Key: TypeAlias = "tuple[tuple[int, ...], Preprocess | None, str]"
+
 
 class PlanCache:
-    """The compiled plans of one model, by input shape and instruction set, and their packed weights.
+    """The compiled plans of one model, by input and instruction set, and their packed weights.
 
     Both are forgotten when a layer changes.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._plans: OrderedDict[tuple[tuple[int, ...], str], Compiled] = OrderedDict()
+        self._plans: OrderedDict[_Key, Compiled] = OrderedDict()
         self._packed: Packed = {}
         self._generation = -1
         self._versions: tuple[int, ...] = ()
-        self._recent: tuple[tuple[tuple[int, ...], str, int], Compiled] | None = None
+        self._recent: tuple[_Key, int, Compiled] | None = None
         _caches.add(self)
 
     def unlock_in_child(self) -> None:
         """Forget who held the lock: after a fork that thread may not exist any more."""
         self._lock = threading.Lock()
 
-    def get(self, model: Model, shape: tuple[int, ...]) -> Compiled:
-        """Return the plan for inputs of `shape`, compiling it if there is none."""
+    def get(self, model: Model, shape: tuple[int, ...], preprocess: Preprocess | None = None) -> Compiled:
+        """Return the plan for inputs of `shape`, or for photos that stand for them, compiling it if there is none."""
+        key = (shape, preprocess, _cpu.isa())
         recent = self._recent  # the same again: no lock, no search
-        if recent is not None and recent[0] == (shape, _cpu.isa(), generation()):
-            return recent[1]
-        key = (shape, _cpu.isa())
+        if recent is not None and recent[1] == generation() and recent[0] == key:
+            return recent[2]
         with self._lock:
             self._forget_if_changed(model)
             compiled = self._plans.get(key)
             if compiled is None:
-                self._plans[key] = compiled = self._compile(model.graph(shape[1:]), shape, model.tuning)
+                self._plans[key] = compiled = self._compile(model, shape, preprocess)
                 if len(self._plans) > MAX_PLANS:
                     self._plans.popitem(last=False)
             self._plans.move_to_end(key)
-            self._recent = (*key, self._generation), compiled
+            self._recent = key, self._generation, compiled
             return compiled
 
-    def _compile(self, graph: Graph, shape: tuple[int, ...], tuning: Mapping[str, str]) -> Compiled:
+    def _compile(self, model: Model, shape: tuple[int, ...], preprocess: Preprocess | None) -> Compiled:
+        graph, tuning = model.graph(shape[1:]), model.tuning
         shapes = dict.fromkeys(graph.inputs, shape)
+        pixels = {} if preprocess is None else dict.fromkeys(graph.inputs, preprocess.levels())
         output = graph.outputs[0]
         if graph.is_general:
-            return _compile_general(graph, shapes, tuning)
+            return _compile_general(graph, shapes, tuning, pixels)
         last = next((node.op for node in graph.nodes if node.output == output), None)
-        plan = compile_batch(graph, shapes, self._packed, tuning)
+        plan = compile_batch(graph, shapes, self._packed, tuning, pixels)
         return Compiled(plan, graph.infer(shapes)[output], last == "Softmax")
 
     def forget_plans(self) -> None:
@@ -98,10 +114,12 @@ class PlanCache:
         self._generation, self._versions = now, versions
 
 
-def _compile_general(graph: Graph, shapes: Mapping[str, tuple[int, ...]], tuning: Mapping[str, str]) -> Compiled:
+def _compile_general(
+    graph: Graph, shapes: Mapping[str, tuple[int, ...]], tuning: Mapping[str, str], pixels: Mapping[str, np.ndarray]
+) -> Compiled:
     from fastcnn.compiler.mixed import compile_general
 
-    whole = compile_general(graph, shapes, tuning)
+    whole = compile_general(graph, shapes, tuning, pixels=pixels)
     output = graph.outputs[0]
     last = next((node.op for node in graph.nodes if node.output == output), "")
     shape = whole.resolved.known[output].shape or ()  # () where it depends on values

@@ -7,7 +7,7 @@ of images, their scaling, and names of classes of any type.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from fastcnn.training.augment import Augment
 from fastcnn.training.data import ArraySource, Dataset, Source
 from fastcnn.training.loader import Batches
 from fastcnn.training.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
+from fastcnn.training.predictions import predictions
 from fastcnn.training.prepare import is_paths, outputs_of
 from fastcnn.training.schedules import Cosine, OneCycle, Schedule
 from fastcnn.training.trainer import Trainer
@@ -296,7 +297,8 @@ class ImageClassifier(Parameters):
         if not hasattr(self, "model_"):
             raise not_fitted(self)
         inputs, _ = self._checked(X, reset=False)
-        return np.concatenate([self.model_.predict_proba(x, self.batch_size) for x in self._batches(inputs)])
+        data = Dataset.of(self._source(inputs), np.zeros(len(inputs), np.int64))
+        return np.concatenate(list(predictions(self.model_, data, self.batch_size)))
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the most probable class of each input.
@@ -329,11 +331,6 @@ class ImageClassifier(Parameters):
         float
         """
         return float(np.average(self.predict(X) == np.asarray(y), weights=sample_weight))
-
-    def _batches(self, inputs: Any) -> Iterator[np.ndarray]:
-        data = Dataset.of(self._source(inputs), np.zeros(len(inputs), np.int64))
-        for batch in Batches(data, self.batch_size, shuffle=False).epoch(0):
-            yield batch.x
 
     # -- inputs ---------------------------------------------------------------------------------------
 

@@ -174,7 +174,7 @@ class Fitting:
         0.667
         """
         from fastcnn.training.data import Dataset
-        from fastcnn.training.loader import Batches
+        from fastcnn.training.predictions import predictions
         from fastcnn.training.prepare import prepare
         from fastcnn.training.progress import Progress
         from fastcnn.training.report import report
@@ -183,11 +183,10 @@ class Fitting:
         data = prepare(model, x, y, adopt=False)
         if not isinstance(data, Dataset) or data.targets.ndim != 1:
             raise ValueError("evaluate: expected inputs with the number or name of one class each")
-        batches = Batches(data, batch_size, shuffle=False, workers=workers)
         probabilities = []
         with Progress("evaluating", len(data), progress) as bar:
-            for batch, _ in batches.epoch(0):
-                probabilities.append(model.predict_proba(batch, batch_size))
-                bar.update(len(batch))
+            for part in predictions(model, data, batch_size, workers):
+                probabilities.append(part)
+                bar.update(len(part))
         names = [data.source.name(index) for index in data.indices.tolist()]
         return report(np.concatenate(probabilities), data.labels, model.classes, names)

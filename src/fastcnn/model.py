@@ -20,6 +20,7 @@ from fastcnn._storable import Storable
 from fastcnn.fitting import Fitting
 from fastcnn.graph.ir import Graph
 from fastcnn.graph.trace import Symbol, trace
+from fastcnn.io._pixels import Pixels
 from fastcnn.layers.base import Layer, failed_layer
 
 if TYPE_CHECKING:
@@ -204,8 +205,8 @@ class Model(Fitting, Storable, Layer):
         """
         if batch_size < 1:
             raise ValueError(f"predict: batch_size={batch_size}, expected at least 1")
-        x = x if isinstance(x, np.ndarray) and x.ndim else self._as_batch(x)
-        shape = self._compiled(min(len(x), batch_size) or 1, self._as_batch(x[:1])).output_shape
+        x = x if isinstance(x, Pixels) or (isinstance(x, np.ndarray) and x.ndim) else self._as_batch(x)
+        shape = self._compiled(min(len(x), batch_size) or 1, self._as_chunk(x[:1])).output_shape
         if len(shape) < 2 or shape[2:] not in ((), (1, 1)) or shape[1] < 2:
             raise ValueError(f"predict: the outputs are {shape}, expected (N, classes), classes >= 2")
         if self._classes is not None and len(self._classes) != shape[1]:
@@ -213,9 +214,9 @@ class Model(Fitting, Storable, Layer):
         result = np.empty((len(x), shape[1]), np.float32)
         starts = range(0, len(x), batch_size)
         for start in progress_bar(starts) if progress else starts:
-            chunk = self._as_batch(x[start : start + batch_size])
+            chunk = self._as_chunk(x[start : start + batch_size])
             compiled = self._compiled(len(chunk), chunk)
-            scores = compiled.plan.run([chunk])[0].reshape(len(chunk), -1)
+            scores = compiled.run(chunk).reshape(len(chunk), -1)
             part = result[start : start + batch_size]
             part[...] = scores if compiled.ends_in_softmax else functional.softmax(scores, dim=1)
         return result
@@ -270,7 +271,11 @@ class Model(Fitting, Storable, Layer):
         """
         if self.preprocess is None:
             raise ValueError(f"classify: set {type(self).__name__}.preprocess first, or use predict_proba")
-        probabilities = self.predict_proba(self.preprocess(image))[0]
+        if self._takes_pixels(self.preprocess):
+            x: Any = Pixels(self.preprocess.pixels(image)[None], self.preprocess)
+        else:
+            x = self.preprocess(image)
+        probabilities = self.predict_proba(x)[0]
         best = np.argsort(-probabilities, kind="stable")[: max(top, 0)].tolist()
         names = self._classes or [str(i) for i in range(len(probabilities))]
         return [Prediction(i, names[i], float(probabilities[i])) for i in best]
@@ -286,8 +291,18 @@ class Model(Fitting, Storable, Layer):
         array = np.ascontiguousarray(array, np.float32)
         return array if array.flags.aligned else array.copy()
 
-    def _compiled(self, batch: int, x: np.ndarray) -> Compiled:
-        return self._cache.get(self, (batch, *x.shape[1:]))
+    def _as_chunk(self, x: ArrayLike | Pixels) -> np.ndarray | Pixels:
+        return x if isinstance(x, Pixels) else self._as_batch(x)
+
+    def _takes_pixels(self, preprocess: Any) -> bool:
+        """Whether `predict_proba` may be given `Pixels`: neither it nor the preprocessing is a user's own."""
+        from fastcnn.io.image import Preprocess
+
+        function = getattr(self.predict_proba, "__func__", None)
+        return function is Model.predict_proba and type(preprocess) is Preprocess
+
+    def _compiled(self, batch: int, x: np.ndarray | Pixels) -> Compiled:
+        return self._cache.get(self, (batch, *x.shape[1:]), x.preprocess if isinstance(x, Pixels) else None)
 
     # -- what the model is ----------------------------------------------------------------------------
 

@@ -4,6 +4,9 @@ A value is plain (NCHW) or blocked ([N][C/VL][H][W][VL]). Graph inputs and outpu
 what it reads (`Op.layout`, or its algorithm's); the others follow what they are given. A convolution that reads
 fewer channels than a vector holds straight from a plain value takes them as one block of C lanes (NHWC).
 
+Graph inputs may also come as the pixels of photos: then a table says what number each value of a channel stands for,
+and each copy that a step reads is looked up anew. Choices are those for a plain input, and so are the bits.
+
 Weights that training changes are parameters: blocks of output channels, [O/VL][...][VL], the order in which gradients
 are computed and optimizers work. Weights that are constants are packed ahead, and none of this pass's business.
 
@@ -39,6 +42,8 @@ class Layouts:
         Values that are written straight into a concatenation: its output, and their first channel there.
     parameters : set of str
         Values stored as parameters.
+    pixels : set of str
+        Inputs stored as pixels.
     """
 
     graph: Graph
@@ -47,9 +52,18 @@ class Layouts:
     halos: dict[str, Halo] = field(default_factory=dict)
     joins: dict[str, tuple[str, int]] = field(default_factory=dict)
     parameters: set[str] = field(default_factory=set)
+    pixels: set[str] = field(default_factory=set)
 
 
-def arrange(graph: Graph, shapes: dict[str, tuple[int, ...]], vl: int, parameters: Iterable[str] = ()) -> Layouts:
+def levels_of(name: str) -> str:
+    """The constant that says what each value of an input's pixels stands for, (C, 256)."""
+    return f"{name}:levels"
+
+
+def arrange(
+    graph: Graph, shapes: dict[str, tuple[int, ...]], vl: int, parameters: Iterable[str] = (),
+    pixels: Iterable[str] = (),
+) -> Layouts:
     """Decide the layout of every value.
 
     Parameters
@@ -62,8 +76,10 @@ def arrange(graph: Graph, shapes: dict[str, tuple[int, ...]], vl: int, parameter
         Floats in a vector.
     parameters : iterable of str
         Graph inputs that are stored as parameters.
+    pixels : iterable of str
+        Graph inputs (N, C, H, W) that are stored as pixels, uint8 (N, H, W, C); the graph has their `levels_of`.
     """
-    return _Arranger(graph, shapes, vl, set(parameters)).run()
+    return _Arranger(graph, shapes, vl, set(parameters), set(pixels)).run()
 
 
 def _union(a: Halo, b: Halo) -> Halo:
@@ -71,8 +87,10 @@ def _union(a: Halo, b: Halo) -> Halo:
 
 
 class _Arranger:
-    def __init__(self, graph: Graph, shapes: dict[str, tuple[int, ...]], vl: int, parameters: set[str]) -> None:
-        self.graph, self.vl, self.parameters = graph, vl, parameters
+    def __init__(
+        self, graph: Graph, shapes: dict[str, tuple[int, ...]], vl: int, parameters: set[str], pixels: set[str]
+    ) -> None:
+        self.graph, self.vl, self.parameters, self.pixels = graph, vl, parameters, pixels
         self.shapes = dict(shapes)
         self.external = {*graph.inputs, *graph.constants}
         self.lanes = dict.fromkeys(self.external, 1)
@@ -85,7 +103,7 @@ class _Arranger:
             self.place(node)
         outputs = [self.plain_output(name, i) for i, name in enumerate(self.graph.outputs)]
         graph = Graph(self.nodes, self.graph.inputs, outputs, self.graph.constants)
-        return Layouts(graph, self.shapes, self.lanes, self.halos, self.join(), self.parameters)
+        return Layouts(graph, self.shapes, self.lanes, self.halos, self.join(), self.parameters, self.pixels)
 
     def join(self) -> dict[str, tuple[str, int]]:
         """Concatenations of channels whose inputs can be computed in place; they share one halo."""
@@ -138,6 +156,7 @@ class _Arranger:
             return name
         copy = f"{name}:{'packed' if as_parameter else 'plain'}"
         if copy not in self.shapes:
+            name = self.fetch(name, 1, NO_HALO) if name in self.pixels else name
             self.nodes.append(Node("Pack" if as_parameter else "Unpack", copy, (name,), copy, {}))
             self.shapes[copy], self.lanes[copy] = self.shapes[name], 1
             if as_parameter:
@@ -175,7 +194,7 @@ class _Arranger:
         """The name under which a value is stored as wanted."""
         padded = any(halo)
         outside = name in self.external or lanes == 1  # cannot carry a halo of its own
-        if self.lanes[name] != lanes or (padded and outside):
+        if self.lanes[name] != lanes or (padded and outside) or name in self.pixels:
             key = (name, lanes, padded and lanes == 1)
             if key not in self.copies:
                 self.copies[key] = self.reorder(name, f"{name}:{lanes}{'p' * key[2]}", lanes)
@@ -196,7 +215,10 @@ class _Arranger:
         between = lanes if 1 in (lanes, self.lanes[name]) else 1
         if between != lanes:  # from one blocking to another: through plain
             name = self.fetch(name, between, NO_HALO)
-        self.nodes.append(Node("Reorder", copy, (name,), copy, {}))
+        if name in self.pixels:
+            self.nodes.append(Node("Lookup", copy, (name, levels_of(name)), copy, {}))
+        else:
+            self.nodes.append(Node("Reorder", copy, (name,), copy, {}))
         self.shapes[copy], self.lanes[copy] = self.shapes[name], lanes
         return copy
 
@@ -207,7 +229,4 @@ class _Arranger:
         direct = producer is not None and ops.get(producer.op).writes_plain_output(self.shapes[name], self.vl)
         if direct and self.lanes[name] == 1 and name not in self.graph.outputs[:index] and name not in self.halos:
             return name
-        copy = f"{name}:output{index}"
-        self.nodes.append(Node("Reorder", copy, (name,), copy, {}))
-        self.shapes[copy], self.lanes[copy] = self.shapes[name], 1
-        return copy
+        return self.reorder(name, f"{name}:output{index}", 1)

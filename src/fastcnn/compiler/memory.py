@@ -15,7 +15,7 @@ import numpy as np
 
 from fastcnn import ops
 from fastcnn.compiler.layout import Layouts
-from fastcnn.kernels.view import ARENA, NO_HALO, View, dense_view, four_dimensions
+from fastcnn.kernels.view import ARENA, NO_HALO, View, dense_view, four_dimensions, pixel_view
 
 ALIGNMENT = 16  # floats: one cache line
 
@@ -107,8 +107,11 @@ class _Placer:
         outside = [*self.graph.inputs, *constants, *self.graph.outputs]
         for slot, name in enumerate(outside, 1):
             shape = self.layouts.shapes[name]
-            packed = name in self.layouts.parameters
-            self.views[name] = self.parameter_view(shape, slot) if packed else dense_view(shape, slot)
+            if name in self.layouts.pixels:
+                self.views[name] = pixel_view(shape, slot)
+            else:
+                packed = name in self.layouts.parameters
+                self.views[name] = self.parameter_view(shape, slot) if packed else dense_view(shape, slot)
         self.measure_lives()
         for i, node in enumerate(self.graph.nodes):
             if node.output not in self.views:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from math import prod
 from statistics import median
 from time import perf_counter
+from typing import ClassVar
 
 import numpy as np
 
@@ -43,7 +44,11 @@ class MixedPlan:
     steps : list of StepInfo
     arena_bytes, operations, parts : int
         As of `Plan`.
+    takes_pixels : bool
+        Never: inputs are converted to the graph's types.
     """
+
+    takes_pixels: ClassVar[bool] = False
 
     steps: list[StepInfo]
     arena_bytes: int
@@ -142,7 +147,7 @@ class Whole:
 
 def compile_general(
     graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], tuning: Mapping[str, str] | None = None,
-    max_bytes: int = 4 << 30,
+    max_bytes: int = 4 << 30, pixels: Mapping[str, np.ndarray] | None = None,
 ) -> Whole:
     """Compile a graph of general operations. A graph that was made for batches of one size takes larger ones in parts.
 
@@ -155,6 +160,8 @@ def compile_general(
         As for `compile_graph`.
     max_bytes : int
         As for `resolve`.
+    pixels : dict, optional
+        As for `compile_graph`; the plan takes pixels where all is done by kernels.
 
     Raises
     ------
@@ -173,9 +180,9 @@ def compile_general(
     if any(ops.is_general(node.op) for node in resolved.graph.nodes) or _constant_outputs(resolved.graph):
         plan: Plan | MixedPlan = compile_mixed(resolved, None, tuning, max_bytes)
     elif parts == 1:
-        return Whole(compile_batch(resolved.graph, shapes, {}, tuning or {}), resolved)
+        return Whole(compile_batch(resolved.graph, shapes, {}, tuning or {}, pixels), resolved)
     else:
-        plan = compile_graph(resolved.graph, shapes, tuning=tuning)
+        plan = compile_graph(resolved.graph, shapes, tuning=tuning, pixels=pixels)
     return Whole(replace(plan, parts=parts, operations=plan.operations * parts), resolved)
 
 

@@ -22,7 +22,7 @@ from fastcnn.compiler.choose import Problem, choose
 from fastcnn.compiler.expand import expand
 from fastcnn.compiler.fold import fold
 from fastcnn.compiler.fuse import fuse, fuse_pools
-from fastcnn.compiler.layout import Layouts, arrange
+from fastcnn.compiler.layout import Layouts, arrange, levels_of
 from fastcnn.compiler.pack import pack_weights
 from fastcnn.compiler.shuffle import fold_shuffles
 from fastcnn.graph.ir import Graph, Node
@@ -155,6 +155,8 @@ class Plan:
         Memory of one concurrent caller, inputs, weights and outputs not counted.
     operations : int
         Floating point operations of one run.
+    takes_pixels : bool
+        Whether inputs come as pixels.
     parts : int
         A batch is cut into so many parts, for one of which the steps are.
     """
@@ -167,6 +169,7 @@ class Plan:
     _constants: list[np.ndarray]
     _output_shapes: list[tuple[int, ...]]
     _refills: list[tuple[np.ndarray, _Refill]]
+    takes_pixels: bool = False
     parts: int = 1
     _idle: list[_executor.Executor] = field(default_factory=list)
 
@@ -181,7 +184,7 @@ class Plan:
         Parameters
         ----------
         inputs : sequence of float32 arrays
-            C-contiguous, of the shapes compiled for.
+            C-contiguous, of the shapes compiled for; where they come as pixels, uint8 (N, H, W, C).
         outputs : sequence of float32 arrays, optional
             C-contiguous; new ones if absent.
 
@@ -204,7 +207,7 @@ class Plan:
         take one part after the other."""
         arrays = [*inputs, *self._constants, *outputs]
         fixed = range(len(inputs), len(inputs) + len(self._constants))
-        strides = np.array([0 if i in fixed else array.size // self.parts for i, array in enumerate(arrays)], np.intp)
+        strides = np.array([0 if i in fixed else array.nbytes // self.parts for i, array in enumerate(arrays)], np.intp)
         together = threads if threads > self.parts else 1
         executors = [self._take(together) for _ in range(threads // together)]
         if together == 1:
@@ -265,7 +268,10 @@ class Plan:
         return _executor.Executor(steps, self._waits, arena, memory.allocate(stride * threads), threads)
 
 
-def compile_batch(graph: Graph, input_shapes: Shapes, packed: Packed, tuning: Mapping[str, str]) -> Plan:
+def compile_batch(
+    graph: Graph, input_shapes: Shapes, packed: Packed, tuning: Mapping[str, str],
+    pixels: Mapping[str, np.ndarray] | None = None,
+) -> Plan:
     """Compile a network whose inputs are batches, which may go through it in parts.
 
     Parameters
@@ -273,7 +279,7 @@ def compile_batch(graph: Graph, input_shapes: Shapes, packed: Packed, tuning: Ma
     graph : Graph
     input_shapes : dict
         Shape of each graph input, the batch first.
-    packed, tuning : dict
+    packed, tuning, pixels : dict
         As for `compile_graph`.
 
     Returns
@@ -282,11 +288,11 @@ def compile_batch(graph: Graph, input_shapes: Shapes, packed: Packed, tuning: Ma
     """
     size = next((shape[0] for shape in input_shapes.values()), 1)
     if size < 2 * batch.LEAST_PARTS or not batch.is_separable(graph, input_shapes):
-        return compile_graph(graph, input_shapes, packed, tuning=tuning)
+        return compile_graph(graph, input_shapes, packed, tuning=tuning, pixels=pixels)
 
     def compiled(images: int) -> Plan:
         shapes = {name: (images, *shape[1:]) for name, shape in input_shapes.items()}
-        return compile_graph(graph, shapes, packed, tuning=tuning)
+        return compile_graph(graph, shapes, packed, tuning=tuning, pixels=pixels)
 
     plan = compiled(1)
     images = batch.part_size(size, plan.arena_bytes, sum(array.nbytes for array in packed.values()))
@@ -298,6 +304,7 @@ def compile_batch(graph: Graph, input_shapes: Shapes, packed: Packed, tuning: Ma
 def compile_graph(
     graph: Graph, input_shapes: Shapes, packed: Packed | None = None, packed_ahead: bool = True,
     tuning: Mapping[str, str] | None = None, parameters: Iterable[str] = (),
+    pixels: Mapping[str, np.ndarray] | None = None,
 ) -> Plan:
     """Compile a graph for inputs of given shapes, and for the instruction set in use.
 
@@ -314,6 +321,9 @@ def compile_graph(
         Algorithms that measurements have found best, by `Problem.key`.
     parameters : iterable of str
         Inputs that are stored as parameters, in blocks of their first axis: what training changes.
+    pixels : dict, optional
+        Inputs (N, C, H, W) that come as pixels, uint8 (N, H, W, C): what each value of a channel stands for, float32
+        (C, 256).
 
     Returns
     -------
@@ -331,8 +341,10 @@ def compile_graph(
     fused = fuse(folded, shapes)
     chosen = _with_algorithms(fused, shapes, vl, packed_ahead, tuning)
     chosen = fold_shuffles(fuse_pools(chosen, shapes), shapes)
+    pixels = {} if pixels is None else pixels
+    chosen.constants.update({levels_of(name): levels for name, levels in pixels.items()})
     shapes |= {name: array.shape for name, array in chosen.constants.items()}  # of filters in another order, too
-    layouts = pack_weights(arrange(chosen, shapes, vl, parameters), vl)
+    layouts = pack_weights(arrange(chosen, shapes, vl, parameters, pixels), vl)
     placement = memory.place(layouts, vl)
     lowering = Lowering(layouts, placement, {} if packed is None else packed, vl)
     for node in layouts.graph.nodes:
@@ -348,6 +360,7 @@ def compile_graph(
         _constants=[np.ascontiguousarray(chosen.constants[name], np.float32) for name in placement.constants],
         _output_shapes=[layouts.shapes[name] for name in layouts.graph.outputs],
         _refills=lowering.refills,
+        takes_pixels=bool(pixels),
     )
 
 

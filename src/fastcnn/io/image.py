@@ -1,12 +1,11 @@
 """Photos in: reads image files into pixels, and makes of pixels the arrays that a network was trained on.
 
-Decoding is _photo.py's, resizing is Pillow's. Augmentation, and reading ahead in threads, are left to the
-training.
+Decoding is _photo.py's, finding files _find.py's, resizing Pillow's. Augmentation, and reading ahead in threads, are
+left to the training.
 """
 
 from __future__ import annotations
 
-import glob
 import io
 import math
 import os
@@ -14,14 +13,15 @@ import stat
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
 
 import numpy as np
 
 from fastcnn._arguments import as_int, as_pair
 from fastcnn.errors import ImageError
-from fastcnn.io._photo import SUFFIXES, decode, import_pillow
+from fastcnn.io._find import find_images
+from fastcnn.io._photo import decode, import_pillow
+from fastcnn.io._pixels import Pixels
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -215,8 +215,37 @@ class Preprocess:
         ndarray (1, 3, height, width) float32
             C-contiguous.
         """
-        middle = self._resized_middle(load_image(source)).astype(np.float32)
-        return self.normalise(np.ascontiguousarray(middle.transpose(2, 0, 1)[None]))
+        return Pixels(self.pixels(source)[None], self).numbers()
+
+    def pixels(self, source: ImageSource) -> np.ndarray:
+        """Return the middle of one photo, resized but not normalised.
+
+        Parameters
+        ----------
+        source
+            As for a call.
+
+        Returns
+        -------
+        ndarray (height, width, 3) uint8
+
+        Examples
+        --------
+        >>> Preprocess(size=(8, 6)).pixels(np.full((30, 20), 7, np.uint8))[0, 0].tolist()
+        [7, 7, 7]
+        """
+        return self._resized_middle(load_image(source))
+
+    def levels(self) -> np.ndarray:
+        """Return what each value of a pixel is normalised to: (3, 256) float32.
+
+        Examples
+        --------
+        >>> Preprocess().levels()[:, 255].tolist()
+        [1.0, 1.0, 1.0]
+        """
+        values = np.arange(256, dtype=np.float32)
+        return self.normalise(np.broadcast_to(values, (3, 1, 256)))[:, 0]
 
     def normalise(self, pixels: np.ndarray) -> np.ndarray:
         """Return ``(pixel - mean) / std`` of each channel of pixels (..., 3, height, width), float32.
@@ -384,65 +413,3 @@ def images_to_batch(sources: Iterable[ImageSource], preprocess: Preprocess) -> n
     for i, source in enumerate(listed):
         batch[i] = preprocess(source)[0]
     return batch
-
-
-def find_images(patterns: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """List the image files that paths, folders and patterns stand for.
-
-    Parameters
-    ----------
-    patterns : str, path-like, or iterable of these
-        Each a file (taken whatever its name), a folder (all images in it and its subfolders, but hidden
-        ones), or a pattern with ``*``, ``?``, ``[...]`` or ``**`` (all images and folders that match). An
-        image, here, is a file with the suffix of one.
-
-    Returns
-    -------
-    list of Path
-        In the order of `patterns`, what one of them stands for sorted; no path twice.
-
-    Raises
-    ------
-    FileNotFoundError
-        If one of them stands for nothing; the message names it.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     for name in ["b.jpg", "a.PNG", "notes.txt"]:
-    ...         Path(folder, name).touch()
-    ...     [path.name for path in find_images(folder)]
-    ['a.PNG', 'b.jpg']
-    """
-    if isinstance(patterns, (str, os.PathLike)):
-        patterns = [patterns]
-    found: dict[Path, None] = {}
-    for pattern in map(os.fsdecode, patterns):
-        if os.path.isfile(pattern):
-            matches = [Path(pattern)]
-        elif os.path.isdir(pattern):
-            matches = _images_below(pattern)
-        else:
-            matches = []
-            for match in glob.glob(pattern, recursive=True):
-                if os.path.isdir(match):
-                    matches += _images_below(match)
-                elif _is_image(match):
-                    matches.append(Path(match))
-        if not matches:
-            raise FileNotFoundError(f"find_images: {pattern!r} is no file, and stands for no images")
-        found.update(dict.fromkeys(sorted(matches)))
-    return list(found)
-
-
-def _is_image(path: str) -> bool:
-    return os.path.splitext(path)[1].lower() in SUFFIXES
-
-
-def _images_below(folder: str) -> list[Path]:
-    images = []
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        images += [Path(parent, name) for name in files if _is_image(name) and not name.startswith(".")]
-    return images

@@ -297,7 +297,7 @@ cdef struct Chunks:
     Program **programs  # of each thread
     Patch **patches
     ptrdiff_t *patch_counts
-    float **arrays
+    char **arrays
     ptrdiff_t *strides
 
 
@@ -309,7 +309,8 @@ cdef void run_share(void *raw, int tid, int nthreads) noexcept nogil:
     for chunk in range(share(c.count, tid, nthreads), share(c.count, tid + 1, nthreads)):
         for i in range(c.patch_counts[tid]):
             patch = &c.patches[tid][i]
-            patch.tensor.data = c.arrays[patch.slot - 1] + chunk * c.strides[patch.slot - 1] + patch.offset
+            patch.tensor.data = (
+                <float *>(c.arrays[patch.slot - 1] + chunk * c.strides[patch.slot - 1]) + patch.offset)
         run_program(c.programs[tid], 0, 1)
 
 
@@ -320,10 +321,10 @@ def run_chunks(list executors, list arrays, strides, ptrdiff_t count):
     ----------
     executors : list of Executor
         Of one plan.
-    arrays : list of float32 arrays
+    arrays : list of arrays
         As for `Executor.run`, the inputs and outputs of all parts one after the other.
     strides : intp array
-        Floats from one part to the next, of each array.
+        Bytes from one part to the next, of each array.
     count : int
     """
     cdef ptrdiff_t[::1] steps = strides
@@ -338,10 +339,10 @@ def run_chunks(list executors, list arrays, strides, ptrdiff_t count):
         view[0, i], view[1, i] = <ptrdiff_t>&executor.program, <ptrdiff_t>executor.patches
         view[2, i] = executor.patch_count
     for i in range(len(arrays)):
-        view[3, i] = <ptrdiff_t>floats(arrays[i])
+        view[3, i] = <ptrdiff_t>address(arrays[i])
     chunks.count = count
     chunks.programs, chunks.patches = <Program **>&view[0, 0], <Patch **>&view[1, 0]
-    chunks.patch_counts, chunks.arrays, chunks.strides = &view[2, 0], <float **>&view[3, 0], &steps[0]
+    chunks.patch_counts, chunks.arrays, chunks.strides = &view[2, 0], <char **>&view[3, 0], &steps[0]
     if threads > 1:
         _cpu.note_region()
     with nogil:

@@ -61,6 +61,12 @@ def four_dimensions(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
     return first, padded[0], padded[1], padded[2]
 
 
+def pixel_view(shape: tuple[int, ...], slot: int) -> View:
+    """The view of a uint8 array (N, H, W, C) that stands for images (N, C, H, W); strides count bytes."""
+    n, c, h, w = shape
+    return View(n, c, h, w, h * w * c, h * w * c, w * c, c, slot=slot)
+
+
 def dense_view(shape: tuple[int, ...], slot: int = ARENA) -> View:
     """The view of a C-contiguous array."""
     n, c, h, w = four_dimensions(shape)

@@ -1,4 +1,5 @@
-"""Operations that move elements: concatenation, padding, parts; identity; and the compiler's own Reorder and Repack.
+"""Operations that move elements: concatenation, padding, parts; identity; and the compiler's own Reorder, Lookup and
+Repack.
 
 Axes are renamed and reordered in axes.py."""
 
@@ -272,6 +273,17 @@ class Reorder(Identity):
         ctx.emit("reorder", _reorder.Reorder, ctx.view(node.output), ctx.view(node.inputs[0]))
 
 
+class Lookup(Reorder):
+    """An input that comes as pixels, by a table of what their values stand for; only the compiler makes it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.name = "Lookup"
+
+    def lower(self, node: Node, ctx: Lowering) -> None:
+        ctx.emit("lookup", _reorder.Lookup, *(ctx.view(name) for name in (node.output, *node.inputs)))
+
+
 class Repack(Reorder):
     """A weight stored as a parameter, or back; only the compiler makes it."""
 
@@ -308,5 +320,5 @@ class ZerosLike(Identity):
 
 OPS = (
     Concat(), Pad(), Crop(), Slice(), Identity("Identity", {}), Identity("Dropout", {"ratio": 0.5}), Reorder(),
-    Repack("Pack"), Repack("Unpack"), ZerosLike(),
+    Lookup(), Repack("Pack"), Repack("Unpack"), ZerosLike(),
 )

@@ -16,7 +16,7 @@ from fastcnn.io.image import Preprocess, find_images, load_image
 from fastcnn.training.augment import Augment
 from fastcnn.training.data import Dataset, targets_of_names
 
-__all__ = ["PhotoSource", "class_folders", "dataset_of_folder", "preprocess_for"]
+__all__ = ["PhotoSource", "PixelSource", "class_folders", "dataset_of_folder", "preprocess_for"]
 
 
 class PhotoSource:
@@ -66,6 +66,21 @@ class PhotoSource:
         """Return the path of a photo, or its number."""
         photo = self.photos[index]
         return os.fsdecode(photo) if isinstance(photo, (str, os.PathLike)) else str(index)
+
+
+class PixelSource(PhotoSource):
+    """The same photos for a network that normalises them itself: uint8 (height, width, 3), see `fastcnn.io._pixels`."""
+
+    dtype = np.uint8
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one photo: (height, width, 3)."""
+        return (*cast(tuple[int, int], self.preprocess.size), 3)
+
+    def load(self, index: int, augment: Augment | None, rng: np.random.Generator | None) -> np.ndarray:
+        """Return one photo; never augmented."""
+        return self.preprocess.pixels(self.photos[index])
 
 
 def class_folders(folder: str | os.PathLike[str]) -> dict[str, list[Path]]:

@@ -92,7 +92,7 @@ class Batches:
         source, targets = self.data.source, self.data.targets[indices]
         if isinstance(source, ArraySource) and self.augment is None:
             return Batch(np.ascontiguousarray(source.x[indices], np.float32), targets)
-        x = np.empty((len(indices), *source.shape), np.float32)
+        x = np.empty((len(indices), *source.shape), getattr(source, "dtype", np.float32))  # uint8 of a PixelSource
         for i, index in enumerate(indices.tolist()):
             if stopped():
                 break  # nobody wants the batch any more

@@ -1,0 +1,74 @@
+"""Finds image files: what paths, folders and patterns stand for, by suffix; nothing is opened."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from fastcnn.io._photo import SUFFIXES
+
+__all__ = ["find_images"]
+
+
+def find_images(patterns: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """List the image files that paths, folders and patterns stand for.
+
+    Parameters
+    ----------
+    patterns : str, path-like, or iterable of these
+        Each a file (taken whatever its name), a folder (all images in it and its subfolders, but hidden
+        ones), or a pattern with ``*``, ``?``, ``[...]`` or ``**`` (all images and folders that match). An
+        image, here, is a file with the suffix of one.
+
+    Returns
+    -------
+    list of Path
+        In the order of `patterns`, what one of them stands for sorted; no path twice.
+
+    Raises
+    ------
+    FileNotFoundError
+        If one of them stands for nothing; the message names it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ["b.jpg", "a.PNG", "notes.txt"]:
+    ...         Path(folder, name).touch()
+    ...     [path.name for path in find_images(folder)]
+    ['a.PNG', 'b.jpg']
+    """
+    if isinstance(patterns, (str, os.PathLike)):
+        patterns = [patterns]
+    found: dict[Path, None] = {}
+    for pattern in map(os.fsdecode, patterns):
+        if os.path.isfile(pattern):
+            matches = [Path(pattern)]
+        elif os.path.isdir(pattern):
+            matches = _images_below(pattern)
+        else:
+            matches = []
+            for match in glob.glob(pattern, recursive=True):
+                if os.path.isdir(match):
+                    matches += _images_below(match)
+                elif _is_image(match):
+                    matches.append(Path(match))
+        if not matches:
+            raise FileNotFoundError(f"find_images: {pattern!r} is no file, and stands for no images")
+        found.update(dict.fromkeys(sorted(matches)))
+    return list(found)
+
+
+def _is_image(path: str) -> bool:
+    return os.path.splitext(path)[1].lower() in SUFFIXES
+
+
+def _images_below(folder: str) -> list[Path]:
+    images = []
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        images += [Path(parent, name) for name in files if _is_image(name) and not name.startswith(".")]
+    return images

@@ -7,7 +7,7 @@ import pytest
 
 import fastcnn
 from fastcnn import functional as F
-from fastcnn.compiler import batch
+from fastcnn.compiler import batch, plan
 
 SHAPE = (3, 20, 18)
 
@@ -22,7 +22,7 @@ def network() -> fastcnn.Model:
 
 
 @pytest.mark.parametrize("images", [1, 2, 4])
-@pytest.mark.parametrize("size", [8, 16, 17, 24])
+@pytest.mark.parametrize("size", [2, 3, 8, 16, 17, 24])
 def test_bits_are_those_of_single_images(size, images, isa, poisoned, monkeypatch):
     monkeypatch.setattr(batch, "part_size", lambda size, *_: images if size % images == 0 else 1)
     model = network()
@@ -32,8 +32,38 @@ def test_bits_are_those_of_single_images(size, images, isa, poisoned, monkeypatc
     for threads in (1, 2, 3, 4, 7, 8, 16):
         with fastcnn.num_threads(threads):
             assert np.array_equal(model(x), single), threads
-    plan = model._compiled(size, x).plan
-    assert plan.parts == (size // images if size % images == 0 else size)
+    parts = model._compiled(size, x).plan.parts
+    assert parts == (1 if size < 2 * batch.LEAST_PARTS else size // images if size % images == 0 else size)
+
+
+def mobile_network() -> fastcnn.Model:
+    """Depthwise convolutions, few features at the end, and an even number of classes."""
+    return fastcnn.Sequential(
+        fastcnn.Conv2d(3, 24, 3, stride=2), fastcnn.ReLU6(), fastcnn.Conv2d(24, 24, 3, padding=1, groups=24),
+        fastcnn.SiLU(), fastcnn.Conv2d(24, 33, 1), fastcnn.GlobalAvgPool2d(), fastcnn.Flatten(), fastcnn.Linear(33, 2),
+    )
+
+
+def rows_network() -> fastcnn.Model:
+    """Fully connected layers only, of odd and of many outputs."""
+    return fastcnn.Sequential(
+        fastcnn.Flatten(), fastcnn.Linear(3 * 20 * 18, 300), fastcnn.ReLU(), fastcnn.Linear(300, 7),
+        fastcnn.Sigmoid(), fastcnn.Linear(7, 5),
+    )
+
+
+@pytest.mark.parametrize("build", [network, mobile_network, rows_network])
+def test_bits_do_not_depend_on_batch_size_and_place(build, isa, monkeypatch):
+    monkeypatch.setattr(plan, "OPERATIONS_PER_THREAD", 1)
+    model, rng = build(), np.random.default_rng(3)
+    x = rng.standard_normal((17, *SHAPE)).astype(np.float32)
+    single = model.predict_proba(x, batch_size=1)
+    for threads in (1, 2, 3):
+        with fastcnn.num_threads(threads):
+            for batch_size in (1, 2, 3, 8, 17):  # the last batch has what is left
+                assert np.array_equal(model.predict_proba(x, batch_size), single), (threads, batch_size)
+                order = rng.permutation(17)
+                assert np.array_equal(model.predict_proba(x[order], batch_size), single[order]), (threads, batch_size)
 
 
 def test_concurrent_callers_share_a_model(isa):

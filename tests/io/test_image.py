@@ -189,6 +189,18 @@ def test_nearest_repeats_pixels():
     assert (x[0] == middle.transpose(2, 0, 1)).all()
 
 
+@pytest.mark.parametrize("shape", [(20, 30, 3), (20, 30), (41, 35, 4)])
+def test_pixels_and_levels_give_what_a_call_gives(shape):
+    settings = Preprocess((20, 30), 1.0, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
+    photo = noise(*shape)
+    pixels, levels = settings.pixels(photo), settings.levels()
+    assert pixels.dtype == np.uint8 and pixels.shape == (20, 30, 3) and not np.shares_memory(pixels, photo)
+    assert levels.dtype == np.float32 and levels.shape == (3, 256)
+    assert (settings(photo)[0] == levels[np.arange(3), pixels].transpose(2, 0, 1)).all()
+    if shape == (20, 30, 3):
+        assert (pixels == photo).all()
+
+
 def test_normalisation_is_exact():
     pixels = noise(20, 30, 3)
     settings = Preprocess((20, 30), 1.0, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))

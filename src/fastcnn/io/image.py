@@ -297,8 +297,10 @@ class Preprocess:
 
     def _resized(self, pixels: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
         """Map (H, W, 3) uint8, of which a box (left, top, right, bottom) counts, to (*size, 3) uint8."""
-        pillow = import_pillow()
         height, width = cast(tuple[int, int], self.size)
+        if pixels.shape[:2] == (height, width) and box == (0, 0, width, height):
+            return pixels  # Pillow would copy them twice, and a third time into a format of its own
+        pillow = import_pillow()
         filter_ = pillow.Resampling[self.interpolation.upper()]
         return np.asarray(pillow.fromarray(pixels).resize((width, height), filter_, box=box))
 

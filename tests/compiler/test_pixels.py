@@ -199,7 +199,7 @@ def test_evaluation_reads_pixels(monkeypatch):
     assert fast.to_dict() == slow.to_dict()
 
 
-def exported(path, *, with_numpy):
+def exported(path, with_numpy, images):
     """A network for images of any size as PyTorch exports it, flattened to a shape that is computed; with an operation
     that has no kernel, if wanted."""
     rng = np.random.default_rng(3)
@@ -213,18 +213,20 @@ def exported(path, *, with_numpy):
     tensors = [build.tensor("w", rng.standard_normal((8, 3, 3, 3)).astype(np.float32)),
                build.tensor("m", rng.standard_normal((8 * SIZE[0] * SIZE[1], 4)).astype(np.float32)),
                build.tensor("zero", np.array([0])), build.tensor("minus", np.array([-1]))]
-    onnx.save(build.model(nodes, [build.value("x", ("N", 3, "H", "W"))], [build.value("y", ("N", 4))], tensors), path)
+    x, y = build.value("x", (images, 3, "H", "W")), build.value("y", (images, 4))
+    onnx.save(build.model(nodes, [x], [y], tensors), path)
     return fc.load(path)
 
 
+@pytest.mark.parametrize("images", ["N", 1])
 @pytest.mark.parametrize("with_numpy", [False, True])
-def test_general_graphs(with_numpy, tmp_path):
-    model = exported(tmp_path / "net.onnx", with_numpy=with_numpy)
+def test_general_graphs(with_numpy, images, tmp_path):
+    model = exported(tmp_path / "net.onnx", with_numpy, images)
     assert model.graph((3, *SIZE)).is_general
-    for images in (1, 3, 16):
-        x = Pixels(PHOTOS[:images], PREPROCESS)
+    for size in (1, 3, 16):
+        x = Pixels(PHOTOS[:size], PREPROCESS)
         assert np.array_equal(scores(model, x.values), model(x.numbers()))
-        assert takes_pixels(model, images) != with_numpy
+        assert takes_pixels(model, size) != with_numpy
 
 
 def test_networks_for_other_channels_say_so():

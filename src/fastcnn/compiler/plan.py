@@ -330,7 +330,7 @@ def compile_graph(
     shapes = folded.infer(dict(input_shapes))
     fused = fuse(folded, shapes)
     chosen = _with_algorithms(fused, shapes, vl, packed_ahead, tuning)
-    chosen = fold_shuffles(fuse_pools(chosen, shapes), shapes)
+    chosen = fold_shuffles(fuse_pools(chosen, shapes, vl), shapes)
     shapes |= {name: array.shape for name, array in chosen.constants.items()}  # of filters in another order, too
     layouts = pack_weights(arrange(chosen, shapes, vl, parameters), vl)
     placement = memory.place(layouts, vl)

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastcnn.compiler.memory import allocate
 from fastcnn.compiler.plan import Plan, compile_graph
 from fastcnn.kernels import _cpu
 from fastcnn.kernels._update import SETTINGS
+from fastcnn.kernels.memory import allocate
 from fastcnn.layers import base, newer
 from fastcnn.training.losses import Loss, loss_of
 from fastcnn.training.optimizers import Optimizer

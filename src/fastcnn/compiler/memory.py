@@ -13,7 +13,7 @@ from math import prod
 
 from fastcnn import ops
 from fastcnn.compiler.layout import Layouts
-from fastcnn.kernels.memory import ALIGNMENT
+from fastcnn.kernels.storage import ALIGNMENT
 from fastcnn.kernels.view import ARENA, NO_HALO, View, dense_view, four_dimensions
 
 

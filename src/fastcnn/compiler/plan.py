@@ -26,8 +26,7 @@ from fastcnn.compiler.layout import Layouts, arrange
 from fastcnn.compiler.pack import pack_weights
 from fastcnn.compiler.shuffle import fold_shuffles
 from fastcnn.graph.ir import Graph, Node
-from fastcnn.kernels import _cpu, _executor
-from fastcnn.kernels.memory import ALIGNMENT, allocate
+from fastcnn.kernels import _cpu, _executor, storage
 from fastcnn.kernels.view import View
 from fastcnn.ops.base import resolve_pads
 
@@ -261,9 +260,9 @@ class Plan:
                 return executor  # smaller ones are dropped: the number of threads has grown
         steps = [make() for make in self._makers]
         scratch = max((step.scratch for step in steps), default=0)
-        stride = -(-scratch // ALIGNMENT) * ALIGNMENT + ALIGNMENT
-        arena = allocate(self.arena_bytes // 4)
-        return _executor.Executor(steps, self._waits, arena, allocate(stride * threads), threads)
+        stride = -(-scratch // storage.ALIGNMENT) * storage.ALIGNMENT + storage.ALIGNMENT
+        arena = storage.allocate(self.arena_bytes // 4)
+        return _executor.Executor(steps, self._waits, arena, storage.allocate(stride * threads), threads)
 
 
 def compile_batch(graph: Graph, input_shapes: Shapes, packed: Packed, tuning: Mapping[str, str]) -> Plan:

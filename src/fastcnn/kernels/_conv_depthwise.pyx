@@ -11,7 +11,7 @@ import numpy as np
 from fastcnn.kernels._executor cimport Step, address, blocks_of, ceil_div, set_activation, share
 from fastcnn.kernels._tiles cimport fc_depthwise, fc_kernels, fc_tensor
 
-from fastcnn.kernels.memory import allocate
+from fastcnn.kernels import storage
 
 
 def pack_depthwise(weight, vl):
@@ -20,7 +20,7 @@ def pack_depthwise(weight, vl):
     blocks = ceil_div(channels, vl)
     padded = np.zeros((blocks * vl, kh, kw), np.float32)
     padded[:channels] = weight[:, 0]
-    packed = allocate(padded.size)
+    packed = storage.allocate(padded.size)
     packed.reshape(blocks, kh, kw, vl)[...] = padded.reshape(blocks, vl, kh, kw).transpose(0, 2, 3, 1)
     return packed
 

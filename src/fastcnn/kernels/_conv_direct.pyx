@@ -19,7 +19,7 @@ from fastcnn.kernels._cpu cimport current
 from fastcnn.kernels._executor cimport Step, address, ceil_div, floats, set_activation, share
 from fastcnn.kernels._tiles cimport FC_NARROW_MOST, fc_conv_row, fc_kernels, fc_tensor, look_ahead
 
-from fastcnn.kernels.memory import allocate
+from fastcnn.kernels import storage
 
 cdef enum:
     # Pixels of a panel, and floats of weights that a pair of output blocks reads in one pass: 100 KB of inputs of a 1x1
@@ -56,7 +56,7 @@ def pack_weights(weight, ptrdiff_t groups, ptrdiff_t lanes, ptrdiff_t vl, ptrdif
     cdef ptrdiff_t blocks = ceil_div(outs, vl), taps = ins * area, group, block, width, i, tap, first, count, step
     cdef ptrdiff_t before, size, most = ins if chunk < 0 else chunk * lanes  # channels of a chunk
     cdef const fc_kernels *kernels = current()
-    packed = allocate(groups * blocks * vl * taps)
+    packed = storage.allocate(groups * blocks * vl * taps)
     rows = np.empty(taps * vl, np.float32)  # [in_channel][ky][kx][VL] of one block
     cdef const float *source = floats(weight)
     cdef float *out = <float *>floats(packed)
@@ -85,7 +85,7 @@ def pack_bias(bias, ptrdiff_t channels, ptrdiff_t groups, ptrdiff_t vl):
     """Bias (or None) as whole blocks for each group: float32 [group][block][VL], zeros where there is no channel."""
     per_group = channels // groups
     width = ceil_div(per_group, vl) * vl
-    packed = allocate(groups * width)
+    packed = storage.allocate(groups * width)
     packed[:] = 0.0
     if bias is not None:
         packed.reshape(groups, width)[:, :per_group] = np.reshape(bias, (groups, per_group))

@@ -41,7 +41,10 @@ typedef struct {
  *
  * Two more things, only where lanes is 1: of the first block, `kept` channels are not computed, but taken from y,
  * before act and residual; and the weights of a single block may lie among those of another, `w_skip` floats after each
- * step. Neither comes together with `narrow`. */
+ * step. Neither comes together with `narrow`. And of grey images and at most FC_NARROW_MOST outputs, with x_below set,
+ * act(maxima of 2 x 2 pixels); act is at most FC_CLIP then, and there is no residual. */
+#define FC_NARROW_MOST 6
+
 typedef struct {
     const float *x;              /* IN  first pixel */
     const ptrdiff_t *taps;       /* IN  where each tap's inputs are, in floats from x */
@@ -60,6 +63,7 @@ typedef struct {
     ptrdiff_t kept, w_skip;
     int blocks; /* 1 or 2 blocks of output channels */
     int narrow; /* the channels that a single block holds, where no others need be computed; 0: whole blocks */
+    ptrdiff_t x_below; /* where narrow: from a row to the next one of the same maxima, or 0; `pixels` are of one row */
     int accumulate, finish;
     /* Weights that will be read next, asked for while these are in use: bytes of them for each step of a tile. */
     const float *ahead;

@@ -7,8 +7,8 @@ import signal
 import pytest
 from memory_guard import guarded
 
-from fastcnn.compiler import eager, memory
-from fastcnn.kernels import _cpu
+from fastcnn.compiler import eager
+from fastcnn.kernels import _cpu, storage
 
 THREADS = (1, 2, 3)
 
@@ -39,6 +39,6 @@ def isa(request):
 @pytest.fixture
 def poisoned(monkeypatch):
     """Arenas and scratch memory full of NaN, each ending at a page that must not be touched; no plan is reused."""
-    monkeypatch.setattr(memory, "allocate", lambda floats: guarded((max(1, floats),)))
+    monkeypatch.setattr(storage, "allocate", lambda floats: guarded((max(1, floats),)))
     monkeypatch.setattr(eager, "KEPT_PLANS", 0)
     eager._idle.clear()

@@ -3,10 +3,11 @@
     python benchmarks/peers/run.py [--networks LeNet,ResNet-18] [--batches 1,16] [--threads 1,2] [--json FILE]
 
 One process for each engine, one active at a time, in rounds with a pause between them: idle worker threads of one
-engine would slow the others. Medians of all single predictions; machines are noisy, so only ratios within a run count.
-Where others' work shares the cores, all slow down for a while, and the more the nearer they are to the peak: turns
-before or after which a small matrix product took longer than usual are not counted, and taken again, whichever
-engine's they are. Rows that have not enough undisturbed turns are marked with *.
+engine would slow the others. Medians of single predictions; machines are noisy, so only ratios within a run count.
+Where others' work shares the cores, all slow down for a while, and the more the nearer they are to the peak. So a small
+matrix product is timed on each core before and after each turn: a turn runs on the core (or cores) that are then the
+fastest, and of each engine those turns count during which the machine was fastest. Rounds go on until each engine has
+enough undisturbed turns; rows for which there was not time enough are marked with *.
 ncnn takes single images: a batch counts as so many of them. draw.py makes a picture of the JSON; start.py measures the
 time to the first prediction, and memory.
 """
@@ -14,6 +15,7 @@ time to the first prediction, and memory.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
@@ -28,8 +30,8 @@ import numpy as np
 from networks import NETWORKS, save_all
 
 PEERS = ("onnxruntime", "openvino", "torch", "ncnn")
-ROUNDS, SECONDS, PAUSE = 7, 0.3, 0.1
-MOST_ROUNDS = 4  # times as many, where turns are disturbed
+ROUNDS, SECONDS, PAUSE = 15, 0.1, 0.05
+PATIENCE = 60.0  # seconds for a row, where turns are disturbed
 UNDISTURBED = 0.8  # of the highest speed; a busy neighbour on the other half of a core takes a third
 
 
@@ -38,7 +40,7 @@ class Worker:
 
     def __init__(self, engine: str, folder: Path, threads: int, script: str = "worker.py") -> None:
         command = [sys.executable, str(Path(__file__).parent / script), engine, str(folder), str(threads)]
-        self.engine = engine
+        self.engine, self.threads = engine, threads
         self.turns: list[tuple[float, list[float]]] = []  # the machine's speed, and the times
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.checksum = json.loads(self.process.stdout.readline())  # whatever the worker tells to begin with
@@ -48,9 +50,15 @@ class Worker:
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())
 
-    def quiet_turns(self) -> list[list[float]]:
-        """The times of the turns that nothing disturbed."""
-        return [times for speed, times in self.turns if speed >= UNDISTURBED * MACHINE.best]
+    def stay_on(self, cores: set[int]) -> None:
+        """Let all threads run on these cores only."""
+        for task in Path(f"/proc/{self.process.pid}/task").iterdir():
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(int(task.name), cores)
+
+    def undisturbed(self) -> int:
+        """How many turns nothing disturbed."""
+        return sum(speed >= UNDISTURBED * MACHINE.best for speed, _ in self.turns)
 
     def close(self) -> None:
         self.process.stdin.close()
@@ -58,48 +66,56 @@ class Worker:
 
 
 class Machine:
-    """How fast the machine is, and has been at best."""
+    """How fast the cores are, and have been at best."""
 
     def __init__(self) -> None:
         self.best = 0.0
+        self.cores = os.sched_getaffinity(0)
 
-    def speed(self, seconds: float = 0.005) -> float:
-        """Small matrix products a second on the core that others disturb most; NumPy takes one thread for them."""
-        cores, square = os.sched_getaffinity(0), np.ones((64, 64), np.float32)
-        speeds = []
+    def speeds(self, cores: set[int], seconds: float = 0.005) -> dict[int, float]:
+        """Small matrix products a second on each of the cores; NumPy takes one thread for them."""
+        square, speeds = np.ones((64, 64), np.float32), {}
         for core in cores:
             os.sched_setaffinity(0, {core})
             start, count = time.perf_counter(), 0
             while time.perf_counter() < start + seconds:
                 square @ square
                 count += 1
-            speeds.append(count / (time.perf_counter() - start))
-        os.sched_setaffinity(0, cores)
-        self.best = max(self.best, *speeds)
-        return min(speeds)
+            speeds[core] = count / (time.perf_counter() - start)
+        os.sched_setaffinity(0, self.cores)
+        self.best = max(self.best, *speeds.values())
+        return speeds
 
 
 MACHINE = Machine()
 
 
+def take_turn(worker: Worker, seconds: float, pause: float) -> None:
+    """Let a worker measure on the cores that are the fastest now, and note how fast they were before and after."""
+    time.sleep(pause)
+    before = MACHINE.speeds(MACHINE.cores)
+    cores = set(sorted(before, key=before.__getitem__)[-worker.threads:])
+    worker.stay_on(cores)
+    times = worker.run(seconds)
+    time.sleep(pause)  # threads may wait for more work busily
+    after = MACHINE.speeds(cores)
+    worker.turns.append((min(min(before[core], after[core]) for core in cores), times))
+
+
 def take_turns(
     workers: list[Worker], rounds: int, seconds: float = SECONDS, pause: float = PAUSE
 ) -> tuple[list[list[float]], bool]:
-    """Let each worker measure for a while, one after the other, round by round, until each has had so many
-    undisturbed turns: gives their times, and whether there were enough."""
-    before = MACHINE.speed()
-    for _ in range(MOST_ROUNDS * rounds):
+    """The times of each worker in the least disturbed of its turns, as many as there are rounds, and whether these were
+    undisturbed. All measure in turn, round by round, until each has had enough such turns or patience ends."""
+    start = time.monotonic()
+    while len(workers[0].turns) < rounds or (
+        time.monotonic() < start + PATIENCE and any(worker.undisturbed() < rounds for worker in workers)
+    ):
         for worker in workers:
-            time.sleep(pause)
-            times = worker.run(seconds)
-            after = MACHINE.speed()
-            worker.turns.append((min(before, after), times))
-            before = after
-        if all(len(worker.quiet_turns()) >= rounds for worker in workers):
-            break
-    quiet = all(len(worker.quiet_turns()) > rounds // 2 for worker in workers)
-    turns = [worker.quiet_turns() if quiet else [times for _, times in worker.turns] for worker in workers]
-    return [[time for times in chosen for time in times] for chosen in turns], quiet
+            take_turn(worker, seconds, pause)
+    chosen = [sorted(worker.turns, key=lambda turn: -turn[0])[:rounds] for worker in workers]
+    quiet = all(speed >= UNDISTURBED * MACHINE.best for turns in chosen for speed, _ in turns)
+    return [[time for _, times in turns for time in times] for turns in chosen], quiet
 
 
 def race(name: str, folder: Path, threads: int, engines: list[str]) -> tuple[dict[str, float], bool]:

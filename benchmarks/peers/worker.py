@@ -90,7 +90,8 @@ def main() -> None:
 
 
 def serve(call: Callable[[], object]) -> None:
-    """Answer requests until there are no more."""
+    """Answer requests until there are no more. Since the last one others have used the caches: the first call does not
+    count, unless there is but one."""
     for line in sys.stdin:
         end = perf_counter() + float(line.split()[1])
         times: list[float] = []
@@ -98,7 +99,7 @@ def serve(call: Callable[[], object]) -> None:
             start = perf_counter()
             call()
             times.append(perf_counter() - start)
-        print(json.dumps(times), flush=True)
+        print(json.dumps(times[1:] or times), flush=True)
 
 
 if __name__ == "__main__":

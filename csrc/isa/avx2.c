@@ -20,6 +20,8 @@ typedef int v_i __attribute__((vector_size(32)));
 #define V_MIN(a, b) _mm256_min_ps((a), (b))
 #define V_ZIP_LOW(a, b) __builtin_shuffle((a), (b), (v_i){0, 8, 1, 9, 2, 10, 3, 11})
 #define V_ZIP_HIGH(a, b) __builtin_shuffle((a), (b), (v_i){4, 12, 5, 13, 6, 14, 7, 15})
+#define V_EVEN(a, b) __builtin_shuffle((a), (b), (v_i){0, 2, 4, 6, 8, 10, 12, 14})
+#define V_ODD(a, b) __builtin_shuffle((a), (b), (v_i){1, 3, 5, 7, 9, 11, 13, 15})
 
 #include "../tiles/all.h"
 #else

@@ -20,6 +20,8 @@ typedef int v_i __attribute__((vector_size(64)));
 #define V_ZIP_LOW(a, b) __builtin_shuffle((a), (b), (v_i){0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23})
 #define V_ZIP_HIGH(a, b)                                                                                               \
     __builtin_shuffle((a), (b), (v_i){8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31})
+#define V_EVEN(a, b) __builtin_shuffle((a), (b), (v_i){0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30})
+#define V_ODD(a, b) __builtin_shuffle((a), (b), (v_i){1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31})
 
 #include "../tiles/all.h"
 #else

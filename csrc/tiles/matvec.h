@@ -16,7 +16,9 @@ FC_INLINE void matvec_tile(const fc_matvec *m, ptrdiff_t first, const int blocks
         const v_f v = V_SET1(m->x[i]);
 #pragma GCC unroll 4
         for (int q = 0; q < pairs; q++) {
-            __builtin_prefetch(w + q * stream + FC_MATVEC_AHEAD);
+#pragma GCC unroll 2
+            for (int line = 0; line < 2 * VL; line += FC_LINE_FLOATS)
+                __builtin_prefetch(w + q * stream + FC_MATVEC_AHEAD + line);
 #pragma GCC unroll 2
             for (int b = 0; b < 2; b++)
                 acc[2 * q + b] = V_FMA(v, V_LOAD(w + q * stream + b * VL), acc[2 * q + b]);

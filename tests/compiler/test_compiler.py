@@ -178,7 +178,7 @@ def test_choice_and_reasons():
     with pytest.raises(ValueError, match="algorithm='winograd' cannot compute this layer: 2 groups"):
         choose(cut, "winograd")
     # Three vectors of eight for twelve channels: the first block is of both groups.
-    assert entry.seconds(cut) == pytest.approx(2 * cut.operations / ARITHMETIC)
+    assert entry.seconds(cut) == pytest.approx(2 * cut.operations / ARITHMETIC[cut.vl])
     assert reasons["im2col"].endswith("only where it is asked for")
     with pytest.raises(ValueError, match="algorithm='fft', expected one of auto, depthwise, direct, winograd"):
         choose(dense, "fft")

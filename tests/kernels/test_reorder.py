@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from memory_guard import guarded
 
-from fastcnn.compiler.memory import allocate
 from fastcnn.kernels import _cpu
 from fastcnn.kernels._executor import Executor
 from fastcnn.kernels._reorder import Lookup
+from fastcnn.kernels.storage import allocate
 from fastcnn.kernels.view import NO_HALO, View, dense_view, pixel_view
 
 SHAPES = [(1, 3, 1, 1), (2, 3, 5, 7), (3, 1, 4, 9), (1, 4, 6, 3), (2, 5, 3, 2), (1, 19, 2, 5)]

@@ -13,6 +13,7 @@ from memory_guard import guarded
 import fastcnn
 from fastcnn.compiler.plan import compile_graph
 from fastcnn.graph.ir import Graph
+from fastcnn.kernels import _cpu
 from fastcnn.kernels._conv_winograd import filter_matrix
 
 ALGORITHMS = ("winograd", "winograd2", "winograd6")
@@ -127,6 +128,26 @@ def test_maxima_inside(algorithm, size, activation, isa, poisoned):
         assert np.isnan(result[np.isnan(results[0])]).all() and number[1].all()
         near = 5e-5 if algorithm == "winograd6" else 1e-5
         np.testing.assert_allclose(result[number], results[0][number], rtol=1e-4, atol=near)
+
+
+@pytest.mark.parametrize("size", [(28, 28), (9, 17), (6, 33), (11, 8), (4, 4)])
+@pytest.mark.parametrize("outs", [1, 4, 6, 7])
+@pytest.mark.parametrize("stride", [1, (2, 1)])
+@pytest.mark.parametrize("activation", [None, fastcnn.ReLU()], ids=["none", "relu"])
+def test_maxima_of_few_channels_of_grey_images(size, outs, stride, activation, isa, poisoned):
+    """They become part of the convolution where vectors hold its outputs, and have the bits of two steps."""
+    layers = [fastcnn.Conv2d(1, outs, (3, 5), stride, padding=1, rng=27), *([activation] if activation else [])]
+    conv, whole = fastcnn.Sequential(*layers), fastcnn.Sequential(*layers, fastcnn.MaxPool2d(2))
+    x = np.random.default_rng(27).standard_normal((3, 1, *size)).astype(np.float32)
+    x[0, 0, 2, 3] = np.nan
+    expected = fastcnn.functional.max_pool2d(conv(x), 2)
+    plan = compile_graph(whole.graph((1, *size)), {"x": x.shape})
+    vl = _cpu.vector_length()
+    inside = outs <= min(6, vl) and 2 * expected.shape[3] >= vl
+    assert ("pool" in [step.kernel for step in plan.steps]) != inside
+    for threads in THREADS:
+        with fastcnn.num_threads(threads):
+            np.testing.assert_array_equal(plan.run([x])[0], expected)
 
 
 def with_algorithm(graph, name):

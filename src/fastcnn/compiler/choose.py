@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-# Rates of one core, for the estimates (Zen 4, 2026-11): multiply-adds from registers, in operations a second; bytes of
-# weights that come from beyond the second-level cache; bytes of activations that a transform or a copy moves.
-ARITHMETIC = 85e9
-WEIGHT_STREAM = 15e9
+# Rates of one core, for the estimates: multiply-adds in operations a second, by the length of a vector (between those of
+# Zen 4 and of a Xeon with AVX-512, and of Zen 3, 2026-11); bytes of weights that come from beyond the second-level
+# cache, of which cores have the less the more of them work; bytes of activations that a transform or a copy moves.
+ARITHMETIC = {16: 130e9, 8: 85e9, 4: 20e9}
+WEIGHT_STREAM = 11e9
 TRANSFORM = 30e9
 
 
@@ -109,7 +110,7 @@ def _direct_seconds(p: Problem) -> float:
     """Whole vectors are computed, also where there are fewer channels: a block once for every group that it is of."""
     outs = p.out_channels // p.groups
     vectors = sum(-(-(first + outs) // p.vl) - first // p.vl for first in range(0, p.out_channels, outs))
-    return vectors * p.vl / p.out_channels * p.operations / ARITHMETIC
+    return vectors * p.vl / p.out_channels * p.operations / ARITHMETIC[p.vl]
 
 
 def _im2col_seconds(p: Problem) -> float:
@@ -122,7 +123,7 @@ def _winograd_seconds(m: int) -> Callable[[Problem], float]:
         components = (m + 2) ** 2
         patches = -(-p.size[0] // m) * -(-p.size[1] // m)
         outs = -(-p.out_channels // p.vl) * p.vl
-        arithmetic = 2.0 * components * patches * p.in_channels * outs / ARITHMETIC
+        arithmetic = 2.0 * components * patches * p.in_channels * outs / ARITHMETIC[p.vl]
         weights = 4.0 * components * p.in_channels * outs / WEIGHT_STREAM
         moved = 2 * 4.0 * components * patches * (p.in_channels + outs)
         packing = 0.0 if p.packed_ahead else 1.0  # each call would transform the filters: longer than the layer takes
@@ -132,7 +133,7 @@ def _winograd_seconds(m: int) -> Callable[[Problem], float]:
 
 
 ALGORITHMS: tuple[Algorithm, ...] = (
-    Algorithm("depthwise", "blocked", _why_not_depthwise, lambda p: p.operations / ARITHMETIC),
+    Algorithm("depthwise", "blocked", _why_not_depthwise, lambda p: p.operations / ARITHMETIC[p.vl]),
     Algorithm("direct", "blocked", lambda p: "", _direct_seconds),
     Algorithm("winograd", "blocked", _why_not_winograd, _winograd_seconds(4), exact=False),
     Algorithm("winograd2", "blocked", _why_not_winograd, _winograd_seconds(2), exact=False),

@@ -4,7 +4,7 @@
     Conv, Gemm, BatchNormalization, Add, Mul ▸ activation   →  the same with activation=
     ReluGrad, ClipGrad ▸ NormSums, NormGrad   →  NormSums, NormGrad(activation=)
 
-    Conv by Winograd's algorithm ▸ MaxPool of 2 x 2  →  the same with pool=True
+    Conv (by Winograd's algorithm, or of few channels of grey images) ▸ MaxPool of 2 x 2  →  the same with pool=True
 
 The fused node stands where the last of them stood, so that a residual is computed before it is read.
 """
@@ -117,8 +117,8 @@ def _fuse_activations(graph: Graph) -> Graph:
     return replaced(graph, nodes)
 
 
-def fuse_pools(graph: Graph, shapes: dict[str, tuple[int, ...]]) -> Graph:
-    """The graph with maxima of 2 x 2 pixels inside the convolutions that produce whole patches.
+def fuse_pools(graph: Graph, shapes: dict[str, tuple[int, ...]], vl: int) -> Graph:
+    """The graph with maxima of 2 x 2 pixels inside the convolutions that can take them.
 
     Parameters
     ----------
@@ -126,13 +126,17 @@ def fuse_pools(graph: Graph, shapes: dict[str, tuple[int, ...]]) -> Graph:
         After choosing; not changed.
     shapes : dict
         Of every value.
+    vl : int
+        Floats in a vector.
     """
     users = consumers(graph)
     producers = {node.output: node for node in graph.nodes}
     hosts: dict[str, Node] = {}  # by the output of the convolution
     for pool in graph.nodes:
         conv = producers.get(pool.inputs[0]) if pool.op == "MaxPool" else None
-        if conv is not None and _private(graph, users, conv.output) and _can_pool(conv, pool, shapes[conv.output]):
+        if conv is None or not _private(graph, users, conv.output):
+            continue
+        if _can_pool(conv, pool, shapes[conv.output]) and ops.get(conv.op).pools(conv, graph, shapes, vl):
             fused = (*conv.attrs.get("fused", ()), pool.name)
             attrs = {**conv.attrs, "pool": True, "fused": fused}
             hosts[conv.output] = Node(conv.op, conv.name, conv.inputs, pool.output, attrs)
@@ -141,9 +145,7 @@ def fuse_pools(graph: Graph, shapes: dict[str, tuple[int, ...]]) -> Graph:
 
 
 def _can_pool(conv: Node, pool: Node, shape: tuple[int, ...]) -> bool:
-    if conv.op != "Conv" or not conv.attrs["algorithm"].startswith("winograd") or len(conv.inputs) > 3:
-        return False
-    if conv.attrs.get("activation", ("Relu", {}))[0] not in ("Relu", "Clip"):
+    if len(conv.inputs) > 3 or conv.attrs.get("activation", ("Relu", {}))[0] not in ("Relu", "Clip"):
         return False
     window = pool.attrs
     if window["kernel_shape"] != (2, 2) or window["strides"] != (2, 2) or window["dilations"] != (1, 1):

@@ -11,13 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
 
-import numpy as np
-
 from fastcnn import ops
 from fastcnn.compiler.layout import Layouts
+from fastcnn.kernels.storage import ALIGNMENT
 from fastcnn.kernels.view import ARENA, NO_HALO, View, dense_view, four_dimensions, pixel_view
-
-ALIGNMENT = 16  # floats: one cache line
 
 
 @dataclass
@@ -37,13 +34,6 @@ class Placement:
     views: dict[str, View]
     constants: list[str]
     arena_floats: int
-
-
-def allocate(floats: int) -> np.ndarray:
-    """Memory for arenas and scratch: float32, aligned to a cache line, of any content."""
-    raw = np.empty(max(1, floats) + ALIGNMENT, np.float32)
-    shift = -raw.ctypes.data // raw.itemsize % ALIGNMENT
-    return raw[shift : shift + max(1, floats)]
 
 
 def place(layouts: Layouts, vl: int) -> Placement:

@@ -26,7 +26,7 @@ from fastcnn.compiler.layout import Layouts, arrange, levels_of
 from fastcnn.compiler.pack import pack_weights
 from fastcnn.compiler.shuffle import fold_shuffles
 from fastcnn.graph.ir import Graph, Node
-from fastcnn.kernels import _cpu, _executor
+from fastcnn.kernels import _cpu, _executor, storage
 from fastcnn.kernels.view import View
 from fastcnn.ops.base import resolve_pads
 
@@ -263,9 +263,9 @@ class Plan:
                 return executor  # smaller ones are dropped: the number of threads has grown
         steps = [make() for make in self._makers]
         scratch = max((step.scratch for step in steps), default=0)
-        stride = -(-scratch // memory.ALIGNMENT) * memory.ALIGNMENT + memory.ALIGNMENT
-        arena = memory.allocate(self.arena_bytes // 4)
-        return _executor.Executor(steps, self._waits, arena, memory.allocate(stride * threads), threads)
+        stride = -(-scratch // storage.ALIGNMENT) * storage.ALIGNMENT + storage.ALIGNMENT
+        arena = storage.allocate(self.arena_bytes // 4)
+        return _executor.Executor(steps, self._waits, arena, storage.allocate(stride * threads), threads)
 
 
 def compile_batch(
@@ -340,7 +340,7 @@ def compile_graph(
     shapes = folded.infer(dict(input_shapes))
     fused = fuse(folded, shapes)
     chosen = _with_algorithms(fused, shapes, vl, packed_ahead, tuning)
-    chosen = fold_shuffles(fuse_pools(chosen, shapes), shapes)
+    chosen = fold_shuffles(fuse_pools(chosen, shapes, vl), shapes)
     pixels = {} if pixels is None else pixels
     chosen.constants.update({levels_of(name): levels for name, levels in pixels.items()})
     shapes |= {name: array.shape for name, array in chosen.constants.items()}  # of filters in another order, too

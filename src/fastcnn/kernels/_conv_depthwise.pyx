@@ -11,6 +11,8 @@ import numpy as np
 from fastcnn.kernels._executor cimport Step, address, blocks_of, ceil_div, set_activation, share
 from fastcnn.kernels._tiles cimport fc_depthwise, fc_kernels, fc_tensor
 
+from fastcnn.kernels import storage
+
 
 def pack_depthwise(weight, vl):
     """(channels, 1, kh, kw) float32 to [block][kh][kw][VL], zeros where there is no channel."""
@@ -18,7 +20,9 @@ def pack_depthwise(weight, vl):
     blocks = ceil_div(channels, vl)
     padded = np.zeros((blocks * vl, kh, kw), np.float32)
     padded[:channels] = weight[:, 0]
-    return np.ascontiguousarray(padded.reshape(blocks, vl, kh, kw).transpose(0, 2, 3, 1)).reshape(-1)
+    packed = storage.allocate(padded.size)
+    packed.reshape(blocks, kh, kw, vl)[...] = padded.reshape(blocks, vl, kh, kw).transpose(0, 2, 3, 1)
+    return packed
 
 
 cdef struct DepthwiseArgs:

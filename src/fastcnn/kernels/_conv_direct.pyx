@@ -17,7 +17,9 @@ import numpy as np
 
 from fastcnn.kernels._cpu cimport current
 from fastcnn.kernels._executor cimport Step, address, ceil_div, floats, set_activation, share
-from fastcnn.kernels._tiles cimport fc_conv_row, fc_kernels, fc_tensor, look_ahead
+from fastcnn.kernels._tiles cimport FC_NARROW_MOST, fc_conv_row, fc_kernels, fc_tensor, look_ahead
+
+from fastcnn.kernels import storage
 
 cdef enum:
     # Pixels of a panel, and floats of weights that a pair of output blocks reads in one pass: 100 KB of inputs of a 1x1
@@ -54,7 +56,7 @@ def pack_weights(weight, ptrdiff_t groups, ptrdiff_t lanes, ptrdiff_t vl, ptrdif
     cdef ptrdiff_t blocks = ceil_div(outs, vl), taps = ins * area, group, block, width, i, tap, first, count, step
     cdef ptrdiff_t before, size, most = ins if chunk < 0 else chunk * lanes  # channels of a chunk
     cdef const fc_kernels *kernels = current()
-    packed = np.empty(groups * blocks * vl * taps, np.float32)
+    packed = storage.allocate(groups * blocks * vl * taps)
     rows = np.empty(taps * vl, np.float32)  # [in_channel][ky][kx][VL] of one block
     cdef const float *source = floats(weight)
     cdef float *out = <float *>floats(packed)
@@ -82,15 +84,23 @@ def pack_weights(weight, ptrdiff_t groups, ptrdiff_t lanes, ptrdiff_t vl, ptrdif
 def pack_bias(bias, ptrdiff_t channels, ptrdiff_t groups, ptrdiff_t vl):
     """Bias (or None) as whole blocks for each group: float32 [group][block][VL], zeros where there is no channel."""
     per_group = channels // groups
-    packed = np.zeros((groups, ceil_div(per_group, vl) * vl), np.float32)
+    width = ceil_div(per_group, vl) * vl
+    packed = storage.allocate(groups * width)
+    packed[:] = 0.0
     if bias is not None:
-        packed[:, :per_group] = np.reshape(bias, (groups, per_group))
-    return packed.reshape(-1)
+        packed.reshape(groups, width)[:, :per_group] = np.reshape(bias, (groups, per_group))
+    return packed
 
 
 def chunk_blocks(ptrdiff_t lanes, kernel, ptrdiff_t vl):
     """Blocks of input channels, of `lanes` each, that a convolution reads in one pass: `chunk` of `pack_weights`."""
     return max(1, CHUNK_FLOATS // (lanes * kernel[0] * kernel[1] * 2 * vl))
+
+
+def pools(ptrdiff_t outs, strides, ptrdiff_t width, ptrdiff_t vl):
+    """Whether maxima of 2 x 2 pixels can be taken where a convolution of grey images computes them: of few outputs, with
+    vectors of pixels (`width` of them in a row, before the maxima)."""
+    return outs <= min(vl, FC_NARROW_MOST) and strides[1] == 1 and width // 2 * 2 >= vl
 
 
 cdef struct ConvArgs:
@@ -107,6 +117,7 @@ cdef struct ConvArgs:
     ptrdiff_t top, left, stride, dilation
     ptrdiff_t rows, columns, pixels  # rows as the tiles see them
     ptrdiff_t panels
+    ptrdiff_t pool       # outputs along one side of a maximum: 1 or 2
     ptrdiff_t x_step     # from one such row to the next
     bint gathered        # panels' inputs are copied to scratch memory: [tap][pixel][VL]
     ptrdiff_t kh, kw, x_row, x_col, x_pixel  # what that copy needs: the filter, and distances between taps and pixels
@@ -153,7 +164,7 @@ cdef void conv_panel(const ConvArgs *a, ptrdiff_t image, ptrdiff_t panel, ptrdif
     cdef const float *inputs
     high = share(a.rows, <int>panel + 1, <int>a.panels)
     rows = 1 if a.gathered else high - low
-    pixels = (high - low) * a.columns if a.gathered else a.columns
+    pixels = (high - low) * a.columns if a.gathered else a.pool * a.columns
     while start < a.in_blocks:
         count = min(a.chunk, a.in_blocks - start)
         row.finish = start + count == a.in_blocks
@@ -237,12 +248,15 @@ cdef class DirectConv(Step):
     places : None or array of int
         In x, of every input channel, where those of a group are not whole blocks one after the other; lanes = VL, and
         weights and bias are packed as those of one group, of one block of inputs.
+    pool : {1, 2}
+        2: the outputs are maxima of 2 x 2 pixels, of what `pools` says. Then x has one channel and is plain, there is no
+        residual, and the activation is monotone.
     """
 
     cdef ConvArgs a
 
     def __init__(self, y, x, residual, weights, bias, kernel, strides, pads, dilations, groups, activation,
-                 places=None):
+                 places=None, pool=1):
         cdef ConvArgs *a = &self.a
         cdef ptrdiff_t vl = self.kernels.vl
         self.run, self.args = run_conv, a
@@ -266,6 +280,8 @@ cdef class DirectConv(Step):
         a.row.y_block, a.row.y_pixel = a.y.block, a.y.lanes
         a.row.residual_block = a.residual.block
         a.row.narrow = y.c // a.groups if a.out_blocks == 1 else 0
+        a.pool = pool
+        a.row.x_below = strides[0] * a.x.row if pool == 2 else 0
         self.set_rows(kernel, strides)
         gather = not a.scattered and self.should_gather(kernel, strides)
         if (a.pixels or gather) and not self.gapless_outputs():
@@ -355,8 +371,8 @@ cdef class DirectConv(Step):
         """Rows as in the image; or, where a pixel needs itself only, stretches of the flattened plane."""
         cdef ConvArgs *a = &self.a
         a.rows, a.columns, a.pixels = a.y.h, a.y.w, 0
-        a.x_step = strides[0] * a.x.row
-        cdef bint itself = tuple(kernel) == (1, 1) and tuple(strides) == (1, 1) and a.x.row == a.x.w * a.x.lanes
+        a.x_step = a.pool * strides[0] * a.x.row
+        cdef bint itself = a.pool == 1 and tuple(kernel) == (1, 1) and tuple(strides) == (1, 1) and a.x.row == a.x.w * a.x.lanes
         if itself and self.takes_several_rows():
             a.pixels = a.y.h * a.y.w
             a.rows = max(1, ceil_div(a.pixels, PANEL_PIXELS))

@@ -17,6 +17,8 @@ from fastcnn.kernels._cpu cimport current
 from fastcnn.kernels._executor cimport Step, address, ceil_div, floats, set_activation, share
 from fastcnn.kernels._tiles cimport fc_conv_row, fc_kernels, fc_tensor, fc_winograd_output, look_ahead
 
+from fastcnn.kernels import storage
+
 cdef enum:
     # Patches in a block: enough to pay for reading all transformed filters once (Zen 4, 2026-11).
     PATCHES = 28
@@ -53,7 +55,7 @@ def pack_winograd(weight, int m, ptrdiff_t vl):
     cdef int n = m + 2
     cdef const fc_kernels *kernels = current()
     matrix = np.ascontiguousarray(filter_matrix(m), np.float32)
-    packed = np.empty(n * n * blocks * vl * ins, np.float32)
+    packed = storage.allocate(n * n * blocks * vl * ins)
     rows = np.empty(ins * 9 * vl, np.float32)  # [in_channel][ky][kx][VL] of one block
     cdef const float *source = floats(weight)
     cdef const float *g = floats(matrix)

@@ -9,6 +9,9 @@ cdef extern from "fastcnn.h" nogil:
         ptrdiff_t top, left, bottom, right
 
     enum:
+        FC_NARROW_MOST
+
+    enum:
         FC_NONE
         FC_CLIP
         FC_LEAKY_RELU
@@ -37,6 +40,7 @@ cdef extern from "fastcnn.h" nogil:
         ptrdiff_t until_gap, y_width, y_gap, residual_gap
         ptrdiff_t kept, w_skip
         int blocks, narrow
+        ptrdiff_t x_below
         int accumulate, finish
         const float *ahead
         ptrdiff_t ahead_bytes

@@ -15,7 +15,7 @@ from fastcnn.kernels.view import NO_HALO
 
 if TYPE_CHECKING:
     from fastcnn.compiler.plan import Lowering
-    from fastcnn.graph.ir import Node
+    from fastcnn.graph.ir import Graph, Node
 
 Shape = tuple[int, ...]
 Shapes = Sequence[Shape | None]
@@ -127,6 +127,10 @@ class Op:
     def halo(self, node: Node, shapes: Sequence[Shape]) -> tuple[int, int, int, int]:
         """Zeros it reads around its first input: top, left, bottom, right."""
         return NO_HALO
+
+    def pools(self, node: Node, graph: Graph, shapes: Mapping[str, Shape], vl: int) -> bool:
+        """Whether its kernel can take maxima of 2 x 2 outputs (`pool` in its attributes)."""
+        return False
 
     def writes_plain_output(self, shape: Shape, vl: int) -> bool:
         """Whether it can write a plain value straight into the caller's gapless array."""

@@ -15,7 +15,7 @@ from fastcnn.ops.base import Attrs, Backward, Op, Shape, Shapes, check_size, ima
 
 if TYPE_CHECKING:
     from fastcnn.compiler.plan import Lowering
-    from fastcnn.graph.ir import Node
+    from fastcnn.graph.ir import Graph, Node
 
 
 class Conv(Op):
@@ -77,6 +77,15 @@ class Conv(Op):
         if back.needs(x):
             grads[0] = back.add("ConvGradInput", grad, weight, size=size, **window)
         return grads
+
+    def pools(self, node: Node, graph: Graph, shapes: Mapping[str, Shape], vl: int) -> bool:
+        """Whether maxima of 2 x 2 outputs can be taken while they are computed: of whole patches; or, of grey images as
+        they come from the caller, of vectors of pixels."""
+        algorithm, x = node.attrs["algorithm"], node.inputs[0]
+        if algorithm != "direct" or x not in graph.inputs or shapes[x][1] != 1:
+            return algorithm in _PATCHES
+        _, outs, _, width = shapes[node.output]
+        return _conv_direct.pools(outs, node.attrs["strides"], width, vl)
 
     def layout_for(self, node: Node, shapes: Sequence[Shape], vl: int) -> str:
         layout: str = node.attrs["layout"]
@@ -199,7 +208,7 @@ def _lower_direct(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> N
     bias = _packed_bias(ctx, y.c, 1)  # by blocks of all channels, as a group's are whole blocks or cut through them
     ctx.emit(
         "direct", _conv_direct.DirectConv, y, x, residual, weights, bias, *_window(node.attrs), groups,
-        node.attrs.get("activation"), places,
+        node.attrs.get("activation"), places, 2 if node.attrs.get("pool") else 1,
     )
 
 

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastcnn.compiler.memory import allocate
 from fastcnn.compiler.plan import Plan, compile_graph
-from fastcnn.kernels import _cpu
+from fastcnn.kernels import _cpu, storage
 from fastcnn.kernels._update import SETTINGS
 from fastcnn.layers import base, newer
 from fastcnn.training.losses import Loss, loss_of
@@ -239,14 +238,14 @@ class Trainer:
         shape, packed = self._forms[name]
         vl = self._vl
         if not packed:
-            array = allocate(int(np.prod(shape))).reshape(shape)
+            array = storage.allocate(int(np.prod(shape))).reshape(shape)
             array[...] = 0.0 if value is None else value
             return array
         blocks = -(-shape[0] // vl)
         rows = np.zeros((blocks * vl, int(np.prod(shape[1:]))), np.float32)
         if value is not None:
             rows[: shape[0]] = value.reshape(shape[0], -1)
-        array = allocate(rows.size)
+        array = storage.allocate(rows.size)
         array.reshape(blocks, -1, vl)[...] = rows.reshape(blocks, vl, -1).swapaxes(1, 2)
         return array
 

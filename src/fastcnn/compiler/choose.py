@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-# Rates of one core, for the estimates: multiply-adds in operations a second, by the length of a vector (between those of
-# Zen 4 and of a Xeon with AVX-512, and of Zen 3, 2026-11); bytes of weights that come from beyond the second-level
+# Rates of one core, for the estimates: multiply-adds in operations a second, by the length of a vector (between those
+# of Zen 4 and of a Xeon with AVX-512, and of Zen 3, 2026-11); bytes of weights that come from beyond the second-level
 # cache, of which cores have the less the more of them work; bytes of activations that a transform or a copy moves.
 ARITHMETIC = {16: 130e9, 8: 85e9, 4: 20e9}
 WEIGHT_STREAM = 11e9

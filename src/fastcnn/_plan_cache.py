@@ -87,7 +87,7 @@ class PlanCache:
             return compiled
 
     def _compile(self, model: Model, shape: tuple[int, ...], preprocess: Preprocess | None) -> Compiled:
-        graph, tuning = model.graph(shape[1:]), model.tuning
+        graph, tuning = model._stored_graph(shape[1:]), model.tuning
         shapes = dict.fromkeys(graph.inputs, shape)
         pixels = {} if preprocess is None else dict.fromkeys(graph.inputs, preprocess.levels())
         output = graph.outputs[0]

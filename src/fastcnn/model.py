@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Model", "Prediction"]
 
+_FLOAT32 = np.dtype(np.float32)
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -281,8 +283,10 @@ class Model(Fitting, Storable, Layer):
         return [Prediction(i, names[i], float(probabilities[i])) for i in best]
 
     def _as_batch(self, x: ArrayLike) -> np.ndarray:
-        if type(x) is np.ndarray and x.dtype == np.float32 and x.ndim and x.flags.c_contiguous and x.flags.aligned:
-            return x
+        if type(x) is np.ndarray and x.dtype is _FLOAT32 and x.ndim:  # `is`: comparing types takes longer
+            flags = x.flags
+            if flags.c_contiguous and flags.aligned:
+                return x
         array = np.asarray(x)
         if array.dtype.kind not in "biuf":
             raise TypeError(f"{type(self).__name__}: x.dtype={array.dtype}, expected a real number type")
@@ -324,6 +328,11 @@ class Model(Fitting, Storable, Layer):
         ValueError
             If there is no shape, or it does not fit the layers.
         """
+        self.state_dict()  # reads what lies in a file
+        return self._stored_graph(input_shape)
+
+    def _stored_graph(self, input_shape: Sequence[int] | None = None) -> Graph:
+        """`graph`, in which constants that lie in a file stay there."""
         name = type(self).__name__
         shape = self._input_shape if input_shape is None else _checked_shape(input_shape, name)
         if shape is None:
@@ -353,7 +362,7 @@ class Model(Fitting, Storable, Layer):
         """
         from fastcnn.summary import summarise
 
-        return summarise(self.graph(input_shape))
+        return summarise(self._stored_graph(input_shape))
 
     def tune(self, x: ArrayLike, repeats: int = 10) -> dict[str, dict[str, float]]:
         """Time the algorithms of every convolution on this machine, and use the fastest from now on.

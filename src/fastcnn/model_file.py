@@ -18,6 +18,7 @@ import numpy as np
 from fastcnn import ops
 from fastcnn.errors import ModelLoadError
 from fastcnn.graph.ir import Graph
+from fastcnn.graph.stored import StoredArray, read_and_keep
 from fastcnn.graph.trace import scope
 from fastcnn.layers.base import Layer
 from fastcnn.model import Model
@@ -78,21 +79,22 @@ class GraphModel(Model):
         layer: Layer = self
         for part in path:
             layer = layer._children.setdefault(part, _Group())
-        array = np.array(array, np.float32, order="C", copy=None).view()
-        array.flags.writeable = False
+        if not isinstance(array, StoredArray):
+            array = np.array(array, np.float32, order="C", copy=None).view()
+            array.flags.writeable = False
         (layer._buffers if is_buffer else layer._parameters)[local] = array
 
-    def graph(self, input_shape: Sequence[int] | None = None) -> Graph:
-        """Return the network as a graph; see `Model.graph`. General operations stay as they are."""
+    def _stored_graph(self, input_shape: Sequence[int] | None = None) -> Graph:
+        """The network as a graph, see `Model._stored_graph`; general operations stay as they are."""
         graph: Graph = self._graph
         if not graph.is_general:
-            return super().graph(input_shape)
+            return super()._stored_graph(input_shape)
         shape = self.input_shape if input_shape is None else tuple(input_shape)
         ((name, expected),) = graph.inputs.items()
         if shape is None:
             raise ValueError("GraphModel: input_shape is not set, expected a shape such as (3, 224, 224)")
         batch = expected[:1]
-        return Graph(graph.nodes, {name: (*batch, *shape)}, graph.outputs, {**graph.constants, **self.state_dict()},
+        return Graph(graph.nodes, {name: (*batch, *shape)}, graph.outputs, {**graph.constants, **self._stored_state()},
                      graph.types)
 
     def forward(self, x: Any) -> Any:
@@ -104,7 +106,7 @@ class GraphModel(Model):
         expected = tuple(h if w is None else w for h, w in zip(x.shape[1:], shape[1:], strict=False))
         if len(shape) != len(x.shape) or x.shape[1:] != expected:
             raise ValueError(f"x.shape={x.shape}, expected {('N', *shape[1:])}: what the model was saved for")
-        values: dict[str, Any] = {**graph.constants, **self.state_dict(), input_name: x, "": None}
+        values: dict[str, Any] = {**graph.constants, **self._stored_state(), input_name: x, "": None}
         for node in graph.nodes:
             with scope(node.name):
                 values[node.output] = x.tracer.apply(node.op, [values[n] for n in node.inputs], node.attrs)
@@ -169,7 +171,9 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = 4 << 30) -> GraphMode
     -------
     GraphModel
         Predicts as the saved model did, at the input size it was saved for. Its parameters have the
-        names they had.
+        names they had. Large ones stay in the file, which is kept open, until somebody asks for their values, so that
+        a model which only predicts does not hold them twice. The file may be deleted or replaced meanwhile; if it is
+        written over in place, what is still to be read raises ModelLoadError.
 
     Raises
     ------
@@ -200,7 +204,7 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = 4 << 30) -> GraphMode
             from fastcnn.io.onnx_model import load_onnx
 
             return load_onnx(path, max_bytes=max_bytes)
-    tensors, metadata = read_safetensors(path, max_bytes=max_bytes, writeable=False)
+    tensors, metadata = read_safetensors(path, max_bytes=max_bytes, stored=True)
     if metadata.get("format") != FORMAT:
         raise ModelLoadError(
             f"{path}: metadata 'format' is {metadata.get('format')!r}, expected {FORMAT!r}: the file has "
@@ -212,6 +216,9 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = 4 << 30) -> GraphMode
 
     buffers = _entry(path, metadata, "buffers", lambda text: _buffer_names(text, tensors))
     graph = _entry(path, metadata, "graph", lambda text: Graph.from_json(text, tensors))
+    if graph.is_general:  # which operations it comes to may depend on the values
+        for name in graph.constants:
+            read_and_keep(graph.constants, name)
     model = _entry(path, metadata, "graph", lambda _: GraphModel(graph, buffers))
     _entry(path, metadata, "input_shape", lambda text: _set(model, "input_shape", json.loads(text)))
     shapes = dict.fromkeys(graph.inputs, (1, *(model.input_shape or ())))

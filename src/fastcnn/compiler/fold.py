@@ -74,7 +74,7 @@ def _fold_constants(graph: Graph) -> Graph:
         if node.output in graph.outputs or not all(name in constants for name in node.inputs if name):
             nodes.append(node)
             continue
-        inputs = [constants[name] if name else None for name in node.inputs]
+        inputs = [np.asarray(constants[name]) if name else None for name in node.inputs]
         constants[node.output] = ops.get(node.op).reference(node.attrs, inputs).astype(np.float32)
     return replaced(graph, nodes, constants)
 
@@ -131,7 +131,7 @@ def _affine(
     if node.op == "BatchNormalization":
         if not all(name in constants for name in node.inputs[1:]):
             return None
-        gamma, beta, mean, var = (constants[name].astype(np.float64) for name in node.inputs[1:])
+        gamma, beta, mean, var = (np.asarray(constants[name], np.float64) for name in node.inputs[1:])
         scale = gamma / np.sqrt(var + node.attrs["epsilon"])
         return node.inputs[0], scale, beta - mean * scale
     if node.op in ("Mul", "Add"):
@@ -139,7 +139,7 @@ def _affine(
             array = constants.get(name)
             by_channel = array is not None and array.shape in ((shape[1], 1, 1), (1, shape[1], 1, 1))
             if array is not None and by_channel and shapes[x] == shape:
-                values = array.astype(np.float64).ravel()
+                values = np.asarray(array, np.float64).ravel()
                 return (x, values, 0 * values) if node.op == "Mul" else (x, 0 * values + 1, values)
     return None
 
@@ -166,8 +166,8 @@ def _foldable(graph: Graph, conv: Node, norm: Node, users: dict[str, list[Node]]
 
 
 def _with_folded_weights(conv: Node, norm: Node, constants: dict[str, np.ndarray]) -> Node:
-    gamma, beta, mean, var = (constants[name].astype(np.float64) for name in norm.inputs[1:])
-    bias = constants[conv.inputs[2]] if len(conv.inputs) > 2 and conv.inputs[2] else 0.0
+    gamma, beta, mean, var = (np.asarray(constants[name], np.float64) for name in norm.inputs[1:])
+    bias = np.asarray(constants[conv.inputs[2]]) if len(conv.inputs) > 2 and conv.inputs[2] else 0.0
     scale = gamma / np.sqrt(var + norm.attrs["epsilon"])
     name = f"{norm.inputs[2]}*{norm.name}"
     constants[name] = (scale * (bias - mean) + beta).astype(np.float32)

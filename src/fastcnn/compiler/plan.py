@@ -78,7 +78,7 @@ class _Refill:
 
     def __call__(self, constants: Mapping[str, np.ndarray]) -> np.ndarray:
         with np.errstate(all="ignore"):  # infinity times a weight of zero
-            return self.make(*[constants[name] if name else None for name in self.names])
+            return self.make(*[np.asarray(constants[name]) if name else None for name in self.names])
 
 
 class Lowering:
@@ -174,7 +174,8 @@ class Plan:
     _idle: list[_executor.Executor] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Derive what every run needs."""
+        """Derive what every run needs: of a small network, Python takes as much time as the kernels."""
+        self._most_threads = self.operations // OPERATIONS_PER_THREAD
         self._result_shapes = [(self.parts * shape[0], *shape[1:]) if self.parts > 1 else shape
                                for shape in self._output_shapes]
 
@@ -244,8 +245,7 @@ class Plan:
 
     def threads(self) -> int:
         """The number of threads that the next run uses."""
-        most = self.operations // OPERATIONS_PER_THREAD
-        return 1 if most < 2 else min(_cpu.get_num_threads(), most)
+        return 1 if self._most_threads < 2 else min(_cpu.get_num_threads(), self._most_threads)
 
     def refill(self, constants: Mapping[str, np.ndarray]) -> None:
         """Pack other weights, in place; nobody may be running the plan."""

@@ -92,7 +92,7 @@ def _reordered(conv: Node, x: str, order: np.ndarray, constants: dict[str, np.nd
     for name in conv.inputs[1:]:
         inputs.append(name and f"{name}:shuffled@{conv.name}")
         if name:
-            constants[inputs[-1]] = constants[name][order]
+            constants[inputs[-1]] = np.asarray(constants[name])[order]
     if "scale" in attrs:
         name, scale = attrs["scale"]
         attrs["scale"] = name, scale[order]

@@ -28,8 +28,8 @@ class Traceable(Protocol):
     def named_children(self) -> Iterator[tuple[str, Any]]:
         """Sub-layers with their names."""
 
-    def state_dict(self) -> dict[str, np.ndarray]:
-        """Parameters and buffers, under their full names."""
+    def _stored_state(self) -> dict[str, np.ndarray]:
+        """Parameters and buffers, under their full names; those that lie in a file stay there."""
 
 
 class Symbol:
@@ -146,11 +146,10 @@ class Tracer:
             if value.tracer is not self:
                 raise ValueError(f"{value!r} belongs to another model's forward")
             return value.name
-        array = value if isinstance(value, np.ndarray) else np.asarray(value, np.float32)
-        name = self._names.get(id(array))
+        name = self._names.get(id(value))
         if name is None:
             name = f"const_{len(self.constants)}"
-            array = np.ascontiguousarray(array, np.float32)
+            array = np.ascontiguousarray(value, np.float32)
             self._names[id(array)], self._arrays[name] = name, array
         self.constants[name] = self._arrays[name]
         self.shapes[name] = self._arrays[name].shape
@@ -191,7 +190,8 @@ def trace(model: Traceable, input_shape: Sequence[int]) -> Graph:
     Returns
     -------
     Graph
-        One input "x" with a free batch size; constants under their state-dict names.
+        One input "x" with a free batch size; constants under their state-dict names, those that lie in a file as
+        `StoredArray`.
 
     Raises
     ------
@@ -206,7 +206,7 @@ def trace(model: Traceable, input_shape: Sequence[int]) -> Graph:
     >>> [node.op for node in trace(Linear(4, 2), (4,)).nodes]
     ['Gemm']
     """
-    tracer = Tracer(model.state_dict(), dict(_paths(model)))
+    tracer = Tracer(model._stored_state(), dict(_paths(model)))
     token = _tracer.set(tracer)
     try:
         x = tracer.input("x", (1, *input_shape))

@@ -7,10 +7,12 @@ PyTorch checkpoints are torch_checkpoint.py's; which layer an array belongs to i
 from __future__ import annotations
 
 import json
+import mmap
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import safetensors
@@ -18,6 +20,7 @@ from numpy.typing import ArrayLike
 from safetensors.numpy import save
 
 from fastcnn.errors import ModelLoadError
+from fastcnn.graph.stored import StoredArray
 from fastcnn.io._numbers import NUMBER_TYPES, NumberType
 from fastcnn.io._replace import replace_file
 
@@ -34,6 +37,8 @@ _LENGTH_BYTES = 8
 _METADATA = "__metadata__"
 # Some 100 000 tensors, and a few hundred megabytes of Python objects.
 _MAX_HEADER_BYTES = 16 << 20
+# Arrays of so many bytes have memory of their own, which goes back to the system with them, and can stay in the file.
+_LARGE = 1 << 20
 
 
 def read_weights(path: str | os.PathLike[str], *, max_bytes: int = 4 << 30) -> dict[str, np.ndarray]:
@@ -82,7 +87,7 @@ def read_weights(path: str | os.PathLike[str], *, max_bytes: int = 4 << 30) -> d
 
 
 def read_safetensors(
-    path: str | os.PathLike[str], *, max_bytes: int = 4 << 30, writeable: bool = True
+    path: str | os.PathLike[str], *, max_bytes: int = 4 << 30, stored: bool = False
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Read the arrays and the metadata of a safetensors file.
 
@@ -92,13 +97,14 @@ def read_safetensors(
         The file.
     max_bytes : int
         The most that the file and the arrays may take, each.
-    writeable : bool
-        Whether the arrays have to be writeable; others need one copy less.
+    stored : bool
+        Whether large arrays of float32 stay in the file, as `fastcnn.graph.stored.StoredArray`. The file is kept open
+        for them; should it be changed by then, reading them raises ModelLoadError.
 
     Returns
     -------
     tensors : dict of str to ndarray
-        In the order of their names. C-contiguous and aligned, of the dtypes in the file (float32 for
+        In the order of their names. C-contiguous and writeable, of the dtypes in the file (float32 for
         bfloat16).
     metadata : dict of str to str
         Empty if the file has none.
@@ -123,21 +129,17 @@ def read_safetensors(
     ...     read_safetensors(folder + "/net")
     ({'scale': array([0, 1])}, {'classes': 'cat,dog'})
     """
-    path = Path(path)
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if size > max_bytes:
-            raise ModelLoadError(f"{path}: file has {size} bytes, more than max_bytes={max_bytes}")
-        content = np.empty(size, np.uint8)  # NumPy takes large pages for it, bytes would not
-        content = content[: file.readinto(content.data)]
-    length = int.from_bytes(content[:_LENGTH_BYTES].tobytes(), "little")
+    file = _File(Path(path))
+    if file.size > max_bytes:
+        raise ModelLoadError(f"{path}: file has {file.size} bytes, more than max_bytes={max_bytes}")
+    length = int.from_bytes(file.read(0, min(file.size, _LENGTH_BYTES)).tobytes(), "little")
     if length > _MAX_HEADER_BYTES:
         raise ModelLoadError(f"{path}: header has {length} bytes, expected at most {_MAX_HEADER_BYTES}")
     try:
         with safetensors.safe_open(path, "numpy"):
-            pass  # it checks the header; what is in it is taken from the content, should the file be another by now
+            pass  # it checks the header; what is in it is taken from `file`, should the path be another's by now
         data = _LENGTH_BYTES + length
-        entries = json.loads(content[_LENGTH_BYTES:data].tobytes(), object_pairs_hook=_unique)
+        entries = json.loads(file.read(_LENGTH_BYTES, length).tobytes(), object_pairs_hook=_unique)
         metadata = entries.pop(_METADATA, None) or {}
         types = {name: _number_type(name, entry["dtype"]) for name, entry in entries.items()}
         total = sum(prod(entry["shape"]) * types[name].result.itemsize for name, entry in entries.items())
@@ -145,14 +147,77 @@ def read_safetensors(
             raise ModelLoadError(f"its arrays take {total} bytes, more than max_bytes={max_bytes}")
         tensors = {}
         for name in sorted(entries):
-            entry, kind = entries[name], types[name]
-            # NumPy refuses what reaches beyond the content.
-            bits = np.ndarray(entry["shape"], "<" + kind.code, content, data + entry["data_offsets"][0])
-            as_it_is = not writeable and bits.dtype == kind.result and bits.flags.aligned
-            tensors[name] = bits if as_it_is else kind.to_native(bits)
+            source = _Source(file, data + entries[name]["data_offsets"][0], tuple(entries[name]["shape"]), types[name])
+            stays = stored and source.kind.result == StoredArray.dtype and source.result_bytes >= _LARGE
+            # The compiler and the layers take either.
+            tensors[name] = cast(np.ndarray, StoredArray(source.shape, source.read_later)) if stays else source.read()
     except (safetensors.SafetensorError, ValueError, TypeError, KeyError) as error:
         raise ModelLoadError(f"{path}: {error}") from error
     return tensors, metadata
+
+
+class _File:
+    """A file that is read by places, from any thread, and open as long as anybody holds this."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with path.open("rb") as file:
+            self._descriptor = os.dup(file.fileno())
+        self.size, self._changed = self._state()
+
+    def _state(self) -> tuple[int, int]:
+        state = os.fstat(self._descriptor)
+        return state.st_size, state.st_mtime_ns
+
+    def read(self, offset: int, size: int) -> np.ndarray:
+        """Bytes, in memory that nobody else has."""
+        if not 0 <= offset <= offset + size <= self.size:
+            raise ModelLoadError(f"bytes {offset} to {offset + size} of a file of {self.size}")
+        content = _allocate(size)
+        done = 0
+        while done < size:
+            count = os.preadv(self._descriptor, [content[done:].data], offset + done)
+            if count == 0:
+                break
+            done += count
+        if self._state() != (self.size, self._changed):
+            raise ModelLoadError("the file has changed since it was opened")
+        return content
+
+    def __del__(self) -> None:
+        if hasattr(self, "_descriptor"):
+            os.close(self._descriptor)
+
+
+class _Source:
+    """Where an array lies in a file."""
+
+    def __init__(self, file: _File, offset: int, shape: Sequence[int], kind: NumberType) -> None:
+        self.file, self.offset, self.shape, self.kind = file, offset, tuple(shape), kind
+        self.result_bytes = prod(self.shape) * kind.result.itemsize
+
+    def read(self) -> np.ndarray:
+        content = self.file.read(self.offset, prod(self.shape) * self.kind.item_size)
+        bits = content.view("<" + self.kind.code).reshape(self.shape)
+        return bits if bits.dtype == self.kind.result else self.kind.to_native(bits)
+
+    def read_later(self) -> np.ndarray:
+        """`read`, when nobody else can name the file."""
+        try:
+            return self.read()
+        except ModelLoadError as error:
+            raise ModelLoadError(f"{self.file.path}: {error}") from error
+
+
+def _allocate(size: int) -> np.ndarray:
+    """Bytes of any content. NumPy's memory might stay with the process once it is freed, which doubles that of a
+    network whose weights are read one by one and packed."""
+    if size < _LARGE:
+        return np.empty(size, np.uint8)
+    try:
+        return np.frombuffer(mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), np.uint8)
+    except OSError as error:  # what mmap calls it when there is no memory
+        raise MemoryError(f"{size} bytes") from error
 
 
 def _number_type(name: str, dtype: str) -> NumberType:

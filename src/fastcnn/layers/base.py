@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fastcnn.graph.stored import read_and_keep
 from fastcnn.graph.trace import scope
 from fastcnn.layers.newer import bring_up_to_date
 
@@ -202,7 +203,7 @@ class Layer:
         for store in ("_parameters", "_buffers", "_children"):
             registered = self.__dict__.get(store, {})
             if name in registered:
-                return registered[name]
+                return read_and_keep(registered, name)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -333,12 +334,12 @@ class Layer:
     def named_parameters(self) -> Iterator[tuple[str, np.ndarray]]:
         """Yield the names and arrays that training changes, of this layer and all below it."""
         for full, layer, name in self._named_arrays(True, False):
-            yield full, layer._parameters[name]
+            yield full, read_and_keep(layer._parameters, name)
 
     def named_buffers(self) -> Iterator[tuple[str, np.ndarray]]:
         """Yield the names and arrays that are kept but not trained, of this layer and all below it."""
         for full, layer, name in self._named_arrays(False, True):
-            yield full, layer._buffers[name]
+            yield full, read_and_keep(layer._buffers, name)
 
     # -- state --------------------------------------------------------------------------------------
 
@@ -356,6 +357,11 @@ class Layer:
         >>> list(BatchNorm2d(8).state_dict())
         ['weight', 'bias', 'running_mean', 'running_var']
         """
+        arrays = self._named_arrays(True, True)
+        return {full: read_and_keep(layer._store_of(name), name) for full, layer, name in arrays}
+
+    def _stored_state(self) -> dict[str, np.ndarray]:
+        """`state_dict`, in which arrays that lie in a file stay there (`fastcnn.graph.stored`)."""
         return {full: layer._store_of(name)[name] for full, layer, name in self._named_arrays(True, True)}
 
     def load_state_dict(self, state: Mapping[str, ArrayLike], strict: bool = True) -> LoadResult:
@@ -417,7 +423,9 @@ class Layer:
         return result
 
     def __getstate__(self) -> dict[str, Any]:
-        bring_up_to_date()
+        for store in (self._parameters, self._buffers):
+            for name in store:
+                read_and_keep(store, name)
         return dict(self.__dict__)
 
     def __setstate__(self, state: dict[str, Any]) -> None:

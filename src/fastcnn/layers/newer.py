@@ -6,7 +6,7 @@ Layers ask for them before anybody looks at an array, so that training need not 
 from __future__ import annotations
 
 from typing import Any, Protocol
-from weakref import WeakSet
+from weakref import ref
 
 
 class NewerValues(Protocol):
@@ -18,24 +18,28 @@ class NewerValues(Protocol):
         """Write them back."""
 
 
-_newer: WeakSet[NewerValues] = WeakSet()
+# By identity. Not a WeakSet: to ask that whether it is empty takes longer than all else that a prediction asks.
+_newer: dict[int, ref[NewerValues]] = {}
 
 
 def expect_newer_values(holder: NewerValues) -> None:
     """Have `holder.sync` called before anybody looks at a layer's arrays; the model keeps it alive until then."""
     holder.model.__dict__["_newer_values"] = holder
-    _newer.add(holder)
+    key = id(holder)
+    _newer[key] = ref(holder, lambda gone: _newer.pop(key) if _newer.get(key) is gone else None)
 
 
 def forget_newer_values(holder: NewerValues) -> bool:
     """Tell whether `holder.sync` was still expected; it is not any more."""
-    expected = holder in _newer
-    _newer.discard(holder)
+    expected = _newer.pop(id(holder), None) is not None
     holder.model.__dict__.pop("_newer_values", None)
     return expected
 
 
 def bring_up_to_date() -> None:
     """Have all holders write back."""
-    for holder in list(_newer) if _newer else ():
-        holder.sync()
+    if _newer:
+        for reference in list(_newer.values()):
+            holder = reference()
+            if holder is not None:
+                holder.sync()

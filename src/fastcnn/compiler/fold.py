@@ -172,5 +172,5 @@ def _with_folded_weights(conv: Node, norm: Node, constants: dict[str, np.ndarray
     name = f"{norm.inputs[2]}*{norm.name}"
     constants[name] = (scale * (bias - mean) + beta).astype(np.float32)
     # The weights are multiplied where they are packed: copies of all of them would take as much memory as the network.
-    attrs = {**conv.attrs, "scale": (norm.name, scale.astype(np.float32)[:, None, None, None])}
+    attrs = {**conv.attrs, "scale": (norm.name, scale.astype(np.float32))}
     return Node(conv.op, conv.name, (conv.inputs[0], conv.inputs[1], name), norm.output, attrs)

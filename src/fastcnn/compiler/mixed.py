@@ -11,7 +11,6 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
-from statistics import median
 from time import perf_counter
 from typing import ClassVar
 
@@ -91,7 +90,7 @@ class MixedPlan:
             start = perf_counter()
             self.run(inputs)
             times.append(perf_counter() - start)
-        return median(times)
+        return float(np.median(times))
 
     def threads(self) -> int:
         """The most threads that a part of the next run uses."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
-from statistics import median
 from time import perf_counter
 from typing import Any
 
@@ -236,7 +235,7 @@ class Plan:
             start = perf_counter()
             self.run(inputs)
             times.append(perf_counter() - start)
-        return median(times)
+        return float(np.median(times))
 
     @property
     def output_shapes(self) -> list[tuple[int, ...]]:

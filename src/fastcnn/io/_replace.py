@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
-import shutil
+import stat
 from pathlib import Path
 
 __all__ = ["replace_file"]
@@ -45,12 +44,12 @@ def replace_file(path: str | os.PathLike[str], content: bytes) -> None:
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
         raise OSError(errno.EINVAL, "not a regular file, nothing can take its place", os.fspath(path))
-    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
+    temporary = target.with_name(f".{os.urandom(8).hex()}.tmp")
     try:
         try:
             with temporary.open("xb") as file:
                 if target.exists():
-                    shutil.copymode(target, temporary)
+                    temporary.chmod(stat.S_IMODE(target.stat().st_mode))
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())

@@ -86,6 +86,8 @@ cdef class DepthwiseConv(Step):
         a.rows.x_step, a.rows.y_row, a.rows.residual_row = strides[0] * a.x.row, a.y.row, a.residual.row
         a.rows.pixels = a.y.w
         a.top, a.left, a.stride = pads[0], pads[1], strides[0]
+        rows = a.y.n * blocks_of(&a.y) * a.y.h
+        self.may_be_cut(rows, rows * a.y.w * kernel[0] * kernel[1])
 
 
 cdef struct Phase:  # as `phases` tells

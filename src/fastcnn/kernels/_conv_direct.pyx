@@ -16,7 +16,7 @@ from libc.string cimport memcpy
 import numpy as np
 
 from fastcnn.kernels._cpu cimport current
-from fastcnn.kernels._executor cimport Step, address, ceil_div, floats, set_activation, share
+from fastcnn.kernels._executor cimport Step, address, ceil_div, floats, multiply_lanes, set_activation, share
 from fastcnn.kernels._tiles cimport FC_NARROW_MOST, fc_conv_row, fc_kernels, fc_tensor, look_ahead
 
 from fastcnn.kernels import storage
@@ -32,7 +32,7 @@ cdef enum:
     SMALL_TILE = 4
 
 
-def pack_weights(weight, ptrdiff_t groups, ptrdiff_t lanes, ptrdiff_t vl, ptrdiff_t chunk=-1):
+def pack_weights(weight, ptrdiff_t groups, ptrdiff_t lanes, ptrdiff_t vl, ptrdiff_t chunk=-1, scale=None):
     """Weights in the order in which the tiles of the instruction set in use read them.
 
     Parameters
@@ -45,6 +45,8 @@ def pack_weights(weight, ptrdiff_t groups, ptrdiff_t lanes, ptrdiff_t vl, ptrdif
         Channels in a block of the output: the vector length.
     chunk : int
         Blocks of input that all pairs of output blocks read before the next ones come; default all.
+    scale : (out_channels,) float32 array, optional
+        Is multiplied with the weights.
 
     Returns
     -------
@@ -59,15 +61,21 @@ def pack_weights(weight, ptrdiff_t groups, ptrdiff_t lanes, ptrdiff_t vl, ptrdif
     packed = storage.allocate(groups * blocks * vl * taps)
     rows = np.empty(taps * vl, np.float32)  # [in_channel][ky][kx][VL] of one block
     cdef const float *source = floats(weight)
+    cdef const float *factors = NULL
     cdef float *out = <float *>floats(packed)
     cdef float *block_rows = <float *>floats(rows)
     cdef float *pair
+    if scale is not None:
+        factors = floats(scale)
     with nogil:
         for group in range(groups):
             for block in range(blocks):
                 width = min(2, blocks - block // 2 * 2)
-                kernels.interleave(source + (group * outs + block * vl) * taps, taps, block_rows,
-                                   min(vl, outs - block * vl), taps)
+                first = group * outs + block * vl
+                count = min(vl, outs - block * vl)
+                kernels.interleave(source + first * taps, taps, block_rows, count, taps)
+                if factors != NULL:
+                    multiply_lanes(block_rows, factors + first, count, taps, vl)
                 for i in range(ins):
                     before = i // most * most
                     size = min(most, ins - before)
@@ -293,6 +301,9 @@ cdef class DirectConv(Step):
             taps = (self.set_gathered_taps(channels, kernel, strides, dilations) if gather
                     else self.set_taps(channels, kernel, strides, dilations))
         self.owned = weights, bias, taps
+        # The gathered inputs of a panel are for all its outputs.
+        units = a.x.n * a.panels * (1 if a.gathered else a.groups * ceil_div(a.out_blocks, 2))
+        self.may_be_cut(units, a.x.n * a.rows * a.columns * a.groups * a.out_blocks * a.steps)
 
     cdef object set_taps(self, channels, kernel, strides, dilations):
         """Where the inputs of one sum lie; gives the array that holds it."""

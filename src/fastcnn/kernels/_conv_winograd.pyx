@@ -14,7 +14,7 @@ from libc.stddef cimport ptrdiff_t
 import numpy as np
 
 from fastcnn.kernels._cpu cimport current
-from fastcnn.kernels._executor cimport Step, address, ceil_div, floats, set_activation, share
+from fastcnn.kernels._executor cimport Step, address, ceil_div, floats, multiply_lanes, set_activation, share
 from fastcnn.kernels._tiles cimport fc_conv_row, fc_kernels, fc_tensor, fc_winograd_output, look_ahead
 
 from fastcnn.kernels import storage
@@ -37,7 +37,7 @@ def filter_matrix(m):
     return np.array([*rows, [0, 0, 1]])
 
 
-def pack_winograd(weight, int m, ptrdiff_t vl):
+def pack_winograd(weight, int m, ptrdiff_t vl, scale=None):
     """G g G^T of every filter, in the order in which the tiles read it.
 
     Parameters
@@ -46,25 +46,33 @@ def pack_winograd(weight, int m, ptrdiff_t vl):
     m : {2, 4, 6}
     vl : int
         The vector length.
+    scale : (out_channels,) float32 array, optional
+        Is multiplied with the filters.
 
     Returns
     -------
     float32 array [component][pair of output blocks][input block][lane][block of the pair][VL]
     """
-    cdef ptrdiff_t outs = weight.shape[0], ins = weight.shape[1], blocks = ceil_div(outs, vl), block, width, i
+    cdef ptrdiff_t outs = weight.shape[0], ins = weight.shape[1], blocks = ceil_div(outs, vl), block, width, count, i
     cdef int n = m + 2
     cdef const fc_kernels *kernels = current()
     matrix = np.ascontiguousarray(filter_matrix(m), np.float32)
     packed = storage.allocate(n * n * blocks * vl * ins)
     rows = np.empty(ins * 9 * vl, np.float32)  # [in_channel][ky][kx][VL] of one block
     cdef const float *source = floats(weight)
+    cdef const float *factors = NULL
     cdef const float *g = floats(matrix)
     cdef float *out = <float *>floats(packed)
     cdef float *block_rows = <float *>floats(rows)
+    if scale is not None:
+        factors = floats(scale)
     with nogil:
         for block in range(blocks):
             width = min(2, blocks - block // 2 * 2)
-            kernels.interleave(source + block * vl * ins * 9, ins * 9, block_rows, min(vl, outs - block * vl), ins * 9)
+            count = min(vl, outs - block * vl)
+            kernels.interleave(source + block * vl * ins * 9, ins * 9, block_rows, count, ins * 9)
+            if factors != NULL:
+                multiply_lanes(block_rows, factors + block * vl, count, ins * 9, vl)
             for i in range(ins):
                 kernels.winograd_filter(g, n, block_rows + i * 9 * vl,
                                         out + (block // 2 * 2 * ins + i * width + block % 2) * vl, blocks * vl * ins)
@@ -158,22 +166,23 @@ cdef void transform_outputs(const WinogradArgs *a, ptrdiff_t first, ptrdiff_t la
 
 cdef void run_winograd(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
     """Units are (block of patches, part of the output blocks): few patches are shared by cutting the channels, each
-    thread then transforming the same inputs."""
+    thread then transforming the same inputs, once."""
     cdef const WinogradArgs *a = <const WinogradArgs *>raw
-    cdef ptrdiff_t pairs = ceil_div(a.outs, 2), parts = 1, unit, block, part, first, count, low, high, ready = -1
+    cdef ptrdiff_t pairs = ceil_div(a.outs, 2), parts = 1, unit, block, part, first, count, low, high
     cdef ptrdiff_t total = a.x.n * a.patch_rows * a.patch_columns
-    cdef float *v = scratch
-    cdef float *m = scratch + a.n * a.n * a.v_component
+    cdef ptrdiff_t *ready = <ptrdiff_t *>scratch  # 1 + the block whose inputs are transformed
+    cdef float *v = scratch + LINE_FLOATS
+    cdef float *m = v + a.n * a.n * a.v_component
     if a.blocks < 2 * nthreads and nthreads > 1:
-        parts = min(pairs, nthreads)
+        parts = min(pairs, max(2, ceil_div(nthreads, a.blocks)))
     for unit in range(share(a.blocks * parts, tid, nthreads), share(a.blocks * parts, tid + 1, nthreads)):
         block, part = unit // parts, unit % parts
         first = block * a.patches
         count = min(a.patches, total - first)
         low, high = 2 * (pairs * part // parts), min(a.outs, 2 * (pairs * (part + 1) // parts))
-        if block != ready:
+        if ready[0] != block + 1:
             transform_inputs(a, first, count, v)
-            ready = block
+            ready[0] = block + 1
         multiply(a, low, high, count, v, m)
         transform_outputs(a, low, high, first, count, m)
 
@@ -226,7 +235,8 @@ cdef class WinogradConv(Step):
         a.u_component = a.outs * vl * a.x.c
         a.output.component = a.m_component
         a.output.y_row, a.output.residual_row = a.y.row, a.residual.row
-        self.scratch_floats = a.n * a.n * (a.v_component + a.m_component)
+        self.scratch_floats = LINE_FLOATS + a.n * a.n * (a.v_component + a.m_component)
+        self.may_be_cut(2 * a.blocks, a.n * a.n * total * a.x.c * a.outs)
 
 
 cdef ptrdiff_t odd_lines(ptrdiff_t count) noexcept:

@@ -2,7 +2,9 @@ from libc.stddef cimport ptrdiff_t
 
 from fastcnn.kernels._tiles cimport fc_activation, fc_kernels, fc_tensor
 
-# One thread's part of a step. `scratch` is the thread's own memory, of the size that the step asked for.
+# Part `tid` of the `nthreads` of a step: one for each thread, or several where the step may be cut into more.
+# `scratch` is the thread's own memory, of the size that the step asked for; its first ptrdiff_t is 0 before the first
+# part that the thread does, so that one part can tell the next what it has left there.
 ctypedef void (*fc_run)(const void *args, float *scratch, int tid, int nthreads) noexcept nogil
 
 cdef enum:
@@ -16,10 +18,12 @@ cdef class Step:
     cdef int slots[MAX_OPERANDS]           # which memory each lies in, and how far from its start
     cdef ptrdiff_t offsets[MAX_OPERANDS]
     cdef size_t scratch_floats             # for each thread
+    cdef ptrdiff_t pieces                  # into which threads may cut the work to help each other; else 0
     cdef object owned                      # arrays that args points into
     cdef const fc_kernels *kernels
     cdef void operand(self, int index, fc_tensor *tensor, object view) except *
     cdef void weights(self, int index, fc_tensor *tensor, object source) except *
+    cdef void may_be_cut(self, ptrdiff_t units, ptrdiff_t vectors) noexcept
 
 cdef const ptrdiff_t *ONE_TAP
 
@@ -37,6 +41,14 @@ cdef inline ptrdiff_t ceil_div(ptrdiff_t a, ptrdiff_t b) noexcept nogil:
 # The part [low, high) of `total` units that thread tid computes.
 cdef inline ptrdiff_t share(ptrdiff_t total, int tid, int nthreads) noexcept nogil:
     return total * tid // nthreads
+
+# Rows of VL floats, of which the first `count` are multiplied with one number each.
+cdef inline void multiply_lanes(float *rows, const float *scale, ptrdiff_t count, ptrdiff_t n,
+                                ptrdiff_t vl) noexcept nogil:
+    cdef ptrdiff_t i, k
+    for i in range(n):
+        for k in range(count):
+            rows[i * vl + k] *= scale[k]
 
 cdef inline ptrdiff_t blocks_of(const fc_tensor *t) noexcept nogil:
     return ceil_div(t.c, t.lanes)

@@ -7,6 +7,7 @@ into the arena or into the caller's arrays; the memory itself comes from `fastcn
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
 from libc.math cimport INFINITY
 from libc.stddef cimport ptrdiff_t
+from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
@@ -23,6 +24,7 @@ cdef extern from *:
     """
     #include <omp.h>
     #include <sched.h>
+    #include <stdint.h>
     #if defined(__x86_64__)
     #define FC_PAUSE __builtin_ia32_pause
     #else
@@ -53,6 +55,18 @@ cdef extern from *:
             else
                 FC_PAUSE();
     }
+    /* Pieces [low 32 bits, high 32 bits) are left. One is taken from the front by who is to do them, or from the back by
+     * who helps; -1: none is left. What a piece has computed is handed over by the next meeting. */
+    static inline int64_t fc_take(uint64_t *left, int helps)
+    {
+        uint64_t old = __atomic_load_n(left, __ATOMIC_RELAXED), rest;
+        do {
+            if ((uint32_t)old == old >> 32)
+                return -1;
+            rest = helps ? old - ((uint64_t)1 << 32) : old + 1;
+        } while (!__atomic_compare_exchange_n(left, &old, rest, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+        return helps ? (int64_t)(rest >> 32) : (uint32_t)old;
+    }
     typedef void (*fc_body)(void *program, int tid, int nthreads);
     static void fc_region(fc_body body, void *program, int nthreads)
     {
@@ -67,9 +81,16 @@ cdef extern from *:
     ctypedef struct fc_meeting:
         pass
     void fc_meet(fc_meeting *meeting, int nthreads) noexcept nogil
+    ptrdiff_t fc_take(uint64_t *left, int helps) noexcept nogil
     double omp_get_wtime() noexcept nogil
     ctypedef void (*fc_body)(void *program, int tid, int nthreads) noexcept nogil
     void fc_region(fc_body body, void *program, int nthreads) noexcept nogil
+
+cdef enum:
+    # A step is cut into pieces of so many vector operations at least, some microseconds, and so many for each thread:
+    # finer pieces cost more than they even out (Sapphire Rapids, 2026-11).
+    PIECE_VECTORS = 8192
+    PIECES = 4
 
 # The tap of a matrix product.
 cdef ptrdiff_t _no_distance = 0
@@ -127,6 +148,11 @@ cdef class Step:
         else:
             tensor.data = <float *>floats(source)
 
+    cdef void may_be_cut(self, ptrdiff_t units, ptrdiff_t vectors) noexcept:
+        """Let threads cut the work at any unit, as `run` counts them, without doing anything twice; in all it takes about
+        so many operations on vectors."""
+        self.pieces = min(units, vectors // PIECE_VECTORS)
+
     @property
     def scratch(self):
         """Floats of scratch memory that each thread needs."""
@@ -147,6 +173,9 @@ cdef struct Program:
     fc_tensor **outputs
     int *shared
     int *waits
+    ptrdiff_t *pieces
+    int *cuts        # into so many parts for each thread is a step cut in this run
+    uint64_t *left   # of each thread, and for each step: the parts that nobody has begun
     double *ends  # when each step was done; NULL unless asked for
     float *scratch
     size_t scratch_stride
@@ -175,6 +204,30 @@ cdef void zero_halo(const fc_tensor *t, int tid, int nthreads) noexcept nogil:
                            (t.right + (t.left if joined and r + 1 < t.h else 0)) * t.lanes * sizeof(float))
 
 
+cdef void run_pieces(const Program *p, ptrdiff_t i, float *scratch, int tid, int nthreads) noexcept nogil:
+    """This thread's parts of a step, side by side; then those that others, whose processors are slower or busy, have not
+    begun yet."""
+    cdef int turn
+    cdef ptrdiff_t piece
+    for turn in range(nthreads):
+        while True:
+            piece = fc_take(p.left + (tid + turn) % nthreads * p.count + i, turn > 0)
+            if piece < 0:
+                break
+            p.runs[i](p.args[i], scratch, <int>piece, nthreads * p.cuts[i])
+
+
+cdef void deal_pieces(Program *p, int nthreads) noexcept nogil:
+    """All parts of all steps to the threads."""
+    cdef ptrdiff_t i, cuts
+    cdef int tid
+    for i in range(p.count):
+        cuts = min(PIECES, p.pieces[i] // nthreads)
+        p.cuts[i] = <int>cuts
+        for tid in range(nthreads if cuts > 1 else 0):
+            p.left[tid * p.count + i] = tid * cuts | <uint64_t>((tid + 1) * cuts) << 32
+
+
 cdef void run_program(void *program, int tid, int nthreads) noexcept nogil:
     cdef const Program *p = <const Program *>program
     cdef float *scratch = p.scratch + tid * p.scratch_stride
@@ -182,9 +235,13 @@ cdef void run_program(void *program, int tid, int nthreads) noexcept nogil:
     for i in range(p.count):
         if nthreads > 1 and (p.waits[i] or p.ends != NULL):
             fc_meet(p.meeting, nthreads)
+        (<ptrdiff_t *>scratch)[0] = 0
         if p.shared[i]:
             zero_halo(p.outputs[i], tid, nthreads)
-            p.runs[i](p.args[i], scratch, tid, nthreads)
+            if nthreads > 1 and p.cuts[i] > 1:
+                run_pieces(p, i, scratch, tid, nthreads)
+            else:
+                p.runs[i](p.args[i], scratch, tid, nthreads)
         elif tid == 0:
             zero_halo(p.outputs[i], 0, 1)
             p.runs[i](p.args[i], scratch, 0, 1)
@@ -231,17 +288,20 @@ cdef class Executor:
         p.outputs = <fc_tensor **>calloc(count + 1, sizeof(void *))
         p.shared = <int *>calloc(count + 1, sizeof(int))
         p.waits = <int *>calloc(count + 1, sizeof(int))
+        p.pieces = <ptrdiff_t *>calloc(count + 1, sizeof(ptrdiff_t))
+        p.cuts = <int *>calloc(count + 1, sizeof(int))
+        p.left = <uint64_t *>calloc(count * max_threads + 1, sizeof(uint64_t))
         p.meeting = <fc_meeting *>calloc(1, sizeof(fc_meeting))
         self.patches = <Patch *>calloc(count * MAX_OPERANDS + 1, sizeof(Patch))
         if (p.runs == NULL or p.args == NULL or p.outputs == NULL or p.shared == NULL or p.waits == NULL
-                or p.meeting == NULL or self.patches == NULL):
+                or p.pieces == NULL or p.cuts == NULL or p.left == NULL or p.meeting == NULL or self.patches == NULL):
             raise MemoryError("Executor: no memory for the list of steps")
         p.scratch = <float *>floats(scratch)
         p.scratch_stride = len(scratch) // max_threads
         for i in range(count):
             step = steps[i]
             p.runs[i], p.args[i], p.outputs[i], p.shared[i] = step.run, step.args, step.operands[0], step.shared
-            p.waits[i] = waits[i]
+            p.waits[i], p.pieces[i] = waits[i], step.pieces
             self.bind(step, <float *>floats(arena))
 
     def __dealloc__(self):
@@ -250,6 +310,9 @@ cdef class Executor:
         free(self.program.outputs)
         free(self.program.shared)
         free(self.program.waits)
+        free(self.program.pieces)
+        free(self.program.cuts)
+        free(self.program.left)
         free(self.program.meeting)
         free(self.patches)
 
@@ -275,6 +338,7 @@ cdef class Executor:
             patch.tensor.data = <float *>floats(arrays[patch.slot - 1]) + patch.offset
         if threads > 1:
             _cpu.note_region()
+            deal_pieces(&self.program, threads)
         with nogil:
             fc_region(run_program, &self.program, threads)
 
@@ -293,7 +357,7 @@ cdef class Executor:
 
 
 cdef struct Chunks:
-    ptrdiff_t count
+    uint64_t left  # as of `fc_take`
     Program **programs  # of each thread
     Patch **patches
     ptrdiff_t *patch_counts
@@ -302,11 +366,14 @@ cdef struct Chunks:
 
 
 cdef void run_share(void *raw, int tid, int nthreads) noexcept nogil:
-    """This thread's chunks, by its own executor."""
+    """Chunks that nobody has begun, by this thread's own executor."""
     cdef Chunks *c = <Chunks *>raw
     cdef ptrdiff_t chunk, i
     cdef Patch *patch
-    for chunk in range(share(c.count, tid, nthreads), share(c.count, tid + 1, nthreads)):
+    while True:
+        chunk = fc_take(&c.left, 0)
+        if chunk < 0:
+            return
         for i in range(c.patch_counts[tid]):
             patch = &c.patches[tid][i]
             patch.tensor.data = (
@@ -340,7 +407,7 @@ def run_chunks(list executors, list arrays, strides, ptrdiff_t count):
         view[2, i] = executor.patch_count
     for i in range(len(arrays)):
         view[3, i] = <ptrdiff_t>address(arrays[i])
-    chunks.count = count
+    chunks.left = <uint64_t>count << 32
     chunks.programs, chunks.patches = <Program **>&view[0, 0], <Patch **>&view[1, 0]
     chunks.patch_counts, chunks.arrays, chunks.strides = &view[2, 0], <char **>&view[3, 0], &steps[0]
     if threads > 1:

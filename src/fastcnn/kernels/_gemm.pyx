@@ -88,3 +88,6 @@ cdef class Gemm(Step):
         a.row.taps, a.row.whole, a.row.last = ONE_TAP, 1, 0
         a.row.lanes = a.row.last_lanes = a.inner
         a.row.finish = 1
+        # A vector is multiplied with four pairs of blocks at once.
+        pairs = ceil_div(a.out_blocks, 2)
+        self.may_be_cut(pairs // 4 if a.x.n == 1 else pairs * a.strips, a.x.n * a.out_blocks * a.inner)

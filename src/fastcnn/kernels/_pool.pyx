@@ -58,6 +58,8 @@ cdef class Pool(Step):
         a.row.kw, a.row.stride, a.row.dilation = kernel[1], strides[1], dilations[1]
         a.row.pad_left, a.row.pad_right, a.row.width = pads[1], pads[3], a.x.w
         a.row.pixels, a.row.lanes, a.row.x_row = a.y.w, a.x.lanes, dilations[0] * a.x.row
+        rows = a.y.n * blocks_of(&a.y) * a.y.h
+        self.may_be_cut(rows, rows * a.y.w * kernel[0] * kernel[1])
 
 
 cdef struct MeanArgs:

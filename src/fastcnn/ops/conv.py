@@ -172,13 +172,12 @@ def _window(attrs: Attrs) -> tuple[Any, ...]:
 
 
 def _packed_filters(
-    node: Node, ctx: Lowering, kind: str, pack: Callable[[np.ndarray], np.ndarray], variant: object = None
+    node: Node, ctx: Lowering, kind: str, pack: Callable[[np.ndarray, np.ndarray | None], np.ndarray],
+    variant: object = None,
 ) -> np.ndarray | View:
     """The weights, multiplied with what compiler/fold.py has left beside them, in the order that `pack` makes."""
-    if "scale" not in node.attrs:
-        return ctx.weights(kind, pack, 1, variant=variant)
-    norm, scale = node.attrs["scale"]
-    return ctx.weights(kind, lambda weight: pack(weight * scale), 1, variant=(variant, norm))
+    norm, scale = node.attrs.get("scale", ("", None))
+    return ctx.weights(kind, lambda weight: pack(weight, scale), 1, variant=(variant, norm))
 
 
 def _packed_bias(ctx: Lowering, channels: int, groups: int) -> np.ndarray | View:
@@ -198,11 +197,11 @@ def _places(node: Node, ins: int, outs: int, vl: int) -> np.ndarray | None:
 def _lower_direct(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> None:
     groups, places = node.attrs["group"], _places(node, x.c, y.c, ctx.vl)
 
-    def pack(weight: np.ndarray) -> np.ndarray:
+    def pack(weight: np.ndarray, scale: np.ndarray | None) -> np.ndarray:
         if places is not None:
-            return _conv_direct.pack_weights(weight, 1, weight.shape[1], ctx.vl)
+            return _conv_direct.pack_weights(weight, 1, weight.shape[1], ctx.vl, scale=scale)
         chunk = _conv_direct.chunk_blocks(x.lanes, weight.shape[2:], ctx.vl)
-        return _conv_direct.pack_weights(weight, groups, x.lanes, ctx.vl, chunk)
+        return _conv_direct.pack_weights(weight, groups, x.lanes, ctx.vl, chunk, scale)
 
     weights = _packed_filters(node, ctx, "direct", pack, variant=(groups, x.lanes, places is None))
     bias = _packed_bias(ctx, y.c, 1)  # by blocks of all channels, as a group's are whole blocks or cut through them
@@ -213,9 +212,10 @@ def _lower_direct(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> N
 
 
 def _lower_depthwise(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> None:
-    weights = _packed_filters(
-        node, ctx, "depthwise", lambda weight: _conv_depthwise.pack_depthwise(weight, ctx.vl)
-    )
+    def pack(weight: np.ndarray, scale: np.ndarray | None) -> np.ndarray:
+        return _conv_depthwise.pack_depthwise(weight if scale is None else weight * scale[:, None, None, None], ctx.vl)
+
+    weights = _packed_filters(node, ctx, "depthwise", pack)
     bias = _packed_bias(ctx, y.c, 1)
     ctx.emit(
         "depthwise", _conv_depthwise.DepthwiseConv, y, x, residual, weights, bias, *_window(node.attrs),
@@ -226,9 +226,11 @@ def _lower_depthwise(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -
 def _lower_winograd(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> None:
     algorithm, attrs = node.attrs["algorithm"], node.attrs
     m = _PATCHES[algorithm]
-    weights = _packed_filters(
-        node, ctx, algorithm, lambda weight: _conv_winograd.pack_winograd(np.ascontiguousarray(weight), m, ctx.vl)
-    )
+
+    def pack(weight: np.ndarray, scale: np.ndarray | None) -> np.ndarray:
+        return _conv_winograd.pack_winograd(np.ascontiguousarray(weight), m, ctx.vl, scale)
+
+    weights = _packed_filters(node, ctx, algorithm, pack)
     bias = _packed_bias(ctx, y.c, 1)
     ctx.emit(
         algorithm, _conv_winograd.WinogradConv, y, x, residual, weights, bias, m, attrs["pads"],
@@ -239,9 +241,9 @@ def _lower_winograd(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) ->
 def _lower_im2col(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> None:
     groups = node.attrs["group"]
 
-    def pack(weight: np.ndarray) -> np.ndarray:
+    def pack(weight: np.ndarray, scale: np.ndarray | None) -> np.ndarray:
         flat = np.ascontiguousarray(weight).reshape(weight.shape[0], -1, 1, 1)
-        return _conv_direct.pack_weights(flat, groups, flat.shape[1], ctx.vl)
+        return _conv_direct.pack_weights(flat, groups, flat.shape[1], ctx.vl, scale=scale)
 
     weights = _packed_filters(node, ctx, "im2col", pack, variant=groups)
     bias = _packed_bias(ctx, y.c, groups)

@@ -8,7 +8,9 @@ from math import gcd
 
 import numpy as np
 
-from fastcnn.kernels._executor cimport Step, address, blocks_of, ceil_div, set_activation, share
+from fastcnn.kernels._executor cimport (
+    Rows, Step, Walk, address, blocks_of, ceil_div, set_activation, share, walk, walks,
+)
 from fastcnn.kernels._tiles cimport fc_depthwise, fc_kernels, fc_tensor
 
 from fastcnn.kernels import storage
@@ -39,19 +41,20 @@ cdef struct DepthwiseArgs:
 cdef void run_depthwise(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
     cdef const DepthwiseArgs *a = <const DepthwiseArgs *>raw
     cdef fc_depthwise rows = a.rows
-    cdef ptrdiff_t blocks = blocks_of(&a.y), units = a.y.n * blocks * a.y.h, vl = a.kernels.vl, image, block, r
-    cdef ptrdiff_t unit = share(units, tid, nthreads), end = share(units, tid + 1, nthreads)
-    while unit < end:
-        r, block, image = unit % a.y.h, unit // a.y.h % blocks, unit // a.y.h // blocks
-        rows.rows = min(a.y.h - r, end - unit)
-        rows.x = (a.x.data + image * a.x.image + block * a.x.block + (r * a.stride - a.top) * a.x.row - a.left * vl)
-        rows.y = a.y.data + image * a.y.image + block * a.y.block + r * a.y.row
+    cdef ptrdiff_t vl = a.kernels.vl
+    cdef Walk way = walk(&a.y, tid, nthreads)
+    cdef Rows at
+    while walks(&way, &at):
+        rows.rows = at.count
+        rows.x = (a.x.data + at.image * a.x.image + at.block * a.x.block + (at.first * a.stride - a.top) * a.x.row
+                  - a.left * vl)
+        rows.y = a.y.data + at.image * a.y.image + at.block * a.y.block + at.first * a.y.row
         if a.residual.data != NULL:
-            rows.residual = a.residual.data + image * a.residual.image + block * a.residual.block + r * a.residual.row
-        rows.w = a.weights.data + block * rows.kh * rows.kw * vl
-        rows.bias = a.bias.data + block * vl
+            rows.residual = (a.residual.data + at.image * a.residual.image + at.block * a.residual.block
+                             + at.first * a.residual.row)
+        rows.w = a.weights.data + at.block * rows.kh * rows.kw * vl
+        rows.bias = a.bias.data + at.block * vl
         a.kernels.depthwise(&rows)
-        unit += rows.rows
 
 
 cdef class DepthwiseConv(Step):

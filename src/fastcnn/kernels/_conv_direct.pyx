@@ -16,15 +16,15 @@ from libc.string cimport memcpy
 import numpy as np
 
 from fastcnn.kernels._cpu cimport current
-from fastcnn.kernels._executor cimport Step, address, ceil_div, floats, multiply_lanes, set_activation, share
+from fastcnn.kernels._executor cimport (
+    PANEL_PIXELS, Step, address, ceil_div, floats, multiply_lanes, set_activation, share,
+)
 from fastcnn.kernels._tiles cimport FC_NARROW_MOST, fc_conv_row, fc_kernels, fc_tensor, look_ahead
 
 from fastcnn.kernels import storage
 
 cdef enum:
-    # Pixels of a panel, and floats of weights that a pair of output blocks reads in one pass: 100 KB of inputs of a 1x1
-    # convolution, and 16 KB (Zen 4, 2026-11).
-    PANEL_PIXELS = 196
+    # Floats of weights that a pair of output blocks reads in one pass: 16 KB (Zen 4, 2026-11).
     CHUNK_FLOATS = 4096
     # Gathering costs a load and a store for every input of a tap: little beside so many blocks of output channels. Tiles
     # of fewer pixels than that have too few sums in flight.

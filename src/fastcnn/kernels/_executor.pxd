@@ -9,6 +9,9 @@ ctypedef void (*fc_run)(const void *args, float *scratch, int tid, int nthreads)
 
 cdef enum:
     MAX_OPERANDS = 7
+    # Pixels that a convolution computes for all outputs before the next ones: 100 KB of inputs of a 1x1 convolution
+    # (Zen 4, 2026-11).
+    PANEL_PIXELS = 196
 
 cdef class Step:
     cdef fc_run run
@@ -52,6 +55,46 @@ cdef inline void multiply_lanes(float *rows, const float *scale, ptrdiff_t count
 
 cdef inline ptrdiff_t blocks_of(const fc_tensor *t) noexcept nogil:
     return ceil_div(t.c, t.lanes)
+
+# Rows of an image that lie in one block of channels.
+cdef struct Rows:
+    ptrdiff_t image, block, first, count
+
+# A thread's share of all rows of a tensor, some at a time.
+cdef struct Walk:
+    ptrdiff_t blocks, height
+    bint by_rows
+    ptrdiff_t unit, end, block
+
+# Threads divide up large images by rows, as convolutions do, small ones by channels: what one thread writes, the same
+# thread then reads, as far as possible; from another one's cache it comes as slowly as from memory.
+cdef inline Walk walk(const fc_tensor *t, int tid, int nthreads) noexcept nogil:
+    cdef Walk w
+    cdef ptrdiff_t units
+    w.blocks, w.height, w.block = blocks_of(t), t.h, 0
+    w.by_rows = t.h * t.w > PANEL_PIXELS
+    units = t.n * t.h * (1 if w.by_rows else w.blocks)
+    w.unit, w.end = share(units, tid, nthreads), share(units, tid + 1, nthreads)
+    return w
+
+# The next rows of a walk; whether there are any.
+cdef inline bint walks(Walk *w, Rows *rows) noexcept nogil:
+    cdef ptrdiff_t plane
+    if w.unit >= w.end:
+        return False
+    plane = w.unit // w.height
+    rows.first = w.unit % w.height
+    rows.count = min(w.height - rows.first, w.end - w.unit)
+    if w.by_rows:
+        rows.image, rows.block = plane, w.block
+        w.block += 1
+        if w.block < w.blocks:
+            return True
+        w.block = 0
+    else:
+        rows.image, rows.block = plane // w.blocks, plane % w.blocks
+    w.unit += rows.count
+    return True
 
 # Whether the view is one gapless stretch of memory.
 cdef inline bint is_dense(const fc_tensor *t) noexcept nogil:

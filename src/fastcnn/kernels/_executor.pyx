@@ -186,14 +186,16 @@ cdef void zero_halo(const fc_tensor *t, int tid, int nthreads) noexcept nogil:
     """This thread's share of the zeros around the planes of an output."""
     if t.top + t.left + t.bottom + t.right == 0:
         return
-    cdef ptrdiff_t blocks = blocks_of(t), planes = t.n * blocks, plane, r
-    cdef ptrdiff_t width = t.left + t.w + t.right
+    cdef ptrdiff_t width = t.left + t.w + t.right, r, last
+    cdef Walk way = walk(t, tid, nthreads)
+    cdef Rows at
     # The zeros right of a row and left of the next one are one stretch, unless the rows are parts of wider ones.
     cdef bint joined = t.row == width * t.lanes
     cdef float *start
-    for plane in range(share(planes, tid, nthreads), share(planes, tid + 1, nthreads)):
-        start = t.data + (plane // blocks) * t.image + (plane % blocks) * t.block - t.left * t.lanes
-        for r in range(-t.top, t.h + t.bottom):
+    while walks(&way, &at):
+        start = t.data + at.image * t.image + at.block * t.block - t.left * t.lanes
+        last = at.first + at.count
+        for r in range(at.first if at.first > 0 else -t.top, last if last < t.h else t.h + t.bottom):
             if r < 0 or r >= t.h:
                 memset(start + r * t.row, 0, width * t.lanes * sizeof(float))
             else:

@@ -5,7 +5,9 @@ Operands are of one layout; where none has a gap, a plane counts as one long row
 
 from libc.stddef cimport ptrdiff_t
 
-from fastcnn.kernels._executor cimport Step, blocks_of, ceil_div, floats, is_dense, set_activation, share
+from fastcnn.kernels._executor cimport (
+    Rows, Step, Walk, blocks_of, ceil_div, floats, is_dense, set_activation, share, walk, walks,
+)
 from fastcnn.kernels._tiles cimport FC_ADD, FC_MULTIPLY, fc_activation, fc_kernels, fc_tensor
 
 cdef enum:
@@ -26,7 +28,9 @@ cdef struct PointwiseArgs:
 
 cdef void run_activate(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
     cdef const PointwiseArgs *a = <const PointwiseArgs *>raw
-    cdef ptrdiff_t blocks = blocks_of(&a.x), total, units, unit, plane, r, start
+    cdef ptrdiff_t total, units, unit, r, start
+    cdef Walk way
+    cdef Rows at
     if a.dense:
         total = a.x.n * a.x.image
         units = ceil_div(total, SPAN_FLOATS)
@@ -34,12 +38,11 @@ cdef void run_activate(const void *raw, float *scratch, int tid, int nthreads) n
             start = unit * SPAN_FLOATS
             a.kernels.activate(&a.act, a.x.data + start, a.z.data + start, min(SPAN_FLOATS, total - start))
         return
-    units = a.x.n * blocks * a.x.h
-    for unit in range(share(units, tid, nthreads), share(units, tid + 1, nthreads)):
-        r, plane = unit % a.x.h, unit // a.x.h
-        a.kernels.activate(
-            &a.act, a.x.data + plane // blocks * a.x.image + plane % blocks * a.x.block + r * a.x.row,
-            a.z.data + plane // blocks * a.z.image + plane % blocks * a.z.block + r * a.z.row, a.x.w * a.x.lanes)
+    way = walk(&a.z, tid, nthreads)
+    while walks(&way, &at):
+        for r in range(at.first, at.first + at.count):
+            a.kernels.activate(&a.act, a.x.data + at.image * a.x.image + at.block * a.x.block + r * a.x.row,
+                               a.z.data + at.image * a.z.image + at.block * a.z.block + r * a.z.row, a.x.w * a.x.lanes)
 
 
 cdef class Activate(Step):
@@ -65,13 +68,14 @@ cdef class Activate(Step):
 
 cdef void run_affine(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
     cdef const PointwiseArgs *a = <const PointwiseArgs *>raw
-    cdef ptrdiff_t blocks = blocks_of(&a.x), units = a.x.n * blocks * a.x.h, vl = a.kernels.vl, unit, plane, block, r
-    for unit in range(share(units, tid, nthreads), share(units, tid + 1, nthreads)):
-        r, plane = unit % a.x.h, unit // a.x.h
-        block = plane % blocks
-        a.kernels.affine(&a.act, a.scale + block * vl, a.shift + block * vl,
-                         a.x.data + plane // blocks * a.x.image + block * a.x.block + r * a.x.row, NULL,
-                         a.z.data + plane // blocks * a.z.image + block * a.z.block + r * a.z.row, a.x.w * a.x.lanes)
+    cdef ptrdiff_t vl = a.kernels.vl, r
+    cdef Walk way = walk(&a.z, tid, nthreads)
+    cdef Rows at
+    while walks(&way, &at):
+        for r in range(at.first, at.first + at.count):
+            a.kernels.affine(&a.act, a.scale + at.block * vl, a.shift + at.block * vl,
+                             a.x.data + at.image * a.x.image + at.block * a.x.block + r * a.x.row, NULL,
+                             a.z.data + at.image * a.z.image + at.block * a.z.block + r * a.z.row, a.x.w * a.x.lanes)
 
 
 cdef class Affine(Step):
@@ -100,7 +104,9 @@ cdef class Affine(Step):
 cdef void run_binary(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
     """Strides of 0 repeat an operand; a row of one repeated pixel has step 0."""
     cdef const PointwiseArgs *a = <const PointwiseArgs *>raw
-    cdef ptrdiff_t blocks = blocks_of(&a.z), total, units, unit, image, block, r, start
+    cdef ptrdiff_t total, units, unit, r, start
+    cdef Walk way
+    cdef Rows at
     if a.dense:
         total = a.z.n * a.z.image
         units = ceil_div(total, SPAN_FLOATS)
@@ -109,12 +115,13 @@ cdef void run_binary(const void *raw, float *scratch, int tid, int nthreads) noe
             a.kernels.binary(a.op, &a.act, a.x.data + start, 1, a.y.data + start, 1, a.z.data + start,
                              min(SPAN_FLOATS, total - start))
         return
-    units = a.z.n * blocks * a.z.h
-    for unit in range(share(units, tid, nthreads), share(units, tid + 1, nthreads)):
-        r, block, image = unit % a.z.h, unit // a.z.h % blocks, unit // a.z.h // blocks
-        a.kernels.binary(a.op, &a.act, a.x.data + image * a.x.image + block * a.x.block + r * a.x.row, a.x.w == a.z.w,
-                         a.y.data + image * a.y.image + block * a.y.block + r * a.y.row, a.y.w == a.z.w,
-                         a.z.data + image * a.z.image + block * a.z.block + r * a.z.row, a.z.w * a.z.lanes)
+    way = walk(&a.z, tid, nthreads)
+    while walks(&way, &at):
+        for r in range(at.first, at.first + at.count):
+            a.kernels.binary(
+                a.op, &a.act, a.x.data + at.image * a.x.image + at.block * a.x.block + r * a.x.row, a.x.w == a.z.w,
+                a.y.data + at.image * a.y.image + at.block * a.y.block + r * a.y.row, a.y.w == a.z.w,
+                a.z.data + at.image * a.z.image + at.block * a.z.block + r * a.z.row, a.z.w * a.z.lanes)
 
 
 cdef class Binary(Step):

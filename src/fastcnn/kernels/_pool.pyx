@@ -3,7 +3,7 @@ the border, so the input needs no halo (and one that it has is not read)."""
 
 from libc.stddef cimport ptrdiff_t
 
-from fastcnn.kernels._executor cimport Step, blocks_of, ceil_div, share
+from fastcnn.kernels._executor cimport Rows, Step, Walk, blocks_of, ceil_div, share, walk, walks
 from fastcnn.kernels._tiles cimport fc_kernels, fc_pool_row, fc_tensor
 
 
@@ -18,18 +18,20 @@ cdef struct PoolArgs:
 cdef void run_pool(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
     cdef const PoolArgs *a = <const PoolArgs *>raw
     cdef fc_pool_row row = a.row
-    cdef ptrdiff_t blocks = blocks_of(&a.y), units = a.y.n * blocks * a.y.h, unit, image, block, r, start, first, last
-    for unit in range(share(units, tid, nthreads), share(units, tid + 1, nthreads)):
-        r, block, image = unit % a.y.h, unit // a.y.h % blocks, unit // a.y.h // blocks
-        start = r * a.stride_h - a.top
-        # Taps first .. last of the window lie inside the image.
-        first = ceil_div(-start, a.dilation_h) if start < 0 else 0
-        last = min(a.kh, ceil_div(a.x.h - start, a.dilation_h)) if start < a.x.h else 0
-        row.rows = max(0, last - first)
-        row.row_extent = (min(start + a.kh, a.x.h + a.bottom) - start) if row.count_include_pad else row.rows
-        row.x = a.x.data + image * a.x.image + block * a.x.block + (start + first * a.dilation_h) * a.x.row
-        row.y = a.y.data + image * a.y.image + block * a.y.block + r * a.y.row
-        a.kernels.pool_row(&row)
+    cdef ptrdiff_t r, start, first, last
+    cdef Walk way = walk(&a.y, tid, nthreads)
+    cdef Rows at
+    while walks(&way, &at):
+        for r in range(at.first, at.first + at.count):
+            start = r * a.stride_h - a.top
+            # Taps first .. last of the window lie inside the image.
+            first = ceil_div(-start, a.dilation_h) if start < 0 else 0
+            last = min(a.kh, ceil_div(a.x.h - start, a.dilation_h)) if start < a.x.h else 0
+            row.rows = max(0, last - first)
+            row.row_extent = (min(start + a.kh, a.x.h + a.bottom) - start) if row.count_include_pad else row.rows
+            row.x = a.x.data + at.image * a.x.image + at.block * a.x.block + (start + first * a.dilation_h) * a.x.row
+            row.y = a.y.data + at.image * a.y.image + at.block * a.y.block + r * a.y.row
+            a.kernels.pool_row(&row)
 
 
 cdef class Pool(Step):

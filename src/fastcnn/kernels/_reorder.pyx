@@ -4,7 +4,7 @@ larger tensor (concatenation, padding); and pixels of photos to numbers in any l
 from libc.stddef cimport ptrdiff_t
 from libc.string cimport memcpy, memset
 
-from fastcnn.kernels._executor cimport Step, blocks_of, ceil_div, share
+from fastcnn.kernels._executor cimport Rows, Step, Walk, blocks_of, share, walk, walks
 from fastcnn.kernels._tiles cimport fc_kernels, fc_tensor
 
 
@@ -33,23 +33,21 @@ cdef void copy_row(const ReorderArgs *a, const float *x, float *y, ptrdiff_t cha
 
 
 cdef void run_reorder(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
-    """Units are rows; those of one plane in turn."""
     cdef const ReorderArgs *a = <const ReorderArgs *>raw
-    cdef ptrdiff_t lanes = max(a.x.lanes, a.y.lanes), blocks = ceil_div(a.x.c, lanes), image, block, r, last
-    cdef ptrdiff_t rows = 1 if a.flat else a.x.h, pixels = a.x.h * a.x.w if a.flat else a.x.w
-    cdef ptrdiff_t unit = share(a.x.n * blocks * rows, tid, nthreads)
-    cdef ptrdiff_t end = share(a.x.n * blocks * rows, tid + 1, nthreads)
+    cdef ptrdiff_t lanes = max(a.x.lanes, a.y.lanes), r, channels
+    cdef Walk way = walk(&a.x if a.x.lanes == lanes else &a.y, tid, nthreads)
+    cdef Rows at
     cdef const float *x
     cdef float *y
-    while unit < end:
-        image, block, r = unit // rows // blocks, unit // rows % blocks, unit % rows
-        last = min(rows, r + end - unit)
-        unit += last - r
-        x = a.x.data + image * a.x.image + block * (lanes // a.x.lanes) * a.x.block
-        y = a.y.data + image * a.y.image + block * (lanes // a.y.lanes) * a.y.block
-        while r < last:
-            copy_row(a, x + r * a.x.row, y + r * a.y.row, min(lanes, a.x.c - block * lanes), pixels)
-            r += 1
+    while walks(&way, &at):
+        x = a.x.data + at.image * a.x.image + at.block * (lanes // a.x.lanes) * a.x.block + at.first * a.x.row
+        y = a.y.data + at.image * a.y.image + at.block * (lanes // a.y.lanes) * a.y.block + at.first * a.y.row
+        channels = min(lanes, a.x.c - at.block * lanes)
+        if a.flat:
+            copy_row(a, x, y, channels, at.count * a.x.w)
+            continue
+        for r in range(at.count):
+            copy_row(a, x + r * a.x.row, y + r * a.y.row, channels, a.x.w)
 
 
 cdef class Reorder(Step):

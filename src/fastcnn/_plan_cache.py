@@ -94,7 +94,7 @@ class PlanCache:
         if graph.is_general:
             return _compile_general(graph, shapes, tuning, pixels)
         last = next((node.op for node in graph.nodes if node.output == output), None)
-        plan = compile_batch(graph, shapes, self._packed, tuning, pixels)
+        plan = compile_batch(graph, shapes, self._packed, tuning, pixels, model.reproducible)
         return Compiled(plan, graph.infer(shapes)[output], last == "Softmax")
 
     def forget_plans(self) -> None:

@@ -1,13 +1,13 @@
 """Models: layers that are traced into a graph, compiled once per input shape, and run.
 
 Holds predictions in batches. Tracing is graph/trace.py's, compiling compiler/'s, keeping plans _plan_cache.py's; the
-table of `Model.summary` is made in summary.py; files are _storable.py's, learning fitting.py's, chains of layers
-sequential.py's.
+table of `Model.summary` is made in summary.py; files are _storable.py's, the choice of algorithms _tunable.py's,
+learning fitting.py's, chains of layers sequential.py's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 from fastcnn import functional
 from fastcnn._plan_cache import Compiled, PlanCache
 from fastcnn._storable import Storable
+from fastcnn._tunable import Tunable
 from fastcnn.fitting import Fitting
 from fastcnn.graph.ir import Graph
 from fastcnn.graph.trace import Symbol, trace
@@ -52,7 +53,7 @@ class Prediction:
     probability: float
 
 
-class Model(Fitting, Storable, Layer):
+class Model(Fitting, Storable, Tunable, Layer):
     """A network: layers set as attributes, and a ``forward`` of one input and one output.
 
     Calling a model with an array traces ``forward`` once for the array's shape, compiles the graph, keeps
@@ -91,12 +92,11 @@ class Model(Fitting, Storable, Layer):
     _cache: PlanCache
     _classes: list[str] | None
     _input_shape: tuple[int, ...] | None
-    _tuning: dict[str, str]
     preprocess: Preprocess | None = None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         self = super().__new__(cls)
-        self.__dict__.update(_cache=PlanCache(), _classes=None, _input_shape=None, _tuning={})
+        self.__dict__.update(_cache=PlanCache(), _classes=None, _input_shape=None, _tuning={}, _reproducible=False)
         return self
 
     def __getstate__(self) -> dict[str, Any]:
@@ -125,24 +125,6 @@ class Model(Fitting, Storable, Layer):
     @input_shape.setter
     def input_shape(self, shape: Sequence[int] | None) -> None:
         self.__dict__["_input_shape"] = None if shape is None else _checked_shape(shape, type(self).__name__)
-
-    @property
-    def tuning(self) -> dict[str, str]:
-        """The fastest algorithm of each kind of convolution, as `tune` has measured it; empty before.
-
-        Plain text that can be reviewed, kept as JSON and assigned to another model; `save` writes it into the file.
-        Entries that a network or a machine does not know are ignored.
-        """
-        return dict(self._tuning)
-
-    @tuning.setter
-    def tuning(self, choices: Mapping[str, str]) -> None:
-        if not isinstance(choices, Mapping) or not all(
-            isinstance(text, str) for pair in choices.items() for text in pair
-        ):
-            raise TypeError(f"{type(self).__name__}.tuning: expected a dict of str to str")
-        self.__dict__["_tuning"] = dict(choices)
-        self._cache.forget_plans()
 
     # -- running --------------------------------------------------------------------------------------
 
@@ -363,44 +345,6 @@ class Model(Fitting, Storable, Layer):
         from fastcnn.summary import summarise
 
         return summarise(self._stored_graph(input_shape))
-
-    def tune(self, x: ArrayLike, repeats: int = 10) -> dict[str, dict[str, float]]:
-        """Time the algorithms of every convolution on this machine, and use the fastest from now on.
-
-        Without it a fixed cost model chooses. The choice never depends on the batch: the bits of an image do not change
-        with its company. Algorithms differ in rounding (see `fastcnn.functional.conv2d`), so a tuned model's outputs
-        may differ from an untuned one's in the last digits.
-
-        Parameters
-        ----------
-        x : array_like (N, ...) of real numbers
-            A batch of inputs as they will come, N >= 1.
-        repeats : int
-            Times are medians of so many runs.
-
-        Returns
-        -------
-        dict
-            Seconds of each algorithm, for each kind of convolution. The fastest stand in `tuning`.
-
-        Examples
-        --------
-        >>> from fastcnn import Conv2d, Sequential
-        >>> model = Sequential(Conv2d(8, 8, 3))
-        >>> times = model.tune(np.zeros((1, 8, 20, 20)), repeats=3)
-        >>> list(times) == list(model.tuning)
-        True
-        """
-        from fastcnn.compiler.tune import measure
-
-        batch = self._as_batch(x)
-        if len(batch) == 0 or repeats < 1:
-            raise ValueError(f"tune: len(x)={len(batch)}, repeats={repeats}, expected at least one of each")
-        graph = self.graph(batch.shape[1:])
-        times = measure(graph, dict.fromkeys(graph.inputs, batch), repeats)
-        best = {key: min(candidates, key=candidates.__getitem__) for key, candidates in times.items()}
-        self.tuning = {**self._tuning, **best}
-        return times
 
     def profile(self, x: ArrayLike, repeats: int = 20) -> Profile:
         """Tell where the time of a prediction goes.

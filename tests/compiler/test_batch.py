@@ -52,10 +52,19 @@ def rows_network() -> fastcnn.Model:
     )
 
 
-@pytest.mark.parametrize("build", [network, mobile_network, rows_network])
+def small_planes_network() -> fastcnn.Model:
+    """Weights take longer to read than to multiply with: for a batch another algorithm pays."""
+    return fastcnn.Sequential(
+        fastcnn.AvgPool2d(2), fastcnn.Conv2d(3, 64, 3, padding=1), fastcnn.MaxPool2d(2, padding=1),
+        fastcnn.Conv2d(64, 64, 3, padding=1), fastcnn.GlobalAvgPool2d(), fastcnn.Flatten(), fastcnn.Linear(64, 3),
+    )
+
+
+@pytest.mark.parametrize("build", [network, mobile_network, rows_network, small_planes_network])
 def test_bits_do_not_depend_on_batch_size_and_place(build, isa, monkeypatch):
     monkeypatch.setattr(plan, "OPERATIONS_PER_THREAD", 1)
     model, rng = build(), np.random.default_rng(3)
+    model.reproducible = True
     x = rng.standard_normal((17, *SHAPE)).astype(np.float32)
     single = model.predict_proba(x, batch_size=1)
     for threads in (1, 2, 3):
@@ -64,6 +73,34 @@ def test_bits_do_not_depend_on_batch_size_and_place(build, isa, monkeypatch):
                 assert np.array_equal(model.predict_proba(x, batch_size), single), (threads, batch_size)
                 order = rng.permutation(17)
                 assert np.array_equal(model.predict_proba(x[order], batch_size), single[order]), (threads, batch_size)
+
+
+def test_batches_may_take_other_algorithms_unless_reproducible(isa):
+    model, rng = small_planes_network(), np.random.default_rng(4)
+    x = rng.standard_normal((9, *SHAPE)).astype(np.float32)
+
+    def kernels(count: int) -> list[str]:
+        return [step.kernel for step in model._compiled(count, x[:count]).plan.steps if step.problem]
+
+    assert not model.reproducible
+    freely, chosen = model(x), kernels(9)
+    assert chosen == kernels(4) and (chosen == kernels(1)) == (isa == "generic")  # which multiplies slowly
+    model.reproducible = True
+    assert kernels(9) == kernels(1) == kernels(4)
+    np.testing.assert_allclose(model(x), freely, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(model(x), np.concatenate([model(image[None]) for image in x]))
+
+
+@pytest.mark.parametrize("size", [1, 3, 9])
+def test_bits_never_depend_on_place_and_threads(size, isa, monkeypatch):
+    monkeypatch.setattr(plan, "OPERATIONS_PER_THREAD", 1)
+    model, rng = small_planes_network(), np.random.default_rng(5)
+    x = rng.standard_normal((size, *SHAPE)).astype(np.float32)
+    expected = model(x)
+    for threads in (1, 2, 3, 8):
+        with fastcnn.num_threads(threads):
+            order = rng.permutation(size)
+            np.testing.assert_array_equal(model(x[order]), expected[order])
 
 
 def test_concurrent_callers_share_a_model(isa):

@@ -16,6 +16,9 @@ CACHE_BYTES = 1 << 20
 WEIGHTS_PER_ACTIVATIONS = 5
 # Fewer parts than that leave threads idle.
 LEAST_PARTS = 4
+# Where a batch may take other algorithms than a single image, those are chosen as if weights were read for so many
+# images at once: parts are rarely larger, and few choices mean few copies of packed weights.
+MOST_TOGETHER = 4
 
 
 def part_size(batch: int, arena_bytes: int, weight_bytes: int) -> int:

@@ -1,9 +1,9 @@
 """Choosing: which algorithm computes a convolution.
 
 A list of algorithms. Each tells in words why it cannot do a layer, and how long it would take; the fastest of those
-that can wins. The estimates are a function of the layer and the instruction set, never of measured times, the number of
-threads or the batch: one layer is always computed in one way. `Model.summary()` shows the choice and the reasons
-against the others, and errors do where an algorithm is forced.
+that can wins. The estimates are a function of the layer, the instruction set and the size of the batch, never of
+measured times, the number of threads or the place in the batch. `Model.summary()` shows the choice for a single image
+and the reasons against the others, and errors do where an algorithm is forced.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TRANSFORM = 30e9
 
 @dataclass(frozen=True)
 class Problem:
-    """A convolution of one image, as far as the choice depends on it.
+    """A convolution, as far as the choice depends on it.
 
     Attributes
     ----------
@@ -34,6 +34,8 @@ class Problem:
         Height and width of the output.
     packed_ahead : bool
         Whether weights are packed once, for many calls.
+    images : int
+        For so many the weights are read at once.
     """
 
     in_channels: int
@@ -45,6 +47,7 @@ class Problem:
     vl: int
     size: tuple[int, int]
     packed_ahead: bool = True
+    images: int = 1
 
     @property
     def key(self) -> str:
@@ -62,7 +65,7 @@ class Problem:
 
     @property
     def operations(self) -> float:
-        """Of the definition; a multiply-add counts two."""
+        """Of the definition, for one image; a multiply-add counts two."""
         taps = self.kernel[0] * self.kernel[1] * self.in_channels // self.groups
         return 2.0 * taps * self.out_channels * self.size[0] * self.size[1]
 
@@ -79,7 +82,7 @@ class Algorithm:
     why_not : callable
         From a Problem to the reason against it, or "".
     seconds : callable
-        From a Problem to the estimated time on one core.
+        From a Problem to the estimated time of an image on one core.
     exact : bool
         Whether it adds just the products of the definition.
     on_request : str
@@ -124,7 +127,7 @@ def _winograd_seconds(m: int) -> Callable[[Problem], float]:
         patches = -(-p.size[0] // m) * -(-p.size[1] // m)
         outs = -(-p.out_channels // p.vl) * p.vl
         arithmetic = 2.0 * components * patches * p.in_channels * outs / ARITHMETIC[p.vl]
-        weights = 4.0 * components * p.in_channels * outs / WEIGHT_STREAM
+        weights = 4.0 * components * p.in_channels * outs / p.images / WEIGHT_STREAM
         moved = 2 * 4.0 * components * patches * (p.in_channels + outs)
         packing = 0.0 if p.packed_ahead else 1.0  # each call would transform the filters: longer than the layer takes
         return max(arithmetic, weights) + moved / TRANSFORM + packing

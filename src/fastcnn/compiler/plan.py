@@ -238,6 +238,11 @@ class Plan:
         return float(np.median(times))
 
     @property
+    def packed_bytes(self) -> int:
+        """Size of its packed weights."""
+        return sum({id(array): array.nbytes for array, _ in self._refills}.values())
+
+    @property
     def output_shapes(self) -> list[tuple[int, ...]]:
         """Of one part of the batch."""
         return list(self._output_shapes)
@@ -269,7 +274,7 @@ class Plan:
 
 def compile_batch(
     graph: Graph, input_shapes: Shapes, packed: Packed, tuning: Mapping[str, str],
-    pixels: Mapping[str, np.ndarray] | None = None,
+    pixels: Mapping[str, np.ndarray] | None = None, reproducible: bool = True,
 ) -> Plan:
     """Compile a network whose inputs are batches, which may go through it in parts.
 
@@ -280,21 +285,24 @@ def compile_batch(
         Shape of each graph input, the batch first.
     packed, tuning, pixels : dict
         As for `compile_graph`.
+    reproducible : bool
+        Whether every image is computed as it is alone; else a batch may take other algorithms.
 
     Returns
     -------
     Plan
     """
     size = next((shape[0] for shape in input_shapes.values()), 1)
-    if size < 2 * batch.LEAST_PARTS or not batch.is_separable(graph, input_shapes):
-        return compile_graph(graph, input_shapes, packed, tuning=tuning, pixels=pixels)
+    together = 1 if reproducible else max(1, min(size, batch.MOST_TOGETHER))
 
     def compiled(images: int) -> Plan:
         shapes = {name: (images, *shape[1:]) for name, shape in input_shapes.items()}
-        return compile_graph(graph, shapes, packed, tuning=tuning, pixels=pixels)
+        return compile_graph(graph, shapes, packed, tuning=tuning, pixels=pixels, together=together)
 
+    if size < 2 * batch.LEAST_PARTS or not batch.is_separable(graph, input_shapes):
+        return compiled(size)
     plan = compiled(1)
-    images = batch.part_size(size, plan.arena_bytes, sum(array.nbytes for array in packed.values()))
+    images = batch.part_size(size, plan.arena_bytes, plan.packed_bytes)
     if images > 1:
         plan = compiled(images)
     return replace(plan, parts=size // images, operations=plan.operations * (size // images))
@@ -303,7 +311,7 @@ def compile_batch(
 def compile_graph(
     graph: Graph, input_shapes: Shapes, packed: Packed | None = None, packed_ahead: bool = True,
     tuning: Mapping[str, str] | None = None, parameters: Iterable[str] = (),
-    pixels: Mapping[str, np.ndarray] | None = None,
+    pixels: Mapping[str, np.ndarray] | None = None, together: int = 1,
 ) -> Plan:
     """Compile a graph for inputs of given shapes, and for the instruction set in use.
 
@@ -323,6 +331,8 @@ def compile_graph(
     pixels : dict, optional
         Inputs (N, C, H, W) that come as pixels, uint8 (N, H, W, C): what each value of a channel stands for, float32
         (C, 256).
+    together : int
+        Images for which weights are read at once, as far as the choice of algorithms is concerned.
 
     Returns
     -------
@@ -338,7 +348,7 @@ def compile_graph(
     folded = fold(expanded, expanded.infer(dict(input_shapes)))
     shapes = folded.infer(dict(input_shapes))
     fused = fuse(folded, shapes)
-    chosen = _with_algorithms(fused, shapes, vl, packed_ahead, tuning)
+    chosen = _with_algorithms(fused, shapes, vl, packed_ahead, tuning, together)
     chosen = fold_shuffles(fuse_pools(chosen, shapes, vl), shapes)
     pixels = {} if pixels is None else pixels
     chosen.constants.update({levels_of(name): levels for name, levels in pixels.items()})
@@ -364,7 +374,7 @@ def compile_graph(
 
 
 def _with_algorithms(
-    graph: Graph, shapes: Shapes, vl: int, packed_ahead: bool, tuning: Mapping[str, str] | None
+    graph: Graph, shapes: Shapes, vl: int, packed_ahead: bool, tuning: Mapping[str, str] | None, together: int
 ) -> Graph:
     """The graph with the algorithm, its layout, the reasons and the actual padding in every convolution."""
     nodes = []
@@ -372,7 +382,8 @@ def _with_algorithms(
         if node.op == "Conv":
             weight, size = shapes[node.inputs[1]], shapes[node.output]
             problem = Problem(shapes[node.inputs[0]][1], weight[0], node.attrs["group"], (weight[2], weight[3]),
-                              node.attrs["strides"], node.attrs["dilations"], vl, (size[2], size[3]), packed_ahead)
+                              node.attrs["strides"], node.attrs["dilations"], vl, (size[2], size[3]), packed_ahead,
+                              together)
             try:
                 entry, reasons = choose(problem, node.attrs["algorithm"], tuning)
             except ValueError as error:

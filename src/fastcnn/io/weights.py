@@ -38,7 +38,7 @@ _METADATA = "__metadata__"
 # Some 100 000 tensors, and a few hundred megabytes of Python objects.
 _MAX_HEADER_BYTES = 16 << 20
 # Arrays of so many bytes have memory of their own, which goes back to the system with them, and can stay in the file.
-_LARGE = 1 << 20
+_LARGE = 1 << 17
 
 
 def read_weights(path: str | os.PathLike[str], *, max_bytes: int = 4 << 30) -> dict[str, np.ndarray]:

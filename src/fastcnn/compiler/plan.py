@@ -33,6 +33,8 @@ from fastcnn.ops.base import resolve_pads
 # which one core does some 100,000 operations (Zen 4, 2026-11).
 OPERATIONS_PER_THREAD = 200_000
 
+_FLOAT32 = np.dtype(np.float32)
+
 Shapes = Mapping[str, tuple[int, ...]]
 Packed = dict[tuple[Any, ...], np.ndarray]
 
@@ -192,7 +194,7 @@ class Plan:
         -------
         list of float32 arrays
         """
-        results = [np.empty(shape, np.float32) for shape in self._result_shapes] if outputs is None else list(outputs)
+        results = [np.empty(shape, _FLOAT32) for shape in self._result_shapes] if outputs is None else list(outputs)
         threads = self.threads()
         if self.parts > 1:
             self._run_parts(inputs, results, threads)
@@ -295,16 +297,18 @@ def compile_batch(
     size = next((shape[0] for shape in input_shapes.values()), 1)
     together = 1 if reproducible else max(1, min(size, batch.MOST_TOGETHER))
 
-    def compiled(images: int) -> Plan:
-        shapes = {name: (images, *shape[1:]) for name, shape in input_shapes.items()}
+    def compiled(shapes: Shapes) -> Plan:
         return compile_graph(graph, shapes, packed, tuning=tuning, pixels=pixels, together=together)
 
+    def part(images: int) -> Plan:
+        return compiled({name: (images, *shape[1:]) for name, shape in input_shapes.items()})
+
     if size < 2 * batch.LEAST_PARTS or not batch.is_separable(graph, input_shapes):
-        return compiled(size)
-    plan = compiled(1)
+        return compiled(input_shapes)
+    plan = part(1)
     images = batch.part_size(size, plan.arena_bytes, plan.packed_bytes)
     if images > 1:
-        plan = compiled(images)
+        plan = part(images)
     return replace(plan, parts=size // images, operations=plan.operations * (size // images))
 
 

@@ -11,8 +11,9 @@ import threading
 import numpy as np
 import pytest
 
-from fastcnn import _plan_cache, functional, ops, zoo
+from fastcnn import _plan_cache, functional, num_threads, ops, zoo
 from fastcnn.io.image import Preprocess
+from fastcnn.kernels import _cpu
 from fastcnn.layers import (
     BatchNorm2d,
     Conv2d,
@@ -102,6 +103,60 @@ def test_inputs_of_any_real_type_and_layout_are_taken():
         pixels.tolist(),
     ):
         assert (model(x) == expected).all()
+
+
+def misaligned(x: np.ndarray) -> np.ndarray:
+    memory = np.empty(x.nbytes + 1, np.uint8)[1:]
+    result = memory.view(np.float32).reshape(x.shape)
+    result[...] = x
+    return result
+
+
+@pytest.mark.parametrize("change", [
+    lambda x: x.astype(np.float64), lambda x: x.astype(">f4"), np.asfortranarray, misaligned, lambda x: x.tolist(),
+    lambda x: x.view(np.recarray), lambda x: np.repeat(x, 2, axis=3)[..., ::2], lambda x: x.copy(),
+], ids=["float64", "big-endian", "Fortran", "misaligned", "list", "subclass", "strided", "copy"])  # fmt: skip
+def test_calls_after_one_of_the_same_shape_take_any_input(change):
+    net = Net()
+    expected = net(IMAGES)
+    for _ in range(3):
+        assert np.array_equal(net(IMAGES), expected) and np.array_equal(net(change(IMAGES)), expected)
+
+
+def test_calls_after_one_of_the_same_shape_are_checked():
+    net = Net()
+    net.reproducible = True
+    expected = net(IMAGES)
+    with pytest.raises(TypeError, match="x.dtype=datetime64"):
+        net(np.zeros(IMAGES.shape, "datetime64[s]"))
+    with pytest.raises(TypeError, match="x.dtype=complex64"):
+        net(IMAGES.astype(np.complex64))
+    assert np.array_equal(net(IMAGES[:2]), expected[:2])
+    with pytest.raises(ValueError, match="expected"):
+        net(IMAGES[0])
+    assert net(IMAGES[:0]).shape == (0, 4)
+    first, second = net(IMAGES), net(IMAGES)
+    first[...] = 0  # every call gives an array of its own
+    assert np.array_equal(second, expected) and np.array_equal(net(IMAGES), expected)
+    net.fc.bias = net.fc.bias + 1
+    np.testing.assert_allclose(net(IMAGES), expected + 1, rtol=1e-5)
+
+
+def test_calls_after_one_of_the_same_shape_notice_another_instruction_set_and_number_of_threads():
+    net, plans = Net(), set()
+    reference = net(IMAGES)
+    for isa in _cpu.available_isas():
+        previous = _cpu.isa()
+        _cpu.set_isa(isa)
+        try:
+            fresh = Net()(IMAGES)
+            for threads in (1, 3, 2):
+                with num_threads(threads):
+                    assert np.array_equal(net(IMAGES), fresh) and np.array_equal(net(IMAGES), fresh)
+            plans.add(id(net._cache._recent[2].plan))
+        finally:
+            _cpu.set_isa(previous)
+    assert len(plans) == len(_cpu.available_isas()) and np.array_equal(net(IMAGES), reference)
 
 
 def test_bad_inputs_are_refused():

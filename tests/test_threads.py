@@ -108,6 +108,29 @@ def test_many_callers_get_equal_bits(budget):
     assert not wrong
 
 
+FEWER = """
+import numpy as np
+import fastcnn
+from fastcnn import zoo
+from fastcnn.kernels import _executor
+_executor.PIECE_VECTORS = 1
+model = zoo.resnet20()
+x = np.random.default_rng(0).standard_normal((2, *model.input_shape)).astype(np.float32)
+with fastcnn.num_threads(1):
+    expected = model(x)
+with fastcnn.num_threads(4):
+    for _ in range(20):
+        np.testing.assert_array_equal(model(x), expected)
+"""
+
+
+@pytest.mark.parametrize("limit", ["1", "2", "3", "8"])
+def test_fewer_threads_than_asked_for_do_all_the_work(limit):
+    """OpenMP gives fewer where its own limit is lower: parts that were dealt to the others are done all the same."""
+    environment = {**os.environ, "OMP_THREAD_LIMIT": limit}
+    subprocess.run([sys.executable, "-c", FEWER], check=True, timeout=120, env=environment)
+
+
 def test_floating_point_state_is_left_alone():
     """Denormals still exist after a call: no kernel leaves flush-to-zero set."""
     F.conv2d(np.ones((1, 8, 8, 8)), np.ones((8, 8, 3, 3)))

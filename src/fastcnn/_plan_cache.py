@@ -9,7 +9,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from weakref import WeakSet
 
 import numpy as np
@@ -18,6 +18,7 @@ from fastcnn.compiler.plan import Packed, Plan, compile_batch
 from fastcnn.graph.ir import Graph
 from fastcnn.io._pixels import Pixels
 from fastcnn.kernels import _cpu
+from fastcnn.kernels._executor import Repeat
 from fastcnn.layers.base import generation
 
 if TYPE_CHECKING:
@@ -63,11 +64,22 @@ class PlanCache:
         self._generation = -1
         self._versions: tuple[int, ...] = ()
         self._recent: tuple[_Key, int, Compiled] | None = None
+        self._repeat: tuple[int, str, Repeat] | None = None
         _caches.add(self)
 
     def unlock_in_child(self) -> None:
         """Forget who held the lock: after a fork that thread may not exist any more."""
         self._lock = threading.Lock()
+
+    def again(self, x: Any) -> np.ndarray | None:
+        """Return the output for an input like that of the last call; None where it is not, or anything has changed.
+
+        Of small networks the checks of `Model.__call__` and `get` would be a sixth of the time.
+        """
+        repeat = self._repeat
+        if repeat is None or repeat[0] != generation() or repeat[1] != _cpu.isa():
+            return None
+        return repeat[2].run(x)
 
     def get(self, model: Model, shape: tuple[int, ...], preprocess: Preprocess | None = None) -> Compiled:
         """Return the plan for inputs of `shape`, or for photos that stand for them, compiling it if there is none."""
@@ -83,7 +95,10 @@ class PlanCache:
                 if len(self._plans) > MAX_PLANS:
                     self._plans.popitem(last=False)
             self._plans.move_to_end(key)
-            self._recent = key, self._generation, compiled
+            self._recent, self._repeat = (key, self._generation, compiled), None
+            repeat = compiled.plan.repeat(shape) if isinstance(compiled.plan, Plan) else None
+            if repeat is not None:
+                self._repeat = self._generation, key[2], repeat
             return compiled
 
     def _compile(self, model: Model, shape: tuple[int, ...], preprocess: Preprocess | None) -> Compiled:
@@ -101,7 +116,7 @@ class PlanCache:
         """Compile anew from now on; packed weights stay."""
         with self._lock:
             self._plans.clear()
-            self._recent = None
+            self._recent = self._repeat = None
 
     def _forget_if_changed(self, model: Model) -> None:
         now = generation()

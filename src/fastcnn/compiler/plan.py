@@ -204,6 +204,12 @@ class Plan:
             self._idle.append(executor)
         return results
 
+    def repeat(self, shape: tuple[int, ...]) -> _executor.Repeat | None:
+        """The shortest way to run the plan on inputs of a shape, where it has one input and one output."""
+        if self.parts > 1 or self.takes_pixels or len(self._output_shapes) != 1:
+            return None
+        return _executor.Repeat(self._idle, shape, self._constants, self._output_shapes[0], self._most_threads)
+
     def _run_parts(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray], threads: int) -> None:
         """Each thread takes parts of the batch through all steps; where there are more threads than parts, all threads
         take one part after the other."""

@@ -26,7 +26,7 @@ cdef class Step:
     cdef const fc_kernels *kernels
     cdef void operand(self, int index, fc_tensor *tensor, object view) except *
     cdef void weights(self, int index, fc_tensor *tensor, object source) except *
-    cdef void may_be_cut(self, ptrdiff_t units, ptrdiff_t vectors) noexcept
+    cdef void may_be_cut(self, ptrdiff_t units, ptrdiff_t vectors) except *
 
 cdef const ptrdiff_t *ONE_TAP
 

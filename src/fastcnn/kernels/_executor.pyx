@@ -4,7 +4,10 @@ The only file that opens a region. Steps are made by the other modules of this r
 into the arena or into the caller's arrays; the memory itself comes from `fastcnn.compiler`.
 """
 
-from cpython.buffer cimport PyBUF_C_CONTIGUOUS, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport (
+    PyBUF_C_CONTIGUOUS, PyBUF_STRIDES, Py_buffer, PyBuffer_IsContiguous, PyBuffer_Release,
+    PyObject_GetBuffer,
+)
 from libc.math cimport INFINITY
 from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport uint64_t
@@ -12,6 +15,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from fastcnn.kernels._cpu cimport current
+from fastcnn.kernels._region cimport fc_meet, fc_meeting, fc_region, fc_take, omp_get_wtime
 from fastcnn.kernels._tiles cimport (
     FC_CLIP, FC_HARD_SWISH, FC_LEAKY_RELU, FC_NONE, FC_SIGMOID, FC_SILU, FC_TANH, fc_activation, fc_tensor,
 )
@@ -20,77 +24,13 @@ import numpy as np
 
 from fastcnn.kernels import _cpu
 
-cdef extern from *:
-    """
-    #include <omp.h>
-    #include <sched.h>
-    #include <stdint.h>
-    #if defined(__x86_64__)
-    #define FC_PAUSE __builtin_ia32_pause
-    #else
-    #define FC_PAUSE() ((void)0)
-    #endif
-
-    /* Threads of a region meet here: a counter and the number of meetings so far, each in a cache line of its own.
-     * The OpenMP barrier takes ten times as long. Who waits for long gives the processor away, so that more threads
-     * than processors do not stand in each other's way. */
-    typedef struct {
-        int arrived;
-        char apart[124];
-        int meetings;
-    } fc_meeting;
-    #define FC_SPINS 10000
-
-    static inline void fc_meet(fc_meeting *m, int nthreads)
-    {
-        const int meetings = __atomic_load_n(&m->meetings, __ATOMIC_ACQUIRE);
-        if (__atomic_add_fetch(&m->arrived, 1, __ATOMIC_ACQ_REL) == nthreads) {
-            __atomic_store_n(&m->arrived, 0, __ATOMIC_RELAXED);
-            __atomic_store_n(&m->meetings, meetings + 1, __ATOMIC_RELEASE);
-            return;
-        }
-        for (int spins = 0; __atomic_load_n(&m->meetings, __ATOMIC_ACQUIRE) == meetings; spins++)
-            if (spins > FC_SPINS)
-                sched_yield();
-            else
-                FC_PAUSE();
-    }
-    /* Pieces [low 32 bits, high 32 bits) are left. One is taken from the front by who is to do them, or from the back by
-     * who helps; -1: none is left. What a piece has computed is handed over by the next meeting. */
-    static inline int64_t fc_take(uint64_t *left, int helps)
-    {
-        uint64_t old = __atomic_load_n(left, __ATOMIC_RELAXED), rest;
-        do {
-            if ((uint32_t)old == old >> 32)
-                return -1;
-            rest = helps ? old - ((uint64_t)1 << 32) : old + 1;
-        } while (!__atomic_compare_exchange_n(left, &old, rest, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
-        return helps ? (int64_t)(rest >> 32) : (uint32_t)old;
-    }
-    typedef void (*fc_body)(void *program, int tid, int nthreads);
-    static void fc_region(fc_body body, void *program, int nthreads)
-    {
-        if (nthreads == 1) {
-            body(program, 0, 1);
-            return;
-        }
-        _Pragma("omp parallel num_threads(nthreads)")
-        body(program, omp_get_thread_num(), omp_get_num_threads());
-    }
-    """
-    ctypedef struct fc_meeting:
-        pass
-    void fc_meet(fc_meeting *meeting, int nthreads) noexcept nogil
-    ptrdiff_t fc_take(uint64_t *left, int helps) noexcept nogil
-    double omp_get_wtime() noexcept nogil
-    ctypedef void (*fc_body)(void *program, int tid, int nthreads) noexcept nogil
-    void fc_region(fc_body body, void *program, int nthreads) noexcept nogil
-
+# A step is cut into pieces of so many vector operations at least, some microseconds, and so many for each thread: finer
+# pieces cost more than they even out (Sapphire Rapids, 2026-11).
+PIECE_VECTORS = 8192
 cdef enum:
-    # A step is cut into pieces of so many vector operations at least, some microseconds, and so many for each thread:
-    # finer pieces cost more than they even out (Sapphire Rapids, 2026-11).
-    PIECE_VECTORS = 8192
     PIECES = 4
+
+_ndarray, _empty, _FLOAT32 = np.ndarray, np.empty, np.dtype(np.float32)
 
 # The tap of a matrix product.
 cdef ptrdiff_t _no_distance = 0
@@ -148,10 +88,10 @@ cdef class Step:
         else:
             tensor.data = <float *>floats(source)
 
-    cdef void may_be_cut(self, ptrdiff_t units, ptrdiff_t vectors) noexcept:
+    cdef void may_be_cut(self, ptrdiff_t units, ptrdiff_t vectors) except *:
         """Let threads cut the work at any unit, as `run` counts them, without doing anything twice; in all it takes about
         so many operations on vectors."""
-        self.pieces = min(units, vectors // PIECE_VECTORS)
+        self.pieces = min(units, vectors // <ptrdiff_t>PIECE_VECTORS)
 
     @property
     def scratch(self):
@@ -174,8 +114,9 @@ cdef struct Program:
     int *shared
     int *waits
     ptrdiff_t *pieces
-    int *cuts        # into so many parts for each thread is a step cut in this run
-    uint64_t *left   # of each thread, and for each step: the parts that nobody has begun
+    int dealt        # to so many threads are the parts of the steps dealt in this run,
+    int *cuts        # of each step so many to each,
+    uint64_t *left   # and of each thread's these are left, for each step
     double *ends  # when each step was done; NULL unless asked for
     float *scratch
     size_t scratch_stride
@@ -206,23 +147,24 @@ cdef void zero_halo(const fc_tensor *t, int tid, int nthreads) noexcept nogil:
                            (t.right + (t.left if joined and r + 1 < t.h else 0)) * t.lanes * sizeof(float))
 
 
-cdef void run_pieces(const Program *p, ptrdiff_t i, float *scratch, int tid, int nthreads) noexcept nogil:
+cdef void run_pieces(const Program *p, ptrdiff_t i, float *scratch, int tid) noexcept nogil:
     """This thread's parts of a step, side by side; then those that others, whose processors are slower or busy, have not
-    begun yet."""
+    begun yet. There may be fewer threads than the parts are dealt to: OpenMP decides."""
     cdef int turn
     cdef ptrdiff_t piece
-    for turn in range(nthreads):
+    for turn in range(p.dealt):
         while True:
-            piece = fc_take(p.left + (tid + turn) % nthreads * p.count + i, turn > 0)
+            piece = fc_take(p.left + (tid + turn) % p.dealt * p.count + i, turn > 0)
             if piece < 0:
                 break
-            p.runs[i](p.args[i], scratch, <int>piece, nthreads * p.cuts[i])
+            p.runs[i](p.args[i], scratch, <int>piece, p.dealt * p.cuts[i])
 
 
 cdef void deal_pieces(Program *p, int nthreads) noexcept nogil:
     """All parts of all steps to the threads."""
     cdef ptrdiff_t i, cuts
     cdef int tid
+    p.dealt = nthreads
     for i in range(p.count):
         cuts = min(PIECES, p.pieces[i] // nthreads)
         p.cuts[i] = <int>cuts
@@ -241,7 +183,7 @@ cdef void run_program(void *program, int tid, int nthreads) noexcept nogil:
         if p.shared[i]:
             zero_halo(p.outputs[i], tid, nthreads)
             if nthreads > 1 and p.cuts[i] > 1:
-                run_pieces(p, i, scratch, tid, nthreads)
+                run_pieces(p, i, scratch, tid)
             else:
                 p.runs[i](p.args[i], scratch, tid, nthreads)
         elif tid == 0:
@@ -356,6 +298,66 @@ cdef class Executor:
         finally:
             self.program.ends = NULL
         return np.diff(ends[: self.program.count], prepend=start).tolist()
+
+
+cdef bint is_such(object array, tuple shape) except -1:
+    """Whether it is a float32 array of NumPy's, C-contiguous and aligned, of that shape."""
+    cdef Py_buffer buffer
+    cdef Py_ssize_t i
+    cdef bint such
+    if type(array) is not _ndarray or array.dtype is not _FLOAT32:
+        return False
+    PyObject_GetBuffer(array, &buffer, PyBUF_STRIDES)
+    such = (buffer.ndim == len(shape) and <size_t>buffer.buf % sizeof(float) == 0
+            and PyBuffer_IsContiguous(&buffer, b"C"))
+    if such:
+        for i in range(buffer.ndim):
+            such = such and buffer.shape[i] == <Py_ssize_t>shape[i]
+    PyBuffer_Release(&buffer)
+    return such
+
+
+cdef class Repeat:
+    """A plan of one input and one output, for calls like the last one: the shortest way from array to array.
+
+    Parameters
+    ----------
+    idle : list of Executor
+        That nobody uses; each caller takes one, and puts it back.
+    shape, result_shape : tuple of int
+        Of the input and of the output.
+    constants : list of arrays
+        What lies between them in the list of arrays that executors take.
+    most_threads : int
+        More than that are not worth it.
+    """
+
+    cdef list idle, constants
+    cdef tuple shape, result_shape
+    cdef ptrdiff_t most_threads
+
+    def __init__(self, list idle, tuple shape, list constants, tuple result_shape, ptrdiff_t most_threads):
+        self.idle, self.shape, self.constants, self.result_shape = idle, shape, constants, result_shape
+        self.most_threads = most_threads
+
+    def run(self, x):
+        """The output; None where x is not a float32 array of that shape as it is, or no executor is idle."""
+        cdef int threads = 1
+        cdef Executor executor
+        if not is_such(x, self.shape):
+            return None
+        if self.most_threads > 1:
+            threads = min(<ptrdiff_t>_cpu.get_num_threads(), self.most_threads)
+        try:
+            executor = self.idle.pop()
+        except IndexError:
+            return None
+        if executor.max_threads < threads:
+            return None  # a larger one is made, and takes its place
+        result = _empty(self.result_shape, _FLOAT32)
+        executor.run([x, *self.constants, result], threads)
+        self.idle.append(executor)
+        return result
 
 
 cdef struct Chunks:

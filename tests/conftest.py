@@ -7,7 +7,7 @@ import signal
 import pytest
 from memory_guard import guarded
 
-from fastcnn.compiler import eager
+from fastcnn.compiler import eager, plan
 from fastcnn.kernels import _cpu, _executor, storage
 
 THREADS = (1, 2, 3)
@@ -39,8 +39,9 @@ def isa(request):
 @pytest.fixture
 def poisoned(monkeypatch):
     """Arenas and scratch memory full of NaN, each ending at a page that must not be touched; no plan is reused, and
-    threads cut every step into as many pieces as they can."""
+    small work is shared by threads too, in as many pieces as possible."""
     monkeypatch.setattr(storage, "allocate", lambda floats: guarded((max(1, floats),)))
+    monkeypatch.setattr(plan, "OPERATIONS_PER_THREAD", 1)
     monkeypatch.setattr(_executor, "PIECE_VECTORS", 1)
     monkeypatch.setattr(eager, "KEPT_PLANS", 0)
     eager._idle.clear()

@@ -29,9 +29,9 @@ from fastcnn.kernels import _cpu, _executor, storage
 from fastcnn.kernels.view import View
 from fastcnn.ops.base import resolve_pads
 
-# Below this much work a second thread costs more than it brings: starting a region takes 1 to 5 microseconds, in
-# which one core does some 100,000 operations (Zen 4, 2026-11).
-OPERATIONS_PER_THREAD = 200_000
+# Below this much work a second thread costs more than it brings: starting a region, meeting after each step and taking
+# data from another core's cache add up to 5 microseconds and more (Sapphire Rapids, 2026-11).
+OPERATIONS_PER_THREAD = 1_000_000
 
 _FLOAT32 = np.dtype(np.float32)
 

@@ -24,6 +24,7 @@ from fastcnn.compiler.fuse import fuse, fuse_pools
 from fastcnn.compiler.layout import Layouts, arrange, levels_of
 from fastcnn.compiler.pack import pack_weights
 from fastcnn.compiler.shuffle import fold_shuffles
+from fastcnn.compiler.slices import cut_channels
 from fastcnn.graph.ir import Graph, Node
 from fastcnn.kernels import _cpu, _executor, storage
 from fastcnn.kernels.view import View
@@ -321,7 +322,7 @@ def compile_batch(
 def compile_graph(
     graph: Graph, input_shapes: Shapes, packed: Packed | None = None, packed_ahead: bool = True,
     tuning: Mapping[str, str] | None = None, parameters: Iterable[str] = (),
-    pixels: Mapping[str, np.ndarray] | None = None, together: int = 1,
+    pixels: Mapping[str, np.ndarray] | None = None, together: int = 1, whole: bool = False,
 ) -> Plan:
     """Compile a graph for inputs of given shapes, and for the instruction set in use.
 
@@ -343,6 +344,8 @@ def compile_graph(
         (C, 256).
     together : int
         Images for which weights are read at once, as far as the choice of algorithms is concerned.
+    whole : bool
+        Whether every node is one step, also where some channels at a time would be faster.
 
     Returns
     -------
@@ -360,6 +363,8 @@ def compile_graph(
     fused = fuse(folded, shapes)
     chosen = _with_algorithms(fused, shapes, vl, packed_ahead, tuning, together)
     chosen = fold_shuffles(fuse_pools(chosen, shapes, vl), shapes)
+    if not whole:
+        chosen = cut_channels(chosen, shapes, vl)
     pixels = {} if pixels is None else pixels
     chosen.constants.update({levels_of(name): levels for name, levels in pixels.items()})
     shapes |= {name: array.shape for name, array in chosen.constants.items()}  # of filters in another order, too

@@ -1,0 +1,101 @@
+"""Slices of channels: a convolution and the depthwise one that reads it, where what lies between is too large for the
+second-level cache, are computed some channels at a time.
+
+    Conv ▸ depthwise Conv  →  Conv(channels 0 .. a) ▸ depthwise Conv(0 .. a), Conv(a .. b) ▸ depthwise Conv(a .. b), ...
+
+The slices take each other's memory; their outputs are concatenated in place.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+
+from fastcnn.compiler._edit import consumers, replaced
+from fastcnn.graph.ir import Graph, Node
+
+# Bytes between the two from which on it pays, and that slices have at most, unless they would be narrower than a tile
+# (Sapphire Rapids, 2026-11).
+LARGE_BYTES = 1 << 20
+SLICE_BYTES = 1 << 19
+
+
+def cut_channels(graph: Graph, shapes: dict[str, tuple[int, ...]], vl: int) -> Graph:
+    """The graph with slices; `shapes` gets those of the new values.
+
+    Parameters
+    ----------
+    graph : Graph
+        After choosing; not changed.
+    shapes : dict
+        Of every value.
+    vl : int
+        Floats in a vector.
+    """
+    users, constants = consumers(graph), dict(graph.constants)
+    makers = {node.output: node for node in graph.nodes}
+    instead: dict[str, list[Node]] = {}
+    for depthwise in graph.nodes:
+        conv = makers.get(depthwise.inputs[0]) if depthwise.inputs else None
+        if conv is None or not _are_such(conv, depthwise, graph, users):
+            continue
+        cuts = _cuts(shapes[conv.output], vl)
+        if len(cuts) < 3:
+            continue
+        slices: list[Node] = []
+        for low, high in zip(cuts, cuts[1:], strict=False):
+            part = _slice(conv, conv.inputs[0], low, high, constants, shapes)
+            slices += [part, _slice(depthwise, part.output, low, high, constants, shapes)]
+        whole = Node("Concat", f"{depthwise.name}[:]", tuple(node.output for node in slices[1::2]), depthwise.output,
+                     {"axis": 1})
+        instead[conv.output] = []
+        instead[depthwise.output] = [*slices, whole]
+    nodes = [node for old in graph.nodes for node in instead.get(old.output, [old])]
+    return replaced(graph, nodes, constants)
+
+
+def _are_such(conv: Node, depthwise: Node, graph: Graph, users: dict[str, list[Node]]) -> bool:
+    if conv.op != "Conv" or depthwise.op != "Conv" or depthwise.attrs["algorithm"] != "depthwise":
+        return False
+    plain = conv.attrs["algorithm"] == "direct" and conv.attrs["group"] == 1 and "pool" not in conv.attrs
+    alone = len(users[conv.output]) == 1 and not {conv.output, depthwise.output} & set(graph.outputs)
+    known = all(name in graph.constants for node in (conv, depthwise) for name in node.inputs[1:] if name)
+    return plain and alone and known and max(len(conv.inputs), len(depthwise.inputs)) <= 3
+
+
+def _cuts(shape: tuple[int, ...], vl: int) -> list[int]:
+    """Where slices begin and end: at whole pairs of blocks.
+
+    Examples
+    --------
+    >>> _cuts((1, 96, 112, 112), 16), _cuts((1, 96, 28, 28), 16)
+    ([0, 32, 64, 96], [0, 96])
+    """
+    bytes_between, channels = 4 * prod(shape), shape[1]
+    pairs = -(-channels // (2 * vl))
+    count = min(pairs, -(-bytes_between // SLICE_BYTES)) if bytes_between > LARGE_BYTES and channels % vl == 0 else 1
+    return [min(channels, pairs * i // count * 2 * vl) for i in range(count + 1)]
+
+
+def _slice(
+    node: Node, x: str, low: int, high: int, constants: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...]]
+) -> Node:
+    """The convolution of x, outputs low .. high; the first slice keeps the name."""
+    part = f"[{low}:{high}]"
+    inputs = [x]
+    for name in node.inputs[1:]:
+        inputs.append(name and f"{name}{part}@{node.name}")
+        if name:
+            constants[inputs[-1]] = np.asarray(constants[name])[low:high]
+            shapes[inputs[-1]] = constants[inputs[-1]].shape
+    attrs = dict(node.attrs)
+    if attrs["group"] > 1:
+        attrs["group"] = high - low
+    if "scale" in attrs:
+        name, scale = attrs["scale"]
+        attrs["scale"] = f"{name}{part}", scale[low:high]
+    batch, _, *size = shapes[node.output]
+    output = f"{node.output}{part}"
+    shapes[output] = (batch, high - low, *size)
+    return Node(node.op, node.name if low == 0 else f"{node.name}{part}", tuple(inputs), output, attrs)

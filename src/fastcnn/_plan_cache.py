@@ -63,8 +63,7 @@ class PlanCache:
         self._packed: Packed = {}
         self._generation = -1
         self._versions: tuple[int, ...] = ()
-        self._recent: tuple[_Key, int, Compiled] | None = None
-        self._repeat: tuple[int, str, Repeat] | None = None
+        self._recent: tuple[_Key, int, Compiled, Repeat | None] | None = None
         _caches.add(self)
 
     def unlock_in_child(self) -> None:
@@ -76,10 +75,10 @@ class PlanCache:
 
         Of small networks the checks of `Model.__call__` and `get` would be a sixth of the time.
         """
-        repeat = self._repeat
-        if repeat is None or repeat[0] != generation() or repeat[1] != _cpu.isa():
+        recent = self._recent
+        if recent is None or recent[3] is None or recent[1] != generation() or recent[0][2] != _cpu.isa():
             return None
-        return repeat[2].run(x)
+        return recent[3].run(x)
 
     def get(self, model: Model, shape: tuple[int, ...], preprocess: Preprocess | None = None) -> Compiled:
         """Return the plan for inputs of `shape`, or for photos that stand for them, compiling it if there is none."""
@@ -95,10 +94,8 @@ class PlanCache:
                 if len(self._plans) > MAX_PLANS:
                     self._plans.popitem(last=False)
             self._plans.move_to_end(key)
-            self._recent, self._repeat = (key, self._generation, compiled), None
             repeat = compiled.plan.repeat(shape) if isinstance(compiled.plan, Plan) else None
-            if repeat is not None:
-                self._repeat = self._generation, key[2], repeat
+            self._recent = key, self._generation, compiled, repeat
             return compiled
 
     def _compile(self, model: Model, shape: tuple[int, ...], preprocess: Preprocess | None) -> Compiled:
@@ -116,7 +113,7 @@ class PlanCache:
         """Compile anew from now on; packed weights stay."""
         with self._lock:
             self._plans.clear()
-            self._recent = self._repeat = None
+            self._recent = None
 
     def _forget_if_changed(self, model: Model) -> None:
         now = generation()

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Model", "Prediction"]
 
-_FLOAT32 = np.dtype(np.float32)
-
 
 @dataclass(frozen=True)
 class Prediction:
@@ -268,10 +266,8 @@ class Model(Fitting, Storable, Tunable, Layer):
         return [Prediction(i, names[i], float(probabilities[i])) for i in best]
 
     def _as_batch(self, x: ArrayLike) -> np.ndarray:
-        if type(x) is np.ndarray and x.dtype is _FLOAT32 and x.ndim:  # `is`: comparing types takes longer
-            flags = x.flags
-            if flags.c_contiguous and flags.aligned:
-                return x
+        if type(x) is np.ndarray and x.dtype == np.float32 and x.ndim and x.flags.c_contiguous and x.flags.aligned:
+            return x
         array = np.asarray(x)
         if array.dtype.kind not in "biuf":
             raise TypeError(f"{type(self).__name__}: x.dtype={array.dtype}, expected a real number type")

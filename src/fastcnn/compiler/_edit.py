@@ -31,3 +31,43 @@ def consumers(graph: Graph) -> dict[str, list[Node]]:
             if name:
                 users.setdefault(name, []).append(node)
     return users
+
+
+def is_private(graph: Graph, users: Mapping[str, list[Node]], name: str) -> bool:
+    """Whether one node alone reads the value."""
+    return len(users[name]) == 1 and name not in graph.outputs
+
+
+def has_free_filters(node: Node, graph: Graph, algorithm: str) -> bool:
+    """Whether it is a convolution by that algorithm whose filters can be put into another order, or be divided up: they
+    are constants, and no residual has their order."""
+    constant = all(name in graph.constants for name in node.inputs[1:] if name)
+    return node.op == "Conv" and node.attrs["algorithm"] == algorithm and len(node.inputs) <= 3 and constant
+
+
+def with_filters(
+    conv: Node, x: str, which: np.ndarray | slice, mark: str, constants: dict[str, np.ndarray]
+) -> Node:
+    """The convolution of x with some of its filters, or with all in another order.
+
+    Parameters
+    ----------
+    conv : Node
+        As `has_free_filters` says.
+    x : str
+    which : int array or slice
+        Of the output channels.
+    mark : str
+        Tells the new constants from others of the same origin.
+    constants : dict
+        Gets them.
+    """
+    attrs, inputs = dict(conv.attrs), [x]
+    for name in conv.inputs[1:]:
+        inputs.append(name and f"{name}{mark}@{conv.name}")
+        if name:
+            constants[inputs[-1]] = np.asarray(constants[name])[which]
+    if "scale" in attrs:
+        name, scale = attrs["scale"]
+        attrs["scale"] = name, scale[which]
+    return Node(conv.op, conv.name, tuple(inputs), conv.output, attrs)

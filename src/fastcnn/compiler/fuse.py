@@ -12,7 +12,7 @@ The fused node stands where the last of them stood, so that a residual is comput
 from __future__ import annotations
 
 from fastcnn import ops
-from fastcnn.compiler._edit import consumers, replaced
+from fastcnn.compiler._edit import consumers, is_private, replaced
 from fastcnn.graph.ir import Graph, Node
 from fastcnn.ops.base import resolve_pads
 
@@ -84,7 +84,7 @@ def _fuse_residuals(graph: Graph, shapes: dict[str, tuple[int, ...]]) -> Graph:
         # Of two such producers the later one takes the sum in: its output is still in the cache.
         for name in sorted(node.inputs, key=lambda name: -position.get(name, -1)):
             producer = nodes[position[name]] if name in position else None
-            if producer is None or producer.op not in _INPUTS or not _private(graph, users, name):
+            if producer is None or producer.op not in _INPUTS or not is_private(graph, users, name):
                 continue
             most = _INPUTS[producer.op]
             if len(producer.inputs) > most:
@@ -106,7 +106,7 @@ def _fuse_activations(graph: Graph) -> Graph:
     for node in graph.nodes:
         if node.output in absorbed:
             continue
-        if ops.get(node.op).takes_activation and _private(graph, users, node.output):
+        if ops.get(node.op).takes_activation and is_private(graph, users, node.output):
             act = users[node.output][0]
             if ops.get(act.op).is_activation:
                 absorbed.add(act.output)
@@ -134,7 +134,7 @@ def fuse_pools(graph: Graph, shapes: dict[str, tuple[int, ...]], vl: int) -> Gra
     hosts: dict[str, Node] = {}  # by the output of the convolution
     for pool in graph.nodes:
         conv = producers.get(pool.inputs[0]) if pool.op == "MaxPool" else None
-        if conv is None or not _private(graph, users, conv.output):
+        if conv is None or not is_private(graph, users, conv.output):
             continue
         if _can_pool(conv, pool, shapes[conv.output]) and ops.get(conv.op).pools(conv, graph, shapes, vl):
             fused = (*conv.attrs.get("fused", ()), pool.name)
@@ -152,8 +152,3 @@ def _can_pool(conv: Node, pool: Node, shape: tuple[int, ...]) -> bool:
         return False
     even = shape[2] % 2 == shape[3] % 2 == 0
     return (even or not window["ceil_mode"]) and not any(resolve_pads(window, shape[2:], (2, 2)))
-
-
-def _private(graph: Graph, users: dict[str, list[Node]], name: str) -> bool:
-    """Whether one node alone reads the value."""
-    return len(users[name]) == 1 and name not in graph.outputs

@@ -34,8 +34,6 @@ from fastcnn.ops.base import resolve_pads
 # data from another core's cache add up to 5 microseconds and more (Sapphire Rapids, 2026-11).
 OPERATIONS_PER_THREAD = 1_000_000
 
-_FLOAT32 = np.dtype(np.float32)
-
 Shapes = Mapping[str, tuple[int, ...]]
 Packed = dict[tuple[Any, ...], np.ndarray]
 
@@ -176,7 +174,7 @@ class Plan:
     _idle: list[_executor.Executor] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Derive what every run needs: of a small network, Python takes as much time as the kernels."""
+        """Derive what every run needs."""
         self._most_threads = self.operations // OPERATIONS_PER_THREAD
         self._result_shapes = [(self.parts * shape[0], *shape[1:]) if self.parts > 1 else shape
                                for shape in self._output_shapes]
@@ -195,7 +193,7 @@ class Plan:
         -------
         list of float32 arrays
         """
-        results = [np.empty(shape, _FLOAT32) for shape in self._result_shapes] if outputs is None else list(outputs)
+        results = [np.empty(shape, np.float32) for shape in self._result_shapes] if outputs is None else list(outputs)
         threads = self.threads()
         if self.parts > 1:
             self._run_parts(inputs, results, threads)

@@ -13,7 +13,7 @@ from math import prod
 
 import numpy as np
 
-from fastcnn.compiler._edit import consumers, replaced
+from fastcnn.compiler._edit import consumers, has_free_filters, is_private, replaced, with_filters
 from fastcnn.graph.ir import Graph, Node
 
 
@@ -32,7 +32,7 @@ def fold_shuffles(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
 
     def reader(name: str) -> Node | None:
         """The only one."""
-        return users[name][0] if len(users[name]) == 1 and name not in graph.outputs else None
+        return users[name][0] if is_private(graph, users, name) else None
 
     for first in graph.nodes:
         transpose = reader(first.output) if first.op == "Reshape" else None
@@ -42,11 +42,11 @@ def fold_shuffles(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
         if conv is None or transpose is None or last is None or sources is None:
             continue
         shuffle, x = (first, transpose, last), first.inputs[0]
-        if _is_depthwise(conv, graph):
+        if has_free_filters(conv, graph, "depthwise"):
             after = reader(conv.output)
             if after is None or not _looks_up(after, conv.output):
                 continue
-            instead[conv.output] = _reordered(conv, x, np.argsort(sources), constants)
+            instead[conv.output] = with_filters(conv, x, np.argsort(sources), ":shuffled", constants)
             conv, x = after, conv.output
         elif not _looks_up(conv, last.output):
             continue
@@ -73,27 +73,7 @@ def _sources(
     return sources
 
 
-def _is_depthwise(node: Node, graph: Graph) -> bool:
-    """Whether it is a depthwise convolution whose filters can be put into another order."""
-    constant = all(name in graph.constants for name in node.inputs[1:] if name)
-    alone = len(node.inputs) <= 3  # no residual
-    return node.op == "Conv" and node.attrs["algorithm"] == "depthwise" and alone and constant
-
-
 def _looks_up(node: Node, x: str) -> bool:
     """Whether it is a convolution that can be told where the channels of x lie."""
     direct = node.op == "Conv" and node.attrs["algorithm"] == "direct" and node.attrs["group"] > 1
     return direct and node.inputs[0] == x and "places" not in node.attrs
-
-
-def _reordered(conv: Node, x: str, order: np.ndarray, constants: dict[str, np.ndarray]) -> Node:
-    """The convolution of x with its filters in another order."""
-    attrs, inputs = dict(conv.attrs), [x]
-    for name in conv.inputs[1:]:
-        inputs.append(name and f"{name}:shuffled@{conv.name}")
-        if name:
-            constants[inputs[-1]] = np.asarray(constants[name])[order]
-    if "scale" in attrs:
-        name, scale = attrs["scale"]
-        attrs["scale"] = name, scale[order]
-    return Node(conv.op, conv.name, tuple(inputs), conv.output, attrs)

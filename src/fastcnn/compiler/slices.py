@@ -8,11 +8,12 @@ The slices take each other's memory; their outputs are concatenated in place.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 
 import numpy as np
 
-from fastcnn.compiler._edit import consumers, replaced
+from fastcnn.compiler._edit import consumers, has_free_filters, is_private, replaced, with_filters
 from fastcnn.graph.ir import Graph, Node
 
 # Bytes between the two from which on it pays, and that slices have at most, unless they would be narrower than a tile
@@ -22,7 +23,7 @@ SLICE_BYTES = 1 << 19
 
 
 def cut_channels(graph: Graph, shapes: dict[str, tuple[int, ...]], vl: int) -> Graph:
-    """The graph with slices; `shapes` gets those of the new values.
+    """The graph with slices; `shapes` gets those of the new outputs.
 
     Parameters
     ----------
@@ -56,12 +57,10 @@ def cut_channels(graph: Graph, shapes: dict[str, tuple[int, ...]], vl: int) -> G
 
 
 def _are_such(conv: Node, depthwise: Node, graph: Graph, users: dict[str, list[Node]]) -> bool:
-    if conv.op != "Conv" or depthwise.op != "Conv" or depthwise.attrs["algorithm"] != "depthwise":
+    if not (has_free_filters(conv, graph, "direct") and has_free_filters(depthwise, graph, "depthwise")):
         return False
-    plain = conv.attrs["algorithm"] == "direct" and conv.attrs["group"] == 1 and "pool" not in conv.attrs
-    alone = len(users[conv.output]) == 1 and not {conv.output, depthwise.output} & set(graph.outputs)
-    known = all(name in graph.constants for node in (conv, depthwise) for name in node.inputs[1:] if name)
-    return plain and alone and known and max(len(conv.inputs), len(depthwise.inputs)) <= 3
+    between = is_private(graph, users, conv.output) and depthwise.output not in graph.outputs
+    return between and conv.attrs["group"] == 1 and "pool" not in conv.attrs
 
 
 def _cuts(shape: tuple[int, ...], vl: int) -> list[int]:
@@ -83,19 +82,9 @@ def _slice(
 ) -> Node:
     """The convolution of x, outputs low .. high; the first slice keeps the name."""
     part = f"[{low}:{high}]"
-    inputs = [x]
-    for name in node.inputs[1:]:
-        inputs.append(name and f"{name}{part}@{node.name}")
-        if name:
-            constants[inputs[-1]] = np.asarray(constants[name])[low:high]
-            shapes[inputs[-1]] = constants[inputs[-1]].shape
-    attrs = dict(node.attrs)
-    if attrs["group"] > 1:
-        attrs["group"] = high - low
-    if "scale" in attrs:
-        name, scale = attrs["scale"]
-        attrs["scale"] = f"{name}{part}", scale[low:high]
+    conv, output = with_filters(node, x, slice(low, high), part, constants), f"{node.output}{part}"
     batch, _, *size = shapes[node.output]
-    output = f"{node.output}{part}"
     shapes[output] = (batch, high - low, *size)
-    return Node(node.op, node.name if low == 0 else f"{node.name}{part}", tuple(inputs), output, attrs)
+    group = high - low if node.attrs["group"] > 1 else 1
+    return replace(conv, name=node.name if low == 0 else f"{node.name}{part}", output=output,
+                   attrs={**conv.attrs, "group": group})

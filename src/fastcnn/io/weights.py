@@ -147,10 +147,10 @@ def read_safetensors(
             raise ModelLoadError(f"its arrays take {total} bytes, more than max_bytes={max_bytes}")
         tensors = {}
         for name in sorted(entries):
-            source = _Source(file, data + entries[name]["data_offsets"][0], tuple(entries[name]["shape"]), types[name])
-            stays = stored and source.kind.result == StoredArray.dtype and source.result_bytes >= _LARGE
-            # The compiler and the layers take either.
-            tensors[name] = cast(np.ndarray, StoredArray(source.shape, source.read_later)) if stays else source.read()
+            source = _Source(file, data + entries[name]["data_offsets"][0], entries[name]["shape"], types[name])
+            later = StoredArray(source.shape, source.read_later)
+            stays = stored and source.kind.result == later.dtype and later.nbytes >= _LARGE
+            tensors[name] = cast(np.ndarray, later) if stays else source.read()  # layers and compiler take either
     except (safetensors.SafetensorError, ValueError, TypeError, KeyError) as error:
         raise ModelLoadError(f"{path}: {error}") from error
     return tensors, metadata
@@ -194,7 +194,6 @@ class _Source:
 
     def __init__(self, file: _File, offset: int, shape: Sequence[int], kind: NumberType) -> None:
         self.file, self.offset, self.shape, self.kind = file, offset, tuple(shape), kind
-        self.result_bytes = prod(self.shape) * kind.result.itemsize
 
     def read(self) -> np.ndarray:
         content = self.file.read(self.offset, prod(self.shape) * self.kind.item_size)

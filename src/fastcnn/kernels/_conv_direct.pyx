@@ -17,7 +17,7 @@ import numpy as np
 
 from fastcnn.kernels._cpu cimport current
 from fastcnn.kernels._executor cimport (
-    PANEL_PIXELS, Step, address, ceil_div, floats, multiply_lanes, set_activation, share,
+    PANEL_PIXELS, Step, address, ceil_div, floats, interleave_filters, set_activation, share,
 )
 from fastcnn.kernels._tiles cimport FC_NARROW_MOST, fc_conv_row, fc_kernels, fc_tensor, look_ahead
 
@@ -71,11 +71,8 @@ def pack_weights(weight, ptrdiff_t groups, ptrdiff_t lanes, ptrdiff_t vl, ptrdif
         for group in range(groups):
             for block in range(blocks):
                 width = min(2, blocks - block // 2 * 2)
-                first = group * outs + block * vl
-                count = min(vl, outs - block * vl)
-                kernels.interleave(source + first * taps, taps, block_rows, count, taps)
-                if factors != NULL:
-                    multiply_lanes(block_rows, factors + first, count, taps, vl)
+                interleave_filters(kernels, source, factors, group * outs + block * vl, min(vl, outs - block * vl), taps,
+                                   block_rows)
                 for i in range(ins):
                     before = i // most * most
                     size = min(most, ins - before)

@@ -14,7 +14,7 @@ from libc.stddef cimport ptrdiff_t
 import numpy as np
 
 from fastcnn.kernels._cpu cimport current
-from fastcnn.kernels._executor cimport Step, address, ceil_div, floats, multiply_lanes, set_activation, share
+from fastcnn.kernels._executor cimport Step, address, ceil_div, floats, interleave_filters, set_activation, share
 from fastcnn.kernels._tiles cimport fc_conv_row, fc_kernels, fc_tensor, fc_winograd_output, look_ahead
 
 from fastcnn.kernels import storage
@@ -53,7 +53,7 @@ def pack_winograd(weight, int m, ptrdiff_t vl, scale=None):
     -------
     float32 array [component][pair of output blocks][input block][lane][block of the pair][VL]
     """
-    cdef ptrdiff_t outs = weight.shape[0], ins = weight.shape[1], blocks = ceil_div(outs, vl), block, width, count, i
+    cdef ptrdiff_t outs = weight.shape[0], ins = weight.shape[1], blocks = ceil_div(outs, vl), block, width, i
     cdef int n = m + 2
     cdef const fc_kernels *kernels = current()
     matrix = np.ascontiguousarray(filter_matrix(m), np.float32)
@@ -69,10 +69,7 @@ def pack_winograd(weight, int m, ptrdiff_t vl, scale=None):
     with nogil:
         for block in range(blocks):
             width = min(2, blocks - block // 2 * 2)
-            count = min(vl, outs - block * vl)
-            kernels.interleave(source + block * vl * ins * 9, ins * 9, block_rows, count, ins * 9)
-            if factors != NULL:
-                multiply_lanes(block_rows, factors + block * vl, count, ins * 9, vl)
+            interleave_filters(kernels, source, factors, block * vl, min(vl, outs - block * vl), ins * 9, block_rows)
             for i in range(ins):
                 kernels.winograd_filter(g, n, block_rows + i * 9 * vl,
                                         out + (block // 2 * 2 * ins + i * width + block % 2) * vl, blocks * vl * ins)

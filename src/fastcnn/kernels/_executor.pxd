@@ -45,13 +45,16 @@ cdef inline ptrdiff_t ceil_div(ptrdiff_t a, ptrdiff_t b) noexcept nogil:
 cdef inline ptrdiff_t share(ptrdiff_t total, int tid, int nthreads) noexcept nogil:
     return total * tid // nthreads
 
-# Rows of VL floats, of which the first `count` are multiplied with one number each.
-cdef inline void multiply_lanes(float *rows, const float *scale, ptrdiff_t count, ptrdiff_t n,
-                                ptrdiff_t vl) noexcept nogil:
+# The filters of outputs first .. first + count, `length` weights each, side by side as rows of VL floats; multiplied with
+# one number each where `scale` is not NULL.
+cdef inline void interleave_filters(const fc_kernels *kernels, const float *weights, const float *scale, ptrdiff_t first,
+                                    ptrdiff_t count, ptrdiff_t length, float *rows) noexcept nogil:
     cdef ptrdiff_t i, k
-    for i in range(n):
-        for k in range(count):
-            rows[i * vl + k] *= scale[k]
+    kernels.interleave(weights + first * length, length, rows, count, length)
+    if scale != NULL:
+        for i in range(length):
+            for k in range(count):
+                rows[i * kernels.vl + k] *= scale[first + k]
 
 cdef inline ptrdiff_t blocks_of(const fc_tensor *t) noexcept nogil:
     return ceil_div(t.c, t.lanes)

@@ -10,6 +10,7 @@
  * each time by surprise. Such a tile loads a tap in every step, too: a single block then has no load to spare for
  * fetching ahead, and is 10 to 20 % faster without (Zen 3, 2026-11). */
 #define FC_LINE_FLOATS 16
+#define FC_SECOND_LEVEL 2 /* of caches: the first one is too small for what is read this far ahead, and is in use */
 
 /* The gap that a tile's pixel p lies behind, if any: where the pixels are of several rows of an image, rows may be
  * apart. A mask: of a condition, the compiler would make tiles for every outcome. */
@@ -73,7 +74,7 @@ FC_INLINE void conv_tile(const fc_conv_row *r, const float *x, float *y, const f
             for (int i = 0; i < P * x_pixel; i += FC_LINE_FLOATS)
                 __builtin_prefetch(in + P * x_pixel + i);
         if (B == 1 && !stepped) /* loads are what a single block waits for: the processor sees the stream by itself */
-            __builtin_prefetch(ahead);
+            __builtin_prefetch(ahead, 0, FC_SECOND_LEVEL);
 #pragma GCC unroll 1
         for (ptrdiff_t i = 0; i < lanes; i++) {
             v_f weight[2];
@@ -81,7 +82,7 @@ FC_INLINE void conv_tile(const fc_conv_row *r, const float *x, float *y, const f
             for (int b = 0; b < B; b++)
                 weight[b] = V_LOAD(w + b * VL);
             if (B == 2)
-                __builtin_prefetch(ahead);
+                __builtin_prefetch(ahead, 0, FC_SECOND_LEVEL);
             ahead += r->ahead_bytes;
 #pragma GCC unroll 28
             for (int p = 0; p < P; p++) {

@@ -27,20 +27,25 @@ FC_INLINE void store_tile(const fc_conv_row *r, v_f acc[2 * MR][2], float *y, co
 {
     const v_f low = V_SET1(r->finish ? r->act.low : -INFINITY);
     const v_f high = V_SET1(r->finish ? r->act.high : INFINITY);
-    v_i kept = {0};
-    if (stepped)
+    if (stepped && r->kept) {
+        v_i kept;
         memcpy(&kept, first_lanes + VL - r->kept, sizeof kept);
+#pragma GCC unroll 28
+        for (int p = 0; p < P; p++)
+            acc[p][0] = v_select(kept, V_LOAD(y + p * r->y_pixel + passed_gap(p, until_gap, y_gap)), acc[p][0]);
+    }
+    if (residual)
+#pragma GCC unroll 28
+        for (int p = 0; p < P; p++)
+#pragma GCC unroll 2
+            for (int b = 0; b < B; b++)
+                acc[p][b] += V_LOAD(residual + p * r->y_pixel + passed_gap(p, until_gap, residual_gap) +
+                                    b * r->residual_block);
 #pragma GCC unroll 28
     for (int p = 0; p < P; p++)
 #pragma GCC unroll 2
-        for (int b = 0; b < B; b++) {
-            v_f v = acc[p][b];
-            if (stepped && b == 0 && r->kept)
-                v = v_select(kept, V_LOAD(y + p * r->y_pixel + passed_gap(p, until_gap, y_gap)), v);
-            if (residual)
-                v += V_LOAD(residual + p * r->y_pixel + passed_gap(p, until_gap, residual_gap) + b * r->residual_block);
-            V_STORE(y + p * r->y_pixel + passed_gap(p, until_gap, y_gap) + b * r->y_block, v_clip(v, low, high));
-        }
+        for (int b = 0; b < B; b++)
+            V_STORE(y + p * r->y_pixel + passed_gap(p, until_gap, y_gap) + b * r->y_block, v_clip(acc[p][b], low, high));
     if (r->finish && r->act.kind > FC_CLIP) {
         const ptrdiff_t before = until_gap < P ? until_gap : P;
         for (int b = 0; b < B; b++) {

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_clib import build_clib
@@ -56,7 +57,8 @@ def modules():
         yield Extension(
             f"fastcnn.kernels.{path.stem}",
             [str(path)],
-            include_dirs=["csrc"],
+            include_dirs=["csrc", numpy.get_include()],
+            define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
             depends=TILE_HEADERS,
             extra_compile_args=LOOP_FLAGS,
             extra_link_args=["-fopenmp", "-Wl,-s"],

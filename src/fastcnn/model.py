@@ -147,11 +147,12 @@ class Model(Fitting, Storable, Tunable, Layer):
         TypeError
             If `x` does not hold real numbers.
         """
+        if len(inputs) == 1:
+            y = self._cache.again(inputs[0])
+            if y is not None:
+                return y
         if len(inputs) != 1 or isinstance(inputs[0], Symbol):
             return super().__call__(*inputs)
-        y = self._cache.again(inputs[0])
-        if y is not None:
-            return y
         x = self._as_batch(inputs[0])
         if len(x) == 0:  # kernels have nothing to do, but the shape is known
             return np.empty((0, *self._compiled(1, x).output_shape[1:]), np.float32)

@@ -150,7 +150,12 @@ def measure_peak(double seconds=0.05):
 # ---------------------------------------------------------------------------------------------------- threads
 
 _openmp_at_import = omp_get_max_threads()
-_chosen = threading.local()  # num_threads() contexts: of one Python thread
+
+class _Chosen(threading.local):
+    count = None  # of num_threads() contexts of one Python thread
+
+
+_chosen = _Chosen()
 _process_wide = None  # set_num_threads()
 _after_fork = False
 _region_has_run = False
@@ -209,7 +214,7 @@ def threads_and_source():
     count = get_num_threads()
     if _after_fork:
         return count, "forked child of a process that had used threads"
-    if getattr(_chosen, "count", None) is not None:
+    if _chosen.count is not None:
         return count, "num_threads context"
     wanted, source = (_default, _default_source) if _process_wide is None else (_process_wide, "set_num_threads")
     return count, source if count == wanted else "limit of the OpenMP runtime"
@@ -226,7 +231,7 @@ def get_num_threads():
     cdef int limit
     if _after_fork:
         return 1
-    count = getattr(_chosen, "count", None)
+    count = _chosen.count
     if count is not None:
         return count
     count = _default if _process_wide is None else _process_wide
@@ -277,7 +282,7 @@ class num_threads:
         self._count = _positive_int(n, "n")
 
     def __enter__(self):
-        self._previous = getattr(_chosen, "count", None)
+        self._previous = _chosen.count
         _chosen.count = self._count
         return self
 

@@ -4,10 +4,8 @@ The only file that opens a region. Steps are made by the other modules of this r
 into the arena or into the caller's arrays; the memory itself comes from `fastcnn.compiler`.
 """
 
-from cpython.buffer cimport (
-    PyBUF_C_CONTIGUOUS, PyBUF_STRIDES, Py_buffer, PyBuffer_IsContiguous, PyBuffer_Release,
-    PyObject_GetBuffer,
-)
+cimport numpy as cnp
+from cpython.buffer cimport PyBUF_C_CONTIGUOUS, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
 from libc.math cimport INFINITY
 from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport uint64_t
@@ -24,13 +22,13 @@ import numpy as np
 
 from fastcnn.kernels import _cpu
 
+cnp.import_array()
+
 # A step is cut into pieces of so many vector operations at least, some microseconds, and so many for each thread: finer
 # pieces cost more than they even out (Sapphire Rapids, 2026-11).
 PIECE_VECTORS = 8192
 cdef enum:
     PIECES = 4
-
-_ndarray, _empty, _FLOAT32 = np.ndarray, np.empty, np.dtype(np.float32)
 
 # The tap of a matrix product.
 cdef ptrdiff_t _no_distance = 0
@@ -274,12 +272,16 @@ cdef class Executor:
 
     def run(self, list arrays, int nthreads):
         """Run all steps on the caller's arrays, the outputs last; the GIL is released."""
-        cdef int threads = min(nthreads, self.max_threads)
         cdef ptrdiff_t i
         cdef Patch *patch
         for i in range(self.patch_count):
             patch = &self.patches[i]
             patch.tensor.data = <float *>floats(arrays[patch.slot - 1]) + patch.offset
+        self.run_bound(nthreads)
+
+    cdef void run_bound(self, int nthreads) except *:
+        """Run all steps, whose operands are known."""
+        cdef int threads = min(nthreads, self.max_threads)
         if threads > 1:
             _cpu.note_region()
             deal_pieces(&self.program, threads)
@@ -300,23 +302,6 @@ cdef class Executor:
         return np.diff(ends[: self.program.count], prepend=start).tolist()
 
 
-cdef bint is_such(object array, tuple shape) except -1:
-    """Whether it is a float32 array of NumPy's, C-contiguous and aligned, of that shape."""
-    cdef Py_buffer buffer
-    cdef Py_ssize_t i
-    cdef bint such
-    if type(array) is not _ndarray or array.dtype is not _FLOAT32:
-        return False
-    PyObject_GetBuffer(array, &buffer, PyBUF_STRIDES)
-    such = (buffer.ndim == len(shape) and <size_t>buffer.buf % sizeof(float) == 0
-            and PyBuffer_IsContiguous(&buffer, b"C"))
-    if such:
-        for i in range(buffer.ndim):
-            such = such and buffer.shape[i] == <Py_ssize_t>shape[i]
-    PyBuffer_Release(&buffer)
-    return such
-
-
 cdef class Repeat:
     """A plan of one input and one output, for calls like the last one: the shortest way from array to array.
 
@@ -333,18 +318,43 @@ cdef class Repeat:
     """
 
     cdef list idle, constants
-    cdef tuple shape, result_shape
+    cdef object table, shapes  # where the arrays are: the input's and the output's places are filled in by every run
+    cdef float **arrays
+    cdef ptrdiff_t count
+    cdef int ndim, result_ndim
+    cdef cnp.npy_intp *shape
+    cdef cnp.npy_intp *result_shape
     cdef ptrdiff_t most_threads
 
     def __init__(self, list idle, tuple shape, list constants, tuple result_shape, ptrdiff_t most_threads):
-        self.idle, self.shape, self.constants, self.result_shape = idle, shape, constants, result_shape
-        self.most_threads = most_threads
+        self.idle, self.constants, self.most_threads = idle, constants, most_threads
+        self.count = len(constants) + 2
+        self.table = np.array([0, *[<ptrdiff_t>address(array) for array in constants], 0], np.intp)
+        self.shapes = np.array([*shape, *result_shape], np.intp)
+        self.ndim, self.result_ndim = len(shape), len(result_shape)
+        self.arrays = <float **>address(self.table)
+        self.shape = <cnp.npy_intp *>address(self.shapes)
+        self.result_shape = self.shape + self.ndim
+
+    cdef bint takes(self, object x) noexcept:
+        """Whether it is a float32 array of NumPy's own, C-contiguous and aligned, of that shape."""
+        cdef int i
+        if not cnp.PyArray_CheckExact(x) or cnp.PyArray_TYPE(x) != cnp.NPY_FLOAT32:
+            return False
+        if not cnp.PyArray_ISCARRAY_RO(x) or cnp.PyArray_NDIM(x) != self.ndim:
+            return False
+        for i in range(self.ndim):
+            if cnp.PyArray_DIMS(x)[i] != self.shape[i]:
+                return False
+        return True
 
     def run(self, x):
         """The output; None where x is not a float32 array of that shape as it is, or no executor is idle."""
         cdef int threads = 1
+        cdef ptrdiff_t i
         cdef Executor executor
-        if not is_such(x, self.shape):
+        cdef Patch *patch
+        if not self.takes(x):
             return None
         if self.most_threads > 1:
             threads = min(<ptrdiff_t>_cpu.get_num_threads(), self.most_threads)
@@ -354,8 +364,12 @@ cdef class Repeat:
             return None
         if executor.max_threads < threads:
             return None  # a larger one is made, and takes its place
-        result = _empty(self.result_shape, _FLOAT32)
-        executor.run([x, *self.constants, result], threads)
+        result = cnp.PyArray_SimpleNew(self.result_ndim, self.result_shape, cnp.NPY_FLOAT32)
+        self.arrays[0], self.arrays[self.count - 1] = <float *>cnp.PyArray_DATA(x), <float *>cnp.PyArray_DATA(result)
+        for i in range(executor.patch_count):
+            patch = &executor.patches[i]
+            patch.tensor.data = self.arrays[patch.slot - 1] + patch.offset
+        executor.run_bound(threads)
         self.idle.append(executor)
         return result
 

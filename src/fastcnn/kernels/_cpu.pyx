@@ -151,6 +151,7 @@ def measure_peak(double seconds=0.05):
 
 _openmp_at_import = omp_get_max_threads()
 
+
 class _Chosen(threading.local):
     count = None  # of num_threads() contexts of one Python thread
 

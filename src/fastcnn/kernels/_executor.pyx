@@ -318,8 +318,8 @@ cdef class Repeat:
     """
 
     cdef list idle, constants
-    cdef object table, shapes  # where the arrays are: the input's and the output's places are filled in by every run
-    cdef float **arrays
+    cdef object table, shapes
+    cdef float **arrays  # the input's and the output's are filled in by every run, and read before the GIL is released
     cdef ptrdiff_t count
     cdef int ndim, result_ndim
     cdef cnp.npy_intp *shape

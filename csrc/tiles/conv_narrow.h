@@ -32,7 +32,7 @@ FC_INLINE void narrow_sums(const fc_conv_row *r, const float *x, ptrdiff_t apart
     }
 }
 
-/* A vector of pixels of each of O planes, to their places from `at` on; see store_tile for the gap. */
+/* A vector of pixels of each of O planes, to their places from `at` on; see store_sums for the gap. */
 FC_INLINE void narrow_store(const fc_conv_row *r, const v_f planes[FC_NARROW_MOST], ptrdiff_t at, ptrdiff_t until_gap,
                             ptrdiff_t gap, const int O)
 {
@@ -45,7 +45,8 @@ FC_INLINE void narrow_store(const fc_conv_row *r, const v_f planes[FC_NARROW_MOS
 #pragma GCC unroll 16
     for (int p = 0; p < VL; p++)
         tile[p][0] = pixels[p];
-    store_tile(r, tile, r->y + at, r->residual ? r->residual + at : NULL, VL, 1, until_gap, gap, gap, 0);
+    store_sums(r, tile, r->y + at, r->residual ? r->residual + at : NULL, 0, VL, 1, until_gap, gap, gap, 0);
+    activate_tile(r, r->y + at, VL, 1, until_gap, gap);
 }
 
 FC_INLINE void narrow_tile(const fc_conv_row *r, ptrdiff_t first, const int O, const int Q)

@@ -11,6 +11,11 @@
  * fetching ahead, and is 10 to 20 % faster without (Zen 3, 2026-11). */
 #define FC_LINE_FLOATS 16
 #define FC_SECOND_LEVEL 2 /* of caches: the first one is too small for what is read this far ahead, and is in use */
+/* A store takes a multiply-add's way to the registers: Zen 4 puts up with 14 in a row, many more delay the next tile by
+ * as much again (2026-11). Tiles of many sums therefore store the first ones while they add the last steps of the rest. */
+#define FC_STORES 14
+#define FC_MANY_STORES 20
+#define FC_HELD_BACK 4 /* steps */
 
 /* The gap that a tile's pixel p lies behind, if any: where the pixels are of several rows of an image, rows may be
  * apart. A mask: of a condition, the compiler would make tiles for every outcome. */
@@ -22,36 +27,81 @@ FC_INLINE ptrdiff_t passed_gap(ptrdiff_t p, ptrdiff_t until_gap, ptrdiff_t gap)
 /* The mask of the first n lanes is at VL - n. */
 static const int first_lanes[2 * VL] = {[0 ... VL - 1] = -1};
 
-FC_INLINE void store_tile(const fc_conv_row *r, v_f acc[2 * MR][2], float *y, const float *residual, const int P,
-                          const int B, ptrdiff_t until_gap, ptrdiff_t y_gap, ptrdiff_t residual_gap, const int stepped)
+/* The sums of pixels first .. last of a tile, finished, to their places. */
+FC_INLINE void store_sums(const fc_conv_row *r, v_f acc[2 * MR][2], float *y, const float *residual, const int first,
+                          const int last, const int B, ptrdiff_t until_gap, ptrdiff_t y_gap, ptrdiff_t residual_gap,
+                          const int stepped)
 {
-    const v_f low = V_SET1(r->finish ? r->act.low : -INFINITY);
-    const v_f high = V_SET1(r->finish ? r->act.high : INFINITY);
     if (stepped && r->kept) {
         v_i kept;
         memcpy(&kept, first_lanes + VL - r->kept, sizeof kept);
 #pragma GCC unroll 28
-        for (int p = 0; p < P; p++)
+        for (int p = first; p < last; p++)
             acc[p][0] = v_select(kept, V_LOAD(y + p * r->y_pixel + passed_gap(p, until_gap, y_gap)), acc[p][0]);
     }
     if (residual)
 #pragma GCC unroll 28
-        for (int p = 0; p < P; p++)
+        for (int p = first; p < last; p++)
 #pragma GCC unroll 2
             for (int b = 0; b < B; b++)
                 acc[p][b] += V_LOAD(residual + p * r->y_pixel + passed_gap(p, until_gap, residual_gap) +
                                     b * r->residual_block);
+    if (r->finish) {
+        const v_f low = V_SET1(r->act.low), high = V_SET1(r->act.high);
 #pragma GCC unroll 28
-    for (int p = 0; p < P; p++)
+        for (int p = first; p < last; p++)
+#pragma GCC unroll 2
+            for (int b = 0; b < B; b++)
+                V_STORE(y + p * r->y_pixel + passed_gap(p, until_gap, y_gap) + b * r->y_block,
+                        v_clip(acc[p][b], low, high));
+    } else
+#pragma GCC unroll 28
+        for (int p = first; p < last; p++)
+#pragma GCC unroll 2
+            for (int b = 0; b < B; b++)
+                V_STORE(y + p * r->y_pixel + passed_gap(p, until_gap, y_gap) + b * r->y_block, acc[p][b]);
+}
+
+/* What follows the stores of a whole tile of P pixels, for activations that are more than bounds. */
+FC_INLINE void activate_tile(const fc_conv_row *r, float *y, const int P, const int B, ptrdiff_t until_gap, ptrdiff_t y_gap)
+{
+    if (!r->finish || r->act.kind <= FC_CLIP)
+        return;
+    const ptrdiff_t before = until_gap < P ? until_gap : P;
+    for (int b = 0; b < B; b++) {
+        FC_FN(activate_pixels)(&r->act, y + b * r->y_block, r->y_pixel, before);
+        FC_FN(activate_pixels)(&r->act, y + y_gap + before * r->y_pixel + b * r->y_block, r->y_pixel, P - before);
+    }
+}
+
+/* What a tile's sums are made from, as far as it is read. */
+typedef struct {
+    const float *w, *in;
+    const char *ahead;
+} FC_FN(conv_operands);
+
+/* Adds so many steps of a tap to the sums of pixels first .. last. */
+FC_INLINE void add_steps(const fc_conv_row *r, v_f acc[2 * MR][2], FC_FN(conv_operands) * from, ptrdiff_t steps,
+                         const int first, const int last, const int B, const ptrdiff_t x_pixel, const int stepped)
+{
+#pragma GCC unroll 1
+    for (ptrdiff_t i = 0; i < steps; i++) {
+        v_f weight[2];
 #pragma GCC unroll 2
         for (int b = 0; b < B; b++)
-            V_STORE(y + p * r->y_pixel + passed_gap(p, until_gap, y_gap) + b * r->y_block, v_clip(acc[p][b], low, high));
-    if (r->finish && r->act.kind > FC_CLIP) {
-        const ptrdiff_t before = until_gap < P ? until_gap : P;
-        for (int b = 0; b < B; b++) {
-            FC_FN(activate_pixels)(&r->act, y + b * r->y_block, r->y_pixel, before);
-            FC_FN(activate_pixels)(&r->act, y + y_gap + before * r->y_pixel + b * r->y_block, r->y_pixel, P - before);
+            weight[b] = V_LOAD(from->w + b * VL);
+        if (B == 2 && !stepped)
+            __builtin_prefetch(from->ahead, 0, FC_SECOND_LEVEL);
+        from->ahead += r->ahead_bytes;
+#pragma GCC unroll 28
+        for (int p = first; p < last; p++) {
+            const v_f v = V_SET1(from->in[p * x_pixel]);
+#pragma GCC unroll 2
+            for (int b = 0; b < B; b++)
+                acc[p][b] = V_FMA(v, weight[b], acc[p][b]);
         }
+        from->w += B * VL + (stepped && B == 1 ? r->w_skip : 0);
+        from->in += r->x_lane;
     }
 }
 
@@ -61,6 +111,7 @@ FC_INLINE void conv_tile(const fc_conv_row *r, const float *x, float *y, const f
     const int blocked = __builtin_constant_p(x_pixel) && x_pixel >= VL;
     const int side_by_side = __builtin_constant_p(x_pixel) && x_pixel == VL;
     const ptrdiff_t y_gap = side_by_side ? r->y_gap : 0;
+    const int halves = P * B >= FC_MANY_STORES && !stepped;
     v_f acc[2 * MR][2]; /* P x B of them are used */
 #pragma GCC unroll 28
     for (int p = 0; p < P; p++)
@@ -69,42 +120,34 @@ FC_INLINE void conv_tile(const fc_conv_row *r, const float *x, float *y, const f
             acc[p][b] = V_LOAD(r->accumulate ? y + p * r->y_pixel + passed_gap(p, until_gap, y_gap) + b * r->y_block
                                              : r->bias + b * VL);
 
-    const float *w = r->w;
+    FC_FN(conv_operands) from = {r->w, x, ahead};
     const ptrdiff_t *tap = r->taps, *whole = tap + r->whole, *end = whole + r->last;
+    const ptrdiff_t last_steps = r->last ? r->last_lanes : r->lanes;
+    const ptrdiff_t held_back = !halves ? 0 : last_steps < FC_HELD_BACK ? last_steps : FC_HELD_BACK;
     for (; tap < end; tap++) {
-        const float *in = x + *tap;
-        const ptrdiff_t lanes = stepped ? 1 : tap < whole ? r->lanes : r->last_lanes;
+        from.in = x + *tap;
         if (blocked && !stepped)
 #pragma GCC unroll 28
             for (int i = 0; i < P * x_pixel; i += FC_LINE_FLOATS)
-                __builtin_prefetch(in + P * x_pixel + i);
+                __builtin_prefetch(from.in + P * x_pixel + i);
         if (B == 1 && !stepped) /* loads are what a single block waits for: the processor sees the stream by itself */
-            __builtin_prefetch(ahead, 0, FC_SECOND_LEVEL);
-#pragma GCC unroll 1
-        for (ptrdiff_t i = 0; i < lanes; i++) {
-            v_f weight[2];
-#pragma GCC unroll 2
-            for (int b = 0; b < B; b++)
-                weight[b] = V_LOAD(w + b * VL);
-            if (B == 2)
-                __builtin_prefetch(ahead, 0, FC_SECOND_LEVEL);
-            ahead += r->ahead_bytes;
-#pragma GCC unroll 28
-            for (int p = 0; p < P; p++) {
-                const v_f v = V_SET1(in[p * x_pixel]);
-#pragma GCC unroll 2
-                for (int b = 0; b < B; b++)
-                    acc[p][b] = V_FMA(v, weight[b], acc[p][b]);
-            }
-            w += B * VL + (stepped && B == 1 ? r->w_skip : 0);
-            in += r->x_lane;
-        }
+            __builtin_prefetch(from.ahead, 0, FC_SECOND_LEVEL);
+        const ptrdiff_t steps = stepped ? 1 : tap < whole ? r->lanes : r->last_lanes;
+        add_steps(r, acc, &from, tap + 1 < end ? steps : steps - held_back, 0, P, B, x_pixel, stepped);
     }
 
-    if (side_by_side && until_gap < P)
-        store_tile(r, acc, y, residual, P, B, until_gap, y_gap, r->residual_gap, stepped);
-    else
-        store_tile(r, acc, y, residual, P, B, P, 0, 0, stepped);
+    const int part = halves ? FC_STORES / B : P;
+#pragma GCC unroll 2
+    for (int first = 0; first < P; first += part) {
+        const int last = first + part < P ? first + part : P;
+        FC_FN(conv_operands) rest = from;
+        add_steps(r, acc, &rest, held_back, first, last, B, x_pixel, stepped);
+        if (side_by_side && until_gap < P)
+            store_sums(r, acc, y, residual, first, last, B, until_gap, y_gap, r->residual_gap, stepped);
+        else
+            store_sums(r, acc, y, residual, first, last, B, P, 0, 0, stepped);
+    }
+    activate_tile(r, y, P, B, until_gap, y_gap);
 }
 
 #include "conv_narrow.h"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 import pytest
 
@@ -42,12 +44,23 @@ class Shared(Net):
         return self.project(self.depthwise(between) + between)
 
 
+class Pooled(Net):
+    """A pooling reads what lies between."""
+
+    def forward(self, x):
+        return self.project(F.max_pool2d(self.between(x), 3, 2, padding=1))
+
+
 def compiled(model: fastcnn.Model, batch: int, whole: bool = False) -> plan.Plan:
     return compile_graph(model.graph(), {"x": (batch, *SHAPE)}, whole=whole)
 
 
+def steps_of(kernel: str, found: plan.Plan) -> int:
+    return sum(step.kernel == kernel for step in found.steps)
+
+
 def depthwise_steps(found: plan.Plan) -> int:
-    return sum(step.kernel == "depthwise" for step in found.steps)
+    return steps_of("depthwise", found)
 
 
 @pytest.fixture
@@ -56,13 +69,19 @@ def small_cache(monkeypatch):
     monkeypatch.setattr(slices, "SLICE_BYTES", 1000)
 
 
-@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("blocks", [1, 2])
 @pytest.mark.parametrize("batch", [1, 3])
-def test_slices_give_the_bits_of_whole_layers(stride, batch, isa, poisoned, small_cache):
-    model = Net(stride=stride)
+@pytest.mark.parametrize("kind", ["depthwise", "depthwise with stride", "pool"])
+def test_slices_give_the_bits_of_whole_layers(kind, batch, blocks, isa, poisoned, small_cache, monkeypatch):
+    """Slices are pairs of blocks where these are small enough, and single blocks else."""
+    model = Pooled() if kind == "pool" else Net(stride=2 if "stride" in kind else 1)
+    width = blocks * {"avx512": 16, "avx2": 8}.get(isa, 4)
+    if blocks == 2:
+        monkeypatch.setattr(slices, "LARGE_BYTES", 4 * batch * prod(SHAPE[1:]) * width)
     x = np.random.default_rng(3).standard_normal((batch, *SHAPE)).astype(np.float32)
     cut, whole = compiled(model, batch), compiled(model, batch, whole=True)
-    assert depthwise_steps(whole) == 1 and depthwise_steps(cut) == 96 // (2 * {"avx512": 16, "avx2": 8}.get(isa, 4))
+    kernel = kind.split()[0]
+    assert steps_of(kernel, whole) == 1 and steps_of(kernel, cut) == 96 // width
     assert cut.operations == whole.operations and cut.arena_bytes < whole.arena_bytes
     for threads in (1, 2, 3):
         with fastcnn.num_threads(threads):

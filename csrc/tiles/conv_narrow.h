@@ -3,7 +3,7 @@
  * Neighbouring pixels of a grey image are neighbouring floats: they fill the vectors here, and output channels are
  * computed one by one, so that none is computed for nothing. A tile holds Q vectors of pixels for each of O channels;
  * a step loads Q vectors of inputs and broadcasts O weights. What comes out are planes, transposed before they are
- * stored. The last tile of a row begins earlier than it had to, to end with the row: its first pixels are computed
+ * stored, unless y is plain: then pixels are neighbours (y_pixel is 1) and channels y_block apart. The last tile of a row begins earlier than it had to, to end with the row: its first pixels are computed
  * twice. Sums are added in the order of conv_row.h: the bits are the same.
  * Maxima are taken of planes, before they are transposed: of rows first, then of the even and the odd pixels. */
 
@@ -32,10 +32,29 @@ FC_INLINE void narrow_sums(const fc_conv_row *r, const float *x, ptrdiff_t apart
     }
 }
 
+/* A vector of pixels of each of O planes, to a plain y; before its second half comes the gap. */
+FC_INLINE void narrow_planes(const fc_conv_row *r, const v_f planes[FC_NARROW_MOST], ptrdiff_t at, ptrdiff_t gap, const int O)
+{
+    const v_f low = V_SET1(r->act.low), high = V_SET1(r->act.high);
+#pragma GCC unroll 6
+    for (int o = 0; o < O; o++) {
+        float *y = r->y + at + o * r->y_block;
+        v_f value = v_clip(planes[o], low, high);
+        if (r->act.kind > FC_CLIP)
+            FC_FN(activate_pixels)(&r->act, (float *)&value, VL, 1);
+        memcpy(y, &value, sizeof value / 2);
+        memcpy(y + VL / 2 + gap, (const float *)&value + VL / 2, sizeof value / 2);
+    }
+}
+
 /* A vector of pixels of each of O planes, to their places from `at` on; see store_sums for the gap. */
 FC_INLINE void narrow_store(const fc_conv_row *r, const v_f planes[FC_NARROW_MOST], ptrdiff_t at, ptrdiff_t until_gap,
                             ptrdiff_t gap, const int O)
 {
+    if (r->y_pixel == 1) {
+        narrow_planes(r, planes, at, gap, O);
+        return;
+    }
     v_f pixels[VL];
 #pragma GCC unroll 16
     for (int o = 0; o < VL; o++)

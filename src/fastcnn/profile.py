@@ -192,7 +192,7 @@ def measure_bandwidth(threads: int, megabytes: int = 128) -> float:
     y = View(1, planes * vl, 1, 1, planes * vl, vl, vl, vl, slot=2)
     arrays = [np.zeros(x.image, np.float32), np.empty(y.image, np.float32)]
     arrays[0].fill(1.0)  # pages of their own: untouched ones are all the same page of zeros
-    arena, scratch = storage.allocate(1), storage.allocate(threads)
+    arena, scratch = storage.allocate(1), storage.allocate(threads * storage.ALIGNMENT)
     executor = _executor.Executor([_pool.GlobalMean(y, x)], [False], arena, scratch, threads)
     best = min(executor.times(arrays, threads)[0] for _ in range(5))
     return arrays[0].nbytes / best

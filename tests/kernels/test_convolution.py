@@ -11,6 +11,7 @@ from memory_guard import guarded
 
 import fastcnn
 from fastcnn import functional, reference
+from fastcnn.kernels import _cpu
 
 CHUNKS = 20
 
@@ -80,6 +81,25 @@ def test_few_channels_of_grey_images(isa, poisoned, width, outs):
     exact = np.rint(8 * x)
     weight, bias = np.rint(8 * model.one.weight), np.arange(outs)
     assert np.array_equal(functional.conv2d(exact, weight, bias), reference.conv2d(exact, weight, bias))
+
+
+@pytest.mark.parametrize("size", [(9, 11), (14, 16), (6, 33), (28, 28)])
+@pytest.mark.parametrize("outs", [1, 3, 4, 6, 7])
+@pytest.mark.parametrize("between", [(), (fastcnn.Tanh(),), (fastcnn.ReLU(), fastcnn.MaxPool2d(2))], ids=len)
+def test_few_channels_stay_planes(size, outs, between, isa, poisoned):
+    """A convolution leaves them plain for one without padding: neither copies, and the bits are those of blocks."""
+    first, last = fastcnn.Conv2d(1, outs, (1, 3), rng=1), fastcnn.Conv2d(outs, 9, 3, stride=2, rng=2)
+    x = np.random.default_rng(outs).standard_normal((2, 1, *size), np.float32)
+    inner = fastcnn.Sequential(first, *between)(x)
+    expected = functional.conv2d(inner, last.weight, last.bias, stride=2)
+    np.testing.assert_allclose(expected, reference.conv2d(inner, last.weight, last.bias, (2, 2)), rtol=1e-5, atol=1e-5)
+    model = fastcnn.Sequential(first, *between, last)
+    for threads in (1, 2, 3):
+        with fastcnn.num_threads(threads):
+            np.testing.assert_array_equal(model(x), expected)
+    width, vl = size[1] - 2, _cpu.vector_length()
+    if outs <= 6 and outs < vl and width - width % 2 >= vl:  # vectors hold the outputs of the first one
+        assert [step.kernel for step in model.profile(x, repeats=1).steps] == ["direct", "direct", "reorder"]
 
 
 def test_bits_do_not_depend_on_threads_or_batch(isa, budget):

@@ -2,7 +2,8 @@
 
 A value is plain (NCHW) or blocked ([N][C/VL][H][W][VL]). Graph inputs and outputs are plain; each operation says
 what it reads (`Op.layout`, or its algorithm's); the others follow what they are given. A convolution that reads
-fewer channels than a vector holds straight from a plain value takes them as one block of C lanes (NHWC).
+fewer channels than a vector holds straight from a plain value takes them as one block of C lanes (NHWC), or as they are
+where it needs no padding; then the convolution before leaves them plain, if it can.
 
 Graph inputs may also come as the pixels of photos: then a table says what number each value of a channel stands for,
 and each copy that a step reads is looked up anew. Choices are those for a plain input, and so are the bits.
@@ -20,6 +21,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from fastcnn import ops
+from fastcnn.compiler._edit import consumers
 from fastcnn.graph.ir import Graph, Node
 from fastcnn.kernels.view import NO_HALO, Halo
 
@@ -91,7 +93,7 @@ class _Arranger:
         self, graph: Graph, shapes: dict[str, tuple[int, ...]], vl: int, parameters: set[str], pixels: set[str]
     ) -> None:
         self.graph, self.vl, self.parameters, self.pixels = graph, vl, parameters, pixels
-        self.shapes = dict(shapes)
+        self.shapes, self.users = dict(shapes), consumers(graph)
         self.external = {*graph.inputs, *graph.constants}
         self.lanes = dict.fromkeys(self.external, 1)
         self.halos: dict[str, Halo] = {}
@@ -176,16 +178,27 @@ class _Arranger:
             channels = self.shapes[operands[0]][1]
             blocked = any(self.lanes[name] > 1 for name in operands) or 2 * channels >= self.vl
             layout = "blocked" if blocked else "plain"
-        return self.vl if layout == "blocked" else 1
+        return self.vl if layout == "blocked" and not self.stays_plain(node) else 1
+
+    def stays_plain(self, node: Node) -> bool:
+        """Whether a convolution need not make blocks, as its readers would have to look for few channels in them."""
+        if node.output in self.graph.outputs or not ops.get(node.op).writes_plain(node, self.shapes, self.vl):
+            return False
+        return all(self.reads_plain(reader, node.output) for reader in self.users[node.output])
+
+    def reads_plain(self, node: Node, name: str) -> bool:
+        """Whether a convolution reads few channels as they are in a plain value."""
+        only_there = name == node.inputs[0] and name not in node.inputs[1:] and name not in self.pixels
+        return only_there and ops.get(node.op).reads_plain(node, [self.shapes[name]], self.vl)
 
     def lanes_for(self, node: Node, place: int, lanes: int) -> int:
-        """A dense convolution takes few channels of a plain value as one narrow block."""
+        """A dense convolution takes few channels of a plain value as one narrow block, or as they are."""
         name = node.inputs[place]
         few = self.shapes[name][1] if len(self.shapes[name]) == 4 else self.vl
         narrow = place == 0 and (
             (node.op == "Conv" and node.attrs["algorithm"] == "direct") or node.op == "ConvGradWeight")
         if narrow and few < self.vl and self.lanes[name] == 1 and node.attrs["group"] == 1:
-            return few
+            return 1 if self.reads_plain(node, name) else few
         if node.op == "Flatten":  # 1 x 1 images are rows already
             return self.lanes[name] if self.shapes[name][2:] == (1, 1) and node.attrs["axis"] == 1 else 1
         return lanes

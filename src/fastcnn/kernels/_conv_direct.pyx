@@ -102,6 +102,16 @@ def chunk_blocks(ptrdiff_t lanes, kernel, ptrdiff_t vl):
     return max(1, CHUNK_FLOATS // (lanes * kernel[0] * kernel[1] * 2 * vl))
 
 
+def block_lanes(ptrdiff_t lanes, ptrdiff_t channels):
+    """Channels in a block, as convolutions see an input with so many `lanes`: all those of a plain one are one block."""
+    return channels if lanes == 1 else lanes
+
+
+def writes_planes(ptrdiff_t ins, ptrdiff_t outs, kernel, strides, ptrdiff_t width, ptrdiff_t vl):
+    """Whether the output can be plain: of grey images that make few, with vectors of pixels, `width` of them in a row."""
+    return ins == 1 and outs <= min(vl, FC_NARROW_MOST) and kernel[1] > 1 and strides[1] == 1 and width >= vl
+
+
 def pools(ptrdiff_t outs, strides, ptrdiff_t width, ptrdiff_t vl):
     """Whether maxima of 2 x 2 pixels can be taken where a convolution of grey images computes them: of few outputs, with
     vectors of pixels (`width` of them in a row, before the maxima)."""
@@ -110,8 +120,8 @@ def pools(ptrdiff_t outs, strides, ptrdiff_t width, ptrdiff_t vl):
 
 cdef struct ConvArgs:
     const fc_kernels *kernels
-    fc_tensor y          # OUT blocked
-    fc_tensor x          # IN  blocked, or lanes = C, with its padding as halo
+    fc_tensor y          # OUT blocked, or plain (see writes_planes)
+    fc_tensor x          # IN  blocked, lanes = C or plain, with its padding as halo
     fc_tensor residual   # IN  like y; data is NULL without one
     fc_tensor weights   # IN  packed
     fc_tensor bias      # IN  whole blocks
@@ -244,7 +254,8 @@ cdef class DirectConv(Step):
     Parameters
     ----------
     y, x, residual : View
-        OUT (blocked), IN (blocked or lanes = C, halo at least pads), IN or None (blocked, shape of y).
+        OUT (blocked, or plain where `writes_planes` says so and there is no residual), IN (blocked, of few channels also
+        lanes = C or plain; halo at least pads), IN or None (blocked, shape of y).
     weights, bias : float32 arrays or Views
         From `pack_weights` and `pack_bias`.
     kernel, strides, pads, dilations : tuples of int
@@ -276,12 +287,13 @@ cdef class DirectConv(Step):
         a.scattered = places is not None
         a.group_outs, a.channels = y.c // groups, y.c
         a.groups = 1 if a.scattered else groups
-        a.in_blocks = ceil_div(channels, x.lanes)
+        lanes = block_lanes(x.lanes, channels)
+        a.in_blocks = ceil_div(channels, lanes)
         a.out_blocks = ceil_div(y.c // a.groups, vl)
         a.steps = channels * kernel[0] * kernel[1]
         a.top, a.left = pads[0], pads[1]
         set_activation(&a.row.act, activation)
-        a.chunk = min(a.in_blocks, chunk_blocks(x.lanes, kernel, vl))
+        a.chunk = min(a.in_blocks, chunk_blocks(lanes, kernel, vl))
         a.row.y_block, a.row.y_pixel = a.y.block, a.y.lanes
         a.row.residual_block = a.residual.block
         a.row.narrow = y.c // a.groups if a.out_blocks == 1 else 0
@@ -321,6 +333,8 @@ cdef class DirectConv(Step):
         a.taps = kernel[0] * columns * steps
         row.last = a.taps if row.last_lanes < row.lanes else 0
         blocks, rows, pixels, lanes = np.ogrid[: a.chunk, : kernel[0], :columns, :steps]
+        if a.x.lanes == 1:  # a channel is a plane
+            lanes = lanes * a.x.block
         taps = blocks * a.x.block + rows * (dilations[0] * a.x.row) + pixels * (dilations[1] * a.x.lanes) + lanes
         taps = np.ascontiguousarray(taps.ravel(), np.intp)
         row.taps = <const ptrdiff_t *>address(taps)

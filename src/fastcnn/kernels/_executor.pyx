@@ -205,7 +205,7 @@ cdef class Executor:
     arena : float32 array
         Holds the operands in slot 0; offsets count floats.
     scratch : float32 array
-        Scratch memory of all threads.
+        Scratch memory of all threads, two floats of each or more.
     max_threads : int
         Threads that `scratch` suffices for.
 

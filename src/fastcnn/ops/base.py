@@ -128,6 +128,14 @@ class Op:
         """Zeros it reads around its first input: top, left, bottom, right."""
         return NO_HALO
 
+    def reads_plain(self, node: Node, shapes: Sequence[Shape], vl: int) -> bool:
+        """Whether a blocked operation reads its first operand as it is where that is plain."""
+        return False
+
+    def writes_plain(self, node: Node, shapes: Mapping[str, Shape], vl: int) -> bool:
+        """Whether a blocked operation can write its output plain, too."""
+        return False
+
     def pools(self, node: Node, graph: Graph, shapes: Mapping[str, Shape], vl: int) -> bool:
         """Whether its kernel can take maxima of 2 x 2 outputs (`pool` in its attributes)."""
         return False

@@ -87,6 +87,19 @@ class Conv(Op):
         _, outs, _, width = shapes[node.output]
         return _conv_direct.pools(outs, node.attrs["strides"], width, vl)
 
+    def reads_plain(self, node: Node, shapes: Sequence[Shape], vl: int) -> bool:
+        """Whether plain images are read as they are: of few channels, without padding."""
+        dense = node.attrs["algorithm"] == "direct" and node.attrs["group"] == 1
+        return dense and shapes[0][1] < vl and not any(node.attrs["pads"])
+
+    def writes_plain(self, node: Node, shapes: Mapping[str, Shape], vl: int) -> bool:
+        """Whether the output can be plain as well as blocked."""
+        if node.attrs["algorithm"] != "direct" or len(node.inputs) > 3:
+            return False
+        width = shapes[node.output][3] * (2 if node.attrs.get("pool") else 1)
+        outs, ins, *kernel = shapes[node.inputs[1]]
+        return _conv_direct.writes_planes(ins, outs, kernel, node.attrs["strides"], width, vl)
+
     def layout_for(self, node: Node, shapes: Sequence[Shape], vl: int) -> str:
         layout: str = node.attrs["layout"]
         return layout
@@ -109,7 +122,7 @@ class Conv(Op):
         if algorithm == "direct":
             if _places(node, ins * groups, outs, vl) is not None:
                 return direct_order(outs, ins, area, vl)
-            x_lanes = lanes[node.inputs[0]]
+            x_lanes = _conv_direct.block_lanes(lanes[node.inputs[0]], ins)
             chunk = _conv_direct.chunk_blocks(x_lanes, weight[2:], vl)
             return direct_order(outs, ins, area, vl, groups, x_lanes, chunk)
         if algorithm == "im2col":
@@ -196,14 +209,15 @@ def _places(node: Node, ins: int, outs: int, vl: int) -> np.ndarray | None:
 
 def _lower_direct(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> None:
     groups, places = node.attrs["group"], _places(node, x.c, y.c, ctx.vl)
+    lanes = _conv_direct.block_lanes(x.lanes, x.c)
 
     def pack(weight: np.ndarray, scale: np.ndarray | None) -> np.ndarray:
         if places is not None:
             return _conv_direct.pack_weights(weight, 1, weight.shape[1], ctx.vl, scale=scale)
-        chunk = _conv_direct.chunk_blocks(x.lanes, weight.shape[2:], ctx.vl)
-        return _conv_direct.pack_weights(weight, groups, x.lanes, ctx.vl, chunk, scale)
+        chunk = _conv_direct.chunk_blocks(lanes, weight.shape[2:], ctx.vl)
+        return _conv_direct.pack_weights(weight, groups, lanes, ctx.vl, chunk, scale)
 
-    weights = _packed_filters(node, ctx, "direct", pack, variant=(groups, x.lanes, places is None))
+    weights = _packed_filters(node, ctx, "direct", pack, variant=(groups, lanes, places is None))
     bias = _packed_bias(ctx, y.c, 1)  # by blocks of all channels, as a group's are whole blocks or cut through them
     ctx.emit(
         "direct", _conv_direct.DirectConv, y, x, residual, weights, bias, *_window(node.attrs), groups,

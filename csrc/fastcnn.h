@@ -106,6 +106,18 @@ typedef struct {
     fc_activation act;
 } fc_winograd_output;
 
+/* Sums over input channels of filter * patch, all 36 components of F(4x4, 3x3), for `winograd_patches` patches and one
+ * block of output channels; see winograd_sums.h for the basis that the filters are in. */
+typedef struct {
+    const float *v; /* IN  [blocks][36][patches][VL] */
+    const float *w; /* IN  [channels][3][3][VL] */
+    float *m;       /* OUT or INOUT (accumulate) [36][patches][VL] */
+    ptrdiff_t channels;
+    int accumulate;
+    const float *ahead; /* as of fc_conv_row, for every channel and row of six components */
+    ptrdiff_t ahead_bytes;
+} fc_winograd_sums;
+
 /* One row of a pooling: windows are clipped here at the left and right border, and by the caller at the top and
  * bottom one. */
 typedef struct {
@@ -198,6 +210,8 @@ typedef struct {
     void (*matvec_split)(const fc_matvec *product); /* in four partial sums; at most 2 blocks */
     void (*depthwise)(const fc_depthwise *rows);
     /* Winograd transforms for m = 2, 4 and 6: a patch of (m + 2)^2 pixels to as many vectors, and back. */
+    int winograd_patches;
+    void (*winograd_sums)(const fc_winograd_sums *sums);
     void (*winograd_input[3])(const float *x, ptrdiff_t x_row, float *v, ptrdiff_t component);
     void (*winograd_output[3])(const fc_winograd_output *output);
     void (*winograd_pooled[3])(const fc_winograd_output *output); /* 2 x 2 pixels to their maximum */

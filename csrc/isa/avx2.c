@@ -8,6 +8,7 @@
 #define VL 8
 #define MR 6
 #define MR_STRIDED 6
+#define WINOGRAD_PATCHES 2
 
 typedef __m256 v_f;
 typedef int v_i __attribute__((vector_size(32)));

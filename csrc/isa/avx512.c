@@ -7,6 +7,7 @@
 #define VL 16
 #define MR 14
 #define MR_STRIDED 8
+#define WINOGRAD_PATCHES 4
 
 typedef __m512 v_f;
 typedef int v_i __attribute__((vector_size(64)));

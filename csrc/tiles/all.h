@@ -23,6 +23,7 @@
 #include "matvec.h"
 #include "depthwise.h"
 #include "winograd.h"
+#include "winograd_sums.h"
 #include "pool_row.h"
 #include "pointwise.h"
 #include "lrn.h"
@@ -39,6 +40,8 @@ fc_kernels FC_FN(kernels) = {
     .matvec = FC_FN(matvec),
     .matvec_split = FC_FN(matvec_split),
     .depthwise = FC_FN(depthwise),
+    .winograd_patches = WINOGRAD_PATCHES,
+    .winograd_sums = FC_FN(winograd_sums),
     .winograd_input = {FC_FN(winograd_input2), FC_FN(winograd_input4), FC_FN(winograd_input6)},
     .winograd_output = {FC_FN(winograd_output2), FC_FN(winograd_output4), FC_FN(winograd_output6)},
     .winograd_pooled = {FC_FN(winograd_pooled2), FC_FN(winograd_pooled4), FC_FN(winograd_pooled6)},

@@ -27,7 +27,8 @@ def test_every_candidate_is_timed_and_the_fastest_is_used(isa):
     expected = model(x)
     times = model.tune(x, repeats=2)
     assert {next(part for part in key.split(", ") if "groups" in part): set(found) for key, found in times.items()} == {
-        "groups 1": {"direct", "winograd", "winograd2"}, "groups 16": {"depthwise", "direct"}, "groups 4": {"direct"},
+        "groups 1": {"direct", "winograd", "winograd2", "winograd_lean"}, "groups 16": {"depthwise", "direct"},
+        "groups 4": {"direct"},
     }
     assert all(times[key][name] == min(times[key].values()) > 0 for key, name in model.tuning.items())
     assert kernels(model, x)[0] in model.tuning.values()

@@ -16,7 +16,7 @@ from fastcnn.graph.ir import Graph
 from fastcnn.kernels import _cpu
 from fastcnn.kernels._conv_winograd import filter_matrix
 
-ALGORITHMS = ("winograd", "winograd2", "winograd6")
+ALGORITHMS = ("winograd", "winograd2", "winograd_lean", "winograd6")
 
 
 def winograd_cases(rng, count):

@@ -13,10 +13,16 @@ from dataclasses import dataclass
 
 # Rates of one core, for the estimates: multiply-adds in operations a second, by the length of a vector (between those
 # of Zen 4 and of a Xeon with AVX-512, and of Zen 3, 2026-11); bytes of weights that come from beyond the second-level
-# cache, of which cores have the less the more of them work; bytes of activations that a transform or a copy moves.
+# cache, of which cores have the less the more of them work, up to a size that may stay in the third-level one and
+# beyond it; bytes of activations that a transform or a copy moves.
 ARITHMETIC = {16: 130e9, 8: 85e9, 4: 20e9}
+NEAR_STREAM, NEAR_BYTES = 22e9, 4 << 20
 WEIGHT_STREAM = 11e9
 TRANSFORM = 30e9
+# What is left of the multiply-adds' rate where filters are transformed while they are read; and of that, where the
+# patches that read them together outgrow the second-level cache.
+LEAN_ARITHMETIC = {16: 0.8, 8: 0.65, 4: 0.65}
+LEAN_PATCHES, LEAN_BYTES, LEAN_FAR = 16, 1 << 20, 0.8
 
 
 @dataclass(frozen=True)
@@ -121,13 +127,18 @@ def _im2col_seconds(p: Problem) -> float:
     return _direct_seconds(p) + 2 * columns / TRANSFORM
 
 
-def _winograd_seconds(m: int) -> Callable[[Problem], float]:
+def _winograd_seconds(m: int, lean: bool = False) -> Callable[[Problem], float]:
     def seconds(p: Problem) -> float:
         components = (m + 2) ** 2
         patches = -(-p.size[0] // m) * -(-p.size[1] // m)
         outs = -(-p.out_channels // p.vl) * p.vl
         arithmetic = 2.0 * components * patches * p.in_channels * outs / ARITHMETIC[p.vl]
-        weights = 4.0 * components * p.in_channels * outs / p.images / WEIGHT_STREAM
+        numbers = components
+        if lean:
+            far = 4 * components * min(LEAN_PATCHES, patches * p.images) * p.in_channels > LEAN_BYTES
+            arithmetic, numbers = arithmetic / LEAN_ARITHMETIC[p.vl] / (LEAN_FAR if far else 1.0), 9
+        size = 4.0 * numbers * p.in_channels * outs
+        weights = size / p.images / (NEAR_STREAM if size <= NEAR_BYTES else WEIGHT_STREAM)
         moved = 2 * 4.0 * components * patches * (p.in_channels + outs)
         packing = 0.0 if p.packed_ahead else 1.0  # each call would transform the filters: longer than the layer takes
         return max(arithmetic, weights) + moved / TRANSFORM + packing
@@ -140,6 +151,7 @@ ALGORITHMS: tuple[Algorithm, ...] = (
     Algorithm("direct", "blocked", lambda p: "", _direct_seconds),
     Algorithm("winograd", "blocked", _why_not_winograd, _winograd_seconds(4), exact=False),
     Algorithm("winograd2", "blocked", _why_not_winograd, _winograd_seconds(2), exact=False),
+    Algorithm("winograd_lean", "blocked", _why_not_winograd, _winograd_seconds(4, lean=True), exact=False),
     Algorithm("winograd6", "blocked", _why_not_winograd, _winograd_seconds(6), exact=False,
               on_request="larger rounding errors than the others'"),
     Algorithm("im2col", "plain", lambda p: "", _im2col_seconds,
@@ -153,7 +165,7 @@ def algorithm_names() -> tuple[str, ...]:
     Examples
     --------
     >>> algorithm_names()
-    ('auto', 'depthwise', 'direct', 'winograd', 'winograd2', 'winograd6', 'im2col')
+    ('auto', 'depthwise', 'direct', 'winograd', 'winograd2', 'winograd_lean', 'winograd6', 'im2col')
     """
     return ("auto", *(entry.name for entry in ALGORITHMS))
 

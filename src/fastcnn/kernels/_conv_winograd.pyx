@@ -7,6 +7,9 @@ A block of patches is transformed (V), multiplied with the transformed filters (
 
 V and M of a block of patches lie in scratch memory. The input carries its padding as halo, and zeros as far as the
 last patch reaches. The algebra stands in csrc/tiles/winograd.h.
+
+Where there are few patches, filters may be transformed while they are read, for every few patches anew (see
+csrc/tiles/winograd_sums.h): V is [few patches][input block][component][patch], and M of one output block at a time.
 """
 
 from libc.stddef cimport ptrdiff_t
@@ -15,7 +18,9 @@ import numpy as np
 
 from fastcnn.kernels._cpu cimport current
 from fastcnn.kernels._executor cimport Step, address, ceil_div, floats, interleave_filters, set_activation, share
-from fastcnn.kernels._tiles cimport fc_conv_row, fc_kernels, fc_tensor, fc_winograd_output, look_ahead
+from fastcnn.kernels._tiles cimport (
+    fc_conv_row, fc_kernels, fc_tensor, fc_winograd_output, fc_winograd_sums, look_ahead,
+)
 
 from fastcnn.kernels import storage
 
@@ -23,6 +28,10 @@ cdef enum:
     # Patches in a block: enough to pay for reading all transformed filters once (Zen 4, 2026-11).
     PATCHES = 28
     LINE_FLOATS = 16
+    # Of filters that are transformed while they are read: patches that read them together, and blocks of their input
+    # channels that stay in the second-level cache meanwhile (Zen 4, 2026-11).
+    PATCHES_TOGETHER = 16
+    CHUNK_BLOCKS = 8
 
 
 def filter_matrix(m):
@@ -35,6 +44,38 @@ def filter_matrix(m):
         for point in (np.sqrt(square), -np.sqrt(square)):
             rows.append([1 / scale, point / scale, square / scale])
     return np.array([*rows, [0, 0, 1]])
+
+
+def basis_matrix():
+    """The basis of filters that are transformed while they are read, float64 (3, 3); see csrc/tiles/winograd_sums.h."""
+    return np.array([[-4.0, 0.0, -2.0], [1.0, 0.0, 2.0], [0.0, -np.sqrt(8.0), 0.0]]) / 6.0
+
+
+def pack_basis(weight, ptrdiff_t vl, scale=None):
+    """B g B^T of every filter, B the `basis_matrix`; parameters as of `pack_winograd`.
+
+    Returns
+    -------
+    float32 array [output block][input channel][3][3][VL]
+    """
+    cdef ptrdiff_t outs = weight.shape[0], ins = weight.shape[1], blocks = ceil_div(outs, vl), block, i
+    cdef const fc_kernels *kernels = current()
+    matrix = np.ascontiguousarray(basis_matrix(), np.float32)
+    packed = storage.allocate(9 * blocks * vl * ins)
+    rows = np.empty(ins * 9 * vl, np.float32)
+    cdef const float *source = floats(weight)
+    cdef const float *factors = NULL
+    cdef const float *basis = floats(matrix)
+    cdef float *out = <float *>floats(packed)
+    cdef float *block_rows = <float *>floats(rows)
+    if scale is not None:
+        factors = floats(scale)
+    with nogil:
+        for block in range(blocks):
+            interleave_filters(kernels, source, factors, block * vl, min(vl, outs - block * vl), ins * 9, block_rows)
+            for i in range(ins):
+                kernels.winograd_filter(basis, 3, block_rows + i * 9 * vl, out + (block * ins + i) * 9 * vl, vl)
+    return packed
 
 
 def pack_winograd(weight, int m, ptrdiff_t vl, scale=None):
@@ -92,6 +133,7 @@ cdef struct WinogradArgs:
     ptrdiff_t patches, blocks  # in a block, and blocks in the batch
     ptrdiff_t ins, outs        # blocks of channels
     ptrdiff_t v_component, m_component, u_component
+    ptrdiff_t v_block    # from one block of input channels to the next
 
 
 cdef void transform_inputs(const WinogradArgs *a, ptrdiff_t first, ptrdiff_t count, float *v) noexcept nogil:
@@ -102,7 +144,7 @@ cdef void transform_inputs(const WinogradArgs *a, ptrdiff_t first, ptrdiff_t cou
         for p in range(count):
             locate(a, first + p, &image, &row, &column)
             x = (a.x.data + image * a.x.image + block * a.x.block + (row - a.top) * a.x.row + (column - a.left) * vl)
-            a.kernels.winograd_input[a.m // 2 - 1](x, a.x.row, v + (block * a.patches + p) * vl, a.v_component)
+            a.kernels.winograd_input[a.m // 2 - 1](x, a.x.row, v + block * a.v_block + p * vl, a.v_component)
 
 
 cdef inline void locate(const WinogradArgs *a, ptrdiff_t patch, ptrdiff_t *image, ptrdiff_t *row,
@@ -184,6 +226,46 @@ cdef void run_winograd(const void *raw, float *scratch, int tid, int nthreads) n
         transform_outputs(a, low, high, first, count, m)
 
 
+cdef void multiply_lean(const WinogradArgs *a, ptrdiff_t block, ptrdiff_t few, const float *v, float *m) noexcept nogil:
+    """Products for one output block and so many times a few patches, for some input channels after the other."""
+    cdef ptrdiff_t vl = a.kernels.vl, most = CHUNK_BLOCKS * vl, first = 0, i
+    cdef fc_winograd_sums sums
+    sums.ahead_bytes = ceil_div(9 * vl * <ptrdiff_t>sizeof(float), 6 * few)
+    while first < a.x.c:
+        sums.channels = min(most, a.x.c - first)
+        sums.accumulate = first > 0
+        sums.w = a.weights.data + (block * a.x.c + first) * 9 * vl
+        for i in range(few):
+            sums.v = v + i * a.ins * a.v_block + first // vl * a.v_block
+            sums.m = m + i * a.m_component * a.n * a.n
+            sums.ahead = sums.w + sums.channels * (9 * vl + i * 6 * sums.ahead_bytes // <ptrdiff_t>sizeof(float))
+            a.kernels.winograd_sums(&sums)
+        first += most
+
+
+cdef void run_lean(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
+    """Units are (block of patches, output block); each thread transforms the inputs of its patches once."""
+    cdef const WinogradArgs *a = <const WinogradArgs *>raw
+    cdef ptrdiff_t total = a.x.n * a.patch_rows * a.patch_columns, unit, block, first, few, i, left
+    cdef ptrdiff_t *ready = <ptrdiff_t *>scratch  # as of run_winograd
+    cdef float *v = scratch + LINE_FLOATS
+    cdef float *m = v + PATCHES_TOGETHER // a.patches * a.ins * a.v_block
+    for unit in range(share(a.blocks * a.outs, tid, nthreads), share(a.blocks * a.outs, tid + 1, nthreads)):
+        block = unit // a.outs
+        first = block * PATCHES_TOGETHER
+        left = min(PATCHES_TOGETHER, total - first)
+        few = ceil_div(left, a.patches)
+        if ready[0] != block + 1:
+            for i in range(few):
+                transform_inputs(a, first + i * a.patches, min(a.patches, left - i * a.patches),
+                                 v + i * a.ins * a.v_block)
+            ready[0] = block + 1
+        multiply_lean(a, unit % a.outs, few, v, m)
+        for i in range(few):
+            transform_outputs(a, unit % a.outs, unit % a.outs + 1, first + i * a.patches,
+                              min(a.patches, left - i * a.patches), m + i * a.m_component * a.n * a.n)
+
+
 cdef class WinogradConv(Step):
     """Winograd convolution of a blocked tensor.
 
@@ -192,48 +274,67 @@ cdef class WinogradConv(Step):
     y, x, residual : View
         OUT, IN (halo at least `ops.conv.winograd_halo`), IN or None; all blocked.
     weights, bias : float32 arrays or Views
-        From `pack_winograd` and `_conv_direct.pack_bias`.
+        From `pack_winograd`, or `pack_basis` where `lean`, and `_conv_direct.pack_bias`.
     m : {2, 4, 6}
     pads : tuple of int
     pool : {1, 2}
         2: the outputs are maxima of 2 x 2 pixels. Then there is no residual, and the activation is monotone.
     activation : None or (name, attributes)
+    lean : bool
+        Whether filters are transformed while they are read; m is 4.
     """
 
     cdef WinogradArgs a
 
-    def __init__(self, y, x, residual, weights, bias, m, pads, pool, activation):
+    def __init__(self, y, x, residual, weights, bias, m, pads, pool, activation, lean=False):
         cdef WinogradArgs *a = &self.a
         cdef ptrdiff_t vl = self.kernels.vl, total
-        zeros = np.zeros(2 * vl, np.float32)
-        self.run, self.args = run_winograd, a
+        self.run, self.args = run_lean if lean else run_winograd, a
         self.operand(0, &a.y, y)
         self.operand(1, &a.x, x)
         if residual is not None:
             self.operand(2, &a.residual, residual)
-        a.kernels, a.zeros = self.kernels, floats(zeros)
+        a.kernels = self.kernels
         self.weights(3, &a.weights, weights)
         self.weights(4, &a.bias, bias)
         set_activation(&a.output.act, activation)
         a.m, a.n, a.top, a.left, a.pool = m, m + 2, pads[0], pads[1], pool
         a.patch_rows, a.patch_columns = ceil_div(a.y.h * pool, m), ceil_div(a.y.w * pool, m)
         a.ins, a.outs = ceil_div(a.x.c, vl), ceil_div(a.y.c, vl)
+        a.output.y_row, a.output.residual_row = a.y.row, a.residual.row
         total = a.x.n * a.patch_rows * a.patch_columns
+        self.owned = weights, bias, self.lay_out_lean(total) if lean else self.lay_out(total)
+        a.output.component = a.m_component
+        self.may_be_cut((a.outs if lean else 2) * a.blocks, a.n * a.n * total * a.x.c * a.outs)
+
+    cdef object lay_out(self, ptrdiff_t total):
+        """Scratch memory for blocks of patches; gives the arrays that the arguments refer to."""
+        cdef WinogradArgs *a = &self.a
+        cdef ptrdiff_t vl = self.kernels.vl
+        zeros = np.zeros(2 * vl, np.float32)
+        a.zeros = floats(zeros)
         # Even blocks, of whole tiles where that is possible.
         a.blocks = ceil_div(total, PATCHES // self.kernels.mr * self.kernels.mr)
         a.patches = min(total, ceil_div(ceil_div(total, a.blocks), self.kernels.mr) * self.kernels.mr)
         a.blocks = ceil_div(total, a.patches)
         taps = np.arange(a.ins, dtype=np.intp) * (a.patches * vl)
         a.taps = <const ptrdiff_t *>address(taps)
-        self.owned = weights, bias, zeros, taps
         # An odd number of cache lines apart: stores of one vector to each component then meet different cache sets.
-        a.v_component = odd_lines(a.ins * a.patches * vl)
+        a.v_component, a.v_block = odd_lines(a.ins * a.patches * vl), a.patches * vl
         a.m_component = odd_lines((a.outs + 1) * a.patches * vl)
         a.u_component = a.outs * vl * a.x.c
-        a.output.component = a.m_component
-        a.output.y_row, a.output.residual_row = a.y.row, a.residual.row
         self.scratch_floats = LINE_FLOATS + a.n * a.n * (a.v_component + a.m_component)
-        self.may_be_cut(2 * a.blocks, a.n * a.n * total * a.x.c * a.outs)
+        return zeros, taps
+
+    cdef object lay_out_lean(self, ptrdiff_t total):
+        cdef WinogradArgs *a = &self.a
+        cdef ptrdiff_t together
+        a.patches, a.blocks = self.kernels.winograd_patches, ceil_div(total, PATCHES_TOGETHER)
+        a.v_component = a.m_component = a.patches * self.kernels.vl
+        a.v_block = a.n * a.n * a.v_component
+        together = PATCHES_TOGETHER // a.patches
+        self.scratch_floats = LINE_FLOATS + together * (a.ins * a.v_block + a.n * a.n * a.m_component)
+        return None
 
 
 cdef ptrdiff_t odd_lines(ptrdiff_t count) noexcept:

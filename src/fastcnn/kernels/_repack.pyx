@@ -9,7 +9,7 @@ from libc.stddef cimport ptrdiff_t
 
 import numpy as np
 
-from fastcnn.kernels._conv_winograd import filter_matrix
+from fastcnn.kernels._conv_winograd import basis_matrix, filter_matrix
 from fastcnn.kernels._executor cimport Step, ceil_div, floats, share
 from fastcnn.kernels._tiles cimport fc_kernels, fc_tensor
 
@@ -81,10 +81,14 @@ cdef class PackDirect(Step):
 
 
 cdef void run_winograd(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
-    """The order of `_conv_winograd.pack_winograd`; units are (block of outputs, input channel)."""
+    """The order of `_conv_winograd.pack_winograd` or, for three numbers in each direction, `pack_basis`; units are (block
+    of outputs, input channel)."""
     cdef const RepackArgs *a = <const RepackArgs *>raw
     cdef ptrdiff_t vl = a.kernels.vl, blocks = ceil_div(a.outs, vl), unit, block, i, width
     for unit in range(share(blocks * a.ins, tid, nthreads), share(blocks * a.ins, tid + 1, nthreads)):
+        if a.n == 3:
+            a.kernels.winograd_filter(a.matrix, 3, a.x.data + unit * 9 * vl, a.y.data + unit * 9 * vl, vl)
+            continue
         i, block = unit % a.ins, unit // a.ins
         width = min(2, blocks - block // 2 * 2)
         a.kernels.winograd_filter(a.matrix, a.n, a.x.data + unit * 9 * vl,
@@ -92,25 +96,27 @@ cdef void run_winograd(const void *raw, float *scratch, int tid, int nthreads) n
 
 
 cdef class PackWinograd(Step):
-    """y = the 3 x 3 filters x as `_conv_winograd.pack_winograd` gives them.
+    """y = the 3 x 3 filters x as `_conv_winograd.pack_winograd` gives them, or `pack_basis`.
 
     Parameters
     ----------
     y, x : View
         OUT flat, IN a parameter.
     ins : int
-    m : {2, 4}
+    m : {2, 4, 6}
+    lean : bool
+        As in `WinogradConv`.
     """
 
     cdef RepackArgs a
 
-    def __init__(self, y, x, ptrdiff_t ins, int m):
+    def __init__(self, y, x, ptrdiff_t ins, int m, bint lean):
         cdef RepackArgs *a = &self.a
-        matrix = np.ascontiguousarray(filter_matrix(m), np.float32)
+        matrix = np.ascontiguousarray(basis_matrix() if lean else filter_matrix(m), np.float32)
         self.run, self.args, self.owned = run_winograd, a, matrix
         self.operand(0, &a.y, y)
         self.operand(1, &a.x, x)
-        a.kernels, a.outs, a.ins, a.n, a.matrix = self.kernels, x.c, ins, m + 2, floats(matrix)
+        a.kernels, a.outs, a.ins, a.n, a.matrix = self.kernels, x.c, ins, <int>len(matrix), floats(matrix)
 
 
 cdef void run_transpose(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:

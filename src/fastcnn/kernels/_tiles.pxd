@@ -65,6 +65,15 @@ cdef extern from "fastcnn.h" nogil:
         ptrdiff_t kh, kw, rows, pixels
         fc_activation act
 
+    ctypedef struct fc_winograd_sums:
+        const float *v
+        const float *w
+        float *m
+        ptrdiff_t channels
+        int accumulate
+        const float *ahead
+        ptrdiff_t ahead_bytes
+
     ctypedef struct fc_winograd_output:
         const float *m
         const float *bias
@@ -151,6 +160,8 @@ cdef extern from "fastcnn.h" nogil:
         void (*matvec)(const fc_matvec *product) noexcept nogil
         void (*matvec_split)(const fc_matvec *product) noexcept nogil
         void (*depthwise)(const fc_depthwise *rows) noexcept nogil
+        int winograd_patches
+        void (*winograd_sums)(const fc_winograd_sums *sums) noexcept nogil
         void (*winograd_input[3])(const float *x, ptrdiff_t x_row, float *v, ptrdiff_t component) noexcept nogil
         void (*winograd_output[3])(const fc_winograd_output *output) noexcept nogil
         void (*winograd_pooled[3])(const fc_winograd_output *output) noexcept nogil

@@ -128,8 +128,9 @@ class Conv(Op):
         if algorithm == "im2col":
             return direct_order(outs, ins * area, 1, vl, groups)
         if algorithm in _PATCHES:
-            m = _PATCHES[algorithm]
-            return {"form": "winograd", "ins": ins, "m": m, "size": (m + 2) ** 2 * -(-outs // vl) * vl * ins}
+            m, lean = _PATCHES[algorithm], algorithm == _LEAN
+            numbers = 9 if lean else (m + 2) ** 2
+            return {"form": "winograd", "ins": ins, "m": m, "lean": lean, "size": numbers * -(-outs // vl) * vl * ins}
         return None
 
     def lower(self, node: Node, ctx: Lowering) -> None:
@@ -161,7 +162,7 @@ class PackWeights(Op):
     def lower(self, node: Node, ctx: Lowering) -> None:
         y, x, a = ctx.view(node.output), ctx.view(node.inputs[0]), node.attrs
         if a["form"] == "winograd":
-            ctx.emit("pack", _repack.PackWinograd, y, x, a["ins"], a["m"])
+            ctx.emit("pack", _repack.PackWinograd, y, x, a["ins"], a["m"], a["lean"])
         else:
             ctx.emit("pack", _repack.PackDirect, y, x, a["groups"], a["ins"], a["area"], a["lanes"], a["chunk"])
 
@@ -239,16 +240,19 @@ def _lower_depthwise(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -
 
 def _lower_winograd(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> None:
     algorithm, attrs = node.attrs["algorithm"], node.attrs
-    m = _PATCHES[algorithm]
+    m, lean = _PATCHES[algorithm], algorithm == _LEAN
 
     def pack(weight: np.ndarray, scale: np.ndarray | None) -> np.ndarray:
-        return _conv_winograd.pack_winograd(np.ascontiguousarray(weight), m, ctx.vl, scale)
+        weight = np.ascontiguousarray(weight)
+        if lean:
+            return _conv_winograd.pack_basis(weight, ctx.vl, scale)
+        return _conv_winograd.pack_winograd(weight, m, ctx.vl, scale)
 
     weights = _packed_filters(node, ctx, algorithm, pack)
     bias = _packed_bias(ctx, y.c, 1)
     ctx.emit(
         algorithm, _conv_winograd.WinogradConv, y, x, residual, weights, bias, m, attrs["pads"],
-        2 if attrs.get("pool") else 1, attrs.get("activation"),
+        2 if attrs.get("pool") else 1, attrs.get("activation"), lean,
     )
 
 
@@ -267,8 +271,9 @@ def _lower_im2col(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> N
     )
 
 
-# Outputs along one side of a patch.
-_PATCHES = {"winograd": 4, "winograd2": 2, "winograd6": 6}
+# Outputs along one side of a patch; and whose filters are transformed while they are read.
+_PATCHES = {"winograd": 4, "winograd2": 2, "winograd6": 6, "winograd_lean": 4}
+_LEAN = "winograd_lean"
 _LOWERINGS = {
     "direct": _lower_direct, "depthwise": _lower_depthwise, "im2col": _lower_im2col,
     **dict.fromkeys(_PATCHES, _lower_winograd),

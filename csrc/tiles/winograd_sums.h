@@ -1,0 +1,76 @@
+/* winograd_sums.h: the products of F(4 x 4, 3 x 3) for few patches, of filters that are transformed while they are read.
+ *
+ * Transformed ahead, a filter is four times as large: where patches are few, reading it takes longer than the products.
+ * Here nine numbers come from memory, the filter in a basis from which the rows of G (winograd.h) are near:
+ *
+ *     S1 = a (g0 + g2 / 2)     S2 = c (g0 + 2 g2)     D = a p g1          with a = -2/3, c = 1/6, p = sqrt(1/2)
+ *     G g = -2 (S1 + S2), S1 + D, S1 - D, S2 - D / 2, S2 + D / 2, S1 + 4 S2
+ *
+ * in both directions. A tile holds the sums of a row of six components for a few patches and one block of outputs; each
+ * step makes the six filters and multiplies them with the patches. */
+
+/* The products of one row of G g, from the basis. */
+FC_INLINE v_f winograd_from_basis(const int row, const v_f s1, const v_f s2, const v_f d)
+{
+    switch (row) {
+    case 0: return V_SET1(-2.0f) * (s1 + s2);
+    case 1: return s1 + d;
+    case 2: return s1 - d;
+    case 3: return V_FMA(d, V_SET1(-0.5f), s2);
+    case 4: return V_FMA(d, V_SET1(0.5f), s2);
+    default: return V_FMA(s2, V_SET1(4.0f), s1);
+    }
+}
+
+FC_INLINE void winograd_sums_row(const fc_winograd_sums *s, const int row, const char *ahead)
+{
+    v_f acc[6][WINOGRAD_PATCHES];
+    float *m = s->m + row * 6 * WINOGRAD_PATCHES * VL;
+#pragma GCC unroll 6
+    for (int c = 0; c < 6; c++)
+#pragma GCC unroll 4
+        for (int p = 0; p < WINOGRAD_PATCHES; p++)
+            acc[c][p] = s->accumulate ? V_LOAD(m + (c * WINOGRAD_PATCHES + p) * VL) : V_SET1(0.0f);
+    const float *w = s->w, *v = s->v + row * 6 * WINOGRAD_PATCHES * VL;
+    for (ptrdiff_t left = s->channels; left > 0; left -= VL, v += 36 * WINOGRAD_PATCHES * VL) {
+        const ptrdiff_t lanes = left < VL ? left : VL;
+#pragma GCC unroll 24
+        for (int i = 0; i < 6 * WINOGRAD_PATCHES * VL; i += FC_LINE_FLOATS)
+            __builtin_prefetch(v + 36 * WINOGRAD_PATCHES * VL + i);
+#pragma GCC unroll 1
+        for (ptrdiff_t i = 0; i < lanes; i++, w += 9 * VL) {
+            v_f line[3];
+#pragma GCC unroll 3
+            for (int c = 0; c < 3; c++)
+                line[c] = winograd_from_basis(row, V_LOAD(w + c * VL), V_LOAD(w + (3 + c) * VL), V_LOAD(w + (6 + c) * VL));
+            /* Of one group of patches, a step fetches one line and a half. */
+            __builtin_prefetch(ahead, 0, FC_SECOND_LEVEL);
+            __builtin_prefetch(ahead + FC_LINE_FLOATS * sizeof(float), 0, FC_SECOND_LEVEL);
+            ahead += s->ahead_bytes;
+#pragma GCC unroll 6
+            for (int c = 0; c < 6; c++) {
+                const v_f filter = winograd_from_basis(c, line[0], line[1], line[2]);
+#pragma GCC unroll 4
+                for (int p = 0; p < WINOGRAD_PATCHES; p++)
+                    acc[c][p] = V_FMA(V_SET1(v[(c * WINOGRAD_PATCHES + p) * VL + i]), filter, acc[c][p]);
+            }
+        }
+    }
+#pragma GCC unroll 6
+    for (int c = 0; c < 6; c++)
+#pragma GCC unroll 4
+        for (int p = 0; p < WINOGRAD_PATCHES; p++)
+            V_STORE(m + (c * WINOGRAD_PATCHES + p) * VL, acc[c][p]);
+}
+
+static void FC_FN(winograd_sums)(const fc_winograd_sums *s)
+{
+    const char *ahead = (const char *)s->ahead;
+    const ptrdiff_t bytes = s->channels * s->ahead_bytes;
+    winograd_sums_row(s, 0, ahead);
+    winograd_sums_row(s, 1, ahead + bytes);
+    winograd_sums_row(s, 2, ahead + 2 * bytes);
+    winograd_sums_row(s, 3, ahead + 3 * bytes);
+    winograd_sums_row(s, 4, ahead + 4 * bytes);
+    winograd_sums_row(s, 5, ahead + 5 * bytes);
+}

@@ -135,3 +135,46 @@ def test_steps_wait_only_for_memory_that_they_touch():
     repeated = View(2, 4, 4, 4, 0, 0, 0, 1, offset=2000)  # a single number for all
     assert not waits.before([view(3000)], [repeated])
     assert waits.before([view(2000 - 127)], [])
+
+
+class Flattened(fastcnn.Model):
+    """Rows of a matrix product that are still blocks of an image."""
+
+    def __init__(self, channels, size):
+        self.conv = fastcnn.Conv2d(3, channels, 3, padding=1, rng=1)
+        self.linear = fastcnn.Linear(channels * size[0] * size[1], 10, rng=2)
+
+    def forward(self, x):
+        return self.linear(F.flatten(F.relu(self.conv(x))))
+
+
+@pytest.mark.parametrize("channels", [32, 33])
+@pytest.mark.parametrize("size", [(5, 7), (1, 1), (2, 1)])
+def test_flattened_blocks(channels, size, isa, poisoned):
+    model = Flattened(channels, size)
+    x = np.random.default_rng(4).standard_normal((3, 3, *size)).astype(np.float32)
+    graph = model.graph((3, *size))
+    np.testing.assert_allclose(model(x), evaluate(graph, x=x)[graph.outputs[0]], rtol=1e-5, atol=1e-5)
+    plan = compile_graph(graph, {"x": x.shape})
+    reorders = [step.name for step in plan.steps if step.kernel == "reorder"]
+    assert len(reorders) == (2 if channels % 16 == 0 or size == (1, 1) else 3)  # the input and the output
+
+
+class FlattenedAndPadded(Flattened):
+    """A value that is flattened and read with padding by another: its rows would have gaps."""
+
+    def __init__(self, channels, size):
+        super().__init__(channels, size)
+        self.other = fastcnn.Conv2d(channels, 4, 3, padding=1, rng=3)
+
+    def forward(self, x):
+        y = F.relu(self.conv(x))
+        return F.concat([self.linear(F.flatten(y)), F.flatten(self.other(y))], 1)
+
+
+@pytest.mark.parametrize("size", [(5, 7), (1, 1)])
+def test_flattened_and_read_with_padding(size, isa, poisoned):
+    model = FlattenedAndPadded(32, size)
+    x = np.random.default_rng(5).standard_normal((2, 3, *size)).astype(np.float32)
+    graph = model.graph((3, *size))
+    np.testing.assert_allclose(model(x), evaluate(graph, x=x)[graph.outputs[0]], rtol=1e-5, atol=1e-5)

@@ -3,7 +3,8 @@
 A value is plain (NCHW) or blocked ([N][C/VL][H][W][VL]). Graph inputs and outputs are plain; each operation says
 what it reads (`Op.layout`, or its algorithm's); the others follow what they are given. A convolution that reads
 fewer channels than a vector holds straight from a plain value takes them as one block of C lanes (NHWC), or as they are
-where it needs no padding; then the convolution before leaves them plain, if it can.
+where it needs no padding; then the convolution before leaves them plain, if it can. What is flattened for matrix
+products alone stays blocked: their weights are packed in the order of the blocks.
 
 Graph inputs may also come as the pixels of photos: then a table says what number each value of a channel stands for,
 and each copy that a step reads is looked up anew. Choices are those for a plain input, and so are the bits.
@@ -97,6 +98,7 @@ class _Arranger:
         self.external = {*graph.inputs, *graph.constants}
         self.lanes = dict.fromkeys(self.external, 1)
         self.halos: dict[str, Halo] = {}
+        self.blocks: dict[str, tuple[int, ...]] = {}  # of flattened values the images whose blocks they still are
         self.nodes: list[Node] = []
         self.copies: dict[tuple[str, int, bool], str] = {}
 
@@ -147,7 +149,8 @@ class _Arranger:
             inputs[i] = self.stored(inputs[i], False)
             name = self.fetch(inputs[i], self.lanes_for(node, i, lanes), halo if i == 0 else NO_HALO)
             inputs[i] = self.gapless(name, node.output) if op.is_alias else name
-        self.nodes.append(replace(node, inputs=tuple(inputs)))
+        attrs = {**node.attrs, "blocks": self.blocks[inputs[0]]} if inputs and inputs[0] in self.blocks else node.attrs
+        self.nodes.append(replace(node, inputs=tuple(inputs), attrs=attrs))
         self.lanes[node.output] = lanes if len(self.shapes[node.output]) == 4 and not op.packs else 1
         if op.packs or (op.updates and node.inputs[0] in self.parameters):
             self.parameters.add(node.output)
@@ -199,9 +202,25 @@ class _Arranger:
             (node.op == "Conv" and node.attrs["algorithm"] == "direct") or node.op == "ConvGradWeight")
         if narrow and few < self.vl and self.lanes[name] == 1 and node.attrs["group"] == 1:
             return 1 if self.reads_plain(node, name) else few
-        if node.op == "Flatten":  # 1 x 1 images are rows already
-            return self.lanes[name] if self.shapes[name][2:] == (1, 1) and node.attrs["axis"] == 1 else 1
+        if node.op == "Flatten":
+            return self.lanes[name] if self.keeps_blocks(node, name) else 1
         return lanes
+
+    def keeps_blocks(self, node: Node, name: str) -> bool:
+        """Whether a value's memory, as it is, can serve as the rows that Flatten makes: 1 x 1 images are rows already;
+        others are, in another order, to matrix products that find their weights packed in that order."""
+        shape = self.shapes[name]
+        if len(shape) != 4 or node.attrs["axis"] != 1 or len(self.users[name]) > 1:  # others may need a halo
+            return False
+        if shape[2:] == (1, 1):
+            return True
+        readers = self.users[node.output]
+        alone = all(reader.op == "Gemm" and reader.inputs[0] == node.output and reader.inputs[1] in self.graph.constants
+                    for reader in readers)
+        whole = self.lanes[name] == self.vl and shape[1] % self.vl == 0 and node.output not in self.graph.outputs
+        if alone and whole:
+            self.blocks[node.output] = shape[1:]
+        return alone and whole
 
     def fetch(self, name: str, lanes: int, halo: Halo) -> str:
         """The name under which a value is stored as wanted."""

@@ -72,13 +72,19 @@ class Gemm(Op):
         return direct_order(outs, ins, 1, vl) if index == 1 else None
 
     def lower(self, node: Node, ctx: Lowering) -> None:
+        blocks: tuple[int, ...] | None = node.attrs.get("blocks")  # of such images x is, as they lie in memory
+
         def pack(weight: np.ndarray) -> np.ndarray:
+            if blocks:
+                channels, area = blocks[0], prod(blocks[1:])
+                weight = weight.reshape(-1, channels // ctx.vl, ctx.vl, area).swapaxes(2, 3).reshape(weight.shape)
             flat: np.ndarray = np.ascontiguousarray(weight).reshape(*weight.shape, 1, 1)
             return _conv_direct.pack_weights(flat, 1, weight.shape[1], ctx.vl)
 
         y, x = ctx.view(node.output), ctx.view(node.inputs[0])
         bias = ctx.weights("bias", lambda bias: _conv_direct.pack_bias(bias, y.w, 1, ctx.vl), 2, variant=(y.w, 1))
-        ctx.emit("gemm", _gemm.Gemm, y, x, ctx.weights("gemm", pack, 1), bias, node.attrs.get("activation"))
+        weights = ctx.weights("gemm", pack, 1, variant=blocks)
+        ctx.emit("gemm", _gemm.Gemm, y, x, weights, bias, node.attrs.get("activation"))
 
 
 OPS = (Gemm(),)

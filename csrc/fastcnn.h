@@ -41,8 +41,9 @@ typedef struct {
  *
  * Two more things, only where lanes is 1: of the first block, `kept` channels are not computed, but taken from y,
  * before act and residual; and the weights of a single block may lie among those of another, `w_skip` floats after each
- * step. Neither comes together with `narrow`. And of grey images and at most FC_NARROW_MOST outputs, with x_below set,
- * act(maxima of 2 x 2 pixels); act is at most FC_CLIP then, and there is no residual. */
+ * step. Neither comes together with `narrow`. And of grey or plain images (x_pixel is 1) and at most FC_NARROW_MOST outputs:
+ * y may be plain, too (y_pixel is 1); with x_below set, act(maxima of 2 x 2 pixels), where act is at most FC_CLIP and there
+ * is no residual. */
 #define FC_NARROW_MOST 6
 
 typedef struct {
@@ -210,11 +211,11 @@ typedef struct {
     void (*matvec_split)(const fc_matvec *product); /* in four partial sums; at most 2 blocks */
     void (*depthwise)(const fc_depthwise *rows);
     /* Winograd transforms for m = 2, 4 and 6: a patch of (m + 2)^2 pixels to as many vectors, and back. */
-    int winograd_patches;
-    void (*winograd_sums)(const fc_winograd_sums *sums);
     void (*winograd_input[3])(const float *x, ptrdiff_t x_row, float *v, ptrdiff_t component);
     void (*winograd_output[3])(const fc_winograd_output *output);
     void (*winograd_pooled[3])(const fc_winograd_output *output); /* 2 x 2 pixels to their maximum */
+    int winograd_patches;
+    void (*winograd_sums)(const fc_winograd_sums *sums);
     void (*pool_row)(const fc_pool_row *row);
     /* Mean over rows x width pixels of VL lanes: y[VL]. */
     void (*mean_pixels)(const float *x, ptrdiff_t x_row, ptrdiff_t rows, ptrdiff_t width, float *y);

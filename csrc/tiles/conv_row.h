@@ -7,8 +7,8 @@
  * for the processor to see a stream.
  *
  * Where every tap is a single step (`stepped`), there is no loop over lanes: it would end after three or five rounds,
- * each time by surprise. Such a tile loads a tap in every step, too: a single block then has no load to spare for
- * fetching ahead, and is 10 to 20 % faster without (Zen 3, 2026-11). */
+ * each time by surprise. Such a tile loads a tap in every step, too, and has no load to spare for fetching ahead: it is
+ * 7 to 20 % faster without (Zen 3 and 4, 2026-11). */
 #define FC_LINE_FLOATS 16
 #define FC_SECOND_LEVEL 2 /* of caches: the first one is too small for what is read this far ahead, and is in use */
 /* A store takes a multiply-add's way to the registers: Zen 4 puts up with 14 in a row, many more delay the next tile by

@@ -10,6 +10,7 @@ import fastcnn
 from fastcnn import functional as F
 from fastcnn.compiler.memory import Waits
 from fastcnn.compiler.plan import compile_graph
+from fastcnn.graph.ir import Graph, Node
 from fastcnn.kernels.view import View
 
 
@@ -178,3 +179,41 @@ def test_flattened_and_read_with_padding(size, isa, poisoned):
     x = np.random.default_rng(5).standard_normal((2, 3, *size)).astype(np.float32)
     graph = model.graph((3, *size))
     np.testing.assert_allclose(model(x), evaluate(graph, x=x)[graph.outputs[0]], rtol=1e-5, atol=1e-5)
+
+
+class FlattenedConcat(fastcnn.Model):
+    """One part of what is flattened is read with padding, so that all of it is stored with a border."""
+
+    def __init__(self, size):
+        self.one = fastcnn.Conv2d(3, 32, 3, padding=1, rng=1)
+        self.other = fastcnn.Conv2d(32, 32, 3, padding=1, rng=2)
+        self.linear = fastcnn.Linear(64 * size[0] * size[1], 10, rng=3)
+
+    def forward(self, x):
+        one = F.relu(self.one(x))
+        return self.linear(F.flatten(F.concat([one, self.other(one)], 1)))
+
+
+@pytest.mark.parametrize("size", [(5, 7), (1, 1)])
+def test_flattened_concatenation(size, isa, poisoned):
+    model = FlattenedConcat(size)
+    x = np.random.default_rng(6).standard_normal((2, 3, *size)).astype(np.float32)
+    graph = model.graph((3, *size))
+    np.testing.assert_allclose(model(x), evaluate(graph, x=x)[graph.outputs[0]], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("last", [(), (fastcnn.Linear(33, 13, rng=2),)], ids=["images", "matrix"])
+def test_rows_are_strung_together(last, isa, poisoned):
+    """Rows with gaps between them, of 1 x 1 images and of a matrix product, become one row, in two places."""
+    model = fastcnn.Sequential(fastcnn.Conv2d(3, 33, 1, rng=1), fastcnn.GlobalAvgPool2d(), fastcnn.Flatten(), *last)
+    x = np.random.default_rng(7).standard_normal((2, 3, 5, 7)).astype(np.float32)
+    graph = model.graph((3, 5, 7))
+    rows, nodes = graph.outputs[0], list(graph.nodes)
+    for name in ("Relu", "Tanh"):
+        nodes += [Node("Flatten", f"{name}:row", (rows,), f"{name}:row", {"axis": 0}),
+                  Node(name, name, (f"{name}:row",), name, {})]
+    graph = Graph(nodes, graph.inputs, ["Relu", "Tanh"], graph.constants)
+    results = compile_graph(graph, {"x": x.shape}).run([x])
+    expected = evaluate(graph, x=x)
+    for result, name in zip(results, graph.outputs, strict=True):
+        np.testing.assert_allclose(result, expected[name], rtol=1e-5, atol=1e-5)

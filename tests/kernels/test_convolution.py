@@ -102,6 +102,18 @@ def test_few_channels_stay_planes(size, outs, between, isa, poisoned):
         assert [step.kernel for step in model.profile(x, repeats=1).steps] == ["direct", "direct", "reorder"]
 
 
+@pytest.mark.parametrize("ins", [3, 4])
+def test_few_channels_of_groups_do_not_stay_planes(ins, isa, poisoned):
+    """A group of one channel is no grey image."""
+    model = fastcnn.Sequential(
+        fastcnn.Conv2d(ins, 2 * ins if ins == 3 else ins, 3, groups=ins, algorithm="direct", rng=1),
+        fastcnn.Conv2d(2 * ins if ins == 3 else ins, 8, 1, rng=2),
+    )
+    x = np.random.default_rng(ins).standard_normal((2, ins, 6, 34), np.float32)
+    inner = reference.conv2d(x, model[0].weight, model[0].bias, groups=ins)
+    np.testing.assert_allclose(model(x), reference.conv2d(inner, model[1].weight, model[1].bias), rtol=1e-5, atol=1e-5)
+
+
 def test_bits_do_not_depend_on_threads_or_batch(isa, budget):
     rng = np.random.default_rng(3)
     for _ in range(budget(40, 10_000)):

@@ -96,6 +96,7 @@ class _Arranger:
         self.graph, self.vl, self.parameters, self.pixels = graph, vl, parameters, pixels
         self.shapes, self.users = dict(shapes), consumers(graph)
         self.external = {*graph.inputs, *graph.constants}
+        self.concatenations = {node.output for node in graph.nodes if node.op == "Concat"}
         self.lanes = dict.fromkeys(self.external, 1)
         self.halos: dict[str, Halo] = {}
         self.blocks: dict[str, tuple[int, ...]] = {}  # of flattened values the images whose blocks they still are
@@ -209,12 +210,12 @@ class _Arranger:
     def keeps_blocks(self, node: Node, name: str) -> bool:
         """Whether a value's memory, as it is, can serve as the rows that Flatten makes: 1 x 1 images are rows already;
         others are, in another order, to matrix products that find their weights packed in that order."""
-        shape = self.shapes[name]
-        if len(shape) != 4 or node.attrs["axis"] != 1 or len(self.users[name]) > 1:  # others may need a halo
+        shape, readers = self.shapes[name], self.users[node.output]
+        may_get_halo = len(self.users[name]) > 1 or name in self.concatenations
+        if len(shape) != 4 or node.attrs["axis"] != 1 or may_get_halo:
             return False
         if shape[2:] == (1, 1):
             return True
-        readers = self.users[node.output]
         alone = all(reader.op == "Gemm" and reader.inputs[0] == node.output and reader.inputs[1] in self.graph.constants
                     for reader in readers)
         whole = self.lanes[name] == self.vl and shape[1] % self.vl == 0 and node.output not in self.graph.outputs
@@ -237,11 +238,16 @@ class _Arranger:
 
     def gapless(self, name: str, alias: str) -> str:
         """The value without padding between its rows, unless the alias has the same rows."""
-        padded = any(node.output == name and ops.get(node.op).pads_rows for node in self.nodes)
+        makers = {node.output: node for node in self.nodes}
+        root = name
+        while root in makers and ops.get(makers[root].op).is_alias:
+            root = makers[root].inputs[0]
+        padded = self.shapes[root][1] % self.lanes[root] > 0 or (root in makers and ops.get(makers[root].op).pads_rows)
         shape = self.shapes[alias]
-        if padded and (len(shape) != 2 or shape[0] != self.shapes[name][0]):
-            return self.reorder(name, f"{name}:gapless", 1)
-        return name
+        if not padded or root not in makers or (len(shape) == 2 and shape[0] == self.shapes[name][0]):
+            return name
+        copy = f"{name}:gapless"
+        return copy if copy in self.shapes else self.reorder(name, copy, 1)
 
     def reorder(self, name: str, copy: str, lanes: int) -> str:
         between = lanes if 1 in (lanes, self.lanes[name]) else 1

@@ -60,7 +60,8 @@ def _are_such(conv: Node, reader: Node, graph: Graph, users: dict[str, list[Node
     by_channel = reader.op == "MaxPool" or has_free_filters(reader, graph, "depthwise")
     if not (by_channel and has_free_filters(conv, graph, "direct")):
         return False
-    between = is_private(graph, users, conv.output) and reader.output not in graph.outputs
+    joined = any(user.op == "Concat" for user in users[reader.output])  # writes into that concatenation as a whole
+    between = is_private(graph, users, conv.output) and reader.output not in graph.outputs and not joined
     return between and conv.attrs["group"] == 1 and "pool" not in conv.attrs
 
 

@@ -296,7 +296,7 @@ cdef class DirectConv(Step):
         a.chunk = min(a.in_blocks, chunk_blocks(lanes, kernel, vl))
         a.row.y_block, a.row.y_pixel = a.y.block, a.y.lanes
         a.row.residual_block = a.residual.block
-        a.row.narrow = y.c // a.groups if a.out_blocks == 1 else 0
+        a.row.narrow = y.c // a.groups if a.out_blocks == 1 and not a.scattered else 0
         a.pool = pool
         a.row.x_below = strides[0] * a.x.row if pool == 2 else 0
         self.set_rows(kernel, strides)

@@ -130,7 +130,7 @@ cdef struct WinogradArgs:
     ptrdiff_t m, n, top, left
     ptrdiff_t pool      # outputs along one side of a maximum: 1 or 2
     ptrdiff_t patch_rows, patch_columns
-    ptrdiff_t patches, blocks  # in a block, and blocks in the batch
+    ptrdiff_t patches, blocks  # in a block, and blocks in the batch; lean: in a tile, and blocks of PATCHES_TOGETHER
     ptrdiff_t ins, outs        # blocks of channels
     ptrdiff_t v_component, m_component, u_component
     ptrdiff_t v_block    # from one block of input channels to the next
@@ -244,7 +244,7 @@ cdef void multiply_lean(const WinogradArgs *a, ptrdiff_t block, ptrdiff_t few, c
 
 
 cdef void run_lean(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
-    """Units are (block of patches, output block); each thread transforms the inputs of its patches once."""
+    """Units are (block of patches, output block); each thread transforms the inputs of its patches by itself."""
     cdef const WinogradArgs *a = <const WinogradArgs *>raw
     cdef ptrdiff_t total = a.x.n * a.patch_rows * a.patch_columns, unit, block, first, few, i, left
     cdef ptrdiff_t *ready = <ptrdiff_t *>scratch  # as of run_winograd

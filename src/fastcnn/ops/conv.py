@@ -94,7 +94,7 @@ class Conv(Op):
 
     def writes_plain(self, node: Node, shapes: Mapping[str, Shape], vl: int) -> bool:
         """Whether the output can be plain as well as blocked."""
-        if node.attrs["algorithm"] != "direct" or len(node.inputs) > 3:
+        if node.attrs["algorithm"] != "direct" or node.attrs["group"] > 1 or len(node.inputs) > 3:
             return False
         width = shapes[node.output][3] * (2 if node.attrs.get("pool") else 1)
         outs, ins, *kernel = shapes[node.inputs[1]]

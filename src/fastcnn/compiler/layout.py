@@ -242,7 +242,8 @@ class _Arranger:
         root = name
         while root in makers and ops.get(makers[root].op).is_alias:
             root = makers[root].inputs[0]
-        padded = self.shapes[root][1] % self.lanes[root] > 0 or (root in makers and ops.get(makers[root].op).pads_rows)
+        cut = self.lanes[root] > 1 and self.shapes[root][1] % self.lanes[root] > 0  # the last block is not whole
+        padded = cut or (root in makers and ops.get(makers[root].op).pads_rows)
         shape = self.shapes[alias]
         if not padded or root not in makers or (len(shape) == 2 and shape[0] == self.shapes[name][0]):
             return name

@@ -76,7 +76,7 @@ class PlanCache:
         Of small networks the checks of `Model.__call__` and `get` would be a sixth of the time.
         """
         recent = self._recent
-        if recent is None or recent[3] is None or recent[1] != generation() or recent[0][2] != _cpu.isa():
+        if recent is None or recent[3] is None or recent[1] != generation():
             return None
         return recent[3].run(x)
 

@@ -317,6 +317,7 @@ cdef class Repeat:
         More than that are not worth it.
     """
 
+    cdef const fc_kernels *kernels  # the instruction set that the plan was made for
     cdef list idle, constants
     cdef object table, shapes
     cdef float **arrays  # the input's and the output's are filled in by every run, and read before the GIL is released
@@ -327,7 +328,7 @@ cdef class Repeat:
     cdef ptrdiff_t most_threads
 
     def __init__(self, list idle, tuple shape, list constants, tuple result_shape, ptrdiff_t most_threads):
-        self.idle, self.constants, self.most_threads = idle, constants, most_threads
+        self.idle, self.constants, self.most_threads, self.kernels = idle, constants, most_threads, current()
         self.count = len(constants) + 2
         self.table = np.array([0, *[<ptrdiff_t>address(array) for array in constants], 0], np.intp)
         self.shapes = np.array([*shape, *result_shape], np.intp)
@@ -349,12 +350,13 @@ cdef class Repeat:
         return True
 
     def run(self, x):
-        """The output; None where x is not a float32 array of that shape as it is, or no executor is idle."""
+        """The output; None where x is not a float32 array of that shape as it is, no executor is idle, or another
+        instruction set is in use by now."""
         cdef int threads = 1
         cdef ptrdiff_t i
         cdef Executor executor
         cdef Patch *patch
-        if not self.takes(x):
+        if self.kernels != current() or not self.takes(x):
             return None
         if self.most_threads > 1:
             threads = min(<ptrdiff_t>_cpu.get_num_threads(), self.most_threads)

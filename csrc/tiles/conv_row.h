@@ -12,7 +12,8 @@
 #define FC_LINE_FLOATS 16
 #define FC_SECOND_LEVEL 2 /* of caches: the first one is too small for what is read this far ahead, and is in use */
 /* A store takes a multiply-add's way to the registers: Zen 4 puts up with 14 in a row, many more delay the next tile by
- * as much again (2026-11). Tiles of many sums therefore store the first ones while they add the last steps of the rest. */
+ * as much again (2026-11). Tiles of many sums therefore store the first ones while they add the last steps of the
+ * rest. */
 #define FC_STORES 14
 #define FC_MANY_STORES 20
 #define FC_HELD_BACK 4 /* steps */
@@ -63,7 +64,8 @@ FC_INLINE void store_sums(const fc_conv_row *r, v_f acc[2 * MR][2], float *y, co
 }
 
 /* What follows the stores of a whole tile of P pixels, for activations that are more than bounds. */
-FC_INLINE void activate_tile(const fc_conv_row *r, float *y, const int P, const int B, ptrdiff_t until_gap, ptrdiff_t y_gap)
+FC_INLINE void activate_tile(const fc_conv_row *r, float *y, const int P, const int B, ptrdiff_t until_gap,
+                             ptrdiff_t y_gap)
 {
     if (!r->finish || r->act.kind <= FC_CLIP)
         return;

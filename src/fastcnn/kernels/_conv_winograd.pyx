@@ -51,34 +51,7 @@ def basis_matrix():
     return np.array([[-4.0, 0.0, -2.0], [1.0, 0.0, 2.0], [0.0, -np.sqrt(8.0), 0.0]]) / 6.0
 
 
-def pack_basis(weight, ptrdiff_t vl, scale=None):
-    """B g B^T of every filter, B the `basis_matrix`; parameters as of `pack_winograd`.
-
-    Returns
-    -------
-    float32 array [output block][input channel][3][3][VL]
-    """
-    cdef ptrdiff_t outs = weight.shape[0], ins = weight.shape[1], blocks = ceil_div(outs, vl), block, i
-    cdef const fc_kernels *kernels = current()
-    matrix = np.ascontiguousarray(basis_matrix(), np.float32)
-    packed = storage.allocate(9 * blocks * vl * ins)
-    rows = np.empty(ins * 9 * vl, np.float32)
-    cdef const float *source = floats(weight)
-    cdef const float *factors = NULL
-    cdef const float *basis = floats(matrix)
-    cdef float *out = <float *>floats(packed)
-    cdef float *block_rows = <float *>floats(rows)
-    if scale is not None:
-        factors = floats(scale)
-    with nogil:
-        for block in range(blocks):
-            interleave_filters(kernels, source, factors, block * vl, min(vl, outs - block * vl), ins * 9, block_rows)
-            for i in range(ins):
-                kernels.winograd_filter(basis, 3, block_rows + i * 9 * vl, out + (block * ins + i) * 9 * vl, vl)
-    return packed
-
-
-def pack_winograd(weight, int m, ptrdiff_t vl, scale=None):
+def pack_winograd(weight, int m, ptrdiff_t vl, scale=None, bint lean=False):
     """G g G^T of every filter, in the order in which the tiles read it.
 
     Parameters
@@ -89,15 +62,19 @@ def pack_winograd(weight, int m, ptrdiff_t vl, scale=None):
         The vector length.
     scale : (out_channels,) float32 array, optional
         Is multiplied with the filters.
+    lean : bool
+        B g B^T instead, B the `basis_matrix`: for filters that are transformed while they are read.
 
     Returns
     -------
-    float32 array [component][pair of output blocks][input block][lane][block of the pair][VL]
+    float32 array
+        [component][pair of output blocks][input block][lane][block of the pair][VL]; where lean,
+        [output block][input channel][3][3][VL].
     """
-    cdef ptrdiff_t outs = weight.shape[0], ins = weight.shape[1], blocks = ceil_div(outs, vl), block, width, i
-    cdef int n = m + 2
+    cdef ptrdiff_t outs = weight.shape[0], ins = weight.shape[1], blocks = ceil_div(outs, vl), block, width, i, vector
     cdef const fc_kernels *kernels = current()
-    matrix = np.ascontiguousarray(filter_matrix(m), np.float32)
+    matrix = np.ascontiguousarray(basis_matrix() if lean else filter_matrix(m), np.float32)
+    cdef int n = <int>len(matrix)
     packed = storage.allocate(n * n * blocks * vl * ins)
     rows = np.empty(ins * 9 * vl, np.float32)  # [in_channel][ky][kx][VL] of one block
     cdef const float *source = floats(weight)
@@ -112,8 +89,9 @@ def pack_winograd(weight, int m, ptrdiff_t vl, scale=None):
             width = min(2, blocks - block // 2 * 2)
             interleave_filters(kernels, source, factors, block * vl, min(vl, outs - block * vl), ins * 9, block_rows)
             for i in range(ins):
-                kernels.winograd_filter(g, n, block_rows + i * 9 * vl,
-                                        out + (block // 2 * 2 * ins + i * width + block % 2) * vl, blocks * vl * ins)
+                vector = (block * ins + i) * 9 if lean else block // 2 * 2 * ins + i * width + block % 2
+                kernels.winograd_filter(g, n, block_rows + i * 9 * vl, out + vector * vl,
+                                        vl if lean else blocks * vl * ins)
     return packed
 
 
@@ -274,7 +252,7 @@ cdef class WinogradConv(Step):
     y, x, residual : View
         OUT, IN (halo at least `ops.conv.winograd_halo`), IN or None; all blocked.
     weights, bias : float32 arrays or Views
-        From `pack_winograd`, or `pack_basis` where `lean`, and `_conv_direct.pack_bias`.
+        From `pack_winograd` and `_conv_direct.pack_bias`.
     m : {2, 4, 6}
     pads : tuple of int
     pool : {1, 2}

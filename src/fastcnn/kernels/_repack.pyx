@@ -81,8 +81,8 @@ cdef class PackDirect(Step):
 
 
 cdef void run_winograd(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
-    """The order of `_conv_winograd.pack_winograd` or, for three numbers in each direction, `pack_basis`; units are (block
-    of outputs, input channel)."""
+    """The order of `_conv_winograd.pack_winograd`, the lean one of three numbers in each direction; units are (block of
+    outputs, input channel)."""
     cdef const RepackArgs *a = <const RepackArgs *>raw
     cdef ptrdiff_t vl = a.kernels.vl, blocks = ceil_div(a.outs, vl), unit, block, i, width
     for unit in range(share(blocks * a.ins, tid, nthreads), share(blocks * a.ins, tid + 1, nthreads)):
@@ -96,7 +96,7 @@ cdef void run_winograd(const void *raw, float *scratch, int tid, int nthreads) n
 
 
 cdef class PackWinograd(Step):
-    """y = the 3 x 3 filters x as `_conv_winograd.pack_winograd` gives them, or `pack_basis`.
+    """y = the 3 x 3 filters x as `_conv_winograd.pack_winograd` gives them.
 
     Parameters
     ----------
@@ -105,7 +105,6 @@ cdef class PackWinograd(Step):
     ins : int
     m : {2, 4, 6}
     lean : bool
-        As in `WinogradConv`.
     """
 
     cdef RepackArgs a

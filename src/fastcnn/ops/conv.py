@@ -243,10 +243,7 @@ def _lower_winograd(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) ->
     m, lean = _PATCHES[algorithm], algorithm == _LEAN
 
     def pack(weight: np.ndarray, scale: np.ndarray | None) -> np.ndarray:
-        weight = np.ascontiguousarray(weight)
-        if lean:
-            return _conv_winograd.pack_basis(weight, ctx.vl, scale)
-        return _conv_winograd.pack_winograd(weight, m, ctx.vl, scale)
+        return _conv_winograd.pack_winograd(np.ascontiguousarray(weight), m, ctx.vl, scale, lean)
 
     weights = _packed_filters(node, ctx, algorithm, pack)
     bias = _packed_bias(ctx, y.c, 1)

@@ -11,9 +11,9 @@
  * 7 to 20 % faster without (Zen 3 and 4, 2026-11). */
 #define FC_LINE_FLOATS 16
 #define FC_SECOND_LEVEL 2 /* of caches: the first one is too small for what is read this far ahead, and is in use */
-/* A store takes a multiply-add's way to the registers: Zen 4 puts up with 14 in a row, many more delay the next tile by
- * as much again (2026-11). Tiles of many sums therefore store the first ones while they add the last steps of the
- * rest. */
+/* On Zen 4, a store beside multiply-adds takes as long as 1.4 of these, and tiles of many sums lost as much again between
+ * the last step of one and the first of the next (measured, 2026-11). They therefore store the first sums while they add
+ * the last steps of the rest. */
 #define FC_STORES 14
 #define FC_MANY_STORES 20
 #define FC_HELD_BACK 4 /* steps */

@@ -102,12 +102,11 @@ def test_few_channels_stay_planes(size, outs, between, isa, poisoned):
         assert [step.kernel for step in model.profile(x, repeats=1).steps] == ["direct", "direct", "reorder"]
 
 
-@pytest.mark.parametrize("ins", [3, 4])
-def test_few_channels_of_groups_do_not_stay_planes(ins, isa, poisoned):
+@pytest.mark.parametrize(("ins", "outs"), [(3, 6), (4, 4)])
+def test_few_channels_of_groups_do_not_stay_planes(ins, outs, isa, poisoned):
     """A group of one channel is no grey image."""
     model = fastcnn.Sequential(
-        fastcnn.Conv2d(ins, 2 * ins if ins == 3 else ins, 3, groups=ins, algorithm="direct", rng=1),
-        fastcnn.Conv2d(2 * ins if ins == 3 else ins, 8, 1, rng=2),
+        fastcnn.Conv2d(ins, outs, 3, groups=ins, algorithm="direct", rng=1), fastcnn.Conv2d(outs, 8, 1, rng=2)
     )
     x = np.random.default_rng(ins).standard_normal((2, ins, 6, 34), np.float32)
     inner = reference.conv2d(x, model[0].weight, model[0].bias, groups=ins)

@@ -245,7 +245,7 @@ class _Arranger:
         cut = self.lanes[root] > 1 and self.shapes[root][1] % self.lanes[root] > 0  # the last block is not whole
         padded = cut or (root in makers and ops.get(makers[root].op).pads_rows)
         shape = self.shapes[alias]
-        if not padded or root not in makers or (len(shape) == 2 and shape[0] == self.shapes[name][0]):
+        if not padded or (len(shape) == 2 and shape[0] == self.shapes[name][0]):
             return name
         copy = f"{name}:gapless"
         return copy if copy in self.shapes else self.reorder(name, copy, 1)

@@ -109,13 +109,18 @@ def block_lanes(ptrdiff_t lanes, ptrdiff_t channels):
 
 def writes_planes(ptrdiff_t ins, ptrdiff_t outs, kernel, strides, ptrdiff_t width, ptrdiff_t vl):
     """Whether the output can be plain: of grey images that make few, with vectors of pixels, `width` of them in a row."""
-    return ins == 1 and outs <= min(vl, FC_NARROW_MOST) and kernel[1] > 1 and strides[1] == 1 and width >= vl
+    return ins == 1 and kernel[1] > 1 and fills_vectors_with_pixels(outs, strides, width, vl)
 
 
 def pools(ptrdiff_t outs, strides, ptrdiff_t width, ptrdiff_t vl):
     """Whether maxima of 2 x 2 pixels can be taken where a convolution of grey images computes them: of few outputs, with
     vectors of pixels (`width` of them in a row, before the maxima)."""
-    return outs <= min(vl, FC_NARROW_MOST) and strides[1] == 1 and width // 2 * 2 >= vl
+    return fills_vectors_with_pixels(outs, strides, width // 2 * 2, vl)
+
+
+cdef bint fills_vectors_with_pixels(ptrdiff_t outs, strides, ptrdiff_t width, ptrdiff_t vl) except *:
+    """Whether csrc/tiles/conv_narrow.h computes the outputs of a grey image, `width` of them in a row."""
+    return outs <= min(vl, FC_NARROW_MOST) and strides[1] == 1 and width >= vl
 
 
 cdef struct ConvArgs:

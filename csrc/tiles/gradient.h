@@ -87,12 +87,12 @@ static void FC_FN(winograd_filter)(const float *G, int n, const float *w, float 
     }
 }
 
-/* A g, the columns of A the powers of F(4x4)'s points (see winograd.h): 0, +-sqrt(1/2), +-sqrt(2), infinity. */
+/* A g with F(4x4)'s A (see winograd.h). */
 FC_INLINE void winograd_spread4(const v_f g[4], v_f out[6])
 {
-    const v_f half = V_SET1(0.5f), two = V_SET1(2.0f), small = V_SET1(0.70710678f), large = V_SET1(1.41421356f);
-    const v_f even = V_FMA(half, g[2], g[0]), odd = small * V_FMA(half, g[3], g[1]);
-    const v_f even2 = V_FMA(two, g[2], g[0]), odd2 = large * V_FMA(two, g[3], g[1]);
+    const v_f half = V_SET1(0.5f);
+    const v_f even = V_FMA(half, g[2], g[0]), odd = V_SET1(FC_P) * V_FMA(half, g[3], g[1]);
+    const v_f even2 = V_FMA(half, g[0], g[2]), odd2 = V_SET1(FC_Q) * V_FMA(half, g[1], g[3]);
     out[0] = g[0];
     out[1] = even + odd;
     out[2] = even - odd;

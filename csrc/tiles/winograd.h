@@ -7,14 +7,15 @@
  * at which polynomials are evaluated: 0, 1, -1, infinity for m = 2; 0, p, -p, q, -q, infinity for m = 4 with
  * p = sqrt(1/2), q = sqrt(2), which keeps rounding errors a quarter of those of the usual 1 and 2:
  *
- *          | 1   0  -5/2   0   1   0 |            | 1  1    1    1    1   0 |
- *          | 0 -2p   -2    p   1   0 |            | 0  p   -p    q   -q   0 |
- *   B^T =  | 0  2p   -2   -p   1   0 |     A^T =  | 0 p^2  p^2  q^2  q^2  0 |
- *          | 0 -q/2 -1/2   q   1   0 |            | 0 p^3 -p^3  q^3 -q^3  1 |
+ *          | 1   0  -5/2   0   1   0 |            | 1  1    1   1/2    1/2    0 |
+ *          | 0 -2p   -2    p   1   0 |            | 0  p   -p   q/2   -q/2   0 |
+ *   B^T =  | 0  2p   -2   -p   1   0 |     A^T =  | 0 p^2  p^2  q^2/2  q^2/2 0 |
+ *          | 0 -q/2 -1/2   q   1   0 |            | 0 p^3 -p^3  q^3/2 -q^3/2 1 |
  *          | 0  q/2 -1/2  -q   1   0 |
  *          | 0   1    0  -5/2  0   1 |
  *
- * and 0, p, -p, 1, -1, q, -q, infinity for m = 6: row k of A^T holds the k-th powers of the points; row j of B^T the
+ * (halves there, and twice the rows of G: transforming filters then takes fewer multiplications, see winograd_sums.h), and
+ * 0, p, -p, 1, -1, q, -q, infinity for m = 6: row k of A^T holds the k-th powers of the points; row j of B^T the
  * coefficients of x (x^2 - p^2) (x^2 - 1) (x^2 - q^2) / (x - point j), written out in winograd_in6.
  */
 #define FC_P 0.70710678f
@@ -37,10 +38,10 @@ FC_INLINE void winograd_in4(const v_f d[6], v_f t[6])
 FC_INLINE void winograd_out4(const v_f m[6], v_f y[4])
 {
     const v_f s1 = m[1] + m[2], d1 = m[1] - m[2], s2 = m[3] + m[4], d2 = m[3] - m[4];
-    y[0] = m[0] + s1 + s2;
-    y[1] = V_FMA(d1, V_SET1(FC_P), V_SET1(FC_Q) * d2);
-    y[2] = V_FMA(s1, V_SET1(0.5f), s2 + s2);
-    y[3] = V_FMA(d1, V_SET1(0.5f * FC_P), V_FMA(d2, V_SET1(2.0f * FC_Q), m[5]));
+    y[0] = V_FMA(s2, V_SET1(0.5f), m[0] + s1);
+    y[1] = V_SET1(FC_P) * (d1 + d2);
+    y[2] = V_FMA(s1, V_SET1(0.5f), s2);
+    y[3] = V_FMA(d1, V_SET1(0.5f * FC_P), V_FMA(d2, V_SET1(FC_Q), m[5]));
 }
 
 /* Rows of the points a and -a, with b and c the squares of the other two. */

@@ -3,22 +3,22 @@
  * Transformed ahead, a filter is four times as large: where patches are few, reading it takes longer than the products.
  * Here nine numbers come from memory, the filter in a basis from which the rows of G (winograd.h) are near:
  *
- *     S1 = a (g0 + g2 / 2)     S2 = c (g0 + 2 g2)     D = a p g1          with a = -2/3, c = 1/6, p = sqrt(1/2)
- *     G g = -2 (S1 + S2), S1 + D, S1 - D, S2 - D / 2, S2 + D / 2, S1 + 4 S2
+ *     S = -(2 g0 + g2) / 3     T = (g0 + 2 g2) / 3     D = -sqrt(2) / 3 g1
+ *     G g = -2 S - T, S + D, S - D, T - D, T + D, S + 2 T
  *
  * in both directions. A tile holds the sums of a row of six components for a few patches and one block of outputs; each
  * step makes the six filters and multiplies them with the patches. */
 
 /* The products of one row of G g, from the basis. */
-FC_INLINE v_f winograd_from_basis(const int row, const v_f s1, const v_f s2, const v_f d)
+FC_INLINE v_f winograd_from_basis(const int row, const v_f s, const v_f t, const v_f d)
 {
     switch (row) {
-    case 0: return V_SET1(-2.0f) * (s1 + s2);
-    case 1: return s1 + d;
-    case 2: return s1 - d;
-    case 3: return V_FMA(d, V_SET1(-0.5f), s2);
-    case 4: return V_FMA(d, V_SET1(0.5f), s2);
-    default: return V_FMA(s2, V_SET1(4.0f), s1);
+    case 0: return V_FMA(s, V_SET1(-2.0f), -t);
+    case 1: return s + d;
+    case 2: return s - d;
+    case 3: return t - d;
+    case 4: return t + d;
+    default: return V_FMA(t, V_SET1(2.0f), s);
     }
 }
 
@@ -43,9 +43,7 @@ FC_INLINE void winograd_sums_row(const fc_winograd_sums *s, const int row, const
 #pragma GCC unroll 3
             for (int c = 0; c < 3; c++)
                 line[c] = winograd_from_basis(row, V_LOAD(w + c * VL), V_LOAD(w + (3 + c) * VL), V_LOAD(w + (6 + c) * VL));
-            /* Of one group of patches, a step fetches one line and a half. */
             __builtin_prefetch(ahead, 0, FC_SECOND_LEVEL);
-            __builtin_prefetch(ahead + FC_LINE_FLOATS * sizeof(float), 0, FC_SECOND_LEVEL);
             ahead += s->ahead_bytes;
 #pragma GCC unroll 6
             for (int c = 0; c < 6; c++) {

@@ -97,6 +97,7 @@ def test_matrices_compute_the_filter(m):
         b = np.array([[1, 0, -2.5, 0, 1, 0], [0, -2 * p, -2, p, 1, 0], [0, 2 * p, -2, -p, 1, 0],
                       [0, -q / 2, -0.5, q, 1, 0], [0, q / 2, -0.5, -q, 1, 0], [0, 1, 0, -2.5, 0, 1]])
         a = np.array([[i == 0, *(point**i for point in points), i == 3] for i in range(4)], float)
+        a[:, 3:5] /= 2
     rng = np.random.default_rng(25)
     for _ in range(10):
         g, d = rng.standard_normal(3), rng.standard_normal(m + 2)

@@ -41,6 +41,8 @@ def filter_matrix(m):
     rows = [[sign, 0, 0]]
     for square in squares:
         scale = 2 * square * np.prod([square - other for other in squares if other != square])
+        if m == 4 and square == 2.0:
+            scale /= 2.0  # twice the rows, half the columns of A^T
         for point in (np.sqrt(square), -np.sqrt(square)):
             rows.append([1 / scale, point / scale, square / scale])
     return np.array([*rows, [0, 0, 1]])
@@ -48,7 +50,7 @@ def filter_matrix(m):
 
 def basis_matrix():
     """The basis of filters that are transformed while they are read, float64 (3, 3); see csrc/tiles/winograd_sums.h."""
-    return np.array([[-4.0, 0.0, -2.0], [1.0, 0.0, 2.0], [0.0, -np.sqrt(8.0), 0.0]]) / 6.0
+    return np.array([[-2.0, 0.0, -1.0], [1.0, 0.0, 2.0], [0.0, -np.sqrt(2.0), 0.0]]) / 3.0
 
 
 def pack_winograd(weight, int m, ptrdiff_t vl, scale=None, bint lean=False):

@@ -13,6 +13,14 @@ FC_INLINE void depthwise_tile(const fc_depthwise *r, const float *x, float *y, c
     for (int p = 0; p < P; p++)
         acc[p] = V_LOAD(r->bias);
     const float *w = r->w;
+    if (kw > 0) {
+        const float *below = x + r->kh * r->x_row;
+#pragma GCC unroll 2
+        for (int row = 0; row < stride; row++, below += r->x_row)
+#pragma GCC unroll 28
+            for (int i = 0; i < P * stride; i++)
+                __builtin_prefetch(below + i * VL);
+    }
     for (ptrdiff_t ky = 0; ky < r->kh; ky++, x += r->x_row) {
         if (kw > 0) {
             v_f weight[5];

@@ -43,7 +43,10 @@ typedef struct {
  * before act and residual; and the weights of a single block may lie among those of another, `w_skip` floats after each
  * step. Neither comes together with `narrow`. And of grey or plain images (x_pixel is 1) and at most FC_NARROW_MOST outputs:
  * y may be plain, too (y_pixel is 1); with x_below set, act(maxima of 2 x 2 pixels), where act is at most FC_CLIP and there
- * is no residual. */
+ * is no residual.
+ *
+ * Where `half` is set, the last block holds at most VL / 2 channels, and weights are in the order of `halve_weights`; then
+ * x_lane is 1, and lanes and last_lanes are even. */
 #define FC_NARROW_MOST 6
 
 typedef struct {
@@ -63,6 +66,7 @@ typedef struct {
     ptrdiff_t until_gap, y_width, y_gap, residual_gap;
     ptrdiff_t kept, w_skip;
     int blocks; /* 1 or 2 blocks of output channels */
+    int half;   /* whether the last block is at most half full, and only that half computed */
     int narrow; /* the channels that a single block holds, where no others need be computed; 0: whole blocks */
     ptrdiff_t x_below; /* where narrow: from a row to the next one of the same maxima, or 0; `pixels` are of one row */
     int accumulate, finish;
@@ -207,6 +211,8 @@ typedef struct {
     int mr;        /* pixels in the largest convolution tile */
     int available; /* set by cpu.c: this machine can run it */
     void (*conv_row)(const fc_conv_row *row);
+    /* Weights of so many steps of a row's blocks to the order of `half`, in place. */
+    void (*halve_weights)(float *w, ptrdiff_t steps, ptrdiff_t blocks);
     void (*matvec)(const fc_matvec *product);
     void (*matvec_split)(const fc_matvec *product); /* in four partial sums; at most 2 blocks */
     void (*depthwise)(const fc_depthwise *rows);

@@ -16,6 +16,7 @@ typedef int v_i __attribute__((vector_size(32)));
 #define V_LOAD(p) _mm256_loadu_ps(p)
 #define V_STORE(p, v) _mm256_storeu_ps((p), (v))
 #define V_SET1(s) _mm256_set1_ps(s)
+#define V_SET2(p) ((v_f)_mm256_set1_epi64x(v_two_floats(p)))
 #define V_FMA(a, b, c) _mm256_fmadd_ps((a), (b), (c))
 #define V_MAX(a, b) _mm256_max_ps((a), (b))
 #define V_MIN(a, b) _mm256_min_ps((a), (b))

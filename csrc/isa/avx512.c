@@ -15,6 +15,7 @@ typedef int v_i __attribute__((vector_size(64)));
 #define V_LOAD(p) _mm512_loadu_ps(p)
 #define V_STORE(p, v) _mm512_storeu_ps((p), (v))
 #define V_SET1(s) _mm512_set1_ps(s)
+#define V_SET2(p) ((v_f)_mm512_set1_epi64(v_two_floats(p)))
 #define V_FMA(a, b, c) _mm512_fmadd_ps((a), (b), (c))
 #define V_MAX(a, b) _mm512_max_ps((a), (b))
 #define V_MIN(a, b) _mm512_min_ps((a), (b))

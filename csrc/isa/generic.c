@@ -12,6 +12,7 @@ typedef float v_f_unaligned __attribute__((vector_size(16), aligned(4)));
 #define V_LOAD(p) ((v_f) * (const v_f_unaligned *)(p))
 #define V_STORE(p, v) (*(v_f_unaligned *)(p) = (v))
 #define V_SET1(s) ((v_f){(s), (s), (s), (s)})
+#define V_SET2(p) ((v_f){(p)[0], (p)[1], (p)[0], (p)[1]})
 #define V_FMA(a, b, c) ((a) * (b) + (c))
 #define V_MAX(a, b) v_select((a) > (b), (a), (b))
 #define V_MIN(a, b) v_select((a) < (b), (a), (b))

@@ -152,6 +152,7 @@ FC_INLINE void conv_tile(const fc_conv_row *r, const float *x, float *y, const f
     activate_tile(r, y, P, B, until_gap, y_gap);
 }
 
+#include "conv_half.h"
 #include "conv_narrow.h"
 
 /* One tile for every number of pixels up to a family's limit (larger ones are not compiled: P is then 1). A single
@@ -167,13 +168,18 @@ FC_INLINE void conv_tile(const fc_conv_row *r, const float *x, float *y, const f
 #define FC_SINGLE_TILES(F) FC_UP_TO_14(F) F(15) F(16) F(17) F(18) F(19) F(20) F(21) F(22) F(23) F(24) F(25) F(26) F(27) F(28)
 #endif
 #define FC_TILE(P, B) \
-    case P: conv_tile(r, x, y, residual, until_gap, ahead, P <= limit ? P : 1, B, x_pixel, stepped); break;
+    case P: \
+        if (half) \
+            half_tile(r, x, y, residual, until_gap, ahead, P <= limit ? P : 1, B, x_pixel); \
+        else \
+            conv_tile(r, x, y, residual, until_gap, ahead, P <= limit ? P : 1, B, x_pixel, stepped); \
+        break;
 #define FC_PAIR(P) FC_TILE(P, 2)
 #define FC_SINGLE(P) FC_TILE(P, 1)
 // clang-format on
 
 FC_INLINE void conv_row_by(const fc_conv_row *r, const ptrdiff_t x_pixel, const int blocks, const int limit,
-                           const int stepped)
+                           const int stepped, const int half)
 {
     /* Even parts: 13 pixels become 5 + 4 + 4, never 6 + 6 + 1, whose last tile would wait for its weights. */
     const ptrdiff_t tiles = (r->pixels + limit - 1) / limit;
@@ -202,24 +208,27 @@ FC_INLINE void conv_row_by(const fc_conv_row *r, const ptrdiff_t x_pixel, const 
     }
 }
 
-#define FC_FAMILY(name, x_pixel, single_limit, pair_limit, stepped)                                                    \
+#define FC_FAMILY(name, x_pixel, single_limit, pair_limit, stepped, half)                                              \
     static __attribute__((noinline)) void FC_FN(name)(const fc_conv_row *r)                                            \
     {                                                                                                                  \
         if (r->blocks == 2)                                                                                            \
-            conv_row_by(r, x_pixel, 2, pair_limit, stepped);                                                           \
+            conv_row_by(r, x_pixel, 2, pair_limit, stepped, half);                                                     \
         else                                                                                                           \
-            conv_row_by(r, x_pixel, 1, single_limit, stepped);                                                         \
+            conv_row_by(r, x_pixel, 1, single_limit, stepped, half);                                                   \
     }
 
 /* Pixels side by side, every second one, neighbouring floats (the columns of im2col), any distance. */
-FC_FAMILY(conv_row_stride1, VL, 2 * MR, MR, 0)
-FC_FAMILY(conv_row_stride2, 2 * VL, 2 * MR, MR, 0)
-FC_FAMILY(conv_row_dense, 1, 2 * MR, MR, 0)
-FC_FAMILY(conv_row_strided, r->x_pixel, MR_STRIDED, MR_STRIDED, 0)
+FC_FAMILY(conv_row_stride1, VL, 2 * MR, MR, 0, 0)
+FC_FAMILY(conv_row_stride2, 2 * VL, 2 * MR, MR, 0, 0)
+FC_FAMILY(conv_row_dense, 1, 2 * MR, MR, 0, 0)
+FC_FAMILY(conv_row_strided, r->x_pixel, MR_STRIDED, MR_STRIDED, 0, 0)
+/* With a half block. */
+FC_FAMILY(conv_row_half_stride1, VL, MR, FC_HALF_PAIR, 0, 1)
+FC_FAMILY(conv_row_half, r->x_pixel, MR_STRIDED, FC_HALF_PAIR < MR_STRIDED ? FC_HALF_PAIR : MR_STRIDED, 0, 1)
 /* Single steps: of grey images, whose many pixels at once would need as many distances, and any others. */
-FC_FAMILY(conv_row_steps_grey, 1, 2 * MR, MR, 1)
-FC_FAMILY(conv_row_steps_stride1, VL, 2 * MR, MR, 1)
-FC_FAMILY(conv_row_steps, r->x_pixel, MR_STRIDED, MR_STRIDED, 1)
+FC_FAMILY(conv_row_steps_grey, 1, 2 * MR, MR, 1, 0)
+FC_FAMILY(conv_row_steps_stride1, VL, 2 * MR, MR, 1, 0)
+FC_FAMILY(conv_row_steps, r->x_pixel, MR_STRIDED, MR_STRIDED, 1, 0)
 
 static void FC_FN(conv_row)(const fc_conv_row *r)
 {
@@ -233,6 +242,10 @@ static void FC_FN(conv_row)(const fc_conv_row *r)
         FC_FN(conv_row_steps_stride1)(r);
     else if (r->lanes == 1)
         FC_FN(conv_row_steps)(r);
+    else if (r->half && r->x_pixel == VL)
+        FC_FN(conv_row_half_stride1)(r);
+    else if (r->half)
+        FC_FN(conv_row_half)(r);
     else if (r->x_pixel == VL)
         FC_FN(conv_row_stride1)(r);
     else if (r->x_pixel == 2 * VL)

@@ -1,5 +1,13 @@
 /* vector.h: what all tiles share: selection, partial vectors, square roots, horizontal sums. */
 
+/* For V_SET2. */
+FC_INLINE long long v_two_floats(const float *p)
+{
+    long long both;
+    memcpy(&both, p, sizeof both);
+    return both;
+}
+
 /* mask ? a : b, lane by lane; masks are all ones or all zeros. */
 FC_INLINE v_f v_select(v_i mask, v_f a, v_f b)
 {

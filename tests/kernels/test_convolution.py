@@ -61,13 +61,20 @@ def test_tiles_across_the_rows_of_an_output_with_halo(isa, poisoned, width, outs
 
 
 class Sum(fastcnn.Model):
-    """Two filters of a grey image; the sum of one is added in the other."""
+    """Two filters of an image; the sum of one is added in the other."""
 
-    def __init__(self, outs):
-        self.one, self.other = (fastcnn.Conv2d(1, outs, 3, padding=1, rng=seed) for seed in range(2))
+    def __init__(self, ins, outs, kernel, stride, activation):
+        self.one, self.other = (fastcnn.Conv2d(ins, outs, kernel, stride=stride, padding=kernel // 2, rng=seed,
+                                               algorithm="direct") for seed in range(2))
+        self.activation = activation
 
     def forward(self, x):
-        return functional.tanh(self.one(x) + self.other(x))
+        return self.activation(self.one(x) + self.other(x))
+
+    def expected(self, x):
+        """What the definition says, before the activation."""
+        return sum(reference.conv2d(x, layer.weight, layer.bias, (layer.stride,) * 2, (layer.padding,) * 4)
+                   for layer in (self.one, self.other))
 
 
 @pytest.mark.parametrize("width", [3, 7, 8, 15, 16, 17, 28, 33])
@@ -75,12 +82,32 @@ class Sum(fastcnn.Model):
 def test_few_channels_of_grey_images(isa, poisoned, width, outs):
     """Tiles of neighbouring pixels, the last of which begins before the other has ended."""
     x = np.random.default_rng(width).standard_normal((2, 1, 4, width), np.float32)
-    model = Sum(outs)
-    sums = [reference.conv2d(x, layer.weight, layer.bias, pads=(1, 1, 1, 1)) for layer in (model.one, model.other)]
-    np.testing.assert_allclose(model(x), np.tanh(sums[0] + sums[1]), rtol=1e-5, atol=1e-6)
+    model = Sum(1, outs, 3, 1, functional.tanh)
+    np.testing.assert_allclose(model(x), np.tanh(model.expected(x)), rtol=1e-5, atol=1e-6)
     exact = np.rint(8 * x)
     weight, bias = np.rint(8 * model.one.weight), np.arange(outs)
     assert np.array_equal(functional.conv2d(exact, weight, bias), reference.conv2d(exact, weight, bias))
+
+
+@pytest.mark.parametrize("beyond", [1, 2, 4, 5, 8, 9])
+@pytest.mark.parametrize("blocks", [0, 1, 2])
+@pytest.mark.parametrize(("kernel", "stride", "width"), [(1, 1, 13), (1, 2, 12), (3, 1, 16), (3, 2, 5)])
+def test_half_blocks(beyond, blocks, kernel, stride, width, isa, poisoned):
+    """A last block of at most half its channels is computed as half a block where inputs are even in number; in several
+    chunks, onto a residual, and before both kinds of activations."""
+    vl, rng = _cpu.vector_length(), np.random.default_rng(beyond)
+    outs = blocks * vl + beyond
+    for ins in (vl, 5 * vl + 2, 10 * vl + 6, 2 * vl + 1):
+        weight, bias = rng.integers(-9, 10, (outs, ins, kernel, kernel)).astype(np.float32), np.arange(outs)
+        x = rng.integers(-9, 10, (2, ins, 7, width)).astype(np.float32)
+        expected = reference.conv2d(x, weight, bias, (stride, stride), (1, 1, 1, 1))
+        assert np.array_equal(functional.conv2d(x, weight, bias, stride, 1, algorithm="direct"), expected), ins
+    x = rng.standard_normal((2, vl + 2, 7, width), np.float32)
+    for activation, definition in ((functional.relu, lambda sums: np.maximum(sums, 0)), (functional.tanh, np.tanh)):
+        model = Sum(vl + 2, outs, kernel, stride, activation)
+        for threads in (1, 2, 3):
+            with fastcnn.num_threads(threads):
+                np.testing.assert_allclose(model(x), definition(model.expected(x)), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(9, 11), (14, 16), (6, 33), (28, 28)])

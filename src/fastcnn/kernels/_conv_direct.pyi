@@ -7,8 +7,10 @@ from fastcnn.kernels._executor import Step
 from fastcnn.kernels.view import View
 
 def pack_weights(
-    weight: np.ndarray, groups: int, lanes: int, vl: int, chunk: int = -1, scale: np.ndarray | None = None
+    weight: np.ndarray, groups: int, lanes: int, vl: int, chunk: int = -1, scale: np.ndarray | None = None,
+    half: bool = False,
 ) -> np.ndarray: ...
+def leaves_half(ins: int, outs: int, groups: int, lanes: int, vl: int) -> bool: ...
 def chunk_blocks(lanes: int, kernel: Sequence[int], vl: int) -> int: ...
 def block_lanes(lanes: int, channels: int) -> int: ...
 def writes_planes(
@@ -33,4 +35,5 @@ class DirectConv(Step):
         activation: tuple[str, Mapping[str, Any]] | None,
         places: np.ndarray | None = None,
         pool: int = 1,
+        half: bool = False,
     ) -> None: ...

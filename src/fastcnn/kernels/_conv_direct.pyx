@@ -32,7 +32,8 @@ cdef enum:
     SMALL_TILE = 4
 
 
-def pack_weights(weight, ptrdiff_t groups, ptrdiff_t lanes, ptrdiff_t vl, ptrdiff_t chunk=-1, scale=None):
+def pack_weights(weight, ptrdiff_t groups, ptrdiff_t lanes, ptrdiff_t vl, ptrdiff_t chunk=-1, scale=None,
+                 bint half=False):
     """Weights in the order in which the tiles of the instruction set in use read them.
 
     Parameters
@@ -47,12 +48,15 @@ def pack_weights(weight, ptrdiff_t groups, ptrdiff_t lanes, ptrdiff_t vl, ptrdif
         Blocks of input that all pairs of output blocks read before the next ones come; default all.
     scale : (out_channels,) float32 array, optional
         Is multiplied with the weights.
+    half : bool
+        What `leaves_half` says.
 
     Returns
     -------
     float32 array
         [group][chunk][pair of blocks][input block][kh][kw][lane][block of the pair][VL]. Output channels that do not
-        exist are zeros; input channels that do not exist are left out.
+        exist are zeros; input channels that do not exist are left out. With half a block, the last pair is in the order
+        of csrc/tiles/conv_half.h.
     """
     cdef ptrdiff_t outs = weight.shape[0] // groups, ins = weight.shape[1], area = weight.shape[2] * weight.shape[3]
     cdef ptrdiff_t blocks = ceil_div(outs, vl), taps = ins * area, group, block, width, i, tap, first, count, step
@@ -83,7 +87,25 @@ def pack_weights(weight, ptrdiff_t groups, ptrdiff_t lanes, ptrdiff_t vl, ptrdif
                         step = (first - before) * area + tap * count + i - first  # in the order of the tiles' loops
                         memcpy(pair + (step * width + block % 2) * vl, block_rows + (i * area + tap) * vl,
                                vl * sizeof(float))
+        before = 0
+        while half and before < ins:
+            size = min(most, ins - before)
+            pair = out + (before * blocks + (blocks - 1) // 2 * 2 * size) * area * vl
+            kernels.halve_weights(pair, size * area, 2 - blocks % 2)
+            before += size
     return packed
+
+
+def leaves_half(ptrdiff_t ins, ptrdiff_t outs, ptrdiff_t groups, ptrdiff_t lanes, ptrdiff_t vl):
+    """Whether the last block of outputs is at most half full and tiles can leave the other half out: of blocks of inputs,
+    two by two.
+
+    Examples
+    --------
+    >>> leaves_half(96, 24, 1, 16, 16), leaves_half(96, 28, 1, 16, 16), leaves_half(97, 24, 1, 16, 16)
+    (True, False, False)
+    """
+    return groups == 1 and lanes == vl <= ins and ins % 2 == 0 and 0 < outs % vl <= vl // 2
 
 
 def pack_bias(bias, ptrdiff_t channels, ptrdiff_t groups, ptrdiff_t vl):
@@ -142,6 +164,7 @@ cdef struct ConvArgs:
     bint gathered        # panels' inputs are copied to scratch memory: [tap][pixel][VL]
     ptrdiff_t kh, kw, x_row, x_col, x_pixel  # what that copy needs: the filter, and distances between taps and pixels
     ptrdiff_t panel_pixels
+    bint half            # the last block of outputs is at most half full: see `leaves_half`
     bint scattered       # a group's channels lie anywhere in blocks: weights and bias are packed as of one group
     ptrdiff_t group_outs, channels  # outputs of a group, and of all
 
@@ -199,6 +222,7 @@ cdef void conv_panel(const ConvArgs *a, ptrdiff_t image, ptrdiff_t panel, ptrdif
         for pair in range(first, last):
             block = group * a.out_blocks + 2 * pair
             row.blocks = <int>min(2, a.out_blocks - 2 * pair)
+            row.half = a.half and 2 * pair + row.blocks == a.out_blocks
             row.w = a.weights.data + 2 * pair * steps * vl
             row.w += a.out_blocks * (group * a.steps + start * a.taps * row.lanes) * vl
             conv_rows(a, &row, inputs, image, block, low, rows, pixels, steps)
@@ -272,12 +296,14 @@ cdef class DirectConv(Step):
     pool : {1, 2}
         2: the outputs are maxima of 2 x 2 pixels, of what `pools` says. Then x has one channel and is plain, there is no
         residual, and the activation is monotone.
+    half : bool
+        Whether the weights are packed as for half a block.
     """
 
     cdef ConvArgs a
 
     def __init__(self, y, x, residual, weights, bias, kernel, strides, pads, dilations, groups, activation,
-                 places=None, pool=1):
+                 places=None, pool=1, half=False):
         cdef ConvArgs *a = &self.a
         cdef ptrdiff_t vl = self.kernels.vl
         self.run, self.args = run_conv, a
@@ -302,7 +328,7 @@ cdef class DirectConv(Step):
         a.row.y_block, a.row.y_pixel = a.y.block, a.y.lanes
         a.row.residual_block = a.residual.block
         a.row.narrow = y.c // a.groups if a.out_blocks == 1 and not a.scattered else 0
-        a.pool = pool
+        a.pool, a.half = pool, half
         a.row.x_below = strides[0] * a.x.row if pool == 2 else 0
         self.set_rows(kernel, strides)
         gather = not a.scattered and self.should_gather(kernel, strides)

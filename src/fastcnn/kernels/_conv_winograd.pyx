@@ -148,7 +148,7 @@ cdef void multiply(const WinogradArgs *a, ptrdiff_t first, ptrdiff_t last, ptrdi
     row.whole = a.ins - row.last
     row.pixels = count
     row.accumulate = row.finish = 0
-    row.until_gap = row.kept = row.w_skip = row.narrow = 0
+    row.until_gap = row.kept = row.w_skip = row.half = row.narrow = 0
     for component in range(a.n * a.n):
         row.x = v + component * a.v_component
         block = first

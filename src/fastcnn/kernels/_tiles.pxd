@@ -39,7 +39,7 @@ cdef extern from "fastcnn.h" nogil:
         ptrdiff_t pixels
         ptrdiff_t until_gap, y_width, y_gap, residual_gap
         ptrdiff_t kept, w_skip
-        int blocks, narrow
+        int blocks, half, narrow
         ptrdiff_t x_below
         int accumulate, finish
         const float *ahead
@@ -157,6 +157,7 @@ cdef extern from "fastcnn.h" nogil:
         int mr
         int available
         void (*conv_row)(const fc_conv_row *row) noexcept nogil
+        void (*halve_weights)(float *w, ptrdiff_t steps, ptrdiff_t blocks) noexcept nogil
         void (*matvec)(const fc_matvec *product) noexcept nogil
         void (*matvec_split)(const fc_matvec *product) noexcept nogil
         void (*depthwise)(const fc_depthwise *rows) noexcept nogil

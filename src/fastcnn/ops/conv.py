@@ -211,18 +211,20 @@ def _places(node: Node, ins: int, outs: int, vl: int) -> np.ndarray | None:
 def _lower_direct(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> None:
     groups, places = node.attrs["group"], _places(node, x.c, y.c, ctx.vl)
     lanes = _conv_direct.block_lanes(x.lanes, x.c)
+    half = places is None and _conv_direct.leaves_half(x.c, y.c, groups, x.lanes, ctx.vl)
 
     def pack(weight: np.ndarray, scale: np.ndarray | None) -> np.ndarray:
         if places is not None:
             return _conv_direct.pack_weights(weight, 1, weight.shape[1], ctx.vl, scale=scale)
         chunk = _conv_direct.chunk_blocks(lanes, weight.shape[2:], ctx.vl)
-        return _conv_direct.pack_weights(weight, groups, lanes, ctx.vl, chunk, scale)
+        return _conv_direct.pack_weights(weight, groups, lanes, ctx.vl, chunk, scale, half)
 
     weights = _packed_filters(node, ctx, "direct", pack, variant=(groups, lanes, places is None))
     bias = _packed_bias(ctx, y.c, 1)  # by blocks of all channels, as a group's are whole blocks or cut through them
     ctx.emit(
         "direct", _conv_direct.DirectConv, y, x, residual, weights, bias, *_window(node.attrs), groups,
         node.attrs.get("activation"), places, 2 if node.attrs.get("pool") else 1,
+        half and isinstance(weights, np.ndarray),  # steps of a plan pack whole blocks
     )
 
 

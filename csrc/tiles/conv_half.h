@@ -1,0 +1,87 @@
+/* conv_half.h: tiles whose last block of output channels is at most half full (see fc_conv_row for the sum).
+ *
+ * Computed as a whole block, half of it would be for nothing. Here a vector holds half a block twice: the products of an
+ * input channel and those of the next one, side by side. A step takes two input channels: it broadcasts both of a pixel
+ * and multiplies them with one vector of weights for each half block, where conv_row.h takes one for a block. In the end
+ * the sums of even and of odd channels are added. Where loads are what tiles wait for, these have the fewest. */
+#define FC_HALF_PAIR (2 * MR / 3) /* pixels: three vectors for each */
+
+/* Weights of some steps of one or two blocks, of which the last one is half full, to this order, in place: a pair of
+ * steps gets 2 * blocks - 1 vectors of the memory that it has. */
+static void FC_FN(halve_weights)(float *w, ptrdiff_t steps, ptrdiff_t blocks)
+{
+    for (; steps > 0; steps -= 2, w += 2 * blocks * VL) {
+        const v_f even = V_LOAD(w), odd = V_LOAD(w + blocks * VL);
+        if (blocks == 2) {
+            const v_f half = V_ZIP_LOW(V_LOAD(w + VL), V_LOAD(w + 3 * VL));
+            V_STORE(w + VL, V_ZIP_HIGH(even, odd));
+            V_STORE(w + 2 * VL, half);
+        }
+        V_STORE(w, V_ZIP_LOW(even, odd));
+    }
+}
+
+/* What a pixel's sums start from: the even lanes of H vectors. */
+FC_INLINE void half_start(const float *start, ptrdiff_t block, v_f acc[3], const int H)
+{
+    const v_f zero = V_SET1(0.0f), first = V_LOAD(start);
+    acc[0] = V_ZIP_LOW(first, zero);
+    if (H == 3) {
+        acc[1] = V_ZIP_HIGH(first, zero);
+        acc[2] = V_ZIP_LOW(V_LOAD(start + block), zero);
+    }
+}
+
+FC_INLINE void half_tile(const fc_conv_row *r, const float *x, float *y, const float *residual, ptrdiff_t until_gap,
+                         const char *ahead, const int P, const int B, const ptrdiff_t x_pixel)
+{
+    const int H = 2 * B - 1, side_by_side = __builtin_constant_p(x_pixel) && x_pixel == VL;
+    const ptrdiff_t y_gap = side_by_side ? r->y_gap : 0;
+    v_f acc[MR][3];
+#pragma GCC unroll 14
+    for (int p = 0; p < P; p++)
+        if (r->accumulate)
+            half_start(y + p * r->y_pixel + passed_gap(p, until_gap, y_gap), r->y_block, acc[p], H);
+        else
+            half_start(r->bias, VL, acc[p], H);
+
+    const float *w = r->w;
+    for (const ptrdiff_t *tap = r->taps, *whole = tap + r->whole, *end = whole + r->last; tap < end; tap++) {
+        const float *in = x + *tap;
+        if (side_by_side)
+#pragma GCC unroll 14
+            for (int i = 0; i < P * x_pixel; i += FC_LINE_FLOATS)
+                __builtin_prefetch(in + P * x_pixel + i);
+        const ptrdiff_t steps = tap < whole ? r->lanes : r->last_lanes;
+#pragma GCC unroll 1
+        for (ptrdiff_t i = 0; i < steps; i += 2, in += 2, w += 2 * B * VL) {
+            v_f weight[3];
+#pragma GCC unroll 3
+            for (int h = 0; h < H; h++)
+                weight[h] = V_LOAD(w + h * VL);
+            __builtin_prefetch(ahead, 0, FC_SECOND_LEVEL);
+            ahead += 2 * r->ahead_bytes;
+#pragma GCC unroll 14
+            for (int p = 0; p < P; p++) {
+                const v_f v = V_SET2(in + p * x_pixel);
+#pragma GCC unroll 3
+                for (int h = 0; h < H; h++)
+                    acc[p][h] = V_FMA(v, weight[h], acc[p][h]);
+            }
+        }
+    }
+
+    v_f sums[2 * MR][2];
+#pragma GCC unroll 14
+    for (int p = 0; p < P; p++) {
+        const v_f last = acc[p][H - 1];
+        if (B == 2)
+            sums[p][0] = V_EVEN(acc[p][0], acc[p][1]) + V_ODD(acc[p][0], acc[p][1]);
+        sums[p][B - 1] = V_EVEN(last, last) + V_ODD(last, last);
+    }
+    if (side_by_side && until_gap < P)
+        store_sums(r, sums, y, residual, 0, P, B, until_gap, y_gap, r->residual_gap, 0);
+    else
+        store_sums(r, sums, y, residual, 0, P, B, P, 0, 0, 0);
+    activate_tile(r, y, P, B, until_gap, y_gap);
+}

@@ -40,7 +40,8 @@ def isa(request):
 def poisoned(monkeypatch):
     """Arenas and scratch memory full of NaN, each ending at a page that must not be touched; no plan is reused, and
     small work is shared by threads too, in as many pieces as possible."""
-    monkeypatch.setattr(storage, "allocate", lambda floats: guarded((max(1, floats),)))
+    for name in ("allocate", "allocate_arena"):
+        monkeypatch.setattr(storage, name, lambda floats: guarded((max(1, floats),)))
     monkeypatch.setattr(plan, "OPERATIONS_PER_THREAD", 1)
     monkeypatch.setattr(_executor, "PIECE_VECTORS", 1)
     monkeypatch.setattr(eager, "KEPT_PLANS", 0)

@@ -57,21 +57,34 @@ static void FC_FN(deinterleave)(const float *x, float *y, ptrdiff_t plane, ptrdi
             y[c * plane + p] = x[p * VL + c];
 }
 
-/* For so few lanes the compiler knows the shuffles. */
-FC_INLINE void zip_lanes(const float *restrict x, ptrdiff_t plane, float *restrict y, const ptrdiff_t lanes,
-                         ptrdiff_t pixels)
+/* Whole vectors of pixels of three planes; how many pixels that were. */
+static ptrdiff_t FC_FN(zip_three)(const float *x, ptrdiff_t plane, float *y, ptrdiff_t pixels)
 {
-    for (ptrdiff_t p = 0; p < pixels; p++)
-        for (ptrdiff_t c = 0; c < lanes; c++)
-            y[p * lanes + c] = x[c * plane + p];
+    v_i two[3], three[3]; /* of float k * VL + i of the result: where it lies in two planes, and in these and the last */
+#pragma GCC unroll 3
+    for (int k = 0; k < 3; k++)
+#pragma GCC unroll 16
+        for (int i = 0; i < VL; i++) {
+            const int at = k * VL + i;
+            two[k][i] = at % 3 * VL % (2 * VL) + at / 3;
+            three[k][i] = at % 3 < 2 ? i : VL + at / 3;
+        }
+    ptrdiff_t p = 0;
+    for (; p + VL <= pixels; p += VL) {
+        const v_f first = V_LOAD(x + p), second = V_LOAD(x + plane + p), last = V_LOAD(x + 2 * plane + p);
+#pragma GCC unroll 3
+        for (int k = 0; k < 3; k++)
+            V_STORE(y + 3 * p + k * VL, __builtin_shuffle(__builtin_shuffle(first, second, two[k]), last, three[k]));
+    }
+    return p;
 }
 
 static void FC_FN(zip_planes)(const float *x, ptrdiff_t plane, float *y, ptrdiff_t lanes, ptrdiff_t pixels)
 {
-    if (lanes == 3) /* RGB */
-        zip_lanes(x, plane, y, 3, pixels);
-    else
-        zip_lanes(x, plane, y, lanes, pixels);
+    ptrdiff_t p = lanes == 3 ? FC_FN(zip_three)(x, plane, y, pixels) : 0; /* RGB */
+    for (; p < pixels; p++)
+        for (ptrdiff_t c = 0; c < lanes; c++)
+            y[p * lanes + c] = x[c * plane + p];
 }
 
 static void FC_FN(copy_pixels)(const float *x, ptrdiff_t x_pixel, float *y, ptrdiff_t y_pixel, ptrdiff_t pixels)

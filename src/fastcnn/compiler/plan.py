@@ -275,7 +275,7 @@ class Plan:
         steps = [make() for make in self._makers]
         scratch = max((step.scratch for step in steps), default=0)
         stride = -(-scratch // storage.ALIGNMENT) * storage.ALIGNMENT + storage.ALIGNMENT
-        arena = storage.allocate(self.arena_bytes // 4)
+        arena = storage.allocate_arena(self.arena_bytes // 4)
         return _executor.Executor(steps, self._waits, arena, storage.allocate(stride * threads), threads)
 
 

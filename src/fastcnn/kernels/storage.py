@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 ALIGNMENT = 16  # floats: one cache line
+HUGE_PAGE = 1 << 19
 
 
 def allocate(floats: int) -> np.ndarray:
@@ -15,6 +16,26 @@ def allocate(floats: int) -> np.ndarray:
     >>> allocate(100).ctypes.data % 64, allocate(100).size
     (0, 100)
     """
-    raw = np.empty(max(1, floats) + ALIGNMENT, np.float32)
-    shift = -raw.ctypes.data // raw.itemsize % ALIGNMENT
-    return raw[shift : shift + max(1, floats)]
+    return _aligned(max(1, floats), ALIGNMENT)
+
+
+def allocate_arena(floats: int) -> np.ndarray:
+    """As `allocate`; large ones lie in as few huge pages as can be, whole ones where the system has them: an image's
+    values are read in all orders, each page of 4 KB has to be looked up, and where it lies in the caches is luck
+    (MobileNetV2, ResNet-18 and ResNet-50 1 % faster on Zen 5, 2026-11). What is never touched takes no memory.
+
+    Examples
+    --------
+    >>> allocate_arena(1_000_000).ctypes.data % (1 << 21), allocate_arena(100).size
+    (0, 100)
+    """
+    if floats < HUGE_PAGE // 2:
+        return allocate(floats)
+    whole = -(-floats // HUGE_PAGE) * HUGE_PAGE
+    return _aligned(whole, HUGE_PAGE)[:floats]  # NumPy asks Linux for huge pages from 4 MB on
+
+
+def _aligned(floats: int, alignment: int) -> np.ndarray:
+    raw = np.empty(floats + alignment, np.float32)
+    shift = -raw.ctypes.data // raw.itemsize % alignment
+    return raw[shift : shift + floats]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from math import prod
-
 import numpy as np
 import pytest
 
@@ -11,6 +9,7 @@ import fastcnn
 from fastcnn import functional as F
 from fastcnn.compiler import plan, slices
 from fastcnn.compiler.plan import compile_graph
+from fastcnn.kernels import _cpu
 from fastcnn.layers import BatchNorm2d, Conv2d, GlobalAvgPool2d, Linear
 
 SHAPE = (3, 11, 13)
@@ -69,19 +68,15 @@ def small_cache(monkeypatch):
     monkeypatch.setattr(slices, "SLICE_BYTES", 1000)
 
 
-@pytest.mark.parametrize("blocks", [1, 2])
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("kind", ["depthwise", "depthwise with stride", "pool"])
-def test_slices_give_the_bits_of_whole_layers(kind, batch, blocks, isa, poisoned, small_cache, monkeypatch):
-    """Slices are pairs of blocks where these are small enough, and single blocks else."""
+def test_slices_give_the_bits_of_whole_layers(kind, batch, isa, poisoned, small_cache):
+    """Slices are pairs of blocks."""
     model = Pooled() if kind == "pool" else Net(stride=2 if "stride" in kind else 1)
-    width = blocks * {"avx512": 16, "avx2": 8}.get(isa, 4)
-    if blocks == 2:
-        monkeypatch.setattr(slices, "LARGE_BYTES", 4 * batch * prod(SHAPE[1:]) * width)
     x = np.random.default_rng(3).standard_normal((batch, *SHAPE)).astype(np.float32)
     cut, whole = compiled(model, batch), compiled(model, batch, whole=True)
     kernel = kind.split()[0]
-    assert steps_of(kernel, whole) == 1 and steps_of(kernel, cut) == 96 // width
+    assert steps_of(kernel, whole) == 1 and steps_of(kernel, cut) == 96 // (2 * _cpu.vector_length())
     assert cut.operations == whole.operations and cut.arena_bytes < whole.arena_bytes
     for threads in (1, 2, 3):
         with fastcnn.num_threads(threads):

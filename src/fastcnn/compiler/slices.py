@@ -67,7 +67,7 @@ def _are_such(conv: Node, reader: Node, graph: Graph, users: dict[str, list[Node
 
 def _cuts(shape: tuple[int, ...], vl: int) -> list[int]:
     """Where slices begin and end: at whole pairs of blocks. Single blocks would stay in the second-level cache where
-    pairs do not, but load an input for every multiply-add (two a cycle: Zen 5 computes pairs a quarter faster, 2026-11).
+    pairs do not, but load an input for every multiply-add: Zen 5 computes pairs a quarter faster (2026-11).
 
     Examples
     --------

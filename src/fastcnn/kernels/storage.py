@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 ALIGNMENT = 16  # floats: one cache line
-HUGE_PAGE = 1 << 19
+HUGE_PAGE = 1 << 19  # floats: 2 MB
 
 
 def allocate(floats: int) -> np.ndarray:
@@ -36,6 +36,7 @@ def allocate_arena(floats: int) -> np.ndarray:
 
 
 def _aligned(floats: int, alignment: int) -> np.ndarray:
+    """Float32 of any content, at a multiple of `alignment` floats."""
     raw = np.empty(floats + alignment, np.float32)
     shift = -raw.ctypes.data // raw.itemsize % alignment
     return raw[shift : shift + floats]

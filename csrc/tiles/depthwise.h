@@ -18,8 +18,8 @@ FC_INLINE void depthwise_tile(const fc_depthwise *r, const float *x, float *y, c
 #pragma GCC unroll 2
         for (int row = 0; row < stride; row++, below += r->x_row)
 #pragma GCC unroll 28
-            for (int i = 0; i < P * stride; i++)
-                __builtin_prefetch(below + i * VL);
+            for (int i = 0; i < P * stride * VL; i += FC_LINE_FLOATS)
+                __builtin_prefetch(below + i);
     }
     for (ptrdiff_t ky = 0; ky < r->kh; ky++, x += r->x_row) {
         if (kw > 0) {

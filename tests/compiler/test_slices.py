@@ -1,4 +1,4 @@
-"""Tests of slices: the same bits as of whole layers, and only where nobody else needs what lies between."""
+"""Tests of slices and bands: the same bits as of whole layers, and only where nobody else needs what lies between."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import fastcnn
 from fastcnn import functional as F
 from fastcnn.compiler import plan, slices
 from fastcnn.compiler.plan import compile_graph
-from fastcnn.kernels import _cpu
+from fastcnn.kernels import _bands, _cpu
 from fastcnn.layers import BatchNorm2d, Conv2d, GlobalAvgPool2d, Linear
 
 SHAPE = (3, 11, 13)
@@ -43,11 +43,34 @@ class Shared(Net):
         return self.project(self.depthwise(between) + between)
 
 
-class Pooled(Net):
-    """A pooling reads what lies between."""
+class Reader(fastcnn.Model):
+    """A convolution, and a depthwise one or a pooling with these settings."""
+
+    def __init__(self, conv: dict, depthwise: dict, pool: dict, act=F.relu) -> None:
+        self.conv, self.act, self.pool = Conv2d(3, 64, rng=0, algorithm="direct", **conv), act, pool
+        self.depthwise = Conv2d(64, 64, groups=64, rng=1, **depthwise) if depthwise else None
+        self.project = Conv2d(64, 5, 1, rng=2)
+        self.input_shape = SHAPE
 
     def forward(self, x):
-        return self.project(F.max_pool2d(self.between(x), 3, 2, padding=1))
+        x = self.act(self.conv(x))
+        return self.project(self.depthwise(x) if self.depthwise else F.max_pool2d(x, **self.pool))
+
+
+READERS = {
+    "3x3": ({"kernel_size": 1}, {"kernel_size": 3, "padding": 1}, {}),
+    "3x3 with stride, of 3x3 with stride": (
+        {"kernel_size": 3, "stride": 2, "padding": 1}, {"kernel_size": 3, "stride": 2, "padding": 1}, {}),
+    "5x5": ({"kernel_size": 3}, {"kernel_size": 5, "padding": 2}, {}),
+    "5x5 with stride": ({"kernel_size": 1, "padding": 2}, {"kernel_size": 5, "stride": 3, "padding": 1}, {}),
+    "3x3 with dilation": ({"kernel_size": 1}, {"kernel_size": 3, "dilation": 2, "padding": (2, 1)}, {}),
+    "larger stride than window": ({"kernel_size": 1}, {"kernel_size": 2, "stride": 4}, {}),
+    "1x1": ({"kernel_size": 1}, {"kernel_size": 1}, {}),
+    "pool": ({"kernel_size": 1}, {}, {"kernel_size": 3, "stride": 2, "padding": 1}),
+    "pool without padding": ({"kernel_size": 3, "padding": 1}, {}, {"kernel_size": 3, "stride": 2}),
+    "pool beyond the image": ({"kernel_size": 1}, {}, {"kernel_size": 2, "stride": 2, "ceil_mode": True}),
+    "pool, row by row": ({"kernel_size": 1}, {}, {"kernel_size": (3, 2), "stride": 1, "padding": 1}),
+}
 
 
 def compiled(model: fastcnn.Model, batch: int, whole: bool = False) -> plan.Plan:
@@ -58,25 +81,25 @@ def steps_of(kernel: str, found: plan.Plan) -> int:
     return sum(step.kernel == kernel for step in found.steps)
 
 
-def depthwise_steps(found: plan.Plan) -> int:
-    return steps_of("depthwise", found)
-
-
 @pytest.fixture
 def small_cache(monkeypatch):
+    """Slices are single pairs of blocks, bands as narrow as can be."""
     monkeypatch.setattr(slices, "LARGE_BYTES", 1000)
-    monkeypatch.setattr(slices, "SLICE_BYTES", 1000)
+    monkeypatch.setattr(slices, "WINDOW_VECTORS", 100)
+    monkeypatch.setattr(_bands, "WINDOW_VECTORS", 100)
 
 
+@pytest.mark.parametrize("window", [100, 300, 1 << 20])
 @pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize("kind", ["depthwise", "depthwise with stride", "pool"])
-def test_slices_give_the_bits_of_whole_layers(kind, batch, isa, poisoned, small_cache):
-    """Slices are pairs of blocks."""
-    model = Pooled() if kind == "pool" else Net(stride=2 if "stride" in kind else 1)
+@pytest.mark.parametrize("reader", READERS)
+def test_bands_give_the_bits_of_whole_layers(reader, batch, window, isa, poisoned, small_cache, monkeypatch):
+    monkeypatch.setattr(_bands, "WINDOW_VECTORS", window)  # bands of two rows, some rows, all
+    model = Reader(*READERS[reader])
     x = np.random.default_rng(3).standard_normal((batch, *SHAPE)).astype(np.float32)
     cut, whole = compiled(model, batch), compiled(model, batch, whole=True)
-    kernel = kind.split()[0]
-    assert steps_of(kernel, whole) == 1 and steps_of(kernel, cut) == 96 // (2 * _cpu.vector_length())
+    kernel = "pool" if READERS[reader][2] else "depthwise"
+    assert steps_of(kernel, whole) == 1 and steps_of(kernel, cut) == 0
+    assert steps_of(f"direct + {kernel}", cut) == 64 // (2 * _cpu.vector_length())
     assert cut.operations == whole.operations and cut.arena_bytes < whole.arena_bytes
     for threads in (1, 2, 3):
         with fastcnn.num_threads(threads):
@@ -84,24 +107,42 @@ def test_slices_give_the_bits_of_whole_layers(kind, batch, isa, poisoned, small_
             np.testing.assert_array_equal(result, expected)
 
 
+def test_normalised_blocks_give_the_bits_of_whole_layers(isa, poisoned, small_cache):
+    """Scales that folding left beside the filters are cut, too."""
+    model, x = Net(stride=2), np.random.default_rng(3).standard_normal((2, *SHAPE)).astype(np.float32)
+    cut, whole = compiled(model, 2), compiled(model, 2, whole=True)
+    assert steps_of("direct + depthwise", cut) == 96 // (2 * _cpu.vector_length())
+    np.testing.assert_array_equal(cut.run([x])[0], whole.run([x])[0])
+
+
 def test_layers_that_stay_whole(small_cache):
-    assert depthwise_steps(compiled(Shared(), 1)) == 1  # somebody else reads what lies between
-    assert depthwise_steps(compiled(Net(98), 1)) == 1  # the last block is not whole
+    assert steps_of("depthwise", compiled(Shared(), 1)) == 1  # somebody else reads what lies between
+    assert steps_of("depthwise", compiled(Net(98), 1)) == 1  # the last block is not whole
     kernels = [step.kernel for step in compiled(Net(96, groups=1), 1).steps]
     assert "depthwise" not in kernels and len(kernels) == len(compiled(Net(96, groups=1), 1, whole=True).steps)
 
 
+@pytest.mark.parametrize("act", [F.hardswish, F.leaky_relu, lambda x: F.clip(x, -1.0, 1.0), lambda x: x])
+def test_zeros_are_no_padding_where_maxima_may_be_negative(act, small_cache):
+    conv, _, pool = READERS["pool"]
+    assert steps_of("pool", compiled(Reader(conv, {}, pool, act), 1)) == 1
+    conv, _, pool = READERS["pool without padding"]
+    assert steps_of("pool", compiled(Reader(conv, {}, pool, act), 1)) == 0
+
+
 def test_small_layers_stay_whole():
-    assert depthwise_steps(compiled(Net(), 1)) == 1
+    assert steps_of("depthwise", compiled(Net(), 1)) == 1
 
 
 def test_summary_profile_and_tuning_know_slices(small_cache):
     model = Net()
     rows = {row.name: row for row in model.summary().rows}
-    assert rows["expand"].kernel == "direct" and rows["depthwise"].kernel == "depthwise"
+    assert rows["expand"].kernel == "direct + depthwise" and rows["depthwise"].kernel == "in expand"
     x = np.ones((1, *SHAPE), np.float32)
-    steps = [step.name for step in model.profile(x, repeats=1).steps]
-    assert "expand" in steps and any(name.startswith("expand[") for name in steps)
+    profile = model.profile(x, repeats=1)
+    names = [step.name for step in profile.steps]
+    assert "expand" in names and any(name.startswith("expand[") for name in names)
+    assert sum(step.operations for step in profile.steps) == compiled(model, 1).operations
     times = model.tune(x, repeats=1)
     assert len(times) == 3 and all("direct" in candidates for candidates in times.values())
 

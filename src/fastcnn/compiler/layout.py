@@ -199,9 +199,7 @@ class _Arranger:
         """A dense convolution takes few channels of a plain value as one narrow block, or as they are."""
         name = node.inputs[place]
         few = self.shapes[name][1] if len(self.shapes[name]) == 4 else self.vl
-        narrow = place == 0 and (
-            (node.op == "Conv" and node.attrs["algorithm"] == "direct") or node.op == "ConvGradWeight")
-        if narrow and few < self.vl and self.lanes[name] == 1 and node.attrs["group"] == 1:
+        if place == 0 and ops.get(node.op).reads_few(node) and few < self.vl and self.lanes[name] == 1:
             return 1 if self.reads_plain(node, name) else few
         if node.op == "Flatten":
             return self.lanes[name] if self.keeps_blocks(node, name) else 1

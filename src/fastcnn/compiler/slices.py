@@ -1,9 +1,9 @@
-"""Slices of channels: a convolution and the depthwise one or the pooling that reads it, where what lies between is too
-large for the second-level cache, are computed some channels at a time.
+"""Slices: a convolution and the depthwise one or the pooling that reads it, where what lies between is large, are
+computed some channels at a time, and of these some rows at a time: what lies between never is a whole image.
 
-    Conv ▸ depthwise Conv  →  Conv(channels 0 .. a) ▸ depthwise Conv(0 .. a), Conv(a .. b) ▸ depthwise Conv(a .. b), ...
+    Conv ▸ depthwise Conv  →  InBands(channels 0 .. a), InBands(a .. b), ...
 
-The slices take each other's memory; their outputs are concatenated in place.
+Their outputs are concatenated in place.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import numpy as np
 
 from fastcnn.compiler._edit import consumers, has_free_filters, is_private, replaced, with_filters
 from fastcnn.graph.ir import Graph, Node
+from fastcnn.kernels._bands import WINDOW_VECTORS
+from fastcnn.ops.bands import reader_window
 
-# Bytes between the two from which on it pays, and that slices have at most, unless they would be narrower than a tile
-# (Sapphire Rapids, 2026-11).
+# Bytes between the two from which on it pays, and rows of new pixels that a slice's window should have room for.
 LARGE_BYTES = 1 << 20
-SLICE_BYTES = 1 << 19
+BAND_ROWS = 14
 
 
 def cut_channels(graph: Graph, shapes: dict[str, tuple[int, ...]], vl: int) -> Graph:
@@ -39,47 +40,72 @@ def cut_channels(graph: Graph, shapes: dict[str, tuple[int, ...]], vl: int) -> G
     instead: dict[str, list[Node]] = {}
     for reader in graph.nodes:
         conv = makers.get(reader.inputs[0]) if reader.inputs else None
-        if conv is None or not _are_such(conv, reader, graph, users):
+        if conv is None or not _are_such(conv, reader, graph, users, shapes):
             continue
-        cuts = _cuts(shapes[conv.output], vl)
-        if len(cuts) < 3:
+        shape = shapes[conv.output]
+        if 4 * prod(shape) <= LARGE_BYTES or shape[1] % vl:
             continue
-        slices: list[Node] = []
+        parts: list[Node] = []
+        cuts = _cuts(shape, vl)
         for low, high in zip(cuts, cuts[1:], strict=False):
             part = _slice(conv, conv.inputs[0], low, high, constants, shapes)
-            slices += [part, _slice(reader, part.output, low, high, constants, shapes)]
-        whole = Node("Concat", f"{reader.name}[:]", tuple(node.output for node in slices[1::2]), reader.output,
-                     {"axis": 1})
+            parts.append(_in_bands(part, _slice(reader, part.output, low, high, constants, shapes), shapes))
         instead[conv.output] = []
-        instead[reader.output] = [*slices, whole]
+        if len(parts) == 1:
+            instead[reader.output] = [replace(parts[0], output=reader.output)]
+        else:
+            instead[reader.output] = [*parts, Node(
+                "Concat", f"{reader.name}[:]", tuple(node.output for node in parts), reader.output, {"axis": 1})]
     nodes = [node for old in graph.nodes for node in instead.get(old.output, [old])]
     return replaced(graph, nodes, constants)
 
 
-def _are_such(conv: Node, reader: Node, graph: Graph, users: dict[str, list[Node]]) -> bool:
+def _are_such(
+    conv: Node, reader: Node, graph: Graph, users: dict[str, list[Node]], shapes: dict[str, tuple[int, ...]]
+) -> bool:
     by_channel = reader.op == "MaxPool" or has_free_filters(reader, graph, "depthwise")
     if not (by_channel and has_free_filters(conv, graph, "direct")):
         return False
     joined = any(user.op == "Concat" for user in users[reader.output])  # writes into that concatenation as a whole
     between = is_private(graph, users, conv.output) and reader.output not in graph.outputs and not joined
-    return between and conv.attrs["group"] == 1 and "pool" not in conv.attrs
+    return between and conv.attrs["group"] == 1 and "pool" not in conv.attrs and _may_read_zeros(conv, reader, shapes)
+
+
+def _may_read_zeros(conv: Node, reader: Node, shapes: dict[str, tuple[int, ...]]) -> bool:
+    """Whether zeros above and below an image, no more of them than the windows reach over, can stand for padding: no
+    maximum changes where nothing is negative."""
+    between, read = shapes[conv.output], shapes[reader.output]
+    kernel, strides, dilations, pads = reader_window(reader, between[1:])
+    reach = (kernel[0] - 1) * dilations[0] + 1
+    outside = pads[0] > 0 or (read[2] - 1) * strides[0] + reach - pads[0] > between[2]
+    name, bounds = conv.attrs.get("activation") or ("", {"min": 0.0})
+    positive = name == "Relu" or (name == "Clip" and bounds["min"] >= 0.0)
+    return pads[0] < reach and (reader.op == "Conv" or positive or not outside)
 
 
 def _cuts(shape: tuple[int, ...], vl: int) -> list[int]:
-    """Where slices begin and end: at whole pairs of blocks. Single blocks would stay in the second-level cache where
-    pairs do not, but load an input for every multiply-add: Zen 5 computes pairs a quarter faster (2026-11).
+    """Where slices begin and end: at whole pairs of blocks. A single one loads an input for every multiply-add; Zen 5
+    computes pairs a quarter faster (2026-11).
 
     Examples
     --------
     >>> _cuts((1, 96, 56, 56), 16), _cuts((1, 32, 112, 112), 16), _cuts((1, 96, 28, 28), 16)
-    ([0, 32, 64, 96], [0, 32], [0, 96])
+    ([0, 32, 96], [0, 32], [0, 96])
     """
-    bytes_between, channels = 4 * prod(shape), shape[1]
-    if bytes_between <= LARGE_BYTES or channels % vl:
-        return [0, channels]
-    pairs = -(-channels // (2 * vl))
-    count = min(pairs, -(-bytes_between // SLICE_BYTES))
-    return [min(channels, pairs * i // count * 2 * vl) for i in range(count + 1)]
+    pairs = -(-shape[1] // (2 * vl))
+    most = max(1, WINDOW_VECTORS // (2 * BAND_ROWS * shape[3]))  # of a slice
+    count = -(-pairs // most)
+    return [min(shape[1], pairs * i // count * 2 * vl) for i in range(count + 1)]
+
+
+def _in_bands(conv: Node, reader: Node, shapes: dict[str, tuple[int, ...]]) -> Node:
+    """The two as one node."""
+    x, *filters = conv.inputs
+    inputs = (x, *filters, *[""] * (2 - len(filters)), *reader.inputs[1:])
+    fused = (*conv.attrs.get("fused", ()), reader.name, *reader.attrs.get("fused", ()))
+    attrs = {"conv": conv, "reader": reader, "between": shapes[conv.output], "fused": fused,
+             "reasons": conv.attrs["reasons"], "problem": conv.attrs["problem"]}
+    return Node("InBands", conv.name, inputs, reader.output, attrs)
 
 
 def _slice(

@@ -33,7 +33,7 @@ def measure(graph: Graph, inputs: Mapping[str, np.ndarray], repeats: int) -> dic
     """
     shapes = {name: array.shape for name, array in inputs.items()}
     arrays = [inputs[name] for name in graph.inputs]
-    keys = {step.problem for step in compile_graph(graph, shapes).steps if step.problem}
+    keys = {step.problem for step in compile_graph(graph, shapes, whole=True).steps if step.problem}
     found: dict[str, dict[str, list[float]]] = {key: {} for key in keys}
     for entry in ALGORITHMS:
         plan = compile_graph(graph, shapes, tuning=dict.fromkeys(keys, entry.name), whole=True)

@@ -74,7 +74,7 @@ cdef class DepthwiseConv(Step):
 
     def __init__(self, y, x, residual, weights, bias, kernel, strides, pads, dilations, activation):
         cdef DepthwiseArgs *a = &self.a
-        self.run, self.args, self.owned = run_depthwise, a, (weights, bias)
+        self.run, self.args, self.args_size, self.owned = run_depthwise, a, sizeof(DepthwiseArgs), (weights, bias)
         self.operand(0, &a.y, y)
         self.operand(1, &a.x, x)
         if residual is not None:

@@ -306,7 +306,7 @@ cdef class DirectConv(Step):
                  places=None, pool=1, half=False):
         cdef ConvArgs *a = &self.a
         cdef ptrdiff_t vl = self.kernels.vl
-        self.run, self.args = run_conv, a
+        self.run, self.args, self.args_size = run_conv, a, sizeof(ConvArgs)
         self.operand(0, &a.y, y)
         self.operand(1, &a.x, x)
         if residual is not None:

@@ -13,15 +13,23 @@ cdef enum:
     # (Zen 4, 2026-11).
     PANEL_PIXELS = 196
 
+# How the arguments of steps begin that another one can run on some rows (see _bands).
+cdef struct Operands:
+    const fc_kernels *kernels
+    fc_tensor y
+    fc_tensor x
+
 cdef class Step:
     cdef fc_run run
     cdef const void *args
+    cdef size_t args_size                  # of steps whose args begin with Operands, and that keep nothing between calls
     cdef bint shared                       # all threads take part; else the first does it alone
     cdef fc_tensor *operands[MAX_OPERANDS]  # the first is written, and gets zeros as its halo
     cdef int slots[MAX_OPERANDS]           # which memory each lies in, and how far from its start
     cdef ptrdiff_t offsets[MAX_OPERANDS]
     cdef size_t scratch_floats             # for each thread
     cdef ptrdiff_t pieces                  # into which threads may cut the work to help each other; else 0
+    cdef ptrdiff_t vectors                 # operations on vectors, about, where it may be cut
     cdef object owned                      # arrays that args points into
     cdef const fc_kernels *kernels
     cdef void operand(self, int index, fc_tensor *tensor, object view) except *

@@ -89,6 +89,7 @@ cdef class Step:
     cdef void may_be_cut(self, ptrdiff_t units, ptrdiff_t vectors) except *:
         """Let threads cut the work at any unit, as `run` counts them, without doing anything twice; in all it takes about
         so many operations on vectors."""
+        self.vectors = vectors
         self.pieces = min(units, vectors // <ptrdiff_t>PIECE_VECTORS)
 
     @property

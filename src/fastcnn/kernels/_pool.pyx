@@ -51,7 +51,7 @@ cdef class Pool(Step):
 
     def __init__(self, y, x, average, kernel, strides, pads, dilations, count_include_pad):
         cdef PoolArgs *a = &self.a
-        self.run, self.args = run_pool, a
+        self.run, self.args, self.args_size = run_pool, a, sizeof(PoolArgs)
         self.operand(0, &a.y, y)
         self.operand(1, &a.x, x)
         a.kernels = self.kernels

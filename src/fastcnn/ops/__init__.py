@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from fastcnn.ops import (
     activation,
     axes,
+    bands,
     conv,
     conv_grad,
     elementwise,
@@ -25,7 +26,7 @@ __all__ = ["Op", "get", "is_general", "is_known", "names"]
 GENERAL = "ai.onnx::"  # how the names of operations in plain NumPy start
 
 _MODULES = (
-    conv, linear, activation, pool, norm, elementwise, reshape, axes, conv_grad, norm_grad, loss, update,
+    conv, bands, linear, activation, pool, norm, elementwise, reshape, axes, conv_grad, norm_grad, loss, update,
 )
 _OPS: dict[str, Op] = {op.name: op for module in _MODULES for op in module.OPS}
 _PUBLIC = tuple(sorted(name for name, op in _OPS.items() if not op.is_internal))

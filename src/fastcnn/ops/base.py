@@ -128,6 +128,10 @@ class Op:
         """Zeros it reads around its first input: top, left, bottom, right."""
         return NO_HALO
 
+    def reads_few(self, node: Node) -> bool:
+        """Whether images of few channels are read as one block of these."""
+        return False
+
     def reads_plain(self, node: Node, shapes: Sequence[Shape], vl: int) -> bool:
         """Whether a blocked operation reads its first operand as it is where that is plain."""
         return False

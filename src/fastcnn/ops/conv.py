@@ -87,10 +87,13 @@ class Conv(Op):
         _, outs, _, width = shapes[node.output]
         return _conv_direct.pools(outs, node.attrs["strides"], width, vl)
 
+    def reads_few(self, node: Node) -> bool:
+        dense: bool = node.attrs["algorithm"] == "direct" and node.attrs["group"] == 1
+        return dense
+
     def reads_plain(self, node: Node, shapes: Sequence[Shape], vl: int) -> bool:
         """Whether plain images are read as they are: of few channels, without padding."""
-        dense = node.attrs["algorithm"] == "direct" and node.attrs["group"] == 1
-        return dense and shapes[0][1] < vl and not any(node.attrs["pads"])
+        return self.reads_few(node) and shapes[0][1] < vl and not any(node.attrs["pads"])
 
     def writes_plain(self, node: Node, shapes: Mapping[str, Shape], vl: int) -> bool:
         """Whether the output can be plain as well as blocked."""
@@ -187,16 +190,17 @@ def _window(attrs: Attrs) -> tuple[Any, ...]:
 
 def _packed_filters(
     node: Node, ctx: Lowering, kind: str, pack: Callable[[np.ndarray, np.ndarray | None], np.ndarray],
-    variant: object = None,
+    variant: object = None, index: int = 1,
 ) -> np.ndarray | View:
-    """The weights, multiplied with what compiler/fold.py has left beside them, in the order that `pack` makes."""
+    """The weights, which are input `index`, multiplied with what compiler/fold.py has left beside them, in the order
+    that `pack` makes."""
     norm, scale = node.attrs.get("scale", ("", None))
-    return ctx.weights(kind, lambda weight: pack(weight, scale), 1, variant=(variant, norm))
+    return ctx.weights(kind, lambda weight: pack(weight, scale), index, variant=(variant, norm))
 
 
-def _packed_bias(ctx: Lowering, channels: int, groups: int) -> np.ndarray | View:
+def _packed_bias(ctx: Lowering, channels: int, groups: int, index: int = 2) -> np.ndarray | View:
     return ctx.weights(
-        "bias", lambda bias: _conv_direct.pack_bias(bias, channels, groups, ctx.vl), 2, variant=(channels, groups)
+        "bias", lambda bias: _conv_direct.pack_bias(bias, channels, groups, ctx.vl), index, variant=(channels, groups)
     )
 
 
@@ -209,9 +213,14 @@ def _places(node: Node, ins: int, outs: int, vl: int) -> np.ndarray | None:
 
 
 def _lower_direct(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> None:
-    groups, places = node.attrs["group"], _places(node, x.c, y.c, ctx.vl)
+    ctx.emit("direct", _conv_direct.DirectConv, y, x, residual, *direct_arguments(node, ctx, y.c, x))
+
+
+def direct_arguments(node: Node, ctx: Lowering, outs: int, x: View) -> tuple[Any, ...]:
+    """What `DirectConv` takes behind the views, for a convolution of x with so many outputs."""
+    groups, places = node.attrs["group"], _places(node, x.c, outs, ctx.vl)
     lanes = _conv_direct.block_lanes(x.lanes, x.c)
-    half = places is None and _conv_direct.leaves_half(x.c, y.c, groups, x.lanes, ctx.vl)
+    half = places is None and _conv_direct.leaves_half(x.c, outs, groups, x.lanes, ctx.vl)
 
     def pack(weight: np.ndarray, scale: np.ndarray | None) -> np.ndarray:
         if places is not None:
@@ -220,24 +229,23 @@ def _lower_direct(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> N
         return _conv_direct.pack_weights(weight, groups, lanes, ctx.vl, chunk, scale, half)
 
     weights = _packed_filters(node, ctx, "direct", pack, variant=(groups, lanes, places is None))
-    bias = _packed_bias(ctx, y.c, 1)  # by blocks of all channels, as a group's are whole blocks or cut through them
-    ctx.emit(
-        "direct", _conv_direct.DirectConv, y, x, residual, weights, bias, *_window(node.attrs), groups,
-        node.attrs.get("activation"), places, 2 if node.attrs.get("pool") else 1,
-        half and isinstance(weights, np.ndarray),  # steps of a plan pack whole blocks
-    )
+    bias = _packed_bias(ctx, outs, 1)  # by blocks of all channels, as a group's are whole blocks or cut through them
+    pool, half = 2 if node.attrs.get("pool") else 1, half and isinstance(weights, np.ndarray)  # plans pack whole blocks
+    return weights, bias, *_window(node.attrs), groups, node.attrs.get("activation"), places, pool, half
 
 
 def _lower_depthwise(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> None:
+    ctx.emit("depthwise", _conv_depthwise.DepthwiseConv, y, x, residual, *depthwise_arguments(node, ctx, y.c))
+
+
+def depthwise_arguments(node: Node, ctx: Lowering, channels: int, index: int = 1) -> tuple[Any, ...]:
+    """What `DepthwiseConv` takes behind the views; its weights and bias are inputs `index` and the next one."""
+
     def pack(weight: np.ndarray, scale: np.ndarray | None) -> np.ndarray:
         return _conv_depthwise.pack_depthwise(weight if scale is None else weight * scale[:, None, None, None], ctx.vl)
 
-    weights = _packed_filters(node, ctx, "depthwise", pack)
-    bias = _packed_bias(ctx, y.c, 1)
-    ctx.emit(
-        "depthwise", _conv_depthwise.DepthwiseConv, y, x, residual, weights, bias, *_window(node.attrs),
-        node.attrs.get("activation"),
-    )
+    weights = _packed_filters(node, ctx, "depthwise", pack, index=index)
+    return weights, _packed_bias(ctx, channels, 1, index + 1), *_window(node.attrs), node.attrs.get("activation")
 
 
 def _lower_winograd(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> None:

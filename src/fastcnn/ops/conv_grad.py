@@ -227,6 +227,10 @@ class ConvGradWeight(Op):
             x, grad, attrs["kernel_shape"], attrs["strides"], attrs["pads"], attrs["dilations"], attrs["group"]
         )
 
+    def reads_few(self, node: Node) -> bool:
+        dense: bool = node.attrs["group"] == 1
+        return dense
+
     def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
         grad = shapes[1]
         assert grad is not None

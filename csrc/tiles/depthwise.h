@@ -2,7 +2,7 @@
  *
  * A tile is P neighbouring outputs of one row. For the usual filters, 3 or 5 taps wide and stride 1 or 2, each input of
  * a row is loaded once and goes into every output that it touches; others load it for each tap. */
-#define FC_DEPTHWISE_PIXELS (MR < 8 ? 8 : MR)
+#define FC_DEPTHWISE_PIXELS (MR < 10 ? 10 : MR) /* Zen 3: up to a tenth faster than 8 (2026-11) */
 
 FC_INLINE void depthwise_tile(const fc_depthwise *r, const float *x, float *y, const float *residual, const int P,
                               const int kw, const int stride)
@@ -58,8 +58,8 @@ FC_INLINE void depthwise_tile(const fc_depthwise *r, const float *x, float *y, c
 
 // clang-format off
 #define FC_DEPTHWISE_TILE(P) case P: depthwise_tile(r, x, y, residual, P, kw, stride); break;
-#if MR < 8
-#define FC_DEPTHWISE_TILES(F) FC_UP_TO_6(F) F(7) F(8)
+#if MR < 10
+#define FC_DEPTHWISE_TILES(F) FC_UP_TO_6(F) F(7) F(8) F(9) F(10)
 #else
 #define FC_DEPTHWISE_TILES(F) FC_UP_TO_14(F)
 #endif

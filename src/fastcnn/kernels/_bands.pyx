@@ -70,6 +70,17 @@ cdef void zero_rows(const BandsArgs *a, float *scratch, ptrdiff_t first, ptrdiff
                count * a.window.row * sizeof(float))
 
 
+cdef void zero_columns(const BandsArgs *a, float *scratch) noexcept nogil:
+    """The halo of all rows of the window."""
+    cdef ptrdiff_t block, row, lanes = a.window.lanes
+    cdef float *pixel
+    for block in range(blocks_of(&a.window)):
+        for row in range(a.window.h):
+            pixel = window_row(a, scratch, row - a.kept) + block * a.window.block
+            memset(pixel - a.window.left * lanes, 0, a.window.left * lanes * sizeof(float))
+            memset(pixel + a.window.w * lanes, 0, a.window.right * lanes * sizeof(float))
+
+
 cdef void move_up(const BandsArgs *a, float *scratch, ptrdiff_t first) noexcept nogil:
     """Rows of a band from `first` on to where the next band finds them."""
     cdef ptrdiff_t block
@@ -86,8 +97,8 @@ cdef void run_bands(const void *raw, float *scratch, int tid, int nthreads) noex
     cdef ptrdiff_t *ready = <ptrdiff_t *>scratch
     cdef const float *x
     cdef float *y
-    if ready[0] == 0 and a.window.left + a.window.right > 0:
-        zero_rows(a, scratch, -a.kept, a.window.h)
+    if ready[0] == 0:
+        zero_columns(a, scratch)
     for unit in range(share(units, tid, nthreads), share(units, tid + 1, nthreads)):
         band, first = unit % a.bands, unit % a.bands * a.band
         x = a.x.data + unit // a.bands * a.x.image + first * a.x_step

@@ -343,7 +343,8 @@ def compile_graph(
     together : int
         Images for which weights are read at once, as far as the choice of algorithms is concerned.
     whole : bool
-        Whether every node is one step, also where some channels at a time would be faster.
+        Whether every node is a step of its own, also where two would be faster together, some channels and rows at a
+        time.
 
     Returns
     -------

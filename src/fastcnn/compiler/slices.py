@@ -16,7 +16,7 @@ import numpy as np
 from fastcnn.compiler._edit import consumers, has_free_filters, is_private, replaced, with_filters
 from fastcnn.graph.ir import Graph, Node
 from fastcnn.kernels._bands import WINDOW_VECTORS
-from fastcnn.ops.bands import reader_window
+from fastcnn.ops.bands import reader_rows
 
 # Bytes between the two from which on it pays, and rows of new pixels that a slice's window should have room for.
 LARGE_BYTES = 1 << 20
@@ -45,17 +45,17 @@ def cut_channels(graph: Graph, shapes: dict[str, tuple[int, ...]], vl: int) -> G
         shape = shapes[conv.output]
         if 4 * prod(shape) <= LARGE_BYTES or shape[1] % vl:
             continue
-        parts: list[Node] = []
         cuts = _cuts(shape, vl)
+        instead[conv.output] = []
+        if len(cuts) == 2:
+            instead[reader.output] = [_in_bands(conv, reader, shapes)]
+            continue
+        parts: list[Node] = []
         for low, high in zip(cuts, cuts[1:], strict=False):
             part = _slice(conv, conv.inputs[0], low, high, constants, shapes)
             parts.append(_in_bands(part, _slice(reader, part.output, low, high, constants, shapes), shapes))
-        instead[conv.output] = []
-        if len(parts) == 1:
-            instead[reader.output] = [replace(parts[0], output=reader.output)]
-        else:
-            instead[reader.output] = [*parts, Node(
-                "Concat", f"{reader.name}[:]", tuple(node.output for node in parts), reader.output, {"axis": 1})]
+        whole = Node("Concat", f"{reader.name}[:]", tuple(node.output for node in parts), reader.output, {"axis": 1})
+        instead[reader.output] = [*parts, whole]
     nodes = [node for old in graph.nodes for node in instead.get(old.output, [old])]
     return replaced(graph, nodes, constants)
 
@@ -75,12 +75,17 @@ def _may_read_zeros(conv: Node, reader: Node, shapes: dict[str, tuple[int, ...]]
     """Whether zeros above and below an image, no more of them than the windows reach over, can stand for padding: no
     maximum changes where nothing is negative."""
     between, read = shapes[conv.output], shapes[reader.output]
-    kernel, strides, dilations, pads = reader_window(reader, between[1:])
-    reach = (kernel[0] - 1) * dilations[0] + 1
-    outside = pads[0] > 0 or (read[2] - 1) * strides[0] + reach - pads[0] > between[2]
-    name, bounds = conv.attrs.get("activation") or ("", {"min": 0.0})
-    positive = name == "Relu" or (name == "Clip" and bounds["min"] >= 0.0)
-    return pads[0] < reach and (reader.op == "Conv" or positive or not outside)
+    reach, stride, (top, *_) = reader_rows(reader, between[1:])
+    if top >= reach:
+        return False
+    outside = top > 0 or (read[2] - 1) * stride + reach - top > between[2]
+    return reader.op == "Conv" or not outside or _is_positive(conv)
+
+
+def _is_positive(conv: Node) -> bool:
+    """Whether its activation leaves nothing negative."""
+    name, attrs = conv.attrs.get("activation") or ("Identity", {"min": -1.0})
+    return bool(name == "Relu" or (name == "Clip" and attrs["min"] >= 0.0))
 
 
 def _cuts(shape: tuple[int, ...], vl: int) -> list[int]:

@@ -12,7 +12,7 @@ Fused layers: Alwani et al., Fused-Layer CNN Accelerators, 2016.
 from libc.stddef cimport ptrdiff_t
 from libc.string cimport memcpy, memmove, memset
 
-from fastcnn.kernels._executor cimport Operands, Step, blocks_of, ceil_div, fc_run, share
+from fastcnn.kernels._executor cimport Operands, Step, blocks_of, ceil_div, fc_run, share, tensor_of
 from fastcnn.kernels._tiles cimport fc_tensor
 
 from fastcnn.kernels.view import View
@@ -116,7 +116,8 @@ cdef void run_bands(const void *raw, float *scratch, int tid, int nthreads) noex
         if low < high:
             compute(&a.reader, scratch, a.scratch, window_row(a, scratch, low * a.stride - a.top - first),
                     y + low * a.y.row, high - low)
-        move_up(a, scratch, max(a.band - a.kept, high * a.stride - a.top - first))
+        if band + 1 < a.bands:
+            move_up(a, scratch, max(a.band - a.kept, high * a.stride - a.top - first))
         ready[0] = unit + 1
 
 
@@ -178,7 +179,7 @@ cdef class InBands(Step):
         a.x_step = step * a.x.row
         rows = a.kept + max(a.band, a.rest + a.below)
         window = View(1, channels, rows, width, blocks * rows * row, rows * row, row, vl, (0, left, 0, right))
-        a.window = fc_tensor(NULL, 1, channels, rows, width, window.image, window.block, row, vl, 0, left, 0, right)
+        a.window = tensor_of(window)
         image = x._replace(n=1)
         above, whole, last = (conv(window._replace(h=h), image) for h in (max(1, a.kept), a.band, a.rest))
         reading = reader(y._replace(n=1), window)

@@ -40,6 +40,7 @@ cdef const ptrdiff_t *ONE_TAP
 
 cdef void set_activation(fc_activation *act, object description) except *
 cdef const void *address(object array) except NULL
+cdef fc_tensor tensor_of(object view) except *
 
 # Address of a C-contiguous float32 array.
 cdef inline const float *floats(object array) except NULL:

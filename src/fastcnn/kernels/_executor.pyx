@@ -62,6 +62,17 @@ cdef const void *address(object array) except NULL:
     return start
 
 
+cdef fc_tensor tensor_of(object view) except *:
+    """A view, its address not known yet."""
+    cdef fc_tensor tensor
+    tensor.data = NULL
+    tensor.n, tensor.c, tensor.h, tensor.w = view.n, view.c, view.h, view.w
+    tensor.image, tensor.block, tensor.row = view.image, view.block, view.row
+    tensor.lanes = view.lanes
+    tensor.top, tensor.left, tensor.bottom, tensor.right = view.halo
+    return tensor
+
+
 cdef class Step:
     """A kernel with its arguments; subclasses fill in `run`, `args` and the operands."""
 
@@ -73,11 +84,7 @@ cdef class Step:
         """Describe operand `index`; its address is filled in by the executor."""
         self.operands[index] = tensor
         self.slots[index], self.offsets[index] = view.slot, view.offset
-        tensor.data = NULL
-        tensor.n, tensor.c, tensor.h, tensor.w = view.n, view.c, view.h, view.w
-        tensor.image, tensor.block, tensor.row = view.image, view.block, view.row
-        tensor.lanes = view.lanes
-        tensor.top, tensor.left, tensor.bottom, tensor.right = view.halo
+        tensor[0] = tensor_of(view)
 
     cdef void weights(self, int index, fc_tensor *tensor, object source) except *:
         """An operand that is packed: ahead, an array that the step owns; or by an earlier step, a view."""

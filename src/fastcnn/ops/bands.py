@@ -3,11 +3,12 @@ compiler makes it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fastcnn.kernels import _bands, _conv_depthwise, _conv_direct, _pool
-from fastcnn.kernels.view import View
+from fastcnn.kernels._executor import Step
 from fastcnn.ops.base import Attrs, Op, Shape, Shapes, resolve_pads
 from fastcnn.ops.conv import Conv, depthwise_arguments, direct_arguments
 from fastcnn.ops.pool import MaxPool
@@ -45,33 +46,28 @@ class InBands(Op):
         conv, reader, between = node.attrs["conv"], node.attrs["reader"], node.attrs["between"][1:]
         x, y = ctx.view(node.inputs[0]), ctx.view(node.output)
         arguments = direct_arguments(conv, ctx, between[0], x)
-        kernel, strides, dilations, pads = reader_window(reader, between)
-        _, left, _, right = pads
+        reach, stride, (top, left, _, right) = reader_rows(reader, between)
+        reader = replace(reader, attrs={**reader.attrs, "pads": (0, left, 0, right), "auto_pad": "NOTSET"})
+        make: Callable[..., Step]
+        further: tuple[Any, ...]
         if reader.op == "MaxPool":
-            kind, margins = "pool", (0, 0)
-
-            def read(y: View, x: View) -> Any:
-                return _pool.Pool(y, x, False, kernel, strides, (0, left, 0, right), dilations, False)
+            kind, make, further, margins = "pool", _pool.Pool, _POOL.step_arguments(reader.attrs, between[1:]), (0, 0)
         else:
-            kind, margins = "depthwise", (left, right)
-            weights, bias, *_, activation = depthwise_arguments(reader, ctx, between[0], 3)
-
-            def read(y: View, x: View) -> Any:
-                return _conv_depthwise.DepthwiseConv(
-                    y, x, None, weights, bias, kernel, strides, (0, left, 0, right), dilations, activation)
-
+            kind, make, margins = "depthwise", _conv_depthwise.DepthwiseConv, (left, right)
+            further = (None, *depthwise_arguments(reader, ctx, between[0], 3))
         ctx.emit(
             f"direct + {kind}", _bands.InBands, y, x,
-            lambda y, x: _conv_direct.DirectConv(y, x, None, *arguments), read, between,
-            conv.attrs["strides"][0], (kernel[0] - 1) * dilations[0] + 1, strides[0], pads[0], *margins,
+            lambda y, x: _conv_direct.DirectConv(y, x, None, *arguments), lambda y, x: make(y, x, *further),
+            between, conv.attrs["strides"][0], reach, stride, top, *margins,
         )
 
 
-def reader_window(reader: Node, between: Sequence[int]) -> tuple[Any, Any, Any, tuple[int, int, int, int]]:
-    """Kernel, strides, dilations and padding of what reads an image of shape (C, H, W)."""
+def reader_rows(reader: Node, between: Sequence[int]) -> tuple[int, int, tuple[int, int, int, int]]:
+    """Of what reads an image of shape (C, H, W): the rows under its window and from one window to the next, and its
+    padding."""
     attrs = reader.attrs
-    pads = resolve_pads(attrs, between[1:], attrs["kernel_shape"])
-    return attrs["kernel_shape"], attrs["strides"], attrs["dilations"], pads
+    kernel, dilations = attrs["kernel_shape"], attrs["dilations"]
+    return (kernel[0] - 1) * dilations[0] + 1, attrs["strides"][0], resolve_pads(attrs, between[1:], kernel)
 
 
 OPS = (InBands(),)

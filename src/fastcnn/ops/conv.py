@@ -230,8 +230,9 @@ def direct_arguments(node: Node, ctx: Lowering, outs: int, x: View) -> tuple[Any
 
     weights = _packed_filters(node, ctx, "direct", pack, variant=(groups, lanes, places is None))
     bias = _packed_bias(ctx, outs, 1)  # by blocks of all channels, as a group's are whole blocks or cut through them
-    pool, half = 2 if node.attrs.get("pool") else 1, half and isinstance(weights, np.ndarray)  # plans pack whole blocks
-    return weights, bias, *_window(node.attrs), groups, node.attrs.get("activation"), places, pool, half
+    pool = 2 if node.attrs.get("pool") else 1
+    halved = half and isinstance(weights, np.ndarray)  # where plans pack, they pack whole blocks
+    return weights, bias, *_window(node.attrs), groups, node.attrs.get("activation"), places, pool, halved
 
 
 def _lower_depthwise(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> None:

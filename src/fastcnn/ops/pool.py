@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,14 +35,17 @@ class WindowPool(Op):
     def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
         return prod(output) * prod(attrs["kernel_shape"])
 
-    def lower(self, node: Node, ctx: Lowering) -> None:
-        attrs, x = node.attrs, ctx.view(node.inputs[0])
-        average = self.name == "AveragePool"
-        ctx.emit(
-            "pool", _pool.Pool, ctx.view(node.output), x, average, attrs["kernel_shape"], attrs["strides"],
-            resolve_pads(attrs, (x.h, x.w), attrs["kernel_shape"]), attrs.get("dilations", (1, 1)),
+    def step_arguments(self, attrs: Attrs, size: Sequence[int]) -> tuple[Any, ...]:
+        """What `Pool` takes behind the views, for images of that height and width."""
+        return (
+            self.name == "AveragePool", attrs["kernel_shape"], attrs["strides"],
+            resolve_pads(attrs, size, attrs["kernel_shape"]), attrs.get("dilations", (1, 1)),
             bool(attrs.get("count_include_pad", 0)),
         )
+
+    def lower(self, node: Node, ctx: Lowering) -> None:
+        x = ctx.view(node.inputs[0])
+        ctx.emit("pool", _pool.Pool, ctx.view(node.output), x, *self.step_arguments(node.attrs, (x.h, x.w)))
 
 
 class MaxPool(WindowPool):

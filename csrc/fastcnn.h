@@ -216,10 +216,11 @@ typedef struct {
     void (*matvec)(const fc_matvec *product);
     void (*matvec_split)(const fc_matvec *product); /* in four partial sums; at most 2 blocks */
     void (*depthwise)(const fc_depthwise *rows);
-    /* Winograd transforms for m = 2, 4 and 6: a patch of (m + 2)^2 pixels to as many vectors, and back. */
-    void (*winograd_input[3])(const float *x, ptrdiff_t x_row, float *v, ptrdiff_t component);
-    void (*winograd_output[3])(const fc_winograd_output *output);
-    void (*winograd_pooled[3])(const fc_winograd_output *output); /* 2 x 2 pixels to their maximum */
+    /* Winograd transforms for m = 2, 4 and 6: a patch of (m + 2)^2 pixels to as many vectors, and back; and for m = 2
+     * with stride 2: 5^2 pixels to as many vectors, and 3^2 vectors back. */
+    void (*winograd_input[4])(const float *x, ptrdiff_t x_row, float *v, ptrdiff_t component);
+    void (*winograd_output[4])(const fc_winograd_output *output);
+    void (*winograd_pooled[4])(const fc_winograd_output *output); /* 2 x 2 pixels to their maximum */
     int winograd_patches;
     void (*winograd_sums)(const fc_winograd_sums *sums);
     void (*pool_row)(const fc_pool_row *row);

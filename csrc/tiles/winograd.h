@@ -1,4 +1,5 @@
-/* winograd.h: transforms of Winograd's minimal filtering F(m x m, 3 x 3), for m = 2, 4 and 6; one vector of channels.
+/* winograd.h: transforms of Winograd's minimal filtering F(m x m, 3 x 3), for m = 2, 4 and 6, and for m = 2 with stride 2;
+ * one vector of channels.
  *
  *   Y = A^T [ (G g G^T) * (B^T d B) ] A        (* element by element)
  *
@@ -17,6 +18,14 @@
  * (halves there, and twice the rows of G: transforming filters then takes fewer multiplications, see winograd_sums.h), and
  * 0, p, -p, 1, -1, q, -q, infinity for m = 6: row k of A^T holds the k-th powers of the points; row j of B^T the
  * coefficients of x (x^2 - p^2) (x^2 - 1) (x^2 - q^2) / (x - point j), written out in winograd_in6.
+ *
+ * With stride 2 (Yang, Yepez and Ko, Stride 2 1-D, 2-D, and 3-D Winograd for Convolutional Neural Networks, 2020), m = 2
+ * and d is 5 pixels squared. Of a line of them, the outer taps of the filter see those with even numbers, which is F(2, 2)
+ * with the points 0, 1 and infinity; the middle tap alone sees the other two, one for each output, so that its products
+ * can be added to those of the components that only go to this output, the first and the last:
+ *
+ *     G g = g0, g0 + g2, g2, g1     B^T d = d0 - d2, d2, d4 - d2, d1, d3
+ *     Y = a + b, b + c     a = g0 (d0 - d2) + g1 d1     b = (g0 + g2) d2     c = g2 (d4 - d2) + g1 d3
  */
 #define FC_P 0.70710678f
 #define FC_Q 1.41421356f
@@ -89,9 +98,26 @@ FC_INLINE void winograd_out2(const v_f m[4], v_f y[2])
     y[1] = m[1] - m[2] + m[3];
 }
 
-FC_INLINE void winograd_in(const int m, const v_f *d, v_f *t)
+FC_INLINE void winograd_in_strided(const v_f d[5], v_f t[5])
 {
-    if (m == 6)
+    t[0] = d[0] - d[2];
+    t[1] = d[2];
+    t[2] = d[4] - d[2];
+    t[3] = d[1];
+    t[4] = d[3];
+}
+
+FC_INLINE void winograd_out_strided(const v_f m[3], v_f y[2])
+{
+    y[0] = m[0] + m[1];
+    y[1] = m[1] + m[2];
+}
+
+FC_INLINE void winograd_in(const int m, const int stride, const v_f *d, v_f *t)
+{
+    if (stride == 2)
+        winograd_in_strided(d, t);
+    else if (m == 6)
         winograd_in6(d, t);
     else if (m == 4)
         winograd_in4(d, t);
@@ -99,9 +125,11 @@ FC_INLINE void winograd_in(const int m, const v_f *d, v_f *t)
         winograd_in2(d, t);
 }
 
-FC_INLINE void winograd_out(const int m, const v_f *t, v_f *y)
+FC_INLINE void winograd_out(const int m, const int stride, const v_f *t, v_f *y)
 {
-    if (m == 6)
+    if (stride == 2)
+        winograd_out_strided(t, y);
+    else if (m == 6)
         winograd_out6(t, y);
     else if (m == 4)
         winograd_out4(t, y);
@@ -109,11 +137,11 @@ FC_INLINE void winograd_out(const int m, const v_f *t, v_f *y)
         winograd_out2(t, y);
 }
 
-/* B^T d B, stored as (m + 2)^2 vectors, `component` floats apart. For m = 4, half of the columns at a time: 18 vectors
- * find room in registers, where 36 would not. */
-FC_INLINE void winograd_input(const int m, const float *x, ptrdiff_t x_row, float *v, ptrdiff_t component)
+/* B^T d B, stored as vectors `component` floats apart. For m = 4, half of the columns at a time: 18 vectors find room in
+ * registers, where 36 would not. */
+FC_INLINE void winograd_input(const int m, const int stride, const float *x, ptrdiff_t x_row, float *v, ptrdiff_t component)
 {
-    const int n = m + 2, width = m == 4 ? 3 : n;
+    const int n = stride == 2 ? 5 : m + 2, width = m == 4 ? 3 : n;
     v_f half[FC_WINOGRAD_MOST][FC_WINOGRAD_MOST], line[FC_WINOGRAD_MOST], out[FC_WINOGRAD_MOST];
 #pragma GCC unroll 2
     for (int first = 0; first < n; first += width) {
@@ -122,7 +150,7 @@ FC_INLINE void winograd_input(const int m, const float *x, ptrdiff_t x_row, floa
 #pragma GCC unroll 8
             for (int c = 0; c < n; c++)
                 line[c] = V_LOAD(x + r * x_row + c * VL);
-            winograd_in(m, line, out);
+            winograd_in(m, stride, line, out);
 #pragma GCC unroll 8
             for (int c = 0; c < width; c++)
                 half[r][c] = out[first + c];
@@ -132,7 +160,7 @@ FC_INLINE void winograd_input(const int m, const float *x, ptrdiff_t x_row, floa
 #pragma GCC unroll 8
             for (int r = 0; r < n; r++)
                 line[r] = half[r][c];
-            winograd_in(m, line, out);
+            winograd_in(m, stride, line, out);
 #pragma GCC unroll 8
             for (int r = 0; r < n; r++)
                 V_STORE(v + (r * n + first + c) * component, out[r]);
@@ -141,16 +169,17 @@ FC_INLINE void winograd_input(const int m, const float *x, ptrdiff_t x_row, floa
 }
 
 /* A^T M, column by column. */
-FC_INLINE void winograd_columns(const int m, const fc_winograd_output *o, v_f half[FC_WINOGRAD_MOST][FC_WINOGRAD_MOST])
+FC_INLINE void winograd_columns(const int m, const int stride, const fc_winograd_output *o,
+                                v_f half[FC_WINOGRAD_MOST][FC_WINOGRAD_MOST])
 {
-    const int n = m + 2;
+    const int n = stride == 2 ? 3 : m + 2;
     v_f line[FC_WINOGRAD_MOST], out[FC_WINOGRAD_MOST];
 #pragma GCC unroll 8
     for (int c = 0; c < n; c++) {
 #pragma GCC unroll 8
         for (int r = 0; r < n; r++)
             line[r] = V_LOAD(o->m + (r * n + c) * o->component);
-        winograd_out(m, line, out);
+        winograd_out(m, stride, line, out);
 #pragma GCC unroll 6
         for (int r = 0; r < m; r++)
             half[r][c] = out[r];
@@ -158,9 +187,10 @@ FC_INLINE void winograd_columns(const int m, const fc_winograd_output *o, v_f ha
 }
 
 /* Row r of A^T M A + bias. */
-FC_INLINE void winograd_line(const int m, const fc_winograd_output *o, const v_f half[FC_WINOGRAD_MOST], v_f out[FC_WINOGRAD_MOST])
+FC_INLINE void winograd_line(const int m, const int stride, const fc_winograd_output *o,
+                             const v_f half[FC_WINOGRAD_MOST], v_f out[FC_WINOGRAD_MOST])
 {
-    winograd_out(m, half, out);
+    winograd_out(m, stride, half, out);
     const v_f bias = V_LOAD(o->bias);
 #pragma GCC unroll 6
     for (int c = 0; c < m; c++)
@@ -168,16 +198,16 @@ FC_INLINE void winograd_line(const int m, const fc_winograd_output *o, const v_f
 }
 
 /* act(A^T M A + bias + residual), as far as it lies inside the image. */
-FC_INLINE void winograd_output(const int m, const fc_winograd_output *o)
+FC_INLINE void winograd_output(const int m, const int stride, const fc_winograd_output *o)
 {
     v_f half[FC_WINOGRAD_MOST][FC_WINOGRAD_MOST], out[FC_WINOGRAD_MOST];
-    winograd_columns(m, o, half);
+    winograd_columns(m, stride, o, half);
     const v_f low = V_SET1(o->act.low), high = V_SET1(o->act.high);
 #pragma GCC unroll 6
     for (int r = 0; r < m; r++) {
         if (r >= o->rows)
             break;
-        winograd_line(m, o, half[r], out);
+        winograd_line(m, stride, o, half[r], out);
         float *y = o->y + r * o->y_row;
 #pragma GCC unroll 6
         for (int c = 0; c < m; c++) {
@@ -194,17 +224,17 @@ FC_INLINE void winograd_output(const int m, const fc_winograd_output *o)
 }
 
 /* Maxima of 2 x 2 pixels of the same, without residual and for activations up to FC_CLIP, which commute with it. */
-FC_INLINE void winograd_pooled(const int m, const fc_winograd_output *o)
+FC_INLINE void winograd_pooled(const int m, const int stride, const fc_winograd_output *o)
 {
     v_f half[FC_WINOGRAD_MOST][FC_WINOGRAD_MOST], upper[FC_WINOGRAD_MOST], lower[FC_WINOGRAD_MOST];
-    winograd_columns(m, o, half);
+    winograd_columns(m, stride, o, half);
     const v_f low = V_SET1(o->act.low), high = V_SET1(o->act.high);
 #pragma GCC unroll 3
     for (int r = 0; r < m / 2; r++) {
         if (r >= o->rows)
             break;
-        winograd_line(m, o, half[2 * r], upper);
-        winograd_line(m, o, half[2 * r + 1], lower);
+        winograd_line(m, stride, o, half[2 * r], upper);
+        winograd_line(m, stride, o, half[2 * r + 1], lower);
 #pragma GCC unroll 3
         for (int c = 0; c < m / 2; c++) {
             if (c >= o->columns)
@@ -216,20 +246,21 @@ FC_INLINE void winograd_pooled(const int m, const fc_winograd_output *o)
     }
 }
 
-#define FC_WINOGRAD(m)                                                                                                 \
-    static void FC_FN(winograd_input##m)(const float *x, ptrdiff_t x_row, float *v, ptrdiff_t component)               \
+#define FC_WINOGRAD(name, m, stride)                                                                                   \
+    static void FC_FN(winograd_input##name)(const float *x, ptrdiff_t x_row, float *v, ptrdiff_t component)            \
     {                                                                                                                  \
-        winograd_input(m, x, x_row, v, component);                                                                     \
+        winograd_input(m, stride, x, x_row, v, component);                                                             \
     }                                                                                                                  \
-    static void FC_FN(winograd_output##m)(const fc_winograd_output *o)                                                 \
+    static void FC_FN(winograd_output##name)(const fc_winograd_output *o)                                              \
     {                                                                                                                  \
-        winograd_output(m, o);                                                                                         \
+        winograd_output(m, stride, o);                                                                                 \
     }                                                                                                                  \
-    static void FC_FN(winograd_pooled##m)(const fc_winograd_output *o)                                                 \
+    static void FC_FN(winograd_pooled##name)(const fc_winograd_output *o)                                              \
     {                                                                                                                  \
-        winograd_pooled(m, o);                                                                                         \
+        winograd_pooled(m, stride, o);                                                                                 \
     }
 
-FC_WINOGRAD(2)
-FC_WINOGRAD(4)
-FC_WINOGRAD(6)
+FC_WINOGRAD(2, 2, 1)
+FC_WINOGRAD(4, 4, 1)
+FC_WINOGRAD(6, 6, 1)
+FC_WINOGRAD(_strided, 2, 2)

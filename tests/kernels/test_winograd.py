@@ -11,23 +11,26 @@ from convolutions import Case
 from memory_guard import guarded
 
 import fastcnn
+from fastcnn import ops, reference
 from fastcnn.compiler.plan import compile_graph
-from fastcnn.graph.ir import Graph
+from fastcnn.graph.ir import Graph, Node
 from fastcnn.kernels import _cpu
 from fastcnn.kernels._conv_winograd import filter_matrix
 
 ALGORITHMS = ("winograd", "winograd2", "winograd_lean", "winograd6")
+KINDS = (*((name, 1) for name in ALGORITHMS), ("winograd2", 2))  # with their stride
 
 
 def winograd_cases(rng, count):
-    """Random 3 x 3 convolutions of stride 1."""
+    """Random 3 x 3 convolutions, each with an algorithm and the strides that it takes."""
     for _ in range(count):
         batch, ins, outs = (int(v) for v in rng.integers(1, [4, 70, 90]))
         pads = tuple(int(p) for p in rng.integers(0, 4, 4))
         x = rng.standard_normal((batch, ins, *rng.integers(3, 20, 2))).astype(np.float32)
         weight = rng.standard_normal((outs, ins, 3, 3)).astype(np.float32)
         bias = rng.standard_normal(outs).astype(np.float32) if rng.random() < 0.5 else None
-        yield Case(x, weight, bias, (1, 1), pads, (1, 1), 1)
+        for algorithm, stride in KINDS:
+            yield algorithm, Case(x, weight, bias, (stride, stride), pads, (1, 1), 1)
 
 
 def relative_error(y, expected):
@@ -37,45 +40,65 @@ def relative_error(y, expected):
 def test_error_is_bounded(isa, poisoned, budget):
     """|error| <= 2e-5 |y| in the Euclidean norm; F(2x2) a third of that of F(4x4)."""
     rng = np.random.default_rng(21)
-    for case in winograd_cases(rng, budget(300, 20_000)):
+    for algorithm, case in winograd_cases(rng, budget(300, 20_000)):
         expected = case.expected()
-        for algorithm in ALGORITHMS:
-            out = guarded(expected.shape)
-            with fastcnn.num_threads(int(rng.choice(THREADS))):
-                case.run(algorithm, out)
-            assert relative_error(out, expected) <= 2e-5, (algorithm, case)
+        out = guarded(expected.shape)
+        with fastcnn.num_threads(int(rng.choice(THREADS))):
+            case.run(algorithm, out)
+        assert relative_error(out, expected) <= 2e-5, (algorithm, case)
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize(("algorithm", "stride"), KINDS)
 @pytest.mark.parametrize(("channels", "outs", "size"), [(64, 64, 56), (256, 96, 14), (512, 40, 7), (3, 8, 33)])
-def test_layers_of_networks(algorithm, channels, outs, size, isa):
+def test_layers_of_networks(algorithm, stride, channels, outs, size, isa):
     rng = np.random.default_rng(22)
     x = np.maximum(rng.standard_normal((1, channels, size, size)), 0).astype(np.float32)
     weight = (rng.standard_normal((outs, channels, 3, 3)) / np.sqrt(9 * channels)).astype(np.float32)
-    case = Case(x, weight, None, (1, 1), (1, 1, 1, 1), (1, 1), 1)
+    case = Case(x, weight, None, (stride, stride), (1, 1, 1, 1), (1, 1), 1)
     assert relative_error(case.run(algorithm), case.expected()) <= (2e-5 if algorithm == "winograd6" else 5e-6)
 
 
-def test_f2_is_exact_on_integers(isa, poisoned):
-    """Weights divisible by 4 make every number in F(2x2, 3x3) an integer."""
+@pytest.mark.parametrize("stride", [1, 2])
+def test_f2_is_exact_on_integers(stride, isa, poisoned):
+    """Weights divisible by 4 make every number in F(2x2, 3x3) an integer; with stride 2 all do."""
     rng = np.random.default_rng(23)
     for _ in range(100):
         channels, outs, batch = (int(v) for v in rng.integers(1, [40, 40, 3]))
         x = rng.integers(-31, 32, (batch, channels, *rng.integers(3, 15, 2))).astype(np.float32)
-        weight = (4 * rng.integers(-7, 8, (outs, channels, 3, 3))).astype(np.float32)
-        case = Case(x, weight, None, (1, 1), (1, 0, 2, 1), (1, 1), 1)
+        weight = (4 // stride**2 * rng.integers(-7, 8, (outs, channels, 3, 3))).astype(np.float32)
+        case = Case(x, weight, None, (stride, stride), (1, 0, 2, 1), (1, 1), 1)
         assert np.array_equal(case.run("winograd2"), case.expected())
 
 
 def test_bits_do_not_depend_on_threads_or_batch(isa, budget):
     rng = np.random.default_rng(24)
-    for case in winograd_cases(rng, budget(25, 1_000)):
-        for algorithm in ALGORITHMS:
-            with fastcnn.num_threads(1):
-                single = [replace(case, x=image[None]).run(algorithm) for image in case.x]
-            for threads in (1, 2, 3, 4, 7, 8, 16):
-                with fastcnn.num_threads(threads):
-                    assert np.array_equal(case.run(algorithm), np.concatenate(single)), (algorithm, threads, case)
+    for algorithm, case in winograd_cases(rng, budget(25, 1_000)):
+        with fastcnn.num_threads(1):
+            single = [replace(case, x=image[None]).run(algorithm) for image in case.x]
+        for threads in (1, 2, 3, 4, 7, 8, 16):
+            with fastcnn.num_threads(threads):
+                assert np.array_equal(case.run(algorithm), np.concatenate(single)), (algorithm, threads, case)
+
+
+@pytest.mark.parametrize("algorithm", ["winograd", "winograd6", "winograd_lean"])
+def test_only_f2_takes_stride_2(algorithm):
+    x, weight = np.ones((1, 4, 9, 9), np.float32), np.ones((4, 4, 3, 3), np.float32)
+    with pytest.raises(ValueError, match=r"stride \(2, 2\), dilation \(1, 1\): it takes 3 x 3, stride 1, dilation 1"):
+        fastcnn.functional.conv2d(x, weight, stride=2, algorithm=algorithm)
+    with pytest.raises(ValueError, match=r"stride \(1, 2\), .*: it takes 3 x 3, stride 1 or 2, dilation 1"):
+        fastcnn.functional.conv2d(x, weight, stride=(1, 2), algorithm="winograd2")
+
+
+def test_filters_that_two_strides_share(isa):
+    """They are packed twice."""
+    rng = np.random.default_rng(29)
+    x, weight = (rng.standard_normal(shape).astype(np.float32) for shape in ((1, 5, 9, 9), (7, 5, 3, 3)))
+    attrs = {**ops.get("Conv").defaults, "algorithm": "winograd2"}
+    nodes = [Node("Conv", y, ("x", "w"), y, {**attrs, "strides": (stride, stride)})
+             for y, stride in (("y1", 1), ("y2", 2))]
+    plan = compile_graph(Graph(nodes, {"x": x.shape}, ["y1", "y2"], {"w": weight}), {"x": x.shape})
+    for stride, y in zip((1, 2), plan.run([x]), strict=True):
+        np.testing.assert_allclose(y, reference.conv2d(x, weight, stride=(stride, stride)), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("m", [2, 4, 6])
@@ -104,13 +127,22 @@ def test_matrices_compute_the_filter(m):
         np.testing.assert_allclose(a @ ((filter_matrix(m) @ g) * (b @ d)), np.correlate(d, g), atol=1e-12)
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_matrices_compute_the_filter_with_stride_2():
+    b = np.array([[1, 0, -1, 0, 0], [0, 0, 1, 0, 0], [0, 0, -1, 0, 1], [0, 1, 0, 0, 0], [0, 0, 0, 1, 0]])
+    a = np.array([[1, 1, 0, 1, 0], [0, 1, 1, 0, 1]])
+    g, d = np.random.default_rng(28).standard_normal((2, 5))
+    u = filter_matrix(2, 2)[[0, 1, 2, 3, 3]] @ g[:3]
+    np.testing.assert_allclose(a @ (u * (b @ d)), np.correlate(d, g[:3])[::2], atol=1e-12)
+
+
+@pytest.mark.parametrize(("algorithm", "stride"), KINDS)
 @pytest.mark.parametrize("size", [(12, 8), (13, 9), (2, 3), (5, 22)])
 @pytest.mark.parametrize("activation", [None, fastcnn.ReLU(), fastcnn.ReLU6()], ids=["none", "relu", "relu6"])
-def test_maxima_inside(algorithm, size, activation, isa, poisoned):
+def test_maxima_inside(algorithm, stride, size, activation, isa, poisoned):
     """A maximum of 2 x 2 pixels after the convolution becomes part of it, whatever is left over at the border."""
-    layers = [fastcnn.Conv2d(5, 19, 3, padding=1, rng=26), *([activation] if activation else []), fastcnn.MaxPool2d(2)]
-    model = fastcnn.Sequential(*layers)
+    layers = [fastcnn.Conv2d(5, 19, 3, stride, padding=1, rng=26), *([activation] if activation else []),
+              fastcnn.MaxPool2d(2)]
+    model, size = fastcnn.Sequential(*layers), tuple(stride * pixels for pixels in size)
     graph = model.graph((5, *size))
     plain, fused = (with_algorithm(graph, name) for name in ("direct", algorithm))
     x = np.random.default_rng(26).standard_normal((2, 5, *size)).astype(np.float32)

@@ -122,6 +122,26 @@ def test_bits_of_strided_depthwise_layers_do_not_depend_on_threads(size, isa):
     assert np.isfinite(runs[0][0]).all() and same(runs[0], runs[1]) and same(runs[0], runs[2])
 
 
+@pytest.mark.parametrize(("algorithm", "stride"), [
+    ("direct", 1), ("direct", 2), ("im2col", 2), ("winograd", 1), ("winograd2", 1), ("winograd2", 2),
+    ("winograd_lean", 1), ("winograd6", 1),
+])
+def test_filters_are_packed_in_every_step_as_they_are_ahead(algorithm, stride, isa, poisoned):
+    """The loss that each step tells is that of a prediction before it."""
+    model = fc.Sequential(
+        fc.Conv2d(3, 21, 3, padding=1, rng=0), fc.ReLU(),
+        fc.Conv2d(21, 37, 3, stride, padding=1, algorithm=algorithm, rng=1), fc.ReLU(),
+        fc.GlobalAvgPool2d(), fc.Flatten(), fc.Linear(37, 5, rng=2),
+    )
+    trainer = fc.Trainer(model, fc.SGD(0.1))
+    x, y = batch(5, 13)
+    for _ in range(3):
+        scores = model(x).astype(np.float64)
+        expected = np.mean(np.log(np.exp(scores).sum(1)) - scores[np.arange(5), y])
+        assert trainer.step(x, y) == pytest.approx(expected, rel=2e-6)
+    assert algorithm in {step.kernel for step in next(iter(trainer._plans.values())).plan.steps}
+
+
 def test_recomputing_needs_less_memory():
     model = fc.zoo.resnet20()
     arenas = []

@@ -23,6 +23,8 @@ TRANSFORM = 30e9
 # patches that read them together outgrow the second-level cache.
 LEAN_ARITHMETIC = {16: 0.8, 8: 0.65, 4: 0.65}
 LEAN_PATCHES, LEAN_BYTES, LEAN_FAR = 16, 1 << 20, 0.8
+# And where the products of Winograd's algorithm with stride 2 add to sums in memory (Zen 3, 2026-11).
+STRIDED_ARITHMETIC = 0.9
 
 
 @dataclass(frozen=True)
@@ -109,10 +111,14 @@ def _why_not_depthwise(p: Problem) -> str:
     return f"not depthwise: {p.in_channels} channels to {p.out_channels} in {p.groups} groups"
 
 
-def _why_not_winograd(p: Problem) -> str:
-    if p.kernel != (3, 3) or p.strides != (1, 1) or p.dilations != (1, 1):
-        return f"kernel {p.kernel}, stride {p.strides}, dilation {p.dilations}: it takes 3 x 3, stride 1, dilation 1"
-    return "" if p.groups == 1 else f"{p.groups} groups: it takes one"
+def _why_not_winograd(*strides: int) -> Callable[[Problem], str]:
+    def why_not(p: Problem) -> str:
+        if p.kernel != (3, 3) or p.strides not in [(stride, stride) for stride in strides] or p.dilations != (1, 1):
+            return (f"kernel {p.kernel}, stride {p.strides}, dilation {p.dilations}: it takes 3 x 3, stride "
+                    f"{' or '.join(map(str, strides))}, dilation 1")
+        return "" if p.groups == 1 else f"{p.groups} groups: it takes one"
+
+    return why_not
 
 
 def _direct_seconds(p: Problem) -> float:
@@ -129,17 +135,20 @@ def _im2col_seconds(p: Problem) -> float:
 
 def _winograd_seconds(m: int, lean: bool = False) -> Callable[[Problem], float]:
     def seconds(p: Problem) -> float:
-        components = (m + 2) ** 2
+        strided = p.strides == (2, 2)
+        components, sums = (25, 9) if strided else ((m + 2) ** 2, (m + 2) ** 2)
         patches = -(-p.size[0] // m) * -(-p.size[1] // m)
         outs = -(-p.out_channels // p.vl) * p.vl
         arithmetic = 2.0 * components * patches * p.in_channels * outs / ARITHMETIC[p.vl]
-        numbers = components
+        if strided:
+            arithmetic /= STRIDED_ARITHMETIC
+        numbers = (m + 2) ** 2
         if lean:
             far = 4 * components * min(LEAN_PATCHES, patches * p.images) * p.in_channels > LEAN_BYTES
             arithmetic, numbers = arithmetic / LEAN_ARITHMETIC[p.vl] / (LEAN_FAR if far else 1.0), 9
         size = 4.0 * numbers * p.in_channels * outs
         weights = size / p.images / (NEAR_STREAM if size <= NEAR_BYTES else WEIGHT_STREAM)
-        moved = 2 * 4.0 * components * patches * (p.in_channels + outs)
+        moved = 2 * 4.0 * patches * (components * p.in_channels + sums * outs)
         packing = 0.0 if p.packed_ahead else 1.0  # each call would transform the filters: longer than the layer takes
         return max(arithmetic, weights) + moved / TRANSFORM + packing
 
@@ -149,10 +158,10 @@ def _winograd_seconds(m: int, lean: bool = False) -> Callable[[Problem], float]:
 ALGORITHMS: tuple[Algorithm, ...] = (
     Algorithm("depthwise", "blocked", _why_not_depthwise, lambda p: p.operations / ARITHMETIC[p.vl]),
     Algorithm("direct", "blocked", lambda p: "", _direct_seconds),
-    Algorithm("winograd", "blocked", _why_not_winograd, _winograd_seconds(4), exact=False),
-    Algorithm("winograd2", "blocked", _why_not_winograd, _winograd_seconds(2), exact=False),
-    Algorithm("winograd_lean", "blocked", _why_not_winograd, _winograd_seconds(4, lean=True), exact=False),
-    Algorithm("winograd6", "blocked", _why_not_winograd, _winograd_seconds(6), exact=False,
+    Algorithm("winograd", "blocked", _why_not_winograd(1), _winograd_seconds(4), exact=False),
+    Algorithm("winograd2", "blocked", _why_not_winograd(1, 2), _winograd_seconds(2), exact=False),
+    Algorithm("winograd_lean", "blocked", _why_not_winograd(1), _winograd_seconds(4, lean=True), exact=False),
+    Algorithm("winograd6", "blocked", _why_not_winograd(1), _winograd_seconds(6), exact=False,
               on_request="larger rounding errors than the others'"),
     Algorithm("im2col", "plain", lambda p: "", _im2col_seconds,
               on_request="copies every input once for each tap, to multiply as direct convolution does"),

@@ -6,10 +6,10 @@ import numpy as np
 from fastcnn.kernels._executor import Step
 from fastcnn.kernels.view import View
 
-def filter_matrix(m: int) -> np.ndarray: ...
+def filter_matrix(m: int, stride: int = 1) -> np.ndarray: ...
 def basis_matrix() -> np.ndarray: ...
 def pack_winograd(
-    weight: np.ndarray, m: int, vl: int, scale: np.ndarray | None = None, lean: bool = False
+    weight: np.ndarray, m: int, vl: int, scale: np.ndarray | None = None, lean: bool = False, stride: int = 1
 ) -> np.ndarray: ...
 
 class WinogradConv(Step):
@@ -21,6 +21,7 @@ class WinogradConv(Step):
         weights: np.ndarray | View,
         bias: np.ndarray | View,
         m: int,
+        stride: int,
         pads: Sequence[int],
         pool: int,
         activation: tuple[str, Mapping[str, Any]] | None,

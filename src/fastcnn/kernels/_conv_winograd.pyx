@@ -1,12 +1,14 @@
-"""Winograd convolution, F(2x2, 3x3), F(4x4, 3x3) and F(6x6, 3x3), on the blocked layout: 3 x 3, stride 1, one group.
+"""Winograd convolution, F(2x2, 3x3), F(4x4, 3x3) and F(6x6, 3x3), on the blocked layout: 3 x 3, one group, stride 1, and
+F(2x2, 3x3) with stride 2 too.
 
 A block of patches is transformed (V), multiplied with the transformed filters (U), one matrix product for each of the
-(m + 2)^2 components, and transformed back:
+components, which are as many as a patch has pixels, and transformed back:
 
     V[component][input block][patch]  U[component][pair of output blocks]  M[component][output block][patch]
 
 V and M of a block of patches lie in scratch memory. The input carries its padding as halo, and zeros as far as the
-last patch reaches. The algebra stands in csrc/tiles/winograd.h.
+last patch reaches. The algebra stands in csrc/tiles/winograd.h. With stride 2, some components of V have a U in common,
+and some products an M.
 
 Where there are few patches, filters may be transformed while they are read, for every few patches anew (see
 csrc/tiles/winograd_sums.h): V is [few patches][input block][component][patch], and M of one output block at a time.
@@ -35,8 +37,10 @@ cdef enum:
     CHUNK_BLOCKS = 4
 
 
-def filter_matrix(m):
-    """G of F(m x m, 3 x 3), float64 (m + 2, 3); the points are told in csrc/tiles/winograd.h."""
+def filter_matrix(m, stride=1):
+    """G of F(m x m, 3 x 3), float64 (m + 2, 3); see csrc/tiles/winograd.h."""
+    if stride == 2:
+        return np.array([[1.0, 0, 0], [1, 0, 1], [0, 0, 1], [0, 1, 0]])
     squares = {2: (1.0,), 4: (0.5, 2.0), 6: (0.5, 1.0, 2.0)}[m]
     sign = -1.0 if m == 6 else 1.0  # of the other points' product: rows of B^T are as short as can be
     rows = [[sign, 0, 0]]
@@ -54,7 +58,7 @@ def basis_matrix():
     return np.array([[-2.0, 0.0, -1.0], [1.0, 0.0, 2.0], [0.0, -np.sqrt(2.0), 0.0]]) / 3.0
 
 
-def pack_winograd(weight, int m, ptrdiff_t vl, scale=None, bint lean=False):
+def pack_winograd(weight, int m, ptrdiff_t vl, scale=None, bint lean=False, int stride=1):
     """G g G^T of every filter, in the order in which the tiles read it.
 
     Parameters
@@ -67,6 +71,7 @@ def pack_winograd(weight, int m, ptrdiff_t vl, scale=None, bint lean=False):
         Is multiplied with the filters.
     lean : bool
         B g B^T instead, B the `basis_matrix`: for filters that are transformed while they are read.
+    stride : {1, 2}
 
     Returns
     -------
@@ -76,7 +81,7 @@ def pack_winograd(weight, int m, ptrdiff_t vl, scale=None, bint lean=False):
     """
     cdef ptrdiff_t outs = weight.shape[0], ins = weight.shape[1], blocks = ceil_div(outs, vl), block, width, i, vector
     cdef const fc_kernels *kernels = current()
-    matrix = np.ascontiguousarray(basis_matrix() if lean else filter_matrix(m), np.float32)
+    matrix = np.ascontiguousarray(basis_matrix() if lean else filter_matrix(m, stride), np.float32)
     cdef int n = <int>len(matrix)
     packed = storage.allocate(n * n * blocks * vl * ins)
     rows = np.empty(ins * 9 * vl, np.float32)  # [in_channel][ky][kx][VL] of one block
@@ -98,6 +103,11 @@ def pack_winograd(weight, int m, ptrdiff_t vl, scale=None, bint lean=False):
     return packed
 
 
+cdef struct Product:
+    ptrdiff_t u, v, m     # components
+    ptrdiff_t accumulate  # whether M holds an earlier product
+
+
 cdef struct WinogradArgs:
     const fc_kernels *kernels
     fc_tensor y         # OUT blocked
@@ -107,8 +117,10 @@ cdef struct WinogradArgs:
     fc_tensor bias      # IN  whole blocks
     const float *zeros  # what the sums start from
     const ptrdiff_t *taps  # the blocks of V
+    const Product *products
     fc_winograd_output output
-    ptrdiff_t m, n, top, left
+    ptrdiff_t m, stride, kind, top, left
+    ptrdiff_t components, sums  # of V, which are as many as the products, and of M
     ptrdiff_t pool      # outputs along one side of a maximum: 1 or 2
     ptrdiff_t patch_rows, patch_columns
     ptrdiff_t patches, blocks  # in a block, and blocks in the batch; lean: in a tile, and blocks of PATCHES_TOGETHER
@@ -124,8 +136,9 @@ cdef void transform_inputs(const WinogradArgs *a, ptrdiff_t first, ptrdiff_t cou
     for block in range(a.ins):
         for p in range(count):
             locate(a, first + p, &image, &row, &column)
-            x = (a.x.data + image * a.x.image + block * a.x.block + (row - a.top) * a.x.row + (column - a.left) * vl)
-            a.kernels.winograd_input[a.m // 2 - 1](x, a.x.row, v + block * a.v_block + p * vl, a.v_component)
+            x = (a.x.data + image * a.x.image + block * a.x.block + (row * a.stride - a.top) * a.x.row
+                 + (column * a.stride - a.left) * vl)
+            a.kernels.winograd_input[a.kind](x, a.x.row, v + block * a.v_block + p * vl, a.v_component)
 
 
 cdef inline void locate(const WinogradArgs *a, ptrdiff_t patch, ptrdiff_t *image, ptrdiff_t *row,
@@ -139,7 +152,8 @@ cdef inline void locate(const WinogradArgs *a, ptrdiff_t patch, ptrdiff_t *image
 cdef void multiply(const WinogradArgs *a, ptrdiff_t first, ptrdiff_t last, ptrdiff_t count, const float *v,
                    float *m) noexcept nogil:
     """Products for output blocks first .. last, by pairs; component outermost, so that U is read as one stream."""
-    cdef ptrdiff_t vl = a.kernels.vl, component, block
+    cdef ptrdiff_t vl = a.kernels.vl, block
+    cdef const Product *product
     cdef fc_conv_row row
     row.bias, row.residual = a.zeros, NULL
     row.x_lane, row.x_pixel = 1, vl
@@ -148,15 +162,15 @@ cdef void multiply(const WinogradArgs *a, ptrdiff_t first, ptrdiff_t last, ptrdi
     row.last = 1 if row.last_lanes < vl else 0
     row.whole = a.ins - row.last
     row.pixels = count
-    row.accumulate = row.finish = 0
+    row.finish = 0
     row.until_gap = row.kept = row.w_skip = row.half = row.narrow = 0
-    for component in range(a.n * a.n):
-        row.x = v + component * a.v_component
+    for product in a.products[:a.components]:
+        row.x, row.accumulate = v + product.v * a.v_component, <int>product.accumulate
         block = first
         while block < last:
             row.blocks = <int>min(2, a.outs - block)
-            row.w = a.weights.data + component * a.u_component + block * vl * a.x.c
-            row.y = m + component * a.m_component + (block - first) * a.patches * vl
+            row.w = a.weights.data + product.u * a.u_component + block * vl * a.x.c
+            row.y = m + product.m * a.m_component + (block - first) * a.patches * vl
             look_ahead(&row, a.x.c, ceil_div(count, a.kernels.mr), vl)
             a.kernels.conv_row(&row)
             block += 2
@@ -179,9 +193,9 @@ cdef void transform_outputs(const WinogradArgs *a, ptrdiff_t first, ptrdiff_t la
                 output.residual = (a.residual.data + image * a.residual.image + block * a.residual.block
                                    + row * a.residual.row + column * vl)
             if a.pool == 2:
-                a.kernels.winograd_pooled[a.m // 2 - 1](&output)
+                a.kernels.winograd_pooled[a.kind](&output)
             else:
-                a.kernels.winograd_output[a.m // 2 - 1](&output)
+                a.kernels.winograd_output[a.kind](&output)
 
 
 cdef void run_winograd(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
@@ -192,7 +206,7 @@ cdef void run_winograd(const void *raw, float *scratch, int tid, int nthreads) n
     cdef ptrdiff_t total = a.x.n * a.patch_rows * a.patch_columns
     cdef ptrdiff_t *ready = <ptrdiff_t *>scratch  # 1 + the block whose inputs are transformed
     cdef float *v = scratch + LINE_FLOATS
-    cdef float *m = v + a.n * a.n * a.v_component
+    cdef float *m = v + a.components * a.v_component
     if a.blocks < 2 * nthreads and nthreads > 1:
         parts = min(pairs, max(2, ceil_div(nthreads, a.blocks)))
     for unit in range(share(a.blocks * parts, tid, nthreads), share(a.blocks * parts, tid + 1, nthreads)):
@@ -218,7 +232,7 @@ cdef void multiply_lean(const WinogradArgs *a, ptrdiff_t block, ptrdiff_t few, c
         sums.w = a.weights.data + (block * a.x.c + first) * 9 * vl
         for i in range(few):
             sums.v = v + i * a.ins * a.v_block + first // vl * a.v_block
-            sums.m = m + i * a.m_component * a.n * a.n
+            sums.m = m + i * a.m_component * a.sums
             sums.ahead = sums.w + sums.channels * (9 * vl + i * 6 * sums.ahead_bytes // <ptrdiff_t>sizeof(float))
             a.kernels.winograd_sums(&sums)
         first += most
@@ -244,7 +258,7 @@ cdef void run_lean(const void *raw, float *scratch, int tid, int nthreads) noexc
         multiply_lean(a, unit % a.outs, few, v, m)
         for i in range(few):
             transform_outputs(a, unit % a.outs, unit % a.outs + 1, first + i * a.patches,
-                              min(a.patches, left - i * a.patches), m + i * a.m_component * a.n * a.n)
+                              min(a.patches, left - i * a.patches), m + i * a.m_component * a.sums)
 
 
 cdef class WinogradConv(Step):
@@ -257,17 +271,18 @@ cdef class WinogradConv(Step):
     weights, bias : float32 arrays or Views
         From `pack_winograd` and `_conv_direct.pack_bias`.
     m : {2, 4, 6}
+    stride : {1, 2}
     pads : tuple of int
     pool : {1, 2}
         2: the outputs are maxima of 2 x 2 pixels. Then there is no residual, and the activation is monotone.
     activation : None or (name, attributes)
     lean : bool
-        Whether filters are transformed while they are read; m is 4.
+        Whether filters are transformed while they are read; m is 4, the stride 1.
     """
 
     cdef WinogradArgs a
 
-    def __init__(self, y, x, residual, weights, bias, m, pads, pool, activation, lean=False):
+    def __init__(self, y, x, residual, weights, bias, m, stride, pads, pool, activation, lean=False):
         cdef WinogradArgs *a = &self.a
         cdef ptrdiff_t vl = self.kernels.vl, total
         self.run, self.args = run_lean if lean else run_winograd, a
@@ -279,14 +294,16 @@ cdef class WinogradConv(Step):
         self.weights(3, &a.weights, weights)
         self.weights(4, &a.bias, bias)
         set_activation(&a.output.act, activation)
-        a.m, a.n, a.top, a.left, a.pool = m, m + 2, pads[0], pads[1], pool
+        a.m, a.stride, a.top, a.left, a.pool = m, stride, pads[0], pads[1], pool
+        a.kind = m // 2 - 1 if stride == 1 else 3
+        a.components, a.sums = ((m - 1) * stride + 3) ** 2, ((m + 2) if stride == 1 else 3) ** 2
         a.patch_rows, a.patch_columns = ceil_div(a.y.h * pool, m), ceil_div(a.y.w * pool, m)
         a.ins, a.outs = ceil_div(a.x.c, vl), ceil_div(a.y.c, vl)
         a.output.y_row, a.output.residual_row = a.y.row, a.residual.row
         total = a.x.n * a.patch_rows * a.patch_columns
         self.owned = weights, bias, self.lay_out_lean(total) if lean else self.lay_out(total)
         a.output.component = a.m_component
-        self.may_be_cut((a.outs if lean else 2) * a.blocks, a.n * a.n * total * a.x.c * a.outs)
+        self.may_be_cut((a.outs if lean else 2) * a.blocks, a.components * total * a.x.c * a.outs)
 
     cdef object lay_out(self, ptrdiff_t total):
         """Scratch memory for blocks of patches; gives the arrays that the arguments refer to."""
@@ -300,22 +317,42 @@ cdef class WinogradConv(Step):
         a.blocks = ceil_div(total, a.patches)
         taps = np.arange(a.ins, dtype=np.intp) * (a.patches * vl)
         a.taps = <const ptrdiff_t *>address(taps)
+        products = strided_products() if a.stride == 2 else ordinary_products(a.components)
+        a.products = <const Product *>address(products)
         # An odd number of cache lines apart: stores of one vector to each component then meet different cache sets.
         a.v_component, a.v_block = odd_lines(a.ins * a.patches * vl), a.patches * vl
         a.m_component = odd_lines((a.outs + 1) * a.patches * vl)
         a.u_component = a.outs * vl * a.x.c
-        self.scratch_floats = LINE_FLOATS + a.n * a.n * (a.v_component + a.m_component)
-        return zeros, taps
+        self.scratch_floats = LINE_FLOATS + a.components * a.v_component + a.sums * a.m_component
+        return zeros, taps, products
 
     cdef object lay_out_lean(self, ptrdiff_t total):
         cdef WinogradArgs *a = &self.a
         cdef ptrdiff_t together
         a.patches, a.blocks = self.kernels.winograd_patches, ceil_div(total, PATCHES_TOGETHER)
         a.v_component = a.m_component = a.patches * self.kernels.vl
-        a.v_block = a.n * a.n * a.v_component
+        a.v_block = a.components * a.v_component
         together = PATCHES_TOGETHER // a.patches
-        self.scratch_floats = LINE_FLOATS + together * (a.ins * a.v_block + a.n * a.n * a.m_component)
+        self.scratch_floats = LINE_FLOATS + together * (a.ins * a.v_block + a.sums * a.m_component)
         return None
+
+
+cdef object ordinary_products(ptrdiff_t components):
+    """Each component of U with the same one of V, to the same one of M."""
+    each = np.arange(components)
+    return np.ascontiguousarray(np.stack([each, each, each, 0 * each], axis=1), np.intp)
+
+
+cdef object strided_products():
+    """Those of stride 2, in the order in which U lies in memory."""
+    line = [(0, 0, 0), (1, 1, 1), (2, 2, 2), (3, 3, 0), (3, 4, 2)]  # components of U, V and M in one dimension
+    products = sorted((4 * u + u2, 5 * v + v2, 3 * m + m2) for u, v, m in line for u2, v2, m2 in line)
+    begun = set()
+    rows = []
+    for u, v, m in products:
+        rows.append((u, v, m, m in begun))
+        begun.add(m)
+    return np.array(rows, np.intp)
 
 
 cdef ptrdiff_t odd_lines(ptrdiff_t count) noexcept:

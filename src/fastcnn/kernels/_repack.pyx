@@ -105,13 +105,14 @@ cdef class PackWinograd(Step):
     ins : int
     m : {2, 4, 6}
     lean : bool
+    stride : {1, 2}
     """
 
     cdef RepackArgs a
 
-    def __init__(self, y, x, ptrdiff_t ins, int m, bint lean):
+    def __init__(self, y, x, ptrdiff_t ins, int m, bint lean, int stride):
         cdef RepackArgs *a = &self.a
-        matrix = np.ascontiguousarray(basis_matrix() if lean else filter_matrix(m), np.float32)
+        matrix = np.ascontiguousarray(basis_matrix() if lean else filter_matrix(m, stride), np.float32)
         self.run, self.args, self.owned = run_winograd, a, matrix
         self.operand(0, &a.y, y)
         self.operand(1, &a.x, x)

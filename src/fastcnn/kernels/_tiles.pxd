@@ -163,9 +163,9 @@ cdef extern from "fastcnn.h" nogil:
         void (*depthwise)(const fc_depthwise *rows) noexcept nogil
         int winograd_patches
         void (*winograd_sums)(const fc_winograd_sums *sums) noexcept nogil
-        void (*winograd_input[3])(const float *x, ptrdiff_t x_row, float *v, ptrdiff_t component) noexcept nogil
-        void (*winograd_output[3])(const fc_winograd_output *output) noexcept nogil
-        void (*winograd_pooled[3])(const fc_winograd_output *output) noexcept nogil
+        void (*winograd_input[4])(const float *x, ptrdiff_t x_row, float *v, ptrdiff_t component) noexcept nogil
+        void (*winograd_output[4])(const fc_winograd_output *output) noexcept nogil
+        void (*winograd_pooled[4])(const fc_winograd_output *output) noexcept nogil
         void (*pool_row)(const fc_pool_row *row) noexcept nogil
         void (*mean_pixels)(const float *x, ptrdiff_t x_row, ptrdiff_t rows, ptrdiff_t width, float *y) noexcept nogil
         void (*activate)(const fc_activation *act, const float *x, float *y, ptrdiff_t n) noexcept nogil

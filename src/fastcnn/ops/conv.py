@@ -111,7 +111,7 @@ class Conv(Op):
         pads: tuple[int, int, int, int] = node.attrs["pads"]
         patch = _PATCHES.get(node.attrs["algorithm"])
         if patch:
-            return winograd_halo(pads, shapes[0][2:], patch)
+            return winograd_halo(pads, shapes[0][2:], patch, node.attrs["strides"][0])
         return pads if node.attrs["layout"] == "blocked" else NO_HALO
 
     def order(
@@ -133,7 +133,8 @@ class Conv(Op):
         if algorithm in _PATCHES:
             m, lean = _PATCHES[algorithm], algorithm == _LEAN
             numbers = 9 if lean else (m + 2) ** 2
-            return {"form": "winograd", "ins": ins, "m": m, "lean": lean, "size": numbers * -(-outs // vl) * vl * ins}
+            return {"form": "winograd", "ins": ins, "m": m, "lean": lean, "stride": node.attrs["strides"][0],
+                    "size": numbers * -(-outs // vl) * vl * ins}
         return None
 
     def lower(self, node: Node, ctx: Lowering) -> None:
@@ -165,13 +166,15 @@ class PackWeights(Op):
     def lower(self, node: Node, ctx: Lowering) -> None:
         y, x, a = ctx.view(node.output), ctx.view(node.inputs[0]), node.attrs
         if a["form"] == "winograd":
-            ctx.emit("pack", _repack.PackWinograd, y, x, a["ins"], a["m"], a["lean"])
+            ctx.emit("pack", _repack.PackWinograd, y, x, a["ins"], a["m"], a["lean"], a["stride"])
         else:
             ctx.emit("pack", _repack.PackDirect, y, x, a["groups"], a["ins"], a["area"], a["lanes"], a["chunk"])
 
 
-def winograd_halo(pads: tuple[int, int, int, int], size: Sequence[int], m: int) -> tuple[int, int, int, int]:
-    """The padding, and zeros as far as the last patch of m + 2 pixels reaches.
+def winograd_halo(
+    pads: tuple[int, int, int, int], size: Sequence[int], m: int, stride: int = 1
+) -> tuple[int, int, int, int]:
+    """The padding, and zeros as far as the last patch of m x m outputs reaches.
 
     Examples
     --------
@@ -179,8 +182,10 @@ def winograd_halo(pads: tuple[int, int, int, int], size: Sequence[int], m: int) 
     (1, 1, 2, 1)
     """
     top, left, bottom, right = pads
-    far = [-(-(before + length + after - 2) // m) * m + 2 - before - length
-           for before, length, after in ((top, size[0], bottom), (left, size[1], right))]
+    far = []
+    for before, length, after in ((top, size[0], bottom), (left, size[1], right)):
+        outputs = -(-((before + length + after - 3) // stride + 1) // m) * m
+        far.append((outputs - 1) * stride + 3 - before - length)
     return top, left, max(0, far[0]), max(0, far[1])
 
 
@@ -251,15 +256,15 @@ def depthwise_arguments(node: Node, ctx: Lowering, channels: int, index: int = 1
 
 def _lower_winograd(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> None:
     algorithm, attrs = node.attrs["algorithm"], node.attrs
-    m, lean = _PATCHES[algorithm], algorithm == _LEAN
+    m, lean, stride = _PATCHES[algorithm], algorithm == _LEAN, attrs["strides"][0]
 
     def pack(weight: np.ndarray, scale: np.ndarray | None) -> np.ndarray:
-        return _conv_winograd.pack_winograd(np.ascontiguousarray(weight), m, ctx.vl, scale, lean)
+        return _conv_winograd.pack_winograd(np.ascontiguousarray(weight), m, ctx.vl, scale, lean, stride)
 
-    weights = _packed_filters(node, ctx, algorithm, pack)
+    weights = _packed_filters(node, ctx, algorithm, pack, variant=stride)
     bias = _packed_bias(ctx, y.c, 1)
     ctx.emit(
-        algorithm, _conv_winograd.WinogradConv, y, x, residual, weights, bias, m, attrs["pads"],
+        algorithm, _conv_winograd.WinogradConv, y, x, residual, weights, bias, m, stride, attrs["pads"],
         2 if attrs.get("pool") else 1, attrs.get("activation"), lean,
     )
 

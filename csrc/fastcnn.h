@@ -121,6 +121,9 @@ typedef struct {
     int accumulate;
     const float *ahead; /* as of fc_conv_row, for every channel and row of six components */
     ptrdiff_t ahead_bytes;
+    /* The first patches, which need the last column of components, and those from `first_tall` on which need the last row;
+     * `first_tall` leaves room for half of all patches. */
+    ptrdiff_t broad, first_tall, tall;
 } fc_winograd_sums;
 
 /* One row of a pooling: windows are clipped here at the left and right border, and by the caller at the top and

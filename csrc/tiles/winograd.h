@@ -19,6 +19,8 @@
  * 0, p, -p, 1, -1, q, -q, infinity for m = 6: row k of A^T holds the k-th powers of the points; row j of B^T the
  * coefficients of x (x^2 - p^2) (x^2 - 1) (x^2 - q^2) / (x - point j), written out in winograd_in6.
  *
+ * A patch of m - 1 outputs does without the component of infinity, the last one, which only the last output sees.
+ *
  * With stride 2 (Yang, Yepez and Ko, Stride 2 1-D, 2-D, and 3-D Winograd for Convolutional Neural Networks, 2020), m = 2
  * and d is 5 pixels squared. Of a line of them, the outer taps of the filter see those with even numbers, which is F(2, 2)
  * with the points 0, 1 and infinity; the middle tap alone sees the other two, one for each output, so that its products

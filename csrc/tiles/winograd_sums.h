@@ -7,7 +7,8 @@
  *     G g = -2 S - T, S + D, S - D, T - D, T + D, S + 2 T
  *
  * in both directions. A tile holds the sums of a row of six components for a few patches and one block of outputs; each
- * step makes the six filters and multiplies them with the patches. */
+ * step makes the six filters and multiplies them with the patches. Patches of three rows or columns of outputs do without
+ * the last row or column of components. */
 
 /* The products of one row of G g, from the basis. */
 FC_INLINE v_f winograd_from_basis(const int row, const v_f s, const v_f t, const v_f d)
@@ -22,16 +23,21 @@ FC_INLINE v_f winograd_from_basis(const int row, const v_f s, const v_f t, const
     }
 }
 
-FC_INLINE void winograd_sums_row(const fc_winograd_sums *s, const int row, const char *ahead)
+/* Row `row` of `count` patches from the first one on; its last component only of `broad` of them. */
+FC_INLINE void winograd_sums_row(const fc_winograd_sums *s, const int row, ptrdiff_t first, const int count, const int broad,
+                                 const char *ahead)
 {
     v_f acc[6][WINOGRAD_PATCHES];
-    float *m = s->m + row * 6 * WINOGRAD_PATCHES * VL;
+    const ptrdiff_t offset = (row * 6 * WINOGRAD_PATCHES + first) * VL;
+    float *m = s->m + offset;
 #pragma GCC unroll 6
-    for (int c = 0; c < 6; c++)
+    for (int c = 0; c < 6; c++) {
+        const int patches = c < 5 ? count : broad;
 #pragma GCC unroll 4
-        for (int p = 0; p < WINOGRAD_PATCHES; p++)
+        for (int p = 0; p < patches; p++)
             acc[c][p] = s->accumulate ? V_LOAD(m + (c * WINOGRAD_PATCHES + p) * VL) : V_SET1(0.0f);
-    const float *w = s->w, *v = s->v + row * 6 * WINOGRAD_PATCHES * VL;
+    }
+    const float *w = s->w, *v = s->v + offset;
     for (ptrdiff_t left = s->channels; left > 0; left -= VL, v += 36 * WINOGRAD_PATCHES * VL) {
         const ptrdiff_t lanes = left < VL ? left : VL;
 #pragma GCC unroll 24
@@ -48,27 +54,48 @@ FC_INLINE void winograd_sums_row(const fc_winograd_sums *s, const int row, const
 #pragma GCC unroll 6
             for (int c = 0; c < 6; c++) {
                 const v_f filter = winograd_from_basis(c, line[0], line[1], line[2]);
+                const int patches = c < 5 ? count : broad;
 #pragma GCC unroll 4
-                for (int p = 0; p < WINOGRAD_PATCHES; p++)
+                for (int p = 0; p < patches; p++)
                     acc[c][p] = V_FMA(V_SET1(v[(c * WINOGRAD_PATCHES + p) * VL + i]), filter, acc[c][p]);
             }
         }
     }
 #pragma GCC unroll 6
-    for (int c = 0; c < 6; c++)
+    for (int c = 0; c < 6; c++) {
+        const int patches = c < 5 ? count : broad;
 #pragma GCC unroll 4
-        for (int p = 0; p < WINOGRAD_PATCHES; p++)
+        for (int p = 0; p < patches; p++)
             V_STORE(m + (c * WINOGRAD_PATCHES + p) * VL, acc[c][p]);
+    }
 }
 
-static void FC_FN(winograd_sums)(const fc_winograd_sums *s)
+/* All rows but the last; gives what lies behind the bytes that they have fetched. */
+FC_INLINE const char *winograd_sums_rows(const fc_winograd_sums *s, const int broad)
 {
     const char *ahead = (const char *)s->ahead;
     const ptrdiff_t bytes = s->channels * s->ahead_bytes;
-    winograd_sums_row(s, 0, ahead);
-    winograd_sums_row(s, 1, ahead + bytes);
-    winograd_sums_row(s, 2, ahead + 2 * bytes);
-    winograd_sums_row(s, 3, ahead + 3 * bytes);
-    winograd_sums_row(s, 4, ahead + 4 * bytes);
-    winograd_sums_row(s, 5, ahead + 5 * bytes);
+    winograd_sums_row(s, 0, 0, WINOGRAD_PATCHES, broad, ahead);
+    winograd_sums_row(s, 1, 0, WINOGRAD_PATCHES, broad, ahead + bytes);
+    winograd_sums_row(s, 2, 0, WINOGRAD_PATCHES, broad, ahead + 2 * bytes);
+    winograd_sums_row(s, 3, 0, WINOGRAD_PATCHES, broad, ahead + 3 * bytes);
+    winograd_sums_row(s, 4, 0, WINOGRAD_PATCHES, broad, ahead + 4 * bytes);
+    return ahead + 5 * bytes;
+}
+
+/* Those without which patches can do are left out for none, half or all of them. */
+static void FC_FN(winograd_sums)(const fc_winograd_sums *s)
+{
+    enum { ALL = WINOGRAD_PATCHES, HALF = WINOGRAD_PATCHES / 2 };
+    const char *ahead = s->broad > HALF ? winograd_sums_rows(s, ALL)
+                        : s->broad > 0  ? winograd_sums_rows(s, HALF)
+                                        : winograd_sums_rows(s, 0);
+    if (s->tall > HALF && s->broad > 0)
+        winograd_sums_row(s, 5, 0, ALL, ALL, ahead);
+    else if (s->tall > HALF)
+        winograd_sums_row(s, 5, 0, ALL, 0, ahead);
+    else if (s->tall > 0 && s->broad > s->first_tall)
+        winograd_sums_row(s, 5, s->first_tall, HALF, HALF, ahead);
+    else if (s->tall > 0)
+        winograd_sums_row(s, 5, s->first_tall, HALF, 0, ahead);
 }

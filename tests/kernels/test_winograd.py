@@ -15,7 +15,7 @@ from fastcnn import ops, reference
 from fastcnn.compiler.plan import compile_graph
 from fastcnn.graph.ir import Graph, Node
 from fastcnn.kernels import _cpu
-from fastcnn.kernels._conv_winograd import filter_matrix
+from fastcnn.kernels._conv_winograd import filter_matrix, patch_counts
 
 ALGORITHMS = ("winograd", "winograd2", "winograd_lean", "winograd6")
 KINDS = (*((name, 1) for name in ALGORITHMS), ("winograd2", 2))  # with their stride
@@ -78,6 +78,31 @@ def test_bits_do_not_depend_on_threads_or_batch(isa, budget):
         for threads in (1, 2, 3, 4, 7, 8, 16):
             with fastcnn.num_threads(threads):
                 assert np.array_equal(case.run(algorithm), np.concatenate(single)), (algorithm, threads, case)
+
+
+@pytest.mark.parametrize("m", [2, 4, 6])
+def test_patches_cover_a_line(m):
+    """As few as can be, no two outputs more than need be; all of the largest size where that is asked for."""
+    for size in range(1, 60):
+        full, slim = patch_counts(size, m)
+        outputs = full * m + slim * (m - 1)
+        assert full + slim == -(-size // m) and (outputs == size or full == 0 and outputs > size)
+        assert patch_counts(size, m, whole=True) == (full + slim, 0)
+
+
+@pytest.mark.parametrize(("algorithm", "stride"), KINDS)
+def test_every_size_of_the_last_patches(algorithm, stride, isa, poisoned):
+    """Outputs of 1 x 1 to 13 x 13: patches with an output fewer in one direction, in both or in none."""
+    rng = np.random.default_rng(30)
+    weight = rng.standard_normal((19, 5, 3, 3)).astype(np.float32)
+    for height in range(1, 14):
+        for width in range(1, 14):
+            size = [stride * (outputs - 1) + 3 for outputs in (height, width)]
+            x = rng.standard_normal((2, 5, *size)).astype(np.float32)
+            case = Case(x, weight, None, (stride, stride), (0, 0, 0, 0), (1, 1), 1)
+            out = guarded((2, 19, height, width))
+            case.run(algorithm, out)
+            assert relative_error(out, case.expected()) <= 2e-5, (height, width)
 
 
 @pytest.mark.parametrize("algorithm", ["winograd", "winograd6", "winograd_lean"])

@@ -10,6 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
+
+from fastcnn.kernels._conv_winograd import patch_counts
 
 # Rates of one core, for the estimates: multiply-adds in operations a second, by the length of a vector (between those
 # of Zen 4 and of a Xeon with AVX-512, and of Zen 3, 2026-11); bytes of weights that come from beyond the second-level
@@ -136,19 +139,21 @@ def _im2col_seconds(p: Problem) -> float:
 def _winograd_seconds(m: int, lean: bool = False) -> Callable[[Problem], float]:
     def seconds(p: Problem) -> float:
         strided = p.strides == (2, 2)
-        components, sums = (25, 9) if strided else ((m + 2) ** 2, (m + 2) ** 2)
-        patches = -(-p.size[0] // m) * -(-p.size[1] // m)
+        side, results, last = (5, 3, 2) if strided else (m + 2, m + 2, 1)  # of a patch, of its sums, of the last one
+        counts = [patch_counts(size, m) for size in p.size]
+        patches = prod(broad + slim for broad, slim in counts)
+        products = prod(broad * side + slim * (side - last) for broad, slim in counts)
         outs = -(-p.out_channels // p.vl) * p.vl
-        arithmetic = 2.0 * components * patches * p.in_channels * outs / ARITHMETIC[p.vl]
+        arithmetic = 2.0 * products * p.in_channels * outs / ARITHMETIC[p.vl]
         if strided:
             arithmetic /= STRIDED_ARITHMETIC
         numbers = (m + 2) ** 2
         if lean:
-            far = 4 * components * min(LEAN_PATCHES, patches * p.images) * p.in_channels > LEAN_BYTES
+            far = 4 * side**2 * min(LEAN_PATCHES, patches * p.images) * p.in_channels > LEAN_BYTES
             arithmetic, numbers = arithmetic / LEAN_ARITHMETIC[p.vl] / (LEAN_FAR if far else 1.0), 9
         size = 4.0 * numbers * p.in_channels * outs
         weights = size / p.images / (NEAR_STREAM if size <= NEAR_BYTES else WEIGHT_STREAM)
-        moved = 2 * 4.0 * patches * (components * p.in_channels + sums * outs)
+        moved = 2 * 4.0 * patches * (side**2 * p.in_channels + results**2 * outs)
         packing = 0.0 if p.packed_ahead else 1.0  # each call would transform the filters: longer than the layer takes
         return max(arithmetic, weights) + moved / TRANSFORM + packing
 

@@ -10,6 +10,14 @@ V and M of a block of patches lie in scratch memory. The input carries its paddi
 last patch reaches. The algebra stands in csrc/tiles/winograd.h. With stride 2, some components of V have a U in common,
 and some products an M.
 
+Where m does not divide the size of the output, some patches in a line have m - 1 outputs: they do without the products of
+the last component, which only the last output sees. Patches lie in the order of the products that they need,
+
+    [low and broad | tall and broad | tall and slim | low and slim]    tall: m rows of outputs; broad: m columns
+
+in all images together, so that each product is of neighbours: the last row of components of those that are tall, the
+last column of those that are broad.
+
 Where there are few patches, filters may be transformed while they are read, for every few patches anew (see
 csrc/tiles/winograd_sums.h): V is [few patches][input block][component][patch], and M of one output block at a time.
 """
@@ -56,6 +64,20 @@ def filter_matrix(m, stride=1):
 def basis_matrix():
     """The basis of filters that are transformed while they are read, float64 (3, 3); see csrc/tiles/winograd_sums.h."""
     return np.array([[-2.0, 0.0, -1.0], [1.0, 0.0, 2.0], [0.0, -np.sqrt(2.0), 0.0]]) / 3.0
+
+
+def patch_counts(size, m, whole=False):
+    """How many patches along a line of outputs have m of them, and how many behind those m - 1.
+
+    Parameters
+    ----------
+    size, m : int
+    whole : bool
+        Whether all must have m outputs, the last ones outside the image.
+    """
+    count = -(-size // m)
+    slim = 0 if whole else min(count, count * m - size)
+    return count - slim, slim
 
 
 def pack_winograd(weight, int m, ptrdiff_t vl, scale=None, bint lean=False, int stride=1):
@@ -106,6 +128,12 @@ def pack_winograd(weight, int m, ptrdiff_t vl, scale=None, bint lean=False, int 
 cdef struct Product:
     ptrdiff_t u, v, m     # components
     ptrdiff_t accumulate  # whether M holds an earlier product
+    ptrdiff_t begin, end  # the patches that need it
+
+
+cdef struct Place:
+    ptrdiff_t x, y, residual  # of a patch's first pixel, from the first one of a block of channels
+    ptrdiff_t rows, columns   # of outputs
 
 
 cdef struct WinogradArgs:
@@ -122,37 +150,52 @@ cdef struct WinogradArgs:
     ptrdiff_t m, stride, kind, top, left
     ptrdiff_t components, sums  # of V, which are as many as the products, and of M
     ptrdiff_t pool      # outputs along one side of a maximum: 1 or 2
-    ptrdiff_t patch_rows, patch_columns
+    ptrdiff_t rows, tall_rows, columns, broad_columns  # of patches in an image
+    ptrdiff_t first_tall, end_broad, end_tall, total   # patches of the batch in their order
     ptrdiff_t patches, blocks  # in a block, and blocks in the batch; lean: in a tile, and blocks of PATCHES_TOGETHER
     ptrdiff_t ins, outs        # blocks of channels
     ptrdiff_t v_component, m_component, u_component
     ptrdiff_t v_block    # from one block of input channels to the next
 
 
-cdef void transform_inputs(const WinogradArgs *a, ptrdiff_t first, ptrdiff_t count, float *v) noexcept nogil:
+cdef void locate(const WinogradArgs *a, ptrdiff_t first, ptrdiff_t count, Place *places) noexcept nogil:
+    """The places of some patches."""
+    cdef ptrdiff_t vl = a.kernels.vl, patch, index, rows, columns, row, column, image, height, width
+    cdef bint tall, broad
+    for patch in range(first, first + count):
+        tall, broad = a.first_tall <= patch and patch < a.end_tall, patch < a.end_broad
+        rows = a.tall_rows if tall else a.rows - a.tall_rows
+        columns = a.broad_columns if broad else a.columns - a.broad_columns
+        index = patch
+        if tall:
+            index -= a.first_tall if broad else a.end_broad
+        elif not broad:
+            index -= a.end_tall
+        row, column, image = index // columns % rows, index % columns, index // columns // rows
+        row = row * a.m if tall else a.tall_rows * a.m + row * (a.m - 1)
+        column = column * a.m if broad else a.broad_columns * a.m + column * (a.m - 1)
+        height, width = (a.m if tall else a.m - 1) // a.pool, (a.m if broad else a.m - 1) // a.pool
+        places.x = (image * a.x.image + (row * a.stride - a.top) * a.x.row + (column * a.stride - a.left) * vl)
+        row, column = row // a.pool, column // a.pool
+        places.y = image * a.y.image + row * a.y.row + column * vl
+        places.residual = image * a.residual.image + row * a.residual.row + column * vl
+        places.rows, places.columns = min(height, a.y.h - row), min(width, a.y.w - column)
+        places += 1
+
+
+cdef void transform_inputs(const WinogradArgs *a, const Place *places, ptrdiff_t count, float *v) noexcept nogil:
     """Channel by channel: neighbouring patches share lines of memory."""
-    cdef ptrdiff_t vl = a.kernels.vl, row, column, image, block, p
-    cdef const float *x
+    cdef ptrdiff_t vl = a.kernels.vl, block, p
     for block in range(a.ins):
         for p in range(count):
-            locate(a, first + p, &image, &row, &column)
-            x = (a.x.data + image * a.x.image + block * a.x.block + (row * a.stride - a.top) * a.x.row
-                 + (column * a.stride - a.left) * vl)
-            a.kernels.winograd_input[a.kind](x, a.x.row, v + block * a.v_block + p * vl, a.v_component)
+            a.kernels.winograd_input[a.kind](a.x.data + block * a.x.block + places[p].x, a.x.row,
+                                             v + block * a.v_block + p * vl, a.v_component)
 
 
-cdef inline void locate(const WinogradArgs *a, ptrdiff_t patch, ptrdiff_t *image, ptrdiff_t *row,
-                        ptrdiff_t *column) noexcept nogil:
-    """The image of a patch, and its first output pixel there."""
-    column[0] = patch % a.patch_columns * a.m
-    row[0] = patch // a.patch_columns % a.patch_rows * a.m
-    image[0] = patch // a.patch_columns // a.patch_rows
-
-
-cdef void multiply(const WinogradArgs *a, ptrdiff_t first, ptrdiff_t last, ptrdiff_t count, const float *v,
-                   float *m) noexcept nogil:
+cdef void multiply(const WinogradArgs *a, ptrdiff_t first, ptrdiff_t last, ptrdiff_t patch0, ptrdiff_t count,
+                   const float *v, float *m) noexcept nogil:
     """Products for output blocks first .. last, by pairs; component outermost, so that U is read as one stream."""
-    cdef ptrdiff_t vl = a.kernels.vl, block
+    cdef ptrdiff_t vl = a.kernels.vl, block, begin
     cdef const Product *product
     cdef fc_conv_row row
     row.bias, row.residual = a.zeros, NULL
@@ -161,37 +204,36 @@ cdef void multiply(const WinogradArgs *a, ptrdiff_t first, ptrdiff_t last, ptrdi
     row.taps, row.lanes, row.last_lanes = a.taps, vl, a.x.c - (a.ins - 1) * vl
     row.last = 1 if row.last_lanes < vl else 0
     row.whole = a.ins - row.last
-    row.pixels = count
     row.finish = 0
     row.until_gap = row.kept = row.w_skip = row.half = row.narrow = 0
     for product in a.products[:a.components]:
-        row.x, row.accumulate = v + product.v * a.v_component, <int>product.accumulate
+        begin = max(0, product.begin - patch0)
+        row.pixels = min(count, product.end - patch0) - begin
+        if row.pixels <= 0:
+            continue
+        row.x, row.accumulate = v + product.v * a.v_component + begin * vl, <int>product.accumulate
         block = first
         while block < last:
             row.blocks = <int>min(2, a.outs - block)
             row.w = a.weights.data + product.u * a.u_component + block * vl * a.x.c
-            row.y = m + product.m * a.m_component + (block - first) * a.patches * vl
-            look_ahead(&row, a.x.c, ceil_div(count, a.kernels.mr), vl)
+            row.y = m + product.m * a.m_component + ((block - first) * a.patches + begin) * vl
+            look_ahead(&row, a.x.c, ceil_div(row.pixels, a.kernels.mr), vl)
             a.kernels.conv_row(&row)
             block += 2
 
 
-cdef void transform_outputs(const WinogradArgs *a, ptrdiff_t first, ptrdiff_t last, ptrdiff_t patch0, ptrdiff_t count,
+cdef void transform_outputs(const WinogradArgs *a, ptrdiff_t first, ptrdiff_t last, const Place *places, ptrdiff_t count,
                             const float *m) noexcept nogil:
-    cdef ptrdiff_t vl = a.kernels.vl, row, column, image, block, p
+    cdef ptrdiff_t vl = a.kernels.vl, block, p
     cdef fc_winograd_output output = a.output
     for block in range(first, last):
         output.bias = a.bias.data + block * vl
         for p in range(count):
-            locate(a, patch0 + p, &image, &row, &column)
-            row //= a.pool
-            column //= a.pool
-            output.rows, output.columns = a.y.h - row, a.y.w - column
+            output.rows, output.columns = places[p].rows, places[p].columns
             output.m = m + ((block - first) * a.patches + p) * vl
-            output.y = a.y.data + image * a.y.image + block * a.y.block + row * a.y.row + column * vl
+            output.y = a.y.data + block * a.y.block + places[p].y
             if a.residual.data != NULL:
-                output.residual = (a.residual.data + image * a.residual.image + block * a.residual.block
-                                   + row * a.residual.row + column * vl)
+                output.residual = a.residual.data + block * a.residual.block + places[p].residual
             if a.pool == 2:
                 a.kernels.winograd_pooled[a.kind](&output)
             else:
@@ -203,7 +245,7 @@ cdef void run_winograd(const void *raw, float *scratch, int tid, int nthreads) n
     thread then transforming the same inputs, once."""
     cdef const WinogradArgs *a = <const WinogradArgs *>raw
     cdef ptrdiff_t pairs = ceil_div(a.outs, 2), parts = 1, unit, block, part, first, count, low, high
-    cdef ptrdiff_t total = a.x.n * a.patch_rows * a.patch_columns
+    cdef Place places[PATCHES]
     cdef ptrdiff_t *ready = <ptrdiff_t *>scratch  # 1 + the block whose inputs are transformed
     cdef float *v = scratch + LINE_FLOATS
     cdef float *m = v + a.components * a.v_component
@@ -212,52 +254,69 @@ cdef void run_winograd(const void *raw, float *scratch, int tid, int nthreads) n
     for unit in range(share(a.blocks * parts, tid, nthreads), share(a.blocks * parts, tid + 1, nthreads)):
         block, part = unit // parts, unit % parts
         first = block * a.patches
-        count = min(a.patches, total - first)
+        count = min(a.patches, a.total - first)
+        locate(a, first, count, places)
         low, high = 2 * (pairs * part // parts), min(a.outs, 2 * (pairs * (part + 1) // parts))
         if ready[0] != block + 1:
-            transform_inputs(a, first, count, v)
+            transform_inputs(a, places, count, v)
             ready[0] = block + 1
-        multiply(a, low, high, count, v, m)
-        transform_outputs(a, low, high, first, count, m)
+        multiply(a, low, high, first, count, v, m)
+        transform_outputs(a, low, high, places, count, m)
 
 
-cdef void multiply_lean(const WinogradArgs *a, ptrdiff_t block, ptrdiff_t few, const float *v, float *m) noexcept nogil:
+cdef void multiply_lean(const WinogradArgs *a, ptrdiff_t block, ptrdiff_t patch0, ptrdiff_t few, const float *v,
+                        float *m) noexcept nogil:
     """Products for one output block and so many times a few patches, for some input channels after the other."""
-    cdef ptrdiff_t vl = a.kernels.vl, most = CHUNK_BLOCKS * vl, first = 0, i
+    cdef ptrdiff_t vl = a.kernels.vl, most = CHUNK_BLOCKS * vl, first = 0, rows = 0, row, i
     cdef fc_winograd_sums sums
-    sums.ahead_bytes = ceil_div(9 * vl * <ptrdiff_t>sizeof(float), 6 * few)
+    for i in range(few):
+        rows += set_needed(a, patch0 + i * a.patches, &sums)
+    sums.ahead_bytes = ceil_div(9 * vl * <ptrdiff_t>sizeof(float), rows)
     while first < a.x.c:
         sums.channels = min(most, a.x.c - first)
         sums.accumulate = first > 0
         sums.w = a.weights.data + (block * a.x.c + first) * 9 * vl
+        row = 0
         for i in range(few):
             sums.v = v + i * a.ins * a.v_block + first // vl * a.v_block
             sums.m = m + i * a.m_component * a.sums
-            sums.ahead = sums.w + sums.channels * (9 * vl + i * 6 * sums.ahead_bytes // <ptrdiff_t>sizeof(float))
+            sums.ahead = sums.w + sums.channels * (9 * vl + row * sums.ahead_bytes // <ptrdiff_t>sizeof(float))
+            row += set_needed(a, patch0 + i * a.patches, &sums)
             a.kernels.winograd_sums(&sums)
         first += most
+
+
+cdef inline ptrdiff_t set_needed(const WinogradArgs *a, ptrdiff_t patch0, fc_winograd_sums *sums) noexcept nogil:
+    """Which patches of a tile need the last row and column of components; gives the rows that any of them needs."""
+    cdef ptrdiff_t first = max(0, a.first_tall - patch0)
+    sums.broad = a.end_broad - patch0
+    sums.tall = min(a.patches, a.end_tall - patch0) - first
+    sums.first_tall = min(first, a.patches - a.patches // 2)
+    return 6 if sums.tall > 0 else 5
 
 
 cdef void run_lean(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
     """Units are (block of patches, output block); each thread transforms the inputs of its patches by itself."""
     cdef const WinogradArgs *a = <const WinogradArgs *>raw
-    cdef ptrdiff_t total = a.x.n * a.patch_rows * a.patch_columns, unit, block, first, few, i, left
+    cdef ptrdiff_t unit, block, first, few, i, left
+    cdef Place places[PATCHES_TOGETHER]
     cdef ptrdiff_t *ready = <ptrdiff_t *>scratch  # as of run_winograd
     cdef float *v = scratch + LINE_FLOATS
     cdef float *m = v + PATCHES_TOGETHER // a.patches * a.ins * a.v_block
     for unit in range(share(a.blocks * a.outs, tid, nthreads), share(a.blocks * a.outs, tid + 1, nthreads)):
         block = unit // a.outs
         first = block * PATCHES_TOGETHER
-        left = min(PATCHES_TOGETHER, total - first)
+        left = min(PATCHES_TOGETHER, a.total - first)
+        locate(a, first, left, places)
         few = ceil_div(left, a.patches)
         if ready[0] != block + 1:
             for i in range(few):
-                transform_inputs(a, first + i * a.patches, min(a.patches, left - i * a.patches),
+                transform_inputs(a, places + i * a.patches, min(a.patches, left - i * a.patches),
                                  v + i * a.ins * a.v_block)
             ready[0] = block + 1
-        multiply_lean(a, unit % a.outs, few, v, m)
+        multiply_lean(a, unit % a.outs, first, few, v, m)
         for i in range(few):
-            transform_outputs(a, unit % a.outs, unit % a.outs + 1, first + i * a.patches,
+            transform_outputs(a, unit % a.outs, unit % a.outs + 1, places + i * a.patches,
                               min(a.patches, left - i * a.patches), m + i * a.m_component * a.sums)
 
 
@@ -284,7 +343,7 @@ cdef class WinogradConv(Step):
 
     def __init__(self, y, x, residual, weights, bias, m, stride, pads, pool, activation, lean=False):
         cdef WinogradArgs *a = &self.a
-        cdef ptrdiff_t vl = self.kernels.vl, total
+        cdef ptrdiff_t vl = self.kernels.vl, n, low, slim
         self.run, self.args = run_lean if lean else run_winograd, a
         self.operand(0, &a.y, y)
         self.operand(1, &a.x, x)
@@ -297,27 +356,33 @@ cdef class WinogradConv(Step):
         a.m, a.stride, a.top, a.left, a.pool = m, stride, pads[0], pads[1], pool
         a.kind = m // 2 - 1 if stride == 1 else 3
         a.components, a.sums = ((m - 1) * stride + 3) ** 2, ((m + 2) if stride == 1 else 3) ** 2
-        a.patch_rows, a.patch_columns = ceil_div(a.y.h * pool, m), ceil_div(a.y.w * pool, m)
+        n = a.x.n
+        a.tall_rows, low = patch_counts(a.y.h * pool, m, pool > 1)
+        a.broad_columns, slim = patch_counts(a.y.w * pool, m, pool > 1)
+        a.rows, a.columns = a.tall_rows + low, a.broad_columns + slim
+        a.first_tall = n * low * a.broad_columns
+        a.end_broad = n * a.rows * a.broad_columns
+        a.end_tall = a.end_broad + n * a.tall_rows * slim
+        a.total = n * a.rows * a.columns
         a.ins, a.outs = ceil_div(a.x.c, vl), ceil_div(a.y.c, vl)
         a.output.y_row, a.output.residual_row = a.y.row, a.residual.row
-        total = a.x.n * a.patch_rows * a.patch_columns
-        self.owned = weights, bias, self.lay_out_lean(total) if lean else self.lay_out(total)
+        self.owned = weights, bias, self.lay_out_lean() if lean else self.lay_out()
         a.output.component = a.m_component
-        self.may_be_cut((a.outs if lean else 2) * a.blocks, a.components * total * a.x.c * a.outs)
+        self.may_be_cut((a.outs if lean else 2) * a.blocks, a.components * a.total * a.x.c * a.outs)
 
-    cdef object lay_out(self, ptrdiff_t total):
+    cdef object lay_out(self):
         """Scratch memory for blocks of patches; gives the arrays that the arguments refer to."""
         cdef WinogradArgs *a = &self.a
         cdef ptrdiff_t vl = self.kernels.vl
         zeros = np.zeros(2 * vl, np.float32)
         a.zeros = floats(zeros)
         # Even blocks, of whole tiles where that is possible.
-        a.blocks = ceil_div(total, PATCHES // self.kernels.mr * self.kernels.mr)
-        a.patches = min(total, ceil_div(ceil_div(total, a.blocks), self.kernels.mr) * self.kernels.mr)
-        a.blocks = ceil_div(total, a.patches)
+        a.blocks = ceil_div(a.total, PATCHES // self.kernels.mr * self.kernels.mr)
+        a.patches = min(a.total, ceil_div(ceil_div(a.total, a.blocks), self.kernels.mr) * self.kernels.mr)
+        a.blocks = ceil_div(a.total, a.patches)
         taps = np.arange(a.ins, dtype=np.intp) * (a.patches * vl)
         a.taps = <const ptrdiff_t *>address(taps)
-        products = strided_products() if a.stride == 2 else ordinary_products(a.components)
+        products = self.list_products()
         a.products = <const Product *>address(products)
         # An odd number of cache lines apart: stores of one vector to each component then meet different cache sets.
         a.v_component, a.v_block = odd_lines(a.ins * a.patches * vl), a.patches * vl
@@ -326,33 +391,32 @@ cdef class WinogradConv(Step):
         self.scratch_floats = LINE_FLOATS + a.components * a.v_component + a.sums * a.m_component
         return zeros, taps, products
 
-    cdef object lay_out_lean(self, ptrdiff_t total):
+    cdef object list_products(self):
+        """An array of Product, in the order in which U lies in memory."""
+        cdef WinogradArgs *a = &self.a
+        # Components of U, V and M in one dimension.
+        line = [(i, i, i) for i in range(a.m + 2)]
+        if a.stride == 2:
+            line = [(0, 0, 0), (1, 1, 1), (2, 2, 2), (3, 3, 0), (3, 4, 2)]
+        us, vs, ms = (1 + max(column) for column in zip(*line))
+        begun = set()
+        rows = []
+        for u, v, m in sorted((us * u + u2, vs * v + v2, ms * m + m2) for u, v, m in line for u2, v2, m2 in line):
+            tall, broad = m // ms == ms - 1, m % ms == ms - 1
+            rows.append((u, v, m, m in begun, a.first_tall if tall else 0,
+                         a.end_broad if broad else a.end_tall if tall else a.total))
+            begun.add(m)
+        return np.array(rows, np.intp)
+
+    cdef object lay_out_lean(self):
         cdef WinogradArgs *a = &self.a
         cdef ptrdiff_t together
-        a.patches, a.blocks = self.kernels.winograd_patches, ceil_div(total, PATCHES_TOGETHER)
+        a.patches, a.blocks = self.kernels.winograd_patches, ceil_div(a.total, PATCHES_TOGETHER)
         a.v_component = a.m_component = a.patches * self.kernels.vl
         a.v_block = a.components * a.v_component
         together = PATCHES_TOGETHER // a.patches
         self.scratch_floats = LINE_FLOATS + together * (a.ins * a.v_block + a.sums * a.m_component)
         return None
-
-
-cdef object ordinary_products(ptrdiff_t components):
-    """Each component of U with the same one of V, to the same one of M."""
-    each = np.arange(components)
-    return np.ascontiguousarray(np.stack([each, each, each, 0 * each], axis=1), np.intp)
-
-
-cdef object strided_products():
-    """Those of stride 2, in the order in which U lies in memory."""
-    line = [(0, 0, 0), (1, 1, 1), (2, 2, 2), (3, 3, 0), (3, 4, 2)]  # components of U, V and M in one dimension
-    products = sorted((4 * u + u2, 5 * v + v2, 3 * m + m2) for u, v, m in line for u2, v2, m2 in line)
-    begun = set()
-    rows = []
-    for u, v, m in products:
-        rows.append((u, v, m, m in begun))
-        begun.add(m)
-    return np.array(rows, np.intp)
 
 
 cdef ptrdiff_t odd_lines(ptrdiff_t count) noexcept:

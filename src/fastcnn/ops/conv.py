@@ -111,7 +111,7 @@ class Conv(Op):
         pads: tuple[int, int, int, int] = node.attrs["pads"]
         patch = _PATCHES.get(node.attrs["algorithm"])
         if patch:
-            return winograd_halo(pads, shapes[0][2:], patch, node.attrs["strides"][0])
+            return winograd_halo(pads, shapes[0][2:], patch, node.attrs["strides"][0], bool(node.attrs.get("pool")))
         return pads if node.attrs["layout"] == "blocked" else NO_HALO
 
     def order(
@@ -172,19 +172,22 @@ class PackWeights(Op):
 
 
 def winograd_halo(
-    pads: tuple[int, int, int, int], size: Sequence[int], m: int, stride: int = 1
+    pads: tuple[int, int, int, int], size: Sequence[int], m: int, stride: int = 1, whole: bool = False
 ) -> tuple[int, int, int, int]:
-    """The padding, and zeros as far as the last patch of m x m outputs reaches.
+    """The padding, and zeros as far as the last patch of m x m outputs reaches, or of fewer unless they must be whole.
 
     Examples
     --------
-    >>> winograd_halo((1, 1, 1, 1), (7, 8), 4)
+    >>> winograd_halo((1, 1, 1, 1), (6, 8), 4, whole=True)
+    (1, 1, 3, 1)
+    >>> winograd_halo((1, 1, 1, 1), (6, 8), 4)
     (1, 1, 2, 1)
     """
     top, left, bottom, right = pads
     far = []
     for before, length, after in ((top, size[0], bottom), (left, size[1], right)):
-        outputs = -(-((before + length + after - 3) // stride + 1) // m) * m
+        full, slim = _conv_winograd.patch_counts((before + length + after - 3) // stride + 1, m, whole)
+        outputs = full * m + slim * (m - 1) + (slim > 0)  # all patches read the pixels of m
         far.append((outputs - 1) * stride + 3 - before - length)
     return top, left, max(0, far[0]), max(0, far[1])
 

@@ -243,7 +243,7 @@ class ConvGradWeight(Op):
 
     def halo(self, node: Node, shapes: Sequence[Shape]) -> tuple[int, int, int, int]:
         pads: tuple[int, int, int, int] = node.attrs["pads"]
-        return winograd_halo(pads, shapes[0][2:], 4) if _takes_winograd(node.attrs, *shapes[:2]) else pads
+        return winograd_halo(pads, shapes[0][2:], 4, whole=True) if _takes_winograd(node.attrs, *shapes[:2]) else pads
 
     def lower(self, node: Node, ctx: Lowering) -> None:
         attrs = node.attrs

@@ -3,7 +3,7 @@
 #define VL 4
 #define MR 6
 #define MR_STRIDED 6
-#define WINOGRAD_PATCHES 2
+#define WINOGRAD_PATCHES 4 /* as of AVX-512, so that tests of every machine see this many */
 
 typedef float v_f __attribute__((vector_size(16)));
 typedef int v_i __attribute__((vector_size(16)));

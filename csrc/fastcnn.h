@@ -102,7 +102,7 @@ typedef struct {
 /* The outputs of one patch of a Winograd convolution: m x m pixels, or m / 2 x m / 2 pooled ones, of which rows x
  * columns lie inside the image. */
 typedef struct {
-    const float *m;        /* IN  (m + 2)^2 vectors, `component` floats apart */
+    const float *m;        /* IN  a vector for each component, `component` floats apart */
     const float *bias;     /* IN  [VL] */
     const float *residual; /* IN  or NULL; pixels side by side */
     float *y;              /* OUT pixels side by side */
@@ -111,7 +111,7 @@ typedef struct {
     fc_activation act;
 } fc_winograd_output;
 
-/* Sums over input channels of filter * patch, all 36 components of F(4x4, 3x3), for `winograd_patches` patches and one
+/* Sums over input channels of filter * patch, the 36 components of F(4x4, 3x3), for `winograd_patches` patches and one
  * block of output channels; see winograd_sums.h for the basis that the filters are in. */
 typedef struct {
     const float *v; /* IN  [blocks][36][patches][VL] */
@@ -121,9 +121,9 @@ typedef struct {
     int accumulate;
     const float *ahead; /* as of fc_conv_row, for every channel and row of six components */
     ptrdiff_t ahead_bytes;
-    /* The first patches, which need the last column of components, and those from `first_tall` on which need the last row;
-     * `first_tall` leaves room for half of all patches. */
-    ptrdiff_t broad, first_tall, tall;
+    /* So many of the first patches need the last column of components (fewer than none: none, more than there are: all),
+     * and so many neighbours the last row: if at most half of the patches, they are among the half from `first_tall` on. */
+    ptrdiff_t broad, tall, first_tall;
 } fc_winograd_sums;
 
 /* One row of a pooling: windows are clipped here at the left and right border, and by the caller at the top and

@@ -3,10 +3,11 @@
  *
  *   Y = A^T [ (G g G^T) * (B^T d B) ] A        (* element by element)
  *
- * d is a patch of m + 2 pixels squared, g a filter, Y m x m outputs (Winograd, Arithmetic Complexity of Computations,
- * 1980; Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, 2015). The matrices follow from the points
- * at which polynomials are evaluated: 0, 1, -1, infinity for m = 2; 0, p, -p, q, -q, infinity for m = 4 with
- * p = sqrt(1/2), q = sqrt(2), which keeps rounding errors a quarter of those of the usual 1 and 2:
+ * d is a patch of m + 2 pixels squared, g a filter, Y m x m outputs, here with stride 1 (Winograd, Arithmetic
+ * Complexity of Computations, 1980; Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, 2015). The
+ * matrices follow from the points at which polynomials are evaluated: 0, 1, -1, infinity for m = 2; 0, p, -p, q, -q,
+ * infinity for m = 4 with p = sqrt(1/2), q = sqrt(2), which keeps rounding errors a quarter of those of the usual 1 and
+ * 2:
  *
  *          | 1   0  -5/2   0   1   0 |            | 1  1    1   1/2    1/2    0 |
  *          | 0 -2p   -2    p   1   0 |            | 0  p   -p   q/2   -q/2   0 |

@@ -83,7 +83,7 @@ FC_INLINE const char *winograd_sums_rows(const fc_winograd_sums *s, const int br
     return ahead + 5 * bytes;
 }
 
-/* Those without which patches can do are left out for none, half or all of them. */
+/* The last column and the last row are computed for none, half or all of the patches. */
 static void FC_FN(winograd_sums)(const fc_winograd_sums *s)
 {
     enum { ALL = WINOGRAD_PATCHES, HALF = WINOGRAD_PATCHES / 2 };

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
-from fastcnn.kernels._conv_winograd import patch_counts
+from fastcnn.kernels._conv_winograd import line_products, line_sizes, patch_counts
 
 # Rates of one core, for the estimates: multiply-adds in operations a second, by the length of a vector (between those
 # of Zen 4 and of a Xeon with AVX-512, and of Zen 3, 2026-11); bytes of weights that come from beyond the second-level
@@ -138,22 +138,21 @@ def _im2col_seconds(p: Problem) -> float:
 
 def _winograd_seconds(m: int, lean: bool = False) -> Callable[[Problem], float]:
     def seconds(p: Problem) -> float:
-        strided = p.strides == (2, 2)
-        side, results, last = (5, 3, 2) if strided else (m + 2, m + 2, 1)  # of a patch, of its sums, of the last one
-        counts = [patch_counts(size, m) for size in p.size]
-        patches = prod(broad + slim for broad, slim in counts)
-        products = prod(broad * side + slim * (side - last) for broad, slim in counts)
+        numbers, side, sums = line_sizes(m, p.strides[0])
+        last = sum(to == sums - 1 for _, _, to in line_products(m, p.strides[0]))
+        counts = [patch_counts(size, m) for size in p.size]  # maxima, which need whole patches, are not known of yet
+        patches = prod(full + slim for full, slim in counts)
+        products = prod(full * side + slim * (side - last) for full, slim in counts)
         outs = -(-p.out_channels // p.vl) * p.vl
         arithmetic = 2.0 * products * p.in_channels * outs / ARITHMETIC[p.vl]
-        if strided:
+        if p.strides[0] == 2:
             arithmetic /= STRIDED_ARITHMETIC
-        numbers = (m + 2) ** 2
         if lean:
             far = 4 * side**2 * min(LEAN_PATCHES, patches * p.images) * p.in_channels > LEAN_BYTES
-            arithmetic, numbers = arithmetic / LEAN_ARITHMETIC[p.vl] / (LEAN_FAR if far else 1.0), 9
-        size = 4.0 * numbers * p.in_channels * outs
+            arithmetic, numbers = arithmetic / LEAN_ARITHMETIC[p.vl] / (LEAN_FAR if far else 1.0), 3
+        size = 4.0 * numbers**2 * p.in_channels * outs
         weights = size / p.images / (NEAR_STREAM if size <= NEAR_BYTES else WEIGHT_STREAM)
-        moved = 2 * 4.0 * patches * (side**2 * p.in_channels + results**2 * outs)
+        moved = 2 * 4.0 * patches * (side**2 * p.in_channels + sums**2 * outs)
         packing = 0.0 if p.packed_ahead else 1.0  # each call would transform the filters: longer than the layer takes
         return max(arithmetic, weights) + moved / TRANSFORM + packing
 

@@ -66,6 +66,18 @@ def basis_matrix():
     return np.array([[-2.0, 0.0, -1.0], [1.0, 0.0, 2.0], [0.0, -np.sqrt(2.0), 0.0]]) / 3.0
 
 
+def line_products(m, stride=1):
+    """The products of F(m, 3) in one dimension: of which component of U with which one of V, to which one of M."""
+    if stride == 2:
+        return [(0, 0, 0), (1, 1, 1), (2, 2, 2), (3, 3, 0), (3, 4, 2)]
+    return [(i, i, i) for i in range(m + 2)]
+
+
+def line_sizes(m, stride=1):
+    """Components of U, V and M in one dimension."""
+    return tuple(1 + max(components) for components in zip(*line_products(m, stride)))
+
+
 def patch_counts(size, m, whole=False):
     """How many patches along a line of outputs have m of them, and how many behind those m - 1.
 
@@ -73,7 +85,8 @@ def patch_counts(size, m, whole=False):
     ----------
     size, m : int
     whole : bool
-        Whether all must have m outputs, the last ones outside the image.
+        Whether all must have m outputs. The last ones may lie outside the image; so they may where all patches are the
+        smaller ones.
     """
     count = -(-size // m)
     slim = 0 if whole else min(count, count * m - size)
@@ -160,18 +173,18 @@ cdef struct WinogradArgs:
 
 cdef void locate(const WinogradArgs *a, ptrdiff_t first, ptrdiff_t count, Place *places) noexcept nogil:
     """The places of some patches."""
-    cdef ptrdiff_t vl = a.kernels.vl, patch, index, rows, columns, row, column, image, height, width
+    cdef ptrdiff_t vl = a.kernels.vl, patch, index, below, beside, row, column, image, height, width
     cdef bint tall, broad
     for patch in range(first, first + count):
         tall, broad = a.first_tall <= patch and patch < a.end_tall, patch < a.end_broad
-        rows = a.tall_rows if tall else a.rows - a.tall_rows
-        columns = a.broad_columns if broad else a.columns - a.broad_columns
+        below = a.tall_rows if tall else a.rows - a.tall_rows  # patches of the same kind in a column, and in a row
+        beside = a.broad_columns if broad else a.columns - a.broad_columns
         index = patch
         if tall:
             index -= a.first_tall if broad else a.end_broad
         elif not broad:
             index -= a.end_tall
-        row, column, image = index // columns % rows, index % columns, index // columns // rows
+        row, column, image = index // beside % below, index % beside, index // beside // below
         row = row * a.m if tall else a.tall_rows * a.m + row * (a.m - 1)
         column = column * a.m if broad else a.broad_columns * a.m + column * (a.m - 1)
         height, width = (a.m if tall else a.m - 1) // a.pool, (a.m if broad else a.m - 1) // a.pool
@@ -264,35 +277,36 @@ cdef void run_winograd(const void *raw, float *scratch, int tid, int nthreads) n
         transform_outputs(a, low, high, places, count, m)
 
 
+cdef inline bint needs_last_row(const WinogradArgs *a, ptrdiff_t patch0) noexcept nogil:
+    """Whether any patch of the tile that begins there is tall."""
+    return max(a.first_tall, patch0) < min(a.end_tall, patch0 + a.patches)
+
+
 cdef void multiply_lean(const WinogradArgs *a, ptrdiff_t block, ptrdiff_t patch0, ptrdiff_t few, const float *v,
                         float *m) noexcept nogil:
     """Products for one output block and so many times a few patches, for some input channels after the other."""
-    cdef ptrdiff_t vl = a.kernels.vl, most = CHUNK_BLOCKS * vl, first = 0, rows = 0, row, i
+    cdef ptrdiff_t vl = a.kernels.vl, most = CHUNK_BLOCKS * vl, channel = 0, rows = 0, row, patch, tall, i
     cdef fc_winograd_sums sums
     for i in range(few):
-        rows += set_needed(a, patch0 + i * a.patches, &sums)
+        rows += 6 if needs_last_row(a, patch0 + i * a.patches) else 5
     sums.ahead_bytes = ceil_div(9 * vl * <ptrdiff_t>sizeof(float), rows)
-    while first < a.x.c:
-        sums.channels = min(most, a.x.c - first)
-        sums.accumulate = first > 0
-        sums.w = a.weights.data + (block * a.x.c + first) * 9 * vl
+    while channel < a.x.c:
+        sums.channels = min(most, a.x.c - channel)
+        sums.accumulate = channel > 0
+        sums.w = a.weights.data + (block * a.x.c + channel) * 9 * vl
         row = 0
         for i in range(few):
-            sums.v = v + i * a.ins * a.v_block + first // vl * a.v_block
+            patch = patch0 + i * a.patches
+            tall = max(0, a.first_tall - patch)
+            sums.broad, sums.tall = a.end_broad - patch, min(a.patches, a.end_tall - patch) - tall
+            sums.first_tall = min(tall, a.patches - a.patches // 2)
+            sums.v = v + i * a.ins * a.v_block + channel // vl * a.v_block
             sums.m = m + i * a.m_component * a.sums
-            sums.ahead = sums.w + sums.channels * (9 * vl + row * sums.ahead_bytes // <ptrdiff_t>sizeof(float))
-            row += set_needed(a, patch0 + i * a.patches, &sums)
+            sums.ahead = (sums.w + sums.channels * 9 * vl
+                          + sums.channels * row * sums.ahead_bytes // <ptrdiff_t>sizeof(float))
             a.kernels.winograd_sums(&sums)
-        first += most
-
-
-cdef inline ptrdiff_t set_needed(const WinogradArgs *a, ptrdiff_t patch0, fc_winograd_sums *sums) noexcept nogil:
-    """Which patches of a tile need the last row and column of components; gives the rows that any of them needs."""
-    cdef ptrdiff_t first = max(0, a.first_tall - patch0)
-    sums.broad = a.end_broad - patch0
-    sums.tall = min(a.patches, a.end_tall - patch0) - first
-    sums.first_tall = min(first, a.patches - a.patches // 2)
-    return 6 if sums.tall > 0 else 5
+            row += 6 if needs_last_row(a, patch) else 5
+        channel += most
 
 
 cdef void run_lean(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
@@ -355,7 +369,7 @@ cdef class WinogradConv(Step):
         set_activation(&a.output.act, activation)
         a.m, a.stride, a.top, a.left, a.pool = m, stride, pads[0], pads[1], pool
         a.kind = m // 2 - 1 if stride == 1 else 3
-        a.components, a.sums = ((m - 1) * stride + 3) ** 2, ((m + 2) if stride == 1 else 3) ** 2
+        a.components, a.sums = (side ** 2 for side in line_sizes(m, stride)[1:])
         n = a.x.n
         a.tall_rows, low = patch_counts(a.y.h * pool, m, pool > 1)
         a.broad_columns, slim = patch_counts(a.y.w * pool, m, pool > 1)
@@ -394,18 +408,15 @@ cdef class WinogradConv(Step):
     cdef object list_products(self):
         """An array of Product, in the order in which U lies in memory."""
         cdef WinogradArgs *a = &self.a
-        # Components of U, V and M in one dimension.
-        line = [(i, i, i) for i in range(a.m + 2)]
-        if a.stride == 2:
-            line = [(0, 0, 0), (1, 1, 1), (2, 2, 2), (3, 3, 0), (3, 4, 2)]
-        us, vs, ms = (1 + max(column) for column in zip(*line))
+        line = line_products(a.m, a.stride)
+        us, vs, sums = line_sizes(a.m, a.stride)
         begun = set()
         rows = []
-        for u, v, m in sorted((us * u + u2, vs * v + v2, ms * m + m2) for u, v, m in line for u2, v2, m2 in line):
-            tall, broad = m // ms == ms - 1, m % ms == ms - 1
-            rows.append((u, v, m, m in begun, a.first_tall if tall else 0,
+        for u, v, to in sorted((us * u + u2, vs * v + v2, sums * to + to2) for u, v, to in line for u2, v2, to2 in line):
+            tall, broad = to // sums == sums - 1, to % sums == sums - 1
+            rows.append((u, v, to, to in begun, a.first_tall if tall else 0,
                          a.end_broad if broad else a.end_tall if tall else a.total))
-            begun.add(m)
+            begun.add(to)
         return np.array(rows, np.intp)
 
     cdef object lay_out_lean(self):

@@ -73,7 +73,7 @@ cdef extern from "fastcnn.h" nogil:
         int accumulate
         const float *ahead
         ptrdiff_t ahead_bytes
-        ptrdiff_t broad, first_tall, tall
+        ptrdiff_t broad, tall, first_tall
 
     ctypedef struct fc_winograd_output:
         const float *m

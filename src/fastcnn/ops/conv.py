@@ -174,7 +174,8 @@ class PackWeights(Op):
 def winograd_halo(
     pads: tuple[int, int, int, int], size: Sequence[int], m: int, stride: int = 1, whole: bool = False
 ) -> tuple[int, int, int, int]:
-    """The padding, and zeros as far as the last patch of m x m outputs reaches, or of fewer unless they must be whole.
+    """The padding, and zeros as far as the last patch reads: the pixels of m x m outputs, even where it has fewer, as
+    it may unless patches are `whole`.
 
     Examples
     --------

@@ -149,6 +149,15 @@ cdef struct Place:
     ptrdiff_t rows, columns   # of outputs
 
 
+cdef struct Ready:
+    ptrdiff_t block        # 1 + the block of patches whose places and transformed inputs lie in this scratch memory
+    Place places[PATCHES]
+
+
+# Whole cache lines for it at the start of the scratch memory.
+cdef ptrdiff_t READY_FLOATS = ceil_div(sizeof(Ready), LINE_FLOATS * sizeof(float)) * LINE_FLOATS
+
+
 cdef struct WinogradArgs:
     const fc_kernels *kernels
     fc_tensor y         # OUT blocked
@@ -258,9 +267,8 @@ cdef void run_winograd(const void *raw, float *scratch, int tid, int nthreads) n
     thread then transforming the same inputs, once."""
     cdef const WinogradArgs *a = <const WinogradArgs *>raw
     cdef ptrdiff_t pairs = ceil_div(a.outs, 2), parts = 1, unit, block, part, first, count, low, high
-    cdef Place places[PATCHES]
-    cdef ptrdiff_t *ready = <ptrdiff_t *>scratch  # 1 + the block whose inputs are transformed
-    cdef float *v = scratch + LINE_FLOATS
+    cdef Ready *ready = <Ready *>scratch
+    cdef float *v = scratch + READY_FLOATS
     cdef float *m = v + a.components * a.v_component
     if a.blocks < 2 * nthreads and nthreads > 1:
         parts = min(pairs, max(2, ceil_div(nthreads, a.blocks)))
@@ -268,13 +276,13 @@ cdef void run_winograd(const void *raw, float *scratch, int tid, int nthreads) n
         block, part = unit // parts, unit % parts
         first = block * a.patches
         count = min(a.patches, a.total - first)
-        locate(a, first, count, places)
         low, high = 2 * (pairs * part // parts), min(a.outs, 2 * (pairs * (part + 1) // parts))
-        if ready[0] != block + 1:
-            transform_inputs(a, places, count, v)
-            ready[0] = block + 1
+        if ready.block != block + 1:
+            locate(a, first, count, ready.places)
+            transform_inputs(a, ready.places, count, v)
+            ready.block = block + 1
         multiply(a, low, high, first, count, v, m)
-        transform_outputs(a, low, high, places, count, m)
+        transform_outputs(a, low, high, ready.places, count, m)
 
 
 cdef inline bint needs_last_row(const WinogradArgs *a, ptrdiff_t patch0) noexcept nogil:
@@ -305,7 +313,7 @@ cdef void multiply_lean(const WinogradArgs *a, ptrdiff_t block, ptrdiff_t patch0
             sums.ahead = (sums.w + sums.channels * 9 * vl
                           + sums.channels * row * sums.ahead_bytes // <ptrdiff_t>sizeof(float))
             a.kernels.winograd_sums(&sums)
-            row += 6 if needs_last_row(a, patch) else 5
+            row += 6 if sums.tall > 0 else 5
         channel += most
 
 
@@ -313,24 +321,23 @@ cdef void run_lean(const void *raw, float *scratch, int tid, int nthreads) noexc
     """Units are (block of patches, output block); each thread transforms the inputs of its patches by itself."""
     cdef const WinogradArgs *a = <const WinogradArgs *>raw
     cdef ptrdiff_t unit, block, first, few, i, left
-    cdef Place places[PATCHES_TOGETHER]
-    cdef ptrdiff_t *ready = <ptrdiff_t *>scratch  # as of run_winograd
-    cdef float *v = scratch + LINE_FLOATS
+    cdef Ready *ready = <Ready *>scratch
+    cdef float *v = scratch + READY_FLOATS
     cdef float *m = v + PATCHES_TOGETHER // a.patches * a.ins * a.v_block
     for unit in range(share(a.blocks * a.outs, tid, nthreads), share(a.blocks * a.outs, tid + 1, nthreads)):
         block = unit // a.outs
         first = block * PATCHES_TOGETHER
         left = min(PATCHES_TOGETHER, a.total - first)
-        locate(a, first, left, places)
         few = ceil_div(left, a.patches)
-        if ready[0] != block + 1:
+        if ready.block != block + 1:
+            locate(a, first, left, ready.places)
             for i in range(few):
-                transform_inputs(a, places + i * a.patches, min(a.patches, left - i * a.patches),
+                transform_inputs(a, ready.places + i * a.patches, min(a.patches, left - i * a.patches),
                                  v + i * a.ins * a.v_block)
-            ready[0] = block + 1
+            ready.block = block + 1
         multiply_lean(a, unit % a.outs, first, few, v, m)
         for i in range(few):
-            transform_outputs(a, unit % a.outs, unit % a.outs + 1, places + i * a.patches,
+            transform_outputs(a, unit % a.outs, unit % a.outs + 1, ready.places + i * a.patches,
                               min(a.patches, left - i * a.patches), m + i * a.m_component * a.sums)
 
 
@@ -402,7 +409,7 @@ cdef class WinogradConv(Step):
         a.v_component, a.v_block = odd_lines(a.ins * a.patches * vl), a.patches * vl
         a.m_component = odd_lines((a.outs + 1) * a.patches * vl)
         a.u_component = a.outs * vl * a.x.c
-        self.scratch_floats = LINE_FLOATS + a.components * a.v_component + a.sums * a.m_component
+        self.scratch_floats = READY_FLOATS + a.components * a.v_component + a.sums * a.m_component
         return zeros, taps, products
 
     cdef object list_products(self):
@@ -426,7 +433,7 @@ cdef class WinogradConv(Step):
         a.v_component = a.m_component = a.patches * self.kernels.vl
         a.v_block = a.components * a.v_component
         together = PATCHES_TOGETHER // a.patches
-        self.scratch_floats = LINE_FLOATS + together * (a.ins * a.v_block + a.sums * a.m_component)
+        self.scratch_floats = READY_FLOATS + together * (a.ins * a.v_block + a.sums * a.m_component)
         return None
 
 

@@ -131,10 +131,10 @@ class Conv(Op):
         if algorithm == "im2col":
             return direct_order(outs, ins * area, 1, vl, groups)
         if algorithm in _PATCHES:
-            m, lean = _PATCHES[algorithm], algorithm == _LEAN
-            numbers = 9 if lean else (m + 2) ** 2
-            return {"form": "winograd", "ins": ins, "m": m, "lean": lean, "stride": node.attrs["strides"][0],
-                    "size": numbers * -(-outs // vl) * vl * ins}
+            m, lean, stride = _PATCHES[algorithm], algorithm == _LEAN, node.attrs["strides"][0]
+            numbers = 3 if lean else _conv_winograd.line_sizes(m, stride)[0]
+            return {"form": "winograd", "ins": ins, "m": m, "lean": lean, "stride": stride,
+                    "size": numbers**2 * -(-outs // vl) * vl * ins}
         return None
 
     def lower(self, node: Node, ctx: Lowering) -> None:

@@ -9,16 +9,16 @@
  * infinity for m = 4 with p = sqrt(1/2), q = sqrt(2), which keeps rounding errors a quarter of those of the usual 1 and
  * 2:
  *
- *          | 1   0  -5/2   0   1   0 |            | 1  1    1   1/2    1/2    0 |
+ *          |-1   0   5/2   0  -1   0 |            | 1  1    1   1/2    1/2    0 |
  *          | 0 -2p   -2    p   1   0 |            | 0  p   -p   q/2   -q/2   0 |
  *   B^T =  | 0  2p   -2   -p   1   0 |     A^T =  | 0 p^2  p^2  q^2/2  q^2/2 0 |
  *          | 0 -q/2 -1/2   q   1   0 |            | 0 p^3 -p^3  q^3/2 -q^3/2 1 |
  *          | 0  q/2 -1/2  -q   1   0 |
  *          | 0   1    0  -5/2  0   1 |
  *
- * (halves there, and twice the rows of G: transforming filters then takes fewer multiplications, see winograd_sums.h), and
- * 0, p, -p, 1, -1, q, -q, infinity for m = 6: row k of A^T holds the k-th powers of the points; row j of B^T the
- * coefficients of x (x^2 - p^2) (x^2 - 1) (x^2 - q^2) / (x - point j), written out in winograd_in6.
+ * (halves there and a minus, with twice the rows of G and -g0: transforming filters then takes no multiplications, see
+ * winograd_sums.h), and 0, p, -p, 1, -1, q, -q, infinity for m = 6: row k of A^T holds the k-th powers of the points; row
+ * j of B^T the coefficients of x (x^2 - p^2) (x^2 - 1) (x^2 - q^2) / (x - point j), written out in winograd_in6.
  *
  * A patch of m - 1 outputs does without the component of infinity, the last one, which only the last output sees.
  *
@@ -39,7 +39,7 @@ FC_INLINE void winograd_in4(const v_f d[6], v_f t[6])
     const v_f e1 = V_FMA(d[2], V_SET1(-2.0f), d[4]), e2 = V_FMA(d[2], V_SET1(-0.5f), d[4]);
     const v_f o1 = V_SET1(FC_P) * V_FMA(d[1], V_SET1(-2.0f), d[3]);
     const v_f o2 = V_SET1(FC_Q) * V_FMA(d[1], V_SET1(-0.5f), d[3]);
-    t[0] = V_FMA(d[2], V_SET1(-2.5f), d[0]) + d[4];
+    t[0] = V_FMA(d[2], V_SET1(2.5f), -d[0]) - d[4];
     t[1] = e1 + o1;
     t[2] = e1 - o1;
     t[3] = e2 + o2;

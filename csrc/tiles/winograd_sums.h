@@ -4,22 +4,22 @@
  * Here nine numbers come from memory, the filter in a basis from which the rows of G (winograd.h) are near:
  *
  *     S = -(2 g0 + g2) / 3     T = (g0 + 2 g2) / 3     D = -sqrt(2) / 3 g1
- *     G g = -2 S - T, S + D, S - D, T - D, T + D, S + 2 T
+ *     G g = 2 S + T, S + D, S - D, T - D, T + D, S + 2 T
  *
  * in both directions. A tile holds the sums of a row of six components for a few patches and one block of outputs; each
  * step makes the six filters and multiplies them with the patches. Patches of three rows or columns of outputs do without
  * the last row or column of components. */
 
-/* The products of one row of G g, from the basis. */
+/* One row of G g, from the basis: by additions alone, which many cores do beside their multiply-adds. */
 FC_INLINE v_f winograd_from_basis(const int row, const v_f s, const v_f t, const v_f d)
 {
     switch (row) {
-    case 0: return V_FMA(s, V_SET1(-2.0f), -t);
+    case 0: return s + s + t;
     case 1: return s + d;
     case 2: return s - d;
     case 3: return t - d;
     case 4: return t + d;
-    default: return V_FMA(t, V_SET1(2.0f), s);
+    default: return t + t + s;
     }
 }
 

@@ -15,7 +15,8 @@ from fastcnn import ops, reference
 from fastcnn.compiler.plan import compile_graph
 from fastcnn.graph.ir import Graph, Node
 from fastcnn.kernels import _cpu
-from fastcnn.kernels._conv_winograd import filter_matrix, patch_counts
+from fastcnn.kernels._conv_winograd import patch_counts
+from fastcnn.kernels._winograd_filters import filter_matrix
 
 ALGORITHMS = {1: ("winograd", "winograd2", "winograd_lean", "winograd6"), 2: ("winograd2",)}  # by stride
 KINDS = [(name, stride) for stride, names in ALGORITHMS.items() for name in names]
@@ -144,7 +145,7 @@ def test_matrices_compute_the_filter(m):
         a = np.array([[i == 0, *(point**i for point in points), i == 5] for i in range(6)], float)
     else:
         points = [p, -p, q, -q]
-        b = np.array([[1, 0, -2.5, 0, 1, 0], [0, -2 * p, -2, p, 1, 0], [0, 2 * p, -2, -p, 1, 0],
+        b = np.array([[-1, 0, 2.5, 0, -1, 0], [0, -2 * p, -2, p, 1, 0], [0, 2 * p, -2, -p, 1, 0],
                       [0, -q / 2, -0.5, q, 1, 0], [0, q / 2, -0.5, -q, 1, 0], [0, 1, 0, -2.5, 0, 1]])
         a = np.array([[i == 0, *(point**i for point in points), i == 3] for i in range(4)], float)
         a[:, 3:5] /= 2

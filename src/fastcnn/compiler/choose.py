@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from math import prod
 
 from fastcnn.kernels._conv_winograd import line_products, line_sizes, patch_counts
+from fastcnn.kernels._winograd_filters import filter_numbers
 
 # Rates of one core, for the estimates: multiply-adds in operations a second, by the length of a vector (between those
 # of Zen 4 and of a Xeon with AVX-512, and of Zen 3, 2026-11); bytes of weights that come from beyond the second-level
@@ -138,7 +139,7 @@ def _im2col_seconds(p: Problem) -> float:
 
 def _winograd_seconds(m: int, lean: bool = False) -> Callable[[Problem], float]:
     def seconds(p: Problem) -> float:
-        numbers, side, sums = line_sizes(m, p.strides[0])
+        _, side, sums = line_sizes(m, p.strides[0])
         last = sum(to == sums - 1 for _, _, to in line_products(m, p.strides[0]))
         counts = [patch_counts(size, m) for size in p.size]  # maxima, which need whole patches, are not known of yet
         patches = prod(full + slim for full, slim in counts)
@@ -149,8 +150,8 @@ def _winograd_seconds(m: int, lean: bool = False) -> Callable[[Problem], float]:
             arithmetic /= STRIDED_ARITHMETIC
         if lean:
             far = 4 * side**2 * min(LEAN_PATCHES, patches * p.images) * p.in_channels > LEAN_BYTES
-            arithmetic, numbers = arithmetic / LEAN_ARITHMETIC[p.vl] / (LEAN_FAR if far else 1.0), 3
-        size = 4.0 * numbers**2 * p.in_channels * outs
+            arithmetic /= LEAN_ARITHMETIC[p.vl] * (LEAN_FAR if far else 1.0)
+        size = 4.0 * filter_numbers(m, p.strides[0], lean) * p.in_channels * outs
         weights = size / p.images / (NEAR_STREAM if size <= NEAR_BYTES else WEIGHT_STREAM)
         moved = 2 * 4.0 * patches * (side**2 * p.in_channels + sums**2 * outs)
         packing = 0.0 if p.packed_ahead else 1.0  # each call would transform the filters: longer than the layer takes

@@ -26,13 +26,11 @@ from libc.stddef cimport ptrdiff_t
 
 import numpy as np
 
-from fastcnn.kernels._cpu cimport current
-from fastcnn.kernels._executor cimport Step, address, ceil_div, floats, interleave_filters, set_activation, share
+from fastcnn.kernels._executor cimport Step, address, ceil_div, floats, set_activation, share
 from fastcnn.kernels._tiles cimport (
     fc_conv_row, fc_kernels, fc_tensor, fc_winograd_output, fc_winograd_sums, look_ahead,
 )
 
-from fastcnn.kernels import storage
 
 cdef enum:
     # Patches in a block: enough to pay for reading all transformed filters once (Zen 4, 2026-11).
@@ -43,27 +41,6 @@ cdef enum:
     # 2026-11).
     PATCHES_TOGETHER = 16
     CHUNK_BLOCKS = 4
-
-
-def filter_matrix(m, stride=1):
-    """G of F(m x m, 3 x 3), float64 (m + 2, 3); see csrc/tiles/winograd.h."""
-    if stride == 2:
-        return np.array([[1.0, 0, 0], [1, 0, 1], [0, 0, 1], [0, 1, 0]])
-    squares = {2: (1.0,), 4: (0.5, 2.0), 6: (0.5, 1.0, 2.0)}[m]
-    sign = -1.0 if m == 6 else 1.0  # of the other points' product: rows of B^T are as short as can be
-    rows = [[sign, 0, 0]]
-    for square in squares:
-        scale = 2 * square * np.prod([square - other for other in squares if other != square])
-        if m == 4 and square == 2.0:
-            scale /= 2.0  # twice the rows, half the columns of A^T
-        for point in (np.sqrt(square), -np.sqrt(square)):
-            rows.append([1 / scale, point / scale, square / scale])
-    return np.array([*rows, [0, 0, 1]])
-
-
-def basis_matrix():
-    """The basis of filters that are transformed while they are read, float64 (3, 3); see csrc/tiles/winograd_sums.h."""
-    return np.array([[-2.0, 0.0, -1.0], [1.0, 0.0, 2.0], [0.0, -np.sqrt(2.0), 0.0]]) / 3.0
 
 
 def line_products(m, stride=1):
@@ -91,51 +68,6 @@ def patch_counts(size, m, whole=False):
     count = -(-size // m)
     slim = 0 if whole else min(count, count * m - size)
     return count - slim, slim
-
-
-def pack_winograd(weight, int m, ptrdiff_t vl, scale=None, bint lean=False, int stride=1):
-    """G g G^T of every filter, in the order in which the tiles read it.
-
-    Parameters
-    ----------
-    weight : (out_channels, in_channels, 3, 3) float32 array, C-contiguous
-    m : {2, 4, 6}
-    vl : int
-        The vector length.
-    scale : (out_channels,) float32 array, optional
-        Is multiplied with the filters.
-    lean : bool
-        B g B^T instead, B the `basis_matrix`: for filters that are transformed while they are read.
-    stride : {1, 2}
-
-    Returns
-    -------
-    float32 array
-        [component][pair of output blocks][input block][lane][block of the pair][VL]; where lean,
-        [output block][input channel][3][3][VL].
-    """
-    cdef ptrdiff_t outs = weight.shape[0], ins = weight.shape[1], blocks = ceil_div(outs, vl), block, width, i, vector
-    cdef const fc_kernels *kernels = current()
-    matrix = np.ascontiguousarray(basis_matrix() if lean else filter_matrix(m, stride), np.float32)
-    cdef int n = <int>len(matrix)
-    packed = storage.allocate(n * n * blocks * vl * ins)
-    rows = np.empty(ins * 9 * vl, np.float32)  # [in_channel][ky][kx][VL] of one block
-    cdef const float *source = floats(weight)
-    cdef const float *factors = NULL
-    cdef const float *g = floats(matrix)
-    cdef float *out = <float *>floats(packed)
-    cdef float *block_rows = <float *>floats(rows)
-    if scale is not None:
-        factors = floats(scale)
-    with nogil:
-        for block in range(blocks):
-            width = min(2, blocks - block // 2 * 2)
-            interleave_filters(kernels, source, factors, block * vl, min(vl, outs - block * vl), ins * 9, block_rows)
-            for i in range(ins):
-                vector = (block * ins + i) * 9 if lean else block // 2 * 2 * ins + i * width + block % 2
-                kernels.winograd_filter(g, n, block_rows + i * 9 * vl, out + vector * vl,
-                                        vl if lean else blocks * vl * ins)
-    return packed
 
 
 cdef struct Product:
@@ -349,7 +281,7 @@ cdef class WinogradConv(Step):
     y, x, residual : View
         OUT, IN (halo at least `ops.conv.winograd_halo`), IN or None; all blocked.
     weights, bias : float32 arrays or Views
-        From `pack_winograd` and `_conv_direct.pack_bias`.
+        From `_winograd_filters.pack_winograd` and `_conv_direct.pack_bias`.
     m : {2, 4, 6}
     stride : {1, 2}
     pads : tuple of int

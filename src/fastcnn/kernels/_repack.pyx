@@ -9,7 +9,6 @@ from libc.stddef cimport ptrdiff_t
 
 import numpy as np
 
-from fastcnn.kernels._conv_winograd import basis_matrix, filter_matrix
 from fastcnn.kernels._executor cimport Step, ceil_div, floats, share
 from fastcnn.kernels._tiles cimport fc_kernels, fc_tensor
 
@@ -20,8 +19,6 @@ cdef struct RepackArgs:
     fc_tensor x  # IN  a parameter
     ptrdiff_t groups, outs, ins, area  # outputs and inputs of a group, taps
     ptrdiff_t lanes, most  # input channels in a block, and in a chunk
-    const float *matrix
-    int n                  # components along one side of a Winograd patch
 
 
 cdef void output_vector(const RepackArgs *a, ptrdiff_t first, ptrdiff_t row, float *to) noexcept nogil:
@@ -78,45 +75,6 @@ cdef class PackDirect(Step):
         self.operand(1, &a.x, x)
         a.kernels, a.groups, a.outs, a.ins, a.area = self.kernels, groups, x.c // groups, ins, area
         a.lanes, a.most = lanes, ins if chunk < 0 else chunk * lanes
-
-
-cdef void run_winograd(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
-    """The order of `_conv_winograd.pack_winograd`, the lean one of three numbers in each direction; units are (block of
-    outputs, input channel)."""
-    cdef const RepackArgs *a = <const RepackArgs *>raw
-    cdef ptrdiff_t vl = a.kernels.vl, blocks = ceil_div(a.outs, vl), unit, block, i, width
-    for unit in range(share(blocks * a.ins, tid, nthreads), share(blocks * a.ins, tid + 1, nthreads)):
-        if a.n == 3:
-            a.kernels.winograd_filter(a.matrix, 3, a.x.data + unit * 9 * vl, a.y.data + unit * 9 * vl, vl)
-            continue
-        i, block = unit % a.ins, unit // a.ins
-        width = min(2, blocks - block // 2 * 2)
-        a.kernels.winograd_filter(a.matrix, a.n, a.x.data + unit * 9 * vl,
-                                  a.y.data + (block // 2 * 2 * a.ins + i * width + block % 2) * vl, blocks * vl * a.ins)
-
-
-cdef class PackWinograd(Step):
-    """y = the 3 x 3 filters x as `_conv_winograd.pack_winograd` gives them.
-
-    Parameters
-    ----------
-    y, x : View
-        OUT flat, IN a parameter.
-    ins : int
-    m : {2, 4, 6}
-    lean : bool
-    stride : {1, 2}
-    """
-
-    cdef RepackArgs a
-
-    def __init__(self, y, x, ptrdiff_t ins, int m, bint lean, int stride):
-        cdef RepackArgs *a = &self.a
-        matrix = np.ascontiguousarray(basis_matrix() if lean else filter_matrix(m, stride), np.float32)
-        self.run, self.args, self.owned = run_winograd, a, matrix
-        self.operand(0, &a.y, y)
-        self.operand(1, &a.x, x)
-        a.kernels, a.outs, a.ins, a.n, a.matrix = self.kernels, x.c, ins, <int>len(matrix), floats(matrix)
 
 
 cdef void run_transpose(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:

@@ -15,7 +15,7 @@ from libc.stddef cimport ptrdiff_t
 
 import numpy as np
 
-from fastcnn.kernels._conv_winograd import filter_matrix
+from fastcnn.kernels._winograd_filters import filter_matrix
 from fastcnn.kernels._executor cimport Step, address, ceil_div, floats, share
 from fastcnn.kernels._tiles cimport fc_conv_grad, fc_kernels, fc_tensor
 

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastcnn import reference
-from fastcnn.kernels import _conv_depthwise, _conv_direct, _conv_im2col, _conv_winograd, _repack
+from fastcnn.kernels import (
+    _conv_depthwise,
+    _conv_direct,
+    _conv_im2col,
+    _conv_winograd,
+    _repack,
+    _winograd_filters,
+)
 from fastcnn.kernels.view import NO_HALO, View
 from fastcnn.ops.base import Attrs, Backward, Op, Shape, Shapes, check_size, images, resolve_pads, window_output
 
@@ -132,9 +139,8 @@ class Conv(Op):
             return direct_order(outs, ins * area, 1, vl, groups)
         if algorithm in _PATCHES:
             m, lean, stride = _PATCHES[algorithm], algorithm == _LEAN, node.attrs["strides"][0]
-            numbers = 3 if lean else _conv_winograd.line_sizes(m, stride)[0]
             return {"form": "winograd", "ins": ins, "m": m, "lean": lean, "stride": stride,
-                    "size": numbers**2 * -(-outs // vl) * vl * ins}
+                    "size": _winograd_filters.filter_numbers(m, stride, lean) * -(-outs // vl) * vl * ins}
         return None
 
     def lower(self, node: Node, ctx: Lowering) -> None:
@@ -166,7 +172,7 @@ class PackWeights(Op):
     def lower(self, node: Node, ctx: Lowering) -> None:
         y, x, a = ctx.view(node.output), ctx.view(node.inputs[0]), node.attrs
         if a["form"] == "winograd":
-            ctx.emit("pack", _repack.PackWinograd, y, x, a["ins"], a["m"], a["lean"], a["stride"])
+            ctx.emit("pack", _winograd_filters.PackWinograd, y, x, a["ins"], a["m"], a["lean"], a["stride"])
         else:
             ctx.emit("pack", _repack.PackDirect, y, x, a["groups"], a["ins"], a["area"], a["lanes"], a["chunk"])
 
@@ -263,7 +269,7 @@ def _lower_winograd(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) ->
     m, lean, stride = _PATCHES[algorithm], algorithm == _LEAN, attrs["strides"][0]
 
     def pack(weight: np.ndarray, scale: np.ndarray | None) -> np.ndarray:
-        return _conv_winograd.pack_winograd(np.ascontiguousarray(weight), m, ctx.vl, scale, lean, stride)
+        return _winograd_filters.pack_winograd(np.ascontiguousarray(weight), m, ctx.vl, scale, lean, stride)
 
     weights = _packed_filters(node, ctx, algorithm, pack, variant=stride)
     bias = _packed_bias(ctx, y.c, 1)

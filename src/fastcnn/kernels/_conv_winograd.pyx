@@ -26,7 +26,7 @@ from libc.stddef cimport ptrdiff_t
 
 import numpy as np
 
-from fastcnn.kernels._executor cimport Step, address, ceil_div, floats, set_activation, share
+from fastcnn.kernels._executor cimport LINE_FLOATS, Step, address, ceil_div, floats, odd_lines, set_activation, share
 from fastcnn.kernels._tiles cimport (
     fc_conv_row, fc_kernels, fc_tensor, fc_winograd_output, fc_winograd_sums, look_ahead,
 )
@@ -35,7 +35,6 @@ from fastcnn.kernels._tiles cimport (
 cdef enum:
     # Patches in a block: enough to pay for reading all transformed filters once (Zen 4, 2026-11).
     PATCHES = 28
-    LINE_FLOATS = 16
     # Of filters that are transformed while they are read: patches that read them together, and blocks of their input
     # channels that stay in the caches near the core meanwhile (Zen 4: no matter; Zen 5: 5 % faster than twice as many;
     # 2026-11).
@@ -337,7 +336,6 @@ cdef class WinogradConv(Step):
         a.taps = <const ptrdiff_t *>address(taps)
         products = self.list_products()
         a.products = <const Product *>address(products)
-        # An odd number of cache lines apart: stores of one vector to each component then meet different cache sets.
         a.v_component, a.v_block = odd_lines(a.ins * a.patches * vl), a.patches * vl
         a.m_component = odd_lines((a.outs + 1) * a.patches * vl)
         a.u_component = a.outs * vl * a.x.c
@@ -367,8 +365,3 @@ cdef class WinogradConv(Step):
         together = PATCHES_TOGETHER // a.patches
         self.scratch_floats = READY_FLOATS + together * (a.ins * a.v_block + a.sums * a.m_component)
         return None
-
-
-cdef ptrdiff_t odd_lines(ptrdiff_t count) noexcept:
-    """The smallest odd number of cache lines that holds so many floats, in floats."""
-    return (ceil_div(count, LINE_FLOATS) | 1) * LINE_FLOATS

@@ -12,6 +12,7 @@ cdef enum:
     # Pixels that a convolution computes for all outputs before the next ones: 100 KB of inputs of a 1x1 convolution
     # (Zen 4, 2026-11).
     PANEL_PIXELS = 196
+    LINE_FLOATS = 16
 
 # How the arguments of steps begin that another one can run on some rows (see _bands).
 cdef struct Operands:
@@ -49,6 +50,11 @@ cdef inline const float *floats(object array) except NULL:
 # a / b rounded up, for a >= 0 (-(-a // b) is wrong in C, which rounds towards zero).
 cdef inline ptrdiff_t ceil_div(ptrdiff_t a, ptrdiff_t b) noexcept nogil:
     return (a + b - 1) // b
+
+# The smallest odd number of cache lines that holds so many floats, in floats: stores of one vector to each of several
+# arrays so far apart meet different sets of the cache.
+cdef inline ptrdiff_t odd_lines(ptrdiff_t count) noexcept nogil:
+    return (ceil_div(count, LINE_FLOATS) | 1) * LINE_FLOATS
 
 # The part [low, high) of `total` units that thread tid computes.
 cdef inline ptrdiff_t share(ptrdiff_t total, int tid, int nthreads) noexcept nogil:

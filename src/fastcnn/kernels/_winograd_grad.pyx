@@ -16,7 +16,7 @@ from libc.stddef cimport ptrdiff_t
 import numpy as np
 
 from fastcnn.kernels._winograd_filters import filter_matrix
-from fastcnn.kernels._executor cimport Step, address, ceil_div, floats, share
+from fastcnn.kernels._executor cimport Step, address, ceil_div, floats, odd_lines, share
 from fastcnn.kernels._tiles cimport fc_conv_grad, fc_kernels, fc_tensor
 
 cdef enum:
@@ -24,7 +24,6 @@ cdef enum:
     MOST_BLOCKS = 12  # of outputs whose sums are kept at a time
     TILE_BLOCKS = 3
     COMPONENTS = 36
-    LINE_FLOATS = 16
 
 
 cdef struct WinogradGradArgs:
@@ -38,26 +37,35 @@ cdef struct WinogradGradArgs:
     ptrdiff_t v_component, u_component, m_component
 
 
+cdef struct Place:
+    ptrdiff_t image, row, column  # of a patch's first output
+
+
+cdef inline Place place_of(const WinogradGradArgs *a, ptrdiff_t patch) noexcept nogil:
+    cdef Place place
+    place.column = patch % a.patch_columns * 4
+    place.row = patch // a.patch_columns % a.patch_rows * 4
+    place.image = patch // a.patch_columns // a.patch_rows
+    return place
+
+
 cdef void transform(const WinogradGradArgs *a, ptrdiff_t first, ptrdiff_t count, ptrdiff_t low, ptrdiff_t high,
                     float *v, float *u) noexcept nogil:
     """Patches first .. first + count of all inputs and of output blocks low .. high."""
-    cdef ptrdiff_t vl = a.kernels.vl, block, p, row, column, image
+    cdef ptrdiff_t vl = a.kernels.vl, block, p
+    cdef Place at
     for block in range(a.ins):
         for p in range(count):
-            column = (first + p) % a.patch_columns * 4
-            row = (first + p) // a.patch_columns % a.patch_rows * 4
-            image = (first + p) // a.patch_columns // a.patch_rows
+            at = place_of(a, first + p)
             a.kernels.winograd_input[1](
-                a.x.data + image * a.x.image + block * a.x.block + (row - a.top) * a.x.row + (column - a.left) * vl,
-                a.x.row, v + (block * a.patches + p) * vl, a.v_component)
+                a.x.data + at.image * a.x.image + block * a.x.block + (at.row - a.top) * a.x.row
+                + (at.column - a.left) * vl, a.x.row, v + (block * a.patches + p) * vl, a.v_component)
     for block in range(low, high):
         for p in range(count):
-            column = (first + p) % a.patch_columns * 4
-            row = (first + p) // a.patch_columns % a.patch_rows * 4
-            image = (first + p) // a.patch_columns // a.patch_rows
+            at = place_of(a, first + p)
             a.kernels.winograd_spread(
-                a.g.data + image * a.g.image + block * a.g.block + row * a.g.row + column * vl, a.g.row,
-                a.g.h - row, a.g.w - column, u + ((block - low) * a.patches + p) * vl, a.u_component)
+                a.g.data + at.image * a.g.image + block * a.g.block + at.row * a.g.row + at.column * vl, a.g.row,
+                a.g.h - at.row, a.g.w - at.column, u + ((block - low) * a.patches + p) * vl, a.u_component)
 
 
 cdef void add_products(const WinogradGradArgs *a, ptrdiff_t count, ptrdiff_t blocks, bint more, const float *v,
@@ -131,8 +139,6 @@ cdef class WinogradGradWeight(Step):
         a.patches = min(PATCHES, a.x.n * a.patch_rows * a.patch_columns)
         a.ins, a.outs = ceil_div(a.x.c, vl), ceil_div(a.g.c, vl)
         kept = min(a.outs, MOST_BLOCKS)
-        # An odd number of cache lines apart: stores of one vector to each component then meet different cache sets.
-        a.v_component = (ceil_div(a.ins * a.patches * vl, LINE_FLOATS) | 1) * LINE_FLOATS
-        a.u_component = (ceil_div(kept * a.patches * vl, LINE_FLOATS) | 1) * LINE_FLOATS
-        a.m_component = (ceil_div(kept * a.x.c * vl, LINE_FLOATS) | 1) * LINE_FLOATS
+        a.v_component, a.u_component = odd_lines(a.ins * a.patches * vl), odd_lines(kept * a.patches * vl)
+        a.m_component = odd_lines(kept * a.x.c * vl)
         self.scratch_floats = COMPONENTS * (a.v_component + a.u_component + a.m_component)

@@ -12,8 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
-from fastcnn.kernels._conv_winograd import line_products, line_sizes, patch_counts
-from fastcnn.kernels._winograd_filters import filter_numbers
+from fastcnn.kernels._conv_winograd import filter_numbers, line_products, line_sizes, patch_counts
 
 # Rates of one core, for the estimates: multiply-adds in operations a second, by the length of a vector (between those
 # of Zen 4 and of a Xeon with AVX-512, and of Zen 3, 2026-11); bytes of weights that come from beyond the second-level

@@ -31,7 +31,6 @@ from fastcnn.kernels._tiles cimport (
     fc_conv_row, fc_kernels, fc_tensor, fc_winograd_output, fc_winograd_sums, look_ahead,
 )
 
-
 cdef enum:
     # Patches in a block: enough to pay for reading all transformed filters once (Zen 4, 2026-11).
     PATCHES = 28
@@ -52,6 +51,11 @@ def line_products(m, stride=1):
 def line_sizes(m, stride=1):
     """Components of U, V and M in one dimension."""
     return tuple(1 + max(components) for components in zip(*line_products(m, stride)))
+
+
+def filter_numbers(m, stride=1, lean=False):
+    """How many numbers a filter is, as `_winograd_filters.pack_winograd` packs it."""
+    return 9 if lean else line_sizes(m, stride)[0] ** 2
 
 
 def patch_counts(size, m, whole=False):

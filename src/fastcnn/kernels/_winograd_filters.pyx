@@ -40,11 +40,6 @@ def basis_matrix():
     return np.array([[-2.0, 0.0, -1.0], [1.0, 0.0, 2.0], [0.0, -np.sqrt(2.0), 0.0]]) / 3.0
 
 
-def filter_numbers(m, stride=1, lean=False):
-    """How many numbers a filter is."""
-    return 9 if lean else len(filter_matrix(m, stride)) ** 2
-
-
 cdef struct FilterOrder:
     const float *matrix    # (side, 3)
     int side               # of components
@@ -92,8 +87,8 @@ def pack_winograd(weight, int m, ptrdiff_t vl, scale=None, bint lean=False, int 
     """
     cdef ptrdiff_t outs = weight.shape[0], ins = weight.shape[1], block, i
     cdef const fc_kernels *kernels = current()
-    cdef FilterOrder order
-    matrix = order_filters(&order, m, stride, lean, ins, outs, vl)
+    cdef FilterOrder order  # refers to the array beside it
+    owned = order_filters(&order, m, stride, lean, ins, outs, vl)
     packed = storage.allocate(order.side * order.side * order.blocks * vl * ins)
     rows = np.empty(ins * 9 * vl, np.float32)  # [in_channel][ky][kx][VL] of one block
     cdef const float *source = floats(weight)

@@ -140,7 +140,7 @@ class Conv(Op):
         if algorithm in _PATCHES:
             m, lean, stride = _PATCHES[algorithm], algorithm == _LEAN, node.attrs["strides"][0]
             return {"form": "winograd", "ins": ins, "m": m, "lean": lean, "stride": stride,
-                    "size": _winograd_filters.filter_numbers(m, stride, lean) * -(-outs // vl) * vl * ins}
+                    "size": _conv_winograd.filter_numbers(m, stride, lean) * -(-outs // vl) * vl * ins}
         return None
 
     def lower(self, node: Node, ctx: Lowering) -> None:
@@ -159,7 +159,7 @@ def direct_order(
 
 
 class PackWeights(Op):
-    """A parameter in the order that a kernel reads (see kernels/_repack); only the compiler makes it."""
+    """A parameter in the order that a kernel reads (_repack, _winograd_filters); only the compiler makes it."""
 
     name = "PackWeights"
     layout = "parameter"

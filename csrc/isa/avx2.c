@@ -9,6 +9,7 @@
 #define MR 6
 #define MR_STRIDED 6
 #define WINOGRAD_PATCHES 2
+#define UNROLL_TAPS 1
 
 typedef __m256 v_f;
 typedef int v_i __attribute__((vector_size(32)));
@@ -18,6 +19,18 @@ typedef int v_i __attribute__((vector_size(32)));
 #define V_SET1(s) _mm256_set1_ps(s)
 #define V_SET2(p) ((v_f)_mm256_set1_epi64x(v_two_floats(p)))
 #define V_FMA(a, b, c) _mm256_fmadd_ps((a), (b), (c))
+/* In assembly, lest the compiler orders the steps of a tile so that it runs out of registers. */
+#define V_ADD_PRODUCT(sum, s, a) \
+    do { \
+        v_f all; \
+        __asm__("vbroadcastss %2, %1\n\tvfmadd231ps %3, %1, %0" : "+x"(sum), "=&x"(all) : "m"(s), "x"(a)); \
+    } while (0)
+#define V_ADD_PRODUCTS(sum, sum2, s, a, b) \
+    do { \
+        v_f all; \
+        __asm__("vbroadcastss %3, %2\n\tvfmadd231ps %4, %2, %0\n\tvfmadd231ps %5, %2, %1" \
+                : "+x"(sum), "+x"(sum2), "=&x"(all) : "m"(s), "x"(a), "x"(b)); \
+    } while (0)
 #define V_MAX(a, b) _mm256_max_ps((a), (b))
 #define V_MIN(a, b) _mm256_min_ps((a), (b))
 #define V_ZIP_LOW(a, b) __builtin_shuffle((a), (b), (v_i){0, 8, 1, 9, 2, 10, 3, 11})

@@ -8,6 +8,7 @@
 #define MR 14
 #define MR_STRIDED 8
 #define WINOGRAD_PATCHES 4
+#define UNROLL_TAPS 0
 
 typedef __m512 v_f;
 typedef int v_i __attribute__((vector_size(64)));
@@ -17,6 +18,8 @@ typedef int v_i __attribute__((vector_size(64)));
 #define V_SET1(s) _mm512_set1_ps(s)
 #define V_SET2(p) ((v_f)_mm512_set1_epi64(v_two_floats(p)))
 #define V_FMA(a, b, c) _mm512_fmadd_ps((a), (b), (c))
+#define V_ADD_PRODUCT(sum, s, a) ((sum) = V_FMA(V_SET1(s), (a), (sum)))
+#define V_ADD_PRODUCTS(sum, sum2, s, a, b) (V_ADD_PRODUCT(sum, s, a), V_ADD_PRODUCT(sum2, s, b))
 #define V_MAX(a, b) _mm512_max_ps((a), (b))
 #define V_MIN(a, b) _mm512_min_ps((a), (b))
 #define V_ZIP_LOW(a, b) __builtin_shuffle((a), (b), (v_i){0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23})

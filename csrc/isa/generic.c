@@ -4,6 +4,7 @@
 #define MR 6
 #define MR_STRIDED 6
 #define WINOGRAD_PATCHES 4 /* as of AVX-512, so that tests of every machine see this many */
+#define UNROLL_TAPS 0
 
 typedef float v_f __attribute__((vector_size(16)));
 typedef int v_i __attribute__((vector_size(16)));
@@ -14,6 +15,8 @@ typedef float v_f_unaligned __attribute__((vector_size(16), aligned(4)));
 #define V_SET1(s) ((v_f){(s), (s), (s), (s)})
 #define V_SET2(p) ((v_f){(p)[0], (p)[1], (p)[0], (p)[1]})
 #define V_FMA(a, b, c) ((a) * (b) + (c))
+#define V_ADD_PRODUCT(sum, s, a) ((sum) = V_FMA(V_SET1(s), (a), (sum)))
+#define V_ADD_PRODUCTS(sum, sum2, s, a, b) (V_ADD_PRODUCT(sum, s, a), V_ADD_PRODUCT(sum2, s, b))
 #define V_MAX(a, b) v_select((a) > (b), (a), (b))
 #define V_MIN(a, b) v_select((a) < (b), (a), (b))
 #define V_ZIP_LOW(a, b) __builtin_shuffle((a), (b), (v_i){0, 4, 1, 5})

@@ -119,6 +119,41 @@ def test_a_fire_module_copies_nothing():
     assert "copy" not in {step.kernel for step in steps}
 
 
+class Residual(fastcnn.Model):
+    """As in ResNet: what a convolution adds is not read any more, or is, also by this convolution itself."""
+
+    def __init__(self, channels, kernel, reads=""):
+        self.stem = fastcnn.Conv2d(3, channels, 1)
+        self.first = fastcnn.Conv2d(channels, channels, 1)
+        self.last = fastcnn.Conv2d(channels, channels, kernel, padding=kernel // 2)
+        self.reads = reads
+
+    def forward(self, x):
+        x = self.stem(x)
+        y = F.relu(self.last(x if self.reads == "itself" else self.first(x)) + x)
+        return y * x if self.reads == "later" else y * y
+
+
+@pytest.mark.parametrize("reads", ["", "itself", "later"])
+@pytest.mark.parametrize("channels, kernel", [(5, 1), (24, 3), (40, 1), (40, 3), (300, 1)])
+def test_residuals_in_place(channels, kernel, reads, isa, poisoned):
+    model = Residual(channels, kernel, reads)
+    x = np.random.default_rng(2).standard_normal((2, 3, 9, 7)).astype(np.float32)
+    graph = model.graph((3, 9, 7))
+    expected = evaluate(graph, x=x)[graph.outputs[0]]
+    for threads in (1, 2, 3):
+        with fastcnn.num_threads(threads):
+            for _ in range(2):
+                np.testing.assert_allclose(model(x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_residual_that_nobody_reads_any_more_takes_no_memory():
+    def arena(reads):
+        return compile_graph(Residual(64, 1, reads).graph((3, 28, 28)), {"x": (1, 3, 28, 28)}).arena_bytes
+
+    assert arena("") < arena("later")
+
+
 def test_steps_wait_only_for_memory_that_they_touch():
     def view(offset, **changes):
         return View(1, 8, 4, 4, 128, 128, 32, 8, offset=offset)._replace(**changes)

@@ -1,5 +1,6 @@
 """Memory: where every value lies. Values of a plan share one arena; two that are alive at the same time never
-overlap, and an elementwise step writes over an input that nobody reads any more.
+overlap, and a step that reads an input's elements only for the same ones of its output writes over that input, where
+nobody reads it any more.
 
 Placing largest first, each at the lowest free offset: the greedy-by-size rule of Pisarchyk and Lee, Efficient Memory
 Management for Deep Neural Net Inference, 2020.
@@ -140,7 +141,7 @@ class _Placer:
             view = self.parameter_view(self.layouts.shapes[name], ARENA)
         else:
             view = self.own_view(name, op.pads_rows)
-        source = self.dying_input(i, view)
+        source = self.written_over(i, view)
         if source:
             self.share(name, source)
         else:
@@ -180,14 +181,16 @@ class _Placer:
         view = dense_view(shape, source.slot)
         return view._replace(image=source.image if view.n == source.n else view.image, offset=source.offset)
 
-    def dying_input(self, i: int, view: View) -> str:
-        """An input of elementwise node i that lies like its output and is read for the last time; or ""."""
+    def written_over(self, i: int, view: View) -> str:
+        """An input that node i may write over, as it lies like the output and is read for the last time; or ""."""
         node = self.graph.nodes[i]
-        if ops.get(node.op).is_elementwise:
-            for name in node.inputs:
-                owner = self.root.get(name, name)
-                if owner in self.sizes and self.dies[owner] == i and self.views[name] == view:
-                    return name
+        owners = [self.root.get(name, name) for name in node.inputs]
+        op = ops.get(node.op)
+        for place in op.may_write_over(node, self.layouts.shapes, self.vl):
+            name, owner = node.inputs[place], owners[place]
+            lies_alike = owner in self.sizes and self.dies[owner] == i and self.views[name] == view
+            if lies_alike and (op.is_elementwise or owners.count(owner) == 1):
+                return name
         return ""
 
     def share(self, name: str, source: str) -> None:

@@ -124,6 +124,12 @@ def chunk_blocks(ptrdiff_t lanes, kernel, ptrdiff_t vl):
     return max(1, CHUNK_FLOATS // (lanes * kernel[0] * kernel[1] * 2 * vl))
 
 
+def writes_once(ptrdiff_t ins, ptrdiff_t outs, kernel, ptrdiff_t vl):
+    """Whether each output is written once, finished: in one pass over the input channels, and not by vectors of pixels,
+    of which the last ones of a row overlap."""
+    return ins <= vl * chunk_blocks(vl, kernel, vl) and outs > FC_NARROW_MOST
+
+
 def block_lanes(ptrdiff_t lanes, ptrdiff_t channels):
     """Channels in a block, as convolutions see an input with so many `lanes`: all those of a plain one are one block."""
     return channels if lanes == 1 else lanes

@@ -68,7 +68,7 @@ class Op:
     constants: tuple[int, ...] = ()
     is_activation: bool = False  # may be fused into its producer
     takes_activation: bool = False  # may take in the activation after it
-    is_elementwise: bool = False  # may write over its input
+    is_elementwise: bool = False  # reads for each element of its output the same ones of its inputs
     is_alias: bool = False  # its output is its input's memory
     pads_rows: bool = False  # stores whole vectors at the end of a row
     is_internal: bool = False  # made by the compiler, refused in graphs
@@ -123,6 +123,10 @@ class Op:
     def can_block(self, node: Node, shapes: Sequence[Shape], vl: int) -> bool:
         """Whether it can follow blocked inputs; `shapes` are the operands' and the output's."""
         return all(len(shape) == 4 for shape in shapes)
+
+    def may_write_over(self, node: Node, shapes: Mapping[str, Shape], vl: int) -> Sequence[int]:
+        """Inputs each element of which is read for the same one of the output alone, before that is written."""
+        return range(len(node.inputs)) if self.is_elementwise else ()
 
     def halo(self, node: Node, shapes: Sequence[Shape]) -> tuple[int, int, int, int]:
         """Zeros it reads around its first input: top, left, bottom, right."""

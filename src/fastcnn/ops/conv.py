@@ -121,6 +121,18 @@ class Conv(Op):
             return winograd_halo(pads, shapes[0][2:], patch, node.attrs["strides"][0], bool(node.attrs.get("pool")))
         return pads if node.attrs["layout"] == "blocked" else NO_HALO
 
+    def may_write_over(self, node: Node, shapes: Mapping[str, Shape], vl: int) -> Sequence[int]:
+        """The residual, where each output is computed once and as a whole."""
+        if len(node.inputs) < 4:
+            return ()
+        algorithm = node.attrs["algorithm"]
+        outs, ins, *kernel = shapes[node.inputs[1]]
+        if algorithm == "direct":
+            once = node.attrs["group"] == 1 and _conv_direct.writes_once(ins, outs, kernel, vl)
+        else:
+            once = algorithm == "depthwise" or algorithm in _PATCHES
+        return (3,) if once else ()
+
     def order(
         self, node: Node, index: int, shapes: Mapping[str, Shape], lanes: Mapping[str, int], vl: int
     ) -> dict[str, Any] | None:

@@ -121,9 +121,12 @@ FC_INLINE void add_steps(const fc_conv_row *r, v_f acc[2 * MR][2], FC_FN(conv_op
 FC_INLINE void add_tap(const fc_conv_row *r, v_f acc[2 * MR][2], FC_FN(conv_operands) * from, const int P, const int B,
                        const ptrdiff_t x_pixel)
 {
-    for (ptrdiff_t i = 0; i < VL * r->ahead_bytes; i += FC_LINE_FLOATS * (ptrdiff_t)sizeof(float))
-        __builtin_prefetch(from->ahead + i, 0, FC_SECOND_LEVEL);
-    from->ahead += VL * r->ahead_bytes;
+    const char *end = from->ahead + VL * r->ahead_bytes;
+    do {
+        __builtin_prefetch(from->ahead, 0, FC_SECOND_LEVEL);
+        from->ahead += FC_LINE_FLOATS * sizeof(float);
+    } while (from->ahead < end);
+    from->ahead = end;
 #pragma GCC unroll 8
     for (int i = 0; i < VL; i++) {
         add_step(acc, from->w + i * B * VL, from->in + i, 0, P, B, x_pixel);

@@ -148,11 +148,13 @@ FC_INLINE void winograd_input(const int m, const int stride, const float *x, ptr
     v_f half[FC_WINOGRAD_MOST][FC_WINOGRAD_MOST], line[FC_WINOGRAD_MOST], out[FC_WINOGRAD_MOST];
 #pragma GCC unroll 2
     for (int first = 0; first < n; first += width) {
+        const float *in = x;
+        __asm__("" : "+r"(in)); /* else the compiler keeps the addresses of all rows, on the stack */
 #pragma GCC unroll 8
-        for (int r = 0; r < n; r++) {
+        for (int r = 0; r < n; r++, in += x_row) {
 #pragma GCC unroll 8
             for (int c = 0; c < n; c++)
-                line[c] = V_LOAD(x + r * x_row + c * VL);
+                line[c] = V_LOAD(in + c * VL);
             winograd_in(m, stride, line, out);
 #pragma GCC unroll 8
             for (int c = 0; c < width; c++)
@@ -164,9 +166,10 @@ FC_INLINE void winograd_input(const int m, const int stride, const float *x, ptr
             for (int r = 0; r < n; r++)
                 line[r] = half[r][c];
             winograd_in(m, stride, line, out);
+            float *to = v + (first + c) * component;
 #pragma GCC unroll 8
-            for (int r = 0; r < n; r++)
-                V_STORE(v + (r * n + first + c) * component, out[r]);
+            for (int r = 0; r < n; r++, to += n * component)
+                V_STORE(to, out[r]);
         }
     }
 }
@@ -179,9 +182,10 @@ FC_INLINE void winograd_columns(const int m, const int stride, const fc_winograd
     v_f line[FC_WINOGRAD_MOST], out[FC_WINOGRAD_MOST];
 #pragma GCC unroll 8
     for (int c = 0; c < n; c++) {
+        const float *in = o->m + c * o->component;
 #pragma GCC unroll 8
-        for (int r = 0; r < n; r++)
-            line[r] = V_LOAD(o->m + (r * n + c) * o->component);
+        for (int r = 0; r < n; r++, in += n * o->component)
+            line[r] = V_LOAD(in);
         winograd_out(m, stride, line, out);
 #pragma GCC unroll 6
         for (int r = 0; r < m; r++)
@@ -200,30 +204,47 @@ FC_INLINE void winograd_line(const int m, const int stride, const fc_winograd_ou
         out[c] += bias;
 }
 
-/* act(A^T M A + bias + residual), as far as it lies inside the image. */
-FC_INLINE void winograd_output(const int m, const int stride, const fc_winograd_output *o)
+/* act(A^T M A + bias + residual) from A^T M, of so many rows and columns. */
+FC_INLINE void winograd_rows(const int m, const int stride, const fc_winograd_output *o,
+                             v_f half[FC_WINOGRAD_MOST][FC_WINOGRAD_MOST], const ptrdiff_t rows,
+                             const ptrdiff_t columns, const int has_residual)
 {
-    v_f half[FC_WINOGRAD_MOST][FC_WINOGRAD_MOST], out[FC_WINOGRAD_MOST];
-    winograd_columns(m, stride, o, half);
     const v_f low = V_SET1(o->act.low), high = V_SET1(o->act.high);
+    v_f out[FC_WINOGRAD_MOST];
+    float *y = o->y;
+    const float *residual = o->residual;
 #pragma GCC unroll 6
-    for (int r = 0; r < m; r++) {
-        if (r >= o->rows)
+    for (int r = 0; r < m; r++, y += o->y_row, residual += has_residual ? o->residual_row : 0) {
+        if (r >= rows)
             break;
         winograd_line(m, stride, o, half[r], out);
-        float *y = o->y + r * o->y_row;
 #pragma GCC unroll 6
         for (int c = 0; c < m; c++) {
-            if (c >= o->columns)
+            if (c >= columns)
                 break;
-            v_f value = out[c];
-            if (o->residual)
-                value += V_LOAD(o->residual + r * o->residual_row + c * VL);
-            V_STORE(y + c * VL, v_clip(value, low, high));
+            if (has_residual)
+                out[c] += V_LOAD(residual + c * VL);
+            V_STORE(y + c * VL, v_clip(out[c], low, high));
         }
         if (o->act.kind > FC_CLIP)
-            FC_FN(activate_pixels)(&o->act, y, VL, o->columns < m ? o->columns : m);
+            FC_FN(activate_pixels)(&o->act, y, VL, columns);
     }
+}
+
+/* act(A^T M A + bias + residual), as far as it lies inside the image: mostly as a whole. */
+FC_INLINE void winograd_output(const int m, const int stride, const fc_winograd_output *o)
+{
+    v_f half[FC_WINOGRAD_MOST][FC_WINOGRAD_MOST];
+    winograd_columns(m, stride, o, half);
+    const ptrdiff_t rows = o->rows < m ? o->rows : m, columns = o->columns < m ? o->columns : m;
+    if (rows == m && columns == m && o->residual)
+        winograd_rows(m, stride, o, half, m, m, 1);
+    else if (rows == m && columns == m)
+        winograd_rows(m, stride, o, half, m, m, 0);
+    else if (o->residual)
+        winograd_rows(m, stride, o, half, rows, columns, 1);
+    else
+        winograd_rows(m, stride, o, half, rows, columns, 0);
 }
 
 /* Maxima of 2 x 2 pixels of the same, without residual and for activations up to FC_CLIP, which commute with it. */

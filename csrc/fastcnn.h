@@ -61,8 +61,9 @@ typedef struct {
     ptrdiff_t x_lane, x_pixel;
     ptrdiff_t y_block, y_pixel, residual_block;
     ptrdiff_t pixels;
-    /* Where the pixels are of several rows of an image, and x_pixel is VL: after `until_gap` of them (0: never), and
-     * then after every y_width, which is no less than a tile, come so many floats more in y and in the residual. */
+    /* Where the pixels are of several rows of an image, and x_pixel and y_pixel are VL: after `until_gap` of them (0:
+     * never), and then after every y_width, which is no less than a tile, come so many floats more in y and in the
+     * residual. */
     ptrdiff_t until_gap, y_width, y_gap, residual_gap;
     ptrdiff_t kept, w_skip;
     int blocks; /* 1 or 2 blocks of output channels */

@@ -80,8 +80,8 @@ FC_INLINE void half_tile(const fc_conv_row *r, const float *x, float *y, const f
         sums[p][B - 1] = V_EVEN(last, last) + V_ODD(last, last);
     }
     if (side_by_side && until_gap < P)
-        store_sums(r, sums, y, residual, 0, P, B, until_gap, y_gap, r->residual_gap, 0);
+        store_sums(r, sums, y, residual, 0, P, B, until_gap, y_gap, r->residual_gap, r->y_pixel, 0);
     else
-        store_sums(r, sums, y, residual, 0, P, B, P, 0, 0, 0);
+        store_sums(r, sums, y, residual, 0, P, B, P, 0, 0, r->y_pixel, 0);
     activate_tile(r, y, P, B, until_gap, y_gap);
 }

@@ -66,7 +66,7 @@ FC_INLINE void narrow_store(const fc_conv_row *r, const v_f planes[FC_NARROW_MOS
 #pragma GCC unroll 16
     for (int p = 0; p < VL; p++)
         tile[p][0] = pixels[p];
-    store_sums(r, tile, r->y + at, r->residual ? r->residual + at : NULL, 0, VL, 1, until_gap, gap, gap, 0);
+    store_sums(r, tile, r->y + at, r->residual ? r->residual + at : NULL, 0, VL, 1, until_gap, gap, gap, r->y_pixel, 0);
     activate_tile(r, r->y + at, VL, 1, until_gap, gap);
 }
 

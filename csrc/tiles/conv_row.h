@@ -34,21 +34,21 @@ static const int first_lanes[2 * VL] = {[0 ... VL - 1] = -1};
 /* The sums of pixels first .. last of a tile, finished, to their places. */
 FC_INLINE void store_sums(const fc_conv_row *r, v_f acc[2 * MR][2], float *y, const float *residual, const int first,
                           const int last, const int B, ptrdiff_t until_gap, ptrdiff_t y_gap, ptrdiff_t residual_gap,
-                          const int stepped)
+                          const ptrdiff_t y_pixel, const int stepped)
 {
     if (stepped && r->kept) {
         v_i kept;
         memcpy(&kept, first_lanes + VL - r->kept, sizeof kept);
 #pragma GCC unroll 28
         for (int p = first; p < last; p++)
-            acc[p][0] = v_select(kept, V_LOAD(y + p * r->y_pixel + passed_gap(p, until_gap, y_gap)), acc[p][0]);
+            acc[p][0] = v_select(kept, V_LOAD(y + p * y_pixel + passed_gap(p, until_gap, y_gap)), acc[p][0]);
     }
     if (residual)
 #pragma GCC unroll 28
         for (int p = first; p < last; p++)
 #pragma GCC unroll 2
             for (int b = 0; b < B; b++)
-                acc[p][b] += V_LOAD(residual + p * r->y_pixel + passed_gap(p, until_gap, residual_gap) +
+                acc[p][b] += V_LOAD(residual + p * y_pixel + passed_gap(p, until_gap, residual_gap) +
                                     b * r->residual_block);
     if (r->finish) {
         const v_f low = V_SET1(r->act.low), high = V_SET1(r->act.high);
@@ -56,14 +56,14 @@ FC_INLINE void store_sums(const fc_conv_row *r, v_f acc[2 * MR][2], float *y, co
         for (int p = first; p < last; p++)
 #pragma GCC unroll 2
             for (int b = 0; b < B; b++)
-                V_STORE(y + p * r->y_pixel + passed_gap(p, until_gap, y_gap) + b * r->y_block,
+                V_STORE(y + p * y_pixel + passed_gap(p, until_gap, y_gap) + b * r->y_block,
                         v_clip(acc[p][b], low, high));
     } else
 #pragma GCC unroll 28
         for (int p = first; p < last; p++)
 #pragma GCC unroll 2
             for (int b = 0; b < B; b++)
-                V_STORE(y + p * r->y_pixel + passed_gap(p, until_gap, y_gap) + b * r->y_block, acc[p][b]);
+                V_STORE(y + p * y_pixel + passed_gap(p, until_gap, y_gap) + b * r->y_block, acc[p][b]);
 }
 
 /* What follows the stores of a whole tile of P pixels, for activations that are more than bounds. */
@@ -148,14 +148,14 @@ FC_INLINE void conv_tile(const fc_conv_row *r, const float *x, float *y, const f
 {
     const int blocked = __builtin_constant_p(x_pixel) && x_pixel >= VL;
     const int side_by_side = __builtin_constant_p(x_pixel) && x_pixel == VL;
-    const ptrdiff_t y_gap = side_by_side ? r->y_gap : 0;
+    const ptrdiff_t y_pixel = side_by_side ? VL : r->y_pixel, y_gap = side_by_side ? r->y_gap : 0;
     const int halves = P * B >= FC_MANY_STORES && !stepped;
     v_f acc[2 * MR][2]; /* P x B of them are used */
 #pragma GCC unroll 28
     for (int p = 0; p < P; p++)
 #pragma GCC unroll 2
         for (int b = 0; b < B; b++)
-            acc[p][b] = V_LOAD(r->accumulate ? y + p * r->y_pixel + passed_gap(p, until_gap, y_gap) + b * r->y_block
+            acc[p][b] = V_LOAD(r->accumulate ? y + p * y_pixel + passed_gap(p, until_gap, y_gap) + b * r->y_block
                                              : r->bias + b * VL);
 
     FC_FN(conv_operands) from = {r->w, x, ahead};
@@ -185,9 +185,9 @@ FC_INLINE void conv_tile(const fc_conv_row *r, const float *x, float *y, const f
         FC_FN(conv_operands) rest = from;
         add_steps(r, acc, &rest, held_back, first, last, B, x_pixel, stepped);
         if (side_by_side && until_gap < P)
-            store_sums(r, acc, y, residual, first, last, B, until_gap, y_gap, r->residual_gap, stepped);
+            store_sums(r, acc, y, residual, first, last, B, until_gap, y_gap, r->residual_gap, y_pixel, stepped);
         else
-            store_sums(r, acc, y, residual, first, last, B, P, 0, 0, stepped);
+            store_sums(r, acc, y, residual, first, last, B, P, 0, 0, y_pixel, stepped);
     }
     activate_tile(r, y, P, B, until_gap, y_gap);
 }
@@ -257,7 +257,7 @@ FC_INLINE void conv_row_by(const fc_conv_row *r, const ptrdiff_t x_pixel, const 
             conv_row_by(r, x_pixel, 1, single_limit, stepped, half);                                                   \
     }
 
-/* Pixels side by side, every second one, neighbouring floats (the columns of im2col), any distance. */
+/* Pixels side by side (of y, too), every second one, neighbouring floats (the columns of im2col), any distance. */
 FC_FAMILY(conv_row_stride1, VL, 2 * MR, MR, 0, 0)
 FC_FAMILY(conv_row_stride2, 2 * VL, 2 * MR, MR, 0, 0)
 FC_FAMILY(conv_row_dense, 1, 2 * MR, MR, 0, 0)
@@ -274,19 +274,20 @@ static void FC_FN(conv_row)(const fc_conv_row *r)
 {
     if (r->pixels <= 0)
         return;
+    const int side_by_side = r->x_pixel == VL && r->y_pixel == VL;
     if (r->lanes == 1 && r->x_pixel == 1 && FC_FN(is_narrow)(r))
         FC_FN(conv_narrow)(r);
     else if (r->lanes == 1 && r->x_pixel == 1)
         FC_FN(conv_row_steps_grey)(r);
-    else if (r->lanes == 1 && r->x_pixel == VL)
+    else if (r->lanes == 1 && side_by_side)
         FC_FN(conv_row_steps_stride1)(r);
     else if (r->lanes == 1)
         FC_FN(conv_row_steps)(r);
-    else if (r->half && r->x_pixel == VL)
+    else if (r->half && side_by_side)
         FC_FN(conv_row_half_stride1)(r);
     else if (r->half)
         FC_FN(conv_row_half)(r);
-    else if (r->x_pixel == VL)
+    else if (side_by_side)
         FC_FN(conv_row_stride1)(r);
     else if (r->x_pixel == 2 * VL)
         FC_FN(conv_row_stride2)(r);

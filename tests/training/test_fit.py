@@ -171,7 +171,7 @@ def test_ctrl_c_ends_cleanly_and_keeps_the_model(delay, workers, tmp_path):
     with pytest.warns(fc.FastcnnWarning, match="interrupted in epoch") as warned:
         history = model.fit(x, y, epochs=10**6, augment=fc.Augment(), workers=workers,
                             checkpoint=tmp_path / "run.safetensors")
-    assert time.perf_counter() - start < delay + 1.0  # promptly, also where others use the processors
+    assert time.perf_counter() - start < delay + 0.3
     thread.join()
     assert warned[0].filename == __file__
     assert history.interrupted and signal.getsignal(signal.SIGINT) is handler

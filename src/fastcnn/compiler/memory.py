@@ -185,11 +185,11 @@ class _Placer:
         """An input that node i may write over, as it lies like the output and is read for the last time; or ""."""
         node = self.graph.nodes[i]
         owners = [self.root.get(name, name) for name in node.inputs]
-        op = ops.get(node.op)
-        for place in op.may_write_over(node, self.layouts.shapes, self.vl):
+        places = ops.get(node.op).may_write_over(node, self.layouts.shapes, self.vl)
+        kept = {owner for place, owner in enumerate(owners) if place not in places}
+        for place in places:
             name, owner = node.inputs[place], owners[place]
-            lies_alike = owner in self.sizes and self.dies[owner] == i and self.views[name] == view
-            if lies_alike and (op.is_elementwise or owners.count(owner) == 1):
+            if owner in self.sizes and owner not in kept and self.dies[owner] == i and self.views[name] == view:
                 return name
         return ""
 

@@ -49,9 +49,7 @@ FC_INLINE void half_tile(const fc_conv_row *r, const float *x, float *y, const f
     for (const ptrdiff_t *tap = r->taps, *whole = tap + r->whole, *end = whole + r->last; tap < end; tap++) {
         const float *in = x + *tap;
         if (side_by_side)
-#pragma GCC unroll 14
-            for (int i = 0; i < P * x_pixel; i += FC_LINE_FLOATS)
-                __builtin_prefetch(in + P * x_pixel + i);
+            fetch_pixels(in + P * x_pixel, P, x_pixel);
         const ptrdiff_t steps = tap < whole ? r->lanes : r->last_lanes;
 #pragma GCC unroll 1
         for (ptrdiff_t i = 0; i < steps; i += 2, in += 2, w += 2 * B * VL) {

@@ -133,6 +133,14 @@ FC_INLINE void add_steps(const fc_conv_row *r, v_f acc[2 * MR][2], FC_FN(conv_op
     }
 }
 
+/* Asks for the inputs of P pixels. */
+FC_INLINE void fetch_pixels(const float *in, const int P, const int x_pixel)
+{
+#pragma GCC unroll 28
+    for (int i = 0; i < P * x_pixel; i += FC_LINE_FLOATS)
+        __builtin_prefetch(in + i);
+}
+
 /* Adds a whole tap, of VL steps; asks for all inputs of the next one at once, which are a few lines here. */
 FC_INLINE void add_tap(const fc_conv_row *r, v_f acc[2 * MR][2], FC_FN(conv_operands) * from, const int P, const int B,
                        const ptrdiff_t x_pixel)
@@ -143,9 +151,7 @@ FC_INLINE void add_tap(const fc_conv_row *r, v_f acc[2 * MR][2], FC_FN(conv_oper
         from->ahead += FC_LINE_FLOATS * sizeof(float);
     } while (from->ahead < end);
     from->ahead = end;
-#pragma GCC unroll 28
-    for (int i = 0; i < P * x_pixel; i += FC_LINE_FLOATS)
-        __builtin_prefetch(from->next + i);
+    fetch_pixels(from->next, P, x_pixel);
 #pragma GCC unroll 8
     for (int i = 0; i < VL; i++) {
         add_step(acc, from->w + i * B * VL, from->in + i, 0, P, B, x_pixel);

@@ -19,6 +19,7 @@ typedef float v_f_unaligned __attribute__((vector_size(16), aligned(4)));
 #define V_ADD_PRODUCTS(sum, sum2, s, a, b) (V_ADD_PRODUCT(sum, s, a), V_ADD_PRODUCT(sum2, s, b))
 #define V_MAX(a, b) v_select((a) > (b), (a), (b))
 #define V_MIN(a, b) v_select((a) < (b), (a), (b))
+#define V_UNORDERED(a, b) (((a) != (a)) | ((b) != (b)))
 #define V_ZIP_LOW(a, b) __builtin_shuffle((a), (b), (v_i){0, 4, 1, 5})
 #define V_ZIP_HIGH(a, b) __builtin_shuffle((a), (b), (v_i){2, 6, 3, 7})
 #define V_EVEN(a, b) __builtin_shuffle((a), (b), (v_i){0, 2, 4, 6})

@@ -34,28 +34,28 @@ FC_INLINE float pool_window_scalar(const fc_pool_row *r, const float *x, ptrdiff
     return acc;
 }
 
-FC_INLINE v_f column_max(const float *x, ptrdiff_t x_row, const int rows)
+/* Maxima of 2 x 2 pixels, stride 2. */
+FC_INLINE void max2_span(const float *x, ptrdiff_t x_row, float *y, ptrdiff_t pixels)
 {
-    v_f acc = V_LOAD(x);
-#pragma GCC unroll 3
-    for (int k = 1; k < rows; k++)
-        acc = v_max_nan(acc, V_LOAD(x + k * x_row));
-    return acc;
+    for (; pixels > 0; pixels--, x += 2 * VL, y += VL) {
+        const float *below = x + x_row;
+        V_STORE(y, v_max_nan(v_max3_nan(V_LOAD(x), V_LOAD(x + VL), V_LOAD(below)), V_LOAD(below + VL)));
+    }
 }
 
-/* The usual maxima, of 2 x 2 or 3 x 3 pixels, stride 2: column by column, as neighbours of 3 x 3 share one. */
-FC_INLINE void max_span(const fc_pool_row *r, const float *x, float *y, ptrdiff_t pixels, const int k)
+FC_INLINE v_f column_max3(const float *x, ptrdiff_t x_row)
 {
-    v_f left = column_max(x, r->x_row, k);
-    for (ptrdiff_t p = 0; p < pixels; p++, x += 2 * VL) {
-        v_f acc = v_max_nan(left, column_max(x + VL, r->x_row, k));
-        if (k == 3) {
-            left = column_max(x + 2 * VL, r->x_row, k);
-            acc = v_max_nan(acc, left);
-        } else if (p + 1 < pixels) {
-            left = column_max(x + 2 * VL, r->x_row, k);
-        }
-        V_STORE(y + p * VL, acc);
+    return v_max3_nan(V_LOAD(x), V_LOAD(x + x_row), V_LOAD(x + 2 * x_row));
+}
+
+/* Maxima of 3 x 3 pixels, stride 2: column by column, as neighbours share one. */
+FC_INLINE void max3_span(const float *x, ptrdiff_t x_row, float *y, ptrdiff_t pixels)
+{
+    v_f left = column_max3(x, x_row);
+    for (; pixels > 0; pixels--, x += 2 * VL, y += VL) {
+        const v_f right = column_max3(x + 2 * VL, x_row);
+        V_STORE(y, v_max3_nan(left, column_max3(x + VL, x_row), right));
+        left = right;
     }
 }
 
@@ -75,9 +75,9 @@ FC_INLINE void pool_inside(const fc_pool_row *r, ptrdiff_t *first, ptrdiff_t *la
     }
     const float *x = r->x + (*first * 2 - r->pad_left) * VL;
     if (r->kw == 2)
-        max_span(r, x, r->y + *first * VL, *last - *first, 2);
+        max2_span(x, r->x_row, r->y + *first * VL, *last - *first);
     else
-        max_span(r, x, r->y + *first * VL, *last - *first, 3);
+        max3_span(x, r->x_row, r->y + *first * VL, *last - *first);
 }
 
 static void FC_FN(pool_row)(const fc_pool_row *r)

@@ -36,6 +36,12 @@ FC_INLINE v_f v_max_nan(v_f a, v_f b)
     return (v_f)((v_i)V_MAX(a, b) | (v_i)(a != a));
 }
 
+/* The same of three, of which V_MAX keeps the last one's NaN. */
+FC_INLINE v_f v_max3_nan(v_f a, v_f b, v_f c)
+{
+    return (v_f)((v_i)V_MAX(V_MAX(a, b), c) | V_UNORDERED(a, b));
+}
+
 /* Halves are added in the order of a binary tree, so that the sum is the same on every machine of one VL. */
 FC_INLINE float v_sum(v_f v)
 {

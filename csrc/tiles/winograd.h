@@ -264,7 +264,7 @@ FC_INLINE void winograd_pooled(const int m, const int stride, const fc_winograd_
             if (c >= o->columns)
                 break;
             const v_f largest =
-                v_max_nan(v_max_nan(upper[2 * c], upper[2 * c + 1]), v_max_nan(lower[2 * c], lower[2 * c + 1]));
+                v_max_nan(v_max3_nan(upper[2 * c], upper[2 * c + 1], lower[2 * c]), lower[2 * c + 1]);
             V_STORE(o->y + r * o->y_row + c * VL, v_clip(largest, low, high));
         }
     }

@@ -83,12 +83,18 @@ def test_pooling(threads, isa, poisoned, budget):
             np.testing.assert_allclose(F.global_avg_pool2d(x), reference.global_avg_pool2d(x), rtol=2e-6, atol=1e-5)
 
 
-def test_max_pool_keeps_nan_and_infinity(isa):
-    for channels in (1, 20):
-        x = np.zeros((1, channels, 6, 6), np.float32)
-        x[0, :, 1, 1], x[0, :, 3, 3], x[0, :, 5, 5] = np.nan, np.inf, -np.inf
-        expected = reference.max_pool2d(x, (2, 2), (2, 2), (1, 1, 1, 1))
-        assert np.array_equal(F.max_pool2d(x, 2, 2, 1), expected, equal_nan=True)
+@pytest.mark.parametrize("channels", [1, 20])
+@pytest.mark.parametrize("kernel", [2, 3, 4])
+def test_max_pool_keeps_nan_and_infinity(kernel, channels, isa):
+    """Wherever in a window they are."""
+    rng = np.random.default_rng(31)
+    for pad in (0, 1):
+        x = rng.standard_normal((8, channels, 18, 18)).astype(np.float32)
+        for value in (np.nan, np.inf, -np.inf):
+            x[rng.random(x.shape) < 0.03] = value
+        expected = reference.max_pool2d(x, (kernel, kernel), (2, 2), (pad,) * 4)
+        assert np.isnan(expected).any() and not np.isnan(expected).all()
+        assert np.array_equal(F.max_pool2d(x, kernel, 2, pad), expected, equal_nan=True)
 
 
 @pytest.mark.parametrize("shape", [(2, 5), (3, 17, 4), (2, 21, 3, 5), (1, 1, 1, 1), (4, 64, 7, 7), (2, 3, 2, 2, 2)])

@@ -45,23 +45,22 @@ FC_INLINE void half_tile(const fc_conv_row *r, const float *x, float *y, const f
         else
             half_start(r->bias, VL, acc[p], H);
 
-    const float *w = r->w;
+    FC_FN(conv_operands) from = {r->w, x, x, ahead};
     for (const ptrdiff_t *tap = r->taps, *whole = tap + r->whole, *end = whole + r->last; tap < end; tap++) {
-        const float *in = x + *tap;
-        if (side_by_side)
-            fetch_pixels(in + P * x_pixel, P, x_pixel);
+        begin_tap(r, &from, x, tap, end, P, x_pixel);
         const ptrdiff_t steps = tap < whole ? r->lanes : r->last_lanes;
 #pragma GCC unroll 1
-        for (ptrdiff_t i = 0; i < steps; i += 2, in += 2, w += 2 * B * VL) {
+        for (ptrdiff_t i = 0; i < steps; i += 2, from.in += 2, from.w += 2 * B * VL) {
             v_f weight[3];
 #pragma GCC unroll 3
             for (int h = 0; h < H; h++)
-                weight[h] = V_LOAD(w + h * VL);
-            __builtin_prefetch(ahead, 0, FC_SECOND_LEVEL);
-            ahead += 2 * r->ahead_bytes;
+                weight[h] = V_LOAD(from.w + h * VL);
+            __builtin_prefetch(from.ahead, 0, FC_SECOND_LEVEL);
+            from.ahead += 2 * r->ahead_bytes;
+            fetch_some_pixels(&from, 0, P, VL / 2, x_pixel);
 #pragma GCC unroll 14
             for (int p = 0; p < P; p++) {
-                const v_f v = V_SET2(in + p * x_pixel);
+                const v_f v = V_SET2(from.in + p * x_pixel);
 #pragma GCC unroll 3
                 for (int h = 0; h < H; h++)
                     acc[p][h] = V_FMA(v, weight[h], acc[p][h]);

@@ -94,6 +94,19 @@ typedef struct {
     const char *ahead;
 } FC_FN(conv_operands);
 
+/* Asks for the inputs that the next tap takes from pixels first .. last, those that are due in one of so many steps: a
+ * line or two. */
+FC_INLINE void fetch_some_pixels(FC_FN(conv_operands) * from, const int first, const int last, const int steps,
+                                 const ptrdiff_t x_pixel)
+{
+    if (!is_blocked(x_pixel))
+        return;
+#pragma GCC unroll 2
+    for (int p = first; p < last; p += steps)
+        __builtin_prefetch(from->next + p * x_pixel);
+    from->next += x_pixel;
+}
+
 /* Adds a step to the sums of pixels first .. last. */
 FC_INLINE void add_step(v_f acc[2 * MR][2], const float *w, const float *in, const int first, const int last, const int B,
                         const ptrdiff_t x_pixel)
@@ -115,30 +128,17 @@ FC_INLINE void add_step(v_f acc[2 * MR][2], const float *w, const float *in, con
 FC_INLINE void add_steps(const fc_conv_row *r, v_f acc[2 * MR][2], FC_FN(conv_operands) * from, ptrdiff_t steps,
                          const int first, const int last, const int B, const ptrdiff_t x_pixel, const int stepped)
 {
-    const int fetches_inputs = is_blocked(x_pixel) && !stepped;
 #pragma GCC unroll 1
     for (ptrdiff_t i = 0; i < steps; i++) {
         if (B == 2 && !stepped)
             __builtin_prefetch(from->ahead, 0, FC_SECOND_LEVEL);
         from->ahead += r->ahead_bytes;
-        if (fetches_inputs) { /* as many pixels as steps, or twice as many */
-#pragma GCC unroll 2
-            for (int p = first; p < last; p += VL)
-                __builtin_prefetch(from->next + p * x_pixel);
-            from->next += x_pixel;
-        }
+        if (!stepped)
+            fetch_some_pixels(from, first, last, VL, x_pixel);
         add_step(acc, from->w, from->in, first, last, B, x_pixel);
         from->w += B * VL + (stepped && B == 1 ? r->w_skip : 0);
         from->in += r->x_lane;
     }
-}
-
-/* Asks for the inputs of P pixels. */
-FC_INLINE void fetch_pixels(const float *in, const int P, const int x_pixel)
-{
-#pragma GCC unroll 28
-    for (int i = 0; i < P * x_pixel; i += FC_LINE_FLOATS)
-        __builtin_prefetch(in + i);
 }
 
 /* Adds a whole tap, of VL steps; asks for all inputs of the next one at once, which are a few lines here. */
@@ -151,7 +151,9 @@ FC_INLINE void add_tap(const fc_conv_row *r, v_f acc[2 * MR][2], FC_FN(conv_oper
         from->ahead += FC_LINE_FLOATS * sizeof(float);
     } while (from->ahead < end);
     from->ahead = end;
-    fetch_pixels(from->next, P, x_pixel);
+#pragma GCC unroll 28
+    for (int i = 0; i < P * x_pixel; i += FC_LINE_FLOATS)
+        __builtin_prefetch(from->next + i);
 #pragma GCC unroll 8
     for (int i = 0; i < VL; i++) {
         add_step(acc, from->w + i * B * VL, from->in + i, 0, P, B, x_pixel);

@@ -67,7 +67,7 @@ class Tunable:
         x : array_like (N, ...) of real numbers
             A batch of inputs as they will come, N >= 1.
         repeats : int
-            Times are medians of so many runs.
+            Times are medians of so many turns, in each of which an algorithm runs beside the untuned network.
 
         Returns
         -------

@@ -7,6 +7,7 @@ import pytest
 
 import fastcnn
 from fastcnn.compiler.choose import Problem, choose
+from fastcnn.compiler.plan import Plan
 
 
 def network() -> fastcnn.Model:
@@ -33,6 +34,26 @@ def test_every_candidate_is_timed_and_the_fastest_is_used(isa):
     assert all(times[key][name] == min(times[key].values()) > 0 for key, name in model.tuning.items())
     assert kernels(model, x)[0] in model.tuning.values()
     np.testing.assert_allclose(model(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_machine_whose_speed_changes_does_not_mislead(monkeypatch):
+    """Phases of a shared machine: for the length of many runs it takes half as long again."""
+    model, seconds = network(), {"winograd": 1.0, "winograd_lean": 1.1, "winograd2": 1.2, "direct": 1.3}
+    clock = [0.0]
+
+    def times(plan, arrays, repeats):
+        runs = []
+        for _ in range(repeats):
+            phase = 1.5 if clock[0] // 40 % 2 == 0 else 1.0
+            runs.append([phase * seconds.get(step.kernel, 0.1) for step in plan.steps])
+            clock[0] += sum(runs[-1])
+        return runs
+
+    monkeypatch.setattr(Plan, "times", times)
+    (found,) = [found for key, found in model.tune(np.ones((1, 8, 14, 14)), 9).items() if "groups 1," in key]
+    assert sorted(found, key=found.get) == ["winograd", "winograd_lean", "winograd2", "direct"]
+    for name, measured in found.items():
+        assert seconds[name] <= measured * 1.001 and measured <= 1.501 * seconds[name]
 
 
 def test_choices_can_be_given_kept_and_taken_back(tmp_path):

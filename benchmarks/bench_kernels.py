@@ -26,6 +26,7 @@ CASES = [
     pytest.param(layer, name, id=f"{layer.name}-{name}") for layer in LAYERS for name in candidates(layer)
 ]
 REPEATS = 11
+TURNS = 5
 
 
 @pytest.mark.parametrize(("layer", "name"), CASES)
@@ -47,7 +48,7 @@ def test_network(isa, network, benchmark, report):
         graph = build().graph(shape)
         x = np.random.default_rng(0).random((1, *shape), np.float32)
         steps = compile_graph(graph, {"x": x.shape}, whole=True).steps
-        found = benchmark.pedantic(measure, (graph, {"x": x}, 1 if benchmark.disabled else REPEATS), rounds=1)
+        found = benchmark.pedantic(measure, (graph, {"x": x}, 1 if benchmark.disabled else TURNS), rounds=1)
         operations = {step.problem: step.operations for step in steps}
         for problem, times in found.items():
             for algorithm, seconds in times.items():

@@ -25,7 +25,7 @@ def measure(graph: Graph, inputs: Mapping[str, np.ndarray], repeats: int) -> dic
     inputs : dict
         Arrays for the graph's inputs.
     repeats : int
-        Medians of so many runs.
+        Medians of so many turns.
 
     Returns
     -------
@@ -55,12 +55,13 @@ def measure(graph: Graph, inputs: Mapping[str, np.ndarray], repeats: int) -> dic
 def _in_turns(
     plan: Plan, usual: Plan, arrays: Sequence[np.ndarray], repeats: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Seconds of a plan's steps, and each time those of all of the usual plan's together.
+    """Seconds of a plan's steps, and each time those of all of the usual plan's together, right before.
 
-    Every turn begins with a run that does not count: the caches, and the first time memory, are then the plan's own.
+    The first of two runs does not count: the caches, and the first time memory, are then the plan's own. The usual
+    plan's only tells how fast the machine is.
     """
     times, beside = [], []
     for _ in range(repeats):
-        beside.append(sum(usual.times(arrays, 2)[1]))
+        beside.append(sum(usual.times(arrays, 1)[0]))
         times.append(plan.times(arrays, 2)[1])
     return np.array(times), np.array(beside)

@@ -16,7 +16,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example: fastcnn tune resnet18 -o tuned.safetensors"
     parser.add_argument("model", metavar="MODEL", help="a network of the zoo, or a saved model")
     parser.add_argument("-o", "--output", metavar="FILE", help="save the model with the answers")
-    parser.add_argument("--repeats", type=int, default=10, metavar="N", help="medians of N runs (default: 10)")
+    parser.add_argument("--repeats", type=int, default=10, metavar="N", help="medians of N turns (default: 10)")
     parser.add_argument("--json", action="store_true", help="print the answers as a JSON object")
     add_threads(parser)
     parser.set_defaults(run=run)

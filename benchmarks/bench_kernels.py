@@ -1,8 +1,8 @@
 """Convolution algorithms, beside NumPy and on every layer of well-known networks: `pytest benchmarks/`.
 
 The first table is of eager calls: packing of weights and reordering of images are part of the time. In the others each
-network runs on a single image once with every algorithm, and each kind of layer is timed where it stands; one table for
-each instruction set of this machine (`-k avx2` takes one). OMP_NUM_THREADS applies.
+network runs on a single image with every algorithm in turns, and each kind of layer is timed where it stands; one table
+for each instruction set of this machine (`-k avx2` takes one). OMP_NUM_THREADS applies.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ CASES = [
     pytest.param(layer, name, id=f"{layer.name}-{name}") for layer in LAYERS for name in candidates(layer)
 ]
 REPEATS = 11
-TURNS = 5
 
 
 @pytest.mark.parametrize(("layer", "name"), CASES)
@@ -48,7 +47,7 @@ def test_network(isa, network, benchmark, report):
         graph = build().graph(shape)
         x = np.random.default_rng(0).random((1, *shape), np.float32)
         steps = compile_graph(graph, {"x": x.shape}, whole=True).steps
-        found = benchmark.pedantic(measure, (graph, {"x": x}, 1 if benchmark.disabled else TURNS), rounds=1)
+        found = benchmark.pedantic(measure, (graph, {"x": x}, 1 if benchmark.disabled else REPEATS), rounds=1)
         operations = {step.problem: step.operations for step in steps}
         for problem, times in found.items():
             for algorithm, seconds in times.items():

@@ -56,6 +56,11 @@ def test_a_machine_whose_speed_changes_does_not_mislead(monkeypatch):
         assert seconds[name] <= measured * 1.001 and measured <= 1.501 * seconds[name]
 
 
+def test_a_network_without_convolutions_has_nothing_to_tune():
+    model = fastcnn.Sequential(fastcnn.Linear(8, 3))
+    assert model.tune(np.ones((2, 8), np.float32)) == model.tuning == {}
+
+
 def test_choices_can_be_given_kept_and_taken_back(tmp_path):
     model, x = network(), np.ones((1, 8, 14, 14), np.float32)
     untuned = kernels(model, x)

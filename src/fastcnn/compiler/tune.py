@@ -36,32 +36,27 @@ def measure(graph: Graph, inputs: Mapping[str, np.ndarray], repeats: int) -> dic
     arrays = [inputs[name] for name in graph.inputs]
     usual = compile_graph(graph, shapes, whole=True)
     keys = {step.problem for step in usual.steps if step.problem}
-    parts: dict[str, dict[str, list[float]]] = {key: {} for key in keys}
-    wholes: list[float] = []
+    whole = float(np.median(np.sum(usual.times(arrays, repeats), axis=1)))
+    found: dict[str, dict[str, list[float]]] = {key: {} for key in keys}
     for entry in ALGORITHMS:
         plan = compile_graph(graph, shapes, tuning=dict.fromkeys(keys, entry.name), whole=True)
         if all(step.kernel != entry.name for step in plan.steps):
             continue
-        times, beside = _in_turns(plan, usual, arrays, repeats)
-        wholes += beside.tolist()
-        for step, part in zip(plan.steps, np.median(times / beside[:, None], axis=0).tolist(), strict=True):
+        for step, part in zip(plan.steps, _parts(plan, usual, arrays, repeats), strict=True):
             if step.kernel == entry.name:
-                parts[step.problem].setdefault(entry.name, []).append(part)
-    whole = np.median(wholes)
-    return {key: {name: float(np.mean(measured) * whole) for name, measured in candidates.items()}
-            for key, candidates in sorted(parts.items()) if candidates}
+                found[step.problem].setdefault(entry.name, []).append(part * whole)
+    return {key: {name: float(np.mean(times)) for name, times in candidates.items()}
+            for key, candidates in sorted(found.items()) if candidates}
 
 
-def _in_turns(
-    plan: Plan, usual: Plan, arrays: Sequence[np.ndarray], repeats: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Seconds of a plan's steps, and each time those of all of the usual plan's together, right before.
+def _parts(plan: Plan, usual: Plan, arrays: Sequence[np.ndarray], repeats: int) -> list[float]:
+    """The time of each of a plan's steps, as a part of all that the usual plan takes right before.
 
     The first of two runs does not count: the caches, and the first time memory, are then the plan's own. The usual
     plan's only tells how fast the machine is.
     """
-    times, beside = [], []
+    turns = []
     for _ in range(repeats):
-        beside.append(sum(usual.times(arrays, 1)[0]))
-        times.append(plan.times(arrays, 2)[1])
-    return np.array(times), np.array(beside)
+        whole = sum(usual.times(arrays, 1)[0])
+        turns.append(np.divide(plan.times(arrays, 2)[1], whole))
+    return list(np.median(turns, axis=0))

@@ -20,7 +20,7 @@ from fastcnn.kernels._conv_winograd import filter_numbers, line_products, line_s
 # beyond it; bytes of activations that a transform or a copy moves.
 ARITHMETIC = {16: 130e9, 8: 85e9, 4: 20e9}
 NEAR_STREAM, NEAR_BYTES = 22e9, 4 << 20
-WEIGHT_STREAM = 11e9
+WEIGHT_STREAM = 9e9
 TRANSFORM = 30e9
 # What is left of the multiply-adds' rate where filters are transformed while they are read; and of that, where the
 # patches that read them together outgrow the second-level cache.

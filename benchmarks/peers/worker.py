@@ -91,15 +91,15 @@ def main() -> None:
 
 def serve(call: Callable[[], object]) -> None:
     """Answer requests until there are no more. Since the last one others have used the caches: the first call does not
-    count, unless there is but one."""
+    count, and two that do there are at least."""
     for line in sys.stdin:
         end = perf_counter() + float(line.split()[1])
         times: list[float] = []
-        while not times or perf_counter() < end:
+        while len(times) < 3 or perf_counter() < end:
             start = perf_counter()
             call()
             times.append(perf_counter() - start)
-        print(json.dumps(times[1:] or times), flush=True)
+        print(json.dumps(times[1:]), flush=True)
 
 
 if __name__ == "__main__":

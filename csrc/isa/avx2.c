@@ -10,6 +10,7 @@
 #define MR_STRIDED 6
 #define WINOGRAD_PATCHES 2
 #define UNROLL_TAPS 1
+#define BROADCASTING_FMA 0
 
 typedef __m256 v_f;
 typedef int v_i __attribute__((vector_size(32)));

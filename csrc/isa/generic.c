@@ -5,6 +5,7 @@
 #define MR_STRIDED 6
 #define WINOGRAD_PATCHES 4 /* as of AVX-512, so that tests of every machine see this many */
 #define UNROLL_TAPS 0
+#define BROADCASTING_FMA 0
 
 typedef float v_f __attribute__((vector_size(16)));
 typedef int v_i __attribute__((vector_size(16)));

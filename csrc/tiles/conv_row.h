@@ -121,13 +121,13 @@ FC_INLINE void add_step(v_f acc[2 * MR][2], const float *w, const float *in, con
         weight[b] = V_LOAD(w + b * VL);
 #pragma GCC unroll 28
     for (int p = first; p < last; p++) {
-        if (B == 2 && !(BROADCASTING_FMA && p % 2 == 0)) {
+        const int broadcast_for_both = B == 2 && (!BROADCASTING_FMA || p % 2);
+        if (broadcast_for_both)
             V_ADD_PRODUCTS(acc[p][0], acc[p][1], in[p * x_pixel], weight[0], weight[1]);
-            continue;
-        }
+        else
 #pragma GCC unroll 2
-        for (int b = 0; b < B; b++)
-            V_ADD_PRODUCT(acc[p][b], in[p * x_pixel], weight[b]);
+            for (int b = 0; b < B; b++)
+                V_ADD_PRODUCT(acc[p][b], in[p * x_pixel], weight[b]);
     }
 }
 
@@ -178,10 +178,11 @@ FC_INLINE void begin_tap(const fc_conv_row *r, FC_FN(conv_operands) * from, cons
 }
 
 FC_INLINE void conv_tile(const fc_conv_row *r, const float *x, float *y, const float *residual, ptrdiff_t until_gap,
-                         const char *ahead, const int P, const int B, const ptrdiff_t x_pixel, const int stepped)
+                         const char *ahead, const int P, const int B, const ptrdiff_t x_pixel, const ptrdiff_t y_pixel,
+                         const int stepped)
 {
     const int side_by_side = __builtin_constant_p(x_pixel) && x_pixel == VL;
-    const ptrdiff_t y_pixel = side_by_side ? VL : r->y_pixel, y_gap = side_by_side ? r->y_gap : 0;
+    const ptrdiff_t y_gap = side_by_side ? r->y_gap : 0;
     const int halves = P * B >= FC_MANY_STORES && !stepped;
     v_f acc[2 * MR][2]; /* P x B of them are used */
 #pragma GCC unroll 28
@@ -242,14 +243,14 @@ FC_INLINE void conv_tile(const fc_conv_row *r, const float *x, float *y, const f
         if (half) \
             half_tile(r, x, y, residual, until_gap, ahead, P <= limit ? P : 1, B, x_pixel); \
         else \
-            conv_tile(r, x, y, residual, until_gap, ahead, P <= limit ? P : 1, B, x_pixel, stepped); \
+            conv_tile(r, x, y, residual, until_gap, ahead, P <= limit ? P : 1, B, x_pixel, y_pixel, stepped); \
         break;
 #define FC_PAIR(P) FC_TILE(P, 2)
 #define FC_SINGLE(P) FC_TILE(P, 1)
 // clang-format on
 
-FC_INLINE void conv_row_by(const fc_conv_row *r, const ptrdiff_t x_pixel, const int blocks, const int limit,
-                           const int stepped, const int half)
+FC_INLINE void conv_row_by(const fc_conv_row *r, const ptrdiff_t x_pixel, const ptrdiff_t y_pixel, const int blocks,
+                           const int limit, const int stepped, const int half)
 {
     /* Even parts: 13 pixels become 5 + 4 + 4, never 6 + 6 + 1, whose last tile would wait for its weights. */
     const ptrdiff_t tiles = (r->pixels + limit - 1) / limit;
@@ -278,27 +279,31 @@ FC_INLINE void conv_row_by(const fc_conv_row *r, const ptrdiff_t x_pixel, const 
     }
 }
 
-#define FC_FAMILY(name, x_pixel, single_limit, pair_limit, stepped, half)                                              \
+#define FC_FAMILY(name, x_pixel, y_pixel, single_limit, pair_limit, stepped, half)                                     \
     static __attribute__((noinline)) void FC_FN(name)(const fc_conv_row *r)                                            \
     {                                                                                                                  \
         if (r->blocks == 2)                                                                                            \
-            conv_row_by(r, x_pixel, 2, pair_limit, stepped, half);                                                     \
+            conv_row_by(r, x_pixel, y_pixel, 2, pair_limit, stepped, half);                                            \
         else                                                                                                           \
-            conv_row_by(r, x_pixel, 1, single_limit, stepped, half);                                                   \
+            conv_row_by(r, x_pixel, y_pixel, 1, single_limit, stepped, half);                                          \
     }
 
 /* Pixels side by side (of y, too), every second one, neighbouring floats (the columns of im2col), any distance. */
-FC_FAMILY(conv_row_stride1, VL, 2 * MR, MR, 0, 0)
-FC_FAMILY(conv_row_stride2, 2 * VL, 2 * MR, MR, 0, 0)
-FC_FAMILY(conv_row_dense, 1, 2 * MR, MR, 0, 0)
-FC_FAMILY(conv_row_strided, r->x_pixel, MR_STRIDED, MR_STRIDED, 0, 0)
+FC_FAMILY(conv_row_stride1, VL, VL, 2 * MR, MR, 0, 0)
+FC_FAMILY(conv_row_stride2, 2 * VL, r->y_pixel, 2 * MR, MR, 0, 0)
+FC_FAMILY(conv_row_dense, 1, r->y_pixel, 2 * MR, MR, 0, 0)
+FC_FAMILY(conv_row_strided, r->x_pixel, r->y_pixel, MR_STRIDED, MR_STRIDED, 0, 0)
 /* With a half block. */
-FC_FAMILY(conv_row_half_stride1, VL, MR, FC_HALF_PAIR, 0, 1)
-FC_FAMILY(conv_row_half, r->x_pixel, MR_STRIDED, FC_HALF_PAIR < MR_STRIDED ? FC_HALF_PAIR : MR_STRIDED, 0, 1)
-/* Single steps: of grey images, whose many pixels at once would need as many distances, and any others. */
-FC_FAMILY(conv_row_steps_grey, 1, 2 * MR, MR, 1, 0)
-FC_FAMILY(conv_row_steps_stride1, VL, 2 * MR, MR, 1, 0)
-FC_FAMILY(conv_row_steps, r->x_pixel, MR_STRIDED, MR_STRIDED, 1, 0)
+FC_FAMILY(conv_row_half_stride1, VL, VL, MR, FC_HALF_PAIR, 0, 1)
+FC_FAMILY(conv_row_half, r->x_pixel, r->y_pixel, MR_STRIDED, FC_HALF_PAIR < MR_STRIDED ? FC_HALF_PAIR : MR_STRIDED, 0, 1)
+/* Single steps: of grey images; of every second pixel of a plane, and every pixel and every second one of a colour image,
+ * where many pixels at once would need as many distances; any others. */
+FC_FAMILY(conv_row_steps_grey, 1, r->y_pixel, 2 * MR, MR, 1, 0)
+FC_FAMILY(conv_row_steps_grey_stride2, 2, VL, MR_STRIDED, MR, 1, 0)
+FC_FAMILY(conv_row_steps_colour, 3, VL, MR_STRIDED, MR, 1, 0)
+FC_FAMILY(conv_row_steps_colour_stride2, 6, VL, MR_STRIDED, MR, 1, 0)
+FC_FAMILY(conv_row_steps_stride1, VL, VL, 2 * MR, MR, 1, 0)
+FC_FAMILY(conv_row_steps, r->x_pixel, r->y_pixel, MR_STRIDED, MR_STRIDED, 1, 0)
 
 static void FC_FN(conv_row)(const fc_conv_row *r)
 {
@@ -311,6 +316,12 @@ static void FC_FN(conv_row)(const fc_conv_row *r)
         FC_FN(conv_row_steps_grey)(r);
     else if (r->lanes == 1 && side_by_side)
         FC_FN(conv_row_steps_stride1)(r);
+    else if (r->lanes == 1 && r->y_pixel == VL && r->x_pixel == 2)
+        FC_FN(conv_row_steps_grey_stride2)(r);
+    else if (r->lanes == 1 && r->y_pixel == VL && r->x_pixel == 3)
+        FC_FN(conv_row_steps_colour)(r);
+    else if (r->lanes == 1 && r->y_pixel == VL && r->x_pixel == 6)
+        FC_FN(conv_row_steps_colour_stride2)(r);
     else if (r->lanes == 1)
         FC_FN(conv_row_steps)(r);
     else if (r->half && side_by_side)

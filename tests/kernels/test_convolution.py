@@ -110,6 +110,24 @@ def test_half_blocks(beyond, blocks, kernel, stride, width, isa, poisoned):
                 np.testing.assert_allclose(model(x), definition(model.expected(x)), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("padding", [0, 1])
+def test_first_layers_of_every_width(channels, stride, padding, isa, poisoned):
+    """Images with few channels have tiles of their own, plane by plane or pixel by pixel: of one and of two blocks of
+    outputs, with every number of pixels."""
+    vl, rng = _cpu.vector_length(), np.random.default_rng([channels, stride, padding])
+    for outs in (vl - 1, 2 * vl + 3):
+        conv = fastcnn.Conv2d(channels, outs, 3, stride=stride, padding=padding, algorithm="direct")
+        conv.weight = rng.integers(-9, 10, conv.weight.shape).astype(np.float32)
+        conv.bias = np.arange(outs, dtype=np.float32)
+        model = fastcnn.Sequential(conv, fastcnn.ReLU())
+        for width in range(1, 31):
+            x = rng.integers(-9, 10, (1, channels, 4, (width - 1) * stride + 3 - 2 * padding)).astype(np.float32)
+            expected = reference.conv2d(x, conv.weight, conv.bias, (stride, stride), (padding,) * 4)
+            assert np.array_equal(model(x), np.maximum(expected, 0)), (outs, width)
+
+
 @pytest.mark.parametrize("size", [(9, 11), (14, 16), (6, 33), (28, 28)])
 @pytest.mark.parametrize("outs", [1, 3, 4, 6, 7])
 @pytest.mark.parametrize("between", [(), (fastcnn.Tanh(),), (fastcnn.ReLU(), fastcnn.MaxPool2d(2))], ids=len)

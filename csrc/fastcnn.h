@@ -8,6 +8,7 @@
 #define FASTCNN_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 /* A view of N x C x H x W floats. Channels are stored in blocks of `lanes`: lanes = 1 is NCHW, lanes = VL the
  * blocked layout [N][C/VL][H][W][VL], lanes = C is NHWC. Strides count floats; a pixel is `lanes` floats.

@@ -27,13 +27,14 @@ from libc.stddef cimport ptrdiff_t
 import numpy as np
 
 from fastcnn.kernels._executor cimport LINE_FLOATS, Step, address, ceil_div, floats, odd_lines, set_activation, share
-from fastcnn.kernels._tiles cimport (
-    fc_conv_row, fc_kernels, fc_tensor, fc_winograd_output, fc_winograd_sums, look_ahead,
-)
+from fastcnn.kernels._tiles cimport fc_conv_row, fc_kernels, fc_tensor, fc_winograd_output, fc_winograd_sums
 
 cdef enum:
     # Patches in a block: enough to pay for reading all transformed filters once (Zen 4, 2026-11).
     PATCHES = 28
+    # Floats between the transformed filters in use and those fetched meanwhile: where input channels are few, the next
+    # pair of output blocks would come too late (Emerald Rapids, 2026-11: SqueezeNet with AVX2 1 % slower).
+    LEAST_AHEAD = 2048
     # Of filters that are transformed while they are read: patches that read them together, and blocks of their input
     # channels that stay in the caches near the core meanwhile (Zen 4: no matter; Zen 5: 5 % faster than twice as many;
     # 2026-11).
@@ -169,12 +170,14 @@ cdef void multiply(const WinogradArgs *a, ptrdiff_t first, ptrdiff_t last, ptrdi
         if row.pixels <= 0:
             continue
         row.x, row.accumulate = v + product.v * a.v_component + begin * vl, <int>product.accumulate
+        # Here, as divisions for every pair of blocks would take 2 to 4 % of the time (Emerald Rapids, 2026-11).
+        row.ahead_bytes = ceil_div(2 * vl * <ptrdiff_t>sizeof(float), ceil_div(row.pixels, a.kernels.mr))
         block = first
         while block < last:
             row.blocks = <int>min(2, a.outs - block)
             row.w = a.weights.data + product.u * a.u_component + block * vl * a.x.c
             row.y = m + product.m * a.m_component + ((block - first) * a.patches + begin) * vl
-            look_ahead(&row, a.x.c, ceil_div(row.pixels, a.kernels.mr), vl)
+            row.ahead = row.w + max(<ptrdiff_t>LEAST_AHEAD, 2 * vl * a.x.c)  # the next pair, or further on
             a.kernels.conv_row(&row)
             block += 2
 

@@ -67,7 +67,7 @@ typedef struct {
      * residual. */
     ptrdiff_t until_gap, y_width, y_gap, residual_gap;
     ptrdiff_t kept, w_skip;
-    int blocks; /* 1 or 2 blocks of output channels */
+    int blocks; /* of output channels: 1, 2, or up to `wide_blocks` where x_pixel is VL or 2 VL */
     int half;   /* whether the last block is at most half full, and only that half computed */
     int narrow; /* the channels that a single block holds, where no others need be computed; 0: whole blocks */
     ptrdiff_t x_below; /* where narrow: from a row to the next one of the same maxima, or 0; `pixels` are of one row */
@@ -213,7 +213,8 @@ typedef struct {
 typedef struct {
     const char *isa;
     int vl;        /* floats in a vector */
-    int mr;        /* pixels in the largest convolution tile */
+    int mr;        /* pixels in the largest convolution tile of two blocks of outputs */
+    int wide_blocks; /* the most blocks of outputs that a tile of blocked pixels takes */
     int available; /* set by cpu.c: this machine can run it */
     void (*conv_row)(const fc_conv_row *row);
     /* Weights of so many steps of a row's blocks to the order of `half`, in place. */

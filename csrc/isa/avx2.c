@@ -8,11 +8,13 @@
 #define VL 8
 #define MR 6
 #define MR_STRIDED 6
+#define WIDE_BLOCKS 4
 #define WINOGRAD_PATCHES 2
 #define UNROLL_TAPS 1
 #define BROADCASTING_FMA 0
 
 typedef __m256 v_f;
+typedef float v_f_unaligned __attribute__((vector_size(32), aligned(4)));
 typedef int v_i __attribute__((vector_size(32)));
 
 #define V_LOAD(p) _mm256_loadu_ps(p)
@@ -31,6 +33,17 @@ typedef int v_i __attribute__((vector_size(32)));
         v_f all; \
         __asm__("vbroadcastss %3, %2\n\tvfmadd231ps %4, %2, %0\n\tvfmadd231ps %5, %2, %1" \
                 : "+x"(sum), "+x"(sum2), "=&x"(all) : "m"(s), "x"(a), "x"(b)); \
+    } while (0)
+#define V_ADD_3_PRODUCTS(sum, sum2, sum3, s, a, b, c) ADD_3_PRODUCTS("vbroadcastss", sum, sum2, sum3, s, a, b, c)
+#define V_ADD_3_PRODUCTS_OF(sum, sum2, sum3, p, a, b, c) \
+    ADD_3_PRODUCTS("vmovups", sum, sum2, sum3, *(const v_f_unaligned *)(p), a, b, c)
+/* By broadcasting a float, or loading a vector. */
+#define ADD_3_PRODUCTS(load, sum, sum2, sum3, from, a, b, c) \
+    do { \
+        v_f all; \
+        __asm__(load " %4, %3\n\tvfmadd231ps %5, %3, %0\n\tvfmadd231ps %6, %3, %1\n\tvfmadd231ps %7, %3, %2" \
+                : "+x"(sum), "+x"(sum2), "+x"(sum3), "=&x"(all) \
+                : "m"(from), "x"(a), "x"(b), "x"(c)); \
     } while (0)
 #define V_MAX(a, b) _mm256_max_ps((a), (b))
 #define V_MIN(a, b) _mm256_min_ps((a), (b))

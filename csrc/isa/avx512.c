@@ -7,6 +7,7 @@
 #define VL 16
 #define MR 14
 #define MR_STRIDED 8
+#define WIDE_BLOCKS 2
 #define WINOGRAD_PATCHES 4
 #define UNROLL_TAPS 0
 #define BROADCASTING_FMA 1

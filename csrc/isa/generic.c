@@ -3,6 +3,7 @@
 #define VL 4
 #define MR 6
 #define MR_STRIDED 6
+#define WIDE_BLOCKS 4
 #define WINOGRAD_PATCHES 4 /* as of AVX-512, so that tests of every machine see this many */
 #define UNROLL_TAPS 0
 #define BROADCASTING_FMA 0

@@ -39,6 +39,7 @@ fc_kernels FC_FN(kernels) = {
     .isa = FC_TEXT(FC_ISA),
     .vl = VL,
     .mr = MR,
+    .wide_blocks = WIDE_BLOCKS,
     .conv_row = FC_FN(conv_row),
     .halve_weights = FC_FN(halve_weights),
     .matvec = FC_FN(matvec),

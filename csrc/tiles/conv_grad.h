@@ -58,7 +58,8 @@ FC_INLINE void conv_grad_tile(const fc_conv_grad *r, const float *x, const ptrdi
 
 FC_INLINE void conv_grad_by(const fc_conv_grad *r, const int blocks, const int most)
 {
-    const ptrdiff_t tiles = (r->lanes + most - 1) / most, part = r->lanes / tiles, larger = r->lanes % tiles;
+    const ptrdiff_t tiles = (r->lanes + most - 1) / most;
+    const ptrdiff_t part = quotient(r->lanes, tiles), larger = r->lanes - part * tiles;
     ptrdiff_t i = 0;
     for (ptrdiff_t t = 0; t < tiles; t++) {
         const ptrdiff_t lanes = part + (t < larger);

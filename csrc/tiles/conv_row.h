@@ -1,4 +1,4 @@
-/* conv_row.h: a row of pixels times one or two blocks of output channels (see fc_conv_row for the sum).
+/* conv_row.h: a row of pixels times some blocks of output channels (see fc_conv_row for the sum).
  *
  * A tile holds P x B accumulators in registers over all input channels and taps. Each step loads B vectors of
  * weights, one stream for the whole tile, and broadcasts P inputs. The loop over lanes stays rolled where a step has 28
@@ -10,6 +10,9 @@
  * not yet more loads than the core has time for (Emerald Rapids, 2026-11: 4 to 8 % faster on a shared core, half a percent
  * on one's own; with all pixels' 3 % slower).
  *
+ * Where registers are few, a tile of 3 pixels and 4 blocks takes 19 instructions for 12 multiply-adds, one of 6 pixels and
+ * 2 blocks 20 (Emerald Rapids, AVX2, 2026-11: layers 3 to 7 % faster).
+ *
  * While the tiles go by, the weights behind these are fetched piece by piece, as they may have a long way, and so are the
  * inputs of the next tap, which lie in short stretches of every block: too short for the processor to see a stream. Not
  * those of the next tile: until it begins, the weights have pushed them out of the first-level cache again (Emerald
@@ -18,6 +21,7 @@
  * Where every tap is a single step (`stepped`), there is no loop over lanes: it would end after three or five rounds,
  * each time by surprise. Such a tile loads a tap in every step, too, and has no load to spare for fetching ahead: it is
  * 7 to 20 % faster without (Zen 3 and 4, 2026-11). */
+#define FC_MOST_BLOCKS 4 /* of output channels in a tile, of any instruction set */
 #define FC_LINE_FLOATS 16
 #define FC_SECOND_LEVEL 2 /* of caches: the first one is too small for what is read this far ahead, and is in use */
 /* On Zen 4, a store beside multiply-adds takes as long as 1.4 of these, and tiles of many sums lost as much again between
@@ -38,7 +42,7 @@ FC_INLINE ptrdiff_t passed_gap(ptrdiff_t p, ptrdiff_t until_gap, ptrdiff_t gap)
 static const int first_lanes[2 * VL] = {[0 ... VL - 1] = -1};
 
 /* The sums of pixels first .. last of a tile, finished, to their places. */
-FC_INLINE void store_sums(const fc_conv_row *r, v_f acc[2 * MR][2], float *y, const float *residual, const int first,
+FC_INLINE void store_sums(const fc_conv_row *r, v_f acc[2 * MR][FC_MOST_BLOCKS], float *y, const float *residual, const int first,
                           const int last, const int B, ptrdiff_t until_gap, ptrdiff_t y_gap, ptrdiff_t residual_gap,
                           const ptrdiff_t y_pixel, const int stepped)
 {
@@ -52,7 +56,7 @@ FC_INLINE void store_sums(const fc_conv_row *r, v_f acc[2 * MR][2], float *y, co
     if (residual)
 #pragma GCC unroll 28
         for (int p = first; p < last; p++)
-#pragma GCC unroll 2
+#pragma GCC unroll 4
             for (int b = 0; b < B; b++)
                 acc[p][b] += V_LOAD(residual + p * y_pixel + passed_gap(p, until_gap, residual_gap) +
                                     b * r->residual_block);
@@ -60,14 +64,14 @@ FC_INLINE void store_sums(const fc_conv_row *r, v_f acc[2 * MR][2], float *y, co
         const v_f low = V_SET1(r->act.low), high = V_SET1(r->act.high);
 #pragma GCC unroll 28
         for (int p = first; p < last; p++)
-#pragma GCC unroll 2
+#pragma GCC unroll 4
             for (int b = 0; b < B; b++)
                 V_STORE(y + p * y_pixel + passed_gap(p, until_gap, y_gap) + b * r->y_block,
                         v_clip(acc[p][b], low, high));
     } else
 #pragma GCC unroll 28
         for (int p = first; p < last; p++)
-#pragma GCC unroll 2
+#pragma GCC unroll 4
             for (int b = 0; b < B; b++)
                 V_STORE(y + p * y_pixel + passed_gap(p, until_gap, y_gap) + b * r->y_block, acc[p][b]);
 }
@@ -111,10 +115,42 @@ FC_INLINE void fetch_some_pixels(FC_FN(conv_operands) * from, const int first, c
     from->next += x_pixel;
 }
 
-/* Adds a step to the sums of pixels first .. last. */
-FC_INLINE void add_step(v_f acc[2 * MR][2], const float *w, const float *in, const int first, const int last, const int B,
-                        const ptrdiff_t x_pixel)
+/* Adds a step to the sums of P pixels and 3 or 4 blocks. The fewer of inputs and weights stay in registers; the others
+ * come one by one. */
+FC_INLINE void add_wide_step(v_f acc[2 * MR][FC_MOST_BLOCKS], const float *w, const float *in, const int P, const int B,
+                             const ptrdiff_t x_pixel)
 {
+    v_f few[3];
+    if (P >= B) {
+#pragma GCC unroll 3
+        for (int b = 0; b < 3; b++)
+            few[b] = V_LOAD(w + b * VL);
+#pragma GCC unroll 4
+        for (int p = 0; p < P; p++)
+            V_ADD_3_PRODUCTS(acc[p][0], acc[p][1], acc[p][2], in[p * x_pixel], few[0], few[1], few[2]);
+        return;
+    }
+#pragma GCC unroll 3
+    for (int p = 0; p < P; p++)
+        few[p] = V_SET1(in[p * x_pixel]);
+#pragma GCC unroll 4
+    for (int b = 0; b < B; b++)
+        if (P == 3)
+            V_ADD_3_PRODUCTS_OF(acc[0][b], acc[1][b], acc[2][b], w + b * VL, few[0], few[1], few[2]);
+        else
+#pragma GCC unroll 2
+            for (int p = 0; p < P; p++)
+                acc[p][b] = V_FMA(few[p], V_LOAD(w + b * VL), acc[p][b]);
+}
+
+/* Adds a step to the sums of pixels first .. last. */
+FC_INLINE void add_step(v_f acc[2 * MR][FC_MOST_BLOCKS], const float *w, const float *in, const int first, const int last,
+                        const int B, const ptrdiff_t x_pixel)
+{
+    if (B > 2) {
+        add_wide_step(acc, w, in, last, B, x_pixel);
+        return;
+    }
     v_f weight[2];
 #pragma GCC unroll 2
     for (int b = 0; b < B; b++)
@@ -132,12 +168,12 @@ FC_INLINE void add_step(v_f acc[2 * MR][2], const float *w, const float *in, con
 }
 
 /* Adds so many steps of a tap to the sums of pixels first .. last. */
-FC_INLINE void add_steps(const fc_conv_row *r, v_f acc[2 * MR][2], FC_FN(conv_operands) * from, ptrdiff_t steps,
+FC_INLINE void add_steps(const fc_conv_row *r, v_f acc[2 * MR][FC_MOST_BLOCKS], FC_FN(conv_operands) * from, ptrdiff_t steps,
                          const int first, const int last, const int B, const ptrdiff_t x_pixel, const int stepped)
 {
 #pragma GCC unroll 1
     for (ptrdiff_t i = 0; i < steps; i++) {
-        if (B == 2 && !stepped)
+        if (B >= 2 && !stepped)
             __builtin_prefetch(from->ahead, 0, FC_SECOND_LEVEL);
         from->ahead += r->ahead_bytes;
         if (!stepped)
@@ -149,7 +185,7 @@ FC_INLINE void add_steps(const fc_conv_row *r, v_f acc[2 * MR][2], FC_FN(conv_op
 }
 
 /* Adds a whole tap, of VL steps; asks for all inputs of the next one at once, which are a few lines here. */
-FC_INLINE void add_tap(const fc_conv_row *r, v_f acc[2 * MR][2], FC_FN(conv_operands) * from, const int P, const int B,
+FC_INLINE void add_tap(const fc_conv_row *r, v_f acc[2 * MR][FC_MOST_BLOCKS], FC_FN(conv_operands) * from, const int P, const int B,
                        const ptrdiff_t x_pixel)
 {
     const char *end = from->ahead + VL * r->ahead_bytes;
@@ -184,10 +220,10 @@ FC_INLINE void conv_tile(const fc_conv_row *r, const float *x, float *y, const f
     const int side_by_side = __builtin_constant_p(x_pixel) && x_pixel == VL;
     const ptrdiff_t y_gap = side_by_side ? r->y_gap : 0;
     const int halves = P * B >= FC_MANY_STORES && !stepped;
-    v_f acc[2 * MR][2]; /* P x B of them are used */
+    v_f acc[2 * MR][FC_MOST_BLOCKS]; /* P x B of them are used */
 #pragma GCC unroll 28
     for (int p = 0; p < P; p++)
-#pragma GCC unroll 2
+#pragma GCC unroll 4
         for (int b = 0; b < B; b++)
             acc[p][b] = V_LOAD(r->accumulate ? y + p * y_pixel + passed_gap(p, until_gap, y_gap) + b * r->y_block
                                              : r->bias + b * VL);
@@ -230,6 +266,8 @@ FC_INLINE void conv_tile(const fc_conv_row *r, const float *x, float *y, const f
  * block of output channels takes twice as many pixels, to have as many sums in flight. */
 // clang-format off
 #define FC_UP_TO_6(F) F(1) F(2) F(3) F(4) F(5) F(6)
+#define FC_QUAD_TILES(F) F(1) F(2) F(3)
+#define FC_TRIPLE_TILES(F) FC_QUAD_TILES(F) F(4)
 #define FC_UP_TO_14(F) FC_UP_TO_6(F) F(7) F(8) F(9) F(10) F(11) F(12) F(13) F(14)
 #if MR == 6
 #define FC_PAIR_TILES(F) FC_UP_TO_6(F)
@@ -240,21 +278,16 @@ FC_INLINE void conv_tile(const fc_conv_row *r, const float *x, float *y, const f
 #endif
 #define FC_TILE(P, B) \
     case P: \
-        if (half) \
+        if (half && B <= 2) \
             half_tile(r, x, y, residual, until_gap, ahead, P <= limit ? P : 1, B, x_pixel); \
         else \
             conv_tile(r, x, y, residual, until_gap, ahead, P <= limit ? P : 1, B, x_pixel, y_pixel, stepped); \
         break;
 #define FC_PAIR(P) FC_TILE(P, 2)
+#define FC_TRIPLE(P) FC_TILE(P, 3)
+#define FC_QUAD(P) FC_TILE(P, 4)
 #define FC_SINGLE(P) FC_TILE(P, 1)
 // clang-format on
-
-/* a / b of numbers that are not negative. Rows may be so short that dividing 64 bits, the slower by half, would show
- * (Emerald Rapids, 2026-11: 2 % of Winograd's products). */
-FC_INLINE ptrdiff_t quotient(ptrdiff_t a, ptrdiff_t b)
-{
-    return (a | b) >> 32 ? a / b : (ptrdiff_t)((uint32_t)a / (uint32_t)b);
-}
 
 FC_INLINE void conv_row_by(const fc_conv_row *r, const ptrdiff_t x_pixel, const ptrdiff_t y_pixel, const int blocks,
                            const int limit, const int stepped, const int half)
@@ -272,6 +305,14 @@ FC_INLINE void conv_row_by(const fc_conv_row *r, const ptrdiff_t x_pixel, const 
         if (blocks == 2)
             switch (pixels) {
                 FC_PAIR_TILES(FC_PAIR)
+            }
+        else if (blocks == 3)
+            switch (pixels) {
+                FC_TRIPLE_TILES(FC_TRIPLE)
+            }
+        else if (blocks == 4)
+            switch (pixels) {
+                FC_QUAD_TILES(FC_QUAD)
             }
         else
             switch (pixels) {
@@ -312,25 +353,64 @@ FC_FAMILY(conv_row_steps_colour_stride2, 6, VL, MR_STRIDED, MR, 1, 0)
 FC_FAMILY(conv_row_steps_stride1, VL, VL, 2 * MR, MR, 1, 0)
 FC_FAMILY(conv_row_steps, r->x_pixel, r->y_pixel, MR_STRIDED, MR_STRIDED, 1, 0)
 
+static void FC_FN(conv_row_steps_any)(const fc_conv_row *r)
+{
+    if (r->x_pixel == 1 && FC_FN(is_narrow)(r))
+        FC_FN(conv_narrow)(r);
+    else if (r->x_pixel == 1)
+        FC_FN(conv_row_steps_grey)(r);
+    else if (r->y_pixel != VL)
+        FC_FN(conv_row_steps)(r);
+    else if (r->x_pixel == VL)
+        FC_FN(conv_row_steps_stride1)(r);
+    else if (r->x_pixel == 2)
+        FC_FN(conv_row_steps_grey_stride2)(r);
+    else if (r->x_pixel == 3)
+        FC_FN(conv_row_steps_colour)(r);
+    else if (r->x_pixel == 6)
+        FC_FN(conv_row_steps_colour_stride2)(r);
+    else
+        FC_FN(conv_row_steps)(r);
+}
+
+#if WIDE_BLOCKS > 2
+/* Of three and four blocks. All registers are in use: where the compiler colours them, it moves sums to and fro. */
+#if defined(__GNUC__) && !defined(__clang__)
+#define FC_NO_COLOURING __attribute__((optimize("ira-algorithm=priority")))
+#else
+#define FC_NO_COLOURING
+#endif
+#define FC_WIDE_FAMILY(name, x_pixel, y_pixel)                                                                         \
+    static __attribute__((noinline)) FC_NO_COLOURING void FC_FN(name)(const fc_conv_row *r)                            \
+    {                                                                                                                  \
+        if (r->blocks == 3)                                                                                            \
+            conv_row_by(r, x_pixel, y_pixel, 3, 2 * MR / 3, 0, 0);                                                     \
+        else                                                                                                           \
+            conv_row_by(r, x_pixel, y_pixel, 4, 2 * MR / 4, 0, 0);                                                     \
+    }
+FC_WIDE_FAMILY(conv_row_wide_stride1, VL, VL)
+FC_WIDE_FAMILY(conv_row_wide_stride2, 2 * VL, r->y_pixel)
+
+static void FC_FN(conv_row_wide)(const fc_conv_row *r)
+{
+    if (r->x_pixel == VL && r->y_pixel == VL)
+        FC_FN(conv_row_wide_stride1)(r);
+    else
+        FC_FN(conv_row_wide_stride2)(r);
+}
+#endif
+
 static void FC_FN(conv_row)(const fc_conv_row *r)
 {
     if (r->pixels <= 0)
         return;
     const int side_by_side = r->x_pixel == VL && r->y_pixel == VL;
-    if (r->lanes == 1 && r->x_pixel == 1 && FC_FN(is_narrow)(r))
-        FC_FN(conv_narrow)(r);
-    else if (r->lanes == 1 && r->x_pixel == 1)
-        FC_FN(conv_row_steps_grey)(r);
-    else if (r->lanes == 1 && side_by_side)
-        FC_FN(conv_row_steps_stride1)(r);
-    else if (r->lanes == 1 && r->y_pixel == VL && r->x_pixel == 2)
-        FC_FN(conv_row_steps_grey_stride2)(r);
-    else if (r->lanes == 1 && r->y_pixel == VL && r->x_pixel == 3)
-        FC_FN(conv_row_steps_colour)(r);
-    else if (r->lanes == 1 && r->y_pixel == VL && r->x_pixel == 6)
-        FC_FN(conv_row_steps_colour_stride2)(r);
-    else if (r->lanes == 1)
-        FC_FN(conv_row_steps)(r);
+    if (r->lanes == 1)
+        FC_FN(conv_row_steps_any)(r);
+#if WIDE_BLOCKS > 2
+    else if (r->blocks > 2)
+        FC_FN(conv_row_wide)(r);
+#endif
     else if (r->half && side_by_side)
         FC_FN(conv_row_half_stride1)(r);
     else if (r->half)

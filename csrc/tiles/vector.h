@@ -1,5 +1,13 @@
 /* vector.h: what all tiles share: selection, partial vectors, square roots, horizontal sums. */
 
+/* Adds a float's, or a vector's, products with a, b and c. */
+#ifndef V_ADD_3_PRODUCTS
+#define V_ADD_3_PRODUCTS(sum, sum2, sum3, s, a, b, c) ADD_3_PRODUCTS(V_SET1(s), sum, sum2, sum3, a, b, c)
+#define V_ADD_3_PRODUCTS_OF(sum, sum2, sum3, p, a, b, c) ADD_3_PRODUCTS(V_LOAD(p), sum, sum2, sum3, a, b, c)
+#define ADD_3_PRODUCTS(v, sum, sum2, sum3, a, b, c)                                                                    \
+    ((sum) = V_FMA((v), (a), (sum)), (sum2) = V_FMA((v), (b), (sum2)), (sum3) = V_FMA((v), (c), (sum3)))
+#endif
+
 /* For V_SET2. */
 FC_INLINE long long v_two_floats(const float *p)
 {
@@ -12,6 +20,13 @@ FC_INLINE long long v_two_floats(const float *p)
 FC_INLINE v_f v_select(v_i mask, v_f a, v_f b)
 {
     return (v_f)((mask & (v_i)a) | (~mask & (v_i)b));
+}
+
+/* a / b of numbers that are not negative. Rows may be so short that dividing 64 bits, the slower by half, would show
+ * (Emerald Rapids, 2026-11: 2 % of Winograd's products). */
+FC_INLINE ptrdiff_t quotient(ptrdiff_t a, ptrdiff_t b)
+{
+    return (a | b) >> 32 ? a / b : (ptrdiff_t)((uint32_t)a / (uint32_t)b);
 }
 
 /* n < VL floats; the other lanes are zero. */

@@ -128,6 +128,29 @@ def test_first_layers_of_every_width(channels, stride, padding, isa, poisoned):
             assert np.array_equal(model(x), np.maximum(expected, 0)), (outs, width)
 
 
+@pytest.mark.parametrize(("algorithm", "stride"), [("direct", 1), ("direct", 2), ("winograd", 1)])
+@pytest.mark.parametrize("blocks", range(1, 10))
+def test_bundles_of_every_size(algorithm, stride, blocks, isa, poisoned):
+    """Output blocks go together by up to four: every number of them, with every number of pixels in a row, in one pass
+    over the inputs and in two, and the last block whole and cut."""
+    vl, rng = _cpu.vector_length(), np.random.default_rng([blocks, stride])
+    kernel = 3 if algorithm == "winograd" else 1
+    for ins, outs in ((vl + 2, blocks * vl), (33 * vl, blocks * vl - 1)):
+        conv = fastcnn.Conv2d(ins, outs, kernel, stride=stride, padding=kernel // 2, algorithm=algorithm)
+        conv.weight = rng.integers(-9, 10, conv.weight.shape).astype(np.float32)
+        conv.bias = np.arange(outs, dtype=np.float32)
+        model = fastcnn.Sequential(conv, fastcnn.ReLU())
+        for width in range(1, 14) if ins < 2 * vl else (5, 13):
+            x = rng.integers(-9, 10, (1, ins, 3, (width - 1) * stride + 1)).astype(np.float32)
+            expected = np.maximum(reference.conv2d(x, conv.weight, conv.bias, (stride, stride), (kernel // 2,) * 4), 0)
+            for threads in (1, 2, 3):
+                with fastcnn.num_threads(threads):
+                    if algorithm == "direct":
+                        assert np.array_equal(model(x), expected), (outs, width, threads)
+                    else:
+                        np.testing.assert_allclose(model(x), expected, rtol=1e-4, atol=2e-5 * np.abs(expected).max())
+
+
 @pytest.mark.parametrize("size", [(9, 11), (14, 16), (6, 33), (28, 28)])
 @pytest.mark.parametrize("outs", [1, 3, 4, 6, 7])
 @pytest.mark.parametrize("between", [(), (fastcnn.Tanh(),), (fastcnn.ReLU(), fastcnn.MaxPool2d(2))], ids=len)

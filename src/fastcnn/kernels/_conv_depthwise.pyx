@@ -65,7 +65,7 @@ cdef class DepthwiseConv(Step):
     y, x, residual : View
         OUT, IN (halo at least pads), IN or None; all blocked.
     weights, bias : float32 arrays or Views
-        From `pack_depthwise` and `_conv_direct.pack_bias` (of one group).
+        From `pack_depthwise` and `_direct_filters.pack_bias` (of one group).
     kernel, strides, pads, dilations : tuples of int
     activation : None or (name, attributes)
     """

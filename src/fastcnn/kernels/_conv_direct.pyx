@@ -4,135 +4,33 @@ borders. Refuses nothing.
     y[n, o, p, q] = act(r[n, o, p, q] + b[o] + sum over i, ky, kx of
                         x[n, i, p * sh + ky * dh - top, q * sw + kx * dw - left] * w[o, i, ky, kx])
 
-Loops, outside in: panel of pixels, chunk of input channels, pair of output blocks, rows, tiles. A panel's inputs stay in
-the second-level cache while all output channels go by, and the weights of a pair and a chunk in the first-level one
+Loops, outside in: panel of pixels, chunk of input channels, bundle of output blocks, rows, tiles. A panel's inputs stay in
+the second-level cache while all output channels go by, and the weights of a bundle and a chunk in the first-level one
 while the pixels go by (Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication, 2008). Where only every
 second pixel is read, or the rows of the image make small tiles, a panel's inputs are first gathered side by side.
 """
 
 from libc.stddef cimport ptrdiff_t
-from libc.string cimport memcpy
 
 import numpy as np
 
-from fastcnn.kernels._cpu cimport current
-from fastcnn.kernels._executor cimport (
-    PANEL_PIXELS, Step, address, ceil_div, floats, interleave_filters, set_activation, share,
-)
-from fastcnn.kernels._tiles cimport FC_NARROW_MOST, fc_conv_row, fc_kernels, fc_tensor, look_ahead
+from fastcnn.kernels._direct_filters cimport bundle_begins, count_bundles
+from fastcnn.kernels._executor cimport PANEL_PIXELS, Step, address, ceil_div, set_activation, share
+from fastcnn.kernels._tiles cimport FC_NARROW_MOST, fc_conv_row, fc_kernels, fc_tensor, look_ahead, most_pixels
 
-from fastcnn.kernels import storage
+from fastcnn.kernels._direct_filters import block_lanes, chunk_blocks
 
 cdef enum:
-    # Floats of weights that a pair of output blocks reads in one pass: 16 KB (Zen 4, 2026-11).
-    CHUNK_FLOATS = 4096
     # Gathering costs a load and a store for every input of a tap: little beside so many blocks of output channels. Tiles
     # of fewer pixels than that have too few sums in flight.
     GATHER_BLOCKS = 8
     SMALL_TILE = 4
 
 
-def pack_weights(weight, ptrdiff_t groups, ptrdiff_t lanes, ptrdiff_t vl, ptrdiff_t chunk=-1, scale=None,
-                 bint half=False):
-    """Weights in the order in which the tiles of the instruction set in use read them.
-
-    Parameters
-    ----------
-    weight : (out_channels, in_channels / groups, kh, kw) float32 array, C-contiguous
-    groups : int
-    lanes : int
-        Channels in a block of the input.
-    vl : int
-        Channels in a block of the output: the vector length.
-    chunk : int
-        Blocks of input that all pairs of output blocks read before the next ones come; default all.
-    scale : (out_channels,) float32 array, optional
-        Is multiplied with the weights.
-    half : bool
-        What `leaves_half` says.
-
-    Returns
-    -------
-    float32 array
-        [group][chunk][pair of blocks][input block][kh][kw][lane][block of the pair][VL]. Output channels that do not
-        exist are zeros; input channels that do not exist are left out. With half a block, the last pair is in the order
-        of csrc/tiles/conv_half.h.
-    """
-    cdef ptrdiff_t outs = weight.shape[0] // groups, ins = weight.shape[1], area = weight.shape[2] * weight.shape[3]
-    cdef ptrdiff_t blocks = ceil_div(outs, vl), taps = ins * area, group, block, width, i, tap, first, count, step
-    cdef ptrdiff_t before, size, most = ins if chunk < 0 else chunk * lanes  # channels of a chunk
-    cdef const fc_kernels *kernels = current()
-    packed = storage.allocate(groups * blocks * vl * taps)
-    rows = np.empty(taps * vl, np.float32)  # [in_channel][ky][kx][VL] of one block
-    cdef const float *source = floats(weight)
-    cdef const float *factors = NULL
-    cdef float *out = <float *>floats(packed)
-    cdef float *block_rows = <float *>floats(rows)
-    cdef float *pair
-    if scale is not None:
-        factors = floats(scale)
-    with nogil:
-        for group in range(groups):
-            for block in range(blocks):
-                width = min(2, blocks - block // 2 * 2)
-                interleave_filters(kernels, source, factors, group * outs + block * vl, min(vl, outs - block * vl), taps,
-                                   block_rows)
-                for i in range(ins):
-                    before = i // most * most
-                    size = min(most, ins - before)
-                    pair = out + (group * blocks * taps + (before * blocks + block // 2 * 2 * size) * area) * vl
-                    first = i // lanes * lanes
-                    count = min(lanes, ins - first)
-                    for tap in range(area):
-                        step = (first - before) * area + tap * count + i - first  # in the order of the tiles' loops
-                        memcpy(pair + (step * width + block % 2) * vl, block_rows + (i * area + tap) * vl,
-                               vl * sizeof(float))
-        before = 0
-        while half and before < ins:
-            size = min(most, ins - before)
-            pair = out + (before * blocks + (blocks - 1) // 2 * 2 * size) * area * vl
-            kernels.halve_weights(pair, size * area, 2 - blocks % 2)
-            before += size
-    return packed
-
-
-def leaves_half(ptrdiff_t ins, ptrdiff_t outs, ptrdiff_t groups, ptrdiff_t lanes, ptrdiff_t vl):
-    """Whether the last block of outputs is at most half full and tiles can leave the other half out: of blocks of inputs,
-    two by two.
-
-    Examples
-    --------
-    >>> leaves_half(96, 24, 1, 16, 16), leaves_half(96, 28, 1, 16, 16), leaves_half(97, 24, 1, 16, 16)
-    (True, False, False)
-    """
-    return groups == 1 and lanes == vl <= ins and ins % 2 == 0 and 0 < outs % vl <= vl // 2
-
-
-def pack_bias(bias, ptrdiff_t channels, ptrdiff_t groups, ptrdiff_t vl):
-    """Bias (or None) as whole blocks for each group: float32 [group][block][VL], zeros where there is no channel."""
-    per_group = channels // groups
-    width = ceil_div(per_group, vl) * vl
-    packed = storage.allocate(groups * width)
-    packed[:] = 0.0
-    if bias is not None:
-        packed.reshape(groups, width)[:, :per_group] = np.reshape(bias, (groups, per_group))
-    return packed
-
-
-def chunk_blocks(ptrdiff_t lanes, kernel, ptrdiff_t vl):
-    """Blocks of input channels, of `lanes` each, that a convolution reads in one pass: `chunk` of `pack_weights`."""
-    return max(1, CHUNK_FLOATS // (lanes * kernel[0] * kernel[1] * 2 * vl))
-
-
 def writes_once(ptrdiff_t ins, ptrdiff_t outs, kernel, ptrdiff_t vl):
     """Whether each output is written once, finished: in one pass over the input channels, and not by vectors of pixels,
     of which the last ones of a row overlap."""
     return ins <= vl * chunk_blocks(vl, kernel, vl) and outs > FC_NARROW_MOST
-
-
-def block_lanes(ptrdiff_t lanes, ptrdiff_t channels):
-    """Channels in a block, as convolutions see an input with so many `lanes`: all those of a plain one are one block."""
-    return channels if lanes == 1 else lanes
 
 
 def writes_planes(ptrdiff_t ins, ptrdiff_t outs, kernel, strides, ptrdiff_t width, ptrdiff_t vl):
@@ -159,7 +57,8 @@ cdef struct ConvArgs:
     fc_tensor weights   # IN  packed
     fc_tensor bias      # IN  whole blocks
     fc_conv_row row      # what all rows share
-    ptrdiff_t groups, in_blocks, out_blocks  # of a group
+    ptrdiff_t groups, in_blocks, out_blocks, bundles  # of a group
+    const ptrdiff_t *begins  # of bundles, and the end of the last one
     ptrdiff_t taps, steps  # of a block; of a group
     ptrdiff_t chunk      # blocks of input in one pass
     ptrdiff_t top, left, stride, dilation
@@ -176,17 +75,17 @@ cdef struct ConvArgs:
 
 
 cdef void run_conv(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
-    """Units are (panel, pair of output blocks)."""
+    """Units are (panel, bundle of output blocks)."""
     cdef const ConvArgs *a = <const ConvArgs *>raw
-    cdef ptrdiff_t pairs = ceil_div(a.out_blocks, 2), planes = a.groups * pairs, units = a.x.n * a.panels * planes
-    cdef ptrdiff_t unit = share(units, tid, nthreads), end = share(units, tid + 1, nthreads), panel, pair, count
+    cdef ptrdiff_t planes = a.groups * a.bundles, units = a.x.n * a.panels * planes, panel, bundle, count
+    cdef ptrdiff_t unit = share(units, tid, nthreads), end = share(units, tid + 1, nthreads)
     while unit < end:
-        panel, pair = unit // planes, unit % pairs
-        count = min(pairs - pair, end - unit)
+        panel, bundle = unit // planes, unit % a.bundles
+        count = min(a.bundles - bundle, end - unit)
         if a.scattered:
-            scattered_panel(a, panel // a.panels, panel % a.panels, 2 * pair, min(2 * (pair + count), a.out_blocks))
+            scattered_panel(a, panel // a.panels, panel % a.panels, 2 * bundle, min(2 * (bundle + count), a.out_blocks))
         else:
-            conv_panel(a, panel // a.panels, panel % a.panels, unit % planes // pairs, pair, pair + count, scratch)
+            conv_panel(a, panel // a.panels, panel % a.panels, unit % planes // a.bundles, bundle, bundle + count, scratch)
         unit += count
 
 
@@ -204,9 +103,9 @@ cdef void gather(const ConvArgs *a, const float *x, ptrdiff_t blocks, ptrdiff_t 
 
 cdef void conv_panel(const ConvArgs *a, ptrdiff_t image, ptrdiff_t panel, ptrdiff_t group, ptrdiff_t first,
                      ptrdiff_t last, float *scratch) noexcept nogil:
-    """Pairs first .. last of output blocks of a group, for one panel. Gathered inputs count as a single row."""
+    """Bundles first .. last of output blocks of a group, for one panel. Gathered inputs count as a single row."""
     cdef fc_conv_row row = a.row
-    cdef ptrdiff_t vl = a.kernels.vl, low = share(a.rows, <int>panel, <int>a.panels), high, start = 0, pair, block, count
+    cdef ptrdiff_t vl = a.kernels.vl, low = share(a.rows, <int>panel, <int>a.panels), high, start = 0, bundle, block, count
     cdef ptrdiff_t steps, rows, pixels
     cdef const float *x = (a.x.data + image * a.x.image + group * a.in_blocks * a.x.block - a.top * a.x.row
                            - a.left * a.x.lanes)
@@ -225,20 +124,20 @@ cdef void conv_panel(const ConvArgs *a, ptrdiff_t image, ptrdiff_t panel, ptrdif
         if a.gathered:
             gather(a, inputs + low * a.x_step, count, high - low, scratch)
             inputs = scratch
-        for pair in range(first, last):
-            block = group * a.out_blocks + 2 * pair
-            row.blocks = <int>min(2, a.out_blocks - 2 * pair)
-            row.half = a.half and 2 * pair + row.blocks == a.out_blocks
-            row.w = a.weights.data + 2 * pair * steps * vl
+        for bundle in range(first, last):
+            block = a.begins[bundle]
+            row.blocks = <int>(a.begins[bundle + 1] - block)
+            row.half = a.half and bundle + 1 == a.bundles
+            row.w = a.weights.data + block * steps * vl
             row.w += a.out_blocks * (group * a.steps + start * a.taps * row.lanes) * vl
-            conv_rows(a, &row, inputs, image, block, low, rows, pixels, steps)
+            conv_rows(a, &row, inputs, image, group * a.out_blocks + block, low, rows, pixels, steps)
         start += count
 
 
 cdef void conv_rows(const ConvArgs *a, fc_conv_row *row, const float *x, ptrdiff_t image, ptrdiff_t block,
                     ptrdiff_t first, ptrdiff_t rows, ptrdiff_t pixels, ptrdiff_t steps) noexcept nogil:
-    """One or two blocks of outputs, for some rows of so many pixels and sums of so many steps."""
-    cdef ptrdiff_t vl = a.kernels.vl, tiles = ceil_div(pixels, a.kernels.mr), width = a.y.w, lanes = a.y.lanes, r, at
+    """A bundle of blocks of outputs, for some rows of so many pixels and sums of so many steps."""
+    cdef ptrdiff_t vl = a.kernels.vl, tiles = ceil_div(pixels, most_pixels(a.kernels, row.blocks)), width = a.y.w, lanes = a.y.lanes, r, at
     row.bias = a.bias.data + block * vl
     look_ahead(row, steps, rows * tiles, vl)
     for r in range(first, first + rows):
@@ -292,7 +191,7 @@ cdef class DirectConv(Step):
         OUT (blocked, or plain where `writes_planes` says so and there is no residual), IN (blocked, of few channels also
         lanes = C or plain; halo at least pads), IN or None (blocked, shape of y).
     weights, bias : float32 arrays or Views
-        From `pack_weights` and `pack_bias`.
+        From `_direct_filters`.
     kernel, strides, pads, dilations : tuples of int
     groups : int
     activation : None or (name, attributes)
@@ -304,12 +203,14 @@ cdef class DirectConv(Step):
         residual, and the activation is monotone.
     half : bool
         Whether the weights are packed as for half a block.
+    bundle : int
+        As in `_direct_filters.pack_weights`.
     """
 
     cdef ConvArgs a
 
     def __init__(self, y, x, residual, weights, bias, kernel, strides, pads, dilations, groups, activation,
-                 places=None, pool=1, half=False):
+                 places=None, pool=1, half=False, bundle=2):
         cdef ConvArgs *a = &self.a
         cdef ptrdiff_t vl = self.kernels.vl
         self.run, self.args, self.args_size = run_conv, a, sizeof(ConvArgs)
@@ -327,6 +228,9 @@ cdef class DirectConv(Step):
         lanes = block_lanes(x.lanes, channels)
         a.in_blocks = ceil_div(channels, lanes)
         a.out_blocks = ceil_div(y.c // a.groups, vl)
+        a.bundles = count_bundles(a.out_blocks, bundle)
+        begins = bundle_begins(a.out_blocks, a.bundles)
+        a.begins = <const ptrdiff_t *>address(begins)
         a.steps = channels * kernel[0] * kernel[1]
         a.top, a.left = pads[0], pads[1]
         set_activation(&a.row.act, activation)
@@ -346,9 +250,9 @@ cdef class DirectConv(Step):
         else:
             taps = (self.set_gathered_taps(channels, kernel, strides, dilations) if gather
                     else self.set_taps(channels, kernel, strides, dilations))
-        self.owned = weights, bias, taps
+        self.owned = weights, bias, taps, begins
         # The gathered inputs of a panel are for all its outputs.
-        units = a.x.n * a.panels * (1 if a.gathered else a.groups * ceil_div(a.out_blocks, 2))
+        units = a.x.n * a.panels * (1 if a.gathered else a.groups * a.bundles)
         self.may_be_cut(units, a.x.n * a.rows * a.columns * a.groups * a.out_blocks * a.steps)
 
     cdef object set_taps(self, channels, kernel, strides, dilations):

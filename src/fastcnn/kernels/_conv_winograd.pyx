@@ -4,7 +4,7 @@ F(2x2, 3x3) with stride 2 too.
 A block of patches is transformed (V), multiplied with the transformed filters (U), one matrix product for each of the
 components, which are as many as a patch has pixels, and transformed back:
 
-    V[component][input block][patch]  U[component][pair of output blocks]  M[component][output block][patch]
+    V[component][input block][patch]  U[component][bundle of output blocks]  M[component][output block][patch]
 
 V and M of a block of patches lie in scratch memory. The input carries its padding as halo, and zeros as far as the
 last patch reaches. The algebra stands in csrc/tiles/winograd.h. With stride 2, some components of V have a U in common,
@@ -26,14 +26,15 @@ from libc.stddef cimport ptrdiff_t
 
 import numpy as np
 
+from fastcnn.kernels._direct_filters cimport bundle_begins, count_bundles
 from fastcnn.kernels._executor cimport LINE_FLOATS, Step, address, ceil_div, floats, odd_lines, set_activation, share
-from fastcnn.kernels._tiles cimport fc_conv_row, fc_kernels, fc_tensor, fc_winograd_output, fc_winograd_sums
+from fastcnn.kernels._tiles cimport fc_conv_row, fc_kernels, fc_tensor, fc_winograd_output, fc_winograd_sums, bytes_per_step, most_pixels
 
 cdef enum:
     # Patches in a block: enough to pay for reading all transformed filters once (Zen 4, 2026-11).
     PATCHES = 28
     # Floats between the transformed filters in use and those fetched meanwhile: where input channels are few, the next
-    # pair of output blocks would come too late (Emerald Rapids, 2026-11: SqueezeNet with AVX2 1 % slower).
+    # bundle of output blocks would come too late (Emerald Rapids, 2026-11: SqueezeNet with AVX2 1 % slower).
     LEAST_AHEAD = 2048
     # Of filters that are transformed while they are read: patches that read them together, and blocks of their input
     # channels that stay in the caches near the core meanwhile (Zen 4: no matter; Zen 5: 5 % faster than twice as many;
@@ -112,6 +113,8 @@ cdef struct WinogradArgs:
     ptrdiff_t first_tall, end_broad, end_tall, total   # patches of the batch in their order
     ptrdiff_t patches, blocks  # in a block, and blocks in the batch; lean: in a tile, and blocks of PATCHES_TOGETHER
     ptrdiff_t ins, outs        # blocks of channels
+    ptrdiff_t bundles          # of output blocks
+    const ptrdiff_t *begins    # of bundles, and the end of the last one
     ptrdiff_t v_component, m_component, u_component
     ptrdiff_t v_block    # from one block of input channels to the next
 
@@ -152,8 +155,8 @@ cdef void transform_inputs(const WinogradArgs *a, const Place *places, ptrdiff_t
 
 cdef void multiply(const WinogradArgs *a, ptrdiff_t first, ptrdiff_t last, ptrdiff_t patch0, ptrdiff_t count,
                    const float *v, float *m) noexcept nogil:
-    """Products for output blocks first .. last, by pairs; component outermost, so that U is read as one stream."""
-    cdef ptrdiff_t vl = a.kernels.vl, block, begin
+    """Products for bundles first .. last of output blocks; component outermost, so that U is read as one stream."""
+    cdef ptrdiff_t vl = a.kernels.vl, most = a.kernels.wide_blocks, bundle, block, begin
     cdef const Product *product
     cdef fc_conv_row row
     row.bias, row.residual = a.zeros, NULL
@@ -170,16 +173,15 @@ cdef void multiply(const WinogradArgs *a, ptrdiff_t first, ptrdiff_t last, ptrdi
         if row.pixels <= 0:
             continue
         row.x, row.accumulate = v + product.v * a.v_component + begin * vl, <int>product.accumulate
-        # Here, as divisions for every pair of blocks would take 2 to 4 % of the time (Emerald Rapids, 2026-11).
-        row.ahead_bytes = ceil_div(2 * vl * <ptrdiff_t>sizeof(float), ceil_div(row.pixels, a.kernels.mr))
-        block = first
-        while block < last:
-            row.blocks = <int>min(2, a.outs - block)
+        # Here, as divisions for every bundle of blocks would take 2 to 4 % of the time (Emerald Rapids, 2026-11).
+        row.ahead_bytes = bytes_per_step(most, ceil_div(row.pixels, most_pixels(a.kernels, most)), vl)
+        for bundle in range(first, last):
+            block = a.begins[bundle]
+            row.blocks = <int>(a.begins[bundle + 1] - block)
             row.w = a.weights.data + product.u * a.u_component + block * vl * a.x.c
-            row.y = m + product.m * a.m_component + ((block - first) * a.patches + begin) * vl
-            row.ahead = row.w + max(<ptrdiff_t>LEAST_AHEAD, 2 * vl * a.x.c)  # the next pair, or further on
+            row.y = m + product.m * a.m_component + ((block - a.begins[first]) * a.patches + begin) * vl
+            row.ahead = row.w + max(<ptrdiff_t>LEAST_AHEAD, row.blocks * vl * a.x.c)  # the next bundle, or further on
             a.kernels.conv_row(&row)
-            block += 2
 
 
 cdef void transform_outputs(const WinogradArgs *a, ptrdiff_t first, ptrdiff_t last, const Place *places, ptrdiff_t count,
@@ -204,23 +206,23 @@ cdef void run_winograd(const void *raw, float *scratch, int tid, int nthreads) n
     """Units are (block of patches, part of the output blocks): few patches are shared by cutting the channels, each
     thread then transforming the same inputs, once."""
     cdef const WinogradArgs *a = <const WinogradArgs *>raw
-    cdef ptrdiff_t pairs = ceil_div(a.outs, 2), parts = 1, unit, block, part, first, count, low, high
+    cdef ptrdiff_t parts = 1, unit, block, part, first, count, low, high
     cdef Ready *ready = <Ready *>scratch
     cdef float *v = scratch + READY_FLOATS
     cdef float *m = v + a.components * a.v_component
     if a.blocks < 2 * nthreads and nthreads > 1:
-        parts = min(pairs, max(2, ceil_div(nthreads, a.blocks)))
+        parts = min(a.bundles, max(2, ceil_div(nthreads, a.blocks)))
     for unit in range(share(a.blocks * parts, tid, nthreads), share(a.blocks * parts, tid + 1, nthreads)):
         block, part = unit // parts, unit % parts
         first = block * a.patches
         count = min(a.patches, a.total - first)
-        low, high = 2 * (pairs * part // parts), min(a.outs, 2 * (pairs * (part + 1) // parts))
+        low, high = a.bundles * part // parts, a.bundles * (part + 1) // parts
         if ready.block != block + 1:
             locate(a, first, count, ready.places)
             transform_inputs(a, ready.places, count, v)
             ready.block = block + 1
         multiply(a, low, high, first, count, v, m)
-        transform_outputs(a, low, high, ready.places, count, m)
+        transform_outputs(a, a.begins[low], a.begins[high], ready.places, count, m)
 
 
 cdef inline bint needs_last_row(const WinogradArgs *a, ptrdiff_t patch0) noexcept nogil:
@@ -287,7 +289,7 @@ cdef class WinogradConv(Step):
     y, x, residual : View
         OUT, IN (halo at least `ops.conv.winograd_halo`), IN or None; all blocked.
     weights, bias : float32 arrays or Views
-        From `_winograd_filters.pack_winograd` and `_conv_direct.pack_bias`.
+        From `_winograd_filters.pack_winograd` and `_direct_filters.pack_bias`.
     m : {2, 4, 6}
     stride : {1, 2}
     pads : tuple of int
@@ -324,6 +326,7 @@ cdef class WinogradConv(Step):
         a.end_tall = a.end_broad + n * a.tall_rows * slim
         a.total = n * a.rows * a.columns
         a.ins, a.outs = ceil_div(a.x.c, vl), ceil_div(a.y.c, vl)
+        a.bundles = count_bundles(a.outs, a.kernels.wide_blocks)
         a.output.y_row, a.output.residual_row = a.y.row, a.residual.row
         self.owned = weights, bias, self.lay_out_lean() if lean else self.lay_out()
         a.output.component = a.m_component
@@ -333,11 +336,14 @@ cdef class WinogradConv(Step):
         """Scratch memory for blocks of patches; gives the arrays that the arguments refer to."""
         cdef WinogradArgs *a = &self.a
         cdef ptrdiff_t vl = self.kernels.vl
-        zeros = np.zeros(2 * vl, np.float32)
+        begins = bundle_begins(a.outs, a.bundles)
+        a.begins = <const ptrdiff_t *>address(begins)
+        zeros = np.zeros(self.kernels.wide_blocks * vl, np.float32)
         a.zeros = floats(zeros)
         # Even blocks, of whole tiles where that is possible.
-        a.blocks = ceil_div(a.total, PATCHES // self.kernels.mr * self.kernels.mr)
-        a.patches = min(a.total, ceil_div(ceil_div(a.total, a.blocks), self.kernels.mr) * self.kernels.mr)
+        tile = most_pixels(self.kernels, self.kernels.wide_blocks)
+        a.blocks = ceil_div(a.total, PATCHES // tile * tile)
+        a.patches = min(a.total, ceil_div(ceil_div(a.total, a.blocks), tile) * tile)
         a.blocks = ceil_div(a.total, a.patches)
         taps = np.arange(a.ins, dtype=np.intp) * (a.patches * vl)
         a.taps = <const ptrdiff_t *>address(taps)
@@ -347,7 +353,7 @@ cdef class WinogradConv(Step):
         a.m_component = odd_lines((a.outs + 1) * a.patches * vl)
         a.u_component = a.outs * vl * a.x.c
         self.scratch_floats = READY_FLOATS + a.components * a.v_component + a.sums * a.m_component
-        return zeros, taps, products
+        return zeros, taps, products, begins
 
     cdef object list_products(self):
         """An array of Product, in the order in which U lies in memory."""

@@ -1,5 +1,5 @@
 """The matrix product of fully connected layers, by the tiles of direct convolution: it is one of a single tap, whose
-pixels are the rows of the left matrix. Weights and bias are packed by `_conv_direct`."""
+pixels are the rows of the left matrix. Weights and bias are packed by `_direct_filters`."""
 
 from libc.stddef cimport ptrdiff_t
 

@@ -3,7 +3,7 @@ from fastcnn.kernels.view import View
 
 class PackDirect(Step):
     def __init__(
-        self, y: View, x: View, groups: int, ins: int, area: int, lanes: int, chunk: int
+        self, y: View, x: View, groups: int, ins: int, area: int, lanes: int, chunk: int, bundle: int
     ) -> None: ...
 
 class Transpose(Step):

@@ -9,6 +9,7 @@ from libc.stddef cimport ptrdiff_t
 
 import numpy as np
 
+from fastcnn.kernels._direct_filters cimport bundle_begin, bundle_of, count_bundles
 from fastcnn.kernels._executor cimport Step, ceil_div, floats, share
 from fastcnn.kernels._tiles cimport fc_kernels, fc_tensor
 
@@ -19,6 +20,7 @@ cdef struct RepackArgs:
     fc_tensor x  # IN  a parameter
     ptrdiff_t groups, outs, ins, area  # outputs and inputs of a group, taps
     ptrdiff_t lanes, most  # input channels in a block, and in a chunk
+    ptrdiff_t bundle  # blocks of outputs in one, at most
 
 
 cdef void output_vector(const RepackArgs *a, ptrdiff_t first, ptrdiff_t row, float *to) noexcept nogil:
@@ -29,20 +31,21 @@ cdef void output_vector(const RepackArgs *a, ptrdiff_t first, ptrdiff_t row, flo
 
 
 cdef void run_direct(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
-    """The order of `_conv_direct.pack_weights`; units are (group, block of outputs, block of inputs)."""
+    """The order of `_direct_filters.pack_weights`; units are (group, block of outputs, block of inputs)."""
     cdef const RepackArgs *a = <const RepackArgs *>raw
     cdef ptrdiff_t vl = a.kernels.vl, blocks = ceil_div(a.outs, vl), in_blocks = ceil_div(a.ins, a.lanes)
     cdef ptrdiff_t units = a.groups * blocks * in_blocks, unit, group, block, before, size, width, first, count, tap, i
-    cdef ptrdiff_t start
+    cdef ptrdiff_t start, bundles = count_bundles(blocks, a.bundle), begin
     cdef float *to
     for unit in range(share(units, tid, nthreads), share(units, tid + 1, nthreads)):
         first, block, group = unit % in_blocks * a.lanes, unit // in_blocks % blocks, unit // in_blocks // blocks
-        width = min(2, blocks - block // 2 * 2)
+        begin = bundle_begin(blocks, bundles, bundle_of(blocks, bundles, block))
+        width = bundle_begin(blocks, bundles, bundle_of(blocks, bundles, block) + 1) - begin
         before = first // a.most * a.most
         size = min(a.most, a.ins - before)
         count = min(a.lanes, a.ins - first)
-        to = a.y.data + ((group * blocks * a.ins + before * blocks + block // 2 * 2 * size + (first - before) * width)
-                         * a.area + block % 2) * vl
+        to = a.y.data + ((group * blocks * a.ins + before * blocks + begin * size + (first - before) * width)
+                         * a.area + block - begin) * vl
         start = group * a.outs + block * vl
         for tap in range(a.area):
             if start % vl == 0:
@@ -54,7 +57,7 @@ cdef void run_direct(const void *raw, float *scratch, int tid, int nthreads) noe
 
 
 cdef class PackDirect(Step):
-    """y = the filters x as `_conv_direct.pack_weights` gives them.
+    """y = the filters x as `_direct_filters.pack_weights` gives them.
 
     Parameters
     ----------
@@ -62,19 +65,20 @@ cdef class PackDirect(Step):
         OUT flat, IN a parameter.
     groups, ins, area : int
         Groups; input channels of a group and taps of a filter, or 1 and 1 for a bias.
-    lanes, chunk : int
+    lanes, chunk, bundle : int
         As in `pack_weights`.
     """
 
     cdef RepackArgs a
 
-    def __init__(self, y, x, ptrdiff_t groups, ptrdiff_t ins, ptrdiff_t area, ptrdiff_t lanes, ptrdiff_t chunk):
+    def __init__(self, y, x, ptrdiff_t groups, ptrdiff_t ins, ptrdiff_t area, ptrdiff_t lanes, ptrdiff_t chunk,
+                 ptrdiff_t bundle):
         cdef RepackArgs *a = &self.a
         self.run, self.args = run_direct, a
         self.operand(0, &a.y, y)
         self.operand(1, &a.x, x)
         a.kernels, a.groups, a.outs, a.ins, a.area = self.kernels, groups, x.c // groups, ins, area
-        a.lanes, a.most = lanes, ins if chunk < 0 else chunk * lanes
+        a.lanes, a.most, a.bundle = lanes, ins if chunk < 0 else chunk * lanes, bundle
 
 
 cdef void run_transpose(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:

@@ -156,6 +156,7 @@ cdef extern from "fastcnn.h" nogil:
         const char *isa
         int vl
         int mr
+        int wide_blocks
         int available
         void (*conv_row)(const fc_conv_row *row) noexcept nogil
         void (*halve_weights)(float *w, ptrdiff_t steps, ptrdiff_t blocks) noexcept nogil
@@ -202,8 +203,18 @@ cdef extern from "fastcnn.h" nogil:
         double (*multiply_add_burst)(ptrdiff_t n, float *sink) noexcept nogil
 
 
+# Pixels of the largest tile of so many blocks.
+cdef inline ptrdiff_t most_pixels(const fc_kernels *kernels, ptrdiff_t blocks) noexcept nogil:
+    return 2 * kernels.mr // blocks if blocks > 2 else kernels.mr
+
+
+# Bytes of a row's weights for each step of so many tiles.
+cdef inline ptrdiff_t bytes_per_step(ptrdiff_t blocks, ptrdiff_t tiles, ptrdiff_t vl) noexcept nogil:
+    return (blocks * vl * <ptrdiff_t>sizeof(float) + tiles - 1) // tiles
+
+
 # Ask for weights while the tiles of a row of `steps` go by: the next row's, piece by piece; or, where a single tile reads
 # each weight once, those 4 KB further on.
 cdef inline void look_ahead(fc_conv_row *row, ptrdiff_t steps, ptrdiff_t tiles, ptrdiff_t vl) noexcept nogil:
     row.ahead = row.w + (row.blocks * vl * steps if tiles > 1 else 1024)
-    row.ahead_bytes = (row.blocks * vl * <ptrdiff_t>sizeof(float) + tiles - 1) // tiles
+    row.ahead_bytes = bytes_per_step(row.blocks, tiles, vl)

@@ -1,8 +1,8 @@
 """The filters of Winograd convolution, transformed and in the order in which tiles read them.
 
-Transformed ahead, they are read component by component, by pairs of output blocks:
+Transformed ahead, they are read component by component, by bundles of output blocks:
 
-    [row][column][pair of output blocks][input channel][block of the pair][VL]
+    [row][column][bundle of output blocks][input channel][block of the bundle][VL]
 
 Lean, they are nine numbers each, from which the components are made while they are read:
 
@@ -14,6 +14,7 @@ from libc.stddef cimport ptrdiff_t
 import numpy as np
 
 from fastcnn.kernels._cpu cimport current
+from fastcnn.kernels._direct_filters cimport bundle_begin, bundle_of, count_bundles
 from fastcnn.kernels._executor cimport Step, ceil_div, floats, interleave_filters, share
 from fastcnn.kernels._tiles cimport fc_kernels, fc_tensor
 
@@ -57,11 +58,13 @@ cdef object order_filters(FilterOrder *f, int m, int stride, bint lean, ptrdiff_
 cdef void transform_filter(const fc_kernels *kernels, const FilterOrder *f, ptrdiff_t block, ptrdiff_t channel,
                            const float *filters, float *packed) noexcept nogil:
     """The filters [3][3][VL] of one input channel to their place."""
-    cdef ptrdiff_t vl = kernels.vl, width = min(2, f.blocks - block // 2 * 2), vector, component
+    cdef ptrdiff_t vl = kernels.vl, bundles = count_bundles(f.blocks, kernels.wide_blocks), vector, component
+    cdef ptrdiff_t bundle = bundle_of(f.blocks, bundles, block), begin = bundle_begin(f.blocks, bundles, bundle)
+    cdef ptrdiff_t width = bundle_begin(f.blocks, bundles, bundle + 1) - begin
     if f.lean:
         vector, component = (block * f.ins + channel) * 9, 1
     else:
-        vector, component = block // 2 * 2 * f.ins + channel * width + block % 2, f.blocks * f.ins
+        vector, component = begin * f.ins + channel * width + block - begin, f.blocks * f.ins
     kernels.winograd_filter(f.matrix, f.side, filters, packed + vector * vl, component * vl)
 
 

@@ -14,6 +14,7 @@ from fastcnn.kernels import (
     _conv_direct,
     _conv_im2col,
     _conv_winograd,
+    _direct_filters,
     _repack,
     _winograd_filters,
 )
@@ -144,9 +145,10 @@ class Conv(Op):
         if algorithm == "direct":
             if _places(node, ins * groups, outs, vl) is not None:
                 return direct_order(outs, ins, area, vl)
-            x_lanes = _conv_direct.block_lanes(lanes[node.inputs[0]], ins)
-            chunk = _conv_direct.chunk_blocks(x_lanes, weight[2:], vl)
-            return direct_order(outs, ins, area, vl, groups, x_lanes, chunk)
+            x_lanes = _direct_filters.block_lanes(lanes[node.inputs[0]], ins)
+            chunk = _direct_filters.chunk_blocks(x_lanes, weight[2:], vl)
+            bundle = _direct_filters.tile_blocks(ins * groups, outs, groups, x_lanes, node.attrs["strides"], vl)
+            return direct_order(outs, ins, area, vl, groups, x_lanes, chunk, bundle)
         if algorithm == "im2col":
             return direct_order(outs, ins * area, 1, vl, groups)
         if algorithm in _PATCHES:
@@ -162,12 +164,13 @@ class Conv(Op):
 
 
 def direct_order(
-    outs: int, ins: int, area: int, vl: int, groups: int = 1, lanes: int = 0, chunk: int = -1
+    outs: int, ins: int, area: int, vl: int, groups: int = 1, lanes: int = 0, chunk: int = -1,
+    bundle: int = 2,
 ) -> dict[str, Any]:
-    """Attributes of PackWeights for `_conv_direct`: by default one block of all inputs."""
+    """Attributes of PackWeights for `_direct_filters`: by default one block of all inputs."""
     size = groups * -(-(outs // groups) // vl) * vl * ins * area
     return {"form": "direct", "groups": groups, "ins": ins, "area": area, "lanes": lanes or ins, "chunk": chunk,
-            "size": size}
+            "bundle": bundle, "size": size}
 
 
 class PackWeights(Op):
@@ -186,7 +189,8 @@ class PackWeights(Op):
         if a["form"] == "winograd":
             ctx.emit("pack", _winograd_filters.PackWinograd, y, x, a["ins"], a["m"], a["lean"], a["stride"])
         else:
-            ctx.emit("pack", _repack.PackDirect, y, x, a["groups"], a["ins"], a["area"], a["lanes"], a["chunk"])
+            order = a["groups"], a["ins"], a["area"], a["lanes"], a["chunk"], a["bundle"]
+            ctx.emit("pack", _repack.PackDirect, y, x, *order)
 
 
 def winograd_halo(
@@ -226,9 +230,10 @@ def _packed_filters(
 
 
 def _packed_bias(ctx: Lowering, channels: int, groups: int, index: int = 2) -> np.ndarray | View:
-    return ctx.weights(
-        "bias", lambda bias: _conv_direct.pack_bias(bias, channels, groups, ctx.vl), index, variant=(channels, groups)
-    )
+    def pack(bias: np.ndarray) -> np.ndarray:
+        return _direct_filters.pack_bias(bias, channels, groups, ctx.vl)
+
+    return ctx.weights("bias", pack, index, variant=(channels, groups))
 
 
 def _places(node: Node, ins: int, outs: int, vl: int) -> np.ndarray | None:
@@ -246,20 +251,22 @@ def _lower_direct(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> N
 def direct_arguments(node: Node, ctx: Lowering, outs: int, x: View) -> tuple[Any, ...]:
     """What `DirectConv` takes behind the views, for a convolution of x with so many outputs."""
     groups, places = node.attrs["group"], _places(node, x.c, outs, ctx.vl)
-    lanes = _conv_direct.block_lanes(x.lanes, x.c)
-    half = places is None and _conv_direct.leaves_half(x.c, outs, groups, x.lanes, ctx.vl)
+    lanes = _direct_filters.block_lanes(x.lanes, x.c)
+    half = places is None and _direct_filters.leaves_half(x.c, outs, groups, x.lanes, ctx.vl)
+    whole = places is None  # a group's blocks
+    bundle = _direct_filters.tile_blocks(x.c, outs, groups, lanes, node.attrs["strides"], ctx.vl) if whole else 2
 
     def pack(weight: np.ndarray, scale: np.ndarray | None) -> np.ndarray:
         if places is not None:
-            return _conv_direct.pack_weights(weight, 1, weight.shape[1], ctx.vl, scale=scale)
-        chunk = _conv_direct.chunk_blocks(lanes, weight.shape[2:], ctx.vl)
-        return _conv_direct.pack_weights(weight, groups, lanes, ctx.vl, chunk, scale, half)
+            return _direct_filters.pack_weights(weight, 1, weight.shape[1], ctx.vl, scale=scale)
+        chunk = _direct_filters.chunk_blocks(lanes, weight.shape[2:], ctx.vl)
+        return _direct_filters.pack_weights(weight, groups, lanes, ctx.vl, chunk, scale, half, bundle)
 
-    weights = _packed_filters(node, ctx, "direct", pack, variant=(groups, lanes, places is None))
+    weights = _packed_filters(node, ctx, "direct", pack, variant=(groups, lanes, bundle, places is None))
     bias = _packed_bias(ctx, outs, 1)  # by blocks of all channels, as a group's are whole blocks or cut through them
     pool = 2 if node.attrs.get("pool") else 1
     halved = half and isinstance(weights, np.ndarray)  # where plans pack, they pack whole blocks
-    return weights, bias, *_window(node.attrs), groups, node.attrs.get("activation"), places, pool, halved
+    return weights, bias, *_window(node.attrs), groups, node.attrs.get("activation"), places, pool, halved, bundle
 
 
 def _lower_depthwise(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> None:
@@ -296,7 +303,7 @@ def _lower_im2col(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> N
 
     def pack(weight: np.ndarray, scale: np.ndarray | None) -> np.ndarray:
         flat = np.ascontiguousarray(weight).reshape(weight.shape[0], -1, 1, 1)
-        return _conv_direct.pack_weights(flat, groups, flat.shape[1], ctx.vl, scale=scale)
+        return _direct_filters.pack_weights(flat, groups, flat.shape[1], ctx.vl, scale=scale)
 
     weights = _packed_filters(node, ctx, "im2col", pack, variant=groups)
     bias = _packed_bias(ctx, y.c, groups)

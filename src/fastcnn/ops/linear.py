@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastcnn import reference
-from fastcnn.kernels import _conv_direct, _gemm
+from fastcnn.kernels import _direct_filters, _gemm
 from fastcnn.ops.base import Attrs, Backward, Op, Shape, Shapes, check_size
 from fastcnn.ops.conv import direct_order
 
@@ -79,10 +79,10 @@ class Gemm(Op):
                 channels, area = blocks[0], prod(blocks[1:])
                 weight = weight.reshape(-1, channels // ctx.vl, ctx.vl, area).swapaxes(2, 3).reshape(weight.shape)
             flat: np.ndarray = np.ascontiguousarray(weight).reshape(*weight.shape, 1, 1)
-            return _conv_direct.pack_weights(flat, 1, weight.shape[1], ctx.vl)
+            return _direct_filters.pack_weights(flat, 1, weight.shape[1], ctx.vl)
 
         y, x = ctx.view(node.output), ctx.view(node.inputs[0])
-        bias = ctx.weights("bias", lambda bias: _conv_direct.pack_bias(bias, y.w, 1, ctx.vl), 2, variant=(y.w, 1))
+        bias = ctx.weights("bias", lambda bias: _direct_filters.pack_bias(bias, y.w, 1, ctx.vl), 2, variant=(y.w, 1))
         weights = ctx.weights("gemm", pack, 1, variant=blocks)
         ctx.emit("gemm", _gemm.Gemm, y, x, weights, bias, node.attrs.get("activation"))
 

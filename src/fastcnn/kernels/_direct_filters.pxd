@@ -1,0 +1,20 @@
+from libc.stddef cimport ptrdiff_t
+
+from fastcnn.kernels._executor cimport ceil_div
+
+# How many bundles so many blocks of outputs make, of at most so many each. Where those are more than two, an even number
+# of bundles: two threads then have the same work.
+cdef inline ptrdiff_t count_bundles(ptrdiff_t blocks, ptrdiff_t most) noexcept nogil:
+    if most <= 2:
+        return ceil_div(blocks, most)
+    return 1 if blocks < 4 else 2 * ceil_div(blocks, 2 * most)
+
+# The first block of a bundle.
+cdef inline ptrdiff_t bundle_begin(ptrdiff_t blocks, ptrdiff_t bundles, ptrdiff_t bundle) noexcept nogil:
+    return ceil_div(blocks * bundle, bundles)
+
+# The bundle that a block is in.
+cdef inline ptrdiff_t bundle_of(ptrdiff_t blocks, ptrdiff_t bundles, ptrdiff_t block) noexcept nogil:
+    return block * bundles // blocks
+
+cdef object bundle_begins(ptrdiff_t blocks, ptrdiff_t bundles)

@@ -16,7 +16,8 @@
  * While the tiles go by, the weights behind these are fetched piece by piece, as they may have a long way, and so are the
  * inputs of the next tap, which lie in short stretches of every block: too short for the processor to see a stream. Not
  * those of the next tile: until it begins, the weights have pushed them out of the first-level cache again (Emerald
- * Rapids, 2026-11: a tenth slower).
+ * Rapids, 2026-11: a tenth slower). Into the second-level cache only, and where they are read for the first time, the next
+ * tile's come, too, if they are of many stretches (`fetch_tiles`).
  *
  * Where every tap is a single step (`stepped`), there is no loop over lanes: it would end after three or five rounds,
  * each time by surprise. Such a tile loads a tap in every step, too, and has no load to spare for fetching ahead: it is
@@ -211,6 +212,10 @@ FC_INLINE void begin_tap(const fc_conv_row *r, FC_FN(conv_operands) * from, cons
 {
     from->in = x + *tap;
     from->next = tap + 1 < end ? x + tap[1] : x + P * x_pixel + r->taps[0];
+    if (r->fetch_tiles && is_blocked(x_pixel))
+#pragma GCC unroll 28
+        for (int i = 0; i < P * x_pixel; i += FC_LINE_FLOATS)
+            __builtin_prefetch(from->in + P * x_pixel + i, 0, FC_SECOND_LEVEL);
 }
 
 FC_INLINE void conv_tile(const fc_conv_row *r, const float *x, float *y, const float *residual, ptrdiff_t until_gap,

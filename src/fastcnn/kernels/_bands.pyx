@@ -129,14 +129,17 @@ cdef Part part_of(Step step) except *:
 
 def band_rows(ptrdiff_t height, ptrdiff_t most, ptrdiff_t kept, ptrdiff_t stride):
     """Rows of a band: of an image of that height, where a window has room for `most` rows, `kept` of them above the band,
-    and the reader goes on by `stride`. The last band may have fewer.
+    and the reader goes on by `stride`. The last band may have fewer. Several bands are an even number, as far as that
+    is possible: two threads then have the same work.
 
     Examples
     --------
-    >>> band_rows(112, 17, 2, 1), band_rows(112, 17, 2, 2), band_rows(5, 17, 2, 1), band_rows(112, 1, 2, 1)
+    >>> band_rows(112, 17, 2, 1), band_rows(111, 18, 2, 2), band_rows(5, 17, 2, 1), band_rows(112, 1, 2, 1)
     (14, 14, 5, 2)
     """
     cdef ptrdiff_t bands = ceil_div(height, max(1, kept, most - kept))
+    if bands > 1:
+        bands += bands % 2
     return max(kept, ceil_div(ceil_div(height, bands), stride) * stride)
 
 

@@ -68,7 +68,7 @@ FC_INLINE void half_tile(const fc_conv_row *r, const float *x, float *y, const f
         }
     }
 
-    v_f sums[2 * MR][FC_MOST_BLOCKS];
+    FC_FN(tile_sums) sums;
 #pragma GCC unroll 14
     for (int p = 0; p < P; p++) {
         const v_f last = acc[p][H - 1];

@@ -62,7 +62,7 @@ FC_INLINE void narrow_store(const fc_conv_row *r, const v_f planes[FC_NARROW_MOS
     for (int o = 0; o < VL; o++)
         pixels[o] = o < O ? planes[o < O ? o : 0] : V_SET1(0.0f);
     transpose(pixels);
-    v_f tile[2 * MR][FC_MOST_BLOCKS];
+    FC_FN(tile_sums) tile;
 #pragma GCC unroll 16
     for (int p = 0; p < VL; p++)
         tile[p][0] = pixels[p];

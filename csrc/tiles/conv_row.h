@@ -23,6 +23,7 @@
  * each time by surprise. Such a tile loads a tap in every step, too, and has no load to spare for fetching ahead: it is
  * 7 to 20 % faster without (Zen 3 and 4, 2026-11). */
 #define FC_MOST_BLOCKS 4 /* of output channels in a tile, of any instruction set */
+typedef v_f FC_FN(tile_sums)[2 * MR][FC_MOST_BLOCKS]; /* of a tile's pixels and blocks, as far as it has them */
 #define FC_LINE_FLOATS 16
 #define FC_SECOND_LEVEL 2 /* of caches: the first one is too small for what is read this far ahead, and is in use */
 /* On Zen 4, a store beside multiply-adds takes as long as 1.4 of these, and tiles of many sums lost as much again between
@@ -43,7 +44,7 @@ FC_INLINE ptrdiff_t passed_gap(ptrdiff_t p, ptrdiff_t until_gap, ptrdiff_t gap)
 static const int first_lanes[2 * VL] = {[0 ... VL - 1] = -1};
 
 /* The sums of pixels first .. last of a tile, finished, to their places. */
-FC_INLINE void store_sums(const fc_conv_row *r, v_f acc[2 * MR][FC_MOST_BLOCKS], float *y, const float *residual, const int first,
+FC_INLINE void store_sums(const fc_conv_row *r, FC_FN(tile_sums) acc, float *y, const float *residual, const int first,
                           const int last, const int B, ptrdiff_t until_gap, ptrdiff_t y_gap, ptrdiff_t residual_gap,
                           const ptrdiff_t y_pixel, const int stepped)
 {
@@ -118,7 +119,7 @@ FC_INLINE void fetch_some_pixels(FC_FN(conv_operands) * from, const int first, c
 
 /* Adds a step to the sums of P pixels and 3 or 4 blocks. The fewer of inputs and weights stay in registers; the others
  * come one by one. */
-FC_INLINE void add_wide_step(v_f acc[2 * MR][FC_MOST_BLOCKS], const float *w, const float *in, const int P, const int B,
+FC_INLINE void add_wide_step(FC_FN(tile_sums) acc, const float *w, const float *in, const int P, const int B,
                              const ptrdiff_t x_pixel)
 {
     v_f few[3];
@@ -145,7 +146,7 @@ FC_INLINE void add_wide_step(v_f acc[2 * MR][FC_MOST_BLOCKS], const float *w, co
 }
 
 /* Adds a step to the sums of pixels first .. last. */
-FC_INLINE void add_step(v_f acc[2 * MR][FC_MOST_BLOCKS], const float *w, const float *in, const int first, const int last,
+FC_INLINE void add_step(FC_FN(tile_sums) acc, const float *w, const float *in, const int first, const int last,
                         const int B, const ptrdiff_t x_pixel)
 {
     if (B > 2) {
@@ -169,7 +170,7 @@ FC_INLINE void add_step(v_f acc[2 * MR][FC_MOST_BLOCKS], const float *w, const f
 }
 
 /* Adds so many steps of a tap to the sums of pixels first .. last. */
-FC_INLINE void add_steps(const fc_conv_row *r, v_f acc[2 * MR][FC_MOST_BLOCKS], FC_FN(conv_operands) * from, ptrdiff_t steps,
+FC_INLINE void add_steps(const fc_conv_row *r, FC_FN(tile_sums) acc, FC_FN(conv_operands) * from, ptrdiff_t steps,
                          const int first, const int last, const int B, const ptrdiff_t x_pixel, const int stepped)
 {
 #pragma GCC unroll 1
@@ -186,7 +187,7 @@ FC_INLINE void add_steps(const fc_conv_row *r, v_f acc[2 * MR][FC_MOST_BLOCKS], 
 }
 
 /* Adds a whole tap, of VL steps; asks for all inputs of the next one at once, which are a few lines here. */
-FC_INLINE void add_tap(const fc_conv_row *r, v_f acc[2 * MR][FC_MOST_BLOCKS], FC_FN(conv_operands) * from, const int P, const int B,
+FC_INLINE void add_tap(const fc_conv_row *r, FC_FN(tile_sums) acc, FC_FN(conv_operands) * from, const int P, const int B,
                        const ptrdiff_t x_pixel)
 {
     const char *end = from->ahead + VL * r->ahead_bytes;
@@ -225,7 +226,7 @@ FC_INLINE void conv_tile(const fc_conv_row *r, const float *x, float *y, const f
     const int side_by_side = __builtin_constant_p(x_pixel) && x_pixel == VL;
     const ptrdiff_t y_gap = side_by_side ? r->y_gap : 0;
     const int halves = P * B >= FC_MANY_STORES && !stepped;
-    v_f acc[2 * MR][FC_MOST_BLOCKS]; /* P x B of them are used */
+    FC_FN(tile_sums) acc;
 #pragma GCC unroll 28
     for (int p = 0; p < P; p++)
 #pragma GCC unroll 4

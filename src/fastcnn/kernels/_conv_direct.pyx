@@ -144,7 +144,8 @@ cdef void conv_panel(const ConvArgs *a, ptrdiff_t image, ptrdiff_t panel, ptrdif
 cdef void conv_rows(const ConvArgs *a, fc_conv_row *row, const float *x, ptrdiff_t image, ptrdiff_t block,
                     ptrdiff_t first, ptrdiff_t rows, ptrdiff_t pixels, ptrdiff_t steps) noexcept nogil:
     """A bundle of blocks of outputs, for some rows of so many pixels and sums of so many steps."""
-    cdef ptrdiff_t vl = a.kernels.vl, tiles = ceil_div(pixels, most_pixels(a.kernels, row.blocks)), width = a.y.w, lanes = a.y.lanes, r, at
+    cdef ptrdiff_t vl = a.kernels.vl, tiles = ceil_div(pixels, most_pixels(a.kernels, row.blocks)), r, at
+    cdef ptrdiff_t width = a.y.w, lanes = a.y.lanes
     row.bias = a.bias.data + block * vl
     look_ahead(row, steps, rows * tiles, vl)
     for r in range(first, first + rows):

@@ -28,7 +28,9 @@ import numpy as np
 
 from fastcnn.kernels._direct_filters cimport bundle_begins, count_bundles
 from fastcnn.kernels._executor cimport LINE_FLOATS, Step, address, ceil_div, floats, odd_lines, set_activation, share
-from fastcnn.kernels._tiles cimport fc_conv_row, fc_kernels, fc_tensor, fc_winograd_output, fc_winograd_sums, bytes_per_step, most_pixels
+from fastcnn.kernels._tiles cimport (
+    bytes_per_step, fc_conv_row, fc_kernels, fc_tensor, fc_winograd_output, fc_winograd_sums, most_pixels,
+)
 
 cdef enum:
     # Patches in a block: enough to pay for reading all transformed filters once (Zen 4, 2026-11).

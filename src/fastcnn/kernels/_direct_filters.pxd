@@ -13,8 +13,15 @@ cdef inline ptrdiff_t count_bundles(ptrdiff_t blocks, ptrdiff_t most) noexcept n
 cdef inline ptrdiff_t bundle_begin(ptrdiff_t blocks, ptrdiff_t bundles, ptrdiff_t bundle) noexcept nogil:
     return ceil_div(blocks * bundle, bundles)
 
+cdef struct Bundle:
+    ptrdiff_t begin, width  # blocks
+
 # The bundle that a block is in.
-cdef inline ptrdiff_t bundle_of(ptrdiff_t blocks, ptrdiff_t bundles, ptrdiff_t block) noexcept nogil:
-    return block * bundles // blocks
+cdef inline Bundle bundle_of(ptrdiff_t block, ptrdiff_t blocks, ptrdiff_t most) noexcept nogil:
+    cdef ptrdiff_t bundles = count_bundles(blocks, most), number = block * bundles // blocks
+    cdef Bundle bundle
+    bundle.begin = bundle_begin(blocks, bundles, number)
+    bundle.width = bundle_begin(blocks, bundles, number + 1) - bundle.begin
+    return bundle
 
 cdef object bundle_begins(ptrdiff_t blocks, ptrdiff_t bundles)

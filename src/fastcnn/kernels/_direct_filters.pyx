@@ -56,9 +56,9 @@ def pack_weights(weight, ptrdiff_t groups, ptrdiff_t lanes, ptrdiff_t vl, ptrdif
         of csrc/tiles/conv_half.h.
     """
     cdef ptrdiff_t outs = weight.shape[0] // groups, ins = weight.shape[1], area = weight.shape[2] * weight.shape[3]
-    cdef ptrdiff_t blocks = ceil_div(outs, vl), taps = ins * area, group, block, width, i, tap, first, count, step
+    cdef ptrdiff_t blocks = ceil_div(outs, vl), taps = ins * area, group, block, i, tap, first, count, step
     cdef ptrdiff_t before, size, most = ins if chunk < 0 else chunk * lanes  # channels of a chunk
-    cdef ptrdiff_t bundles = count_bundles(blocks, bundle), begin
+    cdef Bundle place
     cdef const fc_kernels *kernels = current()
     packed = storage.allocate(groups * blocks * vl * taps)
     rows = np.empty(taps * vl, np.float32)  # [in_channel][ky][kx][VL] of one block
@@ -72,19 +72,18 @@ def pack_weights(weight, ptrdiff_t groups, ptrdiff_t lanes, ptrdiff_t vl, ptrdif
     with nogil:
         for group in range(groups):
             for block in range(blocks):
-                begin = bundle_begin(blocks, bundles, bundle_of(blocks, bundles, block))
-                width = bundle_begin(blocks, bundles, bundle_of(blocks, bundles, block) + 1) - begin
+                place = bundle_of(block, blocks, bundle)
                 interleave_filters(kernels, source, factors, group * outs + block * vl, min(vl, outs - block * vl), taps,
                                    block_rows)
                 for i in range(ins):
                     before = i // most * most
                     size = min(most, ins - before)
-                    bundled = out + (group * blocks * taps + (before * blocks + begin * size) * area) * vl
+                    bundled = out + (group * blocks * taps + (before * blocks + place.begin * size) * area) * vl
                     first = i // lanes * lanes
                     count = min(lanes, ins - first)
                     for tap in range(area):
                         step = (first - before) * area + tap * count + i - first  # in the order of the tiles' loops
-                        memcpy(bundled + (step * width + block - begin) * vl, block_rows + (i * area + tap) * vl,
+                        memcpy(bundled + (step * place.width + block - place.begin) * vl, block_rows + (i * area + tap) * vl,
                                vl * sizeof(float))
         before = 0
         while half and before < ins:

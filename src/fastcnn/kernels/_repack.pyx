@@ -9,7 +9,7 @@ from libc.stddef cimport ptrdiff_t
 
 import numpy as np
 
-from fastcnn.kernels._direct_filters cimport bundle_begin, bundle_of, count_bundles
+from fastcnn.kernels._direct_filters cimport Bundle, bundle_of
 from fastcnn.kernels._executor cimport Step, ceil_div, floats, share
 from fastcnn.kernels._tiles cimport fc_kernels, fc_tensor
 
@@ -35,17 +35,18 @@ cdef void run_direct(const void *raw, float *scratch, int tid, int nthreads) noe
     cdef const RepackArgs *a = <const RepackArgs *>raw
     cdef ptrdiff_t vl = a.kernels.vl, blocks = ceil_div(a.outs, vl), in_blocks = ceil_div(a.ins, a.lanes)
     cdef ptrdiff_t units = a.groups * blocks * in_blocks, unit, group, block, before, size, width, first, count, tap, i
-    cdef ptrdiff_t start, bundles = count_bundles(blocks, a.bundle), begin
+    cdef ptrdiff_t start
+    cdef Bundle bundle
     cdef float *to
     for unit in range(share(units, tid, nthreads), share(units, tid + 1, nthreads)):
         first, block, group = unit % in_blocks * a.lanes, unit // in_blocks % blocks, unit // in_blocks // blocks
-        begin = bundle_begin(blocks, bundles, bundle_of(blocks, bundles, block))
-        width = bundle_begin(blocks, bundles, bundle_of(blocks, bundles, block) + 1) - begin
+        bundle = bundle_of(block, blocks, a.bundle)
+        width = bundle.width
         before = first // a.most * a.most
         size = min(a.most, a.ins - before)
         count = min(a.lanes, a.ins - first)
-        to = a.y.data + ((group * blocks * a.ins + before * blocks + begin * size + (first - before) * width)
-                         * a.area + block - begin) * vl
+        to = a.y.data + ((group * blocks * a.ins + before * blocks + bundle.begin * size + (first - before) * width)
+                         * a.area + block - bundle.begin) * vl
         start = group * a.outs + block * vl
         for tap in range(a.area):
             if start % vl == 0:

@@ -14,7 +14,7 @@ from libc.stddef cimport ptrdiff_t
 import numpy as np
 
 from fastcnn.kernels._cpu cimport current
-from fastcnn.kernels._direct_filters cimport bundle_begin, bundle_of, count_bundles
+from fastcnn.kernels._direct_filters cimport Bundle, bundle_of
 from fastcnn.kernels._executor cimport Step, ceil_div, floats, interleave_filters, share
 from fastcnn.kernels._tiles cimport fc_kernels, fc_tensor
 
@@ -58,13 +58,13 @@ cdef object order_filters(FilterOrder *f, int m, int stride, bint lean, ptrdiff_
 cdef void transform_filter(const fc_kernels *kernels, const FilterOrder *f, ptrdiff_t block, ptrdiff_t channel,
                            const float *filters, float *packed) noexcept nogil:
     """The filters [3][3][VL] of one input channel to their place."""
-    cdef ptrdiff_t vl = kernels.vl, bundles = count_bundles(f.blocks, kernels.wide_blocks), vector, component
-    cdef ptrdiff_t bundle = bundle_of(f.blocks, bundles, block), begin = bundle_begin(f.blocks, bundles, bundle)
-    cdef ptrdiff_t width = bundle_begin(f.blocks, bundles, bundle + 1) - begin
+    cdef ptrdiff_t vl = kernels.vl, vector, component
+    cdef Bundle bundle = bundle_of(block, f.blocks, kernels.wide_blocks)
     if f.lean:
         vector, component = (block * f.ins + channel) * 9, 1
     else:
-        vector, component = begin * f.ins + channel * width + block - begin, f.blocks * f.ins
+        vector = bundle.begin * f.ins + channel * bundle.width + block - bundle.begin
+        component = f.blocks * f.ins
     kernels.winograd_filter(f.matrix, f.side, filters, packed + vector * vl, component * vl)
 
 

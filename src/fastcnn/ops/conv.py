@@ -252,9 +252,10 @@ def direct_arguments(node: Node, ctx: Lowering, outs: int, x: View) -> tuple[Any
     """What `DirectConv` takes behind the views, for a convolution of x with so many outputs."""
     groups, places = node.attrs["group"], _places(node, x.c, outs, ctx.vl)
     lanes = _direct_filters.block_lanes(x.lanes, x.c)
-    half = places is None and _direct_filters.leaves_half(x.c, outs, groups, x.lanes, ctx.vl)
-    whole = places is None  # a group's blocks
-    bundle = _direct_filters.tile_blocks(x.c, outs, groups, lanes, node.attrs["strides"], ctx.vl) if whole else 2
+    half, bundle = False, 2
+    if places is None:
+        half = _direct_filters.leaves_half(x.c, outs, groups, x.lanes, ctx.vl)
+        bundle = _direct_filters.tile_blocks(x.c, outs, groups, lanes, node.attrs["strides"], ctx.vl)
 
     def pack(weight: np.ndarray, scale: np.ndarray | None) -> np.ndarray:
         if places is not None:

@@ -14,7 +14,7 @@ from libc.stddef cimport ptrdiff_t
 
 import numpy as np
 
-from fastcnn.kernels._direct_filters cimport bundle_begins, count_bundles
+from fastcnn.kernels._direct_filters cimport bundle_begins
 from fastcnn.kernels._executor cimport PANEL_PIXELS, Step, address, ceil_div, set_activation, share
 from fastcnn.kernels._tiles cimport FC_NARROW_MOST, fc_conv_row, fc_kernels, fc_tensor, look_ahead, most_pixels
 
@@ -87,7 +87,7 @@ cdef void run_conv(const void *raw, float *scratch, int tid, int nthreads) noexc
         panel, bundle = unit // planes, unit % a.bundles
         count = min(a.bundles - bundle, end - unit)
         if a.scattered:
-            scattered_panel(a, panel // a.panels, panel % a.panels, 2 * bundle, min(2 * (bundle + count), a.out_blocks))
+            scattered_panel(a, panel // a.panels, panel % a.panels, a.begins[bundle], a.begins[bundle + count])
         else:
             conv_panel(a, panel // a.panels, panel % a.panels, unit % planes // a.bundles, bundle, bundle + count, scratch,
                        nthreads > 1)
@@ -236,9 +236,8 @@ cdef class DirectConv(Step):
         lanes = block_lanes(x.lanes, channels)
         a.in_blocks = ceil_div(channels, lanes)
         a.out_blocks = ceil_div(y.c // a.groups, vl)
-        a.bundles = count_bundles(a.out_blocks, bundle)
-        begins = bundle_begins(a.out_blocks, a.bundles)
-        a.begins = <const ptrdiff_t *>address(begins)
+        begins = bundle_begins(a.out_blocks, bundle)
+        a.begins, a.bundles = <const ptrdiff_t *>address(begins), len(begins) - 1
         a.steps = channels * kernel[0] * kernel[1]
         a.top, a.left = pads[0], pads[1]
         set_activation(&a.row.act, activation)

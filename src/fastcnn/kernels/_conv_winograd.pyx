@@ -26,7 +26,7 @@ from libc.stddef cimport ptrdiff_t
 
 import numpy as np
 
-from fastcnn.kernels._direct_filters cimport bundle_begins, count_bundles
+from fastcnn.kernels._direct_filters cimport bundle_begins
 from fastcnn.kernels._executor cimport LINE_FLOATS, Step, address, ceil_div, floats, odd_lines, set_activation, share
 from fastcnn.kernels._tiles cimport (
     bytes_per_step, fc_conv_row, fc_kernels, fc_tensor, fc_winograd_output, fc_winograd_sums, most_pixels,
@@ -328,7 +328,6 @@ cdef class WinogradConv(Step):
         a.end_tall = a.end_broad + n * a.tall_rows * slim
         a.total = n * a.rows * a.columns
         a.ins, a.outs = ceil_div(a.x.c, vl), ceil_div(a.y.c, vl)
-        a.bundles = count_bundles(a.outs, a.kernels.wide_blocks)
         a.output.y_row, a.output.residual_row = a.y.row, a.residual.row
         self.owned = weights, bias, self.lay_out_lean() if lean else self.lay_out()
         a.output.component = a.m_component
@@ -338,8 +337,8 @@ cdef class WinogradConv(Step):
         """Scratch memory for blocks of patches; gives the arrays that the arguments refer to."""
         cdef WinogradArgs *a = &self.a
         cdef ptrdiff_t vl = self.kernels.vl
-        begins = bundle_begins(a.outs, a.bundles)
-        a.begins = <const ptrdiff_t *>address(begins)
+        begins = bundle_begins(a.outs, self.kernels.wide_blocks)
+        a.begins, a.bundles = <const ptrdiff_t *>address(begins), len(begins) - 1
         zeros = np.zeros(self.kernels.wide_blocks * vl, np.float32)
         a.zeros = floats(zeros)
         # Even blocks, of whole tiles where that is possible.

@@ -24,4 +24,4 @@ cdef inline Bundle bundle_of(ptrdiff_t block, ptrdiff_t blocks, ptrdiff_t most) 
     bundle.width = bundle_begin(blocks, bundles, number + 1) - bundle.begin
     return bundle
 
-cdef object bundle_begins(ptrdiff_t blocks, ptrdiff_t bundles)
+cdef object bundle_begins(ptrdiff_t blocks, ptrdiff_t most)

@@ -22,8 +22,9 @@ cdef enum:
     CHUNK_FLOATS = 4096
 
 
-cdef object bundle_begins(ptrdiff_t blocks, ptrdiff_t bundles):
+cdef object bundle_begins(ptrdiff_t blocks, ptrdiff_t most):
     """The first blocks of all bundles, and the end of the last one: an array of ptrdiff_t."""
+    cdef ptrdiff_t bundles = count_bundles(blocks, most), bundle
     return np.array([bundle_begin(blocks, bundles, bundle) for bundle in range(bundles + 1)], np.intp)
 
 
@@ -88,8 +89,8 @@ def pack_weights(weight, ptrdiff_t groups, ptrdiff_t lanes, ptrdiff_t vl, ptrdif
         before = 0
         while half and before < ins:
             size = min(most, ins - before)
-            bundled = out + (before * blocks + (blocks - 1) // 2 * 2 * size) * area * vl
-            kernels.halve_weights(bundled, size * area, 2 - blocks % 2)
+            bundled = out + (before * blocks + place.begin * size) * area * vl  # of the last block
+            kernels.halve_weights(bundled, size * area, place.width)
             before += size
     return packed
 

@@ -72,7 +72,6 @@ typedef struct {
     int narrow; /* the channels that a single block holds, where no others need be computed; 0: whole blocks */
     ptrdiff_t x_below; /* where narrow: from a row to the next one of the same maxima, or 0; `pixels` are of one row */
     int accumulate, finish;
-    int fetch_tiles; /* whether the inputs of the next tile are asked for while this one is computed */
     /* Weights that will be read next, asked for while these are in use: bytes of them for each step of a tile. */
     const float *ahead;
     ptrdiff_t ahead_bytes;

@@ -32,9 +32,12 @@ FC_INLINE void half_start(const float *start, ptrdiff_t block, v_f acc[3], const
     }
 }
 
-FC_INLINE void half_tile(const fc_conv_row *r, const float *x, float *y, const float *residual, ptrdiff_t until_gap,
-                         const char *ahead, const int P, const int B, const ptrdiff_t x_pixel)
+/* As conv_tile. */
+FC_INLINE void half_tile(const fc_conv_row *r, FC_FN(tile_place) * at, const int P, const int B, const ptrdiff_t x_pixel)
 {
+    const float *x = at->x, *residual = at->residual;
+    float *y = at->y;
+    const ptrdiff_t until_gap = at->until_gap;
     const int H = 2 * B - 1, side_by_side = __builtin_constant_p(x_pixel) && x_pixel == VL;
     const ptrdiff_t y_gap = side_by_side ? r->y_gap : 0;
     v_f acc[MR][3];
@@ -45,7 +48,7 @@ FC_INLINE void half_tile(const fc_conv_row *r, const float *x, float *y, const f
         else
             half_start(r->bias, VL, acc[p], H);
 
-    FC_FN(conv_operands) from = {r->w, x, x, ahead};
+    FC_FN(conv_operands) from = {r->w, x, x, at->ahead};
     for (const ptrdiff_t *tap = r->taps, *whole = tap + r->whole, *end = whole + r->last; tap < end; tap++) {
         begin_tap(r, &from, x, tap, end, P, x_pixel);
         const ptrdiff_t steps = tap < whole ? r->lanes : r->last_lanes;
@@ -81,4 +84,6 @@ FC_INLINE void half_tile(const fc_conv_row *r, const float *x, float *y, const f
     else
         store_sums(r, sums, y, residual, 0, P, B, P, 0, 0, r->y_pixel, 0);
     activate_tile(r, y, P, B, until_gap, y_gap);
+    at->ahead = from.ahead;
+    pass_pixels(r, at, P, x_pixel, r->y_pixel);
 }

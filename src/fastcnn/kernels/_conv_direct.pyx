@@ -25,10 +25,6 @@ cdef enum:
     # of fewer pixels than that have too few sums in flight.
     GATHER_BLOCKS = 8
     SMALL_TILE = 4
-    # Taps of a tile, each a stretch of memory of its own, that the processor fetches ahead by itself from one tile to the
-    # next. Of more, it would wait for each that another core has written (Emerald Rapids, AVX2, two threads, 2026-11: 1 x 1
-    # convolutions of 256 to 512 channels 15 to 40 % faster when the next tile's are asked for).
-    FOLLOWED_STREAMS = 16
 
 
 def writes_once(ptrdiff_t ins, ptrdiff_t outs, kernel, ptrdiff_t vl):
@@ -89,8 +85,7 @@ cdef void run_conv(const void *raw, float *scratch, int tid, int nthreads) noexc
         if a.scattered:
             scattered_panel(a, panel // a.panels, panel % a.panels, a.begins[bundle], a.begins[bundle + count])
         else:
-            conv_panel(a, panel // a.panels, panel % a.panels, unit % planes // a.bundles, bundle, bundle + count, scratch,
-                       nthreads > 1)
+            conv_panel(a, panel // a.panels, panel % a.panels, unit % planes // a.bundles, bundle, bundle + count, scratch)
         unit += count
 
 
@@ -107,9 +102,8 @@ cdef void gather(const ConvArgs *a, const float *x, ptrdiff_t blocks, ptrdiff_t 
 
 
 cdef void conv_panel(const ConvArgs *a, ptrdiff_t image, ptrdiff_t panel, ptrdiff_t group, ptrdiff_t first,
-                     ptrdiff_t last, float *scratch, bint far) noexcept nogil:
-    """Bundles first .. last of output blocks of a group, for one panel, whose inputs may be far: in the caches of another
-    core. Gathered inputs count as a single row."""
+                     ptrdiff_t last, float *scratch) noexcept nogil:
+    """Bundles first .. last of output blocks of a group, for one panel. Gathered inputs count as a single row."""
     cdef fc_conv_row row = a.row
     cdef ptrdiff_t vl = a.kernels.vl, low = share(a.rows, <int>panel, <int>a.panels), high, start = 0, bundle, block, count
     cdef ptrdiff_t steps, rows, pixels
@@ -134,7 +128,6 @@ cdef void conv_panel(const ConvArgs *a, ptrdiff_t image, ptrdiff_t panel, ptrdif
             block = a.begins[bundle]
             row.blocks = <int>(a.begins[bundle + 1] - block)
             row.half = a.half and bundle + 1 == a.bundles
-            row.fetch_tiles = far and bundle == first and row.whole + row.last > FOLLOWED_STREAMS and not a.gathered
             row.w = a.weights.data + block * steps * vl
             row.w += a.out_blocks * (group * a.steps + start * a.taps * row.lanes) * vl
             conv_rows(a, &row, inputs, image, group * a.out_blocks + block, low, rows, pixels, steps)

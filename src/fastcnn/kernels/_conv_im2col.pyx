@@ -87,7 +87,7 @@ cdef void run_im2col(const void *raw, float *scratch, int tid, int nthreads) noe
     row.x_pixel, row.y_pixel = 1, vl
     row.residual, row.residual_block = NULL, 0
     row.accumulate, row.finish, row.until_gap = 0, a.residual.data == NULL, 0
-    row.fetch_tiles = row.kept = row.w_skip = row.half = row.narrow = 0
+    row.kept = row.w_skip = row.half = row.narrow = 0
     row.act = a.act
     row.x, row.y = columns, tile
     for unit in range(share(a.x.n * units, tid, nthreads), share(a.x.n * units, tid + 1, nthreads)):

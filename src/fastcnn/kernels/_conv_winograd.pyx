@@ -168,7 +168,7 @@ cdef void multiply(const WinogradArgs *a, ptrdiff_t first, ptrdiff_t last, ptrdi
     row.last = 1 if row.last_lanes < vl else 0
     row.whole = a.ins - row.last
     row.finish = 0
-    row.fetch_tiles = row.until_gap = row.kept = row.w_skip = row.half = row.narrow = 0
+    row.until_gap = row.kept = row.w_skip = row.half = row.narrow = 0
     for product in a.products[:a.components]:
         begin = max(0, product.begin - patch0)
         row.pixels = min(count, product.end - patch0) - begin

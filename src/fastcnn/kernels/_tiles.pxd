@@ -41,7 +41,7 @@ cdef extern from "fastcnn.h" nogil:
         ptrdiff_t kept, w_skip
         int blocks, half, narrow
         ptrdiff_t x_below
-        int accumulate, finish, fetch_tiles
+        int accumulate, finish
         const float *ahead
         ptrdiff_t ahead_bytes
         fc_activation act

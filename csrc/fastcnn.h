@@ -22,12 +22,12 @@ typedef struct {
     ptrdiff_t top, left, bottom, right; /* halo, in pixels */
 } fc_tensor;
 
-/* Elementwise functions. NONE to CLIP are one min and one max, and cost nothing where they are fused. */
-enum { FC_NONE, FC_CLIP, FC_LEAKY_RELU, FC_TANH, FC_SIGMOID, FC_HARD_SWISH, FC_SILU };
+/* Elementwise functions. Up to CLIP they are bounds, at most a max and a min, and cost little where they are fused. */
+enum { FC_NONE, FC_RELU, FC_CLIP, FC_LEAKY_RELU, FC_TANH, FC_SIGMOID, FC_HARD_SWISH, FC_SILU };
 
 typedef struct {
     int kind;
-    float low, high; /* FC_NONE: -inf, +inf; FC_CLIP: the bounds */
+    float low, high; /* the bounds; FC_NONE: -inf, +inf; FC_RELU: 0, +inf */
     float alpha;     /* FC_LEAKY_RELU: slope of the negative side */
 } fc_activation;
 

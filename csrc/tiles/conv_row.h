@@ -48,17 +48,20 @@ FC_INLINE ptrdiff_t passed_gap(ptrdiff_t p, ptrdiff_t until_gap, ptrdiff_t gap)
 /* The mask of the first n lanes is at VL - n. */
 static const int first_lanes[2 * VL] = {[0 ... VL - 1] = -1};
 
-/* The sums of pixels first .. last of a tile to their places, within bounds if there are any. */
+/* The sums of pixels first .. last of a tile to their places, within the bounds of an activation: a max and a min take as
+ * long as two multiply-adds. */
 FC_INLINE void store_pixels(FC_FN(tile_sums) acc, float *y, const int first, const int last, const int B,
                             ptrdiff_t until_gap, ptrdiff_t y_gap, const ptrdiff_t y_pixel, ptrdiff_t y_block,
-                            const fc_activation *bounds)
+                            const fc_activation *act, const int kind)
 {
 #pragma GCC unroll 4
     for (int b = 0; b < B; b++, y += y_block) {
         __asm__("" : "+r"(y)); /* else the compiler computes the address of every store by itself */
 #pragma GCC unroll 28
         for (int p = first; p < last; p++) {
-            const v_f sum = bounds ? v_clip(acc[p][b], V_SET1(bounds->low), V_SET1(bounds->high)) : acc[p][b];
+            const v_f sum = kind == FC_NONE   ? acc[p][b]
+                            : kind == FC_RELU ? V_MAX(V_SET1(act->low), acc[p][b]) /* 0, but no register keeps it */
+                                              : v_clip(acc[p][b], V_SET1(act->low), V_SET1(act->high));
             V_STORE(y + p * y_pixel + passed_gap(p, until_gap, y_gap), sum);
         }
     }
@@ -83,10 +86,13 @@ FC_INLINE void store_sums(const fc_conv_row *r, FC_FN(tile_sums) acc, float *y, 
             for (int b = 0; b < B; b++)
                 acc[p][b] += V_LOAD(residual + p * y_pixel + passed_gap(p, until_gap, residual_gap) +
                                     b * r->residual_block);
-    if (r->finish)
-        store_pixels(acc, y, first, last, B, until_gap, y_gap, y_pixel, r->y_block, &r->act);
+    const int kind = r->finish ? r->act.kind : FC_NONE;
+    if (kind == FC_NONE)
+        store_pixels(acc, y, first, last, B, until_gap, y_gap, y_pixel, r->y_block, &r->act, FC_NONE);
+    else if (kind == FC_RELU)
+        store_pixels(acc, y, first, last, B, until_gap, y_gap, y_pixel, r->y_block, &r->act, FC_RELU);
     else
-        store_pixels(acc, y, first, last, B, until_gap, y_gap, y_pixel, r->y_block, NULL);
+        store_pixels(acc, y, first, last, B, until_gap, y_gap, y_pixel, r->y_block, &r->act, FC_CLIP);
 }
 
 /* What follows the stores of a whole tile of P pixels, for activations that are more than bounds. */
@@ -354,9 +360,10 @@ FC_INLINE void conv_row_by(const fc_conv_row *r, const ptrdiff_t x_pixel, const 
     const ptrdiff_t part = quotient(r->pixels, tiles), larger = r->pixels - part * tiles;
     FC_FN(tile_place) at = {r->x, r->finish ? r->residual : NULL, r->y, r->until_gap ? r->until_gap : r->pixels + 1,
                             (const char *)r->ahead};
-#pragma GCC unroll 1
-    for (int more = 1; more >= 0; more--) {
-        ptrdiff_t count = more ? larger : tiles - larger;
+    for (ptrdiff_t done = 0, end; done < tiles; done = end) { /* at most twice: the larger tiles, and the others */
+        const ptrdiff_t more = done < larger;
+        end = more ? larger : tiles;
+        ptrdiff_t count = end - done;
         if (blocks == 2)
             switch (part + more) {
                 FC_PAIR_TILES(FC_PAIR)

@@ -15,7 +15,7 @@ from libc.string cimport memset
 from fastcnn.kernels._cpu cimport current
 from fastcnn.kernels._region cimport fc_meet, fc_meeting, fc_region, fc_take, omp_get_wtime
 from fastcnn.kernels._tiles cimport (
-    FC_CLIP, FC_HARD_SWISH, FC_LEAKY_RELU, FC_NONE, FC_SIGMOID, FC_SILU, FC_TANH, fc_activation, fc_tensor,
+    FC_CLIP, FC_HARD_SWISH, FC_LEAKY_RELU, FC_NONE, FC_RELU, FC_SIGMOID, FC_SILU, FC_TANH, fc_activation, fc_tensor,
 )
 
 import numpy as np
@@ -35,7 +35,7 @@ cdef ptrdiff_t _no_distance = 0
 ONE_TAP = &_no_distance
 
 _KINDS = {
-    None: FC_NONE, "Clip": FC_CLIP, "Relu": FC_CLIP, "LeakyRelu": FC_LEAKY_RELU, "Tanh": FC_TANH,
+    None: FC_NONE, "Clip": FC_CLIP, "Relu": FC_RELU, "LeakyRelu": FC_LEAKY_RELU, "Tanh": FC_TANH,
     "Sigmoid": FC_SIGMOID, "HardSwish": FC_HARD_SWISH, "Swish": FC_SILU,
 }
 

@@ -13,6 +13,7 @@ cdef extern from "fastcnn.h" nogil:
 
     enum:
         FC_NONE
+        FC_RELU
         FC_CLIP
         FC_LEAKY_RELU
         FC_TANH

@@ -317,7 +317,7 @@ FC_INLINE void conv_tile(const fc_conv_row *r, FC_FN(tile_place) * at, const int
             store_sums(r, acc, y, residual, first, last, B, P, 0, 0, y_pixel, stepped);
     }
     activate_tile(r, y, P, B, until_gap, y_gap);
-    at->ahead = from.ahead;
+    at->ahead = from.ahead + held_back * r->ahead_bytes;
     pass_pixels(r, at, P, x_pixel, y_pixel);
 }
 

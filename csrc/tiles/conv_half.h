@@ -2,7 +2,7 @@
  *
  * Computed as a whole block, half of it would be for nothing. Here a vector holds half a block twice: the products of an
  * input channel and those of the next one, side by side. A step takes two input channels: it broadcasts both of a pixel
- * and multiplies them with one vector of weights for each half block, where conv_row.h takes one for a block. In the end
+ * and multiplies them with one vector of weights for each half block, where conv_tile.h takes one for a block. In the end
  * the sums of even and of odd channels are added. Where loads are what tiles wait for, these have the fewest. */
 #define FC_HALF_PAIR (2 * MR / 3) /* pixels: three vectors for each */
 

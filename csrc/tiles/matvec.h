@@ -1,5 +1,5 @@
 /* matvec.h: fully connected layers for one input, which wait for weights from memory: up to eight output blocks at
- * once, each pair and an odd one a stream of its own. The sums are added in the order of conv_row.h, so that an input
+ * once, each pair and an odd one a stream of its own. The sums are added in the order of conv_tile.h, so that an input
  * gives the same bits alone and among others. */
 #define FC_MATVEC_AHEAD 512 /* floats: 2 KB of each stream on their way */
 

@@ -49,7 +49,7 @@ FC_INLINE void narrow_planes(const fc_conv_row *r, const v_f planes[FC_NARROW_MO
     }
 }
 
-/* A vector of pixels of each of O planes, to their places from `at` on; see store_sums for the gap. */
+/* A vector of pixels of each of O planes, to their places from `at` on; see passed_gap for the gap. */
 FC_INLINE void narrow_store(const fc_conv_row *r, const v_f planes[FC_NARROW_MOST], ptrdiff_t at, ptrdiff_t until_gap,
                             ptrdiff_t gap, const int O)
 {

@@ -20,8 +20,8 @@
  * While the tiles go by, the weights behind these are fetched piece by piece, as they may have a long way, and so are the
  * inputs of the next tap, which lie in short stretches of every block: too short for the processor to see a stream. Not
  * those of the next tile: until it begins, the weights have pushed them out of the first-level cache again (Emerald
- * Rapids, 2026-11: a tenth slower). Into the second-level cache only, whole taps ask for them, too: another core may have
- * written them (two threads, 1 x 1 convolutions of 256 to 512 channels 15 to 40 % faster).
+ * Rapids, 2026-11: a tenth slower). Into the second-level cache only, taps that are unrolled ask for them, too: another
+ * core may have written them (two threads, AVX2, 1 x 1 convolutions of 256 to 512 channels 15 to 40 % faster).
  *
  * Where every tap is a single step (`stepped`), there is no loop over lanes: it would end after three or five rounds,
  * each time by surprise. Such a tile loads a tap in every step, too, and has no load to spare for fetching ahead: it is
@@ -49,25 +49,27 @@ FC_INLINE ptrdiff_t passed_gap(ptrdiff_t p, ptrdiff_t until_gap, ptrdiff_t gap)
 static const int first_lanes[2 * VL] = {[0 ... VL - 1] = -1};
 
 /* The sums of pixels first .. last of a tile to their places, within the bounds of an activation: a max and a min take as
- * long as two multiply-adds. */
+ * long as two multiply-adds. ReLU's bound is read, too: a constant would stay in a register for the whole tile, which has
+ * none to spare. */
 FC_INLINE void store_pixels(FC_FN(tile_sums) acc, float *y, const int first, const int last, const int B,
                             ptrdiff_t until_gap, ptrdiff_t y_gap, const ptrdiff_t y_pixel, ptrdiff_t y_block,
                             const fc_activation *act, const int kind)
 {
+    const v_f low = V_SET1(act->low), high = V_SET1(act->high);
 #pragma GCC unroll 4
     for (int b = 0; b < B; b++, y += y_block) {
         __asm__("" : "+r"(y)); /* else the compiler computes the address of every store by itself */
 #pragma GCC unroll 28
         for (int p = first; p < last; p++) {
             const v_f sum = kind == FC_NONE   ? acc[p][b]
-                            : kind == FC_RELU ? V_MAX(V_SET1(act->low), acc[p][b]) /* 0, but no register keeps it */
-                                              : v_clip(acc[p][b], V_SET1(act->low), V_SET1(act->high));
+                            : kind == FC_RELU ? V_MAX(low, acc[p][b])
+                                              : v_clip(acc[p][b], low, high);
             V_STORE(y + p * y_pixel + passed_gap(p, until_gap, y_gap), sum);
         }
     }
 }
 
-/* The same, finished. */
+/* The same, with all that finishes a row; activate_tile does what is more than bounds. */
 FC_INLINE void store_sums(const fc_conv_row *r, FC_FN(tile_sums) acc, float *y, const float *residual, const int first,
                           const int last, const int B, ptrdiff_t until_gap, ptrdiff_t y_gap, ptrdiff_t residual_gap,
                           const ptrdiff_t y_pixel, const int stepped)
@@ -86,7 +88,7 @@ FC_INLINE void store_sums(const fc_conv_row *r, FC_FN(tile_sums) acc, float *y, 
             for (int b = 0; b < B; b++)
                 acc[p][b] += V_LOAD(residual + p * y_pixel + passed_gap(p, until_gap, residual_gap) +
                                     b * r->residual_block);
-    const int kind = r->finish ? r->act.kind : FC_NONE;
+    const int kind = r->finish && r->act.kind <= FC_CLIP ? r->act.kind : FC_NONE;
     if (kind == FC_NONE)
         store_pixels(acc, y, first, last, B, until_gap, y_gap, y_pixel, r->y_block, &r->act, FC_NONE);
     else if (kind == FC_RELU)
@@ -118,7 +120,7 @@ FC_INLINE int is_blocked(const ptrdiff_t x_pixel)
 typedef struct {
     const float *x, *residual; /* there is none: NULL */
     float *y;
-    ptrdiff_t until_gap; /* pixels; see fc_conv_row */
+    ptrdiff_t until_gap; /* pixels; more than the row has: there is none */
     const char *ahead;   /* the weights that it asks for */
 } FC_FN(tile_place);
 
@@ -242,7 +244,8 @@ FC_INLINE void fetch_pixels(const float *x, const int P, const ptrdiff_t x_pixel
         __builtin_prefetch(x + i, 0, level);
 }
 
-/* Adds all whole taps, of VL steps each. */
+/* Adds all whole taps, of VL steps each. Two lines of weights are fetched a round: most layers have one or two to fetch,
+ * and a prefetch takes less than going round once more. */
 FC_INLINE void add_whole_taps(const fc_conv_row *r, FC_FN(tile_sums) acc, FC_FN(conv_operands) * from, const float *x,
                               const int P, const int B, const ptrdiff_t x_pixel)
 {
@@ -293,7 +296,7 @@ FC_INLINE void conv_tile(const fc_conv_row *r, FC_FN(tile_place) * at, const int
     const ptrdiff_t *tap = r->taps, *whole = tap + r->whole, *end = whole + r->last;
     const ptrdiff_t last_steps = r->last ? r->last_lanes : r->lanes;
     const ptrdiff_t held_back = !halves ? 0 : last_steps < FC_HELD_BACK ? last_steps : FC_HELD_BACK;
-    if (UNROLL_TAPS && is_blocked(x_pixel) && !stepped && r->lanes == VL) { /* asked once: not for every tap */
+    if (UNROLL_TAPS && !halves && is_blocked(x_pixel) && !stepped && r->lanes == VL) { /* asked once: not for every tap */
         add_whole_taps(r, acc, &from, x, P, B, x_pixel);
         tap = whole;
     }

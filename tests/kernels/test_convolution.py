@@ -94,7 +94,7 @@ def test_few_channels_of_grey_images(isa, poisoned, width, outs):
 @pytest.mark.parametrize(("kernel", "stride", "width"), [(1, 1, 13), (1, 2, 12), (3, 1, 16), (3, 2, 5)])
 def test_half_blocks(beyond, blocks, kernel, stride, width, isa, poisoned):
     """A last block of at most half its channels is computed as half a block where inputs are even in number; in several
-    chunks, onto a residual, and before both kinds of activations."""
+    chunks, onto a residual, and before all kinds of activations."""
     vl, rng = _cpu.vector_length(), np.random.default_rng(beyond)
     outs = blocks * vl + beyond
     for ins in (vl, 5 * vl + 2, 10 * vl + 6, 2 * vl + 1):
@@ -103,7 +103,11 @@ def test_half_blocks(beyond, blocks, kernel, stride, width, isa, poisoned):
         expected = reference.conv2d(x, weight, bias, (stride, stride), (1, 1, 1, 1))
         assert np.array_equal(functional.conv2d(x, weight, bias, stride, 1, algorithm="direct"), expected), ins
     x = rng.standard_normal((2, vl + 2, 7, width), np.float32)
-    for activation, definition in ((functional.relu, lambda sums: np.maximum(sums, 0)), (functional.tanh, np.tanh)):
+    definitions = {
+        functional.relu: lambda sums: np.maximum(sums, 0), functional.relu6: lambda sums: np.clip(sums, 0, 6),
+        functional.tanh: np.tanh,
+    }
+    for activation, definition in definitions.items():
         model = Sum(vl + 2, outs, kernel, stride, activation)
         for threads in (1, 2, 3):
             with fastcnn.num_threads(threads):
@@ -224,6 +228,17 @@ def test_special_values_stay_in_their_group(value, activation, isa):
         assert not hit[:, : outs // groups].any() and not hit[:, 2 * outs // groups :].any(), (ins, outs, groups)
         assert not hit[..., :5].any() and not hit[..., 0, :].any()
         assert activation is not None or hit[0, outs // groups : 2 * outs // groups, 1, 5].all()
+
+
+@pytest.mark.parametrize("activation", [fastcnn.ReLU, fastcnn.ReLU6, fastcnn.Tanh])
+@pytest.mark.parametrize(("outs", "kernel"), [(3, 1), (40, 1), (70, 1), (70, 5)])
+def test_nan_goes_through_activations(activation, outs, kernel, isa):
+    """Sums are stored by a max, by a max and a min, or as they are before an activation of its own."""
+    x = np.ones((1, 8, 6, 9), np.float32)
+    x[0, 5, 2, 3] = np.nan
+    y = fastcnn.Sequential(fastcnn.Conv2d(8, outs, kernel, padding=kernel // 2), activation())(x)
+    assert np.isnan(y[0, :, 2, 3]).all()
+    assert np.isfinite(y[..., 6:]).all()
 
 
 @pytest.mark.parametrize("threads", THREADS)

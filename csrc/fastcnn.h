@@ -27,7 +27,7 @@ enum { FC_NONE, FC_RELU, FC_CLIP, FC_LEAKY_RELU, FC_TANH, FC_SIGMOID, FC_HARD_SW
 
 typedef struct {
     int kind;
-    float low, high; /* the bounds; FC_NONE: -inf, +inf; FC_RELU: 0, +inf */
+    float low, high; /* FC_RELU: 0, +inf; FC_CLIP: the bounds; all others: -inf, +inf */
     float alpha;     /* FC_LEAKY_RELU: slope of the negative side */
 } fc_activation;
 

@@ -40,6 +40,7 @@ cdef class Step:
 cdef const ptrdiff_t *ONE_TAP
 
 cdef void set_activation(fc_activation *act, object description) except *
+cdef void set_gradient_activation(fc_activation *act, object description) except *
 cdef const void *address(object array) except NULL
 cdef fc_tensor tensor_of(object view) except *
 

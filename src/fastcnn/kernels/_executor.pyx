@@ -6,7 +6,7 @@ into the arena or into the caller's arrays; the memory itself comes from `fastcn
 
 cimport numpy as cnp
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
-from libc.math cimport INFINITY
+from libc.math cimport INFINITY, NAN, isfinite
 from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
@@ -51,6 +51,12 @@ cdef void set_activation(fc_activation *act, object description) except *:
         act.low, act.high = attributes["min"], attributes["max"]
     elif name == "LeakyRelu":
         act.alpha = attributes["alpha"]
+
+
+cdef void set_gradient_activation(fc_activation *act, object description) except *:
+    """As `set_activation`, for gradients: an infinite bound is NaN, which nothing reaches, so that infinity itself passes."""
+    set_activation(act, description)
+    act.low, act.high = act.low if isfinite(act.low) else NAN, act.high if isfinite(act.high) else NAN
 
 
 cdef const void *address(object array) except NULL:

@@ -11,11 +11,11 @@ Threads own blocks of channels in sums, so that these have one order; sums are k
 around the first pixel's value, so that a large mean costs no digits.
 """
 
-from libc.math cimport NAN, isfinite, sqrt
+from libc.math cimport sqrt
 from libc.stddef cimport ptrdiff_t
 from libc.string cimport memset
 
-from fastcnn.kernels._executor cimport Step, blocks_of, ceil_div, set_activation, share
+from fastcnn.kernels._executor cimport Step, blocks_of, ceil_div, set_activation, set_gradient_activation, share
 from fastcnn.kernels._tiles cimport fc_activation, fc_gate, fc_kernels, fc_pixel_sums, fc_tensor
 
 
@@ -42,12 +42,10 @@ cdef void affine_of(const NormArgs *a, ptrdiff_t block, float *affine) noexcept 
 
 
 cdef void set_gate(fc_gate *gate, object activation) except *:
-    """The bounds of a Relu or Clip; what is infinite bounds nothing."""
+    """The bounds of a Relu or Clip."""
     cdef fc_activation act
-    set_activation(&act, activation)
-    gate.affine = NULL
-    gate.low = act.low if isfinite(act.low) else NAN
-    gate.high = act.high if isfinite(act.high) else NAN
+    set_gradient_activation(&act, activation)
+    gate.affine, gate.low, gate.high = NULL, act.low, act.high
 
 
 cdef void run_stats(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:

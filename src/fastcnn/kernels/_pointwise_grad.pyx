@@ -4,10 +4,8 @@ from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-import numpy as np
-
-from fastcnn.kernels._executor cimport Step, blocks_of, ceil_div, is_dense, set_activation, share
-from fastcnn.kernels._tiles cimport FC_CLIP, FC_RELU, fc_activation, fc_kernels, fc_tensor
+from fastcnn.kernels._executor cimport Step, blocks_of, ceil_div, is_dense, set_gradient_activation, share
+from fastcnn.kernels._tiles cimport fc_activation, fc_kernels, fc_tensor
 
 cdef enum:
     SPAN_FLOATS = 8192
@@ -60,10 +58,7 @@ cdef class ActivateGrad(Step):
         self.operand(1, &a.g, g)
         self.operand(2, &a.v, v)
         a.kernels, a.dense = self.kernels, is_dense(&a.g) and is_dense(&a.v) and is_dense(&a.y)
-        set_activation(&a.act, activation)
-        if a.act.kind in (FC_RELU, FC_CLIP):  # bounds that nothing reaches: infinity itself passes
-            a.act.low = a.act.low if np.isfinite(a.act.low) else np.nan
-            a.act.high = a.act.high if np.isfinite(a.act.high) else np.nan
+        set_gradient_activation(&a.act, activation)
 
 
 cdef void run_softmax_grad(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:

@@ -59,7 +59,7 @@ def modules():
             [str(path)],
             include_dirs=["csrc", numpy.get_include()],
             define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
-            depends=TILE_HEADERS,
+            depends=[*TILE_SOURCES, *TILE_HEADERS],
             extra_compile_args=LOOP_FLAGS,
             extra_link_args=["-fopenmp", "-Wl,-s"],
         )

@@ -11,7 +11,7 @@
 #define WIDE_BLOCKS 4
 #define WINOGRAD_PATCHES 2
 #define UNROLL_TAPS 1
-#define BROADCASTING_FMA 0
+#define STEPS_A_ROUND 1
 
 typedef __m256 v_f;
 typedef float v_f_unaligned __attribute__((vector_size(32), aligned(4)));

@@ -10,7 +10,7 @@
 #define WIDE_BLOCKS 2
 #define WINOGRAD_PATCHES 4
 #define UNROLL_TAPS 0
-#define BROADCASTING_FMA 1
+#define STEPS_A_ROUND 2
 
 typedef __m512 v_f;
 typedef int v_i __attribute__((vector_size(64)));

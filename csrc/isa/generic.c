@@ -6,7 +6,7 @@
 #define WIDE_BLOCKS 4
 #define WINOGRAD_PATCHES 4 /* as of AVX-512, so that tests of every machine see this many */
 #define UNROLL_TAPS 0
-#define BROADCASTING_FMA 0
+#define STEPS_A_ROUND 1
 
 typedef float v_f __attribute__((vector_size(16)));
 typedef int v_i __attribute__((vector_size(16)));

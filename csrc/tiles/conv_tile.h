@@ -1,14 +1,15 @@
 /* conv_tile.h: a tile of a row of pixels times some blocks of output channels (see fc_conv_row for the sum).
  *
  * It holds P x B accumulators in registers over all input channels and taps. Each step loads B vectors of
- * weights, one stream for the whole tile, and broadcasts P inputs. The loop over lanes stays rolled where a step has 28
- * multiply-adds. Where it has 12 (UNROLL_TAPS), each with a load or a broadcast for two of them, everything else that a
- * step does counts, the more so where another processor shares the core: the steps of a whole tap then follow each other
- * without a loop, and fetch ahead once (Zen 3, 2026-11: 2 to 5 % faster, up to 25 % on a shared core).
+ * weights, one stream for the whole tile, and broadcasts P inputs. Where a step has 28 multiply-adds, the loop over lanes
+ * takes two at a time (STEPS_A_ROUND; Granite Rapids, 2026-11: networks 1 to 4 % faster). Where it has 12 (UNROLL_TAPS), each with a load or a
+ * broadcast for two of them, everything else that a step does counts, the more so where another processor shares the core:
+ * the steps of a whole tap then follow each other without a loop, and fetch ahead once (Zen 3, 2026-11: 2 to 5 % faster,
+ * up to 25 % on a shared core).
  *
- * Where a multiply-add can broadcast by itself (BROADCASTING_FMA), those of every second pixel do: fewer instructions, and
- * not yet more loads than the core has time for (Emerald Rapids, 2026-11: 4 to 8 % faster on a shared core, half a percent
- * on one's own; with all pixels' 3 % slower).
+ * A broadcast serves all blocks. With AVX-512, a multiply-add can broadcast by itself, but then each has a load of its own
+ * (Granite Rapids, 2026-11: with every second pixel's, networks 4 to 5 % slower; with every seventh's, a tile still 3 to
+ * 5 %). Fewer instructions for a step come from two at a time.
  *
  * Where registers are few, a tile of 3 pixels and 4 blocks takes 19 instructions for 12 multiply-adds, one of 6 pixels and
  * 2 blocks 20 (Emerald Rapids, AVX2, 2026-11: layers 3 to 7 % faster).
@@ -29,6 +30,7 @@
 #define FC_MOST_BLOCKS 4 /* of output channels in a tile, of any instruction set */
 typedef v_f FC_FN(tile_sums)[2 * MR][FC_MOST_BLOCKS]; /* of a tile's pixels and blocks, as far as it has them */
 #define FC_LINE_FLOATS 16
+enum { FC_STEPS = STEPS_A_ROUND }; /* a macro is not read where a loop is told how often */
 #define FC_FIRST_LEVEL 3  /* of caches */
 #define FC_SECOND_LEVEL 2 /* the first one is too small for what is read this far ahead, and is in use */
 /* On Zen 4, a store beside multiply-adds takes as long as 1.4 of these, and tiles of many sums lost as much again between
@@ -201,13 +203,10 @@ FC_INLINE void add_step(FC_FN(tile_sums) acc, const float *w, const float *in, c
         weight[b] = V_LOAD(w + b * VL);
 #pragma GCC unroll 28
     for (int p = first; p < last; p++) {
-        const int broadcast_for_both = B == 2 && (!BROADCASTING_FMA || p % 2);
-        if (broadcast_for_both)
+        if (B == 2)
             V_ADD_PRODUCTS(acc[p][0], acc[p][1], in[p * x_pixel], weight[0], weight[1]);
         else
-#pragma GCC unroll 2
-            for (int b = 0; b < B; b++)
-                V_ADD_PRODUCT(acc[p][b], in[p * x_pixel], weight[b]);
+            V_ADD_PRODUCT(acc[p][0], in[p * x_pixel], weight[0]);
     }
 }
 
@@ -215,7 +214,7 @@ FC_INLINE void add_step(FC_FN(tile_sums) acc, const float *w, const float *in, c
 FC_INLINE void add_steps(const fc_conv_row *r, FC_FN(tile_sums) acc, FC_FN(conv_operands) * from, ptrdiff_t steps,
                          const int first, const int last, const int B, const ptrdiff_t x_pixel, const int stepped)
 {
-#pragma GCC unroll 1
+#pragma GCC unroll FC_STEPS
     for (ptrdiff_t i = 0; i < steps; i++) {
         if (B >= 2 && !stepped)
             __builtin_prefetch(from->ahead, 0, FC_SECOND_LEVEL);

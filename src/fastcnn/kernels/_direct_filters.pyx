@@ -86,12 +86,14 @@ def pack_weights(weight, ptrdiff_t groups, ptrdiff_t lanes, ptrdiff_t vl, ptrdif
                         step = (first - before) * area + tap * count + i - first  # in the order of the tiles' loops
                         memcpy(bundled + (step * place.width + block - place.begin) * vl, block_rows + (i * area + tap) * vl,
                                vl * sizeof(float))
-        before = 0
-        while half and before < ins:
-            size = min(most, ins - before)
-            bundled = out + (before * blocks + place.begin * size) * area * vl  # of the last block
-            kernels.halve_weights(bundled, size * area, place.width)
-            before += size
+        if half:
+            place = bundle_of(blocks - 1, blocks, bundle)
+            before = 0
+            while before < ins:
+                size = min(most, ins - before)
+                bundled = out + (before * blocks + place.begin * size) * area * vl
+                kernels.halve_weights(bundled, size * area, place.width)
+                before += size
     return packed
 
 

@@ -59,7 +59,7 @@ def modules():
             [str(path)],
             include_dirs=["csrc", numpy.get_include()],
             define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
-            depends=[*TILE_SOURCES, *TILE_HEADERS],
+            depends=[*TILE_HEADERS, *(TILE_SOURCES if path.stem == "_cpu" else [])],
             extra_compile_args=LOOP_FLAGS,
             extra_link_args=["-fopenmp", "-Wl,-s"],
         )

@@ -20,10 +20,6 @@ typedef int v_i __attribute__((vector_size(64)));
 #define V_SET1(s) _mm512_set1_ps(s)
 #define V_SET2(p) ((v_f)_mm512_set1_epi64(v_two_floats(p)))
 #define V_FMA(a, b, c) _mm512_fmadd_ps((a), (b), (c))
-/* In assembly, lest the compiler broadcasts by an instruction of its own wherever it sees the float twice. */
-#define V_ADD_PRODUCT(sum, s, a) __asm__("vfmadd231ps %1%{1to16%}, %2, %0" : "+v"(sum) : "m"(s), "v"(a))
-#define V_ADD_PRODUCTS(sum, sum2, s, a, b)                                                                             \
-    ((sum) = V_FMA(V_SET1(s), (a), (sum)), (sum2) = V_FMA(V_SET1(s), (b), (sum2)))
 #define V_MAX(a, b) _mm512_max_ps((a), (b))
 #define V_MIN(a, b) _mm512_min_ps((a), (b))
 #define V_UNORDERED(a, b) ((v_i)_mm512_maskz_set1_epi32(_mm512_cmp_ps_mask((a), (b), _CMP_UNORD_Q), -1))

@@ -17,8 +17,6 @@ typedef float v_f_unaligned __attribute__((vector_size(16), aligned(4)));
 #define V_SET1(s) ((v_f){(s), (s), (s), (s)})
 #define V_SET2(p) ((v_f){(p)[0], (p)[1], (p)[0], (p)[1]})
 #define V_FMA(a, b, c) ((a) * (b) + (c))
-#define V_ADD_PRODUCT(sum, s, a) ((sum) = V_FMA(V_SET1(s), (a), (sum)))
-#define V_ADD_PRODUCTS(sum, sum2, s, a, b) (V_ADD_PRODUCT(sum, s, a), V_ADD_PRODUCT(sum2, s, b))
 #define V_MAX(a, b) v_select((a) > (b), (a), (b))
 #define V_MIN(a, b) v_select((a) < (b), (a), (b))
 #define V_UNORDERED(a, b) (((a) != (a)) | ((b) != (b)))

@@ -1,7 +1,9 @@
 /* vector.h: what all tiles share: selection, partial vectors, square roots, horizontal sums. */
 
 /* Adds a float's, or a vector's, products with a, b and c. */
-#ifndef V_ADD_3_PRODUCTS
+#ifndef V_ADD_PRODUCT
+#define V_ADD_PRODUCT(sum, s, a) ((sum) = V_FMA(V_SET1(s), (a), (sum)))
+#define V_ADD_PRODUCTS(sum, sum2, s, a, b) (V_ADD_PRODUCT(sum, s, a), V_ADD_PRODUCT(sum2, s, b))
 #define V_ADD_3_PRODUCTS(sum, sum2, sum3, s, a, b, c) ADD_3_PRODUCTS(V_SET1(s), sum, sum2, sum3, a, b, c)
 #define V_ADD_3_PRODUCTS_OF(sum, sum2, sum3, p, a, b, c) ADD_3_PRODUCTS(V_LOAD(p), sum, sum2, sum3, a, b, c)
 #define ADD_3_PRODUCTS(v, sum, sum2, sum3, a, b, c)                                                                    \

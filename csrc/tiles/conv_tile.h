@@ -1,11 +1,11 @@
 /* conv_tile.h: a tile of a row of pixels times some blocks of output channels (see fc_conv_row for the sum).
  *
  * It holds P x B accumulators in registers over all input channels and taps. Each step loads B vectors of
- * weights, one stream for the whole tile, and broadcasts P inputs. Where a step has 28 multiply-adds, the loop over lanes
- * takes two at a time (STEPS_A_ROUND; Granite Rapids, 2026-11: networks 1 to 4 % faster). Where it has 12 (UNROLL_TAPS),
- * each with a load or a broadcast for two of them, everything else that a step does counts, the more so where another
- * processor shares the core: the steps of a whole tap then follow each other without a loop, and fetch ahead once (Zen 3,
- * 2026-11: 2 to 5 % faster, up to 25 % on a shared core).
+ * weights, one stream for the whole tile, and broadcasts P inputs. Where a step has 28 multiply-adds, the loop over
+ * lanes takes two at a time (STEPS_A_ROUND; Granite Rapids, 2026-11: networks 1 to 4 % faster; with AVX2 6 % slower).
+ * Where it has 12 (UNROLL_TAPS), each with a load or a broadcast for two of them, everything else that a step does
+ * counts, the more so where another processor shares the core: the steps of a whole tap then follow each other without
+ * a loop, and fetch ahead once (Zen 3, 2026-11: 2 to 5 % faster, up to 25 % on a shared core).
  *
  * A broadcast serves all blocks. With AVX-512, a multiply-add can broadcast by itself, but then each has a load of its own
  * (Granite Rapids, 2026-11: with every second pixel's, networks 4 to 5 % slower; with every seventh's, a tile still 3 to

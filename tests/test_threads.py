@@ -112,8 +112,8 @@ FEWER = """
 import numpy as np
 import fastcnn
 from fastcnn import zoo
-from fastcnn.kernels import _executor
-_executor.PIECE_VECTORS = 1
+from fastcnn.kernels import _step
+_step.PIECE_VECTORS = 1
 model = zoo.resnet20()
 x = np.random.default_rng(0).standard_normal((2, *model.input_shape)).astype(np.float32)
 with fastcnn.num_threads(1):

@@ -8,7 +8,7 @@ from math import gcd
 
 import numpy as np
 
-from fastcnn.kernels._executor cimport (
+from fastcnn.kernels._step cimport (
     Rows, Step, Walk, address, blocks_of, ceil_div, set_activation, share, walk, walks,
 )
 from fastcnn.kernels._tiles cimport fc_depthwise, fc_kernels, fc_tensor

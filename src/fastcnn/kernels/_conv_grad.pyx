@@ -12,7 +12,7 @@ from libc.string cimport memcpy, memset
 
 import numpy as np
 
-from fastcnn.kernels._executor cimport ONE_TAP, Step, address, blocks_of, ceil_div, floats, set_activation, share
+from fastcnn.kernels._step cimport ONE_TAP, Step, address, blocks_of, ceil_div, floats, set_activation, share
 from fastcnn.kernels._tiles cimport (
     fc_conv_grad, fc_conv_row, fc_depthwise_grad, fc_kernels, fc_pixel_sums, fc_tensor,
 )

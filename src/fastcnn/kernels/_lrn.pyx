@@ -3,7 +3,7 @@ gradient: each thread owns rows of pixels."""
 
 from libc.stddef cimport ptrdiff_t
 
-from fastcnn.kernels._executor cimport Step, share
+from fastcnn.kernels._step cimport Step, share
 from fastcnn.kernels._tiles cimport fc_kernels, fc_lrn_row, fc_tensor
 
 

@@ -3,7 +3,7 @@ the border, so the input needs no halo (and one that it has is not read)."""
 
 from libc.stddef cimport ptrdiff_t
 
-from fastcnn.kernels._executor cimport Rows, Step, Walk, blocks_of, ceil_div, share, walk, walks
+from fastcnn.kernels._step cimport Rows, Step, Walk, blocks_of, ceil_div, share, walk, walks
 from fastcnn.kernels._tiles cimport fc_kernels, fc_pool_row, fc_tensor
 
 

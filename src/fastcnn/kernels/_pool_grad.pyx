@@ -3,7 +3,7 @@
 from libc.stddef cimport ptrdiff_t
 from libc.string cimport memset
 
-from fastcnn.kernels._executor cimport Step, blocks_of, ceil_div, share
+from fastcnn.kernels._step cimport Step, blocks_of, ceil_div, share
 from fastcnn.kernels._tiles cimport fc_kernels, fc_pool_row, fc_tensor
 
 

@@ -211,3 +211,4 @@ cdef class StridedDepthwiseGrad(Step):
         a.rows.x_pixel, a.rows.y_pixel = vl, a.stride_w * vl
         a.rows.rows, a.rows.x_step, a.rows.y_row, a.rows.residual_row = 1, 0, 0, 0
         self.scratch_floats = (1 + a.kh * a.kw) * vl
+        self.work(a.y.n * blocks_of(&a.y), a.g.n * blocks_of(&a.g) * a.g.h * a.g.w * a.kh * a.kw)

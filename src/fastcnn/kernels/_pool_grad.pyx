@@ -66,6 +66,8 @@ cdef class PoolGrad(Step):
         a.row.kw, a.row.stride, a.row.dilation = kernel[1], strides[1], dilations[1]
         a.row.pad_left, a.row.pad_right, a.row.width = pads[1], pads[3], a.y.w
         a.row.pixels, a.row.lanes, a.row.x_row = a.g.w, a.y.lanes, dilations[0] * a.x.row
+        planes = a.y.n * blocks_of(&a.y)
+        self.work(planes, planes * (a.y.h * a.y.w + a.g.h * a.g.w * min(a.kh, a.y.h) * min(a.row.kw, a.y.w)))
 
 
 cdef struct MeanGradArgs:

@@ -13,7 +13,7 @@ from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport uint64_t
 from libc.string cimport memset
 
-from fastcnn.kernels._step cimport Rows, Walk, ceil_div, walk, walks
+from fastcnn.kernels._step cimport LONGEST_PIECE, Rows, Walk, ceil_div, walk, walks
 from fastcnn.kernels._team cimport (
     FC_JOB_LOST, fc_default_float_modes, fc_do_job, fc_job, fc_restore_float_modes, fc_seconds, fc_take,
 )
@@ -21,10 +21,7 @@ from fastcnn.kernels._tiles cimport fc_tensor
 
 cdef enum:
     PIECES = 4  # of each lane, where a step is cut so that threads can help each other: docs/tuning.md, "Pieces"
-    # Operations on vectors after which the calling thread asks for the time. A piece takes no more, where the step can
-    # be divided so finely: some milliseconds.
-    LONGEST_PIECE = 1 << 23
-    VECTORS_BETWEEN_LOOKS = 1 << 20
+    VECTORS_BETWEEN_LOOKS = 1 << 20  # operations on vectors after which the calling thread asks for the time
 
 cdef double SECONDS_BETWEEN_LOOKS = 0.02
 

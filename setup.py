@@ -10,12 +10,12 @@ from setuptools.command.build_clib import build_clib
 from setuptools.command.build_ext import build_ext
 from setuptools.modified import newer_group
 
-TILE_SOURCES = ["csrc/cpu.c", "csrc/isa/generic.c", "csrc/isa/avx2.c", "csrc/isa/avx512.c"]
-TILE_HEADERS = ["csrc/fastcnn.h", *sorted(str(path) for path in Path("csrc/tiles").glob("*.h"))]
+TILE_SOURCES = ["csrc/cpu.c", "csrc/team.c", "csrc/isa/generic.c", "csrc/isa/avx2.c", "csrc/isa/avx512.c"]
+TILE_HEADERS = ["csrc/fastcnn.h", "csrc/team.h", *sorted(str(path) for path in Path("csrc/tiles").glob("*.h"))]
 # No -march: each file in csrc/isa enables its instructions by a pragma. No -ffast-math: NaN and infinity count.
 TILE_FLAGS = ["-O3", "-std=gnu11", "-Wall", "-Wextra", "-fno-math-errno", "-fvisibility=hidden"]
-LOOP_FLAGS = ["-O2", "-fopenmp", "-fvisibility=hidden", "-Wno-unreachable-code"]
-LINK_FLAGS = ["-fopenmp", "-Wl,-s"]
+LOOP_FLAGS = ["-O2", "-fvisibility=hidden", "-Wno-unreachable-code"]
+LINK_FLAGS = ["-pthread", "-Wl,-s"]
 
 # gcc's names of sanitizers, "address,undefined" for one. That build has a folder of its own: see tests/sanitize.py.
 SANITIZERS = os.environ.get("FASTCNN_SANITIZE", "")
@@ -28,7 +28,7 @@ if SANITIZERS:
               "--param", "asan-instrumentation-with-call-threshold=0"]
     TILE_FLAGS += checks
     LOOP_FLAGS += checks
-    LINK_FLAGS = ["-fopenmp", f"-fsanitize={SANITIZERS}"]
+    LINK_FLAGS = ["-pthread", f"-fsanitize={SANITIZERS}"]
 
 
 def tile_flags(source):
@@ -60,7 +60,7 @@ class BuildTiles(build_clib):
 
 
 class BuildModules(build_ext):
-    """build_ext on all cores, after the tiles. Every module links the archive of tiles; only _cpu refers to it."""
+    """build_ext on all cores, after the tiles. Every module links the archive of tiles; few refer to it."""
 
     def finalize_options(self):
         super().finalize_options()
@@ -71,17 +71,24 @@ class BuildModules(build_ext):
         super().run()
 
 
+# What refers to the archive: to the tables of tiles, and to the threads.
+TILE_USERS = ("_cpu", "_program")
+# OpenMP is only asked for its limits on threads.
+OPENMP_USERS = ("_cpu",)
+
+
 def modules():
     """One extension for each .pyx."""
     for path in sorted(Path("src/fastcnn/kernels").glob("*.pyx")):
+        openmp = ["-fopenmp"] if path.stem in OPENMP_USERS else []
         yield Extension(
             f"fastcnn.kernels.{path.stem}",
             [str(path)],
             include_dirs=["csrc", numpy.get_include()],
             define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
-            depends=[*TILE_HEADERS, *(TILE_SOURCES if path.stem == "_cpu" else [])],
-            extra_compile_args=LOOP_FLAGS,
-            extra_link_args=LINK_FLAGS,
+            depends=[*TILE_HEADERS, *(TILE_SOURCES if path.stem in TILE_USERS else [])],
+            extra_compile_args=[*LOOP_FLAGS, *openmp],
+            extra_link_args=[*LINK_FLAGS, *openmp],
         )
 
 

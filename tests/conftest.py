@@ -8,7 +8,7 @@ import pytest
 from memory_guard import guarded
 
 from fastcnn.compiler import eager, plan
-from fastcnn.kernels import _cpu, _executor, storage
+from fastcnn.kernels import _cpu, _step, storage
 
 THREADS = (1, 2, 3)
 
@@ -43,6 +43,6 @@ def poisoned(monkeypatch):
     for name in ("allocate", "allocate_arena"):
         monkeypatch.setattr(storage, name, lambda floats: guarded((max(1, floats),)))
     monkeypatch.setattr(plan, "OPERATIONS_PER_THREAD", 1)
-    monkeypatch.setattr(_executor, "PIECE_VECTORS", 1)
+    monkeypatch.setattr(_step, "PIECE_VECTORS", 1)
     monkeypatch.setattr(eager, "KEPT_PLANS", 0)
     eager._idle.clear()

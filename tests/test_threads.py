@@ -37,7 +37,28 @@ def test_environment_in_order_of_precedence():
     assert threads_with(FASTCNN_NUM_THREADS="3", OMP_NUM_THREADS="2") == ["3", "FASTCNN_NUM_THREADS"]
     assert threads_with(OMP_NUM_THREADS="2") == ["2", "OMP_NUM_THREADS"]
     assert int(threads_with()[0]) <= len(os.sched_getaffinity(0))
-    assert threads_with(FASTCNN_NUM_THREADS="many")[1] != "FASTCNN_NUM_THREADS"
+    for text in ("many", "²", "-1", "0"):
+        assert threads_with(FASTCNN_NUM_THREADS=text)[1] != "FASTCNN_NUM_THREADS"
+
+
+def test_strictest_quota_of_nested_control_groups_holds(tmp_path, monkeypatch):
+    """A control group has what all above it leave."""
+    folders = [tmp_path, tmp_path / "service", tmp_path / "service" / "worker"]
+    for folder, text in zip(folders, ("max 100000", "150000 100000", "800000 100000"), strict=True):
+        folder.mkdir(exist_ok=True)
+        (folder / "cpu.max").write_text(text)
+    monkeypatch.setattr(_cpu, "_control_groups", lambda: [(str(folder), 2) for folder in folders])
+    assert _cpu._quota() == 2
+    (folders[2] / "cpu.max").write_text("50000 100000")
+    assert _cpu._quota() == 1
+    for folder in folders:
+        (folder / "cpu.max").unlink()
+    assert _cpu._quota() is None
+    for folder, quota in zip(folders, ("-1", "300000", "-1"), strict=True):
+        (folder / "cpu.cfs_quota_us").write_text(quota)
+        (folder / "cpu.cfs_period_us").write_text("100000")
+    monkeypatch.setattr(_cpu, "_control_groups", lambda: [(str(folder), 1) for folder in folders])
+    assert _cpu._quota() == 3
 
 
 def test_calls_and_contexts():
@@ -88,6 +109,83 @@ def test_forked_children_never_hang():
     subprocess.run([sys.executable, "-W", "ignore", "-c", FORK], check=True, timeout=120)
 
 
+FORK_BESIDE_OPENMP = """
+import os, signal, numpy as np, fastcnn
+from sklearn.cluster import KMeans
+points = np.random.default_rng(0).random((2000, 8))
+KMeans(20, n_init=1, random_state=0).fit(points)  # its threads are OpenMP's
+model, x = fastcnn.zoo.resnet20(), np.ones((4, 3, 32, 32), np.float32)
+fastcnn.set_num_threads(2)
+for _ in range(20):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(30)
+        os._exit(0 if model(x).shape == (4, 10) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+
+
+def test_forked_children_of_openmp_never_hang():
+    """Another library has used OpenMP before the fork, this one no threads: the child has threads of its own."""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", FORK_BESIDE_OPENMP], check=True, timeout=120)
+
+
+FORK_WITHIN_A_RUN = """
+import os, signal, threading, numpy as np, fastcnn
+model, x = fastcnn.zoo.resnet18(), np.ones((16, 3, 224, 224), np.float32)
+fastcnn.set_num_threads(2)
+model(x)
+children = []
+def fork(number, frame):
+    children.append(os.fork())
+signal.signal(signal.SIGUSR1, fork)
+timer = threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGUSR1))
+timer.start()
+try:
+    while not children:
+        y = model(x)
+except RuntimeError as error:
+    assert children == [0] and "forked" in str(error), error
+if children == [0]:
+    signal.alarm(60)
+    os._exit(0 if np.isfinite(model(x[:1])).all() else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 0
+"""
+
+
+def test_fork_by_a_signal_handler_within_a_run():
+    """The child has lost the threads that were at work: the call raises there, or is done, and the next one works."""
+    for _ in range(3):
+        subprocess.run([sys.executable, "-W", "ignore", "-c", FORK_WITHIN_A_RUN], check=True, timeout=120)
+
+
+NO_THREADS = """
+import resource, warnings
+import numpy as np
+import fastcnn
+model, x = fastcnn.zoo.resnet20(), np.random.default_rng(0).random((2, 3, 32, 32), np.float32)
+with fastcnn.num_threads(1):
+    expected = model(x)
+plan = model._cache.get(model, x.shape).plan
+plan._idle[:] = [plan._take(8)]  # its memory is there, only that of threads is not
+fastcnn.set_num_threads(8)
+size = [int(line.split()[1]) << 10 for line in open("/proc/self/status") if line.startswith("VmSize")][0]
+resource.setrlimit(resource.RLIMIT_AS, (size + (64 << 10), resource.RLIM_INFINITY))
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    results = [model(x) for _ in range(3)]
+assert all(np.array_equal(result, expected) for result in results)
+(warning,) = caught
+assert warning.category is fastcnn.FastcnnWarning, warning
+print(warning.message)
+"""
+
+
+def test_where_the_system_has_no_threads_the_caller_does_all():
+    answer = subprocess.run([sys.executable, "-c", NO_THREADS], check=True, timeout=120, capture_output=True, text=True)
+    assert answer.stdout == "8 threads were asked for, the system has given 1\n"
+
+
 def test_many_callers_get_equal_bits(budget):
     rng = np.random.default_rng(0)
     model = fastcnn.zoo.lenet()
@@ -112,8 +210,8 @@ FEWER = """
 import numpy as np
 import fastcnn
 from fastcnn import zoo
-from fastcnn.kernels import _executor
-_executor.PIECE_VECTORS = 1
+from fastcnn.kernels import _step
+_step.PIECE_VECTORS = 1
 model = zoo.resnet20()
 x = np.random.default_rng(0).standard_normal((2, *model.input_shape)).astype(np.float32)
 with fastcnn.num_threads(1):
@@ -126,7 +224,7 @@ with fastcnn.num_threads(4):
 
 @pytest.mark.parametrize("limit", ["1", "2", "3", "8"])
 def test_fewer_threads_than_asked_for_do_all_the_work(limit):
-    """OpenMP gives fewer where its own limit is lower: parts that were dealt to the others are done all the same."""
+    """Where OpenMP's own limit is lower, it holds."""
     environment = {**os.environ, "OMP_THREAD_LIMIT": limit}
     subprocess.run([sys.executable, "-c", FEWER], check=True, timeout=120, env=environment)
 

@@ -8,7 +8,7 @@ import pytest
 import fastcnn
 from fastcnn import functional as F
 from fastcnn.compiler import batch, plan
-from fastcnn.kernels import _executor
+from fastcnn.kernels import _step
 
 SHAPE = (3, 20, 18)
 
@@ -64,7 +64,7 @@ def small_planes_network() -> fastcnn.Model:
 @pytest.mark.parametrize("build", [network, mobile_network, rows_network, small_planes_network])
 def test_bits_do_not_depend_on_batch_size_and_place(build, isa, monkeypatch):
     monkeypatch.setattr(plan, "OPERATIONS_PER_THREAD", 1)
-    monkeypatch.setattr(_executor, "PIECE_VECTORS", 1)
+    monkeypatch.setattr(_step, "PIECE_VECTORS", 1)
     model, rng = build(), np.random.default_rng(3)
     model.reproducible = True
     x = rng.standard_normal((17, *SHAPE)).astype(np.float32)
@@ -96,7 +96,7 @@ def test_batches_may_take_other_algorithms_unless_reproducible(isa):
 @pytest.mark.parametrize("size", [1, 3, 9])
 def test_bits_never_depend_on_place_and_threads(size, isa, monkeypatch):
     monkeypatch.setattr(plan, "OPERATIONS_PER_THREAD", 1)
-    monkeypatch.setattr(_executor, "PIECE_VECTORS", 1)
+    monkeypatch.setattr(_step, "PIECE_VECTORS", 1)
     model, rng = small_planes_network(), np.random.default_rng(5)
     x = rng.standard_normal((size, *SHAPE)).astype(np.float32)
     expected = model(x)

@@ -27,6 +27,8 @@ from fastcnn.compiler.shuffle import fold_shuffles
 from fastcnn.compiler.slices import cut_channels
 from fastcnn.graph.ir import Graph, Node
 from fastcnn.kernels import _cpu, _executor, storage
+from fastcnn.kernels._program import default_float_modes
+from fastcnn.kernels._step import Step
 from fastcnn.kernels.view import View
 from fastcnn.ops.base import resolve_pads
 
@@ -77,7 +79,7 @@ class _Refill:
     names: tuple[str, ...]
 
     def __call__(self, constants: Mapping[str, np.ndarray]) -> np.ndarray:
-        with np.errstate(all="ignore"):  # infinity times a weight of zero
+        with np.errstate(all="ignore"), default_float_modes():  # infinity times a weight of zero
             return self.make(*[np.asarray(constants[name]) if name else None for name in self.names])
 
 
@@ -86,9 +88,10 @@ class Lowering:
 
     def __init__(self, layouts: Layouts, placement: memory.Placement, packed: Packed, vl: int) -> None:
         self.vl = vl
-        self.makers: list[Callable[[], _executor.Step]] = []
+        self.makers: list[Callable[[], Step]] = []
         self.waits: list[bool] = []
         self.infos: list[StepInfo] = []
+        self.first_update: int | None = None  # the first step that changes what outlives a run
         self.refills: list[tuple[np.ndarray, _Refill]] = []
         self._layouts, self._placement, self._packed = layouts, placement, packed
         self._hazards = memory.Waits()
@@ -127,9 +130,11 @@ class Lowering:
             return self.view(name)
         return self.pack(kind, make, index, variant=variant)
 
-    def emit(self, kernel: str, make: Callable[..., _executor.Step], *arguments: object, writes: int = 1) -> None:
+    def emit(self, kernel: str, make: Callable[..., Step], *arguments: object, writes: int = 1) -> None:
         """Append a step; `make` is called once for each executor. Of the views among the arguments, the first `writes`
         are written, the others are read."""
+        if ops.get(self._node.op).updates and self.first_update is None:
+            self.first_update = len(self.makers)
         self.makers.append(lambda: make(*arguments))
         views = [argument for argument in arguments if isinstance(argument, View)]
         self.waits.append(self._hazards.before(views[:writes], views[writes:]))
@@ -164,11 +169,12 @@ class Plan:
     steps: list[StepInfo]
     arena_bytes: int
     operations: int
-    _makers: list[Callable[[], _executor.Step]]
+    _makers: list[Callable[[], Step]]
     _waits: list[bool]
     _constants: list[np.ndarray]
     _output_shapes: list[tuple[int, ...]]
     _refills: list[tuple[np.ndarray, _Refill]]
+    _first_update: int
     takes_pixels: bool = False
     parts: int = 1
     _idle: list[_executor.Executor] = field(default_factory=list)
@@ -276,7 +282,8 @@ class Plan:
         scratch = max((step.scratch for step in steps), default=0)
         stride = -(-scratch // storage.ALIGNMENT) * storage.ALIGNMENT + storage.ALIGNMENT
         arena = storage.allocate_arena(self.arena_bytes // 4)
-        return _executor.Executor(steps, self._waits, arena, storage.allocate(stride * threads), threads)
+        memory_of_threads = storage.allocate(stride * threads)
+        return _executor.Executor(steps, self._waits, arena, memory_of_threads, threads, self._first_update)
 
 
 def compile_batch(
@@ -355,6 +362,15 @@ def compile_graph(
     ValueError
         Where shapes do not fit, or a forced algorithm cannot compute its layer; the node is named.
     """
+    with default_float_modes():  # folding computes, too
+        return _compile_graph(graph, input_shapes, {} if packed is None else packed, packed_ahead, tuning, parameters,
+                              {} if pixels is None else pixels, together, whole)
+
+
+def _compile_graph(
+    graph: Graph, input_shapes: Shapes, packed: Packed, packed_ahead: bool, tuning: Mapping[str, str] | None,
+    parameters: Iterable[str], pixels: Mapping[str, np.ndarray], together: int, whole: bool,
+) -> Plan:
     vl = _cpu.vector_length()
     expanded = expand(graph, input_shapes)
     folded = fold(expanded, expanded.infer(dict(input_shapes)))
@@ -364,12 +380,11 @@ def compile_graph(
     chosen = fold_shuffles(fuse_pools(chosen, shapes, vl), shapes)
     if not whole:
         chosen = cut_channels(chosen, shapes, vl)
-    pixels = {} if pixels is None else pixels
     chosen.constants.update({levels_of(name): levels for name, levels in pixels.items()})
     shapes |= {name: array.shape for name, array in chosen.constants.items()}  # of filters in another order, too
     layouts = pack_weights(arrange(chosen, shapes, vl, parameters, pixels), vl)
     placement = memory.place(layouts, vl)
-    lowering = Lowering(layouts, placement, {} if packed is None else packed, vl)
+    lowering = Lowering(layouts, placement, packed, vl)
     for node in layouts.graph.nodes:
         lowering.lower(node)
     operations = sum(ops.get(node.op).flops(node.attrs, [shapes[name] if name else None for name in node.inputs],
@@ -383,6 +398,7 @@ def compile_graph(
         _constants=[np.ascontiguousarray(chosen.constants[name], np.float32) for name in placement.constants],
         _output_shapes=[layouts.shapes[name] for name in layouts.graph.outputs],
         _refills=lowering.refills,
+        _first_update=len(lowering.makers) if lowering.first_update is None else lowering.first_update,
         takes_pixels=bool(pixels),
     )
 

@@ -1,6 +1,6 @@
 from collections.abc import Callable, Sequence
 
-from fastcnn.kernels._executor import Step
+from fastcnn.kernels._step import Step
 from fastcnn.kernels.view import View
 
 WINDOW_VECTORS: int

@@ -12,7 +12,7 @@ Fused layers: Alwani et al., Fused-Layer CNN Accelerators, 2016.
 from libc.stddef cimport ptrdiff_t
 from libc.string cimport memcpy, memmove, memset
 
-from fastcnn.kernels._executor cimport Operands, Step, blocks_of, ceil_div, fc_run, share, tensor_of
+from fastcnn.kernels._step cimport Operands, Step, blocks_of, ceil_div, fc_run, share, tensor_of
 from fastcnn.kernels._tiles cimport fc_tensor
 
 from fastcnn.kernels.view import View

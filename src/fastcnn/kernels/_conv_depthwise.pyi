@@ -3,7 +3,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.kernels._executor import Step
+from fastcnn.kernels._step import Step
 from fastcnn.kernels.view import View
 
 def pack_depthwise(weight: np.ndarray, vl: int) -> np.ndarray: ...

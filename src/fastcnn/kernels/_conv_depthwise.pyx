@@ -8,7 +8,7 @@ from math import gcd
 
 import numpy as np
 
-from fastcnn.kernels._executor cimport (
+from fastcnn.kernels._step cimport (
     Rows, Step, Walk, address, blocks_of, ceil_div, set_activation, share, walk, walks,
 )
 from fastcnn.kernels._tiles cimport fc_depthwise, fc_kernels, fc_tensor
@@ -211,3 +211,4 @@ cdef class StridedDepthwiseGrad(Step):
         a.rows.x_pixel, a.rows.y_pixel = vl, a.stride_w * vl
         a.rows.rows, a.rows.x_step, a.rows.y_row, a.rows.residual_row = 1, 0, 0, 0
         self.scratch_floats = (1 + a.kh * a.kw) * vl
+        self.work(a.y.n * blocks_of(&a.y), a.g.n * blocks_of(&a.g) * a.g.h * a.g.w * a.kh * a.kw)

@@ -15,7 +15,7 @@ from libc.stddef cimport ptrdiff_t
 import numpy as np
 
 from fastcnn.kernels._direct_filters cimport bundle_begins
-from fastcnn.kernels._executor cimport PANEL_PIXELS, Step, address, ceil_div, set_activation, share
+from fastcnn.kernels._step cimport PANEL_PIXELS, Step, address, ceil_div, set_activation, share
 from fastcnn.kernels._tiles cimport FC_NARROW_MOST, fc_conv_row, fc_kernels, fc_tensor, look_ahead, most_pixels
 
 from fastcnn.kernels._direct_filters import block_lanes, chunk_blocks

@@ -12,7 +12,7 @@ from libc.string cimport memcpy, memset
 
 import numpy as np
 
-from fastcnn.kernels._executor cimport ONE_TAP, Step, address, blocks_of, ceil_div, floats, set_activation, share
+from fastcnn.kernels._step cimport ONE_TAP, Step, address, blocks_of, ceil_div, floats, set_activation, share
 from fastcnn.kernels._tiles cimport (
     fc_conv_grad, fc_conv_row, fc_depthwise_grad, fc_kernels, fc_pixel_sums, fc_tensor,
 )
@@ -137,16 +137,20 @@ cdef class ConvGradWeight(Step):
         a.stride_h, a.stride_w = strides
         a.dilation_h, a.dilation_w = dilations
         a.top, a.left = pads[0], pads[1]
+        vectors = a.x.n * a.g.h * a.g.w * a.ins * a.kh * a.kw * ceil_div(a.g.c, vl)
         if g.lanes == 1:
             self.run = run_any
+            self.work(a.g.c * a.ins, vectors * vl)
         elif groups > 1 and groups == x.c == g.c:
             self.run = run_depthwise
+            self.work(blocks_of(&a.g), vectors)
             a.rows.kh, a.rows.kw, a.rows.rows, a.rows.pixels = a.kh, a.kw, g.h, g.w
             a.rows.x_row, a.rows.x_col, a.rows.x_pixel = a.dilation_h * a.x.row, a.dilation_w * vl, a.stride_w * vl
             a.rows.x_step, a.rows.g_row = a.stride_h * a.x.row, a.g.row
         else:
             self.run = run_dense
             self.set_dense()
+            self.work(groups * a.out_parts * a.in_blocks * a.kh, vectors)
 
     cdef void set_dense(self) except *:
         cdef ConvGradArgs *a = &self.a
@@ -233,6 +237,7 @@ cdef class LinearGradWeight(Step):
         a.row.y_pixel, a.row.y_block = vl, a.x.w * vl
         a.row.finish = 1
         self.scratch_floats = 2 * vl * a.x.n
+        self.work(ceil_div(a.out_blocks, 2) * a.strips, a.x.n * a.x.w * a.out_blocks)
 
 
 cdef struct SumArgs:

@@ -8,7 +8,7 @@ Neural Networks for Document Processing, 2006). The columns of a strip fit the s
 from libc.stddef cimport ptrdiff_t
 from libc.string cimport memcpy, memset
 
-from fastcnn.kernels._executor cimport ONE_TAP, Step, ceil_div, set_activation, share
+from fastcnn.kernels._step cimport ONE_TAP, Step, ceil_div, set_activation, share
 from fastcnn.kernels._tiles cimport FC_ADD, fc_activation, fc_conv_row, fc_kernels, fc_tensor, look_ahead
 
 cdef enum:
@@ -156,3 +156,5 @@ cdef class Im2colConv(Step):
         a.strips = ceil_div(a.y.h * a.y.w, a.columns)
         a.in_place = a.kh * a.kw == 1 and tuple(strides) == (1, 1) and not any(pads) and a.x.row == a.x.w
         self.scratch_floats = a.columns * (2 * self.kernels.vl + a.inner)
+        self.work(a.x.n * a.strips * (groups if a.in_place else 1),
+                  a.x.n * a.y.h * a.y.w * groups * a.inner * (a.out_blocks + 1))

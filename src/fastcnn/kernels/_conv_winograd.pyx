@@ -27,7 +27,7 @@ from libc.stddef cimport ptrdiff_t
 import numpy as np
 
 from fastcnn.kernels._direct_filters cimport bundle_begins
-from fastcnn.kernels._executor cimport LINE_FLOATS, Step, address, ceil_div, floats, odd_lines, set_activation, share
+from fastcnn.kernels._step cimport LINE_FLOATS, Step, address, ceil_div, floats, odd_lines, set_activation, share
 from fastcnn.kernels._tiles cimport (
     bytes_per_step, fc_conv_row, fc_kernels, fc_tensor, fc_winograd_output, fc_winograd_sums, most_pixels,
 )

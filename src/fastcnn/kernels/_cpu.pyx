@@ -2,7 +2,8 @@
 
 The one file that owns thread counts. The order of precedence: `num_threads` of a context or `set_num_threads`,
 FASTCNN_NUM_THREADS, OMP_NUM_THREADS, then the smaller of the processors this process may run on and the CPU quota
-of its control group. A lower limit set on the OpenMP runtime (threadpoolctl) always holds.
+of its control groups. A lower limit set on the OpenMP runtime (threadpoolctl, OMP_THREAD_LIMIT) always holds. The
+threads themselves are those of csrc/team.c: OpenMP is only asked for its limits.
 """
 
 import math
@@ -19,6 +20,10 @@ cdef extern from "fastcnn.h":
 
 cdef extern from "omp.h":
     int omp_get_max_threads() nogil
+    int omp_get_thread_limit() nogil
+
+cdef extern from "pythread.h":
+    unsigned long PyThread_get_thread_ident() noexcept
 
 cdef const fc_kernels *_current = NULL
 cdef str _current_name = None
@@ -149,7 +154,7 @@ def measure_peak(double seconds=0.05):
 
 # ---------------------------------------------------------------------------------------------------- threads
 
-_openmp_at_import = omp_get_max_threads()
+_openmp_at_import, _openmp_thread_limit = omp_get_max_threads(), omp_get_thread_limit()
 
 
 class _Chosen(threading.local):
@@ -159,7 +164,9 @@ class _Chosen(threading.local):
 _chosen = _Chosen()
 _process_wide = None  # set_num_threads()
 _after_fork = False
-_region_has_run = False
+_warned_of_missing_threads = False
+cdef bint _threads_were_used = False
+cdef unsigned long _main_thread = threading.main_thread().ident
 
 
 def _positive_int(value, str name):
@@ -173,26 +180,47 @@ def _positive_int(value, str name):
 
 def _from_environment(str name):
     text = os.environ.get(name, "").split(",")[0].strip()
-    return int(text) if text.isdigit() and 1 <= int(text) <= 1024 else None
+    return int(text) if text.isascii() and text.isdigit() and 1 <= int(text) <= 1024 else None
+
+
+def _control_groups():
+    """Folders of this process's control groups and of all above them: (folder, version)."""
+    try:
+        with open("/proc/self/cgroup") as file:
+            lines = file.read().split("\n")
+    except OSError:
+        lines = []
+    for line in (*lines, "0::/", ":cpu:/"):
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        version, root = (1, "/sys/fs/cgroup/cpu") if controllers else (2, "/sys/fs/cgroup")
+        parts = [part for part in path.split("/") if part]
+        for depth in range(len(parts), -1, -1):
+            yield "/".join([root, *parts[:depth]]), version
+
+
+def _quota_of(folder, version):
+    """Processors granted by one control group, or None."""
+    try:
+        if version == 2:
+            with open(f"{folder}/cpu.max") as file:
+                quota, period = file.read().split()[:2]
+        else:
+            with open(f"{folder}/cpu.cfs_quota_us") as file:
+                quota = file.read()
+            with open(f"{folder}/cpu.cfs_period_us") as file:
+                period = file.read()
+        return max(1, math.ceil(int(quota) / int(period))) if int(quota) > 0 else None
+    except (OSError, ValueError, ZeroDivisionError):
+        return None  # no such group, or "max": no quota
 
 
 def _quota():
-    """Processors granted by the control group (version 2, then 1), or None."""
-    try:
-        with open("/sys/fs/cgroup/cpu.max") as file:
-            quota, period = file.read().split()[:2]
-    except (OSError, ValueError):
-        try:
-            with open("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") as file:
-                quota = file.read().strip()
-            with open("/sys/fs/cgroup/cpu/cpu.cfs_period_us") as file:
-                period = file.read().strip()
-        except OSError:
-            return None
-    try:
-        return max(1, math.ceil(int(quota) / int(period))) if int(quota) > 0 else None
-    except (ValueError, ZeroDivisionError):
-        return None  # "max": no quota
+    """Processors granted by the control groups: by the strictest of them, as each limits all below it; or None."""
+    quotas = [_quota_of(folder, version) for folder, version in _control_groups()]
+    return min((quota for quota in quotas if quota is not None), default=None)
 
 
 def _default_threads():
@@ -234,8 +262,9 @@ def get_num_threads():
         return 1
     count = _chosen.count
     if count is not None:
-        return count
+        return count if count < _openmp_thread_limit else _openmp_thread_limit
     count = _default if _process_wide is None else _process_wide
+    count = count if count < _openmp_thread_limit else _openmp_thread_limit
     limit = omp_get_max_threads()
     return limit if limit < _openmp_at_import and limit < count else count
 
@@ -291,16 +320,43 @@ class num_threads:
         _chosen.count = self._previous
 
 
-def note_region():
-    """Called by the executor before its first parallel region: from then on forked children stay on one thread,
-    because the OpenMP runtime's workers do not survive a fork, and waiting for them would never end."""
-    global _region_has_run
-    _region_has_run = True
+cdef bint is_main_thread() noexcept:
+    return PyThread_get_thread_ident() == _main_thread
+
+
+cdef void note_threads() noexcept:
+    global _threads_were_used
+    _threads_were_used = True
+
+
+def _warn_of_missing_threads(wanted, present):
+    global _warned_of_missing_threads
+    import warnings
+
+    from fastcnn.errors import FastcnnWarning
+
+    _warned_of_missing_threads = True
+    warnings.warn(f"{wanted} threads were asked for, the system has given {present}", FastcnnWarning, stacklevel=2)
+
+
+def note_missing_threads(wanted, present):
+    """Called after a run for which the system had fewer threads than were wanted; or none, as the process was forked.
+
+    Raises
+    ------
+    RuntimeError
+        In a child that was forked within a run, by a signal handler: what its threads were doing is lost.
+    """
+    if present < 0:
+        raise RuntimeError("the process was forked while a network ran: its threads are in the parent")
+    if not _warned_of_missing_threads:
+        _warn_of_missing_threads(wanted, present)
 
 
 def _child_started():
-    global _after_fork
-    _after_fork = _region_has_run
+    global _after_fork, _main_thread
+    _after_fork = _threads_were_used
+    _main_thread = PyThread_get_thread_ident()
 
 
 if hasattr(os, "register_at_fork"):

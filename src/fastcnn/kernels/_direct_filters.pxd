@@ -1,6 +1,6 @@
 from libc.stddef cimport ptrdiff_t
 
-from fastcnn.kernels._executor cimport ceil_div
+from fastcnn.kernels._step cimport ceil_div
 
 # How many bundles so many blocks of outputs make, of at most so many each. Where those are more than two, an even number
 # of bundles: two threads then have the same work.

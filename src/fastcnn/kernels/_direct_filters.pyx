@@ -11,7 +11,7 @@ from libc.string cimport memcpy
 import numpy as np
 
 from fastcnn.kernels._cpu cimport current
-from fastcnn.kernels._executor cimport ceil_div, floats, interleave_filters
+from fastcnn.kernels._step cimport ceil_div, floats, interleave_filters
 from fastcnn.kernels._tiles cimport fc_kernels
 
 from fastcnn.kernels import storage

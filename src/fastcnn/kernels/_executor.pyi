@@ -1,15 +1,12 @@
 import numpy as np
 
-PIECE_VECTORS: int
-
-class Step:
-    @property
-    def scratch(self) -> int: ...
+from fastcnn.kernels._step import Step
 
 class Executor:
     max_threads: int
     def __init__(
-        self, steps: list[Step], waits: list[bool], arena: np.ndarray, scratch: np.ndarray, max_threads: int
+        self, steps: list[Step], waits: list[bool], arena: np.ndarray, scratch: np.ndarray, max_threads: int,
+        first_update: int = ...,
     ) -> None: ...
     def run(self, arrays: list[np.ndarray], nthreads: int) -> None: ...
     def times(self, arrays: list[np.ndarray], nthreads: int) -> list[float]: ...

@@ -3,7 +3,7 @@ pixels are the rows of the left matrix. Weights and bias are packed by `_direct_
 
 from libc.stddef cimport ptrdiff_t
 
-from fastcnn.kernels._executor cimport ONE_TAP, Step, ceil_div, set_activation, share
+from fastcnn.kernels._step cimport ONE_TAP, Step, ceil_div, set_activation, share
 from fastcnn.kernels._tiles cimport fc_conv_row, fc_kernels, fc_matvec, fc_tensor, look_ahead
 
 

@@ -1,4 +1,4 @@
-from fastcnn.kernels._executor import Step
+from fastcnn.kernels._step import Step
 from fastcnn.kernels.view import View
 
 class Loss(Step):

@@ -10,7 +10,7 @@ A cross-entropy's targets t carry everything else: class weights, smoothing, the
 from libc.math cimport INFINITY, exp, fabs, isnan, log, log1p
 from libc.stddef cimport ptrdiff_t
 
-from fastcnn.kernels._executor cimport Step
+from fastcnn.kernels._step cimport Step
 from fastcnn.kernels._tiles cimport fc_tensor
 
 cdef enum:

@@ -3,7 +3,7 @@ gradient: each thread owns rows of pixels."""
 
 from libc.stddef cimport ptrdiff_t
 
-from fastcnn.kernels._executor cimport Step, share
+from fastcnn.kernels._step cimport Step, share
 from fastcnn.kernels._tiles cimport fc_kernels, fc_lrn_row, fc_tensor
 
 
@@ -57,6 +57,7 @@ cdef class Lrn(Step):
         set_row(&a.row, &a.y, &a.x, size)
         a.row.scale, a.row.bias, a.row.beta = alpha / size, bias, beta
         self.scratch_floats = a.row.before + a.x.c + size + 2 * self.kernels.vl
+        self.work(a.y.n * a.y.h, a.y.n * a.y.h * a.y.w * a.x.c * size)
 
 
 cdef class LrnGrad(Step):
@@ -82,3 +83,4 @@ cdef class LrnGrad(Step):
         set_row(&a.row, &a.y, &a.x, size)
         a.row.scale, a.row.bias, a.row.beta = alpha / size, bias, beta
         self.scratch_floats = 2 * (a.x.c + size + 2 * self.kernels.vl) + size - 1
+        self.work(a.y.n * a.y.h, 2 * a.y.n * a.y.h * a.y.w * a.x.c * size)

@@ -15,7 +15,7 @@ from libc.math cimport sqrt
 from libc.stddef cimport ptrdiff_t
 from libc.string cimport memset
 
-from fastcnn.kernels._executor cimport Step, blocks_of, ceil_div, set_activation, set_gradient_activation, share
+from fastcnn.kernels._step cimport Step, blocks_of, ceil_div, set_activation, set_gradient_activation, share
 from fastcnn.kernels._tiles cimport fc_activation, fc_gate, fc_kernels, fc_pixel_sums, fc_tensor
 
 

@@ -5,7 +5,7 @@ Operands are of one layout; where none has a gap, a plane counts as one long row
 
 from libc.stddef cimport ptrdiff_t
 
-from fastcnn.kernels._executor cimport (
+from fastcnn.kernels._step cimport (
     Rows, Step, Walk, blocks_of, ceil_div, floats, is_dense, set_activation, share, walk, walks,
 )
 from fastcnn.kernels._tiles cimport FC_ADD, FC_MULTIPLY, fc_activation, fc_kernels, fc_tensor

@@ -1,7 +1,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fastcnn.kernels._executor import Step
+from fastcnn.kernels._step import Step
 from fastcnn.kernels.view import View
 
 class ActivateGrad(Step):

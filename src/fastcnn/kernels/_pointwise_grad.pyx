@@ -4,7 +4,7 @@ from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from fastcnn.kernels._executor cimport Step, blocks_of, ceil_div, is_dense, set_gradient_activation, share
+from fastcnn.kernels._step cimport Step, blocks_of, ceil_div, is_dense, set_gradient_activation, share
 from fastcnn.kernels._tiles cimport fc_activation, fc_kernels, fc_tensor
 
 cdef enum:

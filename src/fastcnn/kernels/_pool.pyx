@@ -3,7 +3,7 @@ the border, so the input needs no halo (and one that it has is not read)."""
 
 from libc.stddef cimport ptrdiff_t
 
-from fastcnn.kernels._executor cimport Rows, Step, Walk, blocks_of, ceil_div, share, walk, walks
+from fastcnn.kernels._step cimport LONGEST_PIECE, Rows, Step, Walk, blocks_of, ceil_div, share, walk, walks
 from fastcnn.kernels._tiles cimport fc_kernels, fc_pool_row, fc_tensor
 
 
@@ -13,25 +13,42 @@ cdef struct PoolArgs:
     fc_tensor x  # IN
     fc_pool_row row
     ptrdiff_t kh, stride_h, dilation_h, top, bottom
+    ptrdiff_t stretches  # of a row, one after the other: windows may be so large that a whole row takes seconds
+
+
+cdef void pool_row(const PoolArgs *a, ptrdiff_t image, ptrdiff_t block, ptrdiff_t r, int stretch) noexcept nogil:
+    """One stretch of one row of outputs."""
+    cdef fc_pool_row row = a.row
+    cdef ptrdiff_t start = r * a.stride_h - a.top, begin = share(a.y.w, stretch, <int>a.stretches)
+    # Taps first .. last of the window lie inside the image.
+    cdef ptrdiff_t first = ceil_div(-start, a.dilation_h) if start < 0 else 0
+    cdef ptrdiff_t last = min(a.kh, ceil_div(a.x.h - start, a.dilation_h)) if start < a.x.h else 0
+    row.rows = max(0, last - first)
+    row.row_extent = (min(start + a.kh, a.x.h + a.bottom) - start) if row.count_include_pad else row.rows
+    row.x = a.x.data + image * a.x.image + block * a.x.block + (start + first * a.dilation_h) * a.x.row
+    row.y = a.y.data + image * a.y.image + block * a.y.block + r * a.y.row + begin * row.lanes
+    row.pixels = share(a.y.w, stretch + 1, <int>a.stretches) - begin
+    row.pad_left -= begin * row.stride
+    a.kernels.pool_row(&row)
+
+
+cdef void run_stretches(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
+    """Units are stretches of rows."""
+    cdef const PoolArgs *a = <const PoolArgs *>raw
+    cdef ptrdiff_t blocks = blocks_of(&a.y), units = a.y.n * blocks * a.y.h * a.stretches, unit, plane
+    for unit in range(share(units, tid, nthreads), share(units, tid + 1, nthreads)):
+        plane = unit // a.stretches // a.y.h
+        pool_row(a, plane // blocks, plane % blocks, unit // a.stretches % a.y.h, <int>(unit % a.stretches))
 
 
 cdef void run_pool(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
     cdef const PoolArgs *a = <const PoolArgs *>raw
-    cdef fc_pool_row row = a.row
-    cdef ptrdiff_t r, start, first, last
+    cdef ptrdiff_t r
     cdef Walk way = walk(&a.y, tid, nthreads)
     cdef Rows at
     while walks(&way, &at):
         for r in range(at.first, at.first + at.count):
-            start = r * a.stride_h - a.top
-            # Taps first .. last of the window lie inside the image.
-            first = ceil_div(-start, a.dilation_h) if start < 0 else 0
-            last = min(a.kh, ceil_div(a.x.h - start, a.dilation_h)) if start < a.x.h else 0
-            row.rows = max(0, last - first)
-            row.row_extent = (min(start + a.kh, a.x.h + a.bottom) - start) if row.count_include_pad else row.rows
-            row.x = a.x.data + at.image * a.x.image + at.block * a.x.block + (start + first * a.dilation_h) * a.x.row
-            row.y = a.y.data + at.image * a.y.image + at.block * a.y.block + r * a.y.row
-            a.kernels.pool_row(&row)
+            pool_row(a, at.image, at.block, r, 0)
 
 
 cdef class Pool(Step):
@@ -60,8 +77,11 @@ cdef class Pool(Step):
         a.row.kw, a.row.stride, a.row.dilation = kernel[1], strides[1], dilations[1]
         a.row.pad_left, a.row.pad_right, a.row.width = pads[1], pads[3], a.x.w
         a.row.pixels, a.row.lanes, a.row.x_row = a.y.w, a.x.lanes, dilations[0] * a.x.row
-        rows = a.y.n * blocks_of(&a.y) * a.y.h
-        self.may_be_cut(rows, rows * a.y.w * kernel[0] * kernel[1])
+        rows, taps = a.y.n * blocks_of(&a.y) * a.y.h, min(kernel[0], x.h) * min(kernel[1], x.w)
+        a.stretches = min(y.w, ceil_div(y.w * taps, <ptrdiff_t>LONGEST_PIECE))
+        if a.stretches > 1:
+            self.run = run_stretches
+        self.may_be_cut(rows * a.stretches, rows * a.y.w * taps)
 
 
 cdef struct MeanArgs:

@@ -3,7 +3,7 @@
 from libc.stddef cimport ptrdiff_t
 from libc.string cimport memset
 
-from fastcnn.kernels._executor cimport Step, blocks_of, ceil_div, share
+from fastcnn.kernels._step cimport Step, blocks_of, ceil_div, share
 from fastcnn.kernels._tiles cimport fc_kernels, fc_pool_row, fc_tensor
 
 
@@ -66,6 +66,8 @@ cdef class PoolGrad(Step):
         a.row.kw, a.row.stride, a.row.dilation = kernel[1], strides[1], dilations[1]
         a.row.pad_left, a.row.pad_right, a.row.width = pads[1], pads[3], a.y.w
         a.row.pixels, a.row.lanes, a.row.x_row = a.g.w, a.y.lanes, dilations[0] * a.x.row
+        planes = a.y.n * blocks_of(&a.y)
+        self.work(planes, planes * (a.y.h * a.y.w + a.g.h * a.g.w * min(a.kh, a.y.h) * min(a.row.kw, a.y.w)))
 
 
 cdef struct MeanGradArgs:

@@ -4,7 +4,7 @@ larger tensor (concatenation, padding); and pixels of photos to numbers in any l
 from libc.stddef cimport ptrdiff_t
 from libc.string cimport memcpy, memset
 
-from fastcnn.kernels._executor cimport Rows, Step, Walk, blocks_of, share, walk, walks
+from fastcnn.kernels._step cimport Rows, Step, Walk, blocks_of, share, walk, walks
 from fastcnn.kernels._tiles cimport fc_kernels, fc_tensor
 
 

@@ -10,7 +10,7 @@ from libc.stddef cimport ptrdiff_t
 import numpy as np
 
 from fastcnn.kernels._direct_filters cimport Bundle, bundle_of
-from fastcnn.kernels._executor cimport Step, ceil_div, floats, share
+from fastcnn.kernels._step cimport Step, ceil_div, floats, share
 from fastcnn.kernels._tiles cimport fc_kernels, fc_tensor
 
 

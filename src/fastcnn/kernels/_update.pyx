@@ -7,7 +7,7 @@ The formulas are told in training/optimizers.py; their numbers come at run time 
 from libc.math cimport sqrt
 from libc.stddef cimport ptrdiff_t
 
-from fastcnn.kernels._executor cimport Step, blocks_of, ceil_div, share
+from fastcnn.kernels._step cimport Step, blocks_of, ceil_div, share
 from fastcnn.kernels._tiles cimport FC_ADAM, FC_ADAMW, FC_RMSPROP, FC_SGD, fc_kernels, fc_tensor, fc_update
 
 SETTINGS = ("rate", "decay", "momentum", "epsilon", "beta2", "one_minus_beta1", "one_minus_beta2", "correction1",

@@ -1,6 +1,6 @@
 import numpy as np
 
-from fastcnn.kernels._executor import Step
+from fastcnn.kernels._step import Step
 from fastcnn.kernels.view import View
 
 def filter_matrix(m: int, stride: int = 1) -> np.ndarray: ...

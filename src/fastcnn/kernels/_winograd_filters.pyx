@@ -15,7 +15,7 @@ import numpy as np
 
 from fastcnn.kernels._cpu cimport current
 from fastcnn.kernels._direct_filters cimport Bundle, bundle_of
-from fastcnn.kernels._executor cimport Step, ceil_div, floats, interleave_filters, share
+from fastcnn.kernels._step cimport Step, ceil_div, floats, interleave_filters, share
 from fastcnn.kernels._tiles cimport fc_kernels, fc_tensor
 
 from fastcnn.kernels import storage

@@ -15,7 +15,7 @@ from libc.stddef cimport ptrdiff_t
 
 import numpy as np
 
-from fastcnn.kernels._executor cimport Step, address, ceil_div, floats, odd_lines, share
+from fastcnn.kernels._step cimport Step, address, ceil_div, floats, odd_lines, share
 from fastcnn.kernels._tiles cimport fc_conv_grad, fc_kernels, fc_tensor
 
 from fastcnn.kernels._winograd_filters import filter_matrix
@@ -143,3 +143,6 @@ cdef class WinogradGradWeight(Step):
         a.v_component, a.u_component = odd_lines(a.ins * a.patches * vl), odd_lines(kept * a.patches * vl)
         a.m_component = odd_lines(kept * a.x.c * vl)
         self.scratch_floats = COMPONENTS * (a.v_component + a.u_component + a.m_component)
+        # The inputs are transformed once more for each part of the outputs.
+        patches = a.x.n * a.patch_rows * a.patch_columns
+        self.work(ceil_div(a.outs, <ptrdiff_t>MOST_BLOCKS), COMPONENTS * patches * a.x.c * (a.outs + 8))

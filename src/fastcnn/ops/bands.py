@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fastcnn.kernels import _bands, _conv_depthwise, _conv_direct, _pool
-from fastcnn.kernels._executor import Step
+from fastcnn.kernels._step import Step
 from fastcnn.ops.base import Attrs, Op, Shape, Shapes, resolve_pads
 from fastcnn.ops.conv import Conv, depthwise_arguments, direct_arguments
 from fastcnn.ops.pool import MaxPool

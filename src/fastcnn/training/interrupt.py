@@ -1,4 +1,4 @@
-"""Ctrl-C while training: kept back until a step is complete, so that the model and its optimizer stay in step."""
+"""Ctrl-C while training: a step is either given up or completed, so that the model and its optimizer stay in step."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 
+from fastcnn.kernels._program import stop_where
+
 __all__ = ["Interrupt"]
 
 
 class Interrupt:
-    """While its block runs, Ctrl-C raises KeyboardInterrupt only where `check` is called, or within `allowed`.
+    """While its block runs, Ctrl-C raises KeyboardInterrupt only where `check` is called, within `allowed`, or out of a
+    network that runs: a training step is then given up before it has changed anything.
 
     A second Ctrl-C raises at once. Handlers that the program has set itself, and threads other than the main one, are
     left alone; so is the handler that was there before, afterwards.
@@ -38,6 +41,7 @@ class Interrupt:
         is_main = threading.current_thread() is threading.main_thread()
         if is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, self._handle)
+            self._asked_before = stop_where(self._wants_stop)
             self._installed = True
         return self
 
@@ -46,6 +50,7 @@ class Interrupt:
     ) -> None:
         if self._installed:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            stop_where(self._asked_before)
             self._installed = False
         if kind is None:
             self.check()
@@ -54,6 +59,9 @@ class Interrupt:
         if self._allowed or self._pending:
             raise KeyboardInterrupt
         self._pending = True
+
+    def _wants_stop(self) -> bool:
+        return self._pending and threading.current_thread() is threading.main_thread()
 
     def check(self) -> None:
         """Raise KeyboardInterrupt if Ctrl-C was pressed."""

@@ -69,7 +69,6 @@ class Run:
     _stopped: bool = False
     _learner: Any = None
     _step: int = 0
-    _within_step: bool = False
     _sums: _Sums = field(default_factory=_Sums)
     _best: dict[str, np.ndarray] = field(default_factory=dict)
 
@@ -185,6 +184,7 @@ class _Loop:
         self.monitor = "loss" if validation is None else "validation_loss"
         if saved is not None:
             self._restore(saved)
+        self.counted_steps = trainer.steps
 
     def _batches(self, learner: Model, data: Dataset | IterableBatches) -> Batches | IterableBatches:
         if isinstance(data, IterableBatches):
@@ -201,7 +201,7 @@ class _Loop:
                 while run.epoch < options.epochs and not run._stopped:
                     self._epoch(interrupt)
         except KeyboardInterrupt:
-            if not run._within_step:  # else the optimizer may be ahead of the count: the last checkpoint stays
+            if run.trainer.steps == self.counted_steps:  # else the counts are behind: the last checkpoint stays
                 run._sync()
                 self._checkpoint()
             _interrupted(run.history, run.epoch, options, stacklevel=5)
@@ -244,7 +244,6 @@ class _Loop:
         if self.options.schedule is not None and steps is not None:
             done, total = run.epoch * steps + run._step, self.options.epochs * steps
             run.trainer.learning_rate = self.base_rate * self.options.schedule(done, total, steps)
-        run._within_step = True
         loss = run.trainer.step(batch.x, batch.y)
         if not np.isfinite(loss):
             raise FloatingPointError(
@@ -255,7 +254,7 @@ class _Loop:
         sums.hits += self._hits(run.trainer.outputs, batch.y)
         sums.count += len(batch.x)
         run._step += 1
-        run._within_step = False
+        self.counted_steps = run.trainer.steps
 
     def _accuracy(self) -> dict[str, float]:
         sums = self.run._sums

@@ -186,25 +186,15 @@ def _updates(
 
 
 def _scheduled(graph: Graph, updates: list[Node]) -> list[Node]:
-    """The nodes whose values are used, each update as soon as nobody reads the old parameter any more: the gradient's
-    memory is then free."""
+    """The nodes whose values are used, and all that changes the state after them: until then a step can be given up."""
     used = set(graph.outputs) | {name for node in updates for name in node.inputs}
     kept: list[Node] = []
     for node in reversed(graph.nodes):
         if node.output in used or ops.get(node.op).updates:
             kept.append(node)
             used.update(node.inputs)
-    kept.reverse()
-    ready: dict[str, int] = {}  # after which node a value can be written over, or read
-    for i, node in enumerate(kept):
-        for name in (*node.inputs, node.output):
-            ready[name] = i
-    places: list[list[Node]] = [[] for _ in kept]
-    for node in updates:
-        place = max(ready.get(name, 0) for name in node.inputs)
-        ready[node.output] = place
-        places[place].append(node)
-    return [node for i, first in enumerate(kept) for node in (first, *places[i])]
+    kept = [*reversed(kept), *updates]
+    return sorted(kept, key=lambda node: ops.get(node.op).updates)  # stable: each part stays in order
 
 
 def _packed(nodes: list[Node], state: list[str]) -> set[str]:

@@ -2,7 +2,7 @@ from libc.stddef cimport ptrdiff_t
 
 from fastcnn.kernels._tiles cimport fc_activation, fc_kernels, fc_tensor
 
-# Part `tid` of the `nthreads` of a step: one for each thread, or several where the step may be cut into more.
+# Part `tid` of the `nthreads` of a step: one for each lane, or several where the step is cut into more.
 # `scratch` is the thread's own memory, of the size that the step asked for; its first ptrdiff_t is 0 before the first
 # part that the thread does, so that one part can tell the next what it has left there.
 ctypedef void (*fc_run)(const void *args, float *scratch, int tid, int nthreads) noexcept nogil
@@ -13,6 +13,8 @@ cdef enum:
     # (Zen 4, 2026-11).
     PANEL_PIXELS = 196
     LINE_FLOATS = 16
+    # Operations on vectors in the longest piece of a step, some milliseconds, where the step can be divided so finely.
+    LONGEST_PIECE = 1 << 23
 
 # How the arguments of steps begin that another one can run on some rows (see _bands).
 cdef struct Operands:
@@ -30,12 +32,15 @@ cdef class Step:
     cdef ptrdiff_t offsets[MAX_OPERANDS]
     cdef size_t scratch_floats             # for each thread
     cdef ptrdiff_t pieces                  # into which threads may cut the work to help each other; else 0
-    cdef ptrdiff_t vectors                 # operations on vectors, about, where it may be cut
+    cdef ptrdiff_t units                   # into which the work can be divided at all,
+    cdef ptrdiff_t vectors                 # and operations on vectors that it takes, about
     cdef object owned                      # arrays that args points into
     cdef const fc_kernels *kernels
     cdef void operand(self, int index, fc_tensor *tensor, object view) except *
     cdef void weights(self, int index, fc_tensor *tensor, object source) except *
     cdef void may_be_cut(self, ptrdiff_t units, ptrdiff_t vectors) except *
+    cdef void work(self, ptrdiff_t units, ptrdiff_t vectors) noexcept
+    cdef void estimate_work(self) noexcept
 
 cdef const ptrdiff_t *ONE_TAP
 

@@ -1,0 +1,78 @@
+"""How long Ctrl-C takes: from the signal to KeyboardInterrupt, or to the end of `fit`, at random times.
+
+    python benchmarks/bench_interrupt.py [--times 50] [--networks lenet resnet18 vgg16]
+
+Prints the median, the 99th percentile and the maximum in milliseconds for predictions of 32 images and for training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import threading
+import time
+import warnings
+
+import numpy as np
+
+import fastcnn as fc
+
+
+def prediction(name: str):
+    """A call that predicts for ever, and raises KeyboardInterrupt."""
+    model = getattr(fc.zoo, name)()
+    x = np.random.default_rng(0).random((32, *model.input_shape), np.float32)
+    model.predict_proba(x[:1])
+
+    def call() -> None:
+        while True:
+            model.predict_proba(x)
+
+    return call
+
+
+def training(name: str):
+    """A call that trains until it is interrupted."""
+    batch = 64 if name == "lenet" else 16
+    model = getattr(fc.zoo, name)()
+    x = np.random.default_rng(0).random((batch, *model.input_shape), np.float32)
+    y = np.arange(batch) % 10
+    return lambda: model.fit(x, y, epochs=10**6, batch_size=batch, optimizer=fc.SGD(1e-4))
+
+
+def latency(call, delay: float) -> float:
+    """Seconds from the signal, sent after `delay`, to the end of the call."""
+    sent: list[float] = []
+
+    def press() -> None:
+        sent.append(time.perf_counter())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    timer = threading.Timer(delay, press)
+    timer.start()
+    try:
+        call()
+    except KeyboardInterrupt:
+        pass
+    return time.perf_counter() - sent[0]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--times", type=int, default=50)
+    parser.add_argument("--networks", nargs="+", default=["lenet", "resnet18", "vgg16"])
+    options = parser.parse_args()
+    warnings.simplefilter("ignore", fc.FastcnnWarning)
+    rng = np.random.default_rng(0)
+    print(f"{'':24}{'median':>10}{'p99':>10}{'max':>10}  ms")
+    for name in options.networks:
+        for what in (prediction, training):
+            call = what(name)
+            times = [1e3 * latency(call, rng.uniform(0.05, 1.5)) for _ in range(options.times)]
+            row = np.median(times), np.percentile(times, 99), max(times)
+            print(f"{name + ' ' + what.__name__:24}" + "".join(f"{value:10.1f}" for value in row), flush=True)
+
+
+if __name__ == "__main__":
+    main()

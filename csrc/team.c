@@ -1,0 +1,401 @@
+/* team.c: see team.h.
+ *
+ * Stages are numbered through, over all jobs of a team: a number never returns. A lane holds the number of the stage
+ * that it begins next, and is begun by whoever raises that number by one. A thread that wakes up late, with a number
+ * from long ago, therefore begins nothing; teams are never freed, so it may look.
+ */
+#define _GNU_SOURCE
+#include "team.h"
+
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#define pause_cpu() _mm_pause()
+#elif defined(__aarch64__)
+#define pause_cpu() __asm__ volatile("isb")
+#else
+#define pause_cpu() ((void)0)
+#endif
+
+#define CACHE_LINE 64
+enum {
+    MOST_TEAMS = 64,
+    STACK_BYTES = 1 << 18,
+    /* Microseconds after which a thread that waits takes over a lane that nobody has begun, and after which it sleeps:
+     * docs/tuning.md, "Waiting". */
+    PATIENCE = 2,
+    WAKEFULNESS = 100,
+    PAUSE_MILLISECONDS = 10,
+    /* Jobs to do with the threads that are there, before another thread is asked for after one was refused. */
+    JOBS_UNTIL_RETRY = 1000,
+};
+
+struct team;
+
+typedef struct {
+    _Alignas(CACHE_LINE) _Atomic uint64_t next; /* the stage that the lane begins next */
+    _Atomic int missed;                         /* another thread has begun the last stage of this lane */
+    /* Of the worker whose lane it is: jobs it was called to, a futex; and whether it sleeps. */
+    _Alignas(CACHE_LINE) _Atomic uint32_t calls;
+    _Atomic uint32_t sleeps;
+    struct team *team;
+    int index;
+} fc_lane;
+
+typedef struct team {
+    _Atomic(const fc_job *) job;
+    _Atomic int wanted;          /* its lanes */
+    _Atomic uint64_t first, end; /* its stages: [first, end) */
+    int workers;                 /* worker k has lane k + 1 */
+    int refused;                 /* jobs until another thread is asked for */
+    int is_short;                /* the system has refused a thread */
+    _Alignas(CACHE_LINE) _Atomic int arrived; /* lanes of the stage that are done */
+    _Alignas(CACHE_LINE) _Atomic uint64_t stage; /* in progress; all before it are done. The lower half is a futex */
+    _Atomic uint32_t sleepers;
+    fc_lane lanes[FC_MOST_LANES];
+} fc_team;
+
+static _Atomic(fc_team *) idle_teams[MOST_TEAMS];
+static _Atomic int team_count, worker_count, forks;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static int pauses_per_microsecond = 1, processors = 1;
+
+/* ------------------------------------------------------------------------------------------------- waiting */
+
+static void *futex_of(_Atomic uint64_t *word)
+{
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    return word;
+#else
+    return (char *)word + 4;
+#endif
+}
+
+static void sleep_on(void *word, uint32_t value, const struct timespec *timeout)
+{
+    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, timeout, NULL, 0);
+}
+
+static void wake_all(void *word)
+{
+    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
+}
+
+double fc_seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* A child has none of the threads: it forgets the teams. */
+static void forget_teams(void)
+{
+    for (int i = 0; i < MOST_TEAMS; i++)
+        atomic_store(&idle_teams[i], NULL);
+    atomic_store(&team_count, 0);
+    atomic_store(&worker_count, 0);
+    atomic_fetch_add(&forks, 1);
+}
+
+static void set_up(void)
+{
+    enum { PAUSES = 200 };
+    double best = 1.0;
+    for (int trial = 0; trial < 5; trial++) {
+        const double start = fc_seconds();
+        for (int i = 0; i < PAUSES; i++)
+            pause_cpu();
+        const double spent = fc_seconds() - start;
+        best = spent < best ? spent : best;
+    }
+    pauses_per_microsecond = best > 1e-9 ? (int)(1e-6 * PAUSES / best) + 1 : PAUSES;
+    cpu_set_t allowed;
+    processors = sched_getaffinity(0, sizeof allowed, &allowed) ? 1 : CPU_COUNT(&allowed);
+    pthread_atfork(NULL, NULL, forget_teams);
+}
+
+/* ------------------------------------------------------------------------------------------------- stages */
+
+/* Begin a lane of a stage, unless somebody else has, or the stage is over. */
+static int begin_lane(fc_lane *lane, uint64_t stage)
+{
+    return atomic_load_explicit(&lane->next, memory_order_relaxed) == stage
+        && atomic_compare_exchange_strong_explicit(&lane->next, &stage, stage + 1, memory_order_acq_rel,
+                                                   memory_order_relaxed);
+}
+
+/* A lane is done. The last one ends the stage. */
+static void arrive(fc_team *team, uint64_t stage, int lanes)
+{
+    if (atomic_fetch_add_explicit(&team->arrived, 1, memory_order_acq_rel) + 1 < lanes)
+        return;
+    atomic_store_explicit(&team->arrived, 0, memory_order_relaxed);
+    atomic_store(&team->stage, stage + 1);
+    if (atomic_load(&team->sleepers) > 0)
+        wake_all(futex_of(&team->stage));
+}
+
+static void do_lane(fc_team *team, const fc_job *job, uint64_t stage, int lane, int worker)
+{
+    job->share(job->work, (int)(stage - atomic_load_explicit(&team->first, memory_order_relaxed)), lane, worker);
+    arrive(team, stage, job->lanes);
+}
+
+/* Take over a lane that its thread has not begun: one that it has missed before, or any, where patience has ended. */
+static int take_over(fc_team *team, const fc_job *job, uint64_t stage, int lanes, int worker, int any)
+{
+    for (int i = 1; i < lanes; i++) {
+        const int index = (worker + i) % lanes;
+        fc_lane *lane = &team->lanes[index];
+        const int missed = atomic_load_explicit(&lane->missed, memory_order_relaxed);
+        if ((missed || any) && begin_lane(lane, stage)) {
+            if (!missed)
+                atomic_store_explicit(&lane->missed, 1, memory_order_relaxed);
+            do_lane(team, job, stage, index, worker);
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* Wait until a stage is over. The caller of the job looks up now and then. */
+static int finish_stage(fc_team *team, const fc_job *job, uint64_t stage, int lanes, int worker, int born)
+{
+    const struct timespec timeout = {0, PAUSE_MILLISECONDS * 1000000L};
+    const long patience = (long)PATIENCE * pauses_per_microsecond;
+    const long wakefulness = (long)WAKEFULNESS * pauses_per_microsecond;
+    for (long spins = 0; atomic_load_explicit(&team->stage, memory_order_acquire) == stage; spins++) {
+        if ((spins == 0 || spins >= patience) && take_over(team, job, stage, lanes, worker, spins >= patience))
+            continue;
+        if (spins < wakefulness) {
+            pause_cpu();
+            continue;
+        }
+        atomic_fetch_add(&team->sleepers, 1);
+        if (atomic_load(&team->stage) == stage)
+            sleep_on(futex_of(&team->stage), (uint32_t)stage, &timeout);
+        atomic_fetch_sub(&team->sleepers, 1);
+        if (worker == 0) {
+            if (job->pause != NULL)
+                job->pause(job->work);
+            if (atomic_load(&forks) != born)
+                return FC_JOB_LOST;
+        }
+    }
+    return 0;
+}
+
+/* Take part in a job to its end. The job may end at any moment: only a lane that this thread has begun keeps it, and
+ * what it points to, alive. What is read here of a later job is of no consequence, as its lanes have other numbers. */
+static int take_part(fc_team *team, int worker, int born)
+{
+    for (;;) {
+        const uint64_t stage = atomic_load_explicit(&team->stage, memory_order_acquire);
+        if (stage >= atomic_load_explicit(&team->end, memory_order_acquire))
+            return 0;
+        const fc_job *job = atomic_load_explicit(&team->job, memory_order_relaxed);
+        const int lanes = atomic_load_explicit(&team->wanted, memory_order_relaxed);
+        fc_lane *own = &team->lanes[worker];
+        if (worker >= lanes)
+            return 0;
+        if (begin_lane(own, stage)) {
+            if (atomic_load_explicit(&own->missed, memory_order_relaxed))
+                atomic_store_explicit(&own->missed, 0, memory_order_relaxed);
+            do_lane(team, job, stage, worker, worker);
+        }
+        if (finish_stage(team, job, stage, lanes, worker, born) == FC_JOB_LOST)
+            return FC_JOB_LOST;
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------- workers */
+
+static void *work(void *raw)
+{
+    fc_lane *own = raw;
+    uint32_t seen = 0;
+    fc_default_float_modes();
+    for (;;) {
+        const long wakefulness = (long)WAKEFULNESS * pauses_per_microsecond;
+        for (long spins = 0; atomic_load_explicit(&own->calls, memory_order_acquire) == seen; spins++) {
+            if (spins < wakefulness) {
+                pause_cpu();
+                continue;
+            }
+            atomic_store(&own->sleeps, 1);
+            if (atomic_load(&own->calls) == seen)
+                sleep_on(&own->calls, seen, NULL);
+            atomic_store(&own->sleeps, 0);
+        }
+        seen = atomic_load(&own->calls);
+        take_part(own->team, own->index, 0);
+    }
+    return NULL;
+}
+
+/* Give a team up to `wanted` workers: as many as the system has, and where there are other teams, no more in all than
+ * processors. */
+static void hire(fc_team *team, int wanted)
+{
+    if (team->refused > 0) {
+        team->refused--;
+        return;
+    }
+    pthread_attr_t attributes;
+    sigset_t all, before;
+    if (pthread_attr_init(&attributes))
+        return;
+    pthread_attr_setstacksize(&attributes, STACK_BYTES);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for the program's own threads */
+    while (team->workers < wanted) {
+        fc_lane *lane = &team->lanes[team->workers + 1];
+        pthread_t thread;
+        lane->team = team;
+        lane->index = team->workers + 1;
+        const int all = atomic_fetch_add(&worker_count, 1), is_enough = all > team->workers && all >= processors;
+        team->is_short = !is_enough && pthread_create(&thread, &attributes, work, lane);
+        if (is_enough || team->is_short) {
+            atomic_fetch_sub(&worker_count, 1);
+            team->refused = JOBS_UNTIL_RETRY;
+            break;
+        }
+        team->workers++;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+}
+
+/* ------------------------------------------------------------------------------------------------- jobs */
+
+/* A team that nobody uses; NULL where there is none and no more may be made. */
+static fc_team *take_team(void)
+{
+    for (int i = 0; i < MOST_TEAMS; i++)
+        if (atomic_load_explicit(&idle_teams[i], memory_order_relaxed) != NULL) {
+            fc_team *team = atomic_exchange(&idle_teams[i], NULL);
+            if (team != NULL)
+                return team;
+        }
+    if (atomic_fetch_add(&team_count, 1) >= MOST_TEAMS) {
+        atomic_fetch_sub(&team_count, 1);
+        return NULL;
+    }
+    fc_team *team = NULL;
+    if (posix_memalign((void **)&team, CACHE_LINE, sizeof(fc_team))) {
+        atomic_fetch_sub(&team_count, 1);
+        return NULL;
+    }
+    memset(team, 0, offsetof(fc_team, lanes));
+    for (int i = 0; i < FC_MOST_LANES; i++)
+        team->lanes[i] = (fc_lane){.missed = 1};
+    return team;
+}
+
+static void give_back(fc_team *team)
+{
+    for (int i = 0;; i = (i + 1) % MOST_TEAMS) {
+        fc_team *none = NULL;
+        if (atomic_compare_exchange_strong(&idle_teams[i], &none, team))
+            return;
+    }
+}
+
+static void call_workers(fc_team *team, int lanes)
+{
+    for (int i = 1; i <= team->workers && i < lanes; i++) {
+        fc_lane *lane = &team->lanes[i];
+        atomic_fetch_add(&lane->calls, 1);
+        if (atomic_load(&lane->sleeps))
+            wake_all(&lane->calls);
+    }
+}
+
+/* Without any other thread. */
+static int do_alone(const fc_job *job)
+{
+    for (int stage = 0; stage < job->stages; stage++)
+        for (int lane = 0; lane < job->lanes; lane++)
+            job->share(job->work, stage, lane, 0);
+    return job->lanes;
+}
+
+int fc_do_job(const fc_job *job)
+{
+    pthread_once(&once, set_up);
+    fc_team *team = job->lanes > 1 ? take_team() : NULL;
+    if (team == NULL)
+        return do_alone(job);
+    const int born = atomic_load(&forks);
+    if (team->workers + 1 < job->lanes)
+        hire(team, job->lanes - 1);
+    const int threads = team->is_short && team->workers + 1 < job->lanes ? team->workers + 1 : job->lanes;
+    const uint64_t first = atomic_load(&team->end);
+    for (int i = 0; i < job->lanes; i++)
+        if (atomic_load_explicit(&team->lanes[i].next, memory_order_relaxed) != first)
+            atomic_store_explicit(&team->lanes[i].next, first, memory_order_relaxed);
+    atomic_store_explicit(&team->job, job, memory_order_relaxed);
+    atomic_store_explicit(&team->wanted, job->lanes, memory_order_relaxed);
+    atomic_store_explicit(&team->first, first, memory_order_relaxed);
+    atomic_store(&team->end, first + job->stages);
+    call_workers(team, job->lanes);
+    if (take_part(team, 0, born) == FC_JOB_LOST)
+        return FC_JOB_LOST;
+    give_back(team);
+    return threads;
+}
+
+/* ------------------------------------------------------------------------------------------------- float modes */
+
+#if defined(__x86_64__)
+enum { DEFAULT_MODES = 0x1F80 };
+unsigned long fc_default_float_modes(void)
+{
+    const unsigned before = _mm_getcsr();
+    if (before != DEFAULT_MODES)
+        _mm_setcsr(DEFAULT_MODES);
+    return before;
+}
+
+void fc_restore_float_modes(unsigned long modes)
+{
+    _mm_setcsr((unsigned)modes);
+}
+#elif defined(__aarch64__)
+unsigned long fc_default_float_modes(void)
+{
+    unsigned long before;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(before));
+    __asm__ volatile("msr fpcr, %0" : : "r"(0UL));
+    return before;
+}
+
+void fc_restore_float_modes(unsigned long modes)
+{
+    __asm__ volatile("msr fpcr, %0" : : "r"(modes));
+}
+#else
+unsigned long fc_default_float_modes(void)
+{
+    return 0;
+}
+
+void fc_restore_float_modes(unsigned long modes)
+{
+    (void)modes;
+}
+#endif

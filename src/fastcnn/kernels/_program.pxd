@@ -1,0 +1,52 @@
+from cpython.object cimport PyObject
+from libc.stddef cimport ptrdiff_t
+from libc.stdint cimport uint64_t
+
+from fastcnn.kernels._step cimport fc_run
+from fastcnn.kernels._tiles cimport fc_tensor
+
+# The steps of a plan, bound to memory, and how they are shared in this run.
+cdef struct Program:
+    ptrdiff_t count
+    fc_run *runs
+    const void **args
+    fc_tensor **outputs
+    int *shared
+    ptrdiff_t *pieces    # into which threads may cut a step to help each other,
+    ptrdiff_t *units     # into which it may be cut at all,
+    ptrdiff_t *vectors   # and operations on vectors that it takes, about
+    int stages
+    ptrdiff_t *begins    # the first step of each stage, and the end of the last one
+    int lanes            # to so many lanes are the pieces of the steps dealt in this run,
+    int *cuts            # of each step so many to each,
+    uint64_t *left       # and of each lane's these are left, for each step
+    float *scratch
+    size_t scratch_stride
+    int last_stop        # the run may be stopped before this stage is begun, not any more afterwards
+    bint looks           # whether the first thread looks for signals
+    int *stop            # whether the rest of the run is left out,
+    int own_stop
+    ptrdiff_t vectors_since  # operations since the first thread last asked for the time,
+    double looked            # when it last looked for signals,
+    PyObject *error          # and what these have raised
+
+# An operand that lies in the caller's arrays: its address is filled in by every run.
+cdef struct Patch:
+    fc_tensor *tensor
+    int slot
+    ptrdiff_t offset
+
+# Parts of a batch, for programs of one plan on a thread each.
+cdef struct Chunks:
+    uint64_t left  # as of `fc_take`
+    Program **programs  # of each thread
+    Patch **patches
+    ptrdiff_t *patch_counts
+    char **arrays
+    ptrdiff_t *strides
+    int stop  # of all programs
+
+cdef int run_program(Program *p, int lanes) noexcept nogil
+cdef int share_chunks(Chunks *c, int lanes) noexcept nogil
+cdef void raise_error(Program *p) except *
+cdef double seconds() noexcept nogil

@@ -1,0 +1,270 @@
+"""Programs: the steps of a plan, bound to memory, and how threads share them.
+
+Steps that need not wait for each other are a stage. Each stage is divided into as many lanes as threads are wanted; which
+thread does which lane is the business of csrc/team.c. Large steps are cut into pieces: threads that are done with their
+own take pieces that others have not begun, and between two pieces the calling thread looks for signals.
+"""
+
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.limits cimport INT_MAX
+from libc.stddef cimport ptrdiff_t
+from libc.stdint cimport uint64_t
+from libc.string cimport memset
+
+from fastcnn.kernels._step cimport LONGEST_PIECE, Rows, Walk, ceil_div, walk, walks
+from fastcnn.kernels._team cimport (
+    FC_JOB_LOST, fc_default_float_modes, fc_do_job, fc_job, fc_restore_float_modes, fc_seconds, fc_take,
+)
+from fastcnn.kernels._tiles cimport fc_tensor
+
+cdef enum:
+    PIECES = 4  # of each lane, where a step is cut so that threads can help each other: docs/tuning.md, "Pieces"
+    VECTORS_BETWEEN_LOOKS = 1 << 20  # operations on vectors after which the calling thread asks for the time
+
+cdef double SECONDS_BETWEEN_LOOKS = 0.02
+
+# Asked by the calling thread beside Python's own signal handlers: whether to stop.
+_wants_stop = None
+
+
+def stop_where(asked):
+    """From now on a run that lasts raises KeyboardInterrupt soon after `asked()` is true, called in its thread.
+
+    Parameters
+    ----------
+    asked : callable or None
+        Gives a bool.
+
+    Returns
+    -------
+    callable or None
+        What was asked before.
+    """
+    global _wants_stop
+    previous, _wants_stop = _wants_stop, asked
+    return previous
+
+
+cdef void zero_halo(const fc_tensor *t, int tid, int nthreads) noexcept nogil:
+    """This lane's share of the zeros around the planes of an output."""
+    if t.top + t.left + t.bottom + t.right == 0:
+        return
+    cdef ptrdiff_t width = t.left + t.w + t.right, r, last
+    cdef Walk way = walk(t, tid, nthreads)
+    cdef Rows at
+    # The zeros right of a row and left of the next one are one stretch, unless the rows are parts of wider ones.
+    cdef bint joined = t.row == width * t.lanes
+    cdef float *start
+    while walks(&way, &at):
+        start = t.data + at.image * t.image + at.block * t.block - t.left * t.lanes
+        last = at.first + at.count
+        for r in range(at.first if at.first > 0 else -t.top, last if last < t.h else t.h + t.bottom):
+            if r < 0 or r >= t.h:
+                memset(start + r * t.row, 0, width * t.lanes * sizeof(float))
+            else:
+                if t.left > 0 and not (joined and r > 0):
+                    memset(start + r * t.row, 0, t.left * t.lanes * sizeof(float))
+                if t.right > 0 or joined:
+                    memset(start + r * t.row + (t.left + t.w) * t.lanes, 0,
+                           (t.right + (t.left if joined and r + 1 < t.h else 0)) * t.lanes * sizeof(float))
+
+
+cdef void deal(Program *p, int lanes) noexcept nogil:
+    """Cut all steps for so many lanes, and deal the pieces."""
+    cdef ptrdiff_t i, cuts
+    cdef int lane
+    if p.lanes != lanes:
+        p.lanes = lanes
+        for i in range(p.count):
+            cuts = min(ceil_div(p.vectors[i], <ptrdiff_t>LONGEST_PIECE), p.units[i]) // lanes
+            if lanes > 1:
+                cuts = max(cuts, min(PIECES, p.pieces[i] // lanes))
+            p.cuts[i] = <int>max(1, min(cuts, INT_MAX // lanes))
+    for i in range(p.count):
+        if p.cuts[i] > 1 and lanes > 1:
+            for lane in range(lanes):
+                p.left[lane * p.count + i] = lane * p.cuts[i] | <uint64_t>((lane + 1) * p.cuts[i]) << 32
+
+
+cdef void look(Program *p, ptrdiff_t i, int pieces) noexcept nogil:
+    """After a piece of step i, now and then: look for signals."""
+    cdef double now
+    p.vectors_since += p.vectors[i] // pieces
+    if p.vectors_since < VECTORS_BETWEEN_LOOKS:
+        return
+    p.vectors_since = 0
+    now = fc_seconds()
+    if p.looked == 0:
+        p.looked = now
+    elif now - p.looked > SECONDS_BETWEEN_LOOKS:
+        p.looked = now
+        pause(p)
+
+
+cdef void pause(void *program) noexcept nogil:
+    """Run the handlers of signals that have come. What they raise stops the program, and is kept."""
+    cdef Program *p = <Program *>program
+    if not p.looks or p.stop[0]:
+        return
+    with gil:
+        try:
+            PyErr_CheckSignals()
+            if _wants_stop is not None and _wants_stop():
+                raise KeyboardInterrupt
+        except BaseException as error:
+            Py_INCREF(error)
+            p.error = <PyObject *>error
+            p.stop[0] = True
+
+
+cdef void raise_error(Program *p) except *:
+    """Raise what has stopped the program."""
+    if p.error == NULL:
+        return
+    error = <object>p.error
+    p.error = NULL
+    Py_DECREF(error)
+    raise error
+
+
+cdef void run_pieces(Program *p, ptrdiff_t i, float *scratch, int lane, bint looks) noexcept nogil:
+    """The pieces of one lane, side by side; then those of other lanes that nobody has begun yet."""
+    cdef int turn, pieces = p.lanes * p.cuts[i]
+    cdef ptrdiff_t piece
+    if p.lanes == 1:
+        for piece in range(pieces):
+            if p.stop[0]:
+                return
+            p.runs[i](p.args[i], scratch, <int>piece, pieces)
+            if looks:
+                look(p, i, pieces)
+        return
+    for turn in range(p.lanes):
+        while not p.stop[0]:
+            piece = fc_take(p.left + (lane + turn) % p.lanes * p.count + i, turn > 0)
+            if piece < 0:
+                break
+            p.runs[i](p.args[i], scratch, <int>piece, pieces)
+            if looks:
+                look(p, i, pieces)
+
+
+cdef void share_step(Program *p, ptrdiff_t i, float *scratch, int lane, bint looks) noexcept nogil:
+    """One lane of a step."""
+    (<ptrdiff_t *>scratch)[0] = 0
+    if not p.shared[i]:
+        if lane > 0:
+            return
+        zero_halo(p.outputs[i], 0, 1)
+        p.runs[i](p.args[i], scratch, 0, 1)
+    else:
+        zero_halo(p.outputs[i], lane, p.lanes)
+        if p.cuts[i] > 1:
+            run_pieces(p, i, scratch, lane, looks)
+            return
+        p.runs[i](p.args[i], scratch, lane, p.lanes)
+    if looks:
+        look(p, i, p.lanes)
+
+
+cdef void share_stage(void *program, int stage, int lane, int worker) noexcept nogil:
+    """One lane of a stage; the caller is worker 0. While it is here, no later stage has begun."""
+    cdef Program *p = <Program *>program
+    cdef ptrdiff_t i
+    for i in range(p.begins[stage], p.begins[stage + 1]):
+        if p.stop[0]:
+            return
+        share_step(p, i, p.scratch + worker * p.scratch_stride, lane, worker == 0 and stage < p.last_stop)
+
+
+cdef void run_alone(Program *p) noexcept nogil:
+    """All stages on the calling thread."""
+    cdef int stage
+    for stage in range(p.stages):
+        share_stage(p, stage, 0, 0)
+
+
+cdef void prepare(Program *p, int lanes) noexcept nogil:
+    """Before a run."""
+    p.vectors_since, p.looked = 0, 0
+    deal(p, lanes)
+
+
+cdef int run_program(Program *p, int lanes) noexcept nogil:
+    """All stages, in the default floating-point modes; gives the threads that were there, or FC_JOB_LOST."""
+    cdef unsigned long modes = fc_default_float_modes()
+    cdef fc_job job
+    cdef int threads = 1
+    p.stop[0] = False
+    prepare(p, lanes)
+    if lanes == 1:
+        run_alone(p)
+    else:
+        job.share, job.work, job.stages, job.lanes = share_stage, p, p.stages, lanes
+        # Of a run that must not be stopped any more from some stage on, only who is in a stage may stop it before.
+        job.pause = NULL
+        if p.last_stop >= p.stages:
+            job.pause = pause
+        threads = fc_do_job(&job)
+    fc_restore_float_modes(modes)
+    return threads
+
+
+cdef void run_chunks(void *raw, int stage, int lane, int worker) noexcept nogil:
+    """Chunks that nobody has begun, by this thread's own program."""
+    cdef Chunks *c = <Chunks *>raw
+    cdef Program *p = c.programs[worker]
+    cdef ptrdiff_t chunk, i
+    cdef Patch *patch
+    while not c.stop:
+        chunk = fc_take(&c.left, 0)
+        if chunk < 0:
+            return
+        for i in range(c.patch_counts[worker]):
+            patch = &c.patches[worker][i]
+            patch.tensor.data = (
+                <float *>(c.arrays[patch.slot - 1] + chunk * c.strides[patch.slot - 1]) + patch.offset)
+        run_alone(p)
+
+
+cdef void pause_chunks(void *raw) noexcept nogil:
+    pause((<Chunks *>raw).programs[0])
+
+
+cdef int share_chunks(Chunks *c, int lanes) noexcept nogil:
+    """As `run_program`, for all chunks."""
+    cdef unsigned long modes = fc_default_float_modes()
+    cdef fc_job job
+    cdef int lane, threads
+    c.stop = False
+    for lane in range(lanes):
+        prepare(c.programs[lane], 1)
+    job.share, job.pause, job.work, job.stages, job.lanes = run_chunks, pause_chunks, c, 1, lanes
+    threads = fc_do_job(&job)
+    fc_restore_float_modes(modes)
+    return threads
+
+
+cdef double seconds() noexcept nogil:
+    """Of a clock that only goes forward."""
+    return fc_seconds()
+
+
+class default_float_modes:
+    """Context: the calling thread rounds to nearest and keeps subnormal numbers, as kernels do, whatever another library
+    has set; its own modes come back on leaving.
+
+    Examples
+    --------
+    >>> with default_float_modes():
+    ...     pass
+    """
+
+    def __enter__(self):
+        self._modes = fc_default_float_modes()
+        return self
+
+    def __exit__(self, *exception):
+        fc_restore_float_modes(self._modes)

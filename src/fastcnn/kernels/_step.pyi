@@ -1,0 +1,5 @@
+PIECE_VECTORS: int
+
+class Step:
+    @property
+    def scratch(self) -> int: ...

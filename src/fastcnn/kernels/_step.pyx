@@ -1,0 +1,109 @@
+"""Steps: a kernel with its arguments. Each kernel module of this room makes its own; the executor binds them to memory."""
+
+from cpython.buffer cimport PyBUF_C_CONTIGUOUS, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
+from libc.math cimport INFINITY, NAN, isfinite
+from libc.stddef cimport ptrdiff_t
+from libc.stdint cimport PTRDIFF_MAX
+
+from fastcnn.kernels._cpu cimport current
+from fastcnn.kernels._tiles cimport (
+    FC_CLIP, FC_HARD_SWISH, FC_LEAKY_RELU, FC_NONE, FC_RELU, FC_SIGMOID, FC_SILU, FC_TANH, fc_activation, fc_tensor,
+)
+
+# Operations on vectors in the smallest piece of a step, some microseconds: finer ones cost more than they even out.
+PIECE_VECTORS = 8192
+
+# The tap of a matrix product.
+cdef ptrdiff_t _no_distance = 0
+ONE_TAP = &_no_distance
+
+_KINDS = {
+    None: FC_NONE, "Clip": FC_CLIP, "Relu": FC_RELU, "LeakyRelu": FC_LEAKY_RELU, "Tanh": FC_TANH,
+    "Sigmoid": FC_SIGMOID, "HardSwish": FC_HARD_SWISH, "Swish": FC_SILU,
+}
+
+
+cdef void set_activation(fc_activation *act, object description) except *:
+    """Fill in an activation from None or (ONNX name, attributes)."""
+    name, attributes = description if description is not None else (None, {})
+    act.kind = _KINDS[name]
+    act.low, act.high, act.alpha = -INFINITY, INFINITY, 0.0
+    if name == "Relu":
+        act.low = 0.0
+    elif name == "Clip":
+        act.low, act.high = attributes["min"], attributes["max"]
+    elif name == "LeakyRelu":
+        act.alpha = attributes["alpha"]
+
+
+cdef void set_gradient_activation(fc_activation *act, object description) except *:
+    """As `set_activation`, for gradients: an infinite bound is NaN, which nothing reaches, so that infinity itself passes."""
+    set_activation(act, description)
+    act.low, act.high = act.low if isfinite(act.low) else NAN, act.high if isfinite(act.high) else NAN
+
+
+cdef const void *address(object array) except NULL:
+    """Address of a C-contiguous array; whoever asks keeps the array."""
+    cdef Py_buffer buffer
+    PyObject_GetBuffer(array, &buffer, PyBUF_C_CONTIGUOUS)
+    cdef const void *start = buffer.buf
+    PyBuffer_Release(&buffer)
+    return start
+
+
+cdef fc_tensor tensor_of(object view) except *:
+    """A view, its address not known yet."""
+    cdef fc_tensor tensor
+    tensor.data = NULL
+    tensor.n, tensor.c, tensor.h, tensor.w = view.n, view.c, view.h, view.w
+    tensor.image, tensor.block, tensor.row = view.image, view.block, view.row
+    tensor.lanes = view.lanes
+    tensor.top, tensor.left, tensor.bottom, tensor.right = view.halo
+    return tensor
+
+
+cdef class Step:
+    """A kernel with its arguments; subclasses fill in `run`, `args` and the operands."""
+
+    def __cinit__(self):
+        self.shared = True
+        self.kernels = current()
+
+    cdef void operand(self, int index, fc_tensor *tensor, object view) except *:
+        """Describe operand `index`; its address is filled in by the executor."""
+        self.operands[index] = tensor
+        self.slots[index], self.offsets[index] = view.slot, view.offset
+        tensor[0] = tensor_of(view)
+
+    cdef void weights(self, int index, fc_tensor *tensor, object source) except *:
+        """An operand that is packed: ahead, an array that the step owns; or by an earlier step, a view."""
+        if hasattr(source, "slot"):
+            self.operand(index, tensor, source)
+        else:
+            tensor.data = <float *>floats(source)
+
+    cdef void may_be_cut(self, ptrdiff_t units, ptrdiff_t vectors) except *:
+        """As `work`, for a step that threads may cut into pieces to help each other: nothing is then done twice."""
+        self.work(units, vectors)
+        self.pieces = min(units, vectors // <ptrdiff_t>PIECE_VECTORS)
+
+    cdef void work(self, ptrdiff_t units, ptrdiff_t vectors) noexcept:
+        """How many operations on vectors the step takes, about, and into how many parts it can be divided."""
+        self.units, self.vectors = units, vectors
+
+    cdef void estimate_work(self) noexcept:
+        """Of a step that has not told it: as many operations as vectors of its operands, in any number of parts."""
+        cdef int k
+        cdef fc_tensor *t
+        if self.units > 0:
+            return
+        self.units = PTRDIFF_MAX
+        for k in range(MAX_OPERANDS):
+            t = self.operands[k]
+            if t != NULL:
+                self.vectors += t.n * blocks_of(t) * t.h * t.w * t.lanes // self.kernels.vl
+
+    @property
+    def scratch(self):
+        """Floats of scratch memory that each thread needs."""
+        return self.scratch_floats

@@ -1,0 +1,21 @@
+# Declarations of csrc/team.h, where each is explained; and how threads take pieces of work from each other.
+
+from libc.stddef cimport ptrdiff_t
+from libc.stdint cimport uint64_t
+
+cdef extern from "team.h" nogil:
+    ctypedef struct fc_job:
+        void (*share)(void *work, int stage, int lane, int worker) noexcept nogil
+        void (*pause)(void *work) noexcept nogil
+        void *work
+        int stages, lanes
+
+    enum:
+        FC_JOB_LOST
+        FC_MOST_LANES
+
+    int fc_do_job(const fc_job *job)
+    unsigned long fc_default_float_modes()
+    void fc_restore_float_modes(unsigned long modes)
+    double fc_seconds()
+    ptrdiff_t fc_take(uint64_t *left, int helps)

@@ -88,8 +88,8 @@ def _change_graph(graph: dict[str, Any], rng: random.Random) -> None:
 
 def _set_operation(node: list[Any], name: str, rng: random.Random) -> None:
     node[_OP] = name
-    defaults = ops.get(name).defaults.items()
-    node[_ATTRIBUTES] = {key: [2, 2] if value == () else value for key, value in defaults if value is not Parameter.empty}
+    defaults = {key: value for key, value in ops.get(name).defaults.items() if value is not Parameter.empty}
+    node[_ATTRIBUTES] = {key: [2, 2] if value == () else value for key, value in defaults.items()}
     if node[_ATTRIBUTES] and rng.random() < 0.5:
         _change_attribute(node[_ATTRIBUTES], rng)
 

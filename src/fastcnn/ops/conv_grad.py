@@ -26,7 +26,10 @@ _WINDOW = {"strides": (1, 1), "pads": (0, 0, 0, 0), "dilations": (1, 1), "group"
 def _check_grad(attrs: Attrs, shapes: Shapes, x: Shape, kernel: Sequence[int]) -> None:
     """Check that the gradient, the operand called grad, has the shape that the convolution of x gives."""
     grad = images(shapes, "grad")
-    groups, size = attrs["group"], window_output(attrs, x, kernel)
+    # The compiler's negative padding stands for pixels that no window meets (see met.py).
+    cut = (*x[:2], *(length + min(0, before) for length, before in zip(x[2:], attrs["pads"][:2], strict=True)))
+    padded = {**attrs, "pads": tuple(max(0, pad) for pad in attrs["pads"])}
+    groups, size = attrs["group"], window_output(padded, cut, kernel)
     if groups < 1 or x[1] % groups or grad[1] % groups:
         raise ValueError(
             f"groups={groups}, expected a positive divisor of in_channels={x[1]} and out_channels={grad[1]}"
@@ -255,7 +258,8 @@ class ConvGradWeight(Op):
         return "blocked" if aligned else "plain"
 
     def halo(self, node: Node, shapes: Sequence[Shape]) -> tuple[int, int, int, int]:
-        pads: tuple[int, int, int, int] = node.attrs["pads"]
+        top, left, bottom, right = (max(0, pad) for pad in node.attrs["pads"])
+        pads = top, left, bottom, right
         return winograd_halo(pads, shapes[0][2:], 4, whole=True) if _takes_winograd(node.attrs, *shapes[:2]) else pads
 
     def lower(self, node: Node, ctx: Lowering) -> None:

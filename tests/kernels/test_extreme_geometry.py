@@ -10,15 +10,17 @@ import pytest
 from conftest import THREADS
 from convolutions import extreme_case, extreme_pool
 from memory_guard import fenced
+from training.networks import gradients, with_loss
 
 import fastcnn as fc
 from fastcnn import functional as F
 from fastcnn import ops, reference
+from fastcnn.compiler import slices
 from fastcnn.compiler.choose import ALGORITHMS, Problem
 from fastcnn.compiler.expand import expand
 from fastcnn.compiler.plan import compile_graph
 from fastcnn.graph.ir import Graph, Node
-from fastcnn.kernels import _cpu
+from fastcnn.kernels import _bands, _cpu
 
 pytestmark = pytest.mark.usefixtures("isa", "poisoned")
 CHUNKS = 10
@@ -29,7 +31,7 @@ def cases(count, chunk, kind):
     for i in range(count // CHUNKS):
         seed = [kind, chunk, i]
         rng = np.random.default_rng(seed)
-        with fc.num_threads(int(rng.choice(THREADS))):
+        with fc.num_threads(int(rng.choice(THREADS, p=(0.8, 0.1, 0.1)))):
             yield rng, seed
 
 
@@ -52,20 +54,22 @@ def able(node, shapes, rng):
     return replace(node, attrs={**node.attrs, "algorithm": str(rng.choice(names))})
 
 
+def node(op, inputs, output, **attrs):
+    return Node(op, output, inputs, output, {**ops.get(op).defaults, **attrs})
+
+
 def between_steps(op, attrs, arrays, rng):
     """An operation whose operands come from other steps of a plan, and whose result goes to another one: maxima of
     single pixels. Its convolutions take any algorithm. The result, and whether all of them add the products as they
     are."""
-    same = {**ops.get("MaxPool").defaults, "kernel_shape": (1, 1)}
     images = [name for name in arrays if name in ("x", "grad")]
-    nodes = [Node("MaxPool", f"same {name}", (name,), f"same {name}", same) for name in images]
+    nodes = [node("MaxPool", (name,), f"same {name}", kernel_shape=(1, 1)) for name in images]
     operands = tuple(f"same {name}" if name in images else name for name in arrays)
-    nodes += [Node(op, "op", operands, "y", {**ops.get(op).defaults, **attrs}),
-              Node("MaxPool", "same y", ("y",), "same y", same)]
+    nodes += [node(op, operands, "y", **attrs), node("MaxPool", ("y",), "same y", kernel_shape=(1, 1))]
     shapes = {name: array.shape for name, array in arrays.items()}
     graph = expand(Graph(nodes, shapes, ["same y"], {}), shapes)
     found = graph.infer(shapes)
-    plan = compile_graph(replace(graph, nodes=[able(node, found, rng) for node in graph.nodes]), shapes)
+    plan = compile_graph(replace(graph, nodes=[able(each, found, rng) for each in graph.nodes]), shapes)
     out = fenced(np.full(plan.output_shapes[0], np.nan))
     plan.run([fenced(array) for array in arrays.values()], [out])
     return out, not any(step.kernel.startswith(("winograd", "weightgrad4")) for step in plan.steps)
@@ -147,3 +151,94 @@ def check_pool(name, x, settings, attrs, rng, seed):
     attrs = attrs if op == "MaxPool" else {**attrs, "size": image}
     for got in (eager, between_steps(f"{op}Grad", attrs, given, rng)[0]):
         assert np.all(np.abs(got - expected) <= (0 if op == "MaxPool" else 1e-6) * sizes), case
+
+
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_bands(chunk, budget, monkeypatch):
+    """A convolution and what reads it, some rows at a time."""
+    monkeypatch.setattr(slices, "LARGE_BYTES", 0)
+    found = set()
+    for rng, seed in cases(budget(300, 20_000), chunk, 3):
+        monkeypatch.setattr(_bands, "WINDOW_VECTORS", int(rng.choice([1, 100, 300, 1 << 20])))
+        pooled, reader, kernel = rng.random() < 0.5, extreme_pool(rng), int(rng.choice([1, 3]))
+        channels = _cpu.vector_length() * int(rng.integers(1, 4))
+        x = rng.integers(-3, 4, (len(reader.x), 2, *reader.x.shape[2:])).astype(np.float32)
+        weight = rng.integers(-3, 4, (channels, 2, kernel, kernel)).astype(np.float32)
+        filters = rng.integers(-3, 4, (channels, 1, *reader.kernel)).astype(np.float32)
+        pads = (kernel // 2,) * 4
+        nodes = [node("Conv", ("x", "weight"), "conv", pads=pads, algorithm="direct")]
+        expected = reference.conv2d(x, weight, pads=pads)
+        if rng.random() < 0.5:
+            nodes.append(node("Relu", ("conv",), "relu"))
+            expected = np.maximum(expected, 0)
+        window = {"strides": reader.stride, "pads": reader.pads, "dilations": reader.dilation}
+        if pooled:
+            nodes.append(node("MaxPool", (nodes[-1].output,), "y", kernel_shape=reader.kernel,
+                              ceil_mode=int(reader.ceil_mode), **window))
+            expected = reference.max_pool2d(expected, reader.kernel, *window.values(), reader.ceil_mode)
+        else:
+            nodes.append(node("Conv", (nodes[-1].output, "filters"), "y", group=channels, **window))
+            expected = reference.conv2d(expected, filters, None, *window.values(), channels)
+        nodes.append(node("MaxPool", ("y",), "same y", kernel_shape=(1, 1)))
+        graph = Graph(nodes, {"x": x.shape}, ["same y"], {"weight": weight, "filters": filters})
+        out = fenced(np.full(expected.shape, np.nan))
+        plan = compile_graph(graph, {"x": x.shape})
+        plan.run([fenced(x)], [out])
+        assert np.array_equal(out, expected), seed
+        found |= {step.kernel for step in plan.steps}
+    assert {"direct + pool", "direct + depthwise"} <= found
+
+
+# Images of which the windows of a second layer see nothing.
+UNSEEN = {
+    "stride beyond the image": ((8, 1), {"kernel_size": 2, "stride": (1, 9999), "padding": (0, 9998, 0, 0)}),
+    "all in the padding": ((1, 10), {"kernel_size": (1, 2), "stride": (2, 1), "padding": (1, 0, 0, 0)}),
+}
+
+
+@pytest.mark.parametrize("channels", [4, 16])
+@pytest.mark.parametrize("which", UNSEEN)
+def test_training_changes_nothing_that_no_window_sees(which, channels):
+    size, settings = UNSEEN[which]
+    model = fc.Sequential(fc.Conv2d(1, channels, 3, padding=1), fc.Conv2d(channels, channels, **settings),
+                          fc.GlobalAvgPool2d(), fc.Flatten(), fc.Linear(channels, 2))
+    before = model.state_dict()
+    x = np.random.default_rng(0).standard_normal((2, 1, *size)).astype(np.float32)
+    assert np.isfinite(fc.Trainer(model, fc.SGD(0.5)).step(x, np.array([0, 1])))
+    changed = [name for name, after in model.state_dict().items() if not np.array_equal(after, before[name])]
+    assert changed == ["1.bias", "4.weight", "4.bias"]
+    model.fit(x, [0, 1], epochs=1)
+    assert all(np.isfinite(array).all() for array in model.state_dict().values())
+
+
+def test_gradients_of_what_no_window_sees_are_zero():
+    grad, weight = np.ones((1, 1, 3, 1), np.float32), np.ones((1, 1, 2, 2), np.float32)
+    dx = F.conv2d_grad_input(grad, weight, (4, 1), stride=(1, 9999), padding=(0, 9998, 0, 0))
+    assert np.array_equal(dx, np.zeros((1, 1, 4, 1)))
+    grad, weight = np.ones((1, 16, 1, 9), np.float32), np.ones((16, 16, 1, 2), np.float32)
+    F.conv2d(np.full((8, 64, 56, 56), 1e12), np.ones((64, 64, 3, 3)))  # leaves its numbers in memory
+    dx = F.conv2d_grad_input(grad, weight, (1, 10), stride=(2, 1), padding=(1, 0, 0, 0))
+    assert np.array_equal(dx, np.zeros((1, 16, 1, 10)))
+
+
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_steps_of_training(chunk, budget):
+    """Every gradient of three layers, the one in the middle of extreme geometry, against the definitions."""
+    for rng, seed in cases(budget(20, 1_000), chunk, 4):
+        case = extreme_case(rng)
+        ins, outs, kernel = case.x.shape[1], case.weight.shape[0], case.weight.shape[2:]
+        middle = fc.Conv2d(ins, outs, kernel, case.stride, padding=case.pads, dilation=case.dilation,
+                           groups=case.groups, rng=1)
+        model = fc.Sequential(fc.Conv2d(2, ins, 3, padding=1, rng=0), middle, fc.Conv2d(outs, 2, 1, rng=2),
+                              fc.GlobalAvgPool2d(), fc.Flatten())
+        x = rng.standard_normal((len(case.x), 2, *case.x.shape[2:])).astype(np.float32)
+        y = rng.integers(0, 2, len(x))
+        before = model.state_dict()
+        loss = fc.Trainer(model, fc.SGD(1.0)).step(fenced(x), y)
+        graph = with_loss(model.graph(x.shape[1:]), "CrossEntropy", (len(x), 2))
+        graph.constants.update(before)
+        expected_loss, expected = gradients(graph, {"x": x, "target": np.eye(2)[y] / len(x)}, "loss")
+        assert abs(loss - expected_loss) <= 1e-5, (seed, case)
+        for name, after in model.state_dict().items():
+            wrong = np.abs(before[name] - after - expected[name]).max()
+            assert wrong <= 2e-6 * (1 + np.abs(after).max() + np.abs(expected[name]).max()), (seed, name, case)

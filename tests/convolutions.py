@@ -3,12 +3,15 @@ leave no rounding."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from fastcnn import functional, reference
-from fastcnn.compiler.choose import ALGORITHMS, Problem
+from fastcnn import functional, ops, reference
+from fastcnn.compiler.choose import ALGORITHMS, Algorithm, Problem
+from fastcnn.graph.ir import Node
 from fastcnn.kernels import _cpu
 
 
@@ -36,13 +39,37 @@ class Case:
 
     def algorithms(self) -> list[str]:
         """The exact ones that take this case on the instruction set in use."""
-        problem = Problem(self.x.shape[1], self.weight.shape[0], self.groups, self.weight.shape[2:], self.stride,
-                          self.dilation, _cpu.vector_length(), (1, 1))
-        return [entry.name for entry in ALGORITHMS if not entry.why_not(problem) and entry.exact]
+        found = able(self.x.shape, self.weight.shape, self.groups, self.stride, self.dilation)
+        return [entry.name for entry in found if entry.exact]
 
     def terms(self) -> int:
         """Products in one output."""
         return int(np.prod(self.weight.shape[1:]))
+
+
+def able(
+    x: Sequence[int], weight: Sequence[int], groups: int, stride: tuple[int, int], dilation: tuple[int, int]
+) -> list[Algorithm]:
+    """The algorithms that compute a convolution of these shapes on the instruction set in use."""
+    problem = Problem(x[1], weight[0], groups, (weight[2], weight[3]), stride, dilation, _cpu.vector_length(), (1, 1))
+    return [entry for entry in ALGORITHMS if not entry.why_not(problem)]
+
+
+def node(op: str, inputs: tuple[str, ...], output: str, **attrs: Any) -> Node:
+    """A node with the default of every attribute that is not given."""
+    return Node(op, output, inputs, output, {**ops.get(op).defaults, **attrs})
+
+
+def any_algorithm(nodes: Sequence[Node], shapes: Mapping[str, tuple[int, ...]], rng: np.random.Generator) -> list[Node]:
+    """The nodes, every convolution among them with one of the algorithms that compute it."""
+    chosen = []
+    for each in nodes:
+        if each.op == "Conv":
+            places = (shapes[name] for name in each.inputs[:2])
+            entries = able(*places, *(each.attrs[key] for key in ("group", "strides", "dilations")))
+            each = replace(each, attrs={**each.attrs, "algorithm": str(rng.choice([entry.name for entry in entries]))})
+        chosen.append(each)
+    return chosen
 
 
 def random_case(rng: np.random.Generator, integers: bool) -> Case:

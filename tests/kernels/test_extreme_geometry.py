@@ -8,18 +8,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import THREADS
-from convolutions import extreme_case, extreme_pool
+from convolutions import any_algorithm, extreme_case, extreme_pool, node
 from memory_guard import fenced
 from training.networks import gradients, with_loss
 
 import fastcnn as fc
 from fastcnn import functional as F
-from fastcnn import ops, reference
+from fastcnn import reference
 from fastcnn.compiler import slices
-from fastcnn.compiler.choose import ALGORITHMS, Problem
 from fastcnn.compiler.expand import expand
 from fastcnn.compiler.plan import compile_graph
-from fastcnn.graph.ir import Graph, Node
+from fastcnn.graph.ir import Graph
 from fastcnn.kernels import _bands, _cpu
 
 pytestmark = pytest.mark.usefixtures("isa", "poisoned")
@@ -43,21 +42,6 @@ def attributes(case, **others):
     return dict(zip(("strides", "pads", "dilations", "group"), window(case), strict=True)) | others
 
 
-def able(node, shapes, rng):
-    """The node; of a convolution, with one of the algorithms that can compute it."""
-    if node.op != "Conv":
-        return node
-    (_, ins, *_), weight = shapes[node.inputs[0]], shapes[node.inputs[1]]
-    problem = Problem(ins, weight[0], node.attrs["group"], weight[2:], node.attrs["strides"], node.attrs["dilations"],
-                      _cpu.vector_length(), (1, 1))
-    names = [entry.name for entry in ALGORITHMS if not entry.why_not(problem)]
-    return replace(node, attrs={**node.attrs, "algorithm": str(rng.choice(names))})
-
-
-def node(op, inputs, output, **attrs):
-    return Node(op, output, inputs, output, {**ops.get(op).defaults, **attrs})
-
-
 def between_steps(op, attrs, arrays, rng):
     """An operation whose operands come from other steps of a plan, and whose result goes to another one: maxima of
     single pixels. Its convolutions take any algorithm. The result, and whether all of them add the products as they
@@ -69,7 +53,7 @@ def between_steps(op, attrs, arrays, rng):
     shapes = {name: array.shape for name, array in arrays.items()}
     graph = expand(Graph(nodes, shapes, ["same y"], {}), shapes)
     found = graph.infer(shapes)
-    plan = compile_graph(replace(graph, nodes=[able(each, found, rng) for each in graph.nodes]), shapes)
+    plan = compile_graph(replace(graph, nodes=any_algorithm(graph.nodes, found, rng)), shapes)
     out = fenced(np.full(plan.output_shapes[0], np.nan))
     plan.run([fenced(array) for array in arrays.values()], [out])
     return out, not any(step.kernel.startswith(("winograd", "weightgrad4")) for step in plan.steps)

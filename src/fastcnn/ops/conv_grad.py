@@ -258,9 +258,11 @@ class ConvGradWeight(Op):
         return "blocked" if aligned else "plain"
 
     def halo(self, node: Node, shapes: Sequence[Shape]) -> tuple[int, int, int, int]:
-        top, left, bottom, right = (max(0, pad) for pad in node.attrs["pads"])
-        pads = top, left, bottom, right
-        return winograd_halo(pads, shapes[0][2:], 4, whole=True) if _takes_winograd(node.attrs, *shapes[:2]) else pads
+        halo: tuple[int, int, int, int] = node.attrs["pads"]
+        if _takes_winograd(node.attrs, *shapes[:2]):
+            halo = winograd_halo(halo, shapes[0][2:], 4, whole=True)
+        top, left, bottom, right = (max(0, zeros) for zeros in halo)
+        return top, left, bottom, right
 
     def lower(self, node: Node, ctx: Lowering) -> None:
         attrs = node.attrs

@@ -73,13 +73,13 @@ def _are_such(
 
 def _may_read_zeros(conv: Node, reader: Node, shapes: dict[str, tuple[int, ...]]) -> bool:
     """Whether zeros above and below an image, no more of them than the windows reach over, can stand for padding: no
-    maximum changes where nothing is negative."""
+    maximum changes where nothing is negative, unless all taps of a window lie outside, as with dilation they may."""
     between, read = shapes[conv.output], shapes[reader.output]
     reach, stride, (top, *_) = reader_rows(reader, between[1:])
     if top >= reach:
         return False
     outside = top > 0 or (read[2] - 1) * stride + reach - top > between[2]
-    return reader.op == "Conv" or not outside or _is_positive(conv)
+    return reader.op == "Conv" or not outside or (_is_positive(conv) and reader.attrs["dilations"][0] == 1)
 
 
 def _is_positive(conv: Node) -> bool:

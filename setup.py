@@ -15,6 +15,26 @@ TILE_HEADERS = ["csrc/fastcnn.h", "csrc/team.h", *sorted(str(path) for path in P
 # No -march: each file in csrc/isa enables its instructions by a pragma. No -ffast-math: NaN and infinity count.
 TILE_FLAGS = ["-O3", "-std=gnu11", "-Wall", "-Wextra", "-fno-math-errno", "-fvisibility=hidden"]
 LOOP_FLAGS = ["-O2", "-fvisibility=hidden", "-Wno-unreachable-code"]
+LINK_FLAGS = ["-pthread", "-Wl,-s"]
+
+# gcc's names of sanitizers, "address,undefined" for one. That build has a folder of its own: see tests/sanitize.py.
+SANITIZERS = os.environ.get("FASTCNN_SANITIZE", "")
+BUILD_FOLDER = "build"
+if SANITIZERS:
+    BUILD_FOLDER = "build/sanitize-" + SANITIZERS.replace(",", "-")
+    # Calls instead of inlined checks, and none that "address" makes already: the tiles are unrolled.
+    checks = ["-O1", "-g1", "-fno-omit-frame-pointer", "-fno-wrapv", f"-fsanitize={SANITIZERS}",
+              "-fno-sanitize-recover=all", "-fno-sanitize=null,object-size",
+              "--param", "asan-instrumentation-with-call-threshold=0"]
+    TILE_FLAGS += checks
+    LOOP_FLAGS += checks
+    LINK_FLAGS = ["-pthread", f"-fsanitize={SANITIZERS}"]
+
+
+def tile_flags(source):
+    """Flags of one instruction set. The bodies are the same in all, so "undefined" is asked of generic.c alone: with
+    vectors of 512 bits its checks take gcc half an hour."""
+    return ["-fno-sanitize=undefined"] if SANITIZERS and source.startswith("csrc/isa/avx") else []
 
 
 class BuildTiles(build_clib):
@@ -31,7 +51,7 @@ class BuildTiles(build_clib):
                     return objects
                 return self.compiler.compile(
                     [source], output_dir=self.build_temp, include_dirs=["csrc"], debug=self.debug,
-                    extra_postargs=build["cflags"], depends=TILE_HEADERS,
+                    extra_postargs=[*build["cflags"], *tile_flags(source)], depends=TILE_HEADERS,
                 )
 
             with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -68,7 +88,7 @@ def modules():
             define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
             depends=[*TILE_HEADERS, *(TILE_SOURCES if path.stem in TILE_USERS else [])],
             extra_compile_args=[*LOOP_FLAGS, *openmp],
-            extra_link_args=["-pthread", "-Wl,-s", *openmp],
+            extra_link_args=[*LINK_FLAGS, *openmp],
         )
 
 
@@ -81,5 +101,6 @@ setup(
         compiler_directives={"language_level": 3, "boundscheck": False, "wraparound": False,
                              "cdivision": True, "initializedcheck": False},
     ),
+    options={"build": {"build_base": BUILD_FOLDER, "build_lib": f"{BUILD_FOLDER}/lib"}} if SANITIZERS else {},
     cmdclass={"build_clib": BuildTiles, "build_ext": BuildModules},
 )

@@ -6,10 +6,12 @@ The numbers depend on seed, epoch and image only, so not on how many threads the
 from __future__ import annotations
 
 import math
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -152,7 +154,8 @@ def read_ahead(
 ) -> Iterator[Any]:
     """Yield ``make(number, stopped)`` for each number, in order, made by `workers` threads one or two batches ahead.
 
-    When the iterator is closed, or anything fails, on either side, ``stopped()`` is true and all threads end.
+    When the iterator is closed, or anything fails, on either side, ``stopped()`` is true and all threads end. A forked
+    child, which has none of the threads, goes on without.
 
     Examples
     --------
@@ -165,14 +168,19 @@ def read_ahead(
         return
     rest = iter(numbers)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="fastcnn-data")
-    pending: deque[Future[Any]] = deque()
+    parent = os.getpid()
+    pending: deque[tuple[int, Future[Any]]] = deque()
     try:
-        for number in rest:
-            pending.append(pool.submit(make, number, stop.is_set))
-            if len(pending) > workers:  # one more than threads: whoever is ready finds work
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
+        while os.getpid() == parent:
+            # One more than threads: whoever is ready finds work.
+            for number in islice(rest, workers + 1 - len(pending)):
+                pending.append((number, pool.submit(make, number, stop.is_set)))
+            if not pending:
+                return
+            yield pending.popleft()[1].result()
+        for number in (*(number for number, _ in pending), *rest):
+            yield make(number, stop.is_set)
     finally:
-        stop.set()
-        pool.shutdown(wait=True, cancel_futures=True)
+        if os.getpid() == parent:
+            stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)

@@ -69,7 +69,7 @@ class Run:
     _stopped: bool = False
     _learner: Any = None
     _step: int = 0
-    _within_step: bool = False
+    _counted: int = 0  # the trainer's steps that the sums hold
     _sums: _Sums = field(default_factory=_Sums)
     _best: dict[str, np.ndarray] = field(default_factory=dict)
 
@@ -201,7 +201,7 @@ class _Loop:
                 while run.epoch < options.epochs and not run._stopped:
                     self._epoch(interrupt)
         except KeyboardInterrupt:
-            if not run._within_step:  # else the optimizer may be ahead of the count: the last checkpoint stays
+            if run.trainer.steps == run._counted:  # else a step is ahead of the sums: the last checkpoint stays
                 run._sync()
                 self._checkpoint()
             _interrupted(run.history, run.epoch, options, stacklevel=5)
@@ -244,7 +244,6 @@ class _Loop:
         if self.options.schedule is not None and steps is not None:
             done, total = run.epoch * steps + run._step, self.options.epochs * steps
             run.trainer.learning_rate = self.base_rate * self.options.schedule(done, total, steps)
-        run._within_step = True
         loss = run.trainer.step(batch.x, batch.y)
         if not np.isfinite(loss):
             raise FloatingPointError(
@@ -254,8 +253,7 @@ class _Loop:
         sums.loss += loss * len(batch.x)
         sums.hits += self._hits(run.trainer.outputs, batch.y)
         sums.count += len(batch.x)
-        run._step += 1
-        run._within_step = False
+        run._step, run._counted = run._step + 1, run.trainer.steps
 
     def _accuracy(self) -> dict[str, float]:
         sums = self.run._sums
@@ -319,6 +317,7 @@ class _Loop:
     def _restore(self, saved: Checkpoint) -> None:
         run, state = self.run, saved.run
         run.trainer.load_state_dict(saved.trainer)
+        run._counted = run.trainer.steps
         run.epoch, run._step, run._stopped = state["epoch"], state["step"], state["stopped"]
         run._sums, run.history, run._best = _Sums(**state["sums"]), History(state["history"]), saved.best
 

@@ -78,16 +78,53 @@ class Moments:
         monkeypatch.setattr(Plan, "run", hooked)
 
 
+def call_in_the_middle(monkeypatch, call, patience):
+    """Have another thread call in every step of a trainer, which reads the trainer's arrays half before and half after
+    the step's arithmetic if it is let; gives a function that gives the results since its last call."""
+    resume, arrived = threading.Event(), threading.Event()
+    stepping, plain, joins = threading.get_ident(), fc.Trainer._plain, []
+
+    def halting(trainer, name):
+        value = plain(trainer, name)
+        if threading.get_ident() != stepping:
+            arrived.set()
+            assert resume.wait(60)
+        return value
+
+    def work():
+        try:
+            return call()
+        finally:
+            arrived.set()
+
+    def hook(moment):
+        if moment == "before":
+            resume.clear()
+            arrived.clear()
+            joins.append(in_thread(work))
+            arrived.wait(patience)
+        else:
+            resume.set()
+
+    def collect():
+        results = [join() for join in joins]
+        joins.clear()
+        return results
+
+    monkeypatch.setattr(fc.Trainer, "_plain", halting)
+    Moments(monkeypatch, hook)
+    return collect
+
+
 def test_calls_of_another_model_change_no_bits(monkeypatch, budget):
-    """In the middle of every step another thread calls a model that has nothing to do with it."""
+    """In the middle of every step another thread calls models that have nothing to do with it."""
     expected = trained()
     other = fc.Linear(4, 2, rng=0), fc.Sequential(fc.Linear(4, 2, rng=0))
     z = np.ones((1, 4), np.float32)
-    for call in other:
-        call(z)
-    Moments(monkeypatch, lambda when: in_thread(lambda: [call(z) for call in other])())
+    collect = call_in_the_middle(monkeypatch, lambda: [model(z) for model in other], 60)
     for _ in range(budget(40, 200)):
         assert same(trained(), expected)
+    collect()
 
 
 def test_a_call_of_another_model_never_asks_a_trainer(monkeypatch):
@@ -111,31 +148,33 @@ def test_a_call_of_another_model_never_asks_a_trainer(monkeypatch):
         model(X)
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_a_prediction_in_the_middle_of_a_step_has_one_steps_parameters(monkeypatch, when):
-    """Every layer adds the number of steps done, so that a mixture shows in the output."""
-    model = fc.Sequential(*[fc.Linear(1, 1, bias=False) for _ in range(6)])
-    for layer in model:
-        layer.weight = [[1.0]]
+@pytest.mark.parametrize("looks_between", [False, True])
+def test_a_prediction_in_the_middle_of_a_step_has_one_steps_parameters(monkeypatch, looks_between):
+    """The output is the product of all layers' only weights, so that a mixture of two steps shows."""
     one = np.ones((1, 1), np.float32)
-    trainer = fc.Trainer(model, fc.SGD(1e-2), "mse")
+
+    def chain():
+        model = fc.Sequential(*[fc.Linear(1, 1, bias=False) for _ in range(6)])
+        for layer in model:
+            layer.weight = [[1.0]]
+        return model, fc.Trainer(model, fc.SGD(1e-2), "mse")
+
+    model, trainer = chain()
     finished = [model.state_dict()]
-    calls = []
-
-    def hook(moment):
-        if moment == when:
-            calls.append(in_thread(lambda: (len(finished), model(one).item(), model.state_dict())))
-
-    Moments(monkeypatch, hook)
-    for _ in range(20):
+    for _ in range(10):
         trainer.step(one, [[0.0]])
-        seen = [call() for call in calls]
-        calls.clear()
         finished.append(model.state_dict())
-        for count, output, state in seen:
-            products = [np.prod([w.astype(np.float64) for w in known.values()]) for known in finished]
-            assert any(abs(output - product) < 1e-6 for product in products[-2:]), (count, output, products)
-            assert any(same(state, known) for known in finished[-2:])
+    model, trainer = chain()
+    collect = call_in_the_middle(monkeypatch, lambda: (model(one).item(), model.state_dict()), 0.1)
+    for steps in range(1, 11):
+        trainer.step(one, [[0.0]])
+        known = finished[steps - 1 : steps + 1]  # the last finished one before the call, and this one
+        products = [np.prod([w.astype(np.float64) for w in state.values()]) for state in known]
+        for output, state in collect():
+            assert any(abs(output - product) < 1e-6 for product in products)
+            assert any(same(state, one_step) for one_step in known)
+        if looks_between:
+            model(one)
 
 
 def test_a_prediction_of_several_batches_has_one_steps_parameters(monkeypatch):

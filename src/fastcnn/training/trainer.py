@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fastcnn._arguments import as_seed
 from fastcnn.compiler.plan import Plan, compile_graph
 from fastcnn.kernels import _cpu, storage
 from fastcnn.kernels._update import SETTINGS
@@ -101,7 +102,7 @@ class Trainer(Holder):
         if clip_norm is not None and not clip_norm > 0:
             raise ValueError(f"Trainer: clip_norm={clip_norm}, expected a number above 0, or None")
         self.model, self.optimizer, self.loss = model, optimizer, loss_of(loss)
-        self.clip_norm, self.recompute, self.seed = clip_norm, recompute, int(seed)
+        self.clip_norm, self.recompute, self.seed = clip_norm, recompute, as_seed(seed, "Trainer: seed")
         self.learning_rate = optimizer.learning_rate
         self.steps = 0
         self._plans: OrderedDict[tuple[int, ...], _Compiled] = OrderedDict()

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from operator import index
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.random import Generator
 
 _LARGEST = 2**31 - 1
 
@@ -37,12 +41,45 @@ def common_type(arrays: Sequence[np.ndarray]) -> np.dtype[Any]:
 
 def as_int(value: Any, name: str, least: int) -> int:
     """An integer from `least` to 2^31 - 1."""
-    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
+    number = _index(value)
+    if number is None:
         raise TypeError(f"{name}={value!r}, expected an integer")
-    number: int = value.__index__()
     if not least <= number <= _LARGEST:
         raise ValueError(f"{name}={number}, expected an integer >= {least}" + " and < 2**31" * (number > _LARGEST))
     return number
+
+
+def _index(value: Any) -> int | None:
+    if isinstance(value, (bool, np.bool_)):
+        return None
+    try:
+        return index(value)
+    except TypeError:
+        return None
+
+
+def as_seed(value: Any, name: str, expected: str = "an integer >= 0") -> int:
+    """An integer from 0 to 2^128 - 1: as much as NumPy's generators make something of.
+
+    Raises
+    ------
+    TypeError
+        Where the value is no integer. NumPy takes more, and some that it tries to take end the process.
+    """
+    number = _index(value)
+    if number is None:
+        raise TypeError(f"{name}: got {type(value).__name__}, expected {expected}")
+    if not 0 <= number < 2**128:
+        raise ValueError(f"{name}: got {'a negative integer' if number < 0 else '2**128 or more'}, expected {expected}")
+    return number
+
+
+def as_generator(value: Any, name: str, expected: str = "a numpy.random.Generator or an integer >= 0") -> Generator:
+    """A generator, or a new one of a seed."""
+    import numpy.random  # slow to import, and not needed before
+
+    return value if isinstance(value, numpy.random.Generator) else numpy.random.default_rng(
+        as_seed(value, name, expected))
 
 
 def as_axis(value: Any, name: str) -> int:

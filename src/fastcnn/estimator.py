@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastcnn._arguments import as_seed
 from fastcnn._sklearn import Parameters, checked_inputs, checked_labels, not_fitted
 from fastcnn.model import Model
 from fastcnn.training.augment import Augment
@@ -260,11 +261,13 @@ class ImageClassifier(Parameters):
         return _OPTIMIZERS[self.optimizer](self.learning_rate)
 
     def _drawn_seed(self) -> int:
-        if self.random_state is None:
+        state = self.random_state
+        if state is None or state is np.random:
             return int(np.random.randint(2**31))
-        if isinstance(self.random_state, (int, np.integer)):
-            return int(self.random_state)
-        return int(self.random_state.randint(2**31))
+        if isinstance(state, np.random.RandomState):
+            return int(state.randint(2**31))
+        return as_seed(state, "ImageClassifier: random_state",
+                       "an integer >= 0, a numpy.random.RandomState or None")
 
     def _resumed_trainer(self) -> Trainer:
         if self._trainer is None:

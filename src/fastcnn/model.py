@@ -56,7 +56,8 @@ class Model(Fitting, Storable, Tunable, Layer):
 
     Calling a model with an array traces ``forward`` once for the array's shape, compiles the graph, keeps
     the plan (for the last 8 shapes) and runs it. Within another model it is a layer like any other.
-    Models can be called from many threads, pickled and deep-copied; plans are not part of the copy.
+    Models can be called from many threads, pickled and deep-copied; plans are not part of the copy. While one thread
+    trains a model, a prediction in another has the parameters of one step: the last that is finished, or one before.
 
     Attributes
     ----------
@@ -192,7 +193,10 @@ class Model(Fitting, Storable, Tunable, Layer):
         if batch_size < 1:
             raise ValueError(f"predict: batch_size={batch_size}, expected at least 1")
         x = x if isinstance(x, Pixels) or (isinstance(x, np.ndarray) and x.ndim) else self._as_batch(x)
-        shape = self._compiled(min(len(x), batch_size) or 1, self._as_chunk(x[:1])).output_shape
+        # The plans of all batches at once: their weights are of one step, even while another thread trains the model.
+        sizes = list(dict.fromkeys((min(len(x), batch_size) or 1, len(x) % batch_size or 1)))
+        plans = dict(zip(sizes, self._compiled_all(sizes, self._as_chunk(x[:1])), strict=True))
+        shape = next(iter(plans.values())).output_shape
         if len(shape) < 2 or shape[2:] not in ((), (1, 1)) or shape[1] < 2:
             raise ValueError(f"predict: the outputs are {shape}, expected (N, classes), classes >= 2")
         if self._classes is not None and len(self._classes) != shape[1]:
@@ -201,7 +205,7 @@ class Model(Fitting, Storable, Tunable, Layer):
         starts = range(0, len(x), batch_size)
         for start in progress_bar(starts) if progress else starts:
             chunk = self._as_chunk(x[start : start + batch_size])
-            compiled = self._compiled(len(chunk), chunk)
+            compiled = plans[len(chunk)]
             scores = compiled.run(chunk).reshape(len(chunk), -1)
             part = result[start : start + batch_size]
             part[...] = scores if compiled.ends_in_softmax else functional.softmax(scores, dim=1)
@@ -288,7 +292,11 @@ class Model(Fitting, Storable, Tunable, Layer):
         return function is Model.predict_proba and type(preprocess) is Preprocess
 
     def _compiled(self, batch: int, x: np.ndarray | Pixels) -> Compiled:
-        return self._cache.get(self, (batch, *x.shape[1:]), x.preprocess if isinstance(x, Pixels) else None)
+        return self._compiled_all([batch], x)[0]
+
+    def _compiled_all(self, batches: Sequence[int], x: np.ndarray | Pixels) -> list[Compiled]:
+        shapes = [(batch, *x.shape[1:]) for batch in batches]
+        return self._cache.get_all(self, shapes, x.preprocess if isinstance(x, Pixels) else None)
 
     # -- what the model is ----------------------------------------------------------------------------
 
@@ -310,8 +318,11 @@ class Model(Fitting, Storable, Tunable, Layer):
         ValueError
             If there is no shape, or it does not fit the layers.
         """
-        self.state_dict()  # reads what lies in a file
-        return self._stored_graph(input_shape)
+        def read() -> Graph:
+            self.state_dict()  # reads what lies in a file
+            return self._stored_graph(input_shape)
+
+        return self._settled(read)
 
     def _stored_graph(self, input_shape: Sequence[int] | None = None) -> Graph:
         """`graph`, in which constants that lie in a file stay there."""
@@ -320,7 +331,7 @@ class Model(Fitting, Storable, Tunable, Layer):
         if shape is None:
             raise ValueError(f"{name}: input_shape is not set, expected a shape such as (3, 32, 32)")
         try:
-            return trace(self, shape)
+            return self._settled(lambda: trace(self, shape))
         except (ValueError, TypeError) as error:
             layer = failed_layer(error)
             path = next((path for path, known in self.named_layers() if path and known is layer), None)

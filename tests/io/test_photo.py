@@ -276,7 +276,7 @@ def test_threads_leave_the_filters_of_warnings_alone():
 
 def test_a_child_forked_while_another_thread_reads():
     code = (
-        "import os, signal, sys; from fastcnn.io import _photo, image; _photo._filters_lock.acquire()\n"
+        "import os, signal, sys; from fastcnn.io import _photo, image; _photo._filters.lock.acquire()\n"
         "pid = os.fork()\n"
         "if not pid: signal.alarm(20); image.load_image(sys.argv[1]); os._exit(0)\n"
         "sys.exit(os.waitpid(pid, 0)[1])"

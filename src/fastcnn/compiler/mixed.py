@@ -7,7 +7,6 @@ its own. `Model.summary` and `profile` show such steps as "numpy".
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
@@ -57,7 +56,6 @@ class MixedPlan:
     _max_bytes: int
     parts: int = 1
     _last_use: dict[str, int] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def run(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray] | None = None) -> list[np.ndarray]:
         """Run it; see `Plan.run`. Inputs are converted to the graph's types."""

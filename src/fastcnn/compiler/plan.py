@@ -185,7 +185,9 @@ class Plan:
         self._result_shapes = [(self.parts * shape[0], *shape[1:]) if self.parts > 1 else shape
                                for shape in self._output_shapes]
 
-    def run(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray] | None = None) -> list[np.ndarray]:
+    def run(
+        self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray] | None = None, done: list[None] | None = None
+    ) -> list[np.ndarray]:
         """Run the plan; safe to call from several Python threads at once.
 
         Parameters
@@ -194,6 +196,9 @@ class Plan:
             C-contiguous, of the shapes compiled for; where they come as pixels, uint8 (N, H, W, C).
         outputs : sequence of float32 arrays, optional
             C-contiguous; new ones if absent.
+        done : list, optional
+            Gets one more item when all steps are done, which tells so even where Ctrl-C raises before the return. Not
+            for plans of several parts.
 
         Returns
         -------
@@ -205,7 +210,11 @@ class Plan:
             self._run_parts(inputs, results, threads)
         else:
             executor = self._take(threads)
-            executor.run([*inputs, *self._constants, *results], threads)
+            arrays = [*inputs, *self._constants, *results]
+            if done is None:
+                executor.run(arrays, threads)
+            else:  # Ctrl-C raises between bytecodes: there is none between the last step and the new item
+                done.extend(map(executor.run, (arrays,), (threads,)))
             self._idle.append(executor)
         return results
 

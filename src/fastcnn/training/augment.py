@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastcnn._arguments import as_float
+from fastcnn._arguments import as_float, as_generator
 
 __all__ = ["Augment"]
 
@@ -76,18 +76,24 @@ class Augment:
             if not low <= value <= high or (name == "crop" and value == 0):
                 raise ValueError(f"Augment: {name}={value!r}, expected a number from {low:g} to {high:g}")
 
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def __call__(self, image: np.ndarray, rng: np.random.Generator | int) -> np.ndarray:
         """Return a changed copy of one image, or the image itself where nothing changes.
 
         Parameters
         ----------
         image : ndarray (C, H, W), float32
-        rng : numpy.random.Generator
+        rng : numpy.random.Generator or int
 
         Returns
         -------
         ndarray (C, H, W), float32
+
+        Raises
+        ------
+        TypeError
+            If `rng` is neither.
         """
+        rng = as_generator(rng, "Augment: rng")
         _, height, width = image.shape
         return self.change(image, rng, self.draw_crop(rng, height, width, width / height))
 
@@ -145,7 +151,7 @@ class Augment:
         tuple of ndarray
             As given, blended.
         """
-        part = np.float32(rng.beta(self.mixup, self.mixup))
+        part = np.float32(as_generator(rng, "Augment: rng").beta(self.mixup, self.mixup))
 
         def blend(values: np.ndarray) -> np.ndarray:
             blended: np.ndarray = part * values + (1 - part) * np.roll(values, 1, axis=0)

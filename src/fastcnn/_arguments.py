@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from operator import index
 from typing import TYPE_CHECKING, Any
@@ -22,16 +23,21 @@ def as_real_array(value: Any, name: str) -> np.ndarray:
     TypeError
         Where the value is no array of real numbers; names the argument.
     """
-    try:
-        array = np.asarray(value)
-    except (ValueError, TypeError) as error:
-        raise TypeError(f"{name}: cannot be made an array: {error}") from None
+    array = as_array(value, name)
     if array.dtype.kind in "biuf" and array.dtype.itemsize <= 8:
         return array
     raise TypeError(
         f"{name}.dtype={array.dtype}, expected a real number type (float32 or float64, or one that NumPy promotes to "
         "them)"
     )
+
+
+def as_array(value: Any, name: str) -> np.ndarray:
+    """An array of any type."""
+    try:
+        return np.asarray(value)
+    except (ValueError, TypeError) as error:
+        raise TypeError(f"{name}: cannot be made an array: {error}") from None
 
 
 def common_type(arrays: Sequence[np.ndarray]) -> np.dtype[Any]:
@@ -132,6 +138,20 @@ def as_padding(value: Any) -> dict[str, Any]:
                              "(top, left, bottom, right)")
         top, left = bottom, right = as_pair(value, "padding", 0)
     return {"pads": (top, left, bottom, right), "auto_pad": "NOTSET"}
+
+
+def as_path(value: Any, name: str) -> str:
+    """A path as a str."""
+    if not isinstance(value, (str, os.PathLike)):
+        raise TypeError(f"{name}: got {type(value).__name__}, expected a str or a path-like object")
+    path = os.fsdecode(value)
+    try:
+        representable = b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        representable = False
+    if not representable:
+        raise ValueError(f"{name}={path!r}, expected a path without null characters and lone surrogates")
+    return path
 
 
 def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from fastcnn import ops
+from fastcnn._arguments import as_path
 from fastcnn.errors import ModelLoadError
 from fastcnn.graph.ir import Graph
 from fastcnn.graph.stored import StoredArray, read_and_keep
@@ -137,10 +138,11 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
     """Write a model to one file; see `Model.save`."""
     from fastcnn.io.weights import write_safetensors
 
+    path = as_path(path, "save: path")
     if model.input_shape is None:
         raise ValueError(f"save: set {type(model).__name__}.input_shape first: the network is traced for it")
-    graph = model.graph()
-    buffers = [name for name, _ in model.named_buffers() if name in graph.constants]
+    graph = model._stored_graph()
+    buffers = [name for name, _, _ in model._named_arrays(False, True) if name in graph.constants]
     metadata = {
         "format": FORMAT,
         "format_version": str(FORMAT_VERSION),
@@ -192,10 +194,11 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = 4 << 30) -> GraphMode
     >>> model.input_shape, list(model.state_dict())[:2]
     ((1, 28, 28), ['conv1.weight', 'conv1.bias'])
     """
+    from fastcnn.io._regular import open_regular
     from fastcnn.io.weights import read_safetensors
 
-    path = Path(path)
-    with path.open("rb") as file:
+    path = Path(as_path(path, "load: path"))
+    with open_regular(path) as file:
         start = file.read(9)
     if start[8:] != b"{":
         from fastcnn.io.onnx_import import is_onnx

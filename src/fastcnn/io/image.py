@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import math
 import os
-import stat
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -22,6 +21,7 @@ from fastcnn.errors import ImageError
 from fastcnn.io._find import find_images
 from fastcnn.io._photo import decode, import_pillow
 from fastcnn.io._pixels import Pixels
+from fastcnn.io._regular import NotRegularFileError, open_regular
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -86,8 +86,7 @@ def load_image(source: ImageSource, *, max_pixels: int = 178_956_970) -> np.ndar
         return _from_array(source)
     if isinstance(source, (str, os.PathLike)):
         name = os.fsdecode(source)
-        _check_file(name)
-        with open(name, "rb") as file:
+        with _open(name) as file:
             return decode(file, name, max_pixels)
     if isinstance(source, (bytes, bytearray, memoryview)):
         return decode(_as_file(source, "the bytes"), "the bytes", max_pixels)
@@ -122,18 +121,18 @@ def _from_array(array: np.ndarray) -> np.ndarray:
     return np.array(np.broadcast_to(pixels[..., :3], (height, width, 3)), order="C")
 
 
-def _check_file(name: str) -> None:
-    """Refuse what is not a file with something in it; a pipe, for one, would be waited for."""
+def _open(name: str) -> BinaryIO:
+    """Open a regular file with something in it."""
     try:
-        status = os.stat(name)
+        file = open_regular(name)
+    except NotRegularFileError as error:
+        raise ImageError(f"{name}: {error.strerror}") from error
     except ValueError as error:
-        raise ImageError(f"{name!r}: {error}") from error
-    if stat.S_ISDIR(status.st_mode):
-        raise ImageError(f"{name}: a folder, expected a file")
-    if not stat.S_ISREG(status.st_mode):
-        raise ImageError(f"{name}: not a regular file")
-    if status.st_size == 0:
+        raise ImageError(str(error)) from error
+    if os.fstat(file.fileno()).st_size == 0:
+        file.close()
         raise ImageError(f"{name}: empty")
+    return file
 
 
 def _as_file(content: Any, name: str) -> io.BytesIO:

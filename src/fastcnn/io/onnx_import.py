@@ -21,6 +21,7 @@ from fastcnn.graph.ir import Graph, Node
 from fastcnn.graph.node import live
 from fastcnn.io._onnx_dialect import RawNode, normalise
 from fastcnn.io._onnx_tensor import TensorReader
+from fastcnn.io._regular import open_regular
 from fastcnn.ops.general import DOMAIN, TABLE
 from fastcnn.ops.general.elementwise import DTYPES
 
@@ -110,7 +111,7 @@ def _content(source: str | os.PathLike[str] | bytes, label: str, max_bytes: int)
         size, content, folder = len(source), source, None
     else:
         path = Path(source)
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
             content = file.read(max_bytes + 1) if size <= max_bytes else b""
         folder = path.parent

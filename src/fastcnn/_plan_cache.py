@@ -20,6 +20,7 @@ from fastcnn.io._pixels import Pixels
 from fastcnn.kernels import _cpu
 from fastcnn.kernels._executor import Repeat
 from fastcnn.layers.base import generation
+from fastcnn.ops.budget import MAX_BYTES
 
 if TYPE_CHECKING:
     from fastcnn.compiler.mixed import MixedPlan
@@ -104,9 +105,10 @@ class PlanCache:
         pixels = {} if preprocess is None else dict.fromkeys(graph.inputs, preprocess.levels())
         output = graph.outputs[0]
         if graph.is_general:
-            return _compile_general(graph, shapes, tuning, pixels)
+            return _compile_general(graph, shapes, tuning, pixels, model._max_bytes or MAX_BYTES)
         last = next((node.op for node in graph.nodes if node.output == output), None)
-        plan = compile_batch(graph, shapes, self._packed, tuning, pixels, model.reproducible)
+        budget = model._budget(graph, shapes)
+        plan = compile_batch(graph, shapes, self._packed, tuning, pixels, model.reproducible, budget)
         return Compiled(plan, graph.infer(shapes)[output], last == "Softmax")
 
     def forget_plans(self) -> None:
@@ -127,11 +129,12 @@ class PlanCache:
 
 
 def _compile_general(
-    graph: Graph, shapes: Mapping[str, tuple[int, ...]], tuning: Mapping[str, str], pixels: Mapping[str, np.ndarray]
+    graph: Graph, shapes: Mapping[str, tuple[int, ...]], tuning: Mapping[str, str], pixels: Mapping[str, np.ndarray],
+    max_bytes: int,
 ) -> Compiled:
     from fastcnn.compiler.mixed import compile_general
 
-    whole = compile_general(graph, shapes, tuning, pixels=pixels)
+    whole = compile_general(graph, shapes, tuning, max_bytes, pixels)
     output = graph.outputs[0]
     last = next((node.op for node in graph.nodes if node.output == output), "")
     shape = whole.resolved.known[output].shape or ()  # () where it depends on values

@@ -16,8 +16,8 @@ import numpy as np
 
 from fastcnn import ops
 from fastcnn.compiler import batch, memory
-from fastcnn.compiler._edit import replaced
-from fastcnn.compiler.choose import Problem, choose
+from fastcnn.compiler.choose import with_algorithms
+from fastcnn.compiler.cost import packed_bound
 from fastcnn.compiler.expand import expand
 from fastcnn.compiler.fold import fold
 from fastcnn.compiler.fuse import fuse, fuse_pools
@@ -28,7 +28,7 @@ from fastcnn.compiler.slices import cut_channels
 from fastcnn.graph.ir import Graph, Node
 from fastcnn.kernels import _cpu, _executor, storage
 from fastcnn.kernels.view import View
-from fastcnn.ops.base import resolve_pads
+from fastcnn.ops.budget import Budget, Cost
 
 # Below this much work a second thread costs more than it brings: starting a region, meeting after each step and taking
 # data from another core's cache add up to 5 microseconds and more (Sapphire Rapids, 2026-11).
@@ -84,8 +84,10 @@ class _Refill:
 class Lowering:
     """What `Op.lower` sees: the views and constants of a node, and where to put its steps."""
 
-    def __init__(self, layouts: Layouts, placement: memory.Placement, packed: Packed, vl: int) -> None:
-        self.vl = vl
+    def __init__(
+        self, layouts: Layouts, placement: memory.Placement, packed: Packed, vl: int, budget: Budget | None
+    ) -> None:
+        self.vl, self._budget = vl, budget
         self.makers: list[Callable[[], _executor.Step]] = []
         self.waits: list[bool] = []
         self.infos: list[StepInfo] = []
@@ -95,7 +97,11 @@ class Lowering:
         self._node: Node
 
     def lower(self, node: Node) -> None:
+        shapes = self._layouts.shapes
+        sizes = [shapes[name] if name else None for name in node.inputs]
         self._node = node
+        self._operations = ops.get(node.op).flops(node.attrs, sizes, shapes[node.output])
+        self._bytes = 4 * sum(prod(size) for size in (*sizes, shapes[node.output]) if size is not None)
         ops.get(node.op).lower(node, self)
 
     def view(self, name: str) -> View:
@@ -113,7 +119,12 @@ class Lowering:
         key = (kind, names, self.vl, variant)
         refill = _Refill(make, names)
         if key not in self._packed:
+            if self._budget is not None:
+                group = max(1, self._node.attrs.get("group", 1))
+                self._budget.require(Cost(sum(packed_bound(self.shape(name), group) for name in names if name), 0))
             self._packed[key] = refill(self._layouts.graph.constants)
+            if self._budget is not None:
+                self._budget.keep(self._packed[key].nbytes)
         self.refills.append((self._packed[key], refill))
         return self._packed[key]
 
@@ -133,13 +144,10 @@ class Lowering:
         self.makers.append(lambda: make(*arguments))
         views = [argument for argument in arguments if isinstance(argument, View)]
         self.waits.append(self._hazards.before(views[:writes], views[writes:]))
-        node, shapes = self._node, self._layouts.shapes
-        sizes = [shapes[name] if name else None for name in node.inputs]
+        node = self._node
         self.infos.append(StepInfo(
-            node.name, node.attrs.get("fused", ()), kernel, node.attrs.get("reasons", {}),
-            ops.get(node.op).flops(node.attrs, sizes, shapes[node.output]),
-            4 * sum(prod(size) for size in (*sizes, shapes[node.output]) if size is not None),
-            node.attrs.get("problem", ""),
+            node.name, node.attrs.get("fused", ()), kernel, node.attrs.get("reasons", {}), self._operations,
+            self._bytes, node.attrs.get("problem", ""),
         ))
 
 
@@ -171,6 +179,7 @@ class Plan:
     _refills: list[tuple[np.ndarray, _Refill]]
     takes_pixels: bool = False
     parts: int = 1
+    _scratch_limit: int | None = None  # bytes, where a file's budget leaves few
     _idle: list[_executor.Executor] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -275,13 +284,16 @@ class Plan:
         steps = [make() for make in self._makers]
         scratch = max((step.scratch for step in steps), default=0)
         stride = -(-scratch // storage.ALIGNMENT) * storage.ALIGNMENT + storage.ALIGNMENT
+        if self._scratch_limit is not None and 4 * stride * threads > self._scratch_limit:
+            raise ValueError(f"needs {4 * stride * threads} bytes on {threads} threads, more than max_bytes leaves "
+                             f"({self._scratch_limit})")
         arena = storage.allocate_arena(self.arena_bytes // 4)
         return _executor.Executor(steps, self._waits, arena, storage.allocate(stride * threads), threads)
 
 
 def compile_batch(
     graph: Graph, input_shapes: Shapes, packed: Packed, tuning: Mapping[str, str],
-    pixels: Mapping[str, np.ndarray] | None = None, reproducible: bool = True,
+    pixels: Mapping[str, np.ndarray] | None = None, reproducible: bool = True, budget: Budget | None = None,
 ) -> Plan:
     """Compile a network whose inputs are batches, which may go through it in parts.
 
@@ -294,6 +306,8 @@ def compile_batch(
         As for `compile_graph`.
     reproducible : bool
         Whether every image is computed as it is alone; else a batch may take other algorithms.
+    budget : Budget, optional
+        As for `compile_graph`.
 
     Returns
     -------
@@ -303,7 +317,8 @@ def compile_batch(
     together = 1 if reproducible else max(1, min(size, batch.MOST_TOGETHER))
 
     def compiled(shapes: Shapes) -> Plan:
-        return compile_graph(graph, shapes, packed, tuning=tuning, pixels=pixels, together=together)
+        return compile_graph(graph, shapes, packed, tuning=tuning, pixels=pixels, together=together,
+                             budget=budget)
 
     def part(images: int) -> Plan:
         return compiled({name: (images, *shape[1:]) for name, shape in input_shapes.items()})
@@ -321,6 +336,7 @@ def compile_graph(
     graph: Graph, input_shapes: Shapes, packed: Packed | None = None, packed_ahead: bool = True,
     tuning: Mapping[str, str] | None = None, parameters: Iterable[str] = (),
     pixels: Mapping[str, np.ndarray] | None = None, together: int = 1, whole: bool = False,
+    budget: Budget | None = None,
 ) -> Plan:
     """Compile a graph for inputs of given shapes, and for the instruction set in use.
 
@@ -345,6 +361,9 @@ def compile_graph(
     whole : bool
         Whether every node is a step of its own, also where two would be faster together, some channels and rows at a
         time.
+    budget : Budget, optional
+        What is left after the graph's constants and values: asked before anything is computed or allocated, packed
+        weights and the memory that layouts need beyond the values included.
 
     Returns
     -------
@@ -353,23 +372,20 @@ def compile_graph(
     Raises
     ------
     ValueError
-        Where shapes do not fit, or a forced algorithm cannot compute its layer; the node is named.
+        Where shapes do not fit, a forced algorithm cannot compute its layer, or the budget does not suffice; the node
+        is named.
     """
     vl = _cpu.vector_length()
-    expanded = expand(graph, input_shapes)
-    folded = fold(expanded, expanded.infer(dict(input_shapes)))
-    shapes = folded.infer(dict(input_shapes))
-    fused = fuse(folded, shapes)
-    chosen = _with_algorithms(fused, shapes, vl, packed_ahead, tuning, together)
-    chosen = fold_shuffles(fuse_pools(chosen, shapes, vl), shapes)
-    if not whole:
-        chosen = cut_channels(chosen, shapes, vl)
     pixels = {} if pixels is None else pixels
+    fused, chosen, shapes = _chosen(graph, dict(input_shapes), vl, packed_ahead, tuning, together, whole, budget)
     chosen.constants.update({levels_of(name): levels for name, levels in pixels.items()})
     shapes |= {name: array.shape for name, array in chosen.constants.items()}  # of filters in another order, too
     layouts = pack_weights(arrange(chosen, shapes, vl, parameters, pixels), vl)
     placement = memory.place(layouts, vl)
-    lowering = Lowering(layouts, placement, {} if packed is None else packed, vl)
+    if budget is not None:
+        values = sum(prod(shapes[node.output]) for node in chosen.nodes)
+        budget.keep(4 * max(0, placement.arena_floats - values))
+    lowering = Lowering(layouts, placement, {} if packed is None else packed, vl, budget)
     for node in layouts.graph.nodes:
         lowering.lower(node)
     operations = sum(ops.get(node.op).flops(node.attrs, [shapes[name] if name else None for name in node.inputs],
@@ -384,29 +400,27 @@ def compile_graph(
         _output_shapes=[layouts.shapes[name] for name in layouts.graph.outputs],
         _refills=lowering.refills,
         takes_pixels=bool(pixels),
+        _scratch_limit=None if budget is None else budget.bytes,
     )
 
 
-def _with_algorithms(
-    graph: Graph, shapes: Shapes, vl: int, packed_ahead: bool, tuning: Mapping[str, str] | None, together: int
-) -> Graph:
-    """The graph with the algorithm, its layout, the reasons and the actual padding in every convolution."""
-    nodes = []
-    for node in graph.nodes:
-        if node.op == "Conv":
-            weight, size = shapes[node.inputs[1]], shapes[node.output]
-            problem = Problem(shapes[node.inputs[0]][1], weight[0], node.attrs["group"], (weight[2], weight[3]),
-                              node.attrs["strides"], node.attrs["dilations"], vl, (size[2], size[3]), packed_ahead,
-                              together)
-            try:
-                entry, reasons = choose(problem, node.attrs["algorithm"], tuning)
-            except ValueError as error:
-                where = f"node {node.name!r} (Conv): " if node.name else ""  # eager calls have no node
-                raise ValueError(f"{where}{error}") from None
-            pads = resolve_pads(node.attrs, shapes[node.inputs[0]][2:], problem.kernel)
-            attrs = {**node.attrs, "algorithm": entry.name, "layout": entry.layout, "reasons": reasons,
-                     "problem": problem.key,
-                     "kernel_shape": problem.kernel, "pads": pads, "auto_pad": "NOTSET"}
-            node = Node(node.op, node.name, node.inputs, node.output, attrs)
-        nodes.append(node)
-    return replaced(graph, nodes)
+def _chosen(
+    graph: Graph, input_shapes: dict[str, tuple[int, ...]], vl: int, packed_ahead: bool,
+    tuning: Mapping[str, str] | None, together: int, whole: bool, budget: Budget | None,
+) -> tuple[Graph, Graph, dict[str, tuple[int, ...]]]:
+    """The graph after fusing, the graph with its algorithms, and the shapes of all values."""
+    expanded = expand(graph, input_shapes)
+    folded = fold(expanded, expanded.infer(input_shapes), budget)
+    shapes = folded.infer(input_shapes)
+    fused = fuse(folded, shapes)
+    chosen = with_algorithms(fused, shapes, vl, packed_ahead, tuning, together)
+    chosen = fold_shuffles(fuse_pools(chosen, shapes, vl), shapes)
+    return fused, chosen if whole else cut_channels(chosen, shapes, vl), shapes
+
+
+def arena_bytes(graph: Graph, input_shapes: Shapes, budget: Budget) -> int:
+    """The memory of one concurrent caller of a plan, without making it."""
+    vl = _cpu.vector_length()
+    _, chosen, shapes = _chosen(graph, dict(input_shapes), vl, True, None, 1, False, budget)
+    shapes |= {name: array.shape for name, array in chosen.constants.items()}
+    return 4 * memory.place(pack_weights(arrange(chosen, shapes, vl), vl), vl).arena_floats

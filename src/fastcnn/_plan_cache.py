@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 
 from fastcnn._forks import Guard
-from fastcnn.compiler.plan import Packed, Plan, compile_batch
+from fastcnn.compiler.lower import Packed
+from fastcnn.compiler.plan import Plan, compile_batch
 from fastcnn.graph.ir import Graph
 from fastcnn.io._pixels import Pixels
 from fastcnn.kernels import _cpu
 from fastcnn.kernels._executor import Repeat
 from fastcnn.layers.newer import watch
+from fastcnn.ops.budget import MAX_BYTES
 
 if TYPE_CHECKING:
     from fastcnn.compiler.mixed import MixedPlan
@@ -164,18 +166,20 @@ def _compile(model: Model, graph: Graph, key: _Key, packed: Packed) -> Compiled:
     pixels = {} if preprocess is None else dict.fromkeys(graph.inputs, preprocess.levels())
     output = graph.outputs[0]
     if graph.is_general:
-        return _compile_general(graph, shapes, model.tuning, pixels)
+        return _compile_general(graph, shapes, model.tuning, pixels, model._max_bytes or MAX_BYTES)
     last = next((node.op for node in graph.nodes if node.output == output), None)
-    plan = compile_batch(graph, shapes, packed, model.tuning, pixels, model.reproducible)
+    budget = model._budget(graph, shapes)
+    plan = compile_batch(graph, shapes, packed, model.tuning, pixels, model.reproducible, budget)
     return Compiled(plan, graph.infer(shapes)[output], last == "Softmax")
 
 
 def _compile_general(
-    graph: Graph, shapes: Mapping[str, tuple[int, ...]], tuning: Mapping[str, str], pixels: Mapping[str, np.ndarray]
+    graph: Graph, shapes: Mapping[str, tuple[int, ...]], tuning: Mapping[str, str], pixels: Mapping[str, np.ndarray],
+    max_bytes: int,
 ) -> Compiled:
     from fastcnn.compiler.mixed import compile_general
 
-    whole = compile_general(graph, shapes, tuning, pixels=pixels)
+    whole = compile_general(graph, shapes, tuning, max_bytes, pixels)
     output = graph.outputs[0]
     last = next((node.op for node in graph.nodes if node.output == output), "")
     shape = whole.resolved.known[output].shape or ()  # () where it depends on values

@@ -7,7 +7,7 @@ learning fitting.py's, chains of layers sequential.py's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from fastcnn.layers.base import Layer, failed_layer
 
 if TYPE_CHECKING:
     from fastcnn.io.image import Preprocess
+    from fastcnn.ops.budget import Budget
     from fastcnn.profile import Profile
     from fastcnn.summary import Summary
 
@@ -91,6 +92,8 @@ class Model(Fitting, Storable, Tunable, Layer):
     _cache: PlanCache
     _classes: list[str] | None
     _input_shape: tuple[int, ...] | None
+    _input_type = np.dtype(np.float32)
+    _max_bytes: int | None = None  # for one input, where the network comes from a file
     preprocess: Preprocess | None = None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
@@ -133,8 +136,8 @@ class Model(Fitting, Storable, Tunable, Layer):
         Parameters
         ----------
         x : array_like (N, ...) of real numbers
-            A batch of inputs, for images (N, C, H, W); converted to float32. A `Symbol`, while an outer
-            model is traced, gives a symbol.
+            A batch of inputs, for images (N, C, H, W); converted to float32, or to the type of number that an ONNX
+            file asks for. A `Symbol`, while an outer model is traced, gives a symbol.
 
         Returns
         -------
@@ -271,14 +274,15 @@ class Model(Fitting, Storable, Tunable, Layer):
         return [Prediction(i, names[i], float(probabilities[i])) for i in best]
 
     def _as_batch(self, x: ArrayLike) -> np.ndarray:
-        if type(x) is np.ndarray and x.dtype == np.float32 and x.ndim and x.flags.c_contiguous and x.flags.aligned:
+        kind = self._input_type
+        if type(x) is np.ndarray and x.dtype == kind and x.ndim and x.flags.c_contiguous and x.flags.aligned:
             return x
         array = np.asarray(x)
         if array.dtype.kind not in "biuf":
             raise TypeError(f"{type(self).__name__}: x.dtype={array.dtype}, expected a real number type")
         if array.ndim == 0:
             raise ValueError(f"{type(self).__name__}: x.shape=(), expected a batch of inputs, (N, ...)")
-        array = np.ascontiguousarray(array, np.float32)
+        array = np.ascontiguousarray(array, kind)
         return array if array.flags.aligned else array.copy()
 
     def _as_chunk(self, x: ArrayLike | Pixels) -> np.ndarray | Pixels:
@@ -297,6 +301,10 @@ class Model(Fitting, Storable, Tunable, Layer):
     def _compiled_all(self, batches: Sequence[int], x: np.ndarray | Pixels) -> list[Compiled]:
         shapes = [(batch, *x.shape[1:]) for batch in batches]
         return self._cache.get_all(self, shapes, x.preprocess if isinstance(x, Pixels) else None)
+
+    def _budget(self, graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Budget | None:
+        """What compiling the graph may take; None where nobody bounds it."""
+        return None
 
     # -- what the model is ----------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ are not constant, or attributes that no kernel takes. Whether shapes fit is chec
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
@@ -16,6 +17,7 @@ import numpy as np
 from fastcnn import ops
 from fastcnn.compiler.response import local_response
 from fastcnn.graph.ir import Graph, Node
+from fastcnn.ops.budget import Budget
 from fastcnn.ops.general.base import axes_of, axis_of
 from fastcnn.ops.general.rearrange import pad_amounts
 
@@ -52,8 +54,9 @@ class Known:
 class Rewriter:
     """What the rules see: the operands of a node; and how they make values."""
 
-    def __init__(self, known: dict[str, Known], graph: Graph) -> None:
-        self.known = known
+    def __init__(self, known: dict[str, Known], graph: Graph, budget: Budget) -> None:
+        self.known, self.budget = known, budget
+        self._numbers: Counter[str] = Counter()  # how often a name was asked for
         self.makers = {node.output: node for node in graph.nodes}
         self.taken = {*graph.inputs, *graph.constants, *(node.output for node in graph.nodes)}
         self.node: Node
@@ -83,14 +86,16 @@ class Rewriter:
 
     def name(self, hint: str) -> str:
         """A name for a new value."""
-        name, number = hint, 2
+        name = hint
         while name in self.taken:
-            name, number = f"{hint}_{number}", number + 1
+            self._numbers[hint] += 1
+            name = f"{hint}_{self._numbers[hint] + 1}"
         self.taken.add(name)
         return name
 
     def constant(self, hint: str, array: np.ndarray | np.float32) -> str:
         """A new constant."""
+        self.budget.keep(array.size * FLOAT.itemsize)
         name = self.name(hint)
         array = np.array(array, FLOAT, order="C")
         self.known[name] = Known(array.shape, FLOAT, array)
@@ -325,7 +330,7 @@ def _reshape(r: Rewriter) -> list[Node] | None:
     if not r.is_float(0):
         return None
     arrays = [r.known[name].stand_in() if name else None for name in r.node.inputs]
-    target = op.evaluate(r.node.attrs, arrays, FAR).shape  # type: ignore[attr-defined]
+    target = op.evaluate(r.node.attrs, arrays, r.budget).shape  # type: ignore[attr-defined]
     if not target:
         return None
     if len(target) == 2 and len(source) > 1 and target[0] == source[0]:

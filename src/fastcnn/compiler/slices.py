@@ -8,6 +8,7 @@ Their outputs are concatenated in place.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from math import prod
 
@@ -35,12 +36,12 @@ def cut_channels(graph: Graph, shapes: dict[str, tuple[int, ...]], vl: int) -> G
     vl : int
         Floats in a vector.
     """
-    users, constants = consumers(graph), dict(graph.constants)
+    users, constants, outputs = consumers(graph), dict(graph.constants), set(graph.outputs)
     makers = {node.output: node for node in graph.nodes}
     instead: dict[str, list[Node]] = {}
     for reader in graph.nodes:
         conv = makers.get(reader.inputs[0]) if reader.inputs else None
-        if conv is None or not _are_such(conv, reader, graph, users, shapes):
+        if conv is None or not _are_such(conv, reader, graph, outputs, users, shapes):
             continue
         shape = shapes[conv.output]
         if 4 * prod(shape) <= LARGE_BYTES or shape[1] % vl:
@@ -61,13 +62,14 @@ def cut_channels(graph: Graph, shapes: dict[str, tuple[int, ...]], vl: int) -> G
 
 
 def _are_such(
-    conv: Node, reader: Node, graph: Graph, users: dict[str, list[Node]], shapes: dict[str, tuple[int, ...]]
+    conv: Node, reader: Node, graph: Graph, outputs: Collection[str], users: dict[str, list[Node]],
+    shapes: dict[str, tuple[int, ...]],
 ) -> bool:
     by_channel = reader.op == "MaxPool" or has_free_filters(reader, graph, "depthwise")
     if not (by_channel and has_free_filters(conv, graph, "direct")):
         return False
     joined = any(user.op == "Concat" for user in users[reader.output])  # writes into that concatenation as a whole
-    between = is_private(graph, users, conv.output) and reader.output not in graph.outputs and not joined
+    between = is_private(outputs, users, conv.output) and reader.output not in outputs and not joined
     return between and conv.attrs["group"] == 1 and "pool" not in conv.attrs and _may_read_zeros(conv, reader, shapes)
 
 

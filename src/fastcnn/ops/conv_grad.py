@@ -18,7 +18,7 @@ from fastcnn.ops.conv import winograd_halo
 from fastcnn.ops.met import WindowsMet, windows_met
 
 if TYPE_CHECKING:
-    from fastcnn.compiler.plan import Lowering
+    from fastcnn.compiler.lower import Lowering
 
 _WINDOW = {"strides": (1, 1), "pads": (0, 0, 0, 0), "dilations": (1, 1), "group": 1}
 

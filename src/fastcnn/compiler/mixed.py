@@ -22,6 +22,7 @@ from fastcnn.compiler.plan import Plan, compile_batch, compile_graph
 from fastcnn.compiler.resolve import Resolved, resolve
 from fastcnn.graph.ir import Graph, Node
 from fastcnn.ops.budget import MAX_BYTES, Budget
+from fastcnn.kernels._program import default_float_modes
 from fastcnn.ops.general import General
 
 NO_KERNEL = {"numpy": "this operation has no kernel for these operands"}
@@ -99,6 +100,10 @@ class MixedPlan:
         return max((part.plan.threads() for part in self._program if isinstance(part, Segment)), default=1)
 
     def _execute(self, inputs: Sequence[np.ndarray], times: list[float] | None) -> list[np.ndarray]:
+        with default_float_modes():
+            return self._run_program(inputs, times)
+
+    def _run_program(self, inputs: Sequence[np.ndarray], times: list[float] | None) -> list[np.ndarray]:
         graph = self._graph
         values: dict[str, np.ndarray] = dict(graph.constants)
         for name, array in zip(graph.inputs, inputs, strict=True):

@@ -19,6 +19,7 @@ from fastcnn.compiler.plan import Plan, compile_graph
 from fastcnn.kernels import _cpu, storage
 from fastcnn.kernels._program import default_float_modes
 from fastcnn.kernels._update import SETTINGS
+from fastcnn.kernels.parameters import from_blocks, to_blocks
 from fastcnn.layers.newer import Holder, watch
 from fastcnn.training.losses import Loss, loss_of
 from fastcnn.training.optimizers import Optimizer
@@ -290,27 +291,17 @@ class Trainer(Holder):
     def _stored(self, name: str, value: np.ndarray | None) -> np.ndarray:
         """A value (zeros if None) in the form in which the step keeps it."""
         shape, packed = self._forms[name]
-        vl = self._vl
-        if not packed:
-            array = storage.allocate(int(np.prod(shape))).reshape(shape)
-            array[...] = 0.0 if value is None else value
-            return array
-        blocks = -(-shape[0] // vl)
-        rows = np.zeros((blocks * vl, int(np.prod(shape[1:]))), np.float32)
-        if value is not None:
-            rows[: shape[0]] = value.reshape(shape[0], -1)
-        array = storage.allocate(rows.size)
-        array.reshape(blocks, -1, vl)[...] = rows.reshape(blocks, vl, -1).swapaxes(1, 2)
+        value = np.zeros(shape, np.float32) if value is None else np.ascontiguousarray(value, np.float32)
+        if packed:
+            return to_blocks(value, self._vl)
+        array = storage.allocate(value.size).reshape(shape)
+        array[...] = value
         return array
 
     def _plain(self, name: str) -> np.ndarray:
         """A value in its own shape."""
         shape, packed = self._forms[name]
-        if not packed:
-            return np.array(self._state[name])
-        vl = self._vl
-        blocks = self._state[name].reshape(-1, int(np.prod(shape[1:])), vl).swapaxes(1, 2)
-        return np.array(np.ascontiguousarray(blocks).reshape(-1, *shape[1:])[: shape[0]])
+        return from_blocks(self._state[name], shape, self._vl) if packed else np.array(self._state[name])
 
     def _write_back(self) -> None:
         """Put the state into the model's layers: all of it, or on an error nothing."""

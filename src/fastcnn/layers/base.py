@@ -1,8 +1,7 @@
 """What every layer is: a tree of named arrays and sub-layers with a ``forward``.
 
-Holds the registration of parameters, buffers and sub-layers, state dicts, and the counter that tells
-compiled plans that a layer has changed. The layers themselves are in layers.py; how a layer's forward
-becomes a graph is graph/trace.py's business, and running it is model.py's.
+Holds the registration of parameters, buffers and sub-layers, state dicts, and the counter that tells compiled plans
+that a layer has changed. How a layer's forward becomes a graph is graph/trace.py's business, running it model.py's.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fastcnn._arguments import as_array, as_flag, as_mapping
 from fastcnn.graph.stored import read_and_keep
 from fastcnn.graph.trace import scope
 from fastcnn.layers.newer import bring_up_to_date
@@ -66,7 +66,7 @@ def _next_generation() -> int:
 
 def _frozen_float32(value: ArrayLike, name: str) -> np.ndarray:
     """Return a read-only, C-contiguous float32 copy of `value`."""
-    array = np.asarray(value)
+    array = as_array(value, name)
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{name}: dtype={array.dtype}, expected a real number type")
     with np.errstate(over="ignore"):  # beyond float32's range a value becomes infinite, as astype says
@@ -399,7 +399,8 @@ class Layer:
           scale: unexpected
         """
         owners = {full: (layer, name) for full, layer, name in self._named_arrays(True, True)}
-        wanted = {name: value for name, value in state.items() if name.split(".")[-1] != _IGNORED_SUFFIX}
+        given = as_mapping(state, "load_state_dict: state")
+        wanted = {name: value for name, value in given.items() if name.split(".")[-1] != _IGNORED_SUFFIX}
         result = LoadResult([n for n in owners if n not in wanted], [n for n in wanted if n not in owners])
         loaded: dict[str, np.ndarray] = {}
         problems: list[str] = []
@@ -409,7 +410,7 @@ class Layer:
                 expected = layer._store_of(name)[name].shape
                 if array.shape != expected:
                     problems.append(f"{full}: shape {array.shape}, expected {expected}")
-        if strict:
+        if as_flag(strict, "load_state_dict: strict"):
             problems += [f"{name}: missing" for name in result.missing]
             problems += [f"{name}: unexpected" for name in result.unexpected]
         if problems:

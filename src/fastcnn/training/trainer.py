@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fastcnn._arguments import as_mapping, as_real_array
 from fastcnn.compiler.plan import Plan, compile_graph
 from fastcnn.kernels import _cpu, storage
 from fastcnn.kernels._update import SETTINGS
@@ -170,17 +171,19 @@ class Trainer:
         ValueError
             If it does not belong to this model.
         """
+        state = as_mapping(state, "Trainer.load_state_dict: state")
         self.sync()
         shapes = {name: array.shape for name, array in self.model.named_parameters()}
-        means = {name: np.array(array, np.float32) for name, array in state.items() if not name.startswith("@")}
+        checked = {name: as_real_array(array, f"Trainer.load_state_dict: {name}") for name, array in state.items()}
+        means = {name: np.array(array, np.float32) for name, array in checked.items() if name[:1] != "@"}
         for name, array in means.items():
             expected = shapes.get(name.rpartition("@")[0])
             if expected != array.shape:
                 raise ValueError(f"Trainer.load_state_dict: {name} has shape {array.shape}, expected {expected}")
         for name in ("@steps", "@learning_rate"):
-            if name not in state:
-                raise ValueError(f"Trainer.load_state_dict: {name} is missing")
-        self.steps, self.learning_rate = int(np.asarray(state["@steps"])), float(np.asarray(state["@learning_rate"]))
+            if name not in state or checked[name].size != 1:
+                raise ValueError(f"Trainer.load_state_dict: {name} is missing, expected a number")
+        self.steps, self.learning_rate = int(checked["@steps"].item()), float(checked["@learning_rate"].item())
         self._means, self._state, self._forms = means, {}, {}
         self._plans.clear()
         self._versions = ()

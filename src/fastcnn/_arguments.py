@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 import os
-from collections.abc import Sequence
-from operator import index
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,7 +37,7 @@ def as_array(value: Any, name: str) -> np.ndarray:
     try:
         return np.asarray(value)
     except (ValueError, TypeError) as error:
-        raise TypeError(f"{name}: cannot be made an array: {error}") from None
+        raise TypeError(f"{name}: expected an array: {error}") from None
 
 
 def common_type(arrays: Sequence[np.ndarray]) -> np.dtype[Any]:
@@ -47,21 +47,10 @@ def common_type(arrays: Sequence[np.ndarray]) -> np.dtype[Any]:
 
 def as_int(value: Any, name: str, least: int) -> int:
     """An integer from `least` to 2^31 - 1."""
-    number = _index(value)
-    if number is None:
-        raise TypeError(f"{name}={value!r}, expected an integer")
+    number = _as_index(value, name)
     if not least <= number <= _LARGEST:
         raise ValueError(f"{name}={number}, expected an integer >= {least}" + " and < 2**31" * (number > _LARGEST))
     return number
-
-
-def _index(value: Any) -> int | None:
-    if isinstance(value, (bool, np.bool_)):
-        return None
-    try:
-        return index(value)
-    except TypeError:
-        return None
 
 
 def as_seed(value: Any, name: str, expected: str = "an integer >= 0") -> int:
@@ -88,6 +77,31 @@ def as_generator(value: Any, name: str, expected: str = "a numpy.random.Generato
         as_seed(value, name, expected))
 
 
+def as_size(value: Any, name: str) -> int:
+    """An integer from 0 on, such as a number of bytes."""
+    number = _as_index(value, name)
+    if number < 0:
+        raise ValueError(f"{name}={number}, expected an integer >= 0")
+    return number
+
+
+def _as_index(value: Any, name: str) -> int:
+    number = _index(value)
+    if number is None:
+        raise TypeError(f"{name}={value!r}, expected an integer")
+    return number
+
+
+def _index(value: Any) -> int | None:
+    """The integer that a value stands for; None where it is none, or a bool."""
+    if isinstance(value, (bool, np.bool_)):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
+
+
 def as_axis(value: Any, name: str) -> int:
     """An axis, which may be negative."""
     return as_int(value, name, -64)
@@ -96,7 +110,7 @@ def as_axis(value: Any, name: str) -> int:
 def as_pair(value: Any, name: str, least: int = 1) -> tuple[int, int]:
     """(height, width) of an integer or a pair."""
     if isinstance(value, (tuple, list, np.ndarray)):
-        if len(np.shape(value)) != 1 or len(value) != 2:
+        if getattr(value, "ndim", 1) != 1 or len(value) != 2:
             raise ValueError(f"{name}={value!r}, expected an integer or a pair (height, width)")
         return as_int(value[0], f"{name}[0]", least), as_int(value[1], f"{name}[1]", least)
     number = as_int(value, name, least)
@@ -116,6 +130,32 @@ def as_float(value: Any, name: str) -> float:
     return number
 
 
+def as_share(value: Any, name: str) -> float:
+    """A number from 0 to 1."""
+    number = as_float(value, name)
+    if not 0 <= number <= 1:
+        raise ValueError(f"{name}={value!r}, expected a number from 0 to 1")
+    return number
+
+
+def as_choice(value: Any, name: str, choices: Iterable[str], others: str = "") -> str:
+    """One of some strings; `others` tells what else the caller takes."""
+    listed = list(choices)
+    if not isinstance(value, str) or value not in listed:
+        raise ValueError(f"{name}={value!r}, expected one of {', '.join(listed)}{others}")
+    return value
+
+
+def as_mapping(value: Any, name: str) -> Mapping[str, Any]:
+    """A mapping whose keys are strings."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name}: got {type(value).__name__}, expected a mapping of names")
+    for key in value:
+        if not isinstance(key, str):
+            raise TypeError(f"{name} has the name {key!r}, expected strings")
+    return value
+
+
 def as_flag(value: Any, name: str) -> int:
     """0 or 1 of a bool."""
     if not isinstance(value, (bool, np.bool_)):
@@ -130,10 +170,10 @@ def as_padding(value: Any) -> dict[str, Any]:
         if value not in ("same", "valid"):
             raise ValueError(f"padding={value!r}, expected 'same', 'valid', an integer, a pair or four numbers")
         return {"pads": (0, 0, 0, 0), "auto_pad": "SAME_UPPER" if value == "same" else "NOTSET"}
-    if isinstance(value, (tuple, list, np.ndarray)) and len(np.shape(value)) == 1 and len(value) == 4:
+    if isinstance(value, (tuple, list, np.ndarray)) and getattr(value, "ndim", 1) == 1 and len(value) == 4:
         top, left, bottom, right = (as_int(value[i], f"padding[{i}]", 0) for i in range(4))
     else:
-        if isinstance(value, (tuple, list, np.ndarray)) and (len(np.shape(value)) != 1 or len(value) != 2):
+        if isinstance(value, (tuple, list, np.ndarray)) and (getattr(value, "ndim", 1) != 1 or len(value) != 2):
             raise ValueError(f"padding={value!r}, expected an integer, a pair (height, width) or four numbers "
                              "(top, left, bottom, right)")
         top, left = bottom, right = as_pair(value, "padding", 0)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcnn import functional
+from fastcnn._arguments import as_array, as_int
 from fastcnn._plan_cache import Compiled, PlanCache
 from fastcnn._storable import Storable
 from fastcnn._tunable import Tunable
@@ -114,9 +115,10 @@ class Model(Fitting, Storable, Tunable, Layer):
     @classes.setter
     def classes(self, names: Sequence[str] | None) -> None:
         if names is not None:
-            if isinstance(names, str) or not len(names) or not all(isinstance(name, str) for name in names):
+            listed = list(names) if _is_sequence(names) else []
+            if not listed or not all(isinstance(name, str) for name in listed):
                 raise TypeError(f"{type(self).__name__}.classes: expected a sequence of str, one per output")
-            names = [str(name) for name in names]  # of NumPy's str_, plain ones
+            names = [str(name) for name in listed]  # of NumPy's str_, plain ones
         self.__dict__["_classes"] = names
 
     @property
@@ -193,8 +195,7 @@ class Model(Fitting, Storable, Tunable, Layer):
         >>> model.predict_proba([[0.5, 1.0]]).sum().round(5).item()
         1.0
         """
-        if batch_size < 1:
-            raise ValueError(f"predict: batch_size={batch_size}, expected at least 1")
+        batch_size = as_int(batch_size, "predict: batch_size", 1)
         x = x if isinstance(x, Pixels) or (isinstance(x, np.ndarray) and x.ndim) else self._as_batch(x)
         # The plans of all batches at once: their weights are of one step, even while another thread trains the model.
         sizes = list(dict.fromkeys((min(len(x), batch_size) or 1, len(x) % batch_size or 1)))
@@ -262,6 +263,7 @@ class Model(Fitting, Storable, Tunable, Layer):
         ValueError
             If the model has no `preprocess`.
         """
+        top = as_int(top, "classify: top", 0)
         if self.preprocess is None:
             raise ValueError(f"classify: set {type(self).__name__}.preprocess first, or use predict_proba")
         if self._takes_pixels(self.preprocess):
@@ -269,7 +271,7 @@ class Model(Fitting, Storable, Tunable, Layer):
         else:
             x = self.preprocess(image)
         probabilities = self.predict_proba(x)[0]
-        best = np.argsort(-probabilities, kind="stable")[: max(top, 0)].tolist()
+        best = np.argsort(-probabilities, kind="stable")[:top].tolist()
         names = self._classes or [str(i) for i in range(len(probabilities))]
         return [Prediction(i, names[i], float(probabilities[i])) for i in best]
 
@@ -277,7 +279,7 @@ class Model(Fitting, Storable, Tunable, Layer):
         kind = self._input_type
         if type(x) is np.ndarray and x.dtype == kind and x.ndim and x.flags.c_contiguous and x.flags.aligned:
             return x
-        array = np.asarray(x)
+        array = as_array(x, f"{type(self).__name__}: x")
         if array.dtype.kind not in "biuf":
             raise TypeError(f"{type(self).__name__}: x.dtype={array.dtype}, expected a real number type")
         if array.ndim == 0:
@@ -391,8 +393,9 @@ class Model(Fitting, Storable, Tunable, Layer):
         from fastcnn.profile import profile_plan
 
         batch = self._as_batch(x)
-        if len(batch) == 0 or repeats < 1:
-            raise ValueError(f"profile: len(x)={len(batch)}, repeats={repeats}, expected at least one of each")
+        repeats = as_int(repeats, "profile: repeats", 1)
+        if len(batch) == 0:
+            raise ValueError("profile: len(x)=0, expected at least one input")
         return profile_plan(self._compiled(len(batch), batch).plan, [batch], repeats)
 
 
@@ -406,7 +409,13 @@ def progress_bar(steps: Iterable[int]) -> Iterable[int]:
     return bar
 
 
+def _is_sequence(value: Any) -> bool:
+    is_array = isinstance(value, np.ndarray) and value.ndim == 1
+    return is_array or (isinstance(value, Sequence) and not isinstance(value, (str, bytes)))
+
+
 def _checked_shape(shape: Sequence[int], owner: str) -> tuple[int, ...]:
-    if not len(shape) or not all(isinstance(size, (int, np.integer)) and size > 0 for size in shape):
+    sizes = tuple(shape) if _is_sequence(shape) else ()
+    if not sizes or not all(isinstance(size, (int, np.integer)) and size > 0 for size in sizes):
         raise ValueError(f"{owner}: input_shape={shape!r}, expected positive ints, without the batch axis")
-    return tuple(int(size) for size in shape)
+    return tuple(int(size) for size in sizes)

@@ -21,8 +21,8 @@ from fastcnn.compiler.lower import Packed, StepInfo
 from fastcnn.compiler.plan import Plan, compile_batch, compile_graph
 from fastcnn.compiler.resolve import Resolved, resolve
 from fastcnn.graph.ir import Graph, Node
-from fastcnn.ops.budget import MAX_BYTES, Budget
 from fastcnn.kernels._program import default_float_modes
+from fastcnn.ops.budget import MAX_BYTES, Budget
 from fastcnn.ops.general import General
 
 NO_KERNEL = {"numpy": "this operation has no kernel for these operands"}

@@ -10,11 +10,13 @@ from __future__ import annotations
 import ast
 import json
 import os
+import sys
 from collections.abc import Iterable
 
 import numpy as np
 
 from fastcnn import ops
+from fastcnn._arguments import as_size
 from fastcnn.compiler.batch import is_separable
 from fastcnn.compiler.resolve import resolve
 from fastcnn.errors import ModelLoadError
@@ -61,7 +63,7 @@ def load_onnx(
         Without the `onnx` package, which ``pip install "fastcnn[onnx]"`` brings.
     """
     label = "<bytes>" if isinstance(source, bytes) else str(source)
-    file = read_onnx(source, max_bytes=max_bytes)
+    file = read_onnx(source, max_bytes=min(as_size(max_bytes, "max_bytes"), sys.maxsize - 1))
     try:
         return _to_model(file, output, max_bytes)
     except (ValueError, TypeError, OverflowError, RecursionError) as error:

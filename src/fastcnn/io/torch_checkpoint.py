@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from fastcnn._arguments import as_size
 from fastcnn.errors import ModelLoadError
 from fastcnn.io._regular import open_regular
 from fastcnn.io._torch_container import Checkpoint, is_flat, is_zip, open_flat, open_zip
@@ -82,6 +83,7 @@ def load_torch_checkpoint(
     Traceback (most recent call last):
     fastcnn.errors.ModelLoadError: <bytes>: pickle refers to 'builtins.exec', expected only tensors and ...
     """
+    max_bytes = as_size(max_bytes, "max_bytes")
     if isinstance(path_or_bytes, bytes):
         return _load(io.BytesIO(path_or_bytes), "<bytes>", max_bytes)
     with open_regular(path_or_bytes) as file:

@@ -15,7 +15,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastcnn._arguments import as_array, as_path
+from fastcnn._arguments import as_array, as_path, as_size
 from fastcnn.errors import ModelLoadError
 from fastcnn.graph.stored import StoredArray
 from fastcnn.io._header import LENGTH_BYTES, MAX_HEADER_BYTES, METADATA, Entry, make_header, parse_header
@@ -58,6 +58,7 @@ def read_weights(path: str | os.PathLike[str], *, max_bytes: int = 4 << 30) -> d
     ...     read_weights(folder + "/net.safetensors")
     {'bias': array([1., 1., 1.], dtype=float32)}
     """
+    max_bytes = as_size(max_bytes, "max_bytes")
     with open_regular(path) as file:
         start = file.read(LENGTH_BYTES + 1)
     # This first: the length of a header may look like the start of a pickle, but none has a brace here.
@@ -115,6 +116,7 @@ def read_safetensors(
     ...     read_safetensors(folder + "/net")
     ({'scale': array([0, 1])}, {'classes': 'cat,dog'})
     """
+    max_bytes = as_size(max_bytes, "max_bytes")
     file = _File(path)
     if file.size > max_bytes:
         raise ModelLoadError(f"{path}: file has {file.size} bytes, more than max_bytes={max_bytes}")

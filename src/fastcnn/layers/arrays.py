@@ -8,12 +8,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fastcnn._arguments import as_array
+
 __all__ = ["Buffer", "Parameter", "frozen_float32"]
 
 
 def frozen_float32(value: ArrayLike, name: str) -> np.ndarray:
     """Return a read-only, C-contiguous float32 copy of `value`."""
-    array = np.asarray(value)
+    array = as_array(value, name)
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{name}: dtype={array.dtype}, expected a real number type")
     with np.errstate(over="ignore"):  # beyond float32's range a value becomes infinite, as astype says

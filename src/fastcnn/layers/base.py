@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fastcnn._arguments import as_flag, as_mapping
 from fastcnn.graph.stored import read_and_keep
 from fastcnn.graph.trace import scope
 from fastcnn.layers.arrays import Buffer, Parameter, frozen_float32
@@ -323,7 +324,8 @@ class Layer:
           scale: unexpected
         """
         owners = {full: (layer, name) for full, layer, name in self._named_arrays(True, True)}
-        wanted = {name: value for name, value in state.items() if name.split(".")[-1] != _IGNORED_SUFFIX}
+        given = as_mapping(state, "load_state_dict: state")
+        wanted = {name: value for name, value in given.items() if name.split(".")[-1] != _IGNORED_SUFFIX}
         result = LoadResult([n for n in owners if n not in wanted], [n for n in wanted if n not in owners])
         loaded: dict[str, np.ndarray] = {}
         problems: list[str] = []
@@ -333,7 +335,7 @@ class Layer:
                 expected = layer._store_of(name)[name].shape
                 if array.shape != expected:
                     problems.append(f"{full}: shape {array.shape}, expected {expected}")
-        if strict:
+        if as_flag(strict, "load_state_dict: strict"):
             problems += [f"{name}: missing" for name in result.missing]
             problems += [f"{name}: unexpected" for name in result.unexpected]
         if problems:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastcnn._arguments import as_seed
+from fastcnn._arguments import as_mapping, as_real_array, as_seed
 from fastcnn.compiler.plan import Plan, compile_graph
 from fastcnn.kernels import _cpu, storage
 from fastcnn.kernels._program import default_float_modes
@@ -174,16 +174,18 @@ class Trainer(Holder):
         ValueError
             If it does not belong to this model.
         """
+        state = as_mapping(state, "Trainer.load_state_dict: state")
         shapes = {name: array.shape for name, array in self.model.named_parameters()}
-        means = {name: np.array(array, np.float32) for name, array in state.items() if not name.startswith("@")}
+        checked = {name: as_real_array(array, f"Trainer.load_state_dict: {name}") for name, array in state.items()}
+        means = {name: np.array(array, np.float32) for name, array in checked.items() if name[:1] != "@"}
         for name, array in means.items():
             expected = shapes.get(name.rpartition("@")[0])
             if expected != array.shape:
                 raise ValueError(f"Trainer.load_state_dict: {name} has shape {array.shape}, expected {expected}")
         for name in ("@steps", "@learning_rate"):
-            if name not in state:
-                raise ValueError(f"Trainer.load_state_dict: {name} is missing")
-        steps, rate = int(np.asarray(state["@steps"])), float(np.asarray(state["@learning_rate"]))
+            if name not in state or checked[name].size != 1:
+                raise ValueError(f"Trainer.load_state_dict: {name} is missing, expected a number")
+        steps, rate = int(checked["@steps"].item()), float(checked["@learning_rate"].item())
 
         def change() -> None:
             self._begin_again(means)

@@ -87,7 +87,8 @@ class GraphModel(Model):
         for part in path:
             layer = layer._children.setdefault(part, _Group())
         if not isinstance(array, StoredArray):
-            array = np.array(array, np.float32, order="C", copy=None).view()
+            with np.errstate(over="ignore", invalid="ignore"):  # as in layers: what float32 cannot hold is infinite
+                array = np.array(array, np.float32, order="C", copy=None).view()
             array.flags.writeable = False
         (layer._buffers if is_buffer else layer._parameters)[local] = array
 

@@ -13,6 +13,7 @@ import resource
 import struct
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from typing import BinaryIO
 
@@ -48,6 +49,7 @@ def measured(read: Callable[[bytes], object], content: bytes) -> dict[str, objec
 def serve(target: str, memory: int, inputs: BinaryIO, answers: BinaryIO) -> None:
     """Read inputs until there are no more."""
     read = prepared(target)
+    warnings.simplefilter("error")  # no input makes a reader warn
     if not SANITIZED:
         limit = _status("VmSize") + memory
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

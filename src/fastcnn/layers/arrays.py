@@ -18,7 +18,7 @@ def frozen_float32(value: ArrayLike, name: str) -> np.ndarray:
     array = as_array(value, name)
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{name}: dtype={array.dtype}, expected a real number type")
-    with np.errstate(over="ignore"):  # beyond float32's range a value becomes infinite, as astype says
+    with np.errstate(over="ignore", invalid="ignore"):  # beyond float32's range a value becomes infinite
         frozen = np.array(array, dtype=np.float32, order="C", copy=True)
     frozen.flags.writeable = False
     return frozen

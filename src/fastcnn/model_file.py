@@ -269,7 +269,11 @@ def check_cost(model: GraphModel, graph: Graph, shapes: Mapping[str, tuple[int, 
     if budget is not None and arena_bound(graph, graph.infer(shapes)) > budget.bytes:
         from fastcnn.compiler.plan import arena_bytes
 
-        budget.keep(arena_bytes(graph, shapes, budget))
+        size = arena_bytes(graph, shapes, budget)
+        try:
+            budget.keep(size)
+        except ValueError as error:
+            raise ValueError(f"its values with padding, in vectors: {error}") from None
 
 
 def _entry(path: Any, metadata: Mapping[str, str], key: str, read: Callable[[str], T]) -> T:

@@ -57,6 +57,7 @@ class Rewriter:
     def __init__(self, known: dict[str, Known], graph: Graph, budget: Budget) -> None:
         self.known, self.budget = known, budget
         self._numbers: Counter[str] = Counter()  # how often a name was asked for
+        self._constants: dict[tuple[object, ...], str] = {}
         self.makers = {node.output: node for node in graph.nodes}
         self.taken = {*graph.inputs, *graph.constants, *(node.output for node in graph.nodes)}
         self.node: Node
@@ -93,13 +94,15 @@ class Rewriter:
         self.taken.add(name)
         return name
 
-    def constant(self, hint: str, array: np.ndarray | np.float32) -> str:
-        """A new constant."""
-        self.budget.keep(array.size * FLOAT.itemsize)
-        name = self.name(hint)
-        array = np.array(array, FLOAT, order="C")
-        self.known[name] = Known(array.shape, FLOAT, array)
-        return name
+    def constant(self, hint: str, array: np.ndarray | np.float32, *variant: object) -> str:
+        """A constant, made once for each variant of what the hint says."""
+        key = (hint, *variant)
+        if key not in self._constants:
+            self.budget.keep(array.size * FLOAT.itemsize)
+            name = self._constants[key] = self.name(hint)
+            array = np.array(array, FLOAT, order="C")
+            self.known[name] = Known(array.shape, FLOAT, array)
+        return self._constants[key]
 
     def make(self, op: str, inputs: tuple[str, ...], output: str | None = None, **attrs: Any) -> Node:
         """A node in place of the present one; its output is the present one's unless named otherwise."""
@@ -226,9 +229,9 @@ def _gemm(r: Rewriter) -> list[Node] | None:
         return None
     name = r.node.inputs[1]
     if not r.attr("transB"):
-        name = r.constant(f"{name}_transposed", alpha * weight.T)
+        name = r.constant(f"{name}_transposed", weight.T if alpha == 1.0 else alpha * weight.T, alpha)
     elif alpha != 1.0:
-        name = r.constant(f"{name}_scaled", alpha * weight)
+        name = r.constant(f"{name}_scaled", alpha * weight, alpha)
     outs = weight.shape[0] if r.attr("transB") else weight.shape[1]
     if not r.has(2):
         return [r.make("Gemm", (r.node.inputs[0], name))]
@@ -237,7 +240,7 @@ def _gemm(r: Rewriter) -> list[Node] | None:
         return [r.make("Gemm", (r.node.inputs[0], name, r.node.inputs[2]))]
     if bias is not None and (bias.ndim < 2 or bias.shape[0] == 1) and bias.size in (1, outs):
         spread = np.broadcast_to(beta * bias.reshape(-1), (outs,))
-        return [r.make("Gemm", (r.node.inputs[0], name, r.constant(f"{r.node.inputs[2]}_spread", spread)))]
+        return [r.make("Gemm", (r.node.inputs[0], name, r.constant(f"{r.node.inputs[2]}_spread", spread, beta, outs)))]
     return r.chain(("Gemm", (name,), {}), ("Add", (r.node.inputs[2],), {})) if beta == 1.0 else None
 
 
@@ -245,7 +248,7 @@ def _matmul(r: Rewriter) -> list[Node] | None:
     weight, shape = r.array(1), r.shape()
     if not r.is_float() or weight is None or weight.ndim != 2 or len(shape) < 2:
         return None
-    gemm: Link = ("Gemm", (r.constant(f"{r.node.inputs[1]}_transposed", weight.T),), {})
+    gemm: Link = ("Gemm", (r.constant(f"{r.node.inputs[1]}_transposed", weight.T, 1.0),), {})
     if len(shape) == 2:
         return r.chain(gemm)
     rows = ("Reshape", (), {"shape": (-1, shape[-1])})
@@ -282,7 +285,7 @@ def _arithmetic(op: str) -> Rule:
             return None
         with np.errstate(all="ignore"):
             opposite = -second if op == "Sub" else np.float32(1) / second
-        constant = r.constant(f"{r.node.inputs[1]}_opposite", opposite)
+        constant = r.constant(f"{r.node.inputs[1]}_opposite", opposite, op)
         return [r.make("Add" if op == "Sub" else "Mul", (r.node.inputs[0], constant))]
 
     return rule

@@ -289,7 +289,10 @@ def _compile_graph(
     placement = memory.place(layouts, vl)
     if budget is not None:
         values = sum(prod(shapes[node.output]) for node in chosen.nodes)
-        budget.keep(4 * max(0, placement.arena_floats - values))
+        try:
+            budget.keep(4 * max(0, placement.arena_floats - values))
+        except ValueError as error:
+            raise ValueError(f"padding and vectors beyond the values themselves: {error}") from None
     lowering = Lowering(layouts, placement, packed, vl, budget)
     for node in layouts.graph.nodes:
         lowering.lower(node)

@@ -77,7 +77,7 @@ class _Resolver:
         }
         for name, shape in input_shapes.items():
             self.known[name] = Known(tuple(shape), np.dtype(graph.types.get(name, "float32")))
-            self.spend(self.known[name])
+            self.spend(self.known[name], f"input {name!r}")
         self.rewriter = Rewriter(self.known, graph, budget)
 
     def run(self) -> Resolved:
@@ -157,9 +157,9 @@ class _Resolver:
         self.known |= added
         return nodes
 
-    def spend(self, value: Known) -> None:
+    def spend(self, value: Known, what: str = "its output") -> None:
         assert value.shape is not None and value.dtype is not None
         try:
             self.budget.keep(prod(value.shape) * value.dtype.itemsize)
         except ValueError as error:
-            raise ValueError(f"its output {value.shape} exceeds max_bytes: {error}") from None
+            raise ValueError(f"{what} {value.shape} exceeds max_bytes: {error}") from None

@@ -99,5 +99,5 @@ class Budget:
 
 def _spent(left: int, work: int) -> int:
     if work > left:
-        raise ValueError(f"needs {work} operations in NumPy, more than max_bytes leaves ({left})")
+        raise ValueError(f"needs work of {work} elementary operations, more than max_bytes allows ({left})")
     return left - work

@@ -274,7 +274,7 @@ def dropout(x, ratio=None, training=None, *, output: int = 0, seed: int | None =
 _UNARY: dict[str, tuple[Callable[..., Any], Costs]] = {
     "Relu": (lambda x: np.maximum(x, 0), by_elements(2)), "Sigmoid": (sigmoid, by_elements(4)),
     "Softplus": (softplus, by_elements(5)), "Softsign": (lambda x: x / (1 + np.abs(x)), by_elements(4)),
-    "Mish": (lambda x: x * np.tanh(softplus(x)), by_elements(6)), "Erf": (erf, _with_erf(3)),
+    "Mish": (lambda x: x * np.tanh(softplus(x)), by_elements(6)), "Erf": (erf, _with_erf(2)),
     "HardSwish": (lambda x: x * np.clip(x / 6 + 0.5, 0, 1), by_elements(4)),
     "Reciprocal": (lambda x: 1 / x, by_elements(2)),
     "Identity": (lambda x: x, by_elements(0)), **{name: (function, by_elements(2)) for name, function in {

@@ -45,7 +45,8 @@ def _networks() -> Iterator[fc.Model]:
             fc.AvgPool2d(2, 1), fc.LeakyReLU(), fc.GlobalAvgPool2d(), fc.Flatten(), fc.Linear(16, 3, rng=0),
         ), 4, 9, 7,
     )  # fmt: skip
-    yield load_onnx(onnx_builders.classifier().SerializeToString())
+    for build in (onnx_builders.classifier, onnx_builders.transformer):
+        yield load_onnx(build().SerializeToString())
 
 
 def _with_shape(model: fc.Model, *shape: int) -> fc.Model:

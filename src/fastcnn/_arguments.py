@@ -63,7 +63,9 @@ def as_seed(value: Any, name: str, expected: str = "an integer >= 0") -> int:
     """
     number = _index(value)
     if number is None:
-        raise TypeError(f"{name}: got {type(value).__name__}, expected {expected}")
+        # Others may have endless representations.
+        got = f"{name}={value!r}" if isinstance(value, (bool, float, str)) else f"{name}: got {type(value).__name__}"
+        raise TypeError(f"{got}, expected {expected}")
     if not 0 <= number < 2**128:
         raise ValueError(f"{name}: got {'a negative integer' if number < 0 else '2**128 or more'}, expected {expected}")
     return number

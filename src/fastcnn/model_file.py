@@ -136,7 +136,7 @@ class GraphModel(Model):
         """What is left for compiling, where the graph comes from a file and its operations have kernels."""
         if self._max_bytes is None:
             return None
-        budget = Budget(self._max_bytes, next(iter(shapes.values()))[0])
+        budget = Budget(self._max_bytes, next(iter(shapes.values()), (1,))[0])
         budget.keep(sum(array.nbytes for array in graph.constants.values() if not isinstance(array, StoredArray)))
         take_network(graph, graph.infer(shapes), budget)
         return budget

@@ -71,7 +71,7 @@ class Holder:
 
     def _write_back(self) -> None:
         """Write newer values to the layers."""
-        raise NotImplementedError
+        raise AssertionError(f"{type(self).__name__} writes nothing back")
 
     def _orphaned(self) -> None:
         """In a forked child: another thread, which does not exist there, was at work or looking."""

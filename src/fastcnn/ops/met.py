@@ -40,7 +40,7 @@ def windows_met(attrs: Attrs, size: Sequence[int], kernel: Sequence[int], window
     --------
     >>> attrs = {"strides": (1, 3), "pads": (0, 4, 0, 5), "dilations": (1, 1)}
     >>> windows_met(attrs, (3, 5), (1, 2), (3, 5))
-    WindowsMet(first=(0, 1), count=(3, 3), lacks_any=True, attrs={'strides': (1, 3), 'pads': (0, 1, 0, 2)})
+    WindowsMet(first=(0, 1), count=(3, 2), lacks_any=True, attrs={'strides': (1, 3), 'pads': (0, 1, 0, 0)})
     """
     axes = [
         _met(size[axis], kernel[axis], attrs["strides"][axis], attrs["pads"][axis], attrs["dilations"][axis],

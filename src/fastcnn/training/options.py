@@ -52,8 +52,11 @@ class Options:
             raise TypeError(f"fit: augment={self.augment!r}, expected an Augment")
         if self.optimizer is not None and not isinstance(self.optimizer, Optimizer):
             raise TypeError(f"fit: optimizer={self.optimizer!r}, expected an optimizer such as Adam(1e-3)")
-        if not isinstance(self.callbacks, (tuple, list)) or not all(map(callable, self.callbacks)):
+        if not isinstance(self.callbacks, (tuple, list)):
             raise TypeError(f"fit: callbacks={self.callbacks!r}, expected a list of functions of one argument")
+        for callback in self.callbacks:
+            if not callable(callback):
+                raise TypeError(f"fit: callbacks has {callback!r}, expected functions of one argument")
         if self.resume and self.checkpoint is None:
             raise ValueError("fit: resume=True, but there is no checkpoint to resume from")
         if self.checkpoint_steps is not None and self.checkpoint is None:

@@ -185,22 +185,6 @@ def test_few_channels_of_groups_do_not_stay_planes(ins, outs, isa, poisoned):
     np.testing.assert_allclose(model(x), reference.conv2d(inner, model[1].weight, model[1].bias), rtol=1e-5, atol=1e-5)
 
 
-def test_bits_do_not_depend_on_threads_or_batch(isa, budget):
-    rng = np.random.default_rng(3)
-    for _ in range(budget(40, 10_000)):
-        case = random_case(rng, integers=False)
-        for algorithm in case.algorithms():
-            with fastcnn.num_threads(1):
-                alone = np.concatenate([
-                    functional.conv2d(image[None], case.weight, case.bias, case.stride, case.pads, case.dilation,
-                                      case.groups, algorithm)
-                    for image in case.x
-                ])
-            for threads in (1, 2, 3, 4, 7, 8, 16):
-                with fastcnn.num_threads(threads):
-                    assert np.array_equal(case.run(algorithm), alone), (algorithm, threads, case)
-
-
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_special_values_stay_where_they_belong(value, isa):
     """A special pixel reaches the outputs whose windows cover it, and no other."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import gcd, prod
+from math import gcd, prod, sqrt
 
 from fastcnn.compiler._edit import replaced
 from fastcnn.graph.ir import Graph, Node
@@ -97,8 +97,9 @@ class Algorithm:
         From a Problem to the reason against it, or "".
     seconds : callable
         From a Problem to the estimated time of an image on one core.
-    exact : bool
-        Whether it adds just the products of the definition.
+    error : float
+        Largest rounding error of a result of random signs, relative to its Euclidean norm, for each root of the input
+        channels, 8 of them added (see `error_of`); 0 where just the products of the definition are added.
     on_request : str
         Why it is only taken where it is asked for by name; "" if it is taken anyway.
     """
@@ -107,8 +108,18 @@ class Algorithm:
     layout: str
     why_not: Callable[[Problem], str]
     seconds: Callable[[Problem], float]
-    exact: bool = True
+    error: float = 0.0
     on_request: str = ""
+
+    def error_of(self, channels: int) -> float:
+        """The largest relative error for so many input channels: their sums lose as a random walk does.
+
+        Examples
+        --------
+        >>> f"{ALGORITHMS[2].error_of(64):.1e}"
+        '4.2e-06'
+        """
+        return self.error * sqrt(channels + 8)
 
 
 def _why_not_depthwise(p: Problem) -> str:
@@ -169,10 +180,10 @@ def _winograd_seconds(m: int, lean: bool = False) -> Callable[[Problem], float]:
 ALGORITHMS: tuple[Algorithm, ...] = (
     Algorithm("depthwise", "blocked", _why_not_depthwise, lambda p: p.operations / ARITHMETIC[p.vl]),
     Algorithm("direct", "blocked", lambda p: "", _direct_seconds),
-    Algorithm("winograd", "blocked", _why_not_winograd(1), _winograd_seconds(4), exact=False),
-    Algorithm("winograd2", "blocked", _why_not_winograd(1, 2), _winograd_seconds(2), exact=False),
-    Algorithm("winograd_lean", "blocked", _why_not_winograd(1), _winograd_seconds(4, lean=True), exact=False),
-    Algorithm("winograd6", "blocked", _why_not_winograd(1), _winograd_seconds(6), exact=False,
+    Algorithm("winograd", "blocked", _why_not_winograd(1), _winograd_seconds(4), error=5e-7),
+    Algorithm("winograd2", "blocked", _why_not_winograd(1, 2), _winograd_seconds(2), error=2e-7),
+    Algorithm("winograd_lean", "blocked", _why_not_winograd(1), _winograd_seconds(4, lean=True), error=5e-7),
+    Algorithm("winograd6", "blocked", _why_not_winograd(1), _winograd_seconds(6), error=5e-6,
               on_request="larger rounding errors than the others'"),
     Algorithm("im2col", "plain", lambda p: "", _im2col_seconds,
               on_request="copies every input once for each tap, to multiply as direct convolution does"),

@@ -186,7 +186,7 @@ def compile_general(
         if len(got) != len(expected) or any(e not in (None, g) for e, g in zip(expected, got, strict=True)):
             free = tuple("N" if size is None else size for size in expected)
             raise ValueError(f"input {name!r}: shape={tuple(input_shapes[name])}, expected {free}")
-    images = 1 if any(shape[:1] != (None,) for shape in graph.inputs.values()) else next(iter(shapes.values()))[0]
+    images = 1 if any(shape[:1] != (None,) for shape in graph.inputs.values()) else next(iter(shapes.values()), (1,))[0]
     budget = Budget(max_bytes, images)
     resolved = resolve(graph, shapes, budget)
     if any(ops.is_general(node.op) for node in resolved.graph.nodes) or _constant_outputs(resolved.graph):

@@ -39,7 +39,7 @@ def _check_grad(attrs: Attrs, shapes: Shapes, x: Shape, kernel: Sequence[int]) -
 
 
 def _with_met(node: Node, op: str, index: int, windows: WindowsMet, attrs: Attrs) -> list[Node]:
-    """An operation on gradients, its input `index`, of the windows that meet the image."""
+    """The node as `op`, which reads in its input `index` the gradients of the windows that meet the image."""
     if not windows.lacks_any:
         return [replace(node, op=op, attrs=attrs)]
     grad = node.inputs[index]

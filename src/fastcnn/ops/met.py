@@ -1,5 +1,5 @@
-"""Which windows of a convolution have a part in its gradients: those that meet the image. Gradients are computed of
-these alone, so that kernels never see padding longer than a window, or strides longer than the image."""
+"""Windows of a convolution that meet its image. Others lie wholly in the padding and have no part in gradients: kernels
+never see them, nor padding longer than a window, nor strides longer than the image."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from fastcnn.ops.base import Attrs
 
 @dataclass(frozen=True)
 class WindowsMet:
-    """The windows of a convolution that meet its image; those that lie wholly in the padding have no part in gradients.
+    """The windows of a convolution that meet its image.
 
     Attributes
     ----------
     first, count : pairs of int
-        In height and width. Where no window meets the image, a single one that does not exist stands for all: its
-        gradient is zero.
+        In height and width. Where none meets the image, `first` is behind the last window and `count` is 1: a window
+        that does not exist, with a gradient of zero.
     lacks_any : bool
         Whether other windows were left out.
     attrs : dict
-        Strides and padding of the convolution that has these windows alone; empty where they are as they were.
+        Strides and padding of the convolution with these windows alone; empty where nothing changes.
     """
 
     first: tuple[int, int]
@@ -31,10 +31,10 @@ class WindowsMet:
 
 
 def windows_met(attrs: Attrs, size: Sequence[int], kernel: Sequence[int], windows: Sequence[int]) -> WindowsMet:
-    """The windows that meet an image of `size` (H, W), of so many in height and width.
+    """The windows that meet an image of `size` (H, W), where there are `windows` in height and width.
 
-    Strides become no longer than the image and its padding, and padding shorter than a window: what kernels are given
-    is bounded by the image.
+    Strides are then bounded by the image and its padding, and padding by a window. Padding before the image is negative
+    where the first window begins inside.
 
     Examples
     --------
@@ -55,7 +55,7 @@ def windows_met(attrs: Attrs, size: Sequence[int], kernel: Sequence[int], window
 def _met(
     size: int, taps: int, stride: int, before: int, dilation: int, windows: int
 ) -> tuple[int, int, int, int, int]:
-    """Along one axis: the first window that meets the image, their number, stride, and padding before and after."""
+    """Along one axis: the first window, their number, stride, and padding before and after."""
     extent = dilation * (taps - 1) + 1
     first = max(0, (before - extent) // stride + 1)
     count = min(windows, (size - 1 + before) // stride + 1) - first

@@ -37,6 +37,8 @@ _LENGTH_BYTES = 8
 _METADATA = "__metadata__"
 # Some 100 000 tensors, and a few hundred megabytes of Python objects.
 _MAX_HEADER_BYTES = 16 << 20
+# Times as many bytes JSON takes once it is read; and what is allowed however few `max_bytes` are.
+_HEADER_GROWTH, _LEAST_HEADER_BYTES = 32, 1 << 16
 # Arrays of so many bytes have memory of their own, which goes back to the system with them, and can stay in the file.
 _LARGE = 1 << 17
 
@@ -133,8 +135,9 @@ def read_safetensors(
     if file.size > max_bytes:
         raise ModelLoadError(f"{path}: file has {file.size} bytes, more than max_bytes={max_bytes}")
     length = int.from_bytes(file.read(0, min(file.size, _LENGTH_BYTES)).tobytes(), "little")
-    if length > _MAX_HEADER_BYTES:
-        raise ModelLoadError(f"{path}: header has {length} bytes, expected at most {_MAX_HEADER_BYTES}")
+    most = min(_MAX_HEADER_BYTES, max(_LEAST_HEADER_BYTES, max_bytes // _HEADER_GROWTH))
+    if length > most:
+        raise ModelLoadError(f"{path}: header has {length} bytes, expected at most {most} (max_bytes={max_bytes})")
     try:
         with safetensors.safe_open(path, "numpy"):
             pass  # it checks the header; what is in it is taken from `file`, should the path be another's by now

@@ -184,9 +184,9 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> GraphMo
         The file. It can come from anyone: it is checked, and nothing in it is run.
     max_bytes : int
         The most that the file and its arrays may take, and with them all values of a prediction for one input, and
-        what is computed on the way. It bounds the work, too: a file may ask for eight elementary operations for each
-        of these bytes before the first prediction, and a prediction for 256 of NumPy's, or 4096 of the kernels', for
-        each byte and input. All is asked for before it is spent. Batches may take as much for each input.
+        what is computed on the way. It bounds the work, too: until it is loaded, a file may ask for 8 elementary
+        operations for each of these bytes, and a prediction for one input for 256 of NumPy's, or 4096 of the
+        kernels'. Whatever asks for more is refused before anything is spent. A batch may take as much for each input.
 
     Returns
     -------

@@ -11,7 +11,7 @@ from math import prod
 from fastcnn import ops
 from fastcnn.graph.ir import Graph, Node
 from fastcnn.ops.base import resolve_pads
-from fastcnn.ops.budget import CALL, KERNEL, Budget, Cost
+from fastcnn.ops.budget import CALL, KERNEL, NODE_BYTES, Budget, Cost
 
 Shapes = Mapping[str, tuple[int, ...]]
 # Filters of 3 x 3 become up to 8 x 8 numbers for Winograd's algorithm; vectors hold up to so many floats.
@@ -43,7 +43,8 @@ def definition_cost(node: Node, shapes: Shapes) -> Cost:
 
 
 def take_network(graph: Graph, shapes: Shapes, budget: Budget) -> None:
-    """Take the values of a network, and the work of computing them, out of a budget.
+    """Take the nodes, the inputs and outputs of a network, and the work of computing it, out of a budget; its other
+    values share memory, which compiling asks for.
 
     Parameters
     ----------
@@ -58,20 +59,24 @@ def take_network(graph: Graph, shapes: Shapes, budget: Budget) -> None:
     ValueError
         Naming the node that takes too much.
     """
+    budget.keep(NODE_BYTES * len(graph.nodes))
     for name in graph.inputs:
         budget.keep(4 * prod(shapes[name]))
+    outputs = set(graph.outputs)
     for node in graph.nodes:
         sizes = [shapes[name] if name else None for name in node.inputs]
         try:
-            budget.keep(4 * prod(shapes[node.output]))
-            budget.require_step(Cost(0, ops.get(node.op).flops(node.attrs, sizes, shapes[node.output]) // KERNEL))
+            work = ops.get(node.op).flops(node.attrs, sizes, shapes[node.output]) // KERNEL
+            budget.require_step(Cost(4 * prod(shapes[node.output]), work))
+            if node.output in outputs:
+                budget.keep(4 * prod(shapes[node.output]))
         except ValueError as error:
             raise ValueError(f"node {node.name!r} ({node.op}): its output {shapes[node.output]}: {error}") from None
 
 
 def arena_bound(graph: Graph, shapes: Shapes) -> int:
     """Bytes that the values of a network take at most, each twice and in memory of its own: with all lanes of vectors
-    filled, and padding around them."""
+    filled, and padding around them. Where that is not too much, nobody need plan for the true size."""
     total = 0
     for node in graph.nodes:
         for name, border in ((node.output, 0), *((name, 1) for name in node.inputs[:1])):

@@ -186,9 +186,13 @@ def compile_general(
         if len(got) != len(expected) or any(e not in (None, g) for e, g in zip(expected, got, strict=True)):
             free = tuple("N" if size is None else size for size in expected)
             raise ValueError(f"input {name!r}: shape={tuple(input_shapes[name])}, expected {free}")
-    images = 1 if any(shape[:1] != (None,) for shape in graph.inputs.values()) else next(iter(shapes.values()), (1,))[0]
+    batches = [shapes[name][0] for name, expected in graph.inputs.items() if expected[:1] == (None,)]
+    images = max(1, min(batches)) if len(batches) == len(graph.inputs) and batches else 1
     budget = Budget(max_bytes, images)
     resolved = resolve(graph, shapes, budget)
+    for node in resolved.graph.nodes:  # the values between kernels share memory, which is asked for by their plans
+        if not ops.is_general(node.op):
+            budget.release(4 * prod(resolved.known[node.output].shape or ()))
     if any(ops.is_general(node.op) for node in resolved.graph.nodes) or _constant_outputs(resolved.graph):
         plan: Plan | MixedPlan = compile_mixed(resolved, None, tuning, budget, (max_bytes, images))
     elif parts == 1:

@@ -259,8 +259,8 @@ def compile_graph(
         Whether every node is a step of its own, also where two would be faster together, some channels and rows at a
         time.
     budget : Budget, optional
-        What is left after the graph's constants and values: asked before anything is computed or allocated, packed
-        weights and the memory that layouts need beyond the values included.
+        What is left after the graph's constants, inputs and outputs: asked before anything is computed or allocated,
+        for packed weights and the memory of its values.
 
     Returns
     -------
@@ -288,11 +288,10 @@ def _compile_graph(
     layouts = pack_weights(arrange(chosen, shapes, vl, parameters, pixels), vl)
     placement = memory.place(layouts, vl)
     if budget is not None:
-        values = sum(prod(shapes[node.output]) for node in chosen.nodes)
         try:
-            budget.keep(4 * max(0, placement.arena_floats - values))
+            budget.keep(4 * placement.arena_floats)
         except ValueError as error:
-            raise ValueError(f"padding and vectors beyond the values themselves: {error}") from None
+            raise ValueError(f"its values with padding, in vectors: {error}") from None
     lowering = Lowering(layouts, placement, packed, vl, budget)
     for node in layouts.graph.nodes:
         lowering.lower(node)

@@ -20,7 +20,7 @@ from fastcnn import ops
 from fastcnn.compiler.native import Known, Rewriter, translate
 from fastcnn.graph.ir import Graph, Node
 from fastcnn.graph.node import live
-from fastcnn.ops.budget import KERNEL, Budget, Cost
+from fastcnn.ops.budget import KERNEL, NODE_BYTES, Budget, Cost
 from fastcnn.ops.general import General
 
 
@@ -71,7 +71,7 @@ def resolve(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], budget: B
 class _Resolver:
     def __init__(self, graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], budget: Budget) -> None:
         self.graph, self.budget = graph, budget
-        budget.keep(sum(array.nbytes for array in graph.constants.values()))
+        budget.keep(NODE_BYTES * len(graph.nodes) + sum(array.nbytes for array in graph.constants.values()))
         self.known: dict[str, Known] = {
             name: Known(array.shape, array.dtype, array) for name, array in graph.constants.items()
         }

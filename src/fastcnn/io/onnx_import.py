@@ -23,7 +23,7 @@ from fastcnn.graph.node import live
 from fastcnn.io._onnx_dialect import RawNode, normalise
 from fastcnn.io._onnx_tensor import TensorReader
 from fastcnn.io._regular import open_regular
-from fastcnn.ops.budget import MAX_BYTES
+from fastcnn.ops.budget import MAX_BYTES, NODE_BYTES
 from fastcnn.ops.general import DOMAIN, TABLE
 from fastcnn.ops.general.elementwise import DTYPES
 
@@ -155,7 +155,7 @@ class _Names:
 
 class _Importer:
     def __init__(self, model: Any, folder: Path | None, max_bytes: int) -> None:
-        self.model, self.proto = model, model.graph
+        self.model, self.proto, self.max_bytes = model, model.graph, max_bytes
         self.tensors = TensorReader(folder, max_bytes)
         self.constants: dict[str, np.ndarray] = {}
         self.names: dict[str, str] = {}  # from the file's to ours
@@ -166,6 +166,9 @@ class _Importer:
         opset = self.opset()
         if not len(self.proto.node) or len(self.proto.node) > MAX_NODES:
             raise ModelLoadError(f"{len(self.proto.node)} nodes, expected 1 to {MAX_NODES}")
+        count = len(self.proto.node)
+        if NODE_BYTES * count > self.max_bytes:
+            raise ModelLoadError(f"{count} nodes need {NODE_BYTES * count} bytes, more than max_bytes={self.max_bytes}")
         if len(self.model.functions):
             raise ModelLoadError("has functions of its own, which are not supported: inline them (onnx.inliner)")
         if len(self.proto.sparse_initializer):

@@ -24,6 +24,8 @@ from fastcnn.io._replace import replacing
 
 __all__ = ["read_safetensors", "read_weights", "write_safetensors"]
 
+# Times as many bytes a header takes once it is read; and what is allowed however few `max_bytes` are.
+_HEADER_GROWTH, _LEAST_HEADER_BYTES = 32, 1 << 16
 # Arrays of so many bytes have memory of their own, which goes back to the system with them, and can stay in the file.
 _LARGE = 1 << 17
 
@@ -122,8 +124,9 @@ def read_safetensors(
         raise ModelLoadError(f"{path}: file has {file.size} bytes, more than max_bytes={max_bytes}")
     try:
         length = int.from_bytes(file.read(0, LENGTH_BYTES).tobytes(), "little")
-        if length > MAX_HEADER_BYTES:
-            raise ModelLoadError(f"header has {length} bytes, expected at most {MAX_HEADER_BYTES}")
+        most = min(MAX_HEADER_BYTES, max(_LEAST_HEADER_BYTES, max_bytes // _HEADER_GROWTH))
+        if length > most:
+            raise ModelLoadError(f"header has {length} bytes, expected at most {most} (max_bytes={max_bytes})")
         data = LENGTH_BYTES + length
         entries, metadata = parse_header(file.read(LENGTH_BYTES, length).tobytes(), file.size - data)
         total = sum(prod(entry.shape) * entry.kind.result.itemsize for entry in entries.values())

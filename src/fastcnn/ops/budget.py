@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["CALL", "KERNEL", "MAX_BYTES", "Budget", "Cost"]
+__all__ = ["CALL", "KERNEL", "MAX_BYTES", "NODE_BYTES", "Budget", "Cost"]
 
 # What files and predictions may take unless somebody says otherwise.
 MAX_BYTES = 4 << 30
@@ -19,6 +19,8 @@ LEAST_WORK = 1 << 28
 # Elementary operations that take as long as a call of NumPy; and operations of a kernel, or of a product of matrices,
 # that take as long as one of NumPy's on an array.
 CALL, KERNEL = 2000, 16
+# What a node takes in Python's objects, from the file to the plan.
+NODE_BYTES = 4096
 
 
 class Cost(NamedTuple):

@@ -1,8 +1,9 @@
-"""ONNX files of one operator each whose numbers are made huge: whatever comes of them, they keep to `max_bytes`, and
-none takes long."""
+"""Small files whose numbers are made huge, ONNX's of one operator each and our own: whatever comes of them, they keep
+to `max_bytes`, and none takes long."""
 
 from __future__ import annotations
 
+import json
 import signal
 import tracemalloc
 from contextlib import contextmanager
@@ -12,8 +13,11 @@ import onnx_builders as build
 from general_cases import random_case
 from onnx import TensorProto, helper, numpy_helper
 
+from fastcnn import ops
 from fastcnn.errors import ModelLoadError
 from fastcnn.io.onnx_model import load_onnx
+from fastcnn.io.weights import write_safetensors
+from fastcnn.model_file import load
 from fastcnn.ops.general import DOMAIN, TABLE
 
 MAX_BYTES = 8 << 20
@@ -98,27 +102,94 @@ def deadline():
         signal.signal(signal.SIGALRM, previous)
 
 
-def test_files_with_huge_numbers_keep_to_their_budget(budget):
+def peak_of(run):
+    """Bytes that loading and the first prediction took at most; and whether there was one."""
+    tracemalloc.start()
+    done = False
+    try:
+        with deadline():
+            run()
+            done = True
+    except (ModelLoadError, ValueError, TypeError):
+        pass
+    finally:
+        taken = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    return taken, done
+
+
+def test_onnx_files_keep_to_their_budget(budget):
     rng = np.random.default_rng(77)
     names = sorted(name.removeprefix(DOMAIN) for name in TABLE)
-    loaded = 0
+    ran = 0
     for i in range(budget(400, 20_000)):
         name = names[i % len(names)]
         model = whole(name, rng)
         for _ in range(int(rng.integers(0, 3))):
             grow(model, rng)
         content = model.SerializeToString()
-        tracemalloc.start()
-        try:
-            with deadline():
-                network = load_onnx(content, max_bytes=MAX_BYTES)
-                ((_, shape),) = network._graph.inputs.items()
-                loaded += 1
-                if None not in shape[1:]:
-                    network(np.zeros((shape[0] or 1, *shape[1:]), network._input_type))
-        except (ModelLoadError, ValueError, TypeError):
-            pass
-        taken = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
+
+        def run(content=content):
+            network = load_onnx(content, max_bytes=MAX_BYTES)
+            ((_, shape),) = network._graph.inputs.items()
+            if None not in shape[1:]:
+                network(np.zeros((shape[0] or 1, *shape[1:]), network._input_type))
+
+        taken, done = peak_of(run)
+        ran += done
         assert taken <= MAX_BYTES + OBJECTS + 2 * len(content), f"{name} ({i}): {taken} bytes: {model}"
-    assert loaded > 100
+    assert ran > 100
+
+
+# -- our own format -----------------------------------------------------------------------------------
+
+SHAPE = (4, 10, 10)
+WEIGHTS = {"w": np.ones((4, 4, 3, 3), np.float32), "d": np.ones((4, 1, 3, 3), np.float32), "b": np.ones(4, np.float32)}
+WINDOW = {"kernel_shape": (2, 2)}
+NODES = {
+    "Conv": (("x", "w", "b"), {"pads": (1, 1, 1, 1)}), "MaxPool": (("x",), WINDOW), "AveragePool": (("x",), WINDOW),
+    "Pad": (("x",), {"pads": (0, 0, 1, 1, 0, 0, 1, 1)}), "LRN": (("x",), {"size": 3}),
+    "Slice": (("x",), {"axis": 2, "start": 1, "end": 5}), "Concat": (("x", "x"), {}), "Softmax": (("x",), {}),
+    "Transpose": (("x",), {"perm": (0, 2, 3, 1)}), "Reshape": (("x",), {"shape": (0, 40, -1)}), "Add": (("x", "x"), {}),
+    "BatchNormalization": (("x", "b", "b", "b", "b"), {}), "GlobalAveragePool": (("x",), {}), "Relu": (("x",), {}),
+}
+
+
+def own_graph(rng):
+    """The JSON of a few nodes, some of whose numbers are huge; some compute from constants alone."""
+    nodes, values = [], ["x", "x", "x"]
+    for i in range(int(rng.integers(1, 5))):
+        op = str(rng.choice(list(NODES)))
+        inputs, given = NODES[op]
+        attrs = {**ops.get(op).defaults, **given}
+        inputs = [str(rng.choice(values)) if name == "x" else name for name in inputs]
+        if op == "Conv" and rng.random() < 0.4:
+            inputs[1], attrs["group"] = "d", 4
+        if inputs[0] == "x" and rng.random() < 0.2:
+            inputs[0] = "w"
+        for key, value in attrs.items():
+            if rng.random() < 0.15 and isinstance(value, (int, tuple)):
+                numbers = list(value) if isinstance(value, tuple) else [value]
+                places = range(len(numbers)) if rng.random() < 0.5 else [int(rng.integers(max(1, len(numbers))))]
+                numbers = [int(rng.choice(HUGE)) if k in places else item for k, item in enumerate(numbers)]
+                attrs[key] = tuple(numbers) if isinstance(value, tuple) else numbers[0]
+        nodes.append([op, f"n{i}", inputs, f"v{i}", attrs])
+        values.append(f"v{i}")
+    return json.dumps({"version": 1, "inputs": {"x": [None, *SHAPE]}, "outputs": [values[-1]], "nodes": nodes})
+
+
+def test_our_own_files_keep_to_their_budget(budget, tmp_path):
+    rng = np.random.default_rng(78)
+    path, ran = tmp_path / "small.safetensors", 0
+    for i in range(budget(400, 20_000)):
+        graph = own_graph(rng)
+        write_safetensors(path, WEIGHTS, {"format": "fastcnn", "format_version": "1", "graph": graph, "buffers": "[]",
+                                          "input_shape": json.dumps(SHAPE)})
+
+        def run():
+            load(path, max_bytes=MAX_BYTES)(np.zeros((1, *SHAPE), np.float32))
+
+        taken, done = peak_of(run)
+        ran += done
+        assert taken <= MAX_BYTES + OBJECTS, f"{i}: {taken} bytes: {graph}"
+    assert ran > 50

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import struct
+from inspect import Parameter
 from math import prod
 from typing import Any
 
@@ -18,22 +19,23 @@ _SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2,
           "U16": 2, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "C64": 8}  # fmt: skip
 _WORDS = (*_SIZES, _METADATA, "dtype", "shape", "data_offsets", "fastcnn", "1")
 _OPERATIONS = (*ops.names(), *TABLE)
+_OF_ONE = [name for name in _OPERATIONS if ops.get(name).required == 1]
 _LARGEST = 1 << 16  # bytes of an array that is made to fit
 _OP, _NAME, _INPUTS, _OUTPUT, _ATTRIBUTES = range(5)
 
 
 def changed_container(content: bytes, rng: random.Random) -> bytes:
-    """A safetensors file with one change; of the model's graph in half of the cases, if it is one."""
+    """A safetensors file with one change; of the model's graph in most cases, if it is one."""
     length = int.from_bytes(content[:8], "little")
     try:
         header = json.loads(content[8 : 8 + length])
         data = content[8 + length :]
-        kind = rng.randrange(6)
-        if kind < 3 and _METADATA in header:
+        kind = rng.random()
+        if kind < 0.7 and "graph" in header.get(_METADATA, ""):
             _change_metadata(header[_METADATA], rng)
-        elif kind == 3:
+        elif kind < 0.8:
             data = _change_array(header, data, rng)
-        elif kind == 4:
+        elif kind < 0.9:
             change_tree(header, rng, _WORDS)
         else:
             return changed_bytes(content, rng)
@@ -44,9 +46,13 @@ def changed_container(content: bytes, rng: random.Random) -> bytes:
 
 
 def _change_metadata(metadata: dict[str, str], rng: random.Random) -> None:
-    key = "graph" if "graph" in metadata and rng.random() < 0.8 else rng.choice(list(metadata))
+    key = "graph" if rng.random() < 0.9 else rng.choice(list(metadata))
     tree = [json.loads(metadata[key])]
-    if key == "graph" and rng.random() < 0.7:
+    if key == "graph" and rng.random() < 0.2:
+        shape = next(iter(tree[0]["inputs"].values()))
+        shape[rng.randrange(1, len(shape))] = number(rng)
+        metadata["input_shape"] = json.dumps(shape[1:])
+    elif key == "graph" and rng.random() < 0.9:
         _change_graph(tree[0], rng)
     else:
         change_tree(tree, rng, _OPERATIONS)
@@ -60,32 +66,30 @@ def _change_graph(graph: dict[str, Any], rng: random.Random) -> None:
     node = nodes[at]
     names = [*graph["inputs"], *(other[_OUTPUT] for other in nodes)]
     names += [name for other in nodes for name in other[_INPUTS]]
-    kind = rng.randrange(7)
+    kind = rng.randrange(10)
     if kind == 0:
-        _set_operation(node, rng)
-    elif kind == 1:
-        new = [node[_OP], f"{node[_NAME]}_{len(nodes)}", list(node[_INPUTS]), f"{node[_OUTPUT]}_{len(nodes)}",
-               dict(node[_ATTRIBUTES])]  # fmt: skip
-        if rng.random() < 0.7:
-            _set_operation(new, rng)
-        new[_INPUTS] = [node[_OUTPUT], *new[_INPUTS][1:]]
+        _set_operation(node, rng.choice(_OPERATIONS), rng)
+    elif kind < 5:
+        new = [node[_OP], f"{node[_NAME]}_{len(nodes)}", [node[_OUTPUT], *node[_INPUTS][1:]],
+               f"{node[_OUTPUT]}_{len(nodes)}", dict(node[_ATTRIBUTES])]  # fmt: skip
+        if rng.random() < 0.9:
+            _set_operation(new, rng.choice(_OF_ONE), rng)
+            new[_INPUTS] = [node[_OUTPUT]]
         for later in nodes[at + 1 :]:
             later[_INPUTS] = [new[_OUTPUT] if name == node[_OUTPUT] else name for name in later[_INPUTS]]
         nodes.insert(at + 1, new)
-    elif kind == 2 and node[_INPUTS]:
+    elif kind == 5 and node[_INPUTS]:
         node[_INPUTS][rng.randrange(len(node[_INPUTS]))] = rng.choice(names)
-    elif kind == 3 and rng.random() < 0.5:
-        shape = rng.choice(list(graph["inputs"].values()))
-        shape[rng.randrange(len(shape))] = number(rng)
-    elif kind == 4:
+    elif kind == 6:
         del nodes[at]
     elif node[_ATTRIBUTES]:
         _change_attribute(node[_ATTRIBUTES], rng)
 
 
-def _set_operation(node: list[Any], rng: random.Random) -> None:
-    node[_OP] = rng.choice(_OPERATIONS)
-    node[_ATTRIBUTES] = dict(ops.get(node[_OP]).defaults)
+def _set_operation(node: list[Any], name: str, rng: random.Random) -> None:
+    node[_OP] = name
+    defaults = {key: value for key, value in ops.get(name).defaults.items() if value is not Parameter.empty}
+    node[_ATTRIBUTES] = {key: [2, 2] if value == () else value for key, value in defaults.items()}
     if node[_ATTRIBUTES] and rng.random() < 0.5:
         _change_attribute(node[_ATTRIBUTES], rng)
 

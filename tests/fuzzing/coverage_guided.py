@@ -1,7 +1,7 @@
 """Fuzzing that is guided by what inputs reach in the readers: `python tests/fuzzing/coverage_guided.py [TARGET ...]`.
 
 Needs Atheris (`pip install atheris`). Begins with the seeds and the corpus, changes them as formats.py does, and keeps
-what reaches new code; --keep makes the smallest of it the corpus in tests/corpus, which the tests replay. The time and
+what reaches new code; --keep makes the newest of it the corpus in tests/corpus, which the tests replay. The time and
 memory of each input are measured, with the limits of targets.py. What breaks a promise is written to the folder that is
 printed, and ends the run with exit status 1.
 """
@@ -9,6 +9,7 @@ printed, and ends the run with exit status 1.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib
 import random
 import subprocess
@@ -37,11 +38,11 @@ def fuzz_here(target: str, options: list[str]) -> None:
     from fuzzing.targets import prepared
     from fuzzing.worker import measured
 
-    read = prepared(target)
+    reader = prepared(target)
     worst = {"seconds": 0.0, "grown": 0}
 
     def one(content: bytes) -> None:
-        outcome = Outcome(**measured(read, content))
+        outcome = Outcome(**measured(reader, content))
         for name in worst:
             if getattr(outcome, name) > worst[name]:
                 worst[name] = getattr(outcome, name)
@@ -68,23 +69,22 @@ def run(target: str, seconds: int, keep: bool) -> int:
     command = [sys.executable, __file__, "--here", target]
     status = subprocess.run([*command, f"-max_total_time={seconds}", *limits, str(folder)]).returncode
     if keep and status == 0:
-        small = folder.with_name(folder.name + "-smallest")
-        small.mkdir()
-        subprocess.run([*command, "-merge=1", f"-max_len={LARGEST_INPUT}", str(small), str(folder)], check=True)
-        keep_smallest(small, CORPUS / target, set(seeds(target)))
+        keep_newest(folder, CORPUS / target)
     return status
 
 
-def keep_smallest(found: Path, corpus: Path, known: set[bytes]) -> None:
-    """Make the smallest files that were found the corpus, as many as there is room for."""
+def keep_newest(found: Path, corpus: Path) -> None:
+    """Make what was found last the corpus, as much as there is room for: what others do not reach."""
     corpus.mkdir(parents=True, exist_ok=True)
+    contents = [path.read_bytes() for path in sorted(found.iterdir(), key=lambda path: -path.stat().st_mtime_ns)
+                if not path.name.startswith("begin-")]  # fmt: skip
+    contents += [path.read_bytes() for path in corpus.iterdir()]
     for path in corpus.iterdir():
         path.unlink()
     room = CORPUS_BYTES
-    for path in sorted(found.iterdir(), key=lambda path: path.stat().st_size):
-        content = path.read_bytes()
-        if content not in known and len(content) <= room:
-            (corpus / path.name[:12]).write_bytes(content)
+    for content in dict.fromkeys(contents):
+        if len(content) <= room:
+            (corpus / hashlib.sha256(content).hexdigest()[:12]).write_bytes(content)
             room -= len(content)
 
 

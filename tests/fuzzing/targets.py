@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from math import prod
@@ -17,11 +18,10 @@ import numpy as np
 from fuzzing.formats import seeds
 
 import fastcnn as fc
+from fastcnn.errors import ImageError, ModelLoadError
 from fastcnn.io.image import load_image
 from fastcnn.io.torch_checkpoint import load_torch_checkpoint
 from fastcnn.io.weights import read_safetensors, read_weights
-
-REFUSALS = (ValueError, TypeError, MemoryError)  # ModelLoadError and ImageError are ValueErrors
 
 MAX_BYTES = 1 << 20
 MAX_PIXELS = 1 << 16
@@ -35,7 +35,9 @@ class Target:
     Attributes
     ----------
     read : callable
-        Reads an input; raises what REFUSALS names, or nothing.
+        Reads an input.
+    refusal : type
+        The one error, beside MemoryError, that it may raise.
     resident : int
         By how many bytes the process may grow over one input.
     address_space : int
@@ -45,6 +47,7 @@ class Target:
     """
 
     read: Callable[[bytes], object]
+    refusal: type[Exception]
     resident: int
     address_space: int = 1 << 30
     may_run_out: bool = False
@@ -67,11 +70,12 @@ def _in_a_file(read: Callable[[Path], object]) -> Callable[[bytes], object]:
 
 
 def _model(path: Path) -> None:
-    """Load a model, and let it classify one image of zeros."""
+    """Load a model, and let it classify one image of zeros, of a size that it may still refuse."""
     model = fc.load(path, max_bytes=MAX_BYTES)
     shape = model.input_shape
     if shape is not None and prod(shape) <= _LARGEST_INPUT:
-        model(np.zeros((1, *shape), np.float32))
+        with suppress(ValueError):
+            model(np.zeros((1, *shape), np.float32))
 
 
 def _weights(path: Path) -> None:
@@ -85,15 +89,18 @@ def _weights(path: Path) -> None:
 
 
 TARGETS = {
-    "model": Target(_in_a_file(_model), resident=64 << 20),
-    "torch": Target(lambda content: load_torch_checkpoint(content, max_bytes=MAX_BYTES), resident=32 << 20),
-    "weights": Target(_in_a_file(_weights), resident=32 << 20),
-    "image": Target(lambda content: load_image(content, max_pixels=MAX_PIXELS), resident=64 << 20),
+    "model": Target(_in_a_file(_model), ModelLoadError, resident=64 << 20),
+    "torch": Target(
+        lambda content: load_torch_checkpoint(content, max_bytes=MAX_BYTES), ModelLoadError, resident=32 << 20
+    ),
+    "weights": Target(_in_a_file(_weights), ModelLoadError, resident=32 << 20),
+    "image": Target(lambda content: load_image(content, max_pixels=MAX_PIXELS), ImageError, resident=64 << 20),
 }
 
 
-def prepared(target: str) -> Callable[[bytes], object]:
-    """A target's reader, once all that it imports and keeps is there."""
-    for seed in seeds(target):
-        TARGETS[target].read(seed)
-    return TARGETS[target].read
+def prepared(name: str) -> Target:
+    """A target, once all that it imports and keeps is there."""
+    target = TARGETS[name]
+    for seed in seeds(name):
+        target.read(seed)
+    return target

@@ -14,10 +14,9 @@ import struct
 import sys
 import time
 import warnings
-from collections.abc import Callable
 from typing import BinaryIO
 
-from fuzzing.targets import REFUSALS, prepared
+from fuzzing.targets import Target, prepared
 
 SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")  # its shadow memory alone is beyond any limit
 
@@ -28,17 +27,17 @@ def _status(field: str) -> int:
         return next(int(line.split()[1]) << 10 for line in file if line.startswith(field + ":"))
 
 
-def measured(read: Callable[[bytes], object], content: bytes) -> dict[str, object]:
+def measured(target: Target, content: bytes) -> dict[str, object]:
     """Read one input: how it ended, the seconds it took, and by how many bytes the process grew at most."""
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")  # the highest use of memory is counted anew
     before, start = _status("VmRSS"), time.monotonic()
     try:
-        read(content)
+        target.read(content)
         ending, detail = "accepted", ""
     except MemoryError:
         ending, detail = "out of memory", ""
-    except REFUSALS as error:
+    except target.refusal as error:
         ending, detail = "refused", str(error)
     except Exception as error:
         ending, detail = "escaped", f"{type(error).__name__}: {error}"
@@ -46,15 +45,15 @@ def measured(read: Callable[[bytes], object], content: bytes) -> dict[str, objec
     return {"ending": ending, "detail": detail[:500], "seconds": seconds, "grown": _status("VmHWM") - before}
 
 
-def serve(target: str, memory: int, inputs: BinaryIO, answers: BinaryIO) -> None:
+def serve(name: str, memory: int, inputs: BinaryIO, answers: BinaryIO) -> None:
     """Read inputs until there are no more."""
-    read = prepared(target)
+    target = prepared(name)
     warnings.simplefilter("error")  # no input makes a reader warn
     if not SANITIZED:
         limit = _status("VmSize") + memory
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     while length := inputs.read(4):
-        answer = measured(read, inputs.read(struct.unpack("<I", length)[0]))
+        answer = measured(target, inputs.read(struct.unpack("<I", length)[0]))
         answers.write(json.dumps(answer).encode() + b"\n")
         answers.flush()
 

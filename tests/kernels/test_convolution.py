@@ -33,7 +33,7 @@ def test_exact_on_integers(chunk, isa, poisoned, budget):
 def test_error_is_bounded(isa, budget):
     """|error| <= (K + 2) 2^-24 sum |x w|, element by element."""
     rng = np.random.default_rng(2)
-    for _ in range(budget(1_000, 100_000)):
+    for _ in range(budget(2_000, 100_000)):
         case = random_case(rng, integers=False)
         expected = case.expected()
         bias = 0 if case.bias is None else np.abs(case.bias)

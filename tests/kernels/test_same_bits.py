@@ -15,7 +15,7 @@ from fastcnn.compiler.plan import compile_graph
 from fastcnn.graph.ir import Graph
 from fastcnn.kernels import _cpu
 
-pytestmark = pytest.mark.usefixtures("isa", "poisoned")
+pytestmark = pytest.mark.usefixtures("poisoned")
 THREADS = (1, 2, 3, 4, 7, 8, 16)
 BATCHES = (1, 2, 3, 8, 17)
 CHUNKS = 5
@@ -52,6 +52,7 @@ def compiled(graph, arrays):
     return compile_graph(replace(graph, inputs=shapes), shapes)
 
 
+@pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_layers_and_their_gradients(chunk, budget):
     for i in range(budget(500, 10_000) // CHUNKS // len(_cpu.available_isas())):
@@ -68,3 +69,42 @@ def test_layers_and_their_gradients(chunk, budget):
         for place, image in enumerate(images):
             for result, expected in zip(alone.run(list(image.values()))[:2], results[0], strict=False):
                 assert np.array_equal(result[0], expected[place]), (chunk, i, place)
+
+
+def trained(batch, threads):
+    """The losses and parameters of a small network."""
+    model = fc.Sequential(
+        fc.Conv2d(2, 5, 3, padding=1, rng=0), fc.BatchNorm2d(5), fc.ReLU(), fc.Conv2d(5, 5, 3, 2, groups=5, rng=1),
+        fc.Dropout(0.2), fc.GlobalAvgPool2d(), fc.Flatten(), fc.Linear(5, 3, rng=2),
+    )
+    with fc.num_threads(threads):
+        trainer = fc.Trainer(model, fc.Adam(1e-2), clip_norm=0.5, seed=3)
+        rng = np.random.default_rng(batch)
+        losses = [trainer.step(rng.standard_normal((batch, 2, 7, 6), np.float32), rng.integers(0, 3, batch))
+                  for _ in range(100)]
+    return losses, model.state_dict()
+
+
+def test_a_hundred_steps_of_training(budget):
+    for batch in budget((3,), BATCHES):
+        expected = trained(batch, 1)
+        for threads in THREADS[1:]:
+            losses, state = trained(batch, threads)
+            assert losses == expected[0] and np.isfinite(losses).all(), threads
+            assert all(np.array_equal(state[name], array) for name, array in expected[1].items()), threads
+
+
+NETWORKS = ("lenet", "small_cnn", "resnet20", "squeezenet1_1", "mobilenet_v2", "efficientnet_lite0", "resnet18",
+            "resnet50", "vgg16")
+
+
+def test_networks(budget):
+    """Predictions: each image's are those that it has alone."""
+    for name in budget(NETWORKS[:1], NETWORKS):
+        model = fc.zoo.build(name)
+        images = np.random.default_rng(0).standard_normal((max(BATCHES), *model.input_shape), np.float32)
+        expected = np.concatenate([model(image[None]) for image in images])
+        for batch in BATCHES:
+            for threads in THREADS:
+                with fc.num_threads(threads):
+                    assert np.array_equal(model(images[:batch]), expected[:batch]), (name, batch, threads)

@@ -42,7 +42,7 @@ SMALL = st.sampled_from([
     np.ones((1, 2, 4, 4), bool), np.zeros(2, complex), np.array(["a"]), np.array([None]),
     np.zeros((1, 2, 4, 4), np.longdouble), np.zeros((2, 2, 2, 2, 2)), [[1.0], [2.0, 3.0]],
     np.zeros((1, 2, 4, 4), ">f4"), np.full((1, 2, 4, 4), np.nan, F4), np.array("2020", "M8[D]"),
-    np.zeros((4, 4, 3), np.uint8), np.matrix([[1.0, 2.0]]), np.ma.masked_array([1.0, 2.0], [True, False]),
+    np.zeros((4, 4, 3), np.uint8), np.ma.masked_array([1.0, 2.0], [True, False]),
 ])  # fmt: skip
 NUMBERS = st.one_of(
     st.integers(-3, 5),

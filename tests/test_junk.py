@@ -1,4 +1,4 @@
-"""Arguments of any kind, to every public function and method: an error that tells what was expected, never a signal.
+"""Arguments of any kind, to every public function: an error that tells what was expected, and never a signal.
 
 The functional API's own are in test_functional_arguments.py; what is called, and with what, in junk.py.
 """

@@ -45,13 +45,17 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     name = as_path(path, "path")
     # The first look keeps a device from being opened, which may already do something; the second is certain.
     _refuse_others(os.stat(name), name)
-    descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    return open(name, "rb", opener=_open)
+
+
+def _open(name: str, flags: int) -> int:
+    descriptor = os.open(name, flags | os.O_NONBLOCK)
     try:
         _refuse_others(os.fstat(descriptor), name)
-        return os.fdopen(descriptor, "rb")
-    except BaseException:
+    except OSError:
         os.close(descriptor)
         raise
+    return descriptor
 
 
 def _refuse_others(status: os.stat_result, name: str) -> None:

@@ -8,6 +8,7 @@ Prints the median, the 99th percentile and the maximum in milliseconds for predi
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import threading
@@ -51,10 +52,8 @@ def latency(call, delay: float) -> float:
 
     timer = threading.Timer(delay, press)
     timer.start()
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         call()
-    except KeyboardInterrupt:
-        pass
     return time.perf_counter() - sent[0]
 
 

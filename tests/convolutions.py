@@ -1,13 +1,17 @@
-"""Random convolutions, for the tests of kernels: odd sizes, every parameter, integers that leave no rounding."""
+"""Random convolutions and pools, for the tests of kernels: odd sizes, extreme geometry, every parameter, integers that
+leave no rounding."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from fastcnn import functional, reference
-from fastcnn.compiler.choose import ALGORITHMS, Problem
+from fastcnn import functional, ops, reference
+from fastcnn.compiler.choose import ALGORITHMS, Algorithm, Problem
+from fastcnn.graph.ir import Node
 from fastcnn.kernels import _cpu
 
 
@@ -35,13 +39,37 @@ class Case:
 
     def algorithms(self) -> list[str]:
         """The exact ones that take this case on the instruction set in use."""
-        problem = Problem(self.x.shape[1], self.weight.shape[0], self.groups, self.weight.shape[2:], self.stride,
-                          self.dilation, _cpu.vector_length(), (1, 1))
-        return [entry.name for entry in ALGORITHMS if not entry.why_not(problem) and entry.exact]
+        found = able(self.x.shape, self.weight.shape, self.groups, self.stride, self.dilation)
+        return [entry.name for entry in found if not entry.error]
 
     def terms(self) -> int:
         """Products in one output."""
         return int(np.prod(self.weight.shape[1:]))
+
+
+def able(
+    x: Sequence[int], weight: Sequence[int], groups: int, stride: tuple[int, int], dilation: tuple[int, int]
+) -> list[Algorithm]:
+    """The algorithms that compute a convolution of these shapes on the instruction set in use."""
+    problem = Problem(x[1], weight[0], groups, (weight[2], weight[3]), stride, dilation, _cpu.vector_length(), (1, 1))
+    return [entry for entry in ALGORITHMS if not entry.why_not(problem)]
+
+
+def node(op: str, inputs: tuple[str, ...], output: str, **attrs: Any) -> Node:
+    """A node with the default of every attribute that is not given."""
+    return Node(op, output, inputs, output, {**ops.get(op).defaults, **attrs})
+
+
+def any_algorithm(nodes: Sequence[Node], shapes: Mapping[str, tuple[int, ...]], rng: np.random.Generator) -> list[Node]:
+    """The nodes, every convolution among them with one of the algorithms that compute it."""
+    chosen = []
+    for each in nodes:
+        if each.op == "Conv":
+            places = (shapes[name] for name in each.inputs[:2])
+            entries = able(*places, *(each.attrs[key] for key in ("group", "strides", "dilations")))
+            each = replace(each, attrs={**each.attrs, "algorithm": str(rng.choice([entry.name for entry in entries]))})
+        chosen.append(each)
+    return chosen
 
 
 def random_case(rng: np.random.Generator, integers: bool) -> Case:
@@ -75,3 +103,60 @@ def random_case(rng: np.random.Generator, integers: bool) -> Case:
 
     bias = draw((outs,)) if rng.random() < 0.6 else None
     return Case(draw(x_shape), draw(w_shape), bias, stride, pads, dilation, groups)
+
+
+def extreme_axis(rng: np.random.Generator, taps: int, most_padding: int) -> tuple[int, int, int, int, int]:
+    """Size, stride, padding before and after, and dilation of one axis. Windows may lie wholly in the padding, strides
+    and dilation lead beyond the image, which may be a single pixel."""
+    size = int(rng.choice([1, 1, 2, 3, 7]))
+    dilation = int(rng.choice([1, 1, 1, 2, size, size + 1]))
+    extent = dilation * (taps - 1) + 1
+    far = [0, 0, 1, extent - 1, extent, extent + 1, extent + size, 2 * extent + 3]
+    before, after = (min(most_padding, int(pad)) for pad in rng.choice(far, 2))
+    while size + before + after < extent:
+        size += 1
+    room = size + before + after - extent
+    stride = int(rng.choice([1, 1, 2, 3, size, extent, size + extent, max(1, room), room + 1, 9999]))
+    return size, stride, before, after, dilation
+
+
+def extreme_case(rng: np.random.Generator, most: int = 9) -> Case:
+    """A small convolution of integers up to `most` with `extreme_axis` in both directions."""
+    kernel = (3, 3) if rng.random() < 0.3 else tuple(int(k) for k in rng.integers(1, 5, 2))
+    axes = [extreme_axis(rng, taps, 99) for taps in kernel]
+    if rng.random() < 0.25:  # alike in both, so that Winograd's algorithms have cases of stride 2
+        axes[1] = axes[0] if kernel[0] == kernel[1] else axes[1]
+    (height, width), stride, before, after, dilation = zip(*axes, strict=True)
+    kind = rng.choice(["dense", "grouped", "depthwise"], p=[0.5, 0.2, 0.3])
+    few = [1, 2, 3, 4, 7, 8, 16, 17, 33]
+    ins, outs, groups = (*(int(c) for c in rng.choice(few, 2)), 1)
+    if kind == "grouped":
+        groups = int(rng.integers(2, 4))
+        ins, outs = groups * min(ins, 16), groups * min(outs, 16)
+    elif kind == "depthwise":
+        groups = ins = outs = max(2, ins)
+    x_shape, w_shape = (int(rng.integers(1, 4)), ins, height, width), (outs, ins // groups, *kernel)
+    x, weight, bias = (rng.integers(-most, most + 1, s).astype(np.float32) for s in (x_shape, w_shape, (outs,)))
+    return Case(x, weight, bias if rng.random() < 0.5 else None, stride, (*before, *after), dilation, groups)
+
+
+@dataclass(frozen=True)
+class PoolCase:
+    """One pool with its array."""
+
+    x: np.ndarray
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    pads: tuple[int, int, int, int]
+    dilation: tuple[int, int]
+    ceil_mode: bool
+
+
+def extreme_pool(rng: np.random.Generator) -> PoolCase:
+    """A small pool of integers with `extreme_axis` in both directions, and the padding that pools may have."""
+    kernel = tuple(int(k) for k in rng.integers(1, 5, 2))
+    axes = [extreme_axis(rng, taps, taps // 2) for taps in kernel]
+    size, stride, before, after, dilation = zip(*axes, strict=True)
+    shape = (int(rng.integers(1, 4)), int(rng.choice([1, 2, 3, 7, 8, 16, 17, 33])), *size)
+    x = rng.integers(-9, 10, shape).astype(np.float32)
+    return PoolCase(x, kernel, stride, (*before, *after), dilation, bool(rng.integers(2)))

@@ -1,4 +1,4 @@
-"""Arrays whose last element is followed by a page that cannot be read or written: touching it ends the process."""
+"""Arrays between pages that cannot be read or written: touching one ends the process."""
 
 from __future__ import annotations
 
@@ -11,15 +11,22 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _PROT_NONE = 0
 
 
-def guarded(shape: tuple[int, ...], values: object = np.nan) -> np.ndarray:
-    """A C-contiguous float32 array in front of a guard page, filled with `values`."""
+def guarded(shape: tuple[int, ...], values: object = np.nan, first: bool = False) -> np.ndarray:
+    """A C-contiguous float32 array filled with `values`, between two guard pages: its last element lies before one of
+    them, or its first element behind the other."""
     size = 4 * int(np.prod(shape))
     pages = -(-max(size, 1) // mmap.PAGESIZE)
-    region = mmap.mmap(-1, (pages + 1) * mmap.PAGESIZE)
+    region = mmap.mmap(-1, (pages + 2) * mmap.PAGESIZE)
     address = ctypes.addressof(ctypes.c_char.from_buffer(region))
-    guard = ctypes.c_void_p(address + pages * mmap.PAGESIZE)
-    if _libc.mprotect(guard, ctypes.c_size_t(mmap.PAGESIZE), _PROT_NONE):
-        raise OSError(ctypes.get_errno(), "mprotect")
-    array = np.frombuffer(region, np.float32, int(np.prod(shape)), pages * mmap.PAGESIZE - size).reshape(shape)
+    for page in (0, pages + 1):
+        if _libc.mprotect(ctypes.c_void_p(address + page * mmap.PAGESIZE), ctypes.c_size_t(mmap.PAGESIZE), _PROT_NONE):
+            raise OSError(ctypes.get_errno(), "mprotect")
+    start = mmap.PAGESIZE if first else (pages + 1) * mmap.PAGESIZE - size
+    array = np.frombuffer(region, np.float32, int(np.prod(shape)), start).reshape(shape)
     array[...] = values
     return array
+
+
+def fenced(array: np.ndarray) -> np.ndarray:
+    """A copy of an array next to a guard page: before or behind it, as the size has it."""
+    return guarded(array.shape, array, first=array.size % 2 == 0)

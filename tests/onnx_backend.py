@@ -16,6 +16,7 @@ from onnx.backend.base import Backend, BackendRep
 from fastcnn.compiler.mixed import compile_general
 from fastcnn.compiler.native import RULES
 from fastcnn.io.onnx_import import OLDEST_OPSET, read_onnx, supported_operators
+from fastcnn.ops.budget import KERNEL, LOADING_WORK, STEP_WORK
 from fastcnn.ops.general.elementwise import DTYPES
 
 PAGE = Path(__file__).parents[1] / "docs" / "onnx.md"
@@ -128,6 +129,7 @@ def page(skipped: dict[str, list[str]], passed: int) -> str:
     return PAGE_TEXT.format(
         oldest=OLDEST_OPSET, newest=onnx.defs.onnx_opset_version(), version=onnx.__version__,
         rows="\n".join(rows), passed=passed, reasons="\n".join(reasons), count=len(supported_operators()),
+        loading=LOADING_WORK, step=STEP_WORK, kernel=KERNEL,
     )
 
 
@@ -160,7 +162,11 @@ others are left out, for these reasons:
 - float32 for kernels; other types that NumPy has run in NumPy.
 - No control flow, no sequences, no functions of the file's own (inline them), no sparse tensors, no strings.
 - External data lie below the model's folder, in regular files with one name, behind no symbolic link.
-- `max_bytes` bounds the file, its arrays, and the values of a prediction for one input.
+- `max_bytes` bounds the file, its arrays, the values of a prediction for one input, and what is computed on the way:
+  every operator tells an upper bound from the shapes before it runs. Larger batches may take as much for each input.
+- It bounds the work, too, in elementary operations: {loading} for each byte of it until the file is loaded, and {step}
+  for each byte in the NumPy steps of a prediction for one input, an operation of a kernel counting 1/{kernel}. What
+  asks for more is refused with the node, what it needs and what is allowed; a larger `max_bytes` allows more.
 """
 
 

@@ -32,3 +32,23 @@ def test_table_of_training(tmp_path):
     assert found["network"] == "LeNet" and found["loss_difference"] == 0.0
     assert abs(found["ms"]["fastcnn"] - float(milliseconds)) <= 0.01
     assert abs(found["peak"]["fastcnn"] / 1e6 - float(peak)) <= 1
+
+
+def test_table_of_a_busy_machine():
+    command = [sys.executable, "benchmarks/bench_busy.py", "--networks", "LeNet", "--batches", "2", "--busy", "0,1",
+               "--seconds", "0.1"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    _, *rows = result.stdout.splitlines()
+    assert [row.split()[:3] for row in rows] == [["LeNet", "2", "0"], ["LeNet", "2", "1"]]
+    for row in rows:
+        median, worst = map(float, row.split()[3:5])
+        assert 0 < median <= worst
+
+
+def test_table_of_interrupts():
+    command = [sys.executable, "benchmarks/bench_interrupt.py", "--networks", "lenet", "--times", "2"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    _, *rows = result.stdout.splitlines()
+    assert [row.split()[:2] for row in rows] == [["lenet", "prediction"], ["lenet", "training"]]

@@ -34,7 +34,7 @@ def interrupted(call, delay):
 
 PREDICTIONS = {
     "many_images": "model = fc.zoo.vgg16(); call = lambda: model(np.zeros((64, 3, 224, 224), 'f'))",
-    "huge_pooling": "model = fc.MaxPool2d(2001, 1, 1000); x = np.zeros((1, 1, 3000, 3000), 'f'); call = lambda: model(x)",
+    "huge_pooling": "m = fc.MaxPool2d(2001, 1, 1000); x = np.zeros((1, 1, 3000, 3000), 'f'); call = lambda: m(x)",
     "huge_average": "call = lambda: fc.functional.avg_pool2d(np.zeros((1, 1, 3000, 3000), 'f'), 2001, 1, 1000)",
 }
 

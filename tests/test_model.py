@@ -267,7 +267,7 @@ def test_many_threads_may_call_one_model():
 def test_a_child_forked_while_a_thread_compiles_does_not_hang():
     model = Net()
     expected = model(IMAGES)
-    with model._cache._lock:  # as a thread that compiles holds it
+    with model._cache._guard.lock:  # as a thread that compiles holds it
         child = os.fork()
         if child == 0:
             signal.alarm(60)  # ends a child that hangs

@@ -186,7 +186,7 @@ def test_where_the_system_has_no_threads_the_caller_does_all():
     assert answer.stdout == "8 threads were asked for, the system has given 1\n"
 
 
-def test_many_callers_get_equal_bits(budget):
+def test_many_callers_get_equal_bits():
     rng = np.random.default_rng(0)
     model = fastcnn.zoo.lenet()
     images = rng.random((16, 2, 1, 28, 28), np.float32)
@@ -194,7 +194,7 @@ def test_many_callers_get_equal_bits(budget):
     wrong = []
 
     def call(number: int) -> None:
-        for _ in range(budget(50, 1000)):
+        for _ in range(1000):
             if not np.array_equal(model(images[number]), expected[number]):
                 wrong.append(number)
 

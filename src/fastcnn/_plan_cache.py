@@ -5,21 +5,21 @@ What a plan is, and that several threads may run it, is compiler/plan.py's.
 
 from __future__ import annotations
 
-import os
-import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
-from weakref import WeakSet
 
 import numpy as np
 
-from fastcnn.compiler.plan import Packed, Plan, compile_batch
+from fastcnn._forks import Guard
+from fastcnn.compiler.lower import Packed
+from fastcnn.compiler.plan import Plan, compile_batch
 from fastcnn.graph.ir import Graph
 from fastcnn.io._pixels import Pixels
 from fastcnn.kernels import _cpu
 from fastcnn.kernels._executor import Repeat
-from fastcnn.layers.base import generation
+from fastcnn.layers.newer import watch
+from fastcnn.ops.budget import MAX_BYTES
 
 if TYPE_CHECKING:
     from fastcnn.compiler.mixed import MixedPlan
@@ -31,6 +31,9 @@ __all__ = ["Compiled", "PlanCache"]
 # Plans kept per model, the least recently used go first. A plan holds an arena of the size of its largest
 # activations, so that this bounds the memory of a server that meets images of every size.
 MAX_PLANS = 8
+
+# How often a model is looked at anew where another thread assigns to its layers meanwhile.
+_LOOKS = 3
 
 
 class Compiled(NamedTuple):
@@ -51,102 +54,135 @@ class Compiled(NamedTuple):
 _Key: TypeAlias = "tuple[tuple[int, ...], Preprocess | None, str]"
 
 
+class _Recent(NamedTuple):
+    """The last plan asked for."""
+
+    changes: object  # as of the cache, when the arrays behind the plan were looked at
+    key: _Key
+    compiled: Compiled
+    repeat: Repeat | None
+
+
 class PlanCache:
     """The compiled plans of one model, by input and instruction set, and their packed weights.
 
-    Both are forgotten when a layer changes.
+    Both are forgotten when one of the model's layers changes, as they tell the cache. Other models' do not.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._guard = Guard()
         self._plans: OrderedDict[_Key, Compiled] = OrderedDict()
         self._packed: Packed = {}
-        self._generation = -1
-        self._versions: tuple[int, ...] = ()
-        self._recent: tuple[_Key, int, Compiled, Repeat | None] | None = None
-        _caches.add(self)
+        self._changes = object()  # another one after each change
+        self._known: object = None  # the one that plans and packed weights are of
+        self._recent: _Recent | None = None
 
-    def unlock_in_child(self) -> None:
-        """Forget who held the lock: after a fork that thread may not exist any more."""
-        self._lock = threading.Lock()
+    def layer_changed(self) -> None:
+        """Note that a layer of the model is not any more what plans were compiled from."""
+        self._changes = object()
 
     def again(self, x: Any) -> np.ndarray | None:
-        """Return the output for an input like that of the last call; None where it is not, or anything has changed.
+        """Return the output for an input like that of the last call; None where it is not, or the model has changed.
 
         Of small networks the checks of `Model.__call__` and `get` would be a sixth of the time.
         """
         recent = self._recent
-        if recent is None or recent[3] is None or recent[1] != generation():
+        if recent is None or recent.changes is not self._changes or recent.repeat is None:
             return None
-        return recent[3].run(x)
+        return recent.repeat.run(x)
 
     def get(self, model: Model, shape: tuple[int, ...], preprocess: Preprocess | None = None) -> Compiled:
-        """Return the plan for inputs of `shape`, or for photos that stand for them, compiling it if there is none."""
+        """Return the plan for inputs of `shape`, or for photos that stand for them, compiling it if there is none.
+
+        All its weights are of one step where the model is being trained.
+        """
         key = (shape, preprocess, _cpu.isa())
         recent = self._recent  # the same again: no lock, no search
-        if recent is not None and recent[1] == generation() and recent[0] == key:
-            return recent[2]
-        with self._lock:
-            self._forget_if_changed(model)
-            compiled = self._plans.get(key)
+        if recent is not None and recent.changes is self._changes and recent.key == key:
+            return recent.compiled
+        compiled = self._kept(key)
+        if compiled is not None:
+            return compiled
+        changes, graph = self._look(model, shape[1:])  # not behind the lock, as forward methods are users' code
+        with self._guard.lock:
+            if changes is not self._changes:  # a training step later: for this call only
+                return _compile(model, graph, key, {})
+            compiled = self._kept(key)  # another thread may have been faster
             if compiled is None:
-                self._plans[key] = compiled = self._compile(model, shape, preprocess)
+                if self._known is not changes:
+                    self._plans.clear()
+                    self._packed, self._known = {}, changes
+                self._plans[key] = compiled = _compile(model, graph, key, self._packed)
                 if len(self._plans) > MAX_PLANS:
                     self._plans.popitem(last=False)
-            self._plans.move_to_end(key)
-            repeat = compiled.plan.repeat(shape) if isinstance(compiled.plan, Plan) else None
-            self._recent = key, self._generation, compiled, repeat
+                self._remember(key, compiled)
             return compiled
 
-    def _compile(self, model: Model, shape: tuple[int, ...], preprocess: Preprocess | None) -> Compiled:
-        graph, tuning = model._stored_graph(shape[1:]), model.tuning
-        shapes = dict.fromkeys(graph.inputs, shape)
-        pixels = {} if preprocess is None else dict.fromkeys(graph.inputs, preprocess.levels())
-        output = graph.outputs[0]
-        if graph.is_general:
-            return _compile_general(graph, shapes, tuning, pixels)
-        last = next((node.op for node in graph.nodes if node.output == output), None)
-        plan = compile_batch(graph, shapes, self._packed, tuning, pixels, model.reproducible)
-        return Compiled(plan, graph.infer(shapes)[output], last == "Softmax")
+    def get_all(
+        self, model: Model, shapes: Sequence[tuple[int, ...]], preprocess: Preprocess | None = None
+    ) -> list[Compiled]:
+        """Return the plans for inputs of several batch sizes, their weights all of one step."""
+        for _ in range(_LOOKS):
+            changes = self._changes
+            found = [self.get(model, shape, preprocess) for shape in shapes]
+            if changes is self._changes:
+                return found
+        _, graph = self._look(model, shapes[0][1:])  # while training goes on: for this call only
+        packed: Packed = {}
+        return [_compile(model, graph, (shape, preprocess, _cpu.isa()), packed) for shape in shapes]
 
     def forget_plans(self) -> None:
         """Compile anew from now on; packed weights stay."""
-        with self._lock:
+        with self._guard.lock:
             self._plans.clear()
             self._recent = None
 
-    def _forget_if_changed(self, model: Model) -> None:
-        now = generation()
-        if now == self._generation:
-            return  # the common case costs one comparison, not a walk through all layers
-        versions = tuple(layer._version for _, layer in model.named_layers())
-        if versions != self._versions:
-            self._plans.clear()
-            self._packed = {}
-        self._generation, self._versions = now, versions
+    def _kept(self, key: _Key) -> Compiled | None:
+        with self._guard.lock:
+            compiled = self._plans.get(key) if self._known is self._changes else None
+            if compiled is not None:
+                self._plans.move_to_end(key)
+                self._remember(key, compiled)
+            return compiled
+
+    def _remember(self, key: _Key, compiled: Compiled) -> None:
+        repeat = compiled.plan.repeat(key[0]) if isinstance(compiled.plan, Plan) else None
+        self._recent = _Recent(self._known, key, compiled, repeat)
+
+    def _look(self, model: Model, shape: tuple[int, ...]) -> tuple[object, Graph]:
+        """Return the graph of the model as it is, and `_changes` of that moment."""
+        for _ in range(_LOOKS):
+            for _, layer in model.named_layers():
+                watch(layer, self)
+            changes, graph = model._settled(lambda: (self._changes, model._stored_graph(shape)))
+            if changes is self._changes:
+                break
+        return changes, graph
+
+
+def _compile(model: Model, graph: Graph, key: _Key, packed: Packed) -> Compiled:
+    shape, preprocess, _ = key
+    shapes = dict.fromkeys(graph.inputs, shape)
+    pixels = {} if preprocess is None else dict.fromkeys(graph.inputs, preprocess.levels())
+    output = graph.outputs[0]
+    if graph.is_general:
+        return _compile_general(graph, shapes, model.tuning, pixels, model._max_bytes or MAX_BYTES)
+    last = next((node.op for node in graph.nodes if node.output == output), None)
+    budget = model._budget(graph, shapes)
+    plan = compile_batch(graph, shapes, packed, model.tuning, pixels, model.reproducible, budget)
+    return Compiled(plan, graph.infer(shapes)[output], last == "Softmax")
 
 
 def _compile_general(
-    graph: Graph, shapes: Mapping[str, tuple[int, ...]], tuning: Mapping[str, str], pixels: Mapping[str, np.ndarray]
+    graph: Graph, shapes: Mapping[str, tuple[int, ...]], tuning: Mapping[str, str], pixels: Mapping[str, np.ndarray],
+    max_bytes: int,
 ) -> Compiled:
     from fastcnn.compiler.mixed import compile_general
 
-    whole = compile_general(graph, shapes, tuning, pixels=pixels)
+    whole = compile_general(graph, shapes, tuning, max_bytes, pixels)
     output = graph.outputs[0]
     last = next((node.op for node in graph.nodes if node.output == output), "")
     shape = whole.resolved.known[output].shape or ()  # () where it depends on values
     if shape and whole.plan.parts > 1:
         shape = (shape[0] * whole.plan.parts, *shape[1:])
     return Compiled(whole.plan, shape, last.endswith("Softmax") and not last.endswith("LogSoftmax"))
-
-
-_caches: WeakSet[PlanCache] = WeakSet()
-
-
-def _unlock_in_child() -> None:
-    for cache in _caches:
-        cache.unlock_in_child()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_unlock_in_child)

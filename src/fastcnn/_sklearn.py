@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from fastcnn._arguments import as_array
+
 __all__ = ["Parameters", "checked_inputs", "checked_labels", "not_fitted"]
 
 Self = TypeVar("Self", bound="Parameters")
@@ -86,11 +88,14 @@ def checked_inputs(x: Any) -> np.ndarray:
     """
     if hasattr(x, "toarray"):
         raise TypeError("Sparse data was passed, but dense data is required. Use '.toarray()' to convert it.")
-    array = np.asarray(x)
+    array = as_array(x, "X")
     if array.dtype.kind == "c":
         raise ValueError(f"Complex data not supported\n{array}\n")
     if array.dtype.kind not in "biuf":
-        array = array.astype(np.float64)  # which says what it cannot convert
+        try:
+            array = array.astype(np.float64)
+        except (ValueError, TypeError) as error:
+            raise (TypeError if isinstance(error, TypeError) else ValueError)(f"X: {error}") from None
     if array.ndim < 2:
         raise ValueError(
             f"Expected 2D array, got {array.ndim}D array instead:\narray={array}.\nReshape your data either using "
@@ -122,7 +127,7 @@ def checked_labels(y: Any, count: int, estimator: object) -> np.ndarray:
     """
     if y is None:
         raise ValueError(f"{type(estimator).__name__} requires y to be passed, but the target y is None.")
-    labels = np.asarray(y)
+    labels = as_array(y, "y")
     if labels.ndim == 2 and labels.shape[1] == 1:
         _warn_of_column(labels)
         labels = labels.ravel()

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, cast
 
 from numpy.typing import ArrayLike
 
+from fastcnn._arguments import as_int
+
 if TYPE_CHECKING:
     from fastcnn._plan_cache import PlanCache
     from fastcnn.model import Model
@@ -86,8 +88,9 @@ class Tunable:
         from fastcnn.compiler.tune import measure
 
         batch = cast("Model", self)._as_batch(x)
-        if len(batch) == 0 or repeats < 1:
-            raise ValueError(f"tune: len(x)={len(batch)}, repeats={repeats}, expected at least one of each")
+        repeats = as_int(repeats, "tune: repeats", 1)
+        if len(batch) == 0:
+            raise ValueError("tune: len(x)=0, expected at least one input")
         graph = cast("Model", self).graph(batch.shape[1:])
         times = measure(graph, dict.fromkeys(graph.inputs, batch), repeats)
         best = {key: min(candidates, key=candidates.__getitem__) for key, candidates in times.items()}

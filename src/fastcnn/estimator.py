@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastcnn._arguments import as_array, as_choice, as_flag, as_real_array, as_seed, as_share
 from fastcnn._sklearn import Parameters, checked_inputs, checked_labels, not_fitted
 from fastcnn.model import Model
 from fastcnn.training.augment import Augment
@@ -155,13 +156,13 @@ class ImageClassifier(Parameters):
         ValueError, TypeError
             Naming what does not fit.
         """
-        for name, known in (("optimizer", _OPTIMIZERS), ("schedule", _SCHEDULES)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"ImageClassifier: {name}={getattr(self, name)!r}, expected one of {', '.join(known)}")
+        as_choice(self.optimizer, "ImageClassifier: optimizer", _OPTIMIZERS)
+        as_choice(self.schedule, "ImageClassifier: schedule", _SCHEDULES)
+        as_flag(self.pretrained, "ImageClassifier: pretrained")
+        share = as_share(self.validation_fraction, "ImageClassifier: validation_fraction")
         inputs, labels = self._checked(X, y)
-        classes, targets = np.unique(labels, return_inverse=True)
+        classes, targets = _unique(labels, "y")
         self._begin(inputs, classes)
-        share = float(self.validation_fraction)
         history = self.model_.fit(
             self._source(inputs), targets, self.epochs, self.batch_size, validation=share if share > 0 else None,
             optimizer=self._optimizer(), schedule=_SCHEDULES[self.schedule], augment=self.augment,
@@ -186,18 +187,20 @@ class ImageClassifier(Parameters):
         ImageClassifier
             Itself.
         """
-        if self.optimizer not in _OPTIMIZERS:
-            raise ValueError(f"ImageClassifier: optimizer={self.optimizer!r}, expected one of {', '.join(_OPTIMIZERS)}")
+        as_choice(self.optimizer, "ImageClassifier: optimizer", _OPTIMIZERS)
         is_first = not hasattr(self, "model_")
         if is_first and classes is None:
             raise ValueError("classes must be passed on the first call to partial_fit.")
         inputs, labels = self._checked(X, y, reset=is_first)
         if is_first:
-            self._begin(inputs, np.unique(classes))
-        elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
+            self._begin(inputs, _unique(classes, "classes")[0])
+        elif classes is not None and not np.array_equal(_unique(classes, "classes")[0], self.classes_):
             raise ValueError(f"classes={classes!r} is not the same as on the first call to partial_fit: "
                              f"{self.classes_.tolist()}")
-        targets = np.minimum(np.searchsorted(self.classes_, labels), len(self.classes_) - 1)
+        try:
+            targets = np.minimum(np.searchsorted(self.classes_, labels), len(self.classes_) - 1)
+        except TypeError as error:
+            raise TypeError(f"y: {error}, expected labels such as {self.classes_.tolist()}") from None
         if unknown := sorted(set(labels[self.classes_[targets] != labels].tolist())):
             raise ValueError(f"y has the class {unknown[0]!r}, expected one of {self.classes_.tolist()}")
         data = Dataset.of(self._source(inputs), targets)
@@ -212,8 +215,8 @@ class ImageClassifier(Parameters):
     def _begin(self, inputs: Any, classes: np.ndarray) -> None:
         """Build the network, and take the measure of the inputs."""
         if len(classes) < 2:
-            raise ValueError(f"{type(self).__name__} needs samples of at least 2 classes in the data, but the data "
-                             f"contains only one class: {classes.tolist()[0]!r}")
+            raise ValueError(f"{type(self).__name__} needs samples of at least 2 classes in the data, expected more "
+                             f"than one class: {classes.tolist()}")
         self.classes_ = classes
         self._seed = self._drawn_seed()
         self._scale: tuple[np.ndarray, np.ndarray] | None = None
@@ -250,8 +253,10 @@ class ImageClassifier(Parameters):
             model = zoo.build(self.network, num_classes=classes, in_channels=shape[0], rng=self._seed)
         elif isinstance(self.network, Model):
             model = copy.deepcopy(self.network)
-        else:
+        elif callable(self.network):
             model = self.network(shape, classes)
+        else:
+            raise TypeError(f"ImageClassifier: network={self.network!r}, expected a name, a Model or a function")
         if (outputs := outputs_of(model, shape)) != classes:
             raise ValueError(f"ImageClassifier: network has {outputs} outputs, expected {classes}, one for each class")
         return model
@@ -260,11 +265,13 @@ class ImageClassifier(Parameters):
         return _OPTIMIZERS[self.optimizer](self.learning_rate)
 
     def _drawn_seed(self) -> int:
-        if self.random_state is None:
+        state = self.random_state
+        if state is None or state is np.random:
             return int(np.random.randint(2**31))
-        if isinstance(self.random_state, (int, np.integer)):
-            return int(self.random_state)
-        return int(self.random_state.randint(2**31))
+        if isinstance(state, np.random.RandomState):
+            return int(state.randint(2**31))
+        return as_seed(state, "ImageClassifier: random_state",
+                       "an integer >= 0, a numpy.random.RandomState or None")
 
     def _resumed_trainer(self) -> Trainer:
         if self._trainer is None:
@@ -330,7 +337,12 @@ class ImageClassifier(Parameters):
         -------
         float
         """
-        return float(np.average(self.predict(X) == np.asarray(y), weights=sample_weight))
+        predicted = self.predict(X)
+        labels = checked_labels(y, len(predicted), self)
+        weights = None if sample_weight is None else as_real_array(sample_weight, "sample_weight")
+        if weights is not None and weights.shape != labels.shape:
+            raise ValueError(f"sample_weight.shape={weights.shape}, expected {labels.shape}, as y")
+        return float(np.average(predicted == labels, weights=weights))
 
     # -- inputs ---------------------------------------------------------------------------------------
 
@@ -382,3 +394,11 @@ class ImageClassifier(Parameters):
         if self.model_.preprocess is None:
             self.model_.preprocess = preprocess_for(self.model_.input_shape or ())
         return self.model_.preprocess
+
+
+def _unique(labels: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The labels that there are, sorted, and the number of each."""
+    try:
+        return np.unique(as_array(labels, name), return_inverse=True)
+    except TypeError as error:
+        raise TypeError(f"{name}: {error}, expected labels of one type") from None

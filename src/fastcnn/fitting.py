@@ -140,7 +140,7 @@ class Fitting:
         from fastcnn.training.options import Options
 
         return fit(cast("Model", self), x, y, Options(
-            epochs, batch_size, validation, optimizer, loss, schedule, augment, tuple(callbacks), patience, keep_best,
+            epochs, batch_size, validation, optimizer, loss, schedule, augment, callbacks, patience, keep_best,
             checkpoint, checkpoint_steps, resume, clip_norm, recompute, seed, workers, progress,
         ))
 

@@ -7,7 +7,7 @@ learning fitting.py's, chains of layers sequential.py's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcnn import functional
+from fastcnn._arguments import as_array, as_int
 from fastcnn._plan_cache import Compiled, PlanCache
 from fastcnn._storable import Storable
 from fastcnn._tunable import Tunable
@@ -26,6 +27,7 @@ from fastcnn.layers.base import Layer, failed_layer
 
 if TYPE_CHECKING:
     from fastcnn.io.image import Preprocess
+    from fastcnn.ops.budget import Budget
     from fastcnn.profile import Profile
     from fastcnn.summary import Summary
 
@@ -56,7 +58,8 @@ class Model(Fitting, Storable, Tunable, Layer):
 
     Calling a model with an array traces ``forward`` once for the array's shape, compiles the graph, keeps
     the plan (for the last 8 shapes) and runs it. Within another model it is a layer like any other.
-    Models can be called from many threads, pickled and deep-copied; plans are not part of the copy.
+    Models can be called from many threads, pickled and deep-copied; plans are not part of the copy. While one thread
+    trains a model, a prediction in another has the parameters of one step: the last that is finished, or one before.
 
     Attributes
     ----------
@@ -90,6 +93,8 @@ class Model(Fitting, Storable, Tunable, Layer):
     _cache: PlanCache
     _classes: list[str] | None
     _input_shape: tuple[int, ...] | None
+    _input_type = np.dtype(np.float32)
+    _max_bytes: int | None = None  # for one input, where the network comes from a file
     preprocess: Preprocess | None = None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
@@ -110,9 +115,10 @@ class Model(Fitting, Storable, Tunable, Layer):
     @classes.setter
     def classes(self, names: Sequence[str] | None) -> None:
         if names is not None:
-            if isinstance(names, str) or not len(names) or not all(isinstance(name, str) for name in names):
+            listed = list(names) if _is_sequence(names) else []
+            if not listed or not all(isinstance(name, str) for name in listed):
                 raise TypeError(f"{type(self).__name__}.classes: expected a sequence of str, one per output")
-            names = [str(name) for name in names]  # of NumPy's str_, plain ones
+            names = [str(name) for name in listed]  # of NumPy's str_, plain ones
         self.__dict__["_classes"] = names
 
     @property
@@ -132,8 +138,8 @@ class Model(Fitting, Storable, Tunable, Layer):
         Parameters
         ----------
         x : array_like (N, ...) of real numbers
-            A batch of inputs, for images (N, C, H, W); converted to float32. A `Symbol`, while an outer
-            model is traced, gives a symbol.
+            A batch of inputs, for images (N, C, H, W); converted to float32, or to the type of number that an ONNX
+            file asks for. A `Symbol`, while an outer model is traced, gives a symbol.
 
         Returns
         -------
@@ -189,10 +195,12 @@ class Model(Fitting, Storable, Tunable, Layer):
         >>> model.predict_proba([[0.5, 1.0]]).sum().round(5).item()
         1.0
         """
-        if batch_size < 1:
-            raise ValueError(f"predict: batch_size={batch_size}, expected at least 1")
+        batch_size = as_int(batch_size, "predict: batch_size", 1)
         x = x if isinstance(x, Pixels) or (isinstance(x, np.ndarray) and x.ndim) else self._as_batch(x)
-        shape = self._compiled(min(len(x), batch_size) or 1, self._as_chunk(x[:1])).output_shape
+        # The plans of all batches at once: their weights are of one step, even while another thread trains the model.
+        sizes = list(dict.fromkeys((min(len(x), batch_size) or 1, len(x) % batch_size or 1)))
+        plans = dict(zip(sizes, self._compiled_all(sizes, self._as_chunk(x[:1])), strict=True))
+        shape = next(iter(plans.values())).output_shape
         if len(shape) < 2 or shape[2:] not in ((), (1, 1)) or shape[1] < 2:
             raise ValueError(f"predict: the outputs are {shape}, expected (N, classes), classes >= 2")
         if self._classes is not None and len(self._classes) != shape[1]:
@@ -201,7 +209,7 @@ class Model(Fitting, Storable, Tunable, Layer):
         starts = range(0, len(x), batch_size)
         for start in progress_bar(starts) if progress else starts:
             chunk = self._as_chunk(x[start : start + batch_size])
-            compiled = self._compiled(len(chunk), chunk)
+            compiled = plans[len(chunk)]
             scores = compiled.run(chunk).reshape(len(chunk), -1)
             part = result[start : start + batch_size]
             part[...] = scores if compiled.ends_in_softmax else functional.softmax(scores, dim=1)
@@ -255,6 +263,7 @@ class Model(Fitting, Storable, Tunable, Layer):
         ValueError
             If the model has no `preprocess`.
         """
+        top = as_int(top, "classify: top", 0)
         if self.preprocess is None:
             raise ValueError(f"classify: set {type(self).__name__}.preprocess first, or use predict_proba")
         if self._takes_pixels(self.preprocess):
@@ -262,19 +271,20 @@ class Model(Fitting, Storable, Tunable, Layer):
         else:
             x = self.preprocess(image)
         probabilities = self.predict_proba(x)[0]
-        best = np.argsort(-probabilities, kind="stable")[: max(top, 0)].tolist()
+        best = np.argsort(-probabilities, kind="stable")[:top].tolist()
         names = self._classes or [str(i) for i in range(len(probabilities))]
         return [Prediction(i, names[i], float(probabilities[i])) for i in best]
 
     def _as_batch(self, x: ArrayLike) -> np.ndarray:
-        if type(x) is np.ndarray and x.dtype == np.float32 and x.ndim and x.flags.c_contiguous and x.flags.aligned:
+        kind = self._input_type
+        if type(x) is np.ndarray and x.dtype == kind and x.ndim and x.flags.c_contiguous and x.flags.aligned:
             return x
-        array = np.asarray(x)
+        array = as_array(x, f"{type(self).__name__}: x")
         if array.dtype.kind not in "biuf":
             raise TypeError(f"{type(self).__name__}: x.dtype={array.dtype}, expected a real number type")
         if array.ndim == 0:
             raise ValueError(f"{type(self).__name__}: x.shape=(), expected a batch of inputs, (N, ...)")
-        array = np.ascontiguousarray(array, np.float32)
+        array = np.ascontiguousarray(array, kind)
         return array if array.flags.aligned else array.copy()
 
     def _as_chunk(self, x: ArrayLike | Pixels) -> np.ndarray | Pixels:
@@ -288,7 +298,15 @@ class Model(Fitting, Storable, Tunable, Layer):
         return function is Model.predict_proba and type(preprocess) is Preprocess
 
     def _compiled(self, batch: int, x: np.ndarray | Pixels) -> Compiled:
-        return self._cache.get(self, (batch, *x.shape[1:]), x.preprocess if isinstance(x, Pixels) else None)
+        return self._compiled_all([batch], x)[0]
+
+    def _compiled_all(self, batches: Sequence[int], x: np.ndarray | Pixels) -> list[Compiled]:
+        shapes = [(batch, *x.shape[1:]) for batch in batches]
+        return self._cache.get_all(self, shapes, x.preprocess if isinstance(x, Pixels) else None)
+
+    def _budget(self, graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Budget | None:
+        """What compiling the graph may take; None where nobody bounds it."""
+        return None
 
     # -- what the model is ----------------------------------------------------------------------------
 
@@ -310,8 +328,11 @@ class Model(Fitting, Storable, Tunable, Layer):
         ValueError
             If there is no shape, or it does not fit the layers.
         """
-        self.state_dict()  # reads what lies in a file
-        return self._stored_graph(input_shape)
+        def read() -> Graph:
+            self.state_dict()  # reads what lies in a file
+            return self._stored_graph(input_shape)
+
+        return self._settled(read)
 
     def _stored_graph(self, input_shape: Sequence[int] | None = None) -> Graph:
         """`graph`, in which constants that lie in a file stay there."""
@@ -320,7 +341,7 @@ class Model(Fitting, Storable, Tunable, Layer):
         if shape is None:
             raise ValueError(f"{name}: input_shape is not set, expected a shape such as (3, 32, 32)")
         try:
-            return trace(self, shape)
+            return self._settled(lambda: trace(self, shape))
         except (ValueError, TypeError) as error:
             layer = failed_layer(error)
             path = next((path for path, known in self.named_layers() if path and known is layer), None)
@@ -372,8 +393,9 @@ class Model(Fitting, Storable, Tunable, Layer):
         from fastcnn.profile import profile_plan
 
         batch = self._as_batch(x)
-        if len(batch) == 0 or repeats < 1:
-            raise ValueError(f"profile: len(x)={len(batch)}, repeats={repeats}, expected at least one of each")
+        repeats = as_int(repeats, "profile: repeats", 1)
+        if len(batch) == 0:
+            raise ValueError("profile: len(x)=0, expected at least one input")
         return profile_plan(self._compiled(len(batch), batch).plan, [batch], repeats)
 
 
@@ -387,7 +409,13 @@ def progress_bar(steps: Iterable[int]) -> Iterable[int]:
     return bar
 
 
+def _is_sequence(value: Any) -> bool:
+    is_array = isinstance(value, np.ndarray) and value.ndim == 1
+    return is_array or (isinstance(value, Sequence) and not isinstance(value, (str, bytes)))
+
+
 def _checked_shape(shape: Sequence[int], owner: str) -> tuple[int, ...]:
-    if not len(shape) or not all(isinstance(size, (int, np.integer)) and size > 0 for size in shape):
+    sizes = tuple(shape) if _is_sequence(shape) else ()
+    if not sizes or not all(isinstance(size, (int, np.integer)) and size > 0 for size in sizes):
         raise ValueError(f"{owner}: input_shape={shape!r}, expected positive ints, without the batch axis")
-    return tuple(int(size) for size in shape)
+    return tuple(int(size) for size in sizes)

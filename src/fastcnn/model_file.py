@@ -16,14 +16,17 @@ from typing import Any, TypeVar
 import numpy as np
 
 from fastcnn import ops
+from fastcnn._arguments import as_path
+from fastcnn.compiler.cost import arena_bound, take_network
 from fastcnn.errors import ModelLoadError
 from fastcnn.graph.ir import Graph
 from fastcnn.graph.stored import StoredArray, read_and_keep
 from fastcnn.graph.trace import scope
 from fastcnn.layers.base import Layer
 from fastcnn.model import Model
+from fastcnn.ops.budget import MAX_BYTES, Budget
 
-__all__ = ["GraphModel", "load", "save"]
+__all__ = ["GraphModel", "check_cost", "load", "save"]
 
 FORMAT = "fastcnn"
 FORMAT_VERSION = 1
@@ -46,6 +49,8 @@ class GraphModel(Model):
         under the same dotted names; they are not copied, and must not be changed afterwards.
     buffers : collection of str
         Names of the constants that training must leave alone.
+    max_bytes : int, optional
+        The most that a prediction may take for one input, where the graph comes from a file.
 
     Raises
     ------
@@ -53,7 +58,7 @@ class GraphModel(Model):
         If the graph is not valid or does not have one input and one output.
     """
 
-    def __init__(self, graph: Graph, buffers: frozenset[str] = frozenset()) -> None:
+    def __init__(self, graph: Graph, buffers: frozenset[str] = frozenset(), max_bytes: int | None = None) -> None:
         graph.validate()
         for what, names in (("inputs", list(graph.inputs)), ("outputs", graph.outputs)):
             if len(names) != 1:
@@ -63,6 +68,8 @@ class GraphModel(Model):
         if graph.is_general:
             fixed = {name: array for name, array in graph.constants.items() if array.dtype != np.float32}
         self.__dict__["_graph"] = Graph(graph.nodes, graph.inputs, graph.outputs, fixed, graph.types)
+        self.__dict__["_max_bytes"] = max_bytes
+        self.__dict__["_input_type"] = np.dtype(graph.types.get(next(iter(graph.inputs)), "float32"))
         # In the order of use, which is the order in which layers list them.
         used = [name for node in graph.nodes for name in node.inputs if name in graph.constants]
         for name in dict.fromkeys([*used, *graph.constants]):
@@ -118,12 +125,21 @@ class GraphModel(Model):
         from fastcnn.compiler.resolve import resolve
 
         graph = self.graph(shape[1:])
-        resolved = resolve(graph, dict.fromkeys(graph.inputs, shape)).graph
+        resolved = resolve(graph, dict.fromkeys(graph.inputs, shape), Budget(self._max_bytes or MAX_BYTES)).graph
         others = sorted({node.op for node in resolved.nodes if ops.is_general(node.op)})
         if others:
             raise ValueError(f"the network has operations without kernels ({', '.join(others)}): it predicts, but "
                              "cannot become part of another model or be trained")
         return resolved
+
+    def _budget(self, graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Budget | None:
+        """What is left for compiling, where the graph comes from a file and its operations have kernels."""
+        if self._max_bytes is None:
+            return None
+        budget = Budget(self._max_bytes, next(iter(shapes.values()), (1,))[0])
+        budget.keep(sum(array.nbytes for array in graph.constants.values() if not isinstance(array, StoredArray)))
+        take_network(graph, graph.infer(shapes), budget)
+        return budget
 
     def extra_repr(self) -> str:
         """Return the number of nodes, and the input's shape."""
@@ -138,10 +154,11 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
     """Write a model to one file; see `Model.save`."""
     from fastcnn.io.weights import write_safetensors
 
+    path = as_path(path, "save: path")
     if model.input_shape is None:
         raise ValueError(f"save: set {type(model).__name__}.input_shape first: the network is traced for it")
-    graph = model.graph()
-    buffers = [name for name, _ in model.named_buffers() if name in graph.constants]
+    graph = model._stored_graph()
+    buffers = [name for name, _, _ in model._named_arrays(False, True) if name in graph.constants]
     metadata = {
         "format": FORMAT,
         "format_version": str(FORMAT_VERSION),
@@ -158,7 +175,7 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
     write_safetensors(path, graph.constants, metadata)
 
 
-def load(path: str | os.PathLike[str], *, max_bytes: int = 4 << 30) -> GraphModel:
+def load(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> GraphModel:
     """Read a model that `Model.save` has written, or an ONNX file.
 
     Parameters
@@ -166,7 +183,10 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = 4 << 30) -> GraphMode
     path : path-like
         The file. It can come from anyone: it is checked, and nothing in it is run.
     max_bytes : int
-        The most that its arrays may take; of an ONNX file also all values of a prediction for one input.
+        The most that the file and its arrays may take, and with them all values of a prediction for one input, and
+        what is computed on the way. It bounds the work, too: until it is loaded, a file may ask for 8 elementary
+        operations for each of these bytes, and a prediction for one input for 256 of NumPy's, or 4096 of the
+        kernels'. Whatever asks for more is refused before anything is spent. A batch may take as much for each input.
 
     Returns
     -------
@@ -179,7 +199,8 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = 4 << 30) -> GraphMode
     Raises
     ------
     ModelLoadError
-        If the file is not such a model, or is damaged; the message names what is wrong.
+        If the file is not such a model, is damaged, or needs more than `max_bytes` allows; the message names what
+        is wrong.
     OSError
         If the file cannot be read.
 
@@ -193,10 +214,11 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = 4 << 30) -> GraphMode
     >>> model.input_shape, list(model.state_dict())[:2]
     ((1, 28, 28), ['conv1.weight', 'conv1.bias'])
     """
+    from fastcnn.io._regular import open_regular
     from fastcnn.io.weights import read_safetensors
 
-    path = Path(path)
-    with path.open("rb") as file:
+    path = Path(as_path(path, "load: path"))
+    with open_regular(path) as file:
         start = file.read(9)
     if start[8:] != b"{":
         from fastcnn.io.onnx_import import is_onnx
@@ -220,10 +242,10 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = 4 << 30) -> GraphMode
     if graph.is_general:  # which operations it comes to may depend on the values
         for name in graph.constants:
             read_and_keep(graph.constants, name)
-    model = _entry(path, metadata, "graph", lambda _: GraphModel(graph, buffers))
+    model = _entry(path, metadata, "graph", lambda _: GraphModel(graph, buffers, max_bytes))
     _entry(path, metadata, "input_shape", lambda text: _set(model, "input_shape", json.loads(text)))
     shapes = dict.fromkeys(graph.inputs, (1, *(model.input_shape or ())))
-    _entry(path, metadata, "graph", lambda _: _check_shapes(graph, shapes))
+    _entry(path, metadata, "graph", lambda _: check_cost(model, graph, shapes, max_bytes))
     if "classes" in metadata:
         _entry(path, metadata, "classes", lambda text: _set(model, "classes", json.loads(text)))
     if "preprocess" in metadata:
@@ -236,13 +258,22 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = 4 << 30) -> GraphMode
     return model
 
 
-def _check_shapes(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> None:
+def check_cost(model: GraphModel, graph: Graph, shapes: Mapping[str, tuple[int, ...]], max_bytes: int) -> None:
+    """Whether the graph takes inputs of these shapes, and a prediction no more than it may."""
     if graph.is_general:
         from fastcnn.compiler.mixed import compile_general
 
-        compile_general(graph, shapes)
-    else:
-        graph.infer(shapes)
+        compile_general(graph, shapes, max_bytes=max_bytes)
+        return
+    budget = model._budget(graph, shapes)
+    if budget is not None and arena_bound(graph, graph.infer(shapes)) > budget.bytes:
+        from fastcnn.compiler.plan import arena_bytes
+
+        size = arena_bytes(graph, shapes, budget)
+        try:
+            budget.keep(size)
+        except ValueError as error:
+            raise ValueError(f"its values with padding, in vectors: {error}") from None
 
 
 def _entry(path: Any, metadata: Mapping[str, str], key: str, read: Callable[[str], T]) -> T:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, overload
 
+from fastcnn._arguments import as_mapping
 from fastcnn.layers.base import Layer
 from fastcnn.model import Model
 
@@ -36,7 +37,7 @@ class Sequential(Model):
 
     def __init__(self, *layers: Layer | Mapping[str, Layer]) -> None:
         if len(layers) == 1 and isinstance(layers[0], Mapping):
-            named: Mapping[str, Any] = layers[0]
+            named: Mapping[str, Any] = as_mapping(layers[0], "Sequential: layers")
         else:
             named = {str(i): layer for i, layer in enumerate(layers)}
         for name, layer in named.items():

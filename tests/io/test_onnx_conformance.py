@@ -12,6 +12,7 @@ import pytest
 import fastcnn
 from fastcnn import ops
 from fastcnn.io.onnx_import import read_onnx
+from fastcnn.ops.budget import Budget
 
 LIGHT = onnx_backend.DATA / "light"
 PUSH, NIGHTLY = ("squeezenet", "shufflenet"), (
@@ -35,7 +36,7 @@ def float64(graph, x):
     values |= dict.fromkeys(graph.inputs, x.astype(np.float64))
     for node in graph.nodes:
         inputs = [values[name] if name else None for name in node.inputs]
-        values[node.output] = ops.get(node.op).evaluate(node.attrs, inputs, 1 << 32)
+        values[node.output] = ops.get(node.op).evaluate(node.attrs, inputs, Budget(1 << 32))
     return [values[name] for name in graph.outputs]
 
 

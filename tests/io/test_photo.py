@@ -276,7 +276,7 @@ def test_threads_leave_the_filters_of_warnings_alone():
 
 def test_a_child_forked_while_another_thread_reads():
     code = (
-        "import os, signal, sys; from fastcnn.io import _photo, image; _photo._filters_lock.acquire()\n"
+        "import os, signal, sys; from fastcnn.io import _photo, image; _photo._filters.lock.acquire()\n"
         "pid = os.fork()\n"
         "if not pid: signal.alarm(20); image.load_image(sys.argv[1]); os._exit(0)\n"
         "sys.exit(os.waitpid(pid, 0)[1])"
@@ -288,7 +288,7 @@ def test_a_child_forked_while_another_thread_reads():
 def test_missing_files_and_folders(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none\.png"):
         load_image(tmp_path / "none.png")
-    with pytest.raises(ImageError, match=f"{tmp_path}: a folder, expected a file"):
+    with pytest.raises(ImageError, match=f"{tmp_path}: a folder, expected a regular file"):
         load_image(tmp_path)
     with pytest.raises(ImageError, match="null"):
         load_image("a\0b.png")
@@ -296,7 +296,7 @@ def test_missing_files_and_folders(tmp_path):
 
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(ImageError, match=r"pipe\.png: not a regular file"):
+    with pytest.raises(ImageError, match=r"pipe\.png: a named pipe, expected"):
         load_image(tmp_path / "pipe.png")
 
 

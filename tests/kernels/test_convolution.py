@@ -33,7 +33,7 @@ def test_exact_on_integers(chunk, isa, poisoned, budget):
 def test_error_is_bounded(isa, budget):
     """|error| <= (K + 2) 2^-24 sum |x w|, element by element."""
     rng = np.random.default_rng(2)
-    for _ in range(budget(1_000, 100_000)):
+    for _ in range(budget(2_000, 100_000)):
         case = random_case(rng, integers=False)
         expected = case.expected()
         bias = 0 if case.bias is None else np.abs(case.bias)
@@ -183,22 +183,6 @@ def test_few_channels_of_groups_do_not_stay_planes(ins, outs, isa, poisoned):
     x = np.random.default_rng(ins).standard_normal((2, ins, 6, 34), np.float32)
     inner = reference.conv2d(x, model[0].weight, model[0].bias, groups=ins)
     np.testing.assert_allclose(model(x), reference.conv2d(inner, model[1].weight, model[1].bias), rtol=1e-5, atol=1e-5)
-
-
-def test_bits_do_not_depend_on_threads_or_batch(isa, budget):
-    rng = np.random.default_rng(3)
-    for _ in range(budget(40, 10_000)):
-        case = random_case(rng, integers=False)
-        for algorithm in case.algorithms():
-            with fastcnn.num_threads(1):
-                alone = np.concatenate([
-                    functional.conv2d(image[None], case.weight, case.bias, case.stride, case.pads, case.dilation,
-                                      case.groups, algorithm)
-                    for image in case.x
-                ])
-            for threads in (1, 2, 3, 4, 7, 8, 16):
-                with fastcnn.num_threads(threads):
-                    assert np.array_equal(case.run(algorithm), alone), (algorithm, threads, case)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

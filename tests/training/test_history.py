@@ -52,7 +52,7 @@ def test_history_is_a_dict():
     assert len(str(history).splitlines()) == 5 and "0.25" in str(history)
     assert "validation_loss" in text_of(history._repr_html_())
     assert str(History()) == "epoch" and History().epochs == 0
-    with pytest.raises(KeyError):
+    with pytest.raises(ValueError, match="best: name=.validation_loss., expected"):
         History().best()
 
 

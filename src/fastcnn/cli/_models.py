@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 from dataclasses import replace
+from io import TextIOWrapper
 
 from fastcnn import zoo
+from fastcnn.io._regular import open_regular
 from fastcnn.io.image import Preprocess
 from fastcnn.model import Model
 from fastcnn.model_file import GraphModel, load
@@ -81,7 +83,7 @@ def add_photo_options(parser: argparse.ArgumentParser) -> None:
 def describe(model: Model, options: argparse.Namespace) -> None:
     """Set classes and preprocessing as the options of `add_photo_options` say; others stay as the file has them."""
     if options.labels is not None:
-        with open(options.labels, encoding="utf-8") as file:
+        with TextIOWrapper(open_regular(options.labels), encoding="utf-8") as file:
             model.classes = [line.strip() for line in file if line.strip()]
     set_size(model, options.size)
     if (options.mean, options.std, options.size) == (None, None, None):

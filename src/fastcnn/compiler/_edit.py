@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -33,9 +33,9 @@ def consumers(graph: Graph) -> dict[str, list[Node]]:
     return users
 
 
-def is_private(graph: Graph, users: Mapping[str, list[Node]], name: str) -> bool:
-    """Whether one node alone reads the value."""
-    return len(users[name]) == 1 and name not in graph.outputs
+def is_private(outputs: Collection[str], users: Mapping[str, list[Node]], name: str) -> bool:
+    """Whether one node alone reads the value, which is none of the graph's outputs."""
+    return len(users[name]) == 1 and name not in outputs
 
 
 def has_free_filters(node: Node, graph: Graph, algorithm: str) -> bool:

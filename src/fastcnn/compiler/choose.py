@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
+from math import gcd, prod, sqrt
 
+from fastcnn.compiler._edit import replaced
+from fastcnn.graph.ir import Graph, Node
 from fastcnn.kernels._conv_winograd import filter_numbers, line_products, line_sizes, patch_counts
+from fastcnn.ops.base import resolve_pads
 
 # Rates of one core, for the estimates: multiply-adds in operations a second, by the length of a vector (between those
 # of Zen 4 and of a Xeon with AVX-512, and of Zen 3, 2026-11); bytes of weights that come from beyond the second-level
@@ -94,8 +97,9 @@ class Algorithm:
         From a Problem to the reason against it, or "".
     seconds : callable
         From a Problem to the estimated time of an image on one core.
-    exact : bool
-        Whether it adds just the products of the definition.
+    error : float
+        Largest rounding error of a result of random signs, relative to its Euclidean norm, for each root of the input
+        channels, 8 of them added (see `error_of`); 0 where just the products of the definition are added.
     on_request : str
         Why it is only taken where it is asked for by name; "" if it is taken anyway.
     """
@@ -104,8 +108,18 @@ class Algorithm:
     layout: str
     why_not: Callable[[Problem], str]
     seconds: Callable[[Problem], float]
-    exact: bool = True
+    error: float = 0.0
     on_request: str = ""
+
+    def error_of(self, channels: int) -> float:
+        """The largest relative error for so many input channels: their sums lose as a random walk does.
+
+        Examples
+        --------
+        >>> f"{ALGORITHMS[2].error_of(64):.1e}"
+        '4.2e-06'
+        """
+        return self.error * sqrt(channels + 8)
 
 
 def _why_not_depthwise(p: Problem) -> str:
@@ -127,7 +141,11 @@ def _why_not_winograd(*strides: int) -> Callable[[Problem], str]:
 def _direct_seconds(p: Problem) -> float:
     """Whole vectors are computed, also where there are fewer channels: a block once for every group that it is of."""
     outs = p.out_channels // p.groups
-    vectors = sum(-(-(first + outs) // p.vl) - first // p.vl for first in range(0, p.out_channels, outs))
+    period = p.vl // gcd(outs, p.vl)  # groups after which blocks begin as before
+    starts, count = [group * outs for group in range(min(period, p.groups))], [0] * period
+    for group, first in enumerate(starts):
+        count[group] = -(-(first + outs) // p.vl) - first // p.vl
+    vectors = p.groups // period * sum(count) + sum(count[: p.groups % period])
     return vectors * p.vl / p.out_channels * p.operations / ARITHMETIC[p.vl]
 
 
@@ -162,10 +180,10 @@ def _winograd_seconds(m: int, lean: bool = False) -> Callable[[Problem], float]:
 ALGORITHMS: tuple[Algorithm, ...] = (
     Algorithm("depthwise", "blocked", _why_not_depthwise, lambda p: p.operations / ARITHMETIC[p.vl]),
     Algorithm("direct", "blocked", lambda p: "", _direct_seconds),
-    Algorithm("winograd", "blocked", _why_not_winograd(1), _winograd_seconds(4), exact=False),
-    Algorithm("winograd2", "blocked", _why_not_winograd(1, 2), _winograd_seconds(2), exact=False),
-    Algorithm("winograd_lean", "blocked", _why_not_winograd(1), _winograd_seconds(4, lean=True), exact=False),
-    Algorithm("winograd6", "blocked", _why_not_winograd(1), _winograd_seconds(6), exact=False,
+    Algorithm("winograd", "blocked", _why_not_winograd(1), _winograd_seconds(4), error=5e-7),
+    Algorithm("winograd2", "blocked", _why_not_winograd(1, 2), _winograd_seconds(2), error=2e-7),
+    Algorithm("winograd_lean", "blocked", _why_not_winograd(1), _winograd_seconds(4, lean=True), error=5e-7),
+    Algorithm("winograd6", "blocked", _why_not_winograd(1), _winograd_seconds(6), error=5e-6,
               on_request="larger rounding errors than the others'"),
     Algorithm("im2col", "plain", lambda p: "", _im2col_seconds,
               on_request="copies every input once for each tap, to multiply as direct convolution does"),
@@ -241,3 +259,29 @@ def _forced(problem: Problem, wanted: str, entries: Sequence[Algorithm]) -> tupl
                 raise ValueError(f"algorithm={wanted!r} cannot compute this layer: {reason}")
             return entry, {other.name: f"algorithm={wanted!r} was asked for" for other in entries if other != entry}
     raise ValueError(f"algorithm={wanted!r}, expected one of {', '.join(algorithm_names())}")
+
+
+def with_algorithms(
+    graph: Graph, shapes: Mapping[str, tuple[int, ...]], vl: int, packed_ahead: bool,
+    tuning: Mapping[str, str] | None, together: int,
+) -> Graph:
+    """The graph with the algorithm, its layout, the reasons and the actual padding in every convolution."""
+    nodes = []
+    for node in graph.nodes:
+        if node.op == "Conv":
+            weight, size = shapes[node.inputs[1]], shapes[node.output]
+            problem = Problem(shapes[node.inputs[0]][1], weight[0], node.attrs["group"], (weight[2], weight[3]),
+                              node.attrs["strides"], node.attrs["dilations"], vl, (size[2], size[3]), packed_ahead,
+                              together)
+            try:
+                entry, reasons = choose(problem, node.attrs["algorithm"], tuning)
+            except ValueError as error:
+                where = f"node {node.name!r} (Conv): " if node.name else ""  # eager calls have no node
+                raise ValueError(f"{where}{error}") from None
+            pads = resolve_pads(node.attrs, shapes[node.inputs[0]][2:], problem.kernel)
+            attrs = {**node.attrs, "algorithm": entry.name, "layout": entry.layout, "reasons": reasons,
+                     "problem": problem.key,
+                     "kernel_shape": problem.kernel, "pads": pads, "auto_pad": "NOTSET"}
+            node = Node(node.op, node.name, node.inputs, node.output, attrs)
+        nodes.append(node)
+    return replaced(graph, nodes)

@@ -1,13 +1,14 @@
 """Eager calls: one operation on arrays, as a plan of one node.
 
 Plans are kept for operations and shapes that come back; weights are packed anew in every call, as they may have
-changed.
+changed. Threads need no lock: a plan is taken out of the dict while it is used, and each operation on the dict is
+atomic.
 """
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,6 @@ from fastcnn.kernels import _cpu
 KEPT_PLANS, KEPT_BYTES = 64, 256 << 20
 
 _idle: OrderedDict[tuple[Any, ...], Plan] = OrderedDict()
-_lock = threading.Lock()
 
 
 def run_node(op: str, attrs: dict[str, Any], inputs: list[np.ndarray | None], out: np.ndarray) -> None:
@@ -49,8 +49,7 @@ def run_node(op: str, attrs: dict[str, Any], inputs: list[np.ndarray | None], ou
     names = [f"input{i}" if array is not None else "" for i, array in enumerate(inputs)]
     constants = {names[i]: array for i, array in enumerate(inputs) if i in weights and array is not None}
     arrays = {names[i]: array for i, array in enumerate(inputs) if i not in weights and array is not None}
-    with _lock:
-        plan = _idle.pop(key, None)  # taken out: weights are packed in place, so two callers need two plans
+    plan = _idle.pop(key, None)  # taken out: weights are packed in place, so two callers need two plans
     if plan is None:
         node = Node(op, "", tuple(names), "output", attrs)
         graph = Graph([node], {name: array.shape for name, array in arrays.items()}, ["output"], constants)
@@ -59,7 +58,7 @@ def run_node(op: str, attrs: dict[str, Any], inputs: list[np.ndarray | None], ou
     else:
         plan.refill(constants)
     plan.run(list(arrays.values()), [out])
-    with _lock:
-        _idle[key] = plan
-        while len(_idle) > KEPT_PLANS or sum(kept.arena_bytes for kept in _idle.values()) > KEPT_BYTES:
+    _idle[key] = plan
+    while len(_idle) > KEPT_PLANS or sum(kept.arena_bytes for kept in list(_idle.values())) > KEPT_BYTES:
+        with suppress(KeyError):  # another thread was faster
             _idle.popitem(last=False)

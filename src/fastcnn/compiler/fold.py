@@ -7,18 +7,20 @@ the convolution before it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
 from fastcnn import ops
 from fastcnn.compiler._edit import consumers, renamed, replaced
+from fastcnn.compiler.cost import definition_cost
 from fastcnn.graph.ir import Graph, Node
+from fastcnn.ops.budget import Budget
 
 _TRANSPARENT = {"Dropout", "Identity"}
 
 
-def fold(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
+def fold(graph: Graph, shapes: Mapping[str, tuple[int, ...]], budget: Budget | None = None) -> Graph:
     """The graph without nodes whose work can be done once.
 
     Parameters
@@ -27,6 +29,8 @@ def fold(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
         Not changed.
     shapes : dict
         Of every value.
+    budget : Budget, optional
+        Asked before a constant is computed.
 
     Returns
     -------
@@ -35,16 +39,17 @@ def fold(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
         their weights are multiplied with.
     """
     with np.errstate(all="ignore"):  # a negative variance gives NaN, as everywhere
-        graph = _fold_constants(drop_repeated_relu(_drop_transparent(graph)))
+        graph = _fold_constants(drop_repeated_relu(_drop_transparent(graph)), shapes, budget)
         return _fold_batch_norm(_join_affine(_join_swish(graph), shapes))
 
 
 def _drop_transparent(graph: Graph) -> Graph:
     source: dict[str, str] = {}
+    outputs = set(graph.outputs)
     nodes = []
     for node in graph.nodes:
         node = renamed(node, source)
-        if node.op in _TRANSPARENT and node.output not in graph.outputs:
+        if node.op in _TRANSPARENT and node.output not in outputs:
             source[node.output] = node.inputs[0]
         else:
             nodes.append(node)
@@ -55,10 +60,11 @@ def drop_repeated_relu(graph: Graph) -> Graph:
     """A ReLU changes nothing where the values come out of a ReLU, maxima of them included."""
     source: dict[str, str] = {}
     rectified: set[str] = set()
+    outputs = set(graph.outputs)
     nodes = []
     for node in graph.nodes:
         node = renamed(node, source)
-        if node.op == "Relu" and node.inputs[0] in rectified and node.output not in graph.outputs:
+        if node.op == "Relu" and node.inputs[0] in rectified and node.output not in outputs:
             source[node.output] = node.inputs[0]
             continue
         if node.op == "Relu" or (node.op == "MaxPool" and node.inputs[0] in rectified):
@@ -67,13 +73,18 @@ def drop_repeated_relu(graph: Graph) -> Graph:
     return replaced(graph, nodes)
 
 
-def _fold_constants(graph: Graph) -> Graph:
-    constants = dict(graph.constants)
+def _fold_constants(graph: Graph, shapes: Mapping[str, tuple[int, ...]], budget: Budget | None) -> Graph:
+    constants, outputs = dict(graph.constants), set(graph.outputs)
     nodes = []
     for node in graph.nodes:
-        if node.output in graph.outputs or not all(name in constants for name in node.inputs if name):
+        if node.output in outputs or not all(name in constants for name in node.inputs if name):
             nodes.append(node)
             continue
+        if budget is not None:
+            try:
+                budget.require(definition_cost(node, shapes))
+            except ValueError as error:
+                raise ValueError(f"node {node.name!r} ({node.op}), of constants: {error}") from None
         inputs = [np.asarray(constants[name]) if name else None for name in node.inputs]
         constants[node.output] = ops.get(node.op).reference(node.attrs, inputs).astype(np.float32)
     return replaced(graph, nodes, constants)
@@ -82,20 +93,21 @@ def _fold_constants(graph: Graph) -> Graph:
 def _join_swish(graph: Graph) -> Graph:
     """x * sigmoid(x), as files of older opsets write it."""
     gates = {node.output: node for node in graph.nodes if node.op == "Sigmoid"}
-    users = consumers(graph)
+    users, outputs = consumers(graph), set(graph.outputs)
     nodes: list[Node] = []
+    joined: set[str] = set()
     for node in graph.nodes:
         for name, x in (node.inputs[::-1], node.inputs) if node.op == "Mul" else ():
-            if name in gates and gates[name].inputs[0] == x and len(users[name]) == 1 and name not in graph.outputs:
+            if name in gates and gates[name].inputs[0] == x and len(users[name]) == 1 and name not in outputs:
                 node = Node("Swish", node.name, (x,), node.output, {})
-                nodes.remove(gates.pop(name))
+                joined.add(gates.pop(name).output)
         nodes.append(node)
-    return replaced(graph, nodes)
+    return replaced(graph, [node for node in nodes if node.output not in joined])
 
 
 def _join_affine(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
     """Products and sums with one number for each channel as batch normalisations; of several of these in a row, one."""
-    constants, users = dict(graph.constants), consumers(graph)
+    constants, users, outputs = dict(graph.constants), consumers(graph), set(graph.outputs)
     nodes: list[Node] = []
     place: dict[str, int] = {}  # of affine nodes, by their outputs
     for node in graph.nodes:
@@ -105,7 +117,7 @@ def _join_affine(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
             continue
         x, scale, shift = affine
         at, name = len(nodes), node.name
-        if x in place and len(users[x]) == 1 and x not in graph.outputs:
+        if x in place and len(users[x]) == 1 and x not in outputs:
             at = place.pop(x)
             before = _affine(nodes[at], constants, shapes)
             assert before is not None
@@ -145,14 +157,13 @@ def _affine(
 
 
 def _fold_batch_norm(graph: Graph) -> Graph:
-    constants = dict(graph.constants)
-    users = consumers(graph)
+    constants, users, outputs = dict(graph.constants), consumers(graph), set(graph.outputs)
     norms = {node.inputs[0]: node for node in graph.nodes if node.op == "BatchNormalization"}
     nodes: list[Node] = []
     folded: set[str] = set()
     for node in graph.nodes:
         norm = norms.get(node.output)
-        if node.op == "Conv" and norm is not None and _foldable(graph, node, norm, users):
+        if node.op == "Conv" and norm is not None and _foldable(graph, node, norm, users, outputs):
             nodes.append(_with_folded_weights(node, norm, constants))
             folded.add(norm.output)
         elif node.output not in folded:
@@ -160,9 +171,11 @@ def _fold_batch_norm(graph: Graph) -> Graph:
     return replaced(graph, nodes, constants)
 
 
-def _foldable(graph: Graph, conv: Node, norm: Node, users: dict[str, list[Node]]) -> bool:
+def _foldable(
+    graph: Graph, conv: Node, norm: Node, users: dict[str, list[Node]], outputs: Collection[str]
+) -> bool:
     known = all(name in graph.constants for name in (*conv.inputs[1:], *norm.inputs[1:]) if name)
-    return known and len(users[conv.output]) == 1 and conv.output not in graph.outputs
+    return known and len(users[conv.output]) == 1 and conv.output not in outputs
 
 
 def _with_folded_weights(conv: Node, norm: Node, constants: dict[str, np.ndarray]) -> Node:

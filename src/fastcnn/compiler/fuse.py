@@ -33,12 +33,13 @@ def fuse(graph: Graph, shapes: dict[str, tuple[int, ...]]) -> Graph:
 def _fuse_gates(graph: Graph) -> Graph:
     """What passes a Relu or Clip right behind a batch normalisation follows from that one's input, which its own
     gradient reads anyway. Both then pass the gate twice, and nothing is stored in between."""
+    outputs = set(graph.outputs)
     users, producers = consumers(graph), {node.output: node for node in graph.nodes}
     position = {node.output: i for i, node in enumerate(graph.nodes)}
     gates: dict[str, tuple[Node, Node, Node]] = {}
     for gate in graph.nodes:
         act = producers.get(gate.inputs[1]) if gate.op in ("ReluGrad", "ClipGrad") else None
-        if act is None or act.op != gate.op.removesuffix("Grad") or gate.output in graph.outputs:
+        if act is None or act.op != gate.op.removesuffix("Grad") or gate.output in outputs:
             continue
         norm = producers.get(act.inputs[0])
         if norm is None or norm.op != "BatchNormTraining":
@@ -75,7 +76,7 @@ _INPUTS = {"Conv": 3, "BatchNormTraining": 4}
 
 
 def _fuse_residuals(graph: Graph, shapes: dict[str, tuple[int, ...]]) -> Graph:
-    users = consumers(graph)
+    users, outputs = consumers(graph), set(graph.outputs)
     position = {node.output: i for i, node in enumerate(graph.nodes)}
     nodes: list[Node | None] = list(graph.nodes)
     for i, node in enumerate(graph.nodes):
@@ -84,7 +85,7 @@ def _fuse_residuals(graph: Graph, shapes: dict[str, tuple[int, ...]]) -> Graph:
         # Of two such producers the later one takes the sum in: its output is still in the cache.
         for name in sorted(node.inputs, key=lambda name: -position.get(name, -1)):
             producer = nodes[position[name]] if name in position else None
-            if producer is None or producer.op not in _INPUTS or not is_private(graph, users, name):
+            if producer is None or producer.op not in _INPUTS or not is_private(outputs, users, name):
                 continue
             most = _INPUTS[producer.op]
             if len(producer.inputs) > most:
@@ -100,13 +101,13 @@ def _fuse_residuals(graph: Graph, shapes: dict[str, tuple[int, ...]]) -> Graph:
 
 
 def _fuse_activations(graph: Graph) -> Graph:
-    users = consumers(graph)
+    users, outputs = consumers(graph), set(graph.outputs)
     nodes: list[Node] = []
     absorbed: set[str] = set()
     for node in graph.nodes:
         if node.output in absorbed:
             continue
-        if ops.get(node.op).takes_activation and is_private(graph, users, node.output):
+        if ops.get(node.op).takes_activation and is_private(outputs, users, node.output):
             act = users[node.output][0]
             if ops.get(act.op).is_activation:
                 absorbed.add(act.output)
@@ -129,12 +130,12 @@ def fuse_pools(graph: Graph, shapes: dict[str, tuple[int, ...]], vl: int) -> Gra
     vl : int
         Floats in a vector.
     """
-    users = consumers(graph)
+    users, outputs = consumers(graph), set(graph.outputs)
     producers = {node.output: node for node in graph.nodes}
     hosts: dict[str, Node] = {}  # by the output of the convolution
     for pool in graph.nodes:
         conv = producers.get(pool.inputs[0]) if pool.op == "MaxPool" else None
-        if conv is None or not is_private(graph, users, conv.output):
+        if conv is None or not is_private(outputs, users, conv.output):
             continue
         if _can_pool(conv, pool, shapes[conv.output]) and ops.get(conv.op).pools(conv, graph, shapes, vl):
             fused = (*conv.attrs.get("fused", ()), pool.name)

@@ -101,6 +101,9 @@ class _Arranger:
         self.halos: dict[str, Halo] = {}
         self.blocks: dict[str, tuple[int, ...]] = {}  # of flattened values the images whose blocks they still are
         self.nodes: list[Node] = []
+        self.makers: dict[str, Node] = {}
+        self.roots: dict[str, str] = {}  # of aliases the value whose memory they are
+        self.first = {name: i for i, name in reversed([*enumerate(graph.outputs)])}
         self.copies: dict[tuple[str, int, bool], str] = {}
 
     def run(self) -> Layouts:
@@ -110,9 +113,15 @@ class _Arranger:
         graph = Graph(self.nodes, self.graph.inputs, outputs, self.graph.constants)
         return Layouts(graph, self.shapes, self.lanes, self.halos, self.join(), self.parameters, self.pixels)
 
+    def append(self, node: Node) -> None:
+        self.nodes.append(node)
+        self.makers[node.output] = node
+        if ops.get(node.op).is_alias:
+            self.roots[node.output] = self.roots.get(node.inputs[0], node.inputs[0])
+
     def join(self) -> dict[str, tuple[str, int]]:
         """Concatenations of channels whose inputs can be computed in place; they share one halo."""
-        producers = {node.output: node for node in self.nodes}
+        producers = self.makers
         joins: dict[str, tuple[str, int]] = {}
         targets: set[str] = set()
         for node in self.nodes:
@@ -151,7 +160,7 @@ class _Arranger:
             name = self.fetch(inputs[i], self.lanes_for(node, i, lanes), halo if i == 0 else NO_HALO)
             inputs[i] = self.gapless(name, node.output) if op.is_alias else name
         attrs = {**node.attrs, "blocks": self.blocks[inputs[0]]} if inputs and inputs[0] in self.blocks else node.attrs
-        self.nodes.append(replace(node, inputs=tuple(inputs), attrs=attrs))
+        self.append(replace(node, inputs=tuple(inputs), attrs=attrs))
         self.lanes[node.output] = lanes if len(self.shapes[node.output]) == 4 and not op.packs else 1
         if op.packs or (op.updates and node.inputs[0] in self.parameters):
             self.parameters.add(node.output)
@@ -163,7 +172,7 @@ class _Arranger:
         copy = f"{name}:{'packed' if as_parameter else 'plain'}"
         if copy not in self.shapes:
             name = self.fetch(name, 1, NO_HALO) if name in self.pixels else name
-            self.nodes.append(Node("Pack" if as_parameter else "Unpack", copy, (name,), copy, {}))
+            self.append(Node("Pack" if as_parameter else "Unpack", copy, (name,), copy, {}))
             self.shapes[copy], self.lanes[copy] = self.shapes[name], 1
             if as_parameter:
                 self.parameters.add(copy)
@@ -186,7 +195,7 @@ class _Arranger:
 
     def stays_plain(self, node: Node) -> bool:
         """Whether a convolution need not make blocks, as its readers would have to look for few channels in them."""
-        if node.output in self.graph.outputs or not ops.get(node.op).writes_plain(node, self.shapes, self.vl):
+        if node.output in self.first or not ops.get(node.op).writes_plain(node, self.shapes, self.vl):
             return False
         return all(self.reads_plain(reader, node.output) for reader in self.users[node.output])
 
@@ -216,7 +225,7 @@ class _Arranger:
             return True
         alone = all(reader.op == "Gemm" and reader.inputs[0] == node.output and reader.inputs[1] in self.graph.constants
                     for reader in readers)
-        whole = self.lanes[name] == self.vl and shape[1] % self.vl == 0 and node.output not in self.graph.outputs
+        whole = self.lanes[name] == self.vl and shape[1] % self.vl == 0 and node.output not in self.first
         if alone and whole:
             self.blocks[node.output] = shape[1:]
         return alone and whole
@@ -236,12 +245,9 @@ class _Arranger:
 
     def gapless(self, name: str, alias: str) -> str:
         """The value without padding between its rows, unless the alias has the same rows."""
-        makers = {node.output: node for node in self.nodes}
-        root = name
-        while root in makers and ops.get(makers[root].op).is_alias:
-            root = makers[root].inputs[0]
+        root = self.roots.get(name, name)
         cut = self.lanes[root] > 1 and self.shapes[root][1] % self.lanes[root] > 0  # the last block is not whole
-        padded = cut or (root in makers and ops.get(makers[root].op).pads_rows)
+        padded = cut or (root in self.makers and ops.get(self.makers[root].op).pads_rows)
         shape = self.shapes[alias]
         if not padded or (len(shape) == 2 and shape[0] == self.shapes[name][0]):
             return name
@@ -253,17 +259,17 @@ class _Arranger:
         if between != lanes:  # from one blocking to another: through plain
             name = self.fetch(name, between, NO_HALO)
         if name in self.pixels:
-            self.nodes.append(Node("Lookup", copy, (name, levels_of(name)), copy, {}))
+            self.append(Node("Lookup", copy, (name, levels_of(name)), copy, {}))
         else:
-            self.nodes.append(Node("Reorder", copy, (name,), copy, {}))
+            self.append(Node("Reorder", copy, (name,), copy, {}))
         self.shapes[copy], self.lanes[copy] = self.shapes[name], lanes
         return copy
 
     def plain_output(self, name: str, index: int) -> str:
         """Outputs lie in the caller's memory: plain, without gaps, each its own."""
         name = self.stored(name, False)
-        producer = next((node for node in self.nodes if node.output == name), None)
+        producer = self.makers.get(name)
         direct = producer is not None and ops.get(producer.op).writes_plain_output(self.shapes[name], self.vl)
-        if direct and self.lanes[name] == 1 and name not in self.graph.outputs[:index] and name not in self.halos:
+        if direct and self.lanes[name] == 1 and self.first.get(name, index) == index and name not in self.halos:
             return name
         return self.reorder(name, f"{name}:output{index}", 1)

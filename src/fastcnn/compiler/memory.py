@@ -8,9 +8,12 @@ Management for Deep Neural Net Inference, 2020.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import prod
+
+import numpy as np
 
 from fastcnn import ops
 from fastcnn.compiler.layout import Layouts
@@ -49,25 +52,49 @@ def place(layouts: Layouts, vl: int) -> Placement:
     return _Placer(layouts, vl).run()
 
 
-@dataclass
 class Waits:
     """Tells which steps must wait for all threads: those that touch memory that steps since the last wait have
     written, or write what those have read."""
 
-    _written: list[tuple[int, int, int]] = field(default_factory=list)
-    _read: list[tuple[int, int, int]] = field(default_factory=list)
+    def __init__(self) -> None:
+        self._written, self._read = _Stretches(), _Stretches()
 
     def before(self, written: Sequence[View], read: Sequence[View]) -> bool:
         """Whether the next step, which writes some views and reads others, must wait."""
         targets, sources = [_stretch(view) for view in written], [_stretch(view) for view in read]
-        clash = any(_meet(target, other) for target in targets for other in (*self._written, *self._read)) or any(
-            _meet(source, other) for source in sources for other in self._written
+        clash = any(self._written.meet(target) or self._read.meet(target) for target in targets) or any(
+            self._written.meet(source) for source in sources
         )
         if clash:
-            self._written, self._read = [], []
-        self._written += targets
-        self._read += sources
+            self._written, self._read = _Stretches(), _Stretches()
+        for target in targets:
+            self._written.add(target)
+        for source in sources:
+            self._read.add(source)
         return clash
+
+
+class _Stretches:
+    """Stretches of memory, those that meet as one; in order, so that a search is short."""
+
+    def __init__(self) -> None:
+        self._starts: dict[int, list[int]] = {}  # by slot
+        self._ends: dict[int, list[int]] = {}
+
+    def meet(self, stretch: tuple[int, int, int]) -> bool:
+        """Whether one of them has memory in common with this one."""
+        slot, start, end = stretch
+        ends = self._ends.get(slot, [])
+        first = bisect_right(ends, start)  # that ends behind the start
+        return first < len(ends) and self._starts[slot][first] < end
+
+    def add(self, stretch: tuple[int, int, int]) -> None:
+        slot, start, end = stretch
+        starts, ends = self._starts.setdefault(slot, []), self._ends.setdefault(slot, [])
+        first, last = bisect_left(ends, start), bisect_right(starts, end)
+        if first < last:
+            start, end = min(start, starts[first]), max(end, ends[last - 1])
+        starts[first:last], ends[first:last] = [start], [end]
 
 
 def _stretch(view: View) -> tuple[int, int, int]:
@@ -80,8 +107,26 @@ def _stretch(view: View) -> tuple[int, int, int]:
     return view.slot, view.offset - top * view.row - left * view.lanes, last_row + width
 
 
-def _meet(a: tuple[int, int, int], b: tuple[int, int, int]) -> bool:
-    return a[0] == b[0] and a[1] < b[2] and b[1] < a[2]
+class _Occupied:
+    """Values that have their place: where each lies, and from which step to which. In the order of their starts, as
+    arrays, because every further value is compared with all of them."""
+
+    def __init__(self, most: int) -> None:
+        self._table = np.empty((4, most), np.int64)  # start, end, born, dies
+        self._count = 0
+
+    def place(self, size: int, born: int, dies: int) -> int:
+        """The lowest offset at which a value of that size meets none that lives at the same time; it is taken."""
+        start, end, first, last = self._table[:, : self._count]
+        alive = np.flatnonzero((first <= dies) & (last >= born))
+        starts, tops = start[alive], np.maximum.accumulate(np.append(0, end[alive]))
+        free = np.flatnonzero(starts - tops[:-1] >= size)
+        offset = int(tops[free[0]] if free.size else tops[-1])
+        at = int(np.searchsorted(start, offset, "right"))
+        self._table[:, at + 1 : self._count + 1] = self._table[:, at : self._count].copy()
+        self._table[:, at] = offset, offset + size, born, dies
+        self._count += 1
+        return offset
 
 
 class _Placer:
@@ -200,21 +245,12 @@ class _Placer:
         self.dies[owner] = max(self.dies.get(owner, 0), self.dies.get(name, self.born[name]))
 
     def pack(self) -> tuple[dict[str, int], int]:
-        placed: list[tuple[int, int, str]] = []
-        total = 0
+        occupied, offsets, total = _Occupied(len(self.sizes)), {}, 0
         for name in sorted(self.sizes, key=lambda name: (-self.sizes[name], self.born[name])):
             size = -(-self.sizes[name] // ALIGNMENT) * ALIGNMENT
-            offset = 0
-            for start, end, other in sorted(placed):
-                if self.overlap(name, other) and start < offset + size and offset < end:
-                    offset = end
-            placed.append((offset, offset + size, name))
-            total = max(total, offset + size)
-        return {name: start for start, _, name in placed}, total
-
-    def overlap(self, a: str, b: str) -> bool:
-        """Whether two values are alive at one time."""
-        return self.born[a] <= self.dies.get(b, self.born[b]) and self.born[b] <= self.dies.get(a, self.born[a])
+            offsets[name] = occupied.place(size, self.born[name], self.dies.get(name, self.born[name]))
+            total = max(total, offsets[name] + size)
+        return offsets, total
 
     def shifted(self, name: str, view: View, offsets: dict[str, int]) -> View:
         if view.slot != ARENA:

@@ -7,9 +7,9 @@ its own. `Model.summary` and `profile` show such steps as "numpy".
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from heapq import heappop, heappush
 from math import prod
 from time import perf_counter
 from typing import ClassVar
@@ -17,9 +17,12 @@ from typing import ClassVar
 import numpy as np
 
 from fastcnn import ops
-from fastcnn.compiler.plan import Packed, Plan, StepInfo, compile_batch, compile_graph
+from fastcnn.compiler.lower import Packed, StepInfo
+from fastcnn.compiler.plan import Plan, compile_batch, compile_graph
 from fastcnn.compiler.resolve import Resolved, resolve
 from fastcnn.graph.ir import Graph, Node
+from fastcnn.kernels._program import default_float_modes
+from fastcnn.ops.budget import MAX_BYTES, Budget
 from fastcnn.ops.general import General
 
 NO_KERNEL = {"numpy": "this operation has no kernel for these operands"}
@@ -54,10 +57,10 @@ class MixedPlan:
     operations: int
     _program: list[Segment | Node]
     _graph: Graph
-    _max_bytes: int
+    _max_bytes: int  # of one run of the parts
+    _images: int
     parts: int = 1
     _last_use: dict[str, int] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def run(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray] | None = None) -> list[np.ndarray]:
         """Run it; see `Plan.run`. Inputs are converted to the graph's types."""
@@ -97,34 +100,42 @@ class MixedPlan:
         return max((part.plan.threads() for part in self._program if isinstance(part, Segment)), default=1)
 
     def _execute(self, inputs: Sequence[np.ndarray], times: list[float] | None) -> list[np.ndarray]:
+        with default_float_modes():
+            return self._run_program(inputs, times)
+
+    def _run_program(self, inputs: Sequence[np.ndarray], times: list[float] | None) -> list[np.ndarray]:
         graph = self._graph
         values: dict[str, np.ndarray] = dict(graph.constants)
         for name, array in zip(graph.inputs, inputs, strict=True):
             values[name] = np.asarray(array, graph.types.get(name, "float32"))
         outside = {*graph.inputs, *graph.constants}
+        budget = Budget.of_a_run(self._max_bytes, self._images)
+        budget.keep(sum(array.nbytes for array in values.values()))
         for i, part in enumerate(self._program):
             start = perf_counter()
             if isinstance(part, Segment):
                 arrays = [np.array(values[name], np.float32, order="C", copy=None) for name in part.inputs]
                 if times is not None:
                     times += part.plan.times(arrays, 1)[0]
-                values |= zip(part.outputs, part.plan.run(arrays), strict=True)
+                made = dict(zip(part.outputs, part.plan.run(arrays), strict=True))
             else:
-                values[part.output] = self._evaluate(part, values)
+                made = {part.output: self._evaluate(part, values, budget)}
                 if times is not None:
                     times.append(perf_counter() - start)
-            names = part.inputs
-            for name in names:
+            values |= made
+            budget.keep(sum(array.nbytes for array in made.values()))
+            for name in part.inputs:
                 if self._last_use.get(name) == i and name in values:
-                    del values[name]
+                    budget.release(values.pop(name).nbytes)
         return [np.array(values[name], order="C", copy=None if name not in outside else True)
                 for name in graph.outputs]
 
-    def _evaluate(self, node: Node, values: Mapping[str, np.ndarray]) -> np.ndarray:
+    @staticmethod
+    def _evaluate(node: Node, values: Mapping[str, np.ndarray], budget: Budget) -> np.ndarray:
         op = ops.get(node.op)
         assert isinstance(op, General)
         try:
-            return op.evaluate(node.attrs, [values[name] if name else None for name in node.inputs], self._max_bytes)
+            return op.evaluate(node.attrs, [values[name] if name else None for name in node.inputs], budget)
         except ValueError as error:
             raise ValueError(f"node {node.name!r} ({node.op}): {error}") from None
 
@@ -146,7 +157,7 @@ class Whole:
 
 def compile_general(
     graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], tuning: Mapping[str, str] | None = None,
-    max_bytes: int = 4 << 30, pixels: Mapping[str, np.ndarray] | None = None,
+    max_bytes: int = MAX_BYTES, pixels: Mapping[str, np.ndarray] | None = None,
 ) -> Whole:
     """Compile a graph of general operations. A graph that was made for batches of one size takes larger ones in parts.
 
@@ -158,7 +169,7 @@ def compile_general(
     tuning : dict, optional
         As for `compile_graph`.
     max_bytes : int
-        As for `resolve`.
+        The most that its constants and a prediction may take, for each input of the batch.
     pixels : dict, optional
         As for `compile_graph`; the plan takes pixels where all is done by kernels.
 
@@ -175,13 +186,19 @@ def compile_general(
         if len(got) != len(expected) or any(e not in (None, g) for e, g in zip(expected, got, strict=True)):
             free = tuple("N" if size is None else size for size in expected)
             raise ValueError(f"input {name!r}: shape={tuple(input_shapes[name])}, expected {free}")
-    resolved = resolve(graph, shapes, max_bytes)
+    batches = [shapes[name][0] for name, expected in graph.inputs.items() if expected[:1] == (None,)]
+    images = max(1, min(batches)) if len(batches) == len(graph.inputs) and batches else 1
+    budget = Budget(max_bytes, images)
+    resolved = resolve(graph, shapes, budget)
+    for node in resolved.graph.nodes:  # the values between kernels share memory, which is asked for by their plans
+        if not ops.is_general(node.op):
+            budget.release(4 * prod(resolved.known[node.output].shape or ()))
     if any(ops.is_general(node.op) for node in resolved.graph.nodes) or _constant_outputs(resolved.graph):
-        plan: Plan | MixedPlan = compile_mixed(resolved, None, tuning, max_bytes)
+        plan: Plan | MixedPlan = compile_mixed(resolved, None, tuning, budget, (max_bytes, images))
     elif parts == 1:
-        return Whole(compile_batch(resolved.graph, shapes, {}, tuning or {}, pixels), resolved)
+        return Whole(compile_batch(resolved.graph, shapes, {}, tuning or {}, pixels, budget=budget), resolved)
     else:
-        plan = compile_graph(resolved.graph, shapes, tuning=tuning, pixels=pixels)
+        plan = compile_graph(resolved.graph, shapes, tuning=tuning, pixels=pixels, budget=budget)
     return Whole(replace(plan, parts=parts, operations=plan.operations * parts), resolved)
 
 
@@ -198,7 +215,8 @@ def _constant_outputs(graph: Graph) -> bool:
 
 
 def compile_mixed(
-    resolved: Resolved, packed: Packed | None = None, tuning: Mapping[str, str] | None = None, max_bytes: int = 4 << 30
+    resolved: Resolved, packed: Packed | None = None, tuning: Mapping[str, str] | None = None,
+    budget: Budget | None = None, limit: tuple[int, int] = (MAX_BYTES, 1),
 ) -> MixedPlan:
     """Compile a resolved graph.
 
@@ -207,8 +225,10 @@ def compile_mixed(
     resolved : Resolved
     packed, tuning : dict, optional
         As for `compile_graph`.
-    max_bytes : int
-        The most that a result may take whose size is only known when it is computed.
+    budget : Budget, optional
+        As for `compile_graph`.
+    limit : (int, int)
+        `max_bytes` and the number of images, for what is only known when it is computed.
 
     Returns
     -------
@@ -218,12 +238,14 @@ def compile_mixed(
     shapes = {name: value.shape for name, value in resolved.known.items() if value.shape is not None}
     program: list[Segment | Node] = []
     steps: list[StepInfo] = []
-    for group in _groups(graph):
+    groups = _groups(graph)
+    outside = _read_outside(groups, graph)
+    for group in groups:
         if ops.is_general(group[0].op):
             program += group
             steps += [_step_info(node, shapes) for node in group]
             continue
-        segment = _segment(graph, group, shapes, {} if packed is None else packed, tuning)
+        segment = _segment(graph, group, outside, shapes, {} if packed is None else packed, tuning, budget)
         program.append(segment)
         steps += segment.plan.steps
     last_use = {name: i for i, part in enumerate(program) for name in part.inputs}
@@ -232,42 +254,56 @@ def compile_mixed(
     plans = [part.plan for part in program if isinstance(part, Segment)]
     arena = sum(plan.arena_bytes for plan in plans)
     operations = sum(plan.operations for plan in plans) + sum(s.operations for s in steps if s.kernel == "numpy")
-    return MixedPlan(steps, arena, operations, program, graph, max_bytes, 1, last_use)
+    return MixedPlan(steps, arena, operations, program, graph, *limit, 1, last_use)
 
 
 def _groups(graph: Graph) -> list[list[Node]]:
     """The nodes in an order in which those with kernels stand together as long as possible."""
-    ready = {*graph.inputs, *graph.constants, ""}
-    waiting = list(graph.nodes)
+    known = {*graph.inputs, *graph.constants, ""}
+    missing = [len({name for name in node.inputs if name not in known}) for node in graph.nodes]
+    readers: dict[str, list[int]] = {}
+    for i, node in enumerate(graph.nodes):
+        for name in {*node.inputs} - known:
+            readers.setdefault(name, []).append(i)
+    ready: dict[bool, list[int]] = {False: [], True: []}  # by whether they are general, the first in the graph on top
+    for i, node in enumerate(graph.nodes):
+        if not missing[i]:
+            heappush(ready[ops.is_general(node.op)], i)
     groups: list[list[Node]] = []
     general = False
-    while waiting:
+    while ready[False] or ready[True]:
         group: list[Node] = []
-        left: list[Node] = []
-        for node in waiting:  # in order, so that one walk finds all that become ready on the way
-            if ops.is_general(node.op) == general and all(name in ready for name in node.inputs):
-                group.append(node)
-                ready.add(node.output)
-            else:
-                left.append(node)
+        while ready[general]:
+            group.append(graph.nodes[heappop(ready[general])])
+            for i in readers.get(group[-1].output, ()):
+                missing[i] -= 1
+                if not missing[i]:
+                    heappush(ready[ops.is_general(graph.nodes[i].op)], i)
         if group:
             groups.append(group)
-        waiting, general = left, not general
+        general = not general
     return groups
 
 
+def _read_outside(groups: list[list[Node]], graph: Graph) -> set[str]:
+    """Values that others than the group which makes them read, or the caller."""
+    maker = {node.output: number for number, group in enumerate(groups) for node in group}
+    read = {name for number, group in enumerate(groups) for node in group for name in node.inputs
+            if maker.get(name, number) != number}
+    return read | set(graph.outputs)
+
+
 def _segment(
-    graph: Graph, nodes: list[Node], shapes: Mapping[str, tuple[int, ...]], packed: Packed,
-    tuning: Mapping[str, str] | None,
+    graph: Graph, nodes: list[Node], outside: set[str], shapes: Mapping[str, tuple[int, ...]], packed: Packed,
+    tuning: Mapping[str, str] | None, budget: Budget | None,
 ) -> Segment:
     made = {node.output for node in nodes}
-    elsewhere = {name for node in graph.nodes if node.output not in made for name in node.inputs} | set(graph.outputs)
     read = dict.fromkeys(name for node in nodes for name in node.inputs if name and name not in made)
     constants = {name: graph.constants[name] for name in read if name in graph.constants}
     inputs = {name: shapes[name] for name in read if name not in constants}
-    outputs = [node.output for node in nodes if node.output in elsewhere]
+    outputs = [node.output for node in nodes if node.output in outside]
     part = Graph(nodes, dict(inputs), outputs, constants)
-    return Segment(compile_graph(part, inputs, packed, tuning=tuning), list(inputs), outputs)
+    return Segment(compile_graph(part, inputs, packed, tuning=tuning, budget=budget), list(inputs), outputs)
 
 
 def _step_info(node: Node, shapes: Mapping[str, tuple[int, ...]]) -> StepInfo:

@@ -6,6 +6,7 @@ are not constant, or attributes that no kernel takes. Whether shapes fit is chec
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
@@ -16,6 +17,7 @@ import numpy as np
 from fastcnn import ops
 from fastcnn.compiler.response import local_response
 from fastcnn.graph.ir import Graph, Node
+from fastcnn.ops.budget import Budget
 from fastcnn.ops.general.base import axes_of, axis_of
 from fastcnn.ops.general.rearrange import pad_amounts
 
@@ -52,8 +54,10 @@ class Known:
 class Rewriter:
     """What the rules see: the operands of a node; and how they make values."""
 
-    def __init__(self, known: dict[str, Known], graph: Graph) -> None:
-        self.known = known
+    def __init__(self, known: dict[str, Known], graph: Graph, budget: Budget) -> None:
+        self.known, self.budget = known, budget
+        self._numbers: Counter[str] = Counter()  # how often a name was asked for
+        self._constants: dict[tuple[object, ...], str] = {}
         self.makers = {node.output: node for node in graph.nodes}
         self.taken = {*graph.inputs, *graph.constants, *(node.output for node in graph.nodes)}
         self.node: Node
@@ -83,18 +87,22 @@ class Rewriter:
 
     def name(self, hint: str) -> str:
         """A name for a new value."""
-        name, number = hint, 2
+        name = hint
         while name in self.taken:
-            name, number = f"{hint}_{number}", number + 1
+            self._numbers[hint] += 1
+            name = f"{hint}_{self._numbers[hint] + 1}"
         self.taken.add(name)
         return name
 
-    def constant(self, hint: str, array: np.ndarray | np.float32) -> str:
-        """A new constant."""
-        name = self.name(hint)
-        array = np.array(array, FLOAT, order="C")
-        self.known[name] = Known(array.shape, FLOAT, array)
-        return name
+    def constant(self, hint: str, array: np.ndarray | np.float32, *variant: object) -> str:
+        """A constant, made once for each variant of what the hint says."""
+        key = (hint, *variant)
+        if key not in self._constants:
+            self.budget.keep(array.size * FLOAT.itemsize)
+            name = self._constants[key] = self.name(hint)
+            array = np.array(array, FLOAT, order="C")
+            self.known[name] = Known(array.shape, FLOAT, array)
+        return self._constants[key]
 
     def make(self, op: str, inputs: tuple[str, ...], output: str | None = None, **attrs: Any) -> Node:
         """A node in place of the present one; its output is the present one's unless named otherwise."""
@@ -221,9 +229,9 @@ def _gemm(r: Rewriter) -> list[Node] | None:
         return None
     name = r.node.inputs[1]
     if not r.attr("transB"):
-        name = r.constant(f"{name}_transposed", alpha * weight.T)
+        name = r.constant(f"{name}_transposed", weight.T if alpha == 1.0 else alpha * weight.T, alpha)
     elif alpha != 1.0:
-        name = r.constant(f"{name}_scaled", alpha * weight)
+        name = r.constant(f"{name}_scaled", alpha * weight, alpha)
     outs = weight.shape[0] if r.attr("transB") else weight.shape[1]
     if not r.has(2):
         return [r.make("Gemm", (r.node.inputs[0], name))]
@@ -232,7 +240,7 @@ def _gemm(r: Rewriter) -> list[Node] | None:
         return [r.make("Gemm", (r.node.inputs[0], name, r.node.inputs[2]))]
     if bias is not None and (bias.ndim < 2 or bias.shape[0] == 1) and bias.size in (1, outs):
         spread = np.broadcast_to(beta * bias.reshape(-1), (outs,))
-        return [r.make("Gemm", (r.node.inputs[0], name, r.constant(f"{r.node.inputs[2]}_spread", spread)))]
+        return [r.make("Gemm", (r.node.inputs[0], name, r.constant(f"{r.node.inputs[2]}_spread", spread, beta, outs)))]
     return r.chain(("Gemm", (name,), {}), ("Add", (r.node.inputs[2],), {})) if beta == 1.0 else None
 
 
@@ -240,7 +248,7 @@ def _matmul(r: Rewriter) -> list[Node] | None:
     weight, shape = r.array(1), r.shape()
     if not r.is_float() or weight is None or weight.ndim != 2 or len(shape) < 2:
         return None
-    gemm: Link = ("Gemm", (r.constant(f"{r.node.inputs[1]}_transposed", weight.T),), {})
+    gemm: Link = ("Gemm", (r.constant(f"{r.node.inputs[1]}_transposed", weight.T, 1.0),), {})
     if len(shape) == 2:
         return r.chain(gemm)
     rows = ("Reshape", (), {"shape": (-1, shape[-1])})
@@ -277,7 +285,7 @@ def _arithmetic(op: str) -> Rule:
             return None
         with np.errstate(all="ignore"):
             opposite = -second if op == "Sub" else np.float32(1) / second
-        constant = r.constant(f"{r.node.inputs[1]}_opposite", opposite)
+        constant = r.constant(f"{r.node.inputs[1]}_opposite", opposite, op)
         return [r.make("Add" if op == "Sub" else "Mul", (r.node.inputs[0], constant))]
 
     return rule
@@ -325,7 +333,7 @@ def _reshape(r: Rewriter) -> list[Node] | None:
     if not r.is_float(0):
         return None
     arrays = [r.known[name].stand_in() if name else None for name in r.node.inputs]
-    target = op.evaluate(r.node.attrs, arrays, FAR).shape  # type: ignore[attr-defined]
+    target = op.evaluate(r.node.attrs, arrays, r.budget).shape  # type: ignore[attr-defined]
     if not target:
         return None
     if len(target) == 2 and len(source) > 1 and target[0] == source[0]:

@@ -8,144 +8,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import prod
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 
 from fastcnn import ops
 from fastcnn.compiler import batch, memory
-from fastcnn.compiler._edit import replaced
-from fastcnn.compiler.choose import Problem, choose
+from fastcnn.compiler.choose import with_algorithms
 from fastcnn.compiler.expand import expand
 from fastcnn.compiler.fold import fold
 from fastcnn.compiler.fuse import fuse, fuse_pools
-from fastcnn.compiler.layout import Layouts, arrange, levels_of
+from fastcnn.compiler.layout import arrange, levels_of
+from fastcnn.compiler.lower import Lowering, Packed, Refill, StepInfo
 from fastcnn.compiler.pack import pack_weights
 from fastcnn.compiler.shuffle import fold_shuffles
 from fastcnn.compiler.slices import cut_channels
-from fastcnn.graph.ir import Graph, Node
+from fastcnn.graph.ir import Graph
 from fastcnn.kernels import _cpu, _executor, storage
 from fastcnn.kernels._program import default_float_modes
 from fastcnn.kernels._step import Step
-from fastcnn.kernels.view import View
-from fastcnn.ops.base import resolve_pads
+from fastcnn.ops.budget import Budget
 
 # Below this much work a second thread costs more than it brings: starting a region, meeting after each step and taking
 # data from another core's cache add up to 5 microseconds and more (Sapphire Rapids, 2026-11).
 OPERATIONS_PER_THREAD = 1_000_000
 
 Shapes = Mapping[str, tuple[int, ...]]
-Packed = dict[tuple[Any, ...], np.ndarray]
-
-
-@dataclass(frozen=True)
-class StepInfo:
-    """What a step is, for people.
-
-    Attributes
-    ----------
-    name : str
-        Of the graph's node.
-    fused : tuple of str
-        Names of the nodes that became part of it.
-    kernel : str
-        Such as "direct" or "pool".
-    reasons : dict
-        The algorithms that were not chosen, and why.
-    operations : int
-        Floating point operations by the definition of the node (Winograd does fewer).
-    bytes : int
-        Size of what it reads and writes, weights included.
-    problem : str
-        `Problem.key` of a convolution, else "".
-    """
-
-    name: str
-    fused: tuple[str, ...]
-    kernel: str
-    reasons: Mapping[str, str]
-    operations: int
-    bytes: int
-    problem: str
-
-
-@dataclass(frozen=True)
-class _Refill:
-    """How to make packed weights again from changed constants."""
-
-    make: Callable[..., np.ndarray]
-    names: tuple[str, ...]
-
-    def __call__(self, constants: Mapping[str, np.ndarray]) -> np.ndarray:
-        with np.errstate(all="ignore"), default_float_modes():  # infinity times a weight of zero
-            return self.make(*[np.asarray(constants[name]) if name else None for name in self.names])
-
-
-class Lowering:
-    """What `Op.lower` sees: the views and constants of a node, and where to put its steps."""
-
-    def __init__(self, layouts: Layouts, placement: memory.Placement, packed: Packed, vl: int) -> None:
-        self.vl = vl
-        self.makers: list[Callable[[], Step]] = []
-        self.waits: list[bool] = []
-        self.infos: list[StepInfo] = []
-        self.first_update: int | None = None  # the first step that changes what outlives a run
-        self.refills: list[tuple[np.ndarray, _Refill]] = []
-        self._layouts, self._placement, self._packed = layouts, placement, packed
-        self._hazards = memory.Waits()
-        self._node: Node
-
-    def lower(self, node: Node) -> None:
-        self._node = node
-        ops.get(node.op).lower(node, self)
-
-    def view(self, name: str) -> View:
-        """Where a value lies."""
-        return self._placement.views[name]
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of a value."""
-        return self._layouts.shapes[name]
-
-    def pack(self, kind: str, make: Callable[..., np.ndarray], *indices: int, variant: object = None) -> np.ndarray:
-        """Weights in the kernel's order, made once for all plans of a model: make(*arrays) of the constants behind
-        the inputs `indices` of the node, None where there is no such input."""
-        names = tuple(name for name in (self._node.inputs[i] if i < len(self._node.inputs) else "" for i in indices))
-        key = (kind, names, self.vl, variant)
-        refill = _Refill(make, names)
-        if key not in self._packed:
-            self._packed[key] = refill(self._layouts.graph.constants)
-        self.refills.append((self._packed[key], refill))
-        return self._packed[key]
-
-    def weights(
-        self, kind: str, make: Callable[..., np.ndarray], index: int, variant: object = None
-    ) -> np.ndarray | View:
-        """Weights in the kernel's order: packed ahead where they are constants, else by a step of the plan."""
-        place = self._node.attrs.get("packed", {}).get(index, index)
-        name = self._node.inputs[place] if place < len(self._node.inputs) else ""
-        if name and name not in self._layouts.graph.constants:
-            return self.view(name)
-        return self.pack(kind, make, index, variant=variant)
-
-    def emit(self, kernel: str, make: Callable[..., Step], *arguments: object, writes: int = 1) -> None:
-        """Append a step; `make` is called once for each executor. Of the views among the arguments, the first `writes`
-        are written, the others are read."""
-        if ops.get(self._node.op).updates and self.first_update is None:
-            self.first_update = len(self.makers)
-        self.makers.append(lambda: make(*arguments))
-        views = [argument for argument in arguments if isinstance(argument, View)]
-        self.waits.append(self._hazards.before(views[:writes], views[writes:]))
-        node, shapes = self._node, self._layouts.shapes
-        sizes = [shapes[name] if name else None for name in node.inputs]
-        self.infos.append(StepInfo(
-            node.name, node.attrs.get("fused", ()), kernel, node.attrs.get("reasons", {}),
-            ops.get(node.op).flops(node.attrs, sizes, shapes[node.output]),
-            4 * sum(prod(size) for size in (*sizes, shapes[node.output]) if size is not None),
-            node.attrs.get("problem", ""),
-        ))
 
 
 @dataclass
@@ -173,10 +61,11 @@ class Plan:
     _waits: list[bool]
     _constants: list[np.ndarray]
     _output_shapes: list[tuple[int, ...]]
-    _refills: list[tuple[np.ndarray, _Refill]]
+    _refills: list[tuple[np.ndarray, Refill]]
     _first_update: int
     takes_pixels: bool = False
     parts: int = 1
+    _scratch_limit: int | None = None  # bytes, where a file's budget leaves few
     _idle: list[_executor.Executor] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -185,7 +74,9 @@ class Plan:
         self._result_shapes = [(self.parts * shape[0], *shape[1:]) if self.parts > 1 else shape
                                for shape in self._output_shapes]
 
-    def run(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray] | None = None) -> list[np.ndarray]:
+    def run(
+        self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray] | None = None, done: list[None] | None = None
+    ) -> list[np.ndarray]:
         """Run the plan; safe to call from several Python threads at once.
 
         Parameters
@@ -194,6 +85,9 @@ class Plan:
             C-contiguous, of the shapes compiled for; where they come as pixels, uint8 (N, H, W, C).
         outputs : sequence of float32 arrays, optional
             C-contiguous; new ones if absent.
+        done : list, optional
+            Gets one more item when all steps are done, which tells so even where Ctrl-C raises before the return. Not
+            for plans of several parts.
 
         Returns
         -------
@@ -205,7 +99,11 @@ class Plan:
             self._run_parts(inputs, results, threads)
         else:
             executor = self._take(threads)
-            executor.run([*inputs, *self._constants, *results], threads)
+            arrays = [*inputs, *self._constants, *results]
+            if done is None:
+                executor.run(arrays, threads)
+            else:  # Ctrl-C raises between bytecodes: there is none between the last step and the new item
+                done.extend(map(executor.run, (arrays,), (threads,)))
             self._idle.append(executor)
         return results
 
@@ -281,6 +179,9 @@ class Plan:
         steps = [make() for make in self._makers]
         scratch = max((step.scratch for step in steps), default=0)
         stride = -(-scratch // storage.ALIGNMENT) * storage.ALIGNMENT + storage.ALIGNMENT
+        if self._scratch_limit is not None and 4 * stride * threads > self._scratch_limit:
+            raise ValueError(f"needs {4 * stride * threads} bytes on {threads} threads, more than max_bytes leaves "
+                             f"({self._scratch_limit})")
         arena = storage.allocate_arena(self.arena_bytes // 4)
         memory_of_threads = storage.allocate(stride * threads)
         return _executor.Executor(steps, self._waits, arena, memory_of_threads, threads, self._first_update)
@@ -288,7 +189,7 @@ class Plan:
 
 def compile_batch(
     graph: Graph, input_shapes: Shapes, packed: Packed, tuning: Mapping[str, str],
-    pixels: Mapping[str, np.ndarray] | None = None, reproducible: bool = True,
+    pixels: Mapping[str, np.ndarray] | None = None, reproducible: bool = True, budget: Budget | None = None,
 ) -> Plan:
     """Compile a network whose inputs are batches, which may go through it in parts.
 
@@ -301,6 +202,8 @@ def compile_batch(
         As for `compile_graph`.
     reproducible : bool
         Whether every image is computed as it is alone; else a batch may take other algorithms.
+    budget : Budget, optional
+        As for `compile_graph`.
 
     Returns
     -------
@@ -310,7 +213,8 @@ def compile_batch(
     together = 1 if reproducible else max(1, min(size, batch.MOST_TOGETHER))
 
     def compiled(shapes: Shapes) -> Plan:
-        return compile_graph(graph, shapes, packed, tuning=tuning, pixels=pixels, together=together)
+        return compile_graph(graph, shapes, packed, tuning=tuning, pixels=pixels, together=together,
+                             budget=budget)
 
     def part(images: int) -> Plan:
         return compiled({name: (images, *shape[1:]) for name, shape in input_shapes.items()})
@@ -328,6 +232,7 @@ def compile_graph(
     graph: Graph, input_shapes: Shapes, packed: Packed | None = None, packed_ahead: bool = True,
     tuning: Mapping[str, str] | None = None, parameters: Iterable[str] = (),
     pixels: Mapping[str, np.ndarray] | None = None, together: int = 1, whole: bool = False,
+    budget: Budget | None = None,
 ) -> Plan:
     """Compile a graph for inputs of given shapes, and for the instruction set in use.
 
@@ -352,6 +257,9 @@ def compile_graph(
     whole : bool
         Whether every node is a step of its own, also where two would be faster together, some channels and rows at a
         time.
+    budget : Budget, optional
+        What is left after the graph's constants, inputs and outputs: asked before anything is computed or allocated,
+        for packed weights and the memory of its values.
 
     Returns
     -------
@@ -360,31 +268,30 @@ def compile_graph(
     Raises
     ------
     ValueError
-        Where shapes do not fit, or a forced algorithm cannot compute its layer; the node is named.
+        Where shapes do not fit, a forced algorithm cannot compute its layer, or the budget does not suffice; the node
+        is named.
     """
     with default_float_modes():  # folding computes, too
         return _compile_graph(graph, input_shapes, {} if packed is None else packed, packed_ahead, tuning, parameters,
-                              {} if pixels is None else pixels, together, whole)
+                              {} if pixels is None else pixels, together, whole, budget)
 
 
 def _compile_graph(
     graph: Graph, input_shapes: Shapes, packed: Packed, packed_ahead: bool, tuning: Mapping[str, str] | None,
-    parameters: Iterable[str], pixels: Mapping[str, np.ndarray], together: int, whole: bool,
+    parameters: Iterable[str], pixels: Mapping[str, np.ndarray], together: int, whole: bool, budget: Budget | None,
 ) -> Plan:
     vl = _cpu.vector_length()
-    expanded = expand(graph, input_shapes)
-    folded = fold(expanded, expanded.infer(dict(input_shapes)))
-    shapes = folded.infer(dict(input_shapes))
-    fused = fuse(folded, shapes)
-    chosen = _with_algorithms(fused, shapes, vl, packed_ahead, tuning, together)
-    chosen = fold_shuffles(fuse_pools(chosen, shapes, vl), shapes)
-    if not whole:
-        chosen = cut_channels(chosen, shapes, vl)
+    fused, chosen, shapes = _chosen(graph, dict(input_shapes), vl, packed_ahead, tuning, together, whole, budget)
     chosen.constants.update({levels_of(name): levels for name, levels in pixels.items()})
     shapes |= {name: array.shape for name, array in chosen.constants.items()}  # of filters in another order, too
     layouts = pack_weights(arrange(chosen, shapes, vl, parameters, pixels), vl)
     placement = memory.place(layouts, vl)
-    lowering = Lowering(layouts, placement, packed, vl)
+    if budget is not None:
+        try:
+            budget.keep(4 * placement.arena_floats)
+        except ValueError as error:
+            raise ValueError(f"its values with padding, in vectors: {error}") from None
+    lowering = Lowering(layouts, placement, packed, vl, budget)
     for node in layouts.graph.nodes:
         lowering.lower(node)
     operations = sum(ops.get(node.op).flops(node.attrs, [shapes[name] if name else None for name in node.inputs],
@@ -400,29 +307,27 @@ def _compile_graph(
         _refills=lowering.refills,
         _first_update=len(lowering.makers) if lowering.first_update is None else lowering.first_update,
         takes_pixels=bool(pixels),
+        _scratch_limit=None if budget is None else budget.bytes,
     )
 
 
-def _with_algorithms(
-    graph: Graph, shapes: Shapes, vl: int, packed_ahead: bool, tuning: Mapping[str, str] | None, together: int
-) -> Graph:
-    """The graph with the algorithm, its layout, the reasons and the actual padding in every convolution."""
-    nodes = []
-    for node in graph.nodes:
-        if node.op == "Conv":
-            weight, size = shapes[node.inputs[1]], shapes[node.output]
-            problem = Problem(shapes[node.inputs[0]][1], weight[0], node.attrs["group"], (weight[2], weight[3]),
-                              node.attrs["strides"], node.attrs["dilations"], vl, (size[2], size[3]), packed_ahead,
-                              together)
-            try:
-                entry, reasons = choose(problem, node.attrs["algorithm"], tuning)
-            except ValueError as error:
-                where = f"node {node.name!r} (Conv): " if node.name else ""  # eager calls have no node
-                raise ValueError(f"{where}{error}") from None
-            pads = resolve_pads(node.attrs, shapes[node.inputs[0]][2:], problem.kernel)
-            attrs = {**node.attrs, "algorithm": entry.name, "layout": entry.layout, "reasons": reasons,
-                     "problem": problem.key,
-                     "kernel_shape": problem.kernel, "pads": pads, "auto_pad": "NOTSET"}
-            node = Node(node.op, node.name, node.inputs, node.output, attrs)
-        nodes.append(node)
-    return replaced(graph, nodes)
+def _chosen(
+    graph: Graph, input_shapes: dict[str, tuple[int, ...]], vl: int, packed_ahead: bool,
+    tuning: Mapping[str, str] | None, together: int, whole: bool, budget: Budget | None,
+) -> tuple[Graph, Graph, dict[str, tuple[int, ...]]]:
+    """The graph after fusing, the graph with its algorithms, and the shapes of all values."""
+    expanded = expand(graph, input_shapes)
+    folded = fold(expanded, expanded.infer(input_shapes), budget)
+    shapes = folded.infer(input_shapes)
+    fused = fuse(folded, shapes)
+    chosen = with_algorithms(fused, shapes, vl, packed_ahead, tuning, together)
+    chosen = fold_shuffles(fuse_pools(chosen, shapes, vl), shapes)
+    return fused, chosen if whole else cut_channels(chosen, shapes, vl), shapes
+
+
+def arena_bytes(graph: Graph, input_shapes: Shapes, budget: Budget) -> int:
+    """The memory of one concurrent caller of a plan, without making it."""
+    vl = _cpu.vector_length()
+    _, chosen, shapes = _chosen(graph, dict(input_shapes), vl, True, None, 1, False, budget)
+    shapes |= {name: array.shape for name, array in chosen.constants.items()}
+    return 4 * memory.place(pack_weights(arrange(chosen, shapes, vl), vl), vl).arena_floats

@@ -3,8 +3,9 @@ as far as there are some.
 
 All values are followed through the graph: their shapes and types, and the values themselves where nothing of the inputs
 but their shapes matters; so shape arithmetic and constant subgraphs vanish. What compiler/native.py has a rule for
-becomes operations with kernels. Of the other nodes, shape and type are found by computing them once on zeros; a node
-whose shape depends on values that are not known before it runs is left as it is, with all that depends on it.
+becomes operations with kernels. Of the other nodes, shape and type are found by a rule, or by computing them once on
+zeros; a node whose shape depends on values that are not known before it runs is left as it is, with all that depends
+on it. A budget is asked before anything is computed or kept.
 """
 
 from __future__ import annotations
@@ -19,10 +20,8 @@ from fastcnn import ops
 from fastcnn.compiler.native import Known, Rewriter, translate
 from fastcnn.graph.ir import Graph, Node
 from fastcnn.graph.node import live
+from fastcnn.ops.budget import KERNEL, NODE_BYTES, Budget, Cost
 from fastcnn.ops.general import General
-
-# The most that a constant computed ahead may take, unless it is no larger than what it is computed from.
-MAX_FOLDED_BYTES = 64 << 20
 
 
 @dataclass
@@ -40,7 +39,7 @@ class Resolved:
     known: dict[str, Known]
 
 
-def resolve(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], max_bytes: int = 4 << 30) -> Resolved:
+def resolve(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], budget: Budget | None = None) -> Resolved:
     """Replace general operations.
 
     Parameters
@@ -49,8 +48,9 @@ def resolve(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], max_bytes
         Not changed.
     input_shapes : dict
         Shape of each graph input.
-    max_bytes : int
-        The most that all values of the graph may take together.
+    budget : Budget, optional
+        Of the constants and all values of the graph together, and of the work of following them and of a prediction;
+        by default that of `MAX_BYTES`.
 
     Raises
     ------
@@ -65,19 +65,20 @@ def resolve(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], max_bytes
     >>> [node.op for node in resolve(graph, {"x": (2, 4)}).graph.nodes]
     ['Relu', 'Flatten']
     """
-    return _Resolver(graph, input_shapes, max_bytes).run()
+    return _Resolver(graph, input_shapes, budget or Budget()).run()
 
 
 class _Resolver:
-    def __init__(self, graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], max_bytes: int) -> None:
-        self.graph, self.budget = graph, max_bytes
+    def __init__(self, graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], budget: Budget) -> None:
+        self.graph, self.budget = graph, budget
+        budget.keep(NODE_BYTES * len(graph.nodes) + sum(array.nbytes for array in graph.constants.values()))
         self.known: dict[str, Known] = {
             name: Known(array.shape, array.dtype, array) for name, array in graph.constants.items()
         }
         for name, shape in input_shapes.items():
             self.known[name] = Known(tuple(shape), np.dtype(graph.types.get(name, "float32")))
-            self.spend(self.known[name])
-        self.rewriter = Rewriter(self.known, graph)
+            self.spend(self.known[name], f"input {name!r}")
+        self.rewriter = Rewriter(self.known, graph, budget)
 
     def run(self) -> Resolved:
         nodes: list[Node] = []
@@ -131,10 +132,8 @@ class _Resolver:
             like = np.zeros((), operands[1].dtype)  # its type alone matters
             operands = [operands[0], Known((), like.dtype, like)]
         if all(v is None or v.array is not None for v in operands):
-            arrays = [v.array if v else None for v in operands]
-            size = max([MAX_FOLDED_BYTES, *[array.nbytes for array in arrays if array is not None]])
-            result = op.evaluate(node.attrs, arrays, min(size, self.budget))
-            self.budget -= result.nbytes
+            result = op.evaluate(node.attrs, [v.array if v else None for v in operands], self.budget)
+            self.budget.keep(result.nbytes)
             return result
         return None
 
@@ -152,13 +151,15 @@ class _Resolver:
             if prod(shape) == 0:
                 raise ValueError("its output has no elements: no kernel takes that")
             added[node.output] = Known(shape, np.dtype(np.float32))
+            self.budget.require_step(Cost(0, ops.get(node.op).flops(node.attrs, shapes, shape) // KERNEL))
         for value in added.values():
             self.spend(value)
         self.known |= added
         return nodes
 
-    def spend(self, value: Known) -> None:
+    def spend(self, value: Known, what: str = "its output") -> None:
         assert value.shape is not None and value.dtype is not None
-        self.budget -= prod(value.shape) * value.dtype.itemsize
-        if self.budget < 0:
-            raise ValueError(f"its output {value.shape} exceeds max_bytes: all values together take more")
+        try:
+            self.budget.keep(prod(value.shape) * value.dtype.itemsize)
+        except ValueError as error:
+            raise ValueError(f"{what} {value.shape} exceeds max_bytes: {error}") from None

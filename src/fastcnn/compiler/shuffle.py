@@ -28,11 +28,12 @@ def fold_shuffles(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
         Of every value.
     """
     users, constants = consumers(graph), dict(graph.constants)
+    outputs = set(graph.outputs)
     instead: dict[str, Node | None] = {}  # by the output of a node: what stands in its place
 
     def reader(name: str) -> Node | None:
         """The only one."""
-        return users[name][0] if is_private(graph, users, name) else None
+        return users[name][0] if is_private(outputs, users, name) else None
 
     for first in graph.nodes:
         transpose = reader(first.output) if first.op == "Reshape" else None

@@ -8,6 +8,7 @@ Their outputs are concatenated in place.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from math import prod
 
@@ -35,12 +36,12 @@ def cut_channels(graph: Graph, shapes: dict[str, tuple[int, ...]], vl: int) -> G
     vl : int
         Floats in a vector.
     """
-    users, constants = consumers(graph), dict(graph.constants)
+    users, constants, outputs = consumers(graph), dict(graph.constants), set(graph.outputs)
     makers = {node.output: node for node in graph.nodes}
     instead: dict[str, list[Node]] = {}
     for reader in graph.nodes:
         conv = makers.get(reader.inputs[0]) if reader.inputs else None
-        if conv is None or not _are_such(conv, reader, graph, users, shapes):
+        if conv is None or not _are_such(conv, reader, graph, outputs, users, shapes):
             continue
         shape = shapes[conv.output]
         if 4 * prod(shape) <= LARGE_BYTES or shape[1] % vl:
@@ -61,25 +62,26 @@ def cut_channels(graph: Graph, shapes: dict[str, tuple[int, ...]], vl: int) -> G
 
 
 def _are_such(
-    conv: Node, reader: Node, graph: Graph, users: dict[str, list[Node]], shapes: dict[str, tuple[int, ...]]
+    conv: Node, reader: Node, graph: Graph, outputs: Collection[str], users: dict[str, list[Node]],
+    shapes: dict[str, tuple[int, ...]],
 ) -> bool:
     by_channel = reader.op == "MaxPool" or has_free_filters(reader, graph, "depthwise")
     if not (by_channel and has_free_filters(conv, graph, "direct")):
         return False
     joined = any(user.op == "Concat" for user in users[reader.output])  # writes into that concatenation as a whole
-    between = is_private(graph, users, conv.output) and reader.output not in graph.outputs and not joined
+    between = is_private(outputs, users, conv.output) and reader.output not in outputs and not joined
     return between and conv.attrs["group"] == 1 and "pool" not in conv.attrs and _may_read_zeros(conv, reader, shapes)
 
 
 def _may_read_zeros(conv: Node, reader: Node, shapes: dict[str, tuple[int, ...]]) -> bool:
     """Whether zeros above and below an image, no more of them than the windows reach over, can stand for padding: no
-    maximum changes where nothing is negative."""
+    maximum changes where nothing is negative, unless all taps of a window lie outside, as with dilation they may."""
     between, read = shapes[conv.output], shapes[reader.output]
     reach, stride, (top, *_) = reader_rows(reader, between[1:])
     if top >= reach:
         return False
     outside = top > 0 or (read[2] - 1) * stride + reach - top > between[2]
-    return reader.op == "Conv" or not outside or _is_positive(conv)
+    return reader.op == "Conv" or not outside or (_is_positive(conv) and reader.attrs["dilations"][0] == 1)
 
 
 def _is_positive(conv: Node) -> bool:

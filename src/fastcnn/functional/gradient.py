@@ -103,6 +103,12 @@ def conv2d_grad_weight(
     -------
     (O, C / groups, kh, kw) array
 
+    Notes
+    -----
+    Winograd's algorithm computes gradients of 3 x 3 filters of stride 1, one group and at least 16 channels. Sums over
+    P pixels of grad, of random signs, then differ from the exact ones by at most 5e-7 times sqrt(P + 8) of their
+    Euclidean norm.
+
     Examples
     --------
     >>> import numpy as np

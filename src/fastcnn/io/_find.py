@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from fastcnn._arguments import as_path
 from fastcnn.io._photo import SUFFIXES
 
 __all__ = ["find_images"]
@@ -43,8 +44,10 @@ def find_images(patterns: str | os.PathLike[str] | Iterable[str | os.PathLike[st
     """
     if isinstance(patterns, (str, os.PathLike)):
         patterns = [patterns]
+    if not isinstance(patterns, Iterable) or getattr(patterns, "ndim", 1) == 0:
+        raise TypeError(f"find_images: patterns: got {type(patterns).__name__}, expected paths or patterns")
     found: dict[Path, None] = {}
-    for pattern in map(os.fsdecode, patterns):
+    for pattern in [as_path(pattern, "find_images: patterns") for pattern in patterns]:
         if os.path.isfile(pattern):
             matches = [Path(pattern)]
         elif os.path.isdir(pattern):

@@ -120,7 +120,10 @@ def _from_field(tensor: Any, dtype: np.dtype, count: int, where: str) -> np.ndar
         raise ModelLoadError(f"{where}: {len(values)} values, expected {count} for {tuple(tensor.dims)}")
     if dtype == np.float16:  # as bits
         return np.array([value & 0xFFFF for value in values], np.uint16).view(np.float16)
-    try:
-        return np.array(values, np.float64 if dtype.kind == "f" else object).astype(dtype)
-    except (OverflowError, ValueError) as error:
-        raise ModelLoadError(f"{where}: {error}") from None
+    if dtype.kind in "fb":
+        return np.fromiter(values, np.float64, count).astype(dtype)
+    wide = np.fromiter(values, np.uint64 if dtype.name in ("uint32", "uint64") else np.int64, count)
+    array = wide.astype(dtype)
+    if (array != wide).any():
+        raise ModelLoadError(f"{where}: values from {wide.min()} to {wide.max()}, expected those of {dtype}")
+    return array

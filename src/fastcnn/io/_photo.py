@@ -6,16 +6,15 @@ come from, and what becomes of the pixels, is image.py's business.
 
 from __future__ import annotations
 
-import os
-import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import ModuleType
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 import numpy as np
 
+from fastcnn._forks import Guard
 from fastcnn.errors import ImageError
 
 if TYPE_CHECKING:
@@ -43,17 +42,17 @@ _ORIENTATIONS = {
 }
 
 # Changing the filters of warnings is not safe while another thread does the same: see _quiet_pillow.
-_filters_lock = threading.Lock()
+_hidden: warnings.catch_warnings[None] | None = None
 
 
-def _renew_lock() -> None:
-    """Forget that a thread of the parent, which a forked child lacks, may have held the lock."""
-    global _filters_lock
-    _filters_lock = threading.Lock()
+def _show_again() -> None:
+    """In a forked child, undo what a thread that it does not have did to the filters."""
+    if _hidden is not None:
+        with suppress(RuntimeError):  # which had not done it yet
+            _hidden.__exit__(None, None, None)
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
+_filters = Guard(_show_again)
 
 
 def import_pillow() -> ModuleType:
@@ -68,9 +67,12 @@ def import_pillow() -> ModuleType:
 @contextmanager
 def _quiet_pillow() -> Iterator[None]:
     """Hide what Pillow warns of. One thread at a time, so keep it short: decoding is best done outside."""
-    with _filters_lock, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL\.")
-        yield
+    global _hidden
+    with _filters.lock:
+        _hidden = warnings.catch_warnings()
+        with _hidden:
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+            yield
 
 
 def decode(source: BinaryIO | Image.Image, name: str, max_pixels: int) -> np.ndarray:

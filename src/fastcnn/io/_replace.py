@@ -5,26 +5,36 @@ What is in the file is left to the caller.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import os
+import re
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
-__all__ = ["replace_file"]
+from fastcnn._arguments import as_path
+
+__all__ = ["replacing"]
+
+_TEMPORARY = re.compile(r"\.fastcnn-[0-9a-f]{16}\.tmp")
 
 
-def replace_file(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file such that its name always stands for the whole old or the whole new content.
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Give a file to write to, which takes the place of `path` when the block ends without an error.
 
-    The content goes to a temporary file in the same folder, which is flushed to the disk and then renamed.
-    Links are followed; permissions of the old file are kept.
+    It is a temporary file in the same folder, which is flushed to the disk and then renamed. Links are followed;
+    permissions of the old file are kept. Temporary files that killed processes have left in the folder are removed:
+    each is locked as long as somebody writes to it, and the lock ends with the process.
 
     Parameters
     ----------
     path : str or path-like
         The file, which need not exist; its folder must.
-    content : bytes
-        All of the new content.
 
     Raises
     ------
@@ -37,29 +47,61 @@ def replace_file(path: str | os.PathLike[str], content: bytes) -> None:
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = Path(folder, "note")
-    ...     replace_file(path, b"new")
+    ...     with replacing(path) as file:
+    ...         count = file.write(b"new")
     ...     path.read_bytes(), os.listdir(folder)
     (b'new', ['note'])
     """
-    target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_file():
-        raise OSError(errno.EINVAL, "not a regular file, nothing can take its place", os.fspath(path))
-    temporary = target.with_name(f".{os.urandom(8).hex()}.tmp")
+    name = as_path(path, "path")
     try:
-        try:
-            with temporary.open("xb") as file:
-                if target.exists():
-                    temporary.chmod(stat.S_IMODE(target.stat().st_mode))
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+        target = Path(os.path.realpath(name))
+        if target.exists() and not target.is_file():
+            raise OSError(errno.EINVAL, "not a regular file, nothing can take its place")
+        _remove_leftovers(target.parent)
+        with _temporary_file(target.parent) as (file, temporary):
+            if target.exists():
+                temporary.chmod(stat.S_IMODE(target.stat().st_mode))
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
             os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
         _flush_folder(target.parent)
     except OSError as error:
-        error.filename, error.filename2 = os.fspath(path), None
+        error.filename, error.filename2 = name, None
         raise
+
+
+@contextmanager
+def _temporary_file(folder: Path) -> Iterator[tuple[BinaryIO, Path]]:
+    """A new file, locked, and its name; removed at the end if the name still stands for it."""
+    while True:
+        path = folder / f".fastcnn-{os.urandom(8).hex()}.tmp"
+        try:
+            with path.open("xb") as file:
+                with contextlib.suppress(OSError):  # a file system without locks has no sweeping either
+                    fcntl.flock(file, fcntl.LOCK_EX)
+                if os.fstat(file.fileno()).st_nlink:  # else it was swept up before it was locked
+                    yield file, path
+                    return
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove temporary files that nobody writes to any more."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for name in [entry.name for entry in entries if _TEMPORARY.fullmatch(entry.name)]:
+            with contextlib.suppress(OSError):
+                _remove_unless_locked(folder / name)
+
+
+def _remove_unless_locked(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
+    finally:
+        os.close(descriptor)
 
 
 def _flush_folder(folder: Path) -> None:

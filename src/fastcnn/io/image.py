@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import math
 import os
-import stat
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -17,11 +16,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
 
 import numpy as np
 
-from fastcnn._arguments import as_int, as_pair
+from fastcnn._arguments import as_array, as_choice, as_float, as_int, as_pair, as_real_array
 from fastcnn.errors import ImageError
 from fastcnn.io._find import find_images
 from fastcnn.io._photo import decode, import_pillow
 from fastcnn.io._pixels import Pixels
+from fastcnn.io._regular import NotRegularFileError, open_regular
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -86,8 +86,7 @@ def load_image(source: ImageSource, *, max_pixels: int = 178_956_970) -> np.ndar
         return _from_array(source)
     if isinstance(source, (str, os.PathLike)):
         name = os.fsdecode(source)
-        _check_file(name)
-        with open(name, "rb") as file:
+        with _open(name) as file:
             return decode(file, name, max_pixels)
     if isinstance(source, (bytes, bytearray, memoryview)):
         return decode(_as_file(source, "the bytes"), "the bytes", max_pixels)
@@ -122,18 +121,18 @@ def _from_array(array: np.ndarray) -> np.ndarray:
     return np.array(np.broadcast_to(pixels[..., :3], (height, width, 3)), order="C")
 
 
-def _check_file(name: str) -> None:
-    """Refuse what is not a file with something in it; a pipe, for one, would be waited for."""
+def _open(name: str) -> BinaryIO:
+    """Open a regular file with something in it."""
     try:
-        status = os.stat(name)
+        file = open_regular(name)
+    except NotRegularFileError as error:
+        raise ImageError(f"{name}: {error.strerror}") from error
     except ValueError as error:
-        raise ImageError(f"{name!r}: {error}") from error
-    if stat.S_ISDIR(status.st_mode):
-        raise ImageError(f"{name}: a folder, expected a file")
-    if not stat.S_ISREG(status.st_mode):
-        raise ImageError(f"{name}: not a regular file")
-    if status.st_size == 0:
+        raise ImageError(str(error)) from error
+    if os.fstat(file.fileno()).st_size == 0:
+        file.close()
         raise ImageError(f"{name}: empty")
+    return file
 
 
 def _as_file(content: Any, name: str) -> io.BytesIO:
@@ -188,11 +187,7 @@ class Preprocess:
         size = as_pair(self.size, "Preprocess: size")
         if max(size) > _MAX_SIZE:
             raise ValueError(f"Preprocess: size={size}, expected at most {_MAX_SIZE}")
-        if self.interpolation not in _INTERPOLATIONS:
-            raise ValueError(
-                f"Preprocess: interpolation={self.interpolation!r}, expected one of "
-                + ", ".join(_INTERPOLATIONS)
-            )
+        as_choice(self.interpolation, "Preprocess: interpolation", _INTERPOLATIONS)
         checked = {
             "size": size,
             "crop_fraction": _number(self.crop_fraction, "crop_fraction", _SMALLEST_CROP, 1.0),
@@ -255,6 +250,9 @@ class Preprocess:
         >>> Preprocess().normalise(np.full((3, 1, 1), 255, np.float32)).ravel().tolist()
         [1.0, 1.0, 1.0]
         """
+        pixels = as_real_array(pixels, "normalise: pixels")
+        if pixels.ndim < 3 or pixels.shape[-3] != 3:
+            raise ValueError(f"normalise: pixels.shape={pixels.shape}, expected (..., 3, height, width)")
         mean, std = (np.array(values, np.float32)[:, None, None] for values in (self.mean, self.std))
         normalised: np.ndarray = (pixels - mean) / std
         return normalised
@@ -280,11 +278,20 @@ class Preprocess:
         >>> float(Preprocess(size=2).resize(photo, (0, 20, 20, 10)).min())
         200.0
         """
+        pixels = as_array(pixels, "resize: pixels")
+        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+            raise ValueError(f"resize: pixels.dtype={pixels.dtype}, pixels.shape={pixels.shape}, expected uint8 "
+                             "(H, W, 3)")
         if box is None:
             resized = self._resized_middle(pixels)
         else:
-            top, left, kept_height, kept_width = box
-            resized = self._resized(pixels, (left, top, left + kept_width, top + kept_height))
+            if not isinstance(box, (tuple, list)) or len(box) != 4:
+                raise TypeError(f"resize: box={box!r}, expected four numbers (top, left, height, width)")
+            top, left, kept_height, kept_width = (as_float(number, "resize: box") for number in box)
+            try:
+                resized = self._resized(pixels, (left, top, left + kept_width, top + kept_height))
+            except ValueError as error:
+                raise ValueError(f"resize: box={box!r}, expected a part of the photo: {error}") from None
         return np.ascontiguousarray(resized.transpose(2, 0, 1), np.float32)
 
     def _resized_middle(self, pixels: np.ndarray) -> np.ndarray:
@@ -409,6 +416,10 @@ def images_to_batch(sources: Iterable[ImageSource], preprocess: Preprocess) -> n
     if isinstance(sources, (str, bytes, bytearray, memoryview, os.PathLike)) or hasattr(sources, "read"):
         kind = type(sources).__name__
         raise TypeError(f"images_to_batch: sources is a single {kind}, expected a list of photos")
+    if not isinstance(sources, Iterable) or getattr(sources, "ndim", 1) == 0:
+        raise TypeError(f"images_to_batch: sources: got {type(sources).__name__}, expected a list of photos")
+    if not isinstance(preprocess, Preprocess):
+        raise TypeError(f"images_to_batch: preprocess: got {type(preprocess).__name__}, expected a Preprocess")
     listed = list(sources)
     height, width = cast(tuple[int, int], preprocess.size)
     batch = np.empty((len(listed), 3, height, width), np.float32)

@@ -16,7 +16,7 @@ import numpy as np
 from fastcnn import ops
 from fastcnn.compiler.mixed import compile_general
 from fastcnn.graph.ir import Graph, Node
-from fastcnn.io._replace import replace_file
+from fastcnn.io._replace import replacing
 from fastcnn.ops.general.elementwise import DTYPES
 
 if TYPE_CHECKING:
@@ -41,7 +41,9 @@ def export_onnx(model: Model, path: str | os.PathLike[str]) -> None:
         metadata["fastcnn.preprocess"] = json.dumps(model.preprocess.to_dict())
     graph = model.graph()
     shapes = {value: (sizes[0] or 1, *model.input_shape) for value, sizes in graph.inputs.items()}
-    replace_file(path, to_onnx(graph, shapes, metadata))
+    content = to_onnx(graph, shapes, metadata)
+    with replacing(path) as file:
+        file.write(content)
 
 
 def to_onnx(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str]) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from fastcnn.graph.ir import Graph, Node
 from fastcnn.graph.node import live
 from fastcnn.io._onnx_dialect import RawNode, normalise
 from fastcnn.io._onnx_tensor import TensorReader
+from fastcnn.io._regular import open_regular
+from fastcnn.ops.budget import MAX_BYTES, NODE_BYTES
 from fastcnn.ops.general import DOMAIN, TABLE
 from fastcnn.ops.general.elementwise import DTYPES
 
@@ -71,7 +74,7 @@ def is_onnx(path: Path, start: bytes) -> bool:
     return path.suffix.lower() == ".onnx" or start[:1] == b"\x08"
 
 
-def read_onnx(source: str | os.PathLike[str] | bytes, *, max_bytes: int = 4 << 30) -> OnnxFile:
+def read_onnx(source: str | os.PathLike[str] | bytes, *, max_bytes: int = MAX_BYTES) -> OnnxFile:
     """Read an ONNX file.
 
     Parameters
@@ -110,7 +113,7 @@ def _content(source: str | os.PathLike[str] | bytes, label: str, max_bytes: int)
         size, content, folder = len(source), source, None
     else:
         path = Path(source)
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
             content = file.read(max_bytes + 1) if size <= max_bytes else b""
         folder = path.parent
@@ -133,20 +136,39 @@ def _parse(content: bytes, label: str) -> Any:
     return model
 
 
+class _Names:
+    """Names that are taken; however often one is asked for, the next is found at once."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+        self._asked: Counter[str] = Counter()
+
+    def fresh(self, name: str) -> str:
+        """The name, or the first with a number behind it that nobody has."""
+        found = name
+        while found in self._taken:
+            self._asked[name] += 1
+            found = f"{name}_{self._asked[name] + 1}"
+        self._taken.add(found)
+        return found
+
+
 class _Importer:
     def __init__(self, model: Any, folder: Path | None, max_bytes: int) -> None:
-        self.model, self.proto = model, model.graph
+        self.model, self.proto, self.max_bytes = model, model.graph, max_bytes
         self.tensors = TensorReader(folder, max_bytes)
         self.constants: dict[str, np.ndarray] = {}
         self.names: dict[str, str] = {}  # from the file's to ours
-        self.taken: set[str] = set()
-        self.node_names: set[str] = set()
+        self.values, self.node_names = _Names(), _Names()
         self.problems: list[str] = []
 
     def run(self) -> OnnxFile:
         opset = self.opset()
         if not len(self.proto.node) or len(self.proto.node) > MAX_NODES:
             raise ModelLoadError(f"{len(self.proto.node)} nodes, expected 1 to {MAX_NODES}")
+        count = len(self.proto.node)
+        if NODE_BYTES * count > self.max_bytes:
+            raise ModelLoadError(f"{count} nodes need {NODE_BYTES * count} bytes, more than max_bytes={self.max_bytes}")
         if len(self.model.functions):
             raise ModelLoadError("has functions of its own, which are not supported: inline them (onnx.inliner)")
         if len(self.proto.sparse_initializer):
@@ -196,15 +218,8 @@ class _Importer:
         """A value's name in our graph: passes of the compiler have a use for colons and asterisks."""
         if not name or name in self.names:
             raise ModelLoadError(f"{what} {name[:80]!r}: {'it has no name' if not name else 'defined twice'}")
-        self.names[name] = self.fresh(name.replace(":", ".").replace("*", "."))
+        self.names[name] = self.values.fresh(name.replace(":", ".").replace("*", "."))
         return self.names[name]
-
-    def fresh(self, name: str) -> str:
-        found, number = name, 2
-        while found in self.taken:
-            found, number = f"{name}_{number}", number + 1
-        self.taken.add(found)
-        return found
 
     def use(self, name: str, where: str) -> str:
         if name not in self.names:
@@ -212,7 +227,7 @@ class _Importer:
         return self.names[name]
 
     def constant(self, array: np.ndarray) -> str:
-        name = self.fresh(f"constant_{len(self.constants)}")
+        name = self.values.fresh(f"constant_{len(self.constants)}")
         self.constants[name] = array
         return name
 
@@ -273,18 +288,11 @@ class _Importer:
         for i, output in enumerate(raw.outputs):
             if output:
                 base = raw.name.replace(":", ".") or output.replace(":", ".")
-                name = self.node_name(base if i == 0 else f"{base}/{i}")
+                name = self.node_names.fresh(base if i == 0 else f"{base}/{i}")
                 extra = {"output": i} if i else {}
                 result.append(Node(DOMAIN + raw.op, name, tuple(raw.inputs), self.define(output, "output"),
                                    {**full, **extra}))
         return iter(result)
-
-    def node_name(self, name: str) -> str:
-        found, number = name, 2
-        while found in self.node_names:
-            found, number = f"{name}_{number}", number + 1
-        self.node_names.add(found)
-        return found
 
     def attribute(self, proto: Any) -> tuple[str, Any]:
         kind = _ATTRIBUTE_KINDS.get(proto.type)

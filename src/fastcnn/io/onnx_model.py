@@ -10,18 +10,21 @@ from __future__ import annotations
 import ast
 import json
 import os
+import sys
 from collections.abc import Iterable
 
 import numpy as np
 
 from fastcnn import ops
+from fastcnn._arguments import as_size
 from fastcnn.compiler.batch import is_separable
 from fastcnn.compiler.resolve import resolve
 from fastcnn.errors import ModelLoadError
 from fastcnn.graph.ir import Graph
 from fastcnn.io.image import Preprocess
 from fastcnn.io.onnx_import import OnnxFile, read_onnx
-from fastcnn.model_file import GraphModel
+from fastcnn.model_file import GraphModel, check_cost
+from fastcnn.ops.budget import MAX_BYTES, Budget
 
 __all__ = ["load_onnx"]
 
@@ -32,7 +35,7 @@ Sizes = tuple[int | None, ...]
 
 
 def load_onnx(
-    source: str | os.PathLike[str] | bytes, *, output: str | None = None, max_bytes: int = 4 << 30
+    source: str | os.PathLike[str] | bytes, *, output: str | None = None, max_bytes: int = MAX_BYTES
 ) -> GraphModel:
     """Read a classifier, or another network of one input and one output, from an ONNX file.
 
@@ -43,7 +46,8 @@ def load_onnx(
     output : str, optional
         Which output to take, where there are several.
     max_bytes : int
-        The most that the file's arrays may take, and the values of a prediction for one input.
+        The most that the file, its arrays, and a prediction for one input may take, and what bounds the work: see
+        `fastcnn.load`.
 
     Returns
     -------
@@ -59,7 +63,7 @@ def load_onnx(
         Without the `onnx` package, which ``pip install "fastcnn[onnx]"`` brings.
     """
     label = "<bytes>" if isinstance(source, bytes) else str(source)
-    file = read_onnx(source, max_bytes=max_bytes)
+    file = read_onnx(source, max_bytes=min(as_size(max_bytes, "max_bytes"), sys.maxsize - 1))
     try:
         return _to_model(file, output, max_bytes)
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
@@ -77,9 +81,10 @@ def _to_model(file: OnnxFile, output: str | None, max_bytes: int) -> GraphModel:
     ((name, shape),) = graph.inputs.items()
     if not shape:
         raise ValueError(f"input {name!r} has no dimensions, expected a batch (N, ...)")
-    budget = max_bytes - sum(array.nbytes for array in graph.constants.values())
-    native = _native(graph, shape, budget)
-    model = GraphModel(native or graph, frozenset(_buffers(native or graph, file.trainable)))
+    native = _native(graph, shape, max_bytes)
+    model = GraphModel(native or graph, frozenset(_buffers(native or graph, file.trainable)), max_bytes)
+    if native is not None:
+        check_cost(model, native, {name: (1, *(size or _PROBES[0] for size in shape[1:]))}, max_bytes)
     if None not in shape[1:] and len(shape) > 1:
         model.input_shape = [size for size in shape[1:] if size is not None]
     _describe(model, file.metadata)
@@ -94,7 +99,7 @@ def _single_output(graph: Graph, output: str | None) -> Graph:
     return Graph(graph.nodes, graph.inputs, [output], graph.constants, graph.types)
 
 
-def _native(graph: Graph, shape: Sizes, budget: int) -> Graph | None:
+def _native(graph: Graph, shape: Sizes, max_bytes: int) -> Graph | None:
     """The network in operations with kernels, for any batch; None where there is none such."""
     name = next(iter(graph.inputs))
     batches = (shape[0],) if shape[0] is not None else (1, 3)
@@ -102,7 +107,7 @@ def _native(graph: Graph, shape: Sizes, budget: int) -> Graph | None:
     found: list[Graph] = []
     for concrete in [(batch, *rest) for rest in sizes for batch in batches]:
         try:
-            found.append(resolve(graph, {name: concrete}, budget).graph)
+            found.append(resolve(graph, {name: concrete}, Budget(max_bytes)).graph)
         except ValueError:
             if None in shape[1:]:
                 return None  # it may be made for other sizes

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import io
 import os
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
+from fastcnn._arguments import as_size
 from fastcnn.errors import ModelLoadError
+from fastcnn.io._regular import open_regular
 from fastcnn.io._torch_container import Checkpoint, is_flat, is_zip, open_flat, open_zip
 from fastcnn.io._torch_tensor import Tensor
 
@@ -82,11 +83,11 @@ def load_torch_checkpoint(
     Traceback (most recent call last):
     fastcnn.errors.ModelLoadError: <bytes>: pickle refers to 'builtins.exec', expected only tensors and ...
     """
+    max_bytes = as_size(max_bytes, "max_bytes")
     if isinstance(path_or_bytes, bytes):
         return _load(io.BytesIO(path_or_bytes), "<bytes>", max_bytes)
-    path = Path(path_or_bytes)
-    with path.open("rb") as file:
-        return _load(file, str(path), max_bytes)
+    with open_regular(path_or_bytes) as file:
+        return _load(file, str(path_or_bytes), max_bytes)
 
 
 def _load(file: BinaryIO, name: str, max_bytes: int) -> dict[str, np.ndarray]:

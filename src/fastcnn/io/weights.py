@@ -6,37 +6,26 @@ PyTorch checkpoints are torch_checkpoint.py's; which layer an array belongs to i
 
 from __future__ import annotations
 
-import json
 import mmap
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from math import prod
-from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
-import safetensors
 from numpy.typing import ArrayLike
-from safetensors.numpy import save
 
+from fastcnn._arguments import as_array, as_path, as_size
 from fastcnn.errors import ModelLoadError
 from fastcnn.graph.stored import StoredArray
-from fastcnn.io._numbers import NUMBER_TYPES, NumberType
-from fastcnn.io._replace import replace_file
+from fastcnn.io._header import LENGTH_BYTES, MAX_HEADER_BYTES, METADATA, Entry, make_header, parse_header
+from fastcnn.io._regular import open_regular
+from fastcnn.io._replace import replacing
 
 __all__ = ["read_safetensors", "read_weights", "write_safetensors"]
 
-# The format's names.
-_NUMBER_TYPES = {
-    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",
-    "I16": "int16", "I8": "int8", "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8",
-    "BOOL": "bool",
-}  # fmt: skip
-# A file starts with the length of its header in bytes, as a 64-bit number; then comes JSON.
-_LENGTH_BYTES = 8
-_METADATA = "__metadata__"
-# Some 100 000 tensors, and a few hundred megabytes of Python objects.
-_MAX_HEADER_BYTES = 16 << 20
+# Times as many bytes a header takes once it is read; and what is allowed however few `max_bytes` are.
+_HEADER_GROWTH, _LEAST_HEADER_BYTES = 32, 1 << 16
 # Arrays of so many bytes have memory of their own, which goes back to the system with them, and can stay in the file.
 _LARGE = 1 << 17
 
@@ -71,11 +60,11 @@ def read_weights(path: str | os.PathLike[str], *, max_bytes: int = 4 << 30) -> d
     ...     read_weights(folder + "/net.safetensors")
     {'bias': array([1., 1., 1.], dtype=float32)}
     """
-    path = Path(path)
-    with path.open("rb") as file:
-        start = file.read(_LENGTH_BYTES + 1)
+    max_bytes = as_size(max_bytes, "max_bytes")
+    with open_regular(path) as file:
+        start = file.read(LENGTH_BYTES + 1)
     # This first: the length of a header may look like the start of a pickle, but none has a brace here.
-    if start[_LENGTH_BYTES:] == b"{":
+    if start[LENGTH_BYTES:] == b"{":
         return read_safetensors(path, max_bytes=max_bytes)[0]
     from fastcnn.io.torch_checkpoint import is_torch_checkpoint, load_torch_checkpoint
 
@@ -129,29 +118,27 @@ def read_safetensors(
     ...     read_safetensors(folder + "/net")
     ({'scale': array([0, 1])}, {'classes': 'cat,dog'})
     """
-    file = _File(Path(path))
+    max_bytes = as_size(max_bytes, "max_bytes")
+    file = _File(path)
     if file.size > max_bytes:
         raise ModelLoadError(f"{path}: file has {file.size} bytes, more than max_bytes={max_bytes}")
-    length = int.from_bytes(file.read(0, min(file.size, _LENGTH_BYTES)).tobytes(), "little")
-    if length > _MAX_HEADER_BYTES:
-        raise ModelLoadError(f"{path}: header has {length} bytes, expected at most {_MAX_HEADER_BYTES}")
     try:
-        with safetensors.safe_open(path, "numpy"):
-            pass  # it checks the header; what is in it is taken from `file`, should the path be another's by now
-        data = _LENGTH_BYTES + length
-        entries = json.loads(file.read(_LENGTH_BYTES, length).tobytes(), object_pairs_hook=_unique)
-        metadata = entries.pop(_METADATA, None) or {}
-        types = {name: _number_type(name, entry["dtype"]) for name, entry in entries.items()}
-        total = sum(prod(entry["shape"]) * types[name].result.itemsize for name, entry in entries.items())
+        length = int.from_bytes(file.read(0, LENGTH_BYTES).tobytes(), "little")
+        most = min(MAX_HEADER_BYTES, max(_LEAST_HEADER_BYTES, max_bytes // _HEADER_GROWTH))
+        if length > most:
+            raise ModelLoadError(f"header has {length} bytes, expected at most {most} (max_bytes={max_bytes})")
+        data = LENGTH_BYTES + length
+        entries, metadata = parse_header(file.read(LENGTH_BYTES, length).tobytes(), file.size - data)
+        total = sum(prod(entry.shape) * entry.kind.result.itemsize for entry in entries.values())
         if total > max_bytes:
             raise ModelLoadError(f"its arrays take {total} bytes, more than max_bytes={max_bytes}")
         tensors = {}
         for name in sorted(entries):
-            source = _Source(file, data + entries[name]["data_offsets"][0], entries[name]["shape"], types[name])
-            later = StoredArray(source.shape, source.read_later)
-            stays = stored and source.kind.result == later.dtype and later.nbytes >= _LARGE
+            source = _Source(file, data, entries[name])
+            later = StoredArray(source.entry.shape, source.read_later)
+            stays = stored and source.entry.kind.result == later.dtype and later.nbytes >= _LARGE
             tensors[name] = cast(np.ndarray, later) if stays else source.read()  # layers and compiler take either
-    except (safetensors.SafetensorError, ValueError, TypeError, KeyError) as error:
+    except ValueError as error:
         raise ModelLoadError(f"{path}: {error}") from error
     return tensors, metadata
 
@@ -159,9 +146,9 @@ def read_safetensors(
 class _File:
     """A file that is read by places, from any thread, and open as long as anybody holds this."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = path
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             self._descriptor = os.dup(file.fileno())
         self.size, self._changed = self._state()
 
@@ -172,7 +159,7 @@ class _File:
     def read(self, offset: int, size: int) -> np.ndarray:
         """Bytes, in memory that nobody else has."""
         if not 0 <= offset <= offset + size <= self.size:
-            raise ModelLoadError(f"bytes {offset} to {offset + size} of a file of {self.size}")
+            raise ModelLoadError(f"needs bytes {offset} to {offset + size} of a file of {self.size}")
         content = _allocate(size)
         done = 0
         while done < size:
@@ -192,13 +179,13 @@ class _File:
 class _Source:
     """Where an array lies in a file."""
 
-    def __init__(self, file: _File, offset: int, shape: Sequence[int], kind: NumberType) -> None:
-        self.file, self.offset, self.shape, self.kind = file, offset, tuple(shape), kind
+    def __init__(self, file: _File, data: int, entry: Entry) -> None:
+        self.file, self.offset, self.entry = file, data + entry.start, entry
 
     def read(self) -> np.ndarray:
-        content = self.file.read(self.offset, prod(self.shape) * self.kind.item_size)
-        bits = content.view("<" + self.kind.code).reshape(self.shape)
-        return bits if bits.dtype == self.kind.result else self.kind.to_native(bits)
+        kind, shape = self.entry.kind, self.entry.shape
+        bits = self.file.read(self.offset, prod(shape) * kind.item_size).view("<" + kind.code).reshape(shape)
+        return bits if bits.dtype == kind.result else kind.to_native(bits)
 
     def read_later(self) -> np.ndarray:
         """`read`, when nobody else can name the file."""
@@ -217,19 +204,6 @@ def _allocate(size: int) -> np.ndarray:
         return np.frombuffer(mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), np.uint8)
     except OSError as error:  # what mmap calls it when there is no memory
         raise MemoryError(f"{size} bytes") from error
-
-
-def _number_type(name: str, dtype: str) -> NumberType:
-    if dtype not in _NUMBER_TYPES:
-        raise ModelLoadError(f"tensor {name[:80]!r} is of type {dtype}, expected {', '.join(_NUMBER_TYPES)}")
-    return NUMBER_TYPES[_NUMBER_TYPES[dtype]]
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    result = dict(pairs)
-    if len(result) < len(pairs):
-        raise ModelLoadError("header has a name twice")
-    return result
 
 
 def write_safetensors(
@@ -265,22 +239,49 @@ def write_safetensors(
     ...     sorted(os.listdir(folder)), read_safetensors(folder + "/net")[0]["weight"].tolist()
     (['net'], [[1.0, 0.0], [0.0, 1.0]])
     """
-    for key, value in (metadata or {}).items():
+    path = as_path(path, "write_safetensors: path")
+    notes = _checked_metadata(metadata)
+    arrays = {name: _as_array(name, value) for name, value in _checked(tensors, "tensors").items()}
+    try:
+        header, order = make_header({name: (array.dtype, array.shape) for name, array in arrays.items()}, notes)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"write_safetensors: {error}") from None
+    with replacing(path) as file:
+        file.write(header)
+        for name in order:
+            for part in _in_order(arrays[name]):
+                file.write(part.data)
+
+
+def _checked(mapping: Any, name: str) -> Mapping[Any, Any]:
+    if not isinstance(mapping, Mapping):
+        raise TypeError(f"write_safetensors: {name}: got {type(mapping).__name__}, expected a mapping by names")
+    return mapping
+
+
+def _checked_metadata(metadata: Mapping[str, str] | None) -> dict[str, str]:
+    notes = dict(_checked({} if metadata is None else metadata, "metadata"))
+    for key, value in notes.items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise TypeError(f"write_safetensors: metadata[{key!r}]={value!r}, expected strings")
-    arrays = {name: _to_little_endian(name, value) for name, value in tensors.items()}
-    replace_file(path, save(arrays, dict(metadata or {})))
+    return notes
 
 
-def _to_little_endian(name: object, value: ArrayLike) -> np.ndarray:
+def _as_array(name: object, value: ArrayLike | StoredArray) -> np.ndarray | StoredArray:
     if not isinstance(name, str):
         raise TypeError(f"write_safetensors: tensors has the name {name!r}, expected strings")
-    if name == _METADATA:
+    if name == METADATA:
         raise ValueError(f"write_safetensors: tensors has the name {name!r}, which the format reserves")
-    array = np.asarray(value)
-    if array.dtype.name not in _NUMBER_TYPES.values():
-        raise TypeError(
-            f"write_safetensors: tensors[{name!r}].dtype={array.dtype}, expected float64, float32, float16, "
-            f"bool or an integer type"
-        )
-    return array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
+    return value if isinstance(value, StoredArray) else as_array(value, f"write_safetensors: tensors[{name!r}]")
+
+
+def _in_order(array: np.ndarray | StoredArray) -> Iterator[np.ndarray]:
+    """An array's numbers as the format wants them, little-endian and by rows, in parts that take little memory."""
+    numbers = np.asarray(array)
+    wanted = numbers.dtype.newbyteorder("<")
+    if numbers.flags.c_contiguous and numbers.dtype == wanted:
+        yield numbers.reshape(-1).view(np.uint8)
+        return
+    parts = np.nditer(numbers, ["external_loop", "buffered", "zerosize_ok"], ["readonly"], wanted, order="C",
+                      casting="equiv", buffersize=_LARGE)
+    yield from (np.ascontiguousarray(part) for part in parts)

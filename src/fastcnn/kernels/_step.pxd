@@ -13,7 +13,7 @@ cdef enum:
     # (Zen 4, 2026-11).
     PANEL_PIXELS = 196
     LINE_FLOATS = 16
-    # Operations on vectors in the longest piece of a step, some milliseconds, where the step can be divided so finely.
+    # Operations on vectors in the longest piece of a step that can be divided so finely: docs/tuning.md, "Pieces".
     LONGEST_PIECE = 1 << 23
 
 # How the arguments of steps begin that another one can run on some rows (see _bands).

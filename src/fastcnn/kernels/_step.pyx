@@ -10,7 +10,7 @@ from fastcnn.kernels._tiles cimport (
     FC_CLIP, FC_HARD_SWISH, FC_LEAKY_RELU, FC_NONE, FC_RELU, FC_SIGMOID, FC_SILU, FC_TANH, fc_activation, fc_tensor,
 )
 
-# Operations on vectors in the smallest piece of a step, some microseconds: finer ones cost more than they even out.
+# Operations on vectors in the smallest piece of a step: docs/tuning.md, "Pieces".
 PIECE_VECTORS = 8192
 
 # The tap of a matrix product.

@@ -1,22 +1,23 @@
 """What every layer is: a tree of named arrays and sub-layers with a ``forward``.
 
-Holds the registration of parameters, buffers and sub-layers, state dicts, and the counter that tells
-compiled plans that a layer has changed. The layers themselves are in layers.py; how a layer's forward
-becomes a graph is graph/trace.py's business, and running it is model.py's.
+Holds the registration of parameters, buffers and sub-layers, and state dicts. Who is told of changes, and who holds
+newer values, is newer.py's; the layers themselves are in the other files; how a layer's forward becomes a graph is
+graph/trace.py's business, and running it is model.py's.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fastcnn._arguments import as_flag, as_mapping
 from fastcnn.graph.stored import read_and_keep
 from fastcnn.graph.trace import scope
-from fastcnn.layers.newer import bring_up_to_date
+from fastcnn.layers.arrays import Buffer, Parameter, frozen_float32
+from fastcnn.layers.newer import Watcher, bring_up_to_date, generation, settled, tell_watchers
 
 __all__ = ["Buffer", "Layer", "LoadResult", "Parameter", "failed_layer", "generation"]
 
@@ -25,106 +26,12 @@ _IGNORED_SUFFIX = "num_batches_tracked"
 
 _FAILED_LAYER = "fastcnn_layer"
 
-_generation = 0
-_generation_lock = threading.Lock()
-
-
-def generation() -> int:
-    """Return a number that grows whenever any layer is built or any of its attributes is assigned.
-
-    A compiled plan remembers the number: as long as it stands still, no layer can have changed.
-
-    Returns
-    -------
-    int
-        The current count, 0 at import.
-
-    Examples
-    --------
-    >>> from fastcnn.layers import Linear
-    >>> layer = Linear(2, 1)
-    >>> before = generation()
-    >>> layer.bias = [0.5]
-    >>> generation() > before
-    True
-    """
-    bring_up_to_date()
-    return _generation
-
-
-def current_generation() -> int:
-    """Return `generation()` without bringing layers that are in training up to date."""
-    return _generation
-
-
-def _next_generation() -> int:
-    global _generation
-    with _generation_lock:
-        _generation += 1
-        return _generation
-
-
-def _frozen_float32(value: ArrayLike, name: str) -> np.ndarray:
-    """Return a read-only, C-contiguous float32 copy of `value`."""
-    array = np.asarray(value)
-    if array.dtype.kind not in "biuf":
-        raise TypeError(f"{name}: dtype={array.dtype}, expected a real number type")
-    with np.errstate(over="ignore", invalid="ignore"):  # beyond float32's range a value becomes infinite
-        frozen = np.array(array, dtype=np.float32, order="C", copy=True)
-    frozen.flags.writeable = False
-    return frozen
+T = TypeVar("T")
 
 
 def failed_layer(error: BaseException) -> Layer | None:
     """Return the innermost layer whose forward an error came out of, if one is known."""
     return error.__dict__.get(_FAILED_LAYER)
-
-
-class Parameter(np.ndarray):
-    """An array that a layer owns and training changes: ``self.weight = Parameter(array)``.
-
-    The mark only matters while the attribute is assigned. What the layer keeps, and gives back, is a
-    plain read-only float32 array.
-
-    Parameters
-    ----------
-    value : array_like
-        Real numbers of any shape; copied to C-contiguous float32.
-
-    Raises
-    ------
-    TypeError
-        If `value` does not hold real numbers.
-
-    Examples
-    --------
-    >>> class Scale(Layer):
-    ...     weight: np.ndarray
-    ...     def __init__(self, channels):
-    ...         self.weight = Parameter(np.ones((channels, 1, 1)))
-    ...     def forward(self, x):
-    ...         return x * self.weight
-    >>> [(name, array.shape) for name, array in Scale(3).named_parameters()]
-    [('weight', (3, 1, 1))]
-    """
-
-    def __new__(cls, value: ArrayLike) -> Parameter:
-        return _frozen_float32(value, cls.__name__).view(cls)
-
-
-class Buffer(np.ndarray):
-    """An array that a layer owns and training does not touch: ``self.running_mean = Buffer(array)``.
-
-    It is part of the state dict like a `Parameter`, and takes the same values.
-
-    Examples
-    --------
-    >>> Buffer([1, 2]).dtype
-    dtype('float32')
-    """
-
-    def __new__(cls, value: ArrayLike) -> Buffer:
-        return _frozen_float32(value, cls.__name__).view(cls)
 
 
 class LoadResult(NamedTuple):
@@ -161,24 +68,24 @@ class Layer:
     """
 
     _children: dict[str, Layer]
-    _version: int
     _frozen: bool = False
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         self = super().__new__(cls)
         # Not through __setattr__, which needs these to be there.
-        self.__dict__.update(_parameters={}, _buffers={}, _children={}, _version=_next_generation())
+        self.__dict__.update(_parameters={}, _buffers={}, _children={})
+        tell_watchers(self)
         return self
 
     @property
     def _parameters(self) -> dict[str, np.ndarray]:
-        bring_up_to_date()
+        bring_up_to_date(self)
         store: dict[str, np.ndarray] = self.__dict__["_parameters"]
         return store
 
     @property
     def _buffers(self) -> dict[str, np.ndarray]:
-        bring_up_to_date()
+        bring_up_to_date(self)
         store: dict[str, np.ndarray] = self.__dict__["_buffers"]
         return store
 
@@ -199,7 +106,7 @@ class Layer:
 
     def __getattr__(self, name: str) -> Any:
         # Only reached when the ordinary look-up has failed.
-        bring_up_to_date()
+        bring_up_to_date(self)
         for store in ("_parameters", "_buffers", "_children"):
             registered = self.__dict__.get(store, {})
             if name in registered:
@@ -207,6 +114,9 @@ class Layer:
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __setattr__(self, name: str, value: Any) -> None:
+        settled([self], lambda: self._assign(name, value))
+
+    def _assign(self, name: str, value: Any) -> None:
         where = f"{type(self).__name__}.{name}"
         if isinstance(getattr(type(self), name, None), property):
             object.__setattr__(self, name, value)
@@ -227,6 +137,9 @@ class Layer:
         self._touch()
 
     def __delattr__(self, name: str) -> None:
+        settled([self], lambda: self._delete(name))
+
+    def _delete(self, name: str) -> None:
         if not self._forget(name):
             object.__delattr__(self, name)
         self._touch()
@@ -254,7 +167,7 @@ class Layer:
 
     def _replace(self, name: str, value: ArrayLike, where: str) -> None:
         store = self._store_of(name)
-        array = _frozen_float32(value, where)
+        array = frozen_float32(value, where)
         if array.shape != store[name].shape:
             raise ValueError(f"{where}: shape={array.shape}, expected {store[name].shape}")
         store[name] = array
@@ -262,14 +175,19 @@ class Layer:
     def _store_of(self, name: str) -> dict[str, np.ndarray]:
         return self._parameters if name in self._parameters else self._buffers
 
-    def _touch(self) -> None:
-        self.__dict__["_version"] = _next_generation()
+    def _touch(self, by: Watcher | None = None) -> None:
+        """Tell all who watch the layer that it has changed, but the one that has changed it."""
+        tell_watchers(self, by)
 
-    def _take_value(self, name: str, array: np.ndarray) -> None:
-        """Replace the values of a registered array that nobody else has."""
+    def _take_value(self, name: str, array: np.ndarray, by: Watcher) -> None:
+        """Replace the values of a registered array by one that nobody else has."""
         array.flags.writeable = False
         self._store_of(name)[name] = array
-        self._touch()
+        self._touch(by)
+
+    def _settled(self, look: Callable[[], T]) -> T:
+        """Return `look()`, in which no array of this layer and those below it changes by training."""
+        return settled([layer for _, layer in self.named_layers()], look)
 
     # -- training -----------------------------------------------------------------------------------
 
@@ -299,10 +217,12 @@ class Layer:
         return self._frozen
 
     def _set_frozen(self, frozen: bool) -> None:
-        bring_up_to_date()
-        for _, layer in self.named_layers():
-            layer.__dict__["_frozen"] = frozen
-            layer._touch()
+        def change() -> None:
+            for _, layer in self.named_layers():
+                layer.__dict__["_frozen"] = frozen
+                layer._touch()
+
+        self._settled(change)
 
     # -- the tree -----------------------------------------------------------------------------------
 
@@ -321,13 +241,14 @@ class Layer:
         ['', '0', '0.0']
         """
         yield prefix, self
-        for name, child in self._children.items():
+        for name, child in list(self._children.items()):
             yield from child.named_layers(f"{prefix}.{name}" if prefix else name)
 
     def _named_arrays(self, parameters: bool, buffers: bool) -> Iterator[tuple[str, Layer, str]]:
         """Yield (full name, owning layer, name within it) of the arrays asked for."""
         for path, layer in self.named_layers():
-            stores = [layer._parameters] * parameters + [layer._buffers] * buffers
+            # Not by the properties, which bring values up to date: names are all that is wanted.
+            stores = [layer.__dict__["_parameters"]] * parameters + [layer.__dict__["_buffers"]] * buffers
             for name in (name for store in stores for name in store):
                 yield (f"{path}.{name}" if path else name), layer, name
 
@@ -357,12 +278,16 @@ class Layer:
         >>> list(BatchNorm2d(8).state_dict())
         ['weight', 'bias', 'running_mean', 'running_var']
         """
-        arrays = self._named_arrays(True, True)
-        return {full: read_and_keep(layer._store_of(name), name) for full, layer, name in arrays}
+        def read() -> dict[str, np.ndarray]:
+            arrays = self._named_arrays(True, True)
+            return {full: read_and_keep(layer._store_of(name), name) for full, layer, name in arrays}
+
+        return self._settled(read)
 
     def _stored_state(self) -> dict[str, np.ndarray]:
         """`state_dict`, in which arrays that lie in a file stay there (`fastcnn.graph.stored`)."""
-        return {full: layer._store_of(name)[name] for full, layer, name in self._named_arrays(True, True)}
+        arrays = self._named_arrays(True, True)
+        return self._settled(lambda: {full: layer._store_of(name)[name] for full, layer, name in arrays})
 
     def load_state_dict(self, state: Mapping[str, ArrayLike], strict: bool = True) -> LoadResult:
         """Copy values into the parameters and buffers, all of them or (on an error) none.
@@ -399,34 +324,38 @@ class Layer:
           scale: unexpected
         """
         owners = {full: (layer, name) for full, layer, name in self._named_arrays(True, True)}
-        wanted = {name: value for name, value in state.items() if name.split(".")[-1] != _IGNORED_SUFFIX}
+        given = as_mapping(state, "load_state_dict: state")
+        wanted = {name: value for name, value in given.items() if name.split(".")[-1] != _IGNORED_SUFFIX}
         result = LoadResult([n for n in owners if n not in wanted], [n for n in wanted if n not in owners])
         loaded: dict[str, np.ndarray] = {}
         problems: list[str] = []
         for full, (layer, name) in owners.items():
             if full in wanted:
-                loaded[full] = array = _frozen_float32(wanted[full], f"load_state_dict: {full}")
+                loaded[full] = array = frozen_float32(wanted[full], f"load_state_dict: {full}")
                 expected = layer._store_of(name)[name].shape
                 if array.shape != expected:
                     problems.append(f"{full}: shape {array.shape}, expected {expected}")
-        if strict:
+        if as_flag(strict, "load_state_dict: strict"):
             problems += [f"{name}: missing" for name in result.missing]
             problems += [f"{name}: unexpected" for name in result.unexpected]
         if problems:
             count = f"{len(problems)} name{'s do' if len(problems) > 1 else ' does'} not fit"
             listing = "\n  ".join(problems)
             raise ValueError(f"load_state_dict: {count} {type(self).__name__}\n  {listing}")
-        for full, array in loaded.items():
-            layer, name = owners[full]
-            layer._store_of(name)[name] = array
-            layer._touch()
+        def change() -> None:
+            for full, array in loaded.items():
+                layer, name = owners[full]
+                layer._store_of(name)[name] = array
+                layer._touch()
+
+        self._settled(change)
         return result
 
     def __getstate__(self) -> dict[str, Any]:
         for store in (self._parameters, self._buffers):
             for name in store:
                 read_and_keep(store, name)
-        return dict(self.__dict__)
+        return {name: value for name, value in self.__dict__.items() if name not in ("_watchers", "_holder")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

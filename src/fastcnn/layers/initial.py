@@ -9,9 +9,12 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TypeAlias, cast
+from itertools import count
+from typing import TypeAlias
 
 import numpy as np
+
+from fastcnn._arguments import as_generator, as_seed
 
 __all__ = [
     "Initialiser",
@@ -32,12 +35,14 @@ RandomSource: TypeAlias = "np.random.Generator | int | None"
 # A name of _INITIALISERS, or a function of a generator and a shape that gives an array; None is PyTorch's default.
 Initialiser: TypeAlias = "str | Callable[[np.random.Generator, tuple[int, ...]], np.ndarray] | None"
 
-_default_rng: np.random.Generator | None = None  # seed 0 at first use
+# The seed of layers without an ``rng``, and how many generators have been made of it: each layer has its own. One that
+# threads share has a lock, which a process forked meanwhile would find held for ever.
+_default: tuple[int, Iterator[int]] = (0, count())
 _scoped_rng: ContextVar[np.random.Generator | None] = ContextVar("_scoped_rng", default=None)
 
 
 def manual_seed(seed: int) -> None:
-    """Restart the generator that layers without an ``rng`` draw their first weights from.
+    """Restart the sequence of generators that layers without an ``rng`` draw their first weights from.
 
     Parameters
     ----------
@@ -53,8 +58,8 @@ def manual_seed(seed: int) -> None:
     >>> bool((Linear(3, 2).weight == first).all())
     True
     """
-    global _default_rng
-    _default_rng = np.random.default_rng(seed)
+    global _default
+    _default = as_seed(seed, "manual_seed: seed"), count()
 
 
 @contextmanager
@@ -64,7 +69,7 @@ def seeded(rng: RandomSource) -> Iterator[np.random.Generator]:
     Parameters
     ----------
     rng : numpy.random.Generator, int or None
-        A generator, the seed of a new one, or None for the one already in use.
+        A generator, the seed of a new one, or None for the next of those that layers without one draw from.
 
     Yields
     ------
@@ -87,13 +92,13 @@ def seeded(rng: RandomSource) -> Iterator[np.random.Generator]:
 
 
 def generator_of(rng: RandomSource) -> np.random.Generator:
+    """The generator to draw from, of what a layer was given as `rng`."""
     if rng is not None:
-        return np.random.default_rng(rng)
+        return as_generator(rng, "rng", "an integer >= 0, a numpy.random.Generator or None")
     if (scoped := _scoped_rng.get()) is not None:
         return scoped
-    if _default_rng is None:
-        manual_seed(0)
-    return cast("np.random.Generator", _default_rng)
+    seed, number = _default
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(next(number),)))
 
 
 def uniform(rng: np.random.Generator, shape: tuple[int, ...], fan_in: float) -> np.ndarray:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from fastcnn import functional
+from fastcnn._arguments import as_pair, as_share
 from fastcnn.layers.base import Buffer, Layer, Parameter
 from fastcnn.layers.initial import Initialiser, RandomSource, first_weights, generator_of, uniform
-from fastcnn.layers.settings import Padding, Pair, check_positive, pair
+from fastcnn.layers.settings import Padding, Pair, check_positive
 
 __all__ = ["BatchNorm2d", "Conv2d", "Linear"]
 
@@ -51,9 +52,7 @@ class BatchNorm2d(Layer):
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
         check_positive("BatchNorm2d", num_features=num_features)
-        if not 0 <= momentum <= 1:
-            raise ValueError(f"BatchNorm2d: momentum={momentum}, expected a number from 0 to 1")
-        self.eps, self.momentum = eps, momentum
+        self.eps, self.momentum = eps, as_share(momentum, "BatchNorm2d: momentum")
         self.weight = Parameter(np.ones(num_features))
         self.bias = Parameter(np.zeros(num_features))
         self.running_mean = Buffer(np.zeros(num_features))
@@ -137,7 +136,7 @@ class Conv2d(Layer):
         for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
             if channels % groups:
                 raise ValueError(f"Conv2d: {name}={channels}, expected a multiple of groups={groups}")
-        self.kernel_size = pair(kernel_size, "Conv2d: kernel_size")
+        self.kernel_size = as_pair(kernel_size, "Conv2d: kernel_size")
         self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
         self.algorithm = algorithm
         shape = (out_channels, in_channels // groups, *self.kernel_size)

@@ -14,7 +14,7 @@ from fastcnn.kernels.view import View
 from fastcnn.ops.base import Attrs, Backward, Op, Shape, Shapes
 
 if TYPE_CHECKING:
-    from fastcnn.compiler.plan import Lowering
+    from fastcnn.compiler.lower import Lowering
     from fastcnn.graph.ir import Node
 
 

@@ -14,7 +14,7 @@ from fastcnn.ops.conv import Conv, depthwise_arguments, direct_arguments
 from fastcnn.ops.pool import MaxPool
 
 if TYPE_CHECKING:
-    from fastcnn.compiler.plan import Lowering
+    from fastcnn.compiler.lower import Lowering
     from fastcnn.graph.ir import Node
 
 _CONV, _POOL = Conv(), MaxPool()

@@ -14,7 +14,7 @@ import numpy as np
 from fastcnn.kernels.view import NO_HALO
 
 if TYPE_CHECKING:
-    from fastcnn.compiler.plan import Lowering
+    from fastcnn.compiler.lower import Lowering
     from fastcnn.graph.ir import Graph, Node
 
 Shape = tuple[int, ...]

@@ -22,7 +22,7 @@ from fastcnn.kernels.view import NO_HALO, View
 from fastcnn.ops.base import Attrs, Backward, Op, Shape, Shapes, check_size, images, resolve_pads, window_output
 
 if TYPE_CHECKING:
-    from fastcnn.compiler.plan import Lowering
+    from fastcnn.compiler.lower import Lowering
     from fastcnn.graph.ir import Graph, Node
 
 

@@ -4,6 +4,7 @@ of biases."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -14,9 +15,10 @@ from fastcnn.graph.node import Node
 from fastcnn.kernels import _conv_depthwise, _conv_grad, _pointwise_grad, _repack, _winograd_grad
 from fastcnn.ops.base import Attrs, Op, Shape, Shapes, check_pair, images, window_output
 from fastcnn.ops.conv import winograd_halo
+from fastcnn.ops.met import WindowsMet, windows_met
 
 if TYPE_CHECKING:
-    from fastcnn.compiler.plan import Lowering
+    from fastcnn.compiler.lower import Lowering
 
 _WINDOW = {"strides": (1, 1), "pads": (0, 0, 0, 0), "dilations": (1, 1), "group": 1}
 
@@ -24,13 +26,28 @@ _WINDOW = {"strides": (1, 1), "pads": (0, 0, 0, 0), "dilations": (1, 1), "group"
 def _check_grad(attrs: Attrs, shapes: Shapes, x: Shape, kernel: Sequence[int]) -> None:
     """Check that the gradient, the operand called grad, has the shape that the convolution of x gives."""
     grad = images(shapes, "grad")
-    groups, size = attrs["group"], window_output(attrs, x, kernel)
+    # The compiler's negative padding stands for pixels that no window meets (see met.py).
+    cut = (*x[:2], *(length + min(0, before) for length, before in zip(x[2:], attrs["pads"][:2], strict=True)))
+    padded = {**attrs, "pads": tuple(max(0, pad) for pad in attrs["pads"])}
+    groups, size = attrs["group"], window_output(padded, cut, kernel)
     if groups < 1 or x[1] % groups or grad[1] % groups:
         raise ValueError(
             f"groups={groups}, expected a positive divisor of in_channels={x[1]} and out_channels={grad[1]}"
         )
     if (grad[0], *grad[2:]) != (x[0], *size):
         raise ValueError(f"grad.shape={grad}, expected {(x[0], grad[1], *size)}: the output for x.shape={tuple(x)}")
+
+
+def _with_met(node: Node, op: str, index: int, windows: WindowsMet, attrs: Attrs) -> list[Node]:
+    """The node as `op`, which reads in its input `index` the gradients of the windows that meet the image."""
+    if not windows.lacks_any:
+        return [replace(node, op=op, attrs=attrs)]
+    grad = node.inputs[index]
+    met = f"{grad}:met@{node.name}"
+    begins = tuple(-first for first in windows.first)
+    inputs = tuple(met if i == index else name for i, name in enumerate(node.inputs))
+    return [Node("Spread", met, (grad,), met, {"strides": (1, 1), "begins": begins, "size": windows.count}),
+            replace(node, op=op, inputs=inputs, attrs=attrs)]
 
 
 class ConvGradInput(Op):
@@ -59,36 +76,30 @@ class ConvGradInput(Op):
         )
 
     def expand(self, node: Node, shapes: Mapping[str, Shape]) -> list[Node]:
-        """The convolution of grad, its pixels as far apart as the strides were, with the filters turned round.
-
-        Padding that a filter does not reach is left out of grad.
-        """
+        """The convolution of grad, its pixels as far apart as the strides were, with the filters turned round."""
         grad, weight = node.inputs
-        kernel, size, attrs = shapes[weight][2:], node.attrs["size"], node.attrs
+        kernel, attrs = shapes[weight][2:], node.attrs
+        windows = windows_met(attrs, attrs["size"], kernel, shapes[grad][2:])
+        attrs = {**attrs, **windows.attrs}
         strided = attrs["strides"] != (1, 1)
         if strided and 1 < attrs["group"] == shapes[grad][1] == shapes[weight][0] and shapes[weight][1] == 1:
-            return [Node("DepthwiseGradInput", node.name, node.inputs, node.output, {**attrs, "kernel_shape": kernel})]
+            return _with_met(node, "DepthwiseGradInput", 0, windows, {**attrs, "kernel_shape": kernel})
         if strided and kernel == (1, 1):
             return self.product_then_spread(node)
-        before, after = [], []
-        for axis in range(2):
-            extent = attrs["dilations"][axis] * (kernel[axis] - 1)
-            before.append(extent - attrs["pads"][axis])
-            spread = (shapes[grad][2 + axis] - 1) * attrs["strides"][axis] + 1
-            after.append(size[axis] - spread + attrs["pads"][axis])
         turned = f"{weight}:turned{attrs['group']}@{node.name}"
         nodes = [Node("TurnWeights", turned, (weight,), turned, {"group": attrs["group"]})]
-        if strided or min(*before, *after) < 0:
-            begins = [min(0, pad) for pad in before]
-            room = [(shapes[grad][2 + axis] - 1) * attrs["strides"][axis] + 1 + begins[axis] + min(0, after[axis])
-                    for axis in range(2)]
+        spread = [(count - 1) * stride + 1 for count, stride in zip(windows.count, attrs["strides"], strict=True)]
+        if strided or windows.lacks_any:
+            begins = [-first * stride for first, stride in zip(windows.first, attrs["strides"], strict=True)]
             spread_name = f"{grad}:spread@{node.name}"
             nodes.append(Node("Spread", spread_name, (grad,), spread_name,
-                              {"strides": attrs["strides"], "begins": tuple(begins), "size": tuple(room)}))
+                              {"strides": attrs["strides"], "begins": tuple(begins), "size": tuple(spread)}))
             grad = spread_name
-        pads = (*(max(0, pad) for pad in before), *(max(0, pad) for pad in after))
-        window = {"strides": (1, 1), "pads": pads, "dilations": attrs["dilations"], "group": attrs["group"],
-                  "auto_pad": "NOTSET", "algorithm": "auto"}
+        # Neither is negative, as every window meets the image.
+        before = [attrs["dilations"][axis] * (kernel[axis] - 1) - attrs["pads"][axis] for axis in range(2)]
+        after = [attrs["size"][axis] - spread[axis] + attrs["pads"][axis] for axis in range(2)]
+        window = {"strides": (1, 1), "pads": (*before, *after), "dilations": attrs["dilations"],
+                  "group": attrs["group"], "auto_pad": "NOTSET", "algorithm": "auto"}
         return [*nodes, Node("Conv", node.name, (grad, turned), node.output, window)]
 
     def product_then_spread(self, node: Node) -> list[Node]:
@@ -227,6 +238,11 @@ class ConvGradWeight(Op):
             x, grad, attrs["kernel_shape"], attrs["strides"], attrs["pads"], attrs["dilations"], attrs["group"]
         )
 
+    def expand(self, node: Node, shapes: Mapping[str, Shape]) -> list[Node]:
+        x, grad = (shapes[name] for name in node.inputs)
+        windows = windows_met(node.attrs, x[2:], node.attrs["kernel_shape"], grad[2:])
+        return _with_met(node, node.op, 1, windows, {**node.attrs, **windows.attrs})
+
     def reads_few(self, node: Node) -> bool:
         dense: bool = node.attrs["group"] == 1
         return dense
@@ -242,8 +258,11 @@ class ConvGradWeight(Op):
         return "blocked" if aligned else "plain"
 
     def halo(self, node: Node, shapes: Sequence[Shape]) -> tuple[int, int, int, int]:
-        pads: tuple[int, int, int, int] = node.attrs["pads"]
-        return winograd_halo(pads, shapes[0][2:], 4, whole=True) if _takes_winograd(node.attrs, *shapes[:2]) else pads
+        halo: tuple[int, int, int, int] = node.attrs["pads"]
+        if _takes_winograd(node.attrs, *shapes[:2]):
+            halo = winograd_halo(halo, shapes[0][2:], 4, whole=True)
+        top, left, bottom, right = (max(0, zeros) for zeros in halo)
+        return top, left, bottom, right
 
     def lower(self, node: Node, ctx: Lowering) -> None:
         attrs = node.attrs

@@ -13,7 +13,7 @@ from fastcnn.kernels.view import View
 from fastcnn.ops.base import Attrs, Backward, Op, Shape, Shapes, check_size
 
 if TYPE_CHECKING:
-    from fastcnn.compiler.plan import Lowering
+    from fastcnn.compiler.lower import Lowering
     from fastcnn.graph.ir import Node
 
 Dimension = tuple[int, tuple[int, ...]]  # size, and the stride of each operand

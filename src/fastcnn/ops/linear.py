@@ -14,7 +14,7 @@ from fastcnn.ops.base import Attrs, Backward, Op, Shape, Shapes, check_size
 from fastcnn.ops.conv import direct_order
 
 if TYPE_CHECKING:
-    from fastcnn.compiler.plan import Lowering
+    from fastcnn.compiler.lower import Lowering
     from fastcnn.graph.ir import Node
 
 

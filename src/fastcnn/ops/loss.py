@@ -12,7 +12,7 @@ from fastcnn.kernels import _loss
 from fastcnn.ops.base import Attrs, Backward, Op, Shape, Shapes
 
 if TYPE_CHECKING:
-    from fastcnn.compiler.plan import Lowering
+    from fastcnn.compiler.lower import Lowering
     from fastcnn.graph.ir import Node
 
 Definition = Callable[[np.ndarray, np.ndarray], np.ndarray]

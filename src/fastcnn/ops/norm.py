@@ -13,7 +13,7 @@ from fastcnn.kernels import _lrn, _pointwise
 from fastcnn.ops.base import Attrs, Backward, Op, Shape, Shapes, images
 
 if TYPE_CHECKING:
-    from fastcnn.compiler.plan import Lowering
+    from fastcnn.compiler.lower import Lowering
     from fastcnn.graph.ir import Node
 
 

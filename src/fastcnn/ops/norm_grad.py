@@ -16,7 +16,7 @@ from fastcnn.kernels import _norm
 from fastcnn.ops.base import Attrs, Backward, Op, Shape, Shapes, images
 
 if TYPE_CHECKING:
-    from fastcnn.compiler.plan import Lowering
+    from fastcnn.compiler.lower import Lowering
 
 
 class BatchStats(Op):

@@ -13,7 +13,7 @@ from fastcnn.kernels import _pool, _pool_grad
 from fastcnn.ops.base import Attrs, Backward, Op, Shape, Shapes, images, resolve_pads, window_output
 
 if TYPE_CHECKING:
-    from fastcnn.compiler.plan import Lowering
+    from fastcnn.compiler.lower import Lowering
     from fastcnn.graph.ir import Node
 
 _WINDOW = {"kernel_shape": (1, 1), "strides": (1, 1), "pads": (0, 0, 0, 0), "ceil_mode": 0, "auto_pad": "NOTSET"}

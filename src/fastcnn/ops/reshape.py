@@ -17,7 +17,7 @@ from fastcnn.kernels.view import NO_HALO, View
 from fastcnn.ops.base import Attrs, Backward, Op, Shape, Shapes, check_size
 
 if TYPE_CHECKING:
-    from fastcnn.compiler.plan import Lowering
+    from fastcnn.compiler.lower import Lowering
     from fastcnn.graph.ir import Node
 
 # The dimension of a view that an axis of an array of this rank is (see memory.four_dimensions).

@@ -9,7 +9,7 @@ from fastcnn.kernels import _pointwise_grad, _update
 from fastcnn.ops.base import Attrs, Backward, Op, Shape, Shapes
 
 if TYPE_CHECKING:
-    from fastcnn.compiler.plan import Lowering
+    from fastcnn.compiler.lower import Lowering
     from fastcnn.graph.ir import Node
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastcnn._arguments import as_float
+from fastcnn._arguments import as_float, as_generator, as_int, as_real_array
 
 __all__ = ["Augment"]
 
@@ -76,23 +76,32 @@ class Augment:
             if not low <= value <= high or (name == "crop" and value == 0):
                 raise ValueError(f"Augment: {name}={value!r}, expected a number from {low:g} to {high:g}")
 
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def __call__(self, image: np.ndarray, rng: np.random.Generator | int) -> np.ndarray:
         """Return a changed copy of one image, or the image itself where nothing changes.
 
         Parameters
         ----------
         image : ndarray (C, H, W), float32
-        rng : numpy.random.Generator
+        rng : numpy.random.Generator or int
 
         Returns
         -------
         ndarray (C, H, W), float32
+
+        Raises
+        ------
+        TypeError
+            If `rng` is neither.
         """
+        image, rng = _checked_image(image), as_generator(rng, "Augment: rng")
         _, height, width = image.shape
         return self.change(image, rng, self.draw_crop(rng, height, width, width / height))
 
     def change(self, image: np.ndarray, rng: np.random.Generator, box: tuple[float, float, float, float]) -> np.ndarray:
         """As a call, keeping the part `box` (top, left, height, width); a photo was cropped when it was decoded."""
+        image, rng = _checked_image(image), as_generator(rng, "Augment: rng")
+        if not isinstance(box, (tuple, list)) or len(box) != 4:
+            raise TypeError(f"Augment: box={box!r}, expected four numbers (top, left, height, width)")
         flipped = self.flip and rng.random() < 0.5
         angle = math.radians(rng.uniform(-self.rotation, self.rotation)) if self.rotation else 0.0
         if angle or box != (0, 0, *image.shape[1:]):
@@ -121,6 +130,10 @@ class Augment:
         tuple of float
             (top, left, height, width) in pixels.
         """
+        rng = as_generator(rng, "Augment: rng")
+        height, width = as_int(height, "Augment: height", 1), as_int(width, "Augment: width", 1)
+        if as_float(aspect, "Augment: aspect") <= 0:
+            raise ValueError(f"Augment: aspect={aspect!r}, expected a number > 0")
         if self.crop == 1:
             return 0, 0, height, width
         area = rng.uniform(self.crop, 1) * height * width
@@ -145,7 +158,10 @@ class Augment:
         tuple of ndarray
             As given, blended.
         """
-        part = np.float32(rng.beta(self.mixup, self.mixup))
+        if not self.mixup:
+            raise ValueError("Augment: mixup=0, expected a number > 0 where images are blended")
+        images, targets = as_real_array(images, "Augment: images"), as_real_array(targets, "Augment: targets")
+        part = np.float32(as_generator(rng, "Augment: rng").beta(self.mixup, self.mixup))
 
         def blend(values: np.ndarray) -> np.ndarray:
             blended: np.ndarray = part * values + (1 - part) * np.roll(values, 1, axis=0)
@@ -172,6 +188,14 @@ class Augment:
         hole = image[:, max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)]
         hole[...] = image.mean(axis=(1, 2), keepdims=True)
         return image
+
+
+def _checked_image(image: np.ndarray) -> np.ndarray:
+    image = as_real_array(image, "Augment: image")
+    if image.ndim != 3 or not image.size:
+        raise ValueError(f"Augment: image.shape={image.shape}, expected (C, H, W)")
+    return image
+
 
 
 def _warp(image: np.ndarray, box: tuple[float, float, float, float], angle: float, flipped: bool) -> np.ndarray:

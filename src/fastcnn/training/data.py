@@ -12,6 +12,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fastcnn._arguments import as_seed
 from fastcnn.training.augment import Augment
 
 __all__ = ["ArraySource", "Dataset", "Source", "as_targets", "random_of", "split", "targets_of_names"]
@@ -30,7 +31,8 @@ def random_of(seed: int, stream: int, epoch: int = 0, index: int = 0) -> np.rand
     >>> random_of(0, IMAGE, 1, 5).random() == random_of(0, IMAGE, 1, 5).random()
     True
     """
-    return np.random.Generator(np.random.Philox(key=[seed % 2**64, stream], counter=[0, epoch, index, 0]))
+    key = np.array([seed % 2**64, stream], np.uint64)  # of a list of large integers NumPy makes floating-point numbers
+    return np.random.Generator(np.random.Philox(key=key, counter=[0, epoch, index, 0]))
 
 
 class Source(Protocol):
@@ -211,7 +213,7 @@ def split(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.n
     """
     if not 0 < share < 1:
         raise ValueError(f"validation={share!r}, expected a number between 0 and 1")
-    rng = random_of(seed, SPLIT)
+    rng = random_of(as_seed(seed, "split: seed"), SPLIT)
     groups = [np.arange(len(labels))]
     if labels.ndim == 1:
         groups = [np.flatnonzero(labels == label) for label in np.unique(labels)]

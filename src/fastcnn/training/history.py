@@ -6,6 +6,8 @@ import html
 import os
 from typing import Any
 
+from fastcnn._arguments import as_choice
+
 __all__ = ["History"]
 
 _PANELS = (("loss", "validation_loss"), ("accuracy", "validation_accuracy"), ("learning_rate",))
@@ -52,9 +54,10 @@ class History(dict[str, list[float]]):
 
         Raises
         ------
-        KeyError
+        ValueError
             If there are no such numbers.
         """
+        as_choice(name, "best: name", [known for known, values in self.items() if values])
         signs = -1.0 if name.endswith("accuracy") else 1.0
         values = [signs * value if value == value else float("inf") for value in self[name]]
         return values.index(min(values))

@@ -6,14 +6,17 @@ The numbers depend on seed, epoch and image only, so not on how many threads the
 from __future__ import annotations
 
 import math
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastcnn._arguments import as_seed
 from fastcnn.training.augment import Augment
 from fastcnn.training.data import BATCH, IMAGE, ORDER, ArraySource, Dataset, as_targets, random_of
 
@@ -69,7 +72,7 @@ class Batches:
         if augment is not None and len(data.source.shape) != 3:
             raise ValueError(f"augment: inputs are of shape {data.source.shape}, expected images (C, H, W)")
         self.data, self.batch_size, self.classes = data, batch_size, classes
-        self.shuffle, self.augment, self.seed = shuffle, augment, seed
+        self.shuffle, self.augment, self.seed = shuffle, augment, as_seed(seed, "Batches: seed")
         if workers is None:
             is_large = math.prod(data.source.shape) >= _WORTH_A_THREAD
             workers = 2 if data.source.is_slow or (augment is not None and is_large) else 0
@@ -152,7 +155,8 @@ def read_ahead(
 ) -> Iterator[Any]:
     """Yield ``make(number, stopped)`` for each number, in order, made by `workers` threads one or two batches ahead.
 
-    When the iterator is closed, or anything fails, on either side, ``stopped()`` is true and all threads end.
+    When the iterator is closed, or anything fails, on either side, ``stopped()`` is true and all threads end. A forked
+    child, which has none of the threads, goes on without.
 
     Examples
     --------
@@ -165,14 +169,19 @@ def read_ahead(
         return
     rest = iter(numbers)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="fastcnn-data")
-    pending: deque[Future[Any]] = deque()
+    parent = os.getpid()
+    pending: deque[tuple[int, Future[Any]]] = deque()
     try:
-        for number in rest:
-            pending.append(pool.submit(make, number, stop.is_set))
-            if len(pending) > workers:  # one more than threads: whoever is ready finds work
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
+        while os.getpid() == parent:
+            # One more than threads: whoever is ready finds work.
+            for number in islice(rest, workers + 1 - len(pending)):
+                pending.append((number, pool.submit(make, number, stop.is_set)))
+            if not pending:
+                return
+            yield pending.popleft()[1].result()
+        for number in (*(number for number, _ in pending), *rest):
+            yield make(number, stop.is_set)
     finally:
-        stop.set()
-        pool.shutdown(wait=True, cancel_futures=True)
+        if os.getpid() == parent:
+            stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)

@@ -69,6 +69,7 @@ class Run:
     _stopped: bool = False
     _learner: Any = None
     _step: int = 0
+    _counted: int = 0  # the trainer's steps that the sums hold
     _sums: _Sums = field(default_factory=_Sums)
     _best: dict[str, np.ndarray] = field(default_factory=dict)
 
@@ -184,7 +185,6 @@ class _Loop:
         self.monitor = "loss" if validation is None else "validation_loss"
         if saved is not None:
             self._restore(saved)
-        self.counted_steps = trainer.steps
 
     def _batches(self, learner: Model, data: Dataset | IterableBatches) -> Batches | IterableBatches:
         if isinstance(data, IterableBatches):
@@ -201,7 +201,7 @@ class _Loop:
                 while run.epoch < options.epochs and not run._stopped:
                     self._epoch(interrupt)
         except KeyboardInterrupt:
-            if run.trainer.steps == self.counted_steps:  # else the counts are behind: the last checkpoint stays
+            if run.trainer.steps == run._counted:  # else a step is ahead of the sums: the last checkpoint stays
                 run._sync()
                 self._checkpoint()
             _interrupted(run.history, run.epoch, options, stacklevel=5)
@@ -253,8 +253,7 @@ class _Loop:
         sums.loss += loss * len(batch.x)
         sums.hits += self._hits(run.trainer.outputs, batch.y)
         sums.count += len(batch.x)
-        run._step += 1
-        self.counted_steps = run.trainer.steps
+        run._step, run._counted = run._step + 1, run.trainer.steps
 
     def _accuracy(self) -> dict[str, float]:
         sums = self.run._sums
@@ -318,6 +317,7 @@ class _Loop:
     def _restore(self, saved: Checkpoint) -> None:
         run, state = self.run, saved.run
         run.trainer.load_state_dict(saved.trainer)
+        run._counted = run.trainer.steps
         run.epoch, run._step, run._stopped = state["epoch"], state["step"], state["stopped"]
         run._sums, run.history, run._best = _Sums(**state["sums"]), History(state["history"]), saved.best
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fastcnn._arguments import as_array, as_choice, as_pair, as_real_array, as_share
+
 __all__ = ["MSE", "BinaryCrossEntropy", "CrossEntropy", "Loss", "loss_of"]
 
 
@@ -61,17 +63,17 @@ class CrossEntropy(Loss):
     op = "CrossEntropy"
 
     def __init__(self, label_smoothing: float = 0.0, class_weights: ArrayLike | None = None) -> None:
-        if not 0 <= label_smoothing <= 1:
-            raise ValueError(f"CrossEntropy: label_smoothing={label_smoothing}, expected a number from 0 to 1")
-        self.label_smoothing = float(label_smoothing)
-        self.class_weights = None if class_weights is None else np.asarray(class_weights, np.float64)
+        self.label_smoothing = as_share(label_smoothing, "CrossEntropy: label_smoothing")
+        self.class_weights = None
+        if class_weights is not None:
+            self.class_weights = as_real_array(class_weights, "CrossEntropy: class_weights").astype(np.float64)
         if self.class_weights is not None and (self.class_weights.ndim != 1 or not (self.class_weights >= 0).all()):
             raise ValueError(f"CrossEntropy: class_weights={class_weights!r}, expected one number >= 0 for each class")
 
     def target(self, y: ArrayLike, shape: tuple[int, int]) -> np.ndarray:
         """The coefficients of -log softmax: (N, classes) float32."""
-        rows, classes = shape
-        labels = np.asarray(y)
+        shape = rows, classes = as_pair(shape, "CrossEntropy: shape", 0)
+        labels = as_array(y, "CrossEntropy: y")
         weights = self.class_weights
         if weights is not None and len(weights) != classes:
             raise ValueError(f"CrossEntropy: class_weights has {len(weights)} numbers, expected {classes}")
@@ -131,14 +133,13 @@ def loss_of(loss: str | Loss) -> Loss:
     """A loss by name, or itself."""
     if isinstance(loss, Loss):
         return loss
-    if loss not in _NAMES:
-        raise ValueError(f"loss={loss!r}, expected one of {', '.join(_NAMES)}, or a Loss")
-    named: Loss = _NAMES[loss]()
+    named: Loss = _NAMES[as_choice(loss, "loss", _NAMES, ", or a Loss")]()
     return named
 
 
 def _rows(y: ArrayLike, shape: tuple[int, int], name: str) -> np.ndarray:
-    values = np.asarray(y)
+    shape = as_pair(shape, f"{name}: shape", 0)
+    values = as_array(y, f"{name}: y")
     if values.ndim == 1 and shape[1] == 1:
         values = values[:, None]
     elif values.ndim == 1:

@@ -10,6 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+import numpy as np
+
+from fastcnn._arguments import as_flag, as_float, as_int, as_share
+
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop"]
 
 
@@ -28,8 +32,8 @@ class Optimizer:
     nesterov: bool = False
 
     def __init__(self, learning_rate: float, weight_decay: float) -> None:
-        self.learning_rate, self.weight_decay = float(learning_rate), float(weight_decay)
-        _check(self, learning_rate=(learning_rate, 0, float("inf")), weight_decay=(weight_decay, 0, float("inf")))
+        self.learning_rate = _number(self, "learning_rate", learning_rate)
+        self.weight_decay = _number(self, "weight_decay", weight_decay)
 
     def states(self) -> tuple[str, ...]:
         """Which running means it keeps of each parameter: of "first", "second", "third"."""
@@ -74,10 +78,10 @@ class SGD(Optimizer):
         self, learning_rate: float = 1e-3, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0
     ) -> None:
         super().__init__(learning_rate, weight_decay)
-        _check(self, momentum=(momentum, 0, float("inf")))
-        if nesterov and not momentum:
+        self.momentum = _number(self, "momentum", momentum)
+        self.nesterov = bool(as_flag(nesterov, "SGD: nesterov"))
+        if self.nesterov and not self.momentum:
             raise ValueError("SGD: nesterov=True with momentum=0, expected a momentum above 0")
-        self.momentum, self.nesterov = float(momentum), bool(nesterov)
 
     def states(self) -> tuple[str, ...]:
         """The running gradient, if there is a momentum."""
@@ -115,11 +119,13 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(learning_rate, weight_decay)
-        first, second = betas
-        _check(self, eps=(eps, 0, float("inf")))
+        name = f"{type(self).__name__}: betas"
+        if not isinstance(betas, (tuple, list, np.ndarray)) or len(betas) != 2:
+            raise TypeError(f"{name}={betas!r}, expected two numbers from 0 to below 1")
+        first, second = (as_float(beta, name) for beta in betas)
         if not (0 <= first < 1 and 0 <= second < 1):
-            raise ValueError(f"{type(self).__name__}: betas={betas}, expected two numbers from 0 to below 1")
-        self.betas, self.eps = (float(first), float(second)), float(eps)
+            raise ValueError(f"{name}={betas}, expected two numbers from 0 to below 1")
+        self.betas, self.eps = (first, second), _number(self, "eps", eps)
 
     def states(self) -> tuple[str, ...]:
         """Both running means."""
@@ -128,6 +134,7 @@ class Adam(Optimizer):
     def numbers(self, step: int) -> Mapping[str, float]:
         """See `Optimizer.numbers`."""
         first, second = self.betas
+        step = as_int(step, f"{type(self).__name__}.numbers: step", 1)
         return {
             "decay": self.weight_decay, "epsilon": self.eps, "beta2": second, "one_minus_beta1": 1 - first,
             "one_minus_beta2": 1 - second, "correction1": 1 - first**step, "correction2": (1 - second**step) ** 0.5,
@@ -179,9 +186,9 @@ class RMSprop(Optimizer):
         momentum: float = 0.0, centered: bool = False,
     ) -> None:
         super().__init__(learning_rate, weight_decay)
-        infinite = float("inf")
-        _check(self, alpha=(alpha, 0, 1), eps=(eps, 0, infinite), momentum=(momentum, 0, infinite))
-        self.alpha, self.eps, self.momentum, self.centered = float(alpha), float(eps), float(momentum), bool(centered)
+        self.alpha = as_share(alpha, "RMSprop: alpha")
+        self.eps, self.momentum = _number(self, "eps", eps), _number(self, "momentum", momentum)
+        self.centered = bool(as_flag(centered, "RMSprop: centered"))
 
     def states(self) -> tuple[str, ...]:
         """The mean square; the running step if there is a momentum, and the mean gradient if centered."""
@@ -193,7 +200,8 @@ class RMSprop(Optimizer):
                 "one_minus_beta2": 1 - self.alpha}
 
 
-def _check(owner: Optimizer, **ranges: tuple[float, float, float]) -> None:
-    for name, (value, low, high) in ranges.items():
-        if not low <= value <= high or value == float("inf"):
-            raise ValueError(f"{type(owner).__name__}: {name}={value}, expected a number from {low} to {high}")
+def _number(owner: Optimizer, name: str, value: float) -> float:
+    number = as_float(value, f"{type(owner).__name__}: {name}")
+    if not 0 <= number < float("inf"):
+        raise ValueError(f"{type(owner).__name__}: {name}={value}, expected a number from 0 to below infinity")
+    return number

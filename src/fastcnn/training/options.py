@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastcnn._arguments import as_int
+from fastcnn._arguments import as_int, as_seed
 from fastcnn.training.augment import Augment
 from fastcnn.training.losses import Loss
 from fastcnn.training.optimizers import Optimizer
@@ -42,7 +42,7 @@ class Options:
     def __post_init__(self) -> None:
         as_int(self.epochs, "fit: epochs", 0)
         as_int(self.batch_size, "fit: batch_size", 1)
-        as_int(self.seed, "fit: seed", 0)
+        as_seed(self.seed, "fit: seed")
         for name, least in (("patience", 1), ("checkpoint_steps", 1), ("workers", 0)):
             if getattr(self, name) is not None:
                 as_int(getattr(self, name), f"fit: {name}", least)
@@ -52,6 +52,8 @@ class Options:
             raise TypeError(f"fit: augment={self.augment!r}, expected an Augment")
         if self.optimizer is not None and not isinstance(self.optimizer, Optimizer):
             raise TypeError(f"fit: optimizer={self.optimizer!r}, expected an optimizer such as Adam(1e-3)")
+        if not isinstance(self.callbacks, (tuple, list)):
+            raise TypeError(f"fit: callbacks={self.callbacks!r}, expected a list of functions of one argument")
         for callback in self.callbacks:
             if not callable(callback):
                 raise TypeError(f"fit: callbacks has {callback!r}, expected functions of one argument")

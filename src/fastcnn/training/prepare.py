@@ -28,11 +28,9 @@ def is_paths(x: Any) -> bool:
     >>> is_paths(["a.jpg", "b.jpg"]), is_paths("a.jpg"), is_paths([1.0])
     (True, False, False)
     """
-    if isinstance(x, (str, bytes)) or not hasattr(x, "__len__") or not len(x):
-        return False
     if isinstance(x, np.ndarray):
-        return x.ndim == 1 and (x.dtype.kind == "U" or isinstance(x[0], (str, os.PathLike)))
-    return isinstance(x, (list, tuple)) and all(isinstance(item, (str, os.PathLike)) for item in x)
+        return x.ndim == 1 and len(x) > 0 and (x.dtype.kind == "U" or isinstance(x[0], (str, os.PathLike)))
+    return isinstance(x, (list, tuple)) and len(x) > 0 and all(isinstance(item, (str, os.PathLike)) for item in x)
 
 
 def prepare(model: Model, x: Any, y: Any = None, *, adopt: bool = True) -> Dataset | IterableBatches:

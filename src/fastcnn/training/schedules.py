@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from fastcnn._arguments import as_float, as_int
+from fastcnn._arguments import as_float, as_int, as_share, as_size
 
 __all__ = ["Cosine", "OneCycle", "Schedule", "StepDecay", "Warmup"]
 
@@ -48,6 +48,7 @@ class StepDecay:
 
     def __call__(self, step: int, steps: int, epoch_steps: int = 1) -> float:
         """Return the factor at a step."""
+        _check_steps(step, steps, epoch_steps)
         epoch = step // epoch_steps
         if isinstance(self.epochs, Sequence):
             return float(self.gamma ** sum(number <= epoch for number in self.epochs))
@@ -76,10 +77,11 @@ class Cosine:
     final: float = 0.0
 
     def __post_init__(self) -> None:
-        _share(self.final, "Cosine: final")
+        as_share(self.final, "Cosine: final")
 
     def __call__(self, step: int, steps: int, epoch_steps: int = 1) -> float:
         """Return the factor at a step."""
+        _check_steps(step, steps, epoch_steps)
         return self.final + (1 - self.final) * (1 + math.cos(math.pi * step / max(steps, 1))) / 2
 
 
@@ -111,10 +113,11 @@ class OneCycle:
 
     def __post_init__(self) -> None:
         for name in ("rise", "start", "end"):
-            _share(getattr(self, name), f"OneCycle: {name}")
+            as_share(getattr(self, name), f"OneCycle: {name}")
 
     def __call__(self, step: int, steps: int, epoch_steps: int = 1) -> float:
         """Return the factor at a step."""
+        _check_steps(step, steps, epoch_steps)
         top, last = self.rise * steps - 1, steps - 1
         if step <= top:
             return _along_cosine(self.start, 1.0, step / top if top > 0 else 1.0)
@@ -151,12 +154,13 @@ class Warmup:
 
     def __post_init__(self) -> None:
         _positive(self.epochs, "Warmup: epochs")
-        _share(self.start, "Warmup: start")
+        as_share(self.start, "Warmup: start")
         if self.then is not None and not callable(self.then):
             raise TypeError(f"Warmup: then={self.then!r}, expected a schedule")
 
     def __call__(self, step: int, steps: int, epoch_steps: int = 1) -> float:
         """Return the factor at a step."""
+        _check_steps(step, steps, epoch_steps)
         rising = max(round(self.epochs * epoch_steps), 1)
         if step < rising:
             return self.start + (1 - self.start) * step / rising
@@ -172,6 +176,7 @@ def _positive(value: float, name: str) -> None:
         raise ValueError(f"{name}={value!r}, expected a number > 0")
 
 
-def _share(value: float, name: str) -> None:
-    if not 0 <= as_float(value, name) <= 1:
-        raise ValueError(f"{name}={value!r}, expected a number from 0 to 1")
+def _check_steps(step: int, steps: int, epoch_steps: int) -> None:
+    as_size(step, "schedule: step")
+    as_size(steps, "schedule: steps")
+    as_int(epoch_steps, "schedule: epoch_steps", 1)

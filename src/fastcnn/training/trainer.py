@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fastcnn._arguments import as_mapping, as_real_array, as_seed
 from fastcnn.compiler.plan import Plan, compile_graph
 from fastcnn.kernels import _cpu, storage
+from fastcnn.kernels._program import default_float_modes
 from fastcnn.kernels._update import SETTINGS
-from fastcnn.layers import base, newer
+from fastcnn.kernels.parameters import from_blocks, to_blocks
+from fastcnn.layers.newer import Holder, watch
 from fastcnn.training.losses import Loss, loss_of
 from fastcnn.training.optimizers import Optimizer
 from fastcnn.training.step import StepGraph, step_graph
@@ -37,12 +40,16 @@ class _Compiled(NamedTuple):
     scores: np.ndarray
 
 
-class Trainer:
+class Trainer(Holder):
     """Trains a model, step by step; each step is one call of compiled code.
 
     The model can be called, saved and looked at between steps: it is brought up to date by itself (and by `sync`).
-    Arrays that are assigned to it are taken over by the next step. Steps of one trainer must not run at the same time
-    in several threads.
+    Arrays that are assigned to it are taken over by the next step.
+
+    Threads may look at the model, predict with it and assign to it at any time: they wait for one step at most.
+    Trainers of different models do not disturb each other; trainers of one model, and steps of one trainer in several
+    threads, take turns. Where a step raises, all is as after the last finished one, which `steps` tells. A process that
+    is forked while another thread is in a step begins again from what had been looked at last.
 
     Parameters
     ----------
@@ -91,12 +98,13 @@ class Trainer:
         self, model: Model, optimizer: Optimizer, loss: str | Loss = "cross_entropy", *,
         clip_norm: float | None = None, recompute: bool = False, seed: int = 0,
     ) -> None:
+        super().__init__()
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"Trainer: optimizer={optimizer!r}, expected an Optimizer such as fastcnn.SGD(0.1)")
         if clip_norm is not None and not clip_norm > 0:
             raise ValueError(f"Trainer: clip_norm={clip_norm}, expected a number above 0, or None")
         self.model, self.optimizer, self.loss = model, optimizer, loss_of(loss)
-        self.clip_norm, self.recompute, self.seed = clip_norm, recompute, int(seed)
+        self.clip_norm, self.recompute, self.seed = clip_norm, recompute, as_seed(seed, "Trainer: seed")
         self.learning_rate = optimizer.learning_rate
         self.steps = 0
         self._plans: OrderedDict[tuple[int, ...], _Compiled] = OrderedDict()
@@ -104,8 +112,11 @@ class Trainer:
         self._forms: dict[str, tuple[tuple[int, ...], bool]] = {}  # shape, and whether it is stored as a parameter
         self._means: dict[str, np.ndarray] = {}  # loaded, of parameters that no plan has asked for
         self._numbers, self._clock = np.zeros(len(SETTINGS), np.float32), np.zeros(4, np.uint32)
-        self._versions: tuple[int, ...] = ()
-        self._seen, self._isa, self._vl = -1, "", 1
+        self._changes = object()  # another one after each change of the model
+        self._seen: object = None  # the one of what was taken over
+        self._isa, self._vl = "", 1
+        self._is_newer = False  # whether the state is, than the layers
+        self._updating = False  # whether a step is at work on it
         self.outputs = np.zeros((0, 0), np.float32)
 
     def step(self, x: ArrayLike, y: ArrayLike) -> float:
@@ -128,26 +139,16 @@ class Trainer:
         ValueError
             If shapes or labels do not fit.
         """
-        batch = self.model._as_batch(x)
+        batch, labels = self.model._as_batch(x), np.asarray(y)
         if len(batch) == 0:
             raise ValueError(f"Trainer.step: x.shape={batch.shape}, expected at least one input")
-        if base.current_generation() != self._seen or _cpu.isa() != self._isa:
-            self._take_over()
-        compiled = self._plans.get(batch.shape) or self._compile(batch.shape)
-        self._plans.move_to_end(batch.shape)
-        target = self.loss.target(y, compiled.scores.shape)
-        self._set_numbers()
-        arrays = [batch, target, self._numbers, self._clock.view(np.float32)]
-        compiled.plan.run([*arrays, *(self._state[name] for name in compiled.order)], [compiled.loss, compiled.scores])
-        self.steps += 1
-        self.outputs = compiled.scores
-        newer.expect_newer_values(self)
-        return float(compiled.loss[0])
-
-    def sync(self) -> None:
-        """Bring the model's parameters and running statistics up to date; done by itself when they are looked at."""
-        if newer.forget_newer_values(self):
-            self._write_back()
+        while True:
+            for rival in self._rivals():  # another trainer's steps come before this one
+                rival.sync()
+            with default_float_modes():  # for the numbers of the optimizer and the targets, too
+                loss = self._work(lambda: self._step(batch, labels))
+            if loss is not None:
+                return loss
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Return what resuming needs beside the model's own state: the optimizer's running means, by the parameter's
@@ -158,9 +159,12 @@ class Trainer:
         dict of str to ndarray
             float32, but for the last two.
         """
-        means = {name: self._plain(name) for name in self._state if "@" in name}
-        rate = np.array(self.learning_rate, np.float64)
-        return {**self._means, **means, "@steps": np.array(self.steps, np.int64), "@learning_rate": rate}
+        def read() -> dict[str, np.ndarray]:
+            means = {name: self._plain(name) for name in self._state if "@" in name}
+            rate = np.array(self.learning_rate, np.float64)
+            return {**self._means, **means, "@steps": np.array(self.steps, np.int64), "@learning_rate": rate}
+
+        return self._look(read)
 
     def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
         """Continue from what `state_dict` gave; the model's own state is loaded by the model.
@@ -170,22 +174,74 @@ class Trainer:
         ValueError
             If it does not belong to this model.
         """
-        self.sync()
+        state = as_mapping(state, "Trainer.load_state_dict: state")
         shapes = {name: array.shape for name, array in self.model.named_parameters()}
-        means = {name: np.array(array, np.float32) for name, array in state.items() if not name.startswith("@")}
+        checked = {name: as_real_array(array, f"Trainer.load_state_dict: {name}") for name, array in state.items()}
+        means = {name: np.array(array, np.float32) for name, array in checked.items() if name[:1] != "@"}
         for name, array in means.items():
             expected = shapes.get(name.rpartition("@")[0])
             if expected != array.shape:
                 raise ValueError(f"Trainer.load_state_dict: {name} has shape {array.shape}, expected {expected}")
         for name in ("@steps", "@learning_rate"):
-            if name not in state:
-                raise ValueError(f"Trainer.load_state_dict: {name} is missing")
-        self.steps, self.learning_rate = int(np.asarray(state["@steps"])), float(np.asarray(state["@learning_rate"]))
-        self._means, self._state, self._forms = means, {}, {}
-        self._plans.clear()
-        self._versions = ()
+            if name not in state or checked[name].size != 1:
+                raise ValueError(f"Trainer.load_state_dict: {name} is missing, expected a number")
+        steps, rate = int(checked["@steps"].item()), float(checked["@learning_rate"].item())
+
+        def change() -> None:
+            self._begin_again(means)
+            self.steps, self.learning_rate = steps, rate
+
+        self._look(change)
+
+    def layer_changed(self) -> None:
+        """Note that a layer has changed, which the next step takes over."""
+        self._changes = object()
 
     # -- inside ---------------------------------------------------------------------------------------
+
+    def _step(self, batch: np.ndarray, labels: np.ndarray) -> float | None:
+        """Do a step; None where another trainer has been faster to change the layers."""
+        if self._changes is not self._seen or _cpu.isa() != self._isa:
+            self._take_over()
+        if not (self._holds or self._claim()) or self._changes is not self._seen:
+            return None
+        compiled = self._plans.get(batch.shape) or self._compile(batch.shape)
+        self._plans.move_to_end(batch.shape)
+        target = self.loss.target(labels, compiled.scores.shape)
+        self._set_numbers()
+        arrays = [batch, target, self._numbers, self._clock.view(np.float32)]
+        arrays += [self._state[name] for name in compiled.order]
+        done: list[None] = []
+        self._updating = True
+        try:
+            compiled.plan.run(arrays, [compiled.loss, compiled.scores], done)
+        finally:
+            if done:  # else nothing is updated yet
+                self._finish(compiled)
+            self._updating = False
+        return float(compiled.loss[0])
+
+    def _finish(self, compiled: _Compiled) -> None:
+        """Count a step, and tell who watches the layers that there are newer values."""
+        self.steps += 1
+        self.outputs = compiled.scores
+        if not self._is_newer:
+            self._is_newer = True
+            for layer in self._held:
+                layer._touch(self)
+
+    def _begin_again(self, means: dict[str, np.ndarray]) -> None:
+        """Let the next step start from the model's arrays and from these means."""
+        self._seen = None
+        self._means, self._state, self._forms = means, {}, {}
+        self._plans.clear()
+
+    def _orphaned(self) -> None:
+        super()._orphaned()
+        if self._updating:  # half a step is in the state; the layers have what was written back last
+            self._updating = self._is_newer = False
+            self._release()
+            self._begin_again({})
 
     def _set_numbers(self) -> None:
         numbers = {**self.optimizer.numbers(self.steps + 1), "rate": self.learning_rate}
@@ -195,15 +251,16 @@ class Trainer:
         self._clock[:] = [word & 0xFFFFFFFF for word in words]
 
     def _take_over(self) -> None:
-        """Start from the model's arrays where any layer of it has changed, or its instruction set."""
-        versions = tuple(layer._version for _, layer in self.model.named_layers())
-        if versions != self._versions or _cpu.isa() != self._isa:
-            self.sync()
-            self._means |= {name: self._plain(name) for name in self._state if "@" in name}
-            self._plans.clear()
-            self._state, self._forms = {}, {}
-            self._versions = tuple(layer._version for _, layer in self.model.named_layers())
-        self._seen, self._isa, self._vl = base.current_generation(), _cpu.isa(), _cpu.vector_length()
+        """Start from the model's arrays, as one of its layers has changed, or the instruction set."""
+        for _, layer in self.model.named_layers():
+            watch(layer, self)
+        changes = self._changes  # later ones are for the next step
+        self._write_back()
+        self._release()
+        self._begin_again(self._means | {name: self._plain(name) for name in self._state if "@" in name})
+        self._held = [layer for _, layer in self.model.named_layers()]
+        self._isa, self._vl = _cpu.isa(), _cpu.vector_length()
+        self._seen = changes
 
     def _compile(self, shape: tuple[int, ...]) -> _Compiled:
         step = self._graph(shape)
@@ -212,13 +269,13 @@ class Trainer:
         for name in step.state:
             if name not in self._state:
                 self._forms[name] = step.shapes[name], name in step.packed
-                self._means.pop(name, None)
                 self._state[name] = self._stored(name, values.get(name))
+                self._means.pop(name, None)
         scores = np.zeros(plan.output_shapes[1], np.float32)
+        self._seen = self._changes  # forward methods may have set attributes; others wait until the step is done
         self._plans[shape] = compiled = _Compiled(plan, step.state, np.zeros(1, np.float32), scores)
         if len(self._plans) > MAX_PLANS:
             self._plans.popitem(last=False)
-        self._seen = base.current_generation()
         return compiled
 
     def _graph(self, shape: tuple[int, ...]) -> StepGraph:
@@ -236,32 +293,23 @@ class Trainer:
     def _stored(self, name: str, value: np.ndarray | None) -> np.ndarray:
         """A value (zeros if None) in the form in which the step keeps it."""
         shape, packed = self._forms[name]
-        vl = self._vl
-        if not packed:
-            array = storage.allocate(int(np.prod(shape))).reshape(shape)
-            array[...] = 0.0 if value is None else value
-            return array
-        blocks = -(-shape[0] // vl)
-        rows = np.zeros((blocks * vl, int(np.prod(shape[1:]))), np.float32)
-        if value is not None:
-            rows[: shape[0]] = value.reshape(shape[0], -1)
-        array = storage.allocate(rows.size)
-        array.reshape(blocks, -1, vl)[...] = rows.reshape(blocks, vl, -1).swapaxes(1, 2)
+        value = np.zeros(shape, np.float32) if value is None else np.ascontiguousarray(value, np.float32)
+        if packed:
+            return to_blocks(value, self._vl)
+        array = storage.allocate(value.size).reshape(shape)
+        array[...] = value
         return array
 
     def _plain(self, name: str) -> np.ndarray:
         """A value in its own shape."""
         shape, packed = self._forms[name]
-        if not packed:
-            return np.array(self._state[name])
-        vl = self._vl
-        blocks = self._state[name].reshape(-1, int(np.prod(shape[1:])), vl).swapaxes(1, 2)
-        return np.array(np.ascontiguousarray(blocks).reshape(-1, *shape[1:])[: shape[0]])
+        return from_blocks(self._state[name], shape, self._vl) if packed else np.array(self._state[name])
 
     def _write_back(self) -> None:
-        """Put the state into the model's layers."""
-        for full, layer, name in self.model._named_arrays(True, True):
-            if full in self._state:
-                layer._take_value(name, self._plain(full))
-        self._versions = tuple(layer._version for _, layer in self.model.named_layers())
-        self._seen = base.current_generation()
+        """Put the state into the model's layers: all of it, or on an error nothing."""
+        if self._is_newer:
+            owned = [place for place in self.model._named_arrays(True, True) if place[0] in self._state]
+            arrays = [self._plain(full) for full, _, _ in owned]
+            for (_, layer, name), array in zip(owned, arrays, strict=True):
+                layer._take_value(name, array, self)
+            self._is_newer = False

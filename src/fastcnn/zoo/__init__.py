@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from fastcnn._arguments import as_choice
 from fastcnn.model import Model
 from fastcnn.zoo.efficientnet_lite import (
     efficientnet_lite0,
@@ -107,8 +108,7 @@ def build(name: str, *, weights: str | os.PathLike[str] | None = None, **setting
     >>> build("lenet", num_classes=26).input_shape
     (1, 28, 28)
     """
-    if name not in _BUILDERS:
-        raise ValueError(f"zoo.build: name={name!r}, expected one of {', '.join(_BUILDERS)}")
+    as_choice(name, "zoo.build: name", _BUILDERS)
     model = _BUILDERS[name](**settings)
     if weights is not None:
         model.load_weights(weights)

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from fastcnn._arguments import as_choice
 from fastcnn.errors import ModelLoadError
 from fastcnn.layers import Linear
 from fastcnn.layers.initial import RandomSource
@@ -105,8 +106,7 @@ def load_pretrained(
     from fastcnn.io.image import Preprocess
     from fastcnn.io.torch_checkpoint import load_torch_checkpoint
 
-    if name not in _SOURCES:
-        raise ValueError(f"load_pretrained: name={name!r}, expected one of {', '.join(_SOURCES)}")
+    as_choice(name, "load_pretrained: name", _SOURCES)
     source = _SOURCES[name]
     path = _find_checkpoint(name, source.module)
     classes = imagenet_classes()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from fastcnn._arguments import as_pair, as_share
 from fastcnn.layers import BatchNorm2d, Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d, ReLU
 from fastcnn.layers.initial import RandomSource
 from fastcnn.model import Model
@@ -58,7 +59,8 @@ def small_cnn(
     >>> sum(array.size for _, array in small_cnn().named_parameters())
     307946
     """
-    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    height, width = as_pair(image_size, "small_cnn: image_size")
+    dropout = as_share(dropout, "small_cnn: dropout")
     if min(height, width) < _POOL_ABOVE:
         raise ValueError(f"small_cnn: image_size={(height, width)}, expected at least {_POOL_ABOVE} pixels")
 

@@ -9,23 +9,27 @@ io/_onnx_dialect.py.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from fastcnn.ops.base import MAX_ELEMENTS, Attrs, Op, Shape, Shapes
+from fastcnn.ops.budget import CALL, Budget, Cost
 
 DOMAIN = "ai.onnx::"
 Array = np.ndarray
 Ints = tuple[int, ...]
 Floats = tuple[float, ...]
-# From the attributes and inputs to the number of elements of the largest array that evaluation makes.
-Size = Callable[[Attrs, Sequence[Any]], int]
-
+# From the attributes and inputs to what evaluation takes at most. Of the inputs only the shapes and types matter, and
+# the values in `General.value_inputs`.
+Costs = Callable[[Attrs, Sequence[Any]], Cost]
 Rule = Callable[[Attrs, Sequence[Any]], Sequence[int]]
 
+# Bytes that a call takes beside its arrays: NumPy's buffers for casts, and Python's objects.
+OVERHEAD = 1 << 18
 _INPUT = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -39,12 +43,14 @@ class General(Op):
         ONNX's.
     function : callable
         Gives one array, or a tuple of them.
+    cost : callable
+        What evaluation takes at most.
     values : tuple of int
         Inputs whose values, not just their shapes, decide about the shape of the output.
-    size : callable, optional
-        Elements of the largest array it makes; by default those of the inputs broadcast together.
     shape : callable, optional
-        Shape of the first output, whose type is the inputs': for those that take long to compute.
+        Shape of the first output, where it is told without computing it.
+    by_element : bool
+        Whether its type follows from single elements, and its shape, unless there is a rule, from broadcasting.
 
     Attributes
     ----------
@@ -53,17 +59,20 @@ class General(Op):
     """
 
     def __init__(
-        self, name: str, function: Callable[..., Any], values: Ints = (), size: Size | None = None,
-        shape: Rule | None = None,
+        self, name: str, function: Callable[..., Any], cost: Costs, values: Ints = (), shape: Rule | None = None,
+        by_element: bool = False,
     ) -> None:
-        self.name, self.function, self.value_inputs, self.shape_rule = DOMAIN + name, function, values, shape
-        self._size = size or _broadcast_size
+        self.name, self.function, self.value_inputs, self.by_element = DOMAIN + name, function, values, by_element
+        self.shape_rule = shape or (_broadcast if by_element else None)
+        self.cost = cost
         parameters = inspect.signature(function).parameters.values()
         inputs = [p for p in parameters if p.kind in _INPUT]
         self.variadic = any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters)
         self.arguments = tuple(p.name for p in inputs)
         self.required = sum(p.default is inspect.Parameter.empty for p in inputs) or int(self.variadic)
-        attributes = [p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
+        keywords = [p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
+        self.takes_output = any(p.name == "output" for p in keywords)  # and computes that one alone
+        attributes = [p for p in keywords if p.name != "output"]
         self.defaults: Mapping[str, Any] = {p.name: p.default for p in attributes}
         self.annotations = {p.name: str(p.annotation) for p in attributes}
 
@@ -88,7 +97,7 @@ class General(Op):
     def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
         raise ValueError("its shape depends on values: the graph must be resolved first (compiler/resolve.py)")
 
-    def evaluate(self, attrs: Attrs, inputs: Sequence[Array | None], max_bytes: int) -> Array:
+    def evaluate(self, attrs: Attrs, inputs: Sequence[Array | None], budget: Budget) -> Array:
         """Compute the node's output.
 
         Parameters
@@ -96,44 +105,43 @@ class General(Op):
         attrs : dict
             "output" is the number of the output that the node stands for.
         inputs : sequence of arrays, None where one is absent
-        max_bytes : int
-            The most that the output may take.
+        budget : Budget
+            Asked before anything is computed.
 
         Raises
         ------
         ValueError
-            Where the inputs do not fit, or the output would be too large.
+            Where the inputs do not fit, or it would take too much.
         """
-        index = attrs.get("output", 0)
-        try:
-            with np.errstate(all="ignore"):
-                size = max((x.dtype.itemsize for x in inputs if x is not None), default=8)
-                needed = int(self._size(attrs, inputs)) * size
-                if needed > max_bytes:
-                    raise ValueError(f"needs {needed} bytes, more than max_bytes leaves ({max(0, max_bytes)})")
-                keywords = {key: value for key, value in attrs.items() if key != "output"}
-                result = self.function(*inputs, **keywords)
-            outputs = result if isinstance(result, tuple) else (result,)
-            return np.asarray(outputs[index])
-        except (MemoryError, ValueError):
-            raise
-        except Exception as error:  # of NumPy, for operands that make no sense: whatever it is, it names the cause
-            raise ValueError(f"{type(error).__name__}: {error}") from error
+        with _told():
+            budget.require(self.cost(attrs, inputs))
+            return self._call(attrs, inputs)
 
-    def result(self, attrs: Attrs, inputs: Sequence[Array | None], max_bytes: int) -> tuple[Shape, np.dtype]:
+    def _call(self, attrs: Attrs, inputs: Sequence[Array | None]) -> Array:
+        index = attrs.get("output", 0)
+        keywords = {key: value for key, value in attrs.items() if key != "output" or self.takes_output}
+        with np.errstate(all="ignore"):
+            result = self.function(*inputs, **keywords)
+        outputs = result if isinstance(result, tuple) else (result,)
+        return np.asarray(result if self.takes_output else outputs[index])
+
+    def result(self, attrs: Attrs, inputs: Sequence[Array | None], budget: Budget) -> tuple[Shape, np.dtype]:
         """Shape and type of the output, for inputs of which only the values in `value_inputs` matter: by the rule
-        where there is one, else by computing it."""
+        where there is one, else by computing it. Asks whether a prediction may compute it, too."""
+        with _told():
+            budget.require_step(self.cost(attrs, inputs))
         if self.shape_rule is not None and attrs.get("output", 0) == 0:
             try:
                 shape = tuple(int(size) for size in self.shape_rule(attrs, inputs))
-            except (ValueError, TypeError, IndexError, KeyError, AttributeError, ZeroDivisionError):
-                pass  # operands that make no sense: computing tells why
-            else:
-                dtype = np.result_type(*[x for x in inputs if x is not None])
-                if size_of(shape) * dtype.itemsize > max_bytes:
-                    raise ValueError(f"its output {shape} takes more than max_bytes leaves ({max(0, max_bytes)})")
-                return shape, dtype
-        array = self.evaluate(attrs, inputs, max_bytes)
+                size_of(shape)
+                if self.by_element:
+                    return shape, self._call(attrs, [_single(x) for x in inputs]).dtype
+                return shape, np.result_type(*[x for x in inputs if x is not None])
+            except MemoryError:
+                raise
+            except Exception:  # noqa: S110 - of operands that make no sense: computing tells why
+                pass
+        array = self.evaluate(attrs, inputs, budget)
         return array.shape, array.dtype
 
     def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
@@ -153,12 +161,24 @@ def _check_kind(key: str, value: Any, kind: str) -> None:
             raise ValueError(f"{key}={str(item)[:80]!r}, expected {'text' if kind == 'str' else 'a number'}")
 
 
-def _broadcast_size(attrs: Attrs, inputs: Sequence[Array | None]) -> int:
-    shapes = [x.shape for x in inputs if x is not None]
+@contextmanager
+def _told() -> Iterator[None]:
+    """What NumPy says of operands that make no sense, whatever it is, becomes a ValueError that names the cause."""
     try:
-        return prod(np.broadcast_shapes(*shapes))
-    except ValueError:
-        return max(map(prod, shapes), default=1)
+        yield
+    except (MemoryError, ValueError):
+        raise
+    except Exception as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from error
+
+
+def _broadcast(attrs: Attrs, inputs: Sequence[Any]) -> Ints:
+    return np.broadcast_shapes(*[x.shape for x in inputs if x is not None])
+
+
+def _single(x: Array | None) -> Array | None:
+    """One element in place of the array."""
+    return x if x is None or x.size == 1 else np.zeros((1,) * x.ndim, x.dtype)
 
 
 def size_of(shape: Sequence[Any]) -> int:
@@ -169,11 +189,44 @@ def size_of(shape: Sequence[Any]) -> int:
     return min(prod(sizes), MAX_ELEMENTS * 16)
 
 
+def bytes_of(*arrays: Any) -> int:
+    """Bytes that arrays take as they are; those of stand-ins too, were they arrays."""
+    return sum(x.size * x.dtype.itemsize for x in arrays if x is not None)
+
+
+def width_of(*arrays: Any) -> int:
+    """Bytes of a number that functions give for these: integers may become float64."""
+    return max((x.dtype.itemsize if x.dtype.kind == "f" else 8 for x in arrays if x is not None), default=8)
+
+
+def elements_of(*arrays: Any) -> int:
+    """Elements of arrays broadcast together; where they do not fit, of the largest."""
+    shapes = [x.shape for x in arrays if x is not None]
+    try:
+        return prod(np.broadcast_shapes(*shapes))
+    except ValueError:
+        return max(map(prod, shapes), default=1)
+
+
+def cost_of(size: int, work: int) -> Cost:
+    """With what Python's objects, and the buffers of NumPy's functions, take."""
+    return Cost(int(size) + OVERHEAD, int(work) + CALL)
+
+
+def by_elements(arrays: int, passes: int = 0) -> Costs:
+    """The cost of a function that holds so many arrays of the result's size at one time, and passes over so many."""
+    def cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
+        count = elements_of(*inputs)
+        return cost_of(arrays * count * width_of(*inputs), (passes or 2 * arrays) * count)
+
+    return cost
+
+
 def general(
-    name: str, values: Ints = (), size: Size | None = None, shape: Rule | None = None
+    name: str, cost: Costs, values: Ints = (), shape: Rule | None = None, by_element: bool = False
 ) -> Callable[[Callable[..., Any]], General]:
     """Decorator: an operator from its definition; see `General`."""
-    return lambda function: General(name, function, values, size, shape)
+    return lambda function: General(name, function, cost, values, shape, by_element)
 
 
 def axis_of(axis: int, ndim: int) -> int:

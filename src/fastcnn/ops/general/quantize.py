@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from fastcnn.ops.base import Attrs
-from fastcnn.ops.general.base import Array, Ints, axis_of, general
+from fastcnn.ops.budget import Cost
+from fastcnn.ops.general.base import Array, Ints, axis_of, cost_of, general
 from fastcnn.ops.general.elementwise import dtype_of
-from fastcnn.ops.general.matrix import matmul_size
-from fastcnn.ops.general.windows import _defaults, _window_size, convolve, window_pads
+from fastcnn.ops.general.matrix import matmul_cost
+from fastcnn.ops.general.windows import _defaults, convolution_cost, convolve, window_pads
 
 
 def _spread(values: Array | None, x: Array, axis: int, block_size: int) -> Any:
@@ -23,7 +24,7 @@ def _spread(values: Array | None, x: Array, axis: int, block_size: int) -> Any:
         return values.reshape(())
     where = axis_of(axis, x.ndim)
     if block_size:
-        return np.take(np.repeat(values, block_size, where), np.arange(x.shape[where]), where)
+        return np.take(values, np.arange(x.shape[where]) // block_size, where)
     return values.reshape([-1 if a == where else 1 for a in range(x.ndim)])
 
 
@@ -32,7 +33,16 @@ def _saturated(x: Array, dtype: np.dtype) -> Array:
     return np.asarray(np.clip(x, info.min, info.max)).astype(dtype)
 
 
-@general("QuantizeLinear")
+def _linear_cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
+    """Scales and zero points may be spread over all elements."""
+    x, axis, blocks = inputs[0], attrs.get("axis", 1), attrs.get("block_size", 0)
+    spread = sum(max(y.size, y.size // max(1, y.shape[axis]) * x.shape[axis] if blocks else 0)
+                 for y in inputs[1:] if y is not None)
+    size = 5 * x.size + 3 * spread
+    return cost_of(8 * size, 3 * size)
+
+
+@general("QuantizeLinear", _linear_cost)
 def quantize_linear(x, scale, zero=None, *, axis: int = 1, block_size: int = 0, output_dtype: int = 0,  # type: ignore[no-untyped-def]
                     precision: int = 0, saturate: int = 1):
     dtype = zero.dtype if zero is not None else dtype_of(output_dtype or 2)
@@ -42,14 +52,14 @@ def quantize_linear(x, scale, zero=None, *, axis: int = 1, block_size: int = 0, 
     return _saturated(steps + np.asarray(_spread(zero, x, axis, block_size), np.float64), dtype)
 
 
-@general("DequantizeLinear")
+@general("DequantizeLinear", _linear_cost)
 def dequantize_linear(x, scale, zero=None, *, axis: int = 1, block_size: int = 0, output_dtype: int = 0):  # type: ignore[no-untyped-def]
     steps = x.astype(np.int64) - np.asarray(_spread(zero, x, axis, block_size), np.int64)
     dtype = dtype_of(output_dtype) if output_dtype else scale.dtype
     return (steps.astype(np.float32) * _spread(scale, x, axis, block_size)).astype(dtype)
 
 
-@general("DynamicQuantizeLinear")
+@general("DynamicQuantizeLinear", _linear_cost)
 def dynamic_quantize_linear(x):  # type: ignore[no-untyped-def]
     low, high = min(0.0, float(x.min(initial=0))), max(0.0, float(x.max(initial=0)))
     scale = np.float32((high - low) / 255) if high > low else np.float32(1)
@@ -73,12 +83,23 @@ def _rows(zero: Array | None, ndim: int) -> Array | None:
     return zero.reshape(*[1] * (ndim - 2), -1, 1)
 
 
-@general("MatMulInteger", size=matmul_size)
+def _wide(x: Any) -> Any:
+    """A stand-in of the same shape in float64."""
+    return np.broadcast_to(np.zeros(()), x.shape)
+
+
+def _integer_cost(attrs: Attrs, a: Any, b: Any) -> Cost:
+    product = matmul_cost(attrs, (_wide(a), _wide(b)))
+    copies = 3 * 8 * (a.size + b.size)
+    return Cost(3 * product.bytes + copies, 3 * product.work + copies)
+
+
+@general("MatMulInteger", lambda attrs, inputs: _integer_cost(attrs, *inputs[:2]))
 def matmul_integer(a, b, a_zero=None, b_zero=None):  # type: ignore[no-untyped-def]
     return np.matmul(_centred(a, _rows(a_zero, a.ndim)), _centred(b, b_zero)).astype(np.int64).astype(np.int32)
 
 
-@general("QLinearMatMul", size=lambda attrs, inputs: matmul_size(attrs, (inputs[0], inputs[3])))
+@general("QLinearMatMul", lambda attrs, inputs: _integer_cost(attrs, inputs[0], inputs[3]))
 def qlinear_matmul(a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero):  # type: ignore[no-untyped-def]
     product = np.matmul(_centred(a, _rows(a_zero, a.ndim)), _centred(b, b_zero))
     left = a_scale.reshape(-1, 1) if a_scale.ndim == 1 and a_scale.size > 1 else a_scale.reshape(a_scale.shape)
@@ -93,17 +114,19 @@ def _integer_conv(x: Array, x_zero: Array | None, w: Array, w_zero: Array | None
     return convolve(_centred(x, x_zero), _centred(w, w_zero, 0), group, steps, spread, amounts)
 
 
-@general("ConvInteger", size=_window_size)
+def _integer_conv_cost(attrs: Attrs, x: Any, w: Any) -> Cost:
+    held = convolution_cost(attrs, (_wide(x), _wide(w)))
+    copies = 3 * 8 * (x.size + w.size)
+    return Cost(2 * held.bytes + copies, held.work + copies)
+
+
+@general("ConvInteger", lambda attrs, inputs: _integer_conv_cost(attrs, *inputs[:2]))
 def conv_integer(x, w, x_zero=None, w_zero=None, *, strides: Ints | None = None, dilations: Ints | None = None,  # type: ignore[no-untyped-def]
                  pads: Ints | None = None, group: int = 1, auto_pad: str = "NOTSET", kernel_shape: Ints | None = None):
     return _integer_conv(x, x_zero, w, w_zero, strides, dilations, pads, group, auto_pad).astype(np.int32)
 
 
-def _qlinear_conv_size(attrs: Attrs, inputs: Sequence[Any]) -> int:
-    return _window_size(attrs, (inputs[0], inputs[3]))
-
-
-@general("QLinearConv", size=_qlinear_conv_size)
+@general("QLinearConv", lambda attrs, inputs: _integer_conv_cost(attrs, inputs[0], inputs[3]))
 def qlinear_conv(x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, b=None, *, strides: Ints | None = None,  # type: ignore[no-untyped-def]
                  dilations: Ints | None = None, pads: Ints | None = None, group: int = 1, auto_pad: str = "NOTSET",
                  kernel_shape: Ints | None = None):

@@ -10,20 +10,37 @@ import numpy as np
 
 from fastcnn.ops.axes import target_shape
 from fastcnn.ops.base import Attrs
-from fastcnn.ops.general.base import Array, Ints, axes_of, axis_of, general, size_of
+from fastcnn.ops.budget import CALL, Cost
+from fastcnn.ops.general.base import Array, Ints, axes_of, axis_of, bytes_of, cost_of, general, size_of
 
 
-def _concat_size(attrs: Attrs, inputs: Sequence[Any]) -> int:
-    return sum(x.size for x in inputs)
+def _moved(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
+    """What copies its first input."""
+    return cost_of(bytes_of(inputs[0]), inputs[0].size)
 
 
-@general("Concat", size=_concat_size)
+def _viewed(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
+    """What needs no memory of its own."""
+    return cost_of(0, 0)
+
+
+def _concat_cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
+    size = sum(x.size for x in inputs)
+    return cost_of(size * np.result_type(*inputs).itemsize, size + CALL * len(inputs))
+
+
+@general("Concat", _concat_cost)
 def concat(*arrays, axis: int):  # type: ignore[no-untyped-def]
     return np.concatenate(arrays, axis_of(axis, arrays[0].ndim))
 
 
-@general("Split", values=(1,), size=lambda attrs, inputs: inputs[0].size)
-def split(x, sizes=None, *, axis: int = 0, num_outputs: int | None = None):  # type: ignore[no-untyped-def]
+def _split_cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
+    sizes = inputs[1].size if len(inputs) > 1 and inputs[1] is not None else 0
+    return cost_of(bytes_of(inputs[0]) + 64 * sizes, inputs[0].size + 64 * sizes)
+
+
+@general("Split", _split_cost, values=(1,))
+def split(x, sizes=None, *, axis: int = 0, num_outputs: int | None = None, output: int = 0):  # type: ignore[no-untyped-def]
     where = axis_of(axis, x.ndim)
     length = x.shape[where]
     if sizes is None:
@@ -31,16 +48,21 @@ def split(x, sizes=None, *, axis: int = 0, num_outputs: int | None = None):  # t
         if not 1 <= count <= max(1, length):
             raise ValueError(f"num_outputs={count}, expected 1 to {length}")
         part = -(-length // count)
-        parts = [min(part, max(0, length - i * part)) for i in range(count)]
+        start, end = min(length, output * part), min(length, (output + 1) * part)
     else:
         parts = [int(size) for size in sizes.ravel()]
-    if any(part < 0 for part in parts) or sum(parts) != length:
-        raise ValueError(f"split={parts}, expected sizes that sum up to {length}")
-    ends = np.cumsum([0, *parts])
-    return tuple(np.take(x, np.arange(a, b), where) for a, b in zip(ends[:-1], ends[1:], strict=True))
+        count = len(parts)
+        if any(part < 0 for part in parts) or sum(parts) != length:
+            raise ValueError(f"split={parts[:20]}, expected sizes that sum up to {length}")
+        start = sum(parts[:output])
+        end = start + (parts[output] if output < count else 0)
+    if output >= count:
+        raise ValueError(f"output {output} of {count}")
+    place: Any = (*[slice(None)] * where, slice(start, end))
+    return np.array(x[place])
 
 
-@general("Slice", values=(1, 2, 3, 4))
+@general("Slice", _viewed, values=(1, 2, 3, 4))
 def slice_(x, starts, ends, axes=None, steps=None):  # type: ignore[no-untyped-def]
     chosen = range(starts.size) if axes is None else axes.ravel()
     strides = np.ones(starts.size, np.int64) if steps is None else steps.ravel()
@@ -61,13 +83,14 @@ def slice_of(start: int, end: int, step: int, length: int) -> slice:
     return slice(start, end, step)
 
 
-def _gather_size(attrs: Attrs, inputs: Sequence[Any]) -> int:
+def _gather_cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
     x, indices = inputs
     axis = axis_of(attrs.get("axis", 0), x.ndim)
-    return size_of((*x.shape[:axis], indices.size, *x.shape[axis + 1 :]))
+    size = size_of((*x.shape[:axis], indices.size, *x.shape[axis + 1 :]))
+    return cost_of(size * x.dtype.itemsize + 3 * 8 * indices.size, 2 * size + 4 * indices.size)
 
 
-@general("Gather", size=_gather_size)
+@general("Gather", _gather_cost)
 def gather(x, indices, *, axis: int = 0):  # type: ignore[no-untyped-def]
     where = axis_of(axis, x.ndim)
     return np.take(x, _checked(indices, x.shape[where]), where)
@@ -80,13 +103,26 @@ def _checked(indices: Array, length: int) -> Array:
     return indices.astype(np.int64)
 
 
-@general("GatherElements", size=lambda attrs, inputs: inputs[1].size)
+def _elements_cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
+    x, indices = inputs
+    return cost_of(indices.size * (x.dtype.itemsize + 3 * 8) + 8 * sum(indices.shape), 8 * indices.size)
+
+
+@general("GatherElements", _elements_cost)
 def gather_elements(x, indices, *, axis: int = 0):  # type: ignore[no-untyped-def]
     where = axis_of(axis, x.ndim)
     return np.take_along_axis(x, _checked(indices, x.shape[where]), where)
 
 
-@general("GatherND", size=lambda attrs, inputs: inputs[0].size * max(1, inputs[1].size))
+def _gather_nd_cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
+    x, indices = inputs
+    batch, depth = attrs.get("batch_dims", 0), indices.shape[-1]
+    lead, size = prod(x.shape[:batch]), prod(indices.shape[:-1]) * size_of(x.shape[batch + depth :])
+    return cost_of(2 * size * x.dtype.itemsize + 2 * 8 * indices.size + x.size * x.dtype.itemsize + 500 * lead,
+                   2 * size + 4 * indices.size + 4 * CALL * lead)
+
+
+@general("GatherND", _gather_nd_cost)
 def gather_nd(x, indices, *, batch_dims: int = 0):  # type: ignore[no-untyped-def]
     lead = x.shape[:batch_dims]
     depth = indices.shape[-1]
@@ -96,12 +132,12 @@ def gather_nd(x, indices, *, batch_dims: int = 0):  # type: ignore[no-untyped-de
     return np.asarray(picked, x.dtype).reshape(*indices.shape[:-1], *x.shape[batch_dims + depth :])
 
 
-@general("Reshape", values=(1,), size=lambda attrs, inputs: inputs[0].size)
+@general("Reshape", _moved, values=(1,))
 def reshape(x, shape, *, allowzero: int = 0):  # type: ignore[no-untyped-def]
     return x.reshape(target_shape(x.shape, shape.ravel(), bool(allowzero)))
 
 
-@general("Flatten")
+@general("Flatten", _moved)
 def flatten(x, *, axis: int = 1):  # type: ignore[no-untyped-def]
     where = axis + x.ndim if axis < 0 else axis
     if not 0 <= where <= x.ndim:
@@ -109,24 +145,29 @@ def flatten(x, *, axis: int = 1):  # type: ignore[no-untyped-def]
     return x.reshape(prod(x.shape[:where]), prod(x.shape[where:]))
 
 
-@general("Squeeze", values=(1,), size=lambda attrs, inputs: inputs[0].size)
+@general("Squeeze", _viewed, values=(1,))
 def squeeze(x, axes=None):  # type: ignore[no-untyped-def]
     if axes is None:
         return x.squeeze()
     return x.squeeze(axes_of(axes.ravel(), x.ndim))
 
 
-@general("Unsqueeze", values=(1,), size=lambda attrs, inputs: inputs[0].size)
+@general("Unsqueeze", _viewed, values=(1,))
 def unsqueeze(x, axes):  # type: ignore[no-untyped-def]
     return np.expand_dims(x, axes_of(axes.ravel(), x.ndim + axes.size))
 
 
-@general("Transpose")
+@general("Transpose", _moved)
 def transpose(x, *, perm: Ints | None = None):  # type: ignore[no-untyped-def]
     return np.ascontiguousarray(np.transpose(x, perm))
 
 
-@general("Expand", values=(1,), size=lambda attrs, inputs: _expanded(inputs))
+def _expand_cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
+    size = _expanded(inputs)
+    return cost_of(size * inputs[0].dtype.itemsize, size)
+
+
+@general("Expand", _expand_cost, values=(1,))
 def expand(x, shape):  # type: ignore[no-untyped-def]
     sizes = [int(size) for size in shape.ravel()]
     return np.array(np.broadcast_to(x, np.broadcast_shapes(x.shape, tuple(sizes))))
@@ -141,37 +182,49 @@ def _expanded(inputs: Sequence[Any]) -> int:
     return size_of([max(p, q) if q >= 0 else q for p, q in zip(a, b, strict=True)])
 
 
-@general("Tile", values=(1,), size=lambda attrs, inputs: inputs[0].size * size_of(inputs[1].ravel()))
+def _tile_cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
+    """Axis by axis: each time from one array to a larger one."""
+    size = inputs[0].size * max(1, size_of(inputs[1].ravel()))
+    return cost_of(2 * size * inputs[0].dtype.itemsize, 4 * size)
+
+
+@general("Tile", _tile_cost, values=(1,))
 def tile(x, repeats):  # type: ignore[no-untyped-def]
     if repeats.size != x.ndim:
         raise ValueError(f"repeats has {repeats.size} numbers, expected {x.ndim}")
     return np.tile(x, repeats.ravel().tolist())
 
 
-@general("Shape")
+@general("Shape", _viewed)
 def shape_(x, *, start: int = 0, end: int | None = None):  # type: ignore[no-untyped-def]
     return np.array(x.shape[slice(start, end)], np.int64)
 
 
-@general("Size")
+@general("Size", _viewed)
 def size_(x):  # type: ignore[no-untyped-def]
     return np.array(x.size, np.int64)
 
 
-@general("ConstantOfShape", values=(0,), size=lambda attrs, inputs: size_of(inputs[0].ravel()))
+def _constant_cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
+    size = size_of(inputs[0].ravel())
+    value = inputs[1] if len(inputs) > 1 else None
+    return cost_of(size * (4 if value is None else value.dtype.itemsize), size)
+
+
+@general("ConstantOfShape", _constant_cost, values=(0,))
 def constant_of_shape(shape, value=None):  # type: ignore[no-untyped-def]
     fill = np.zeros((), np.float32) if value is None else value.reshape(())
     return np.full([int(size) for size in shape.ravel()], fill, fill.dtype)
 
 
-@general("EyeLike", size=lambda attrs, inputs: inputs[0].size)
+@general("EyeLike", lambda attrs, inputs: cost_of(8 * inputs[0].size, inputs[0].size))
 def eye_like(x, *, dtype: int | None = None, k: int = 0):  # type: ignore[no-untyped-def]
     from fastcnn.ops.general.elementwise import dtype_of
 
     return np.eye(x.shape[0], x.shape[1], k, x.dtype if dtype is None else dtype_of(dtype))
 
 
-@general("Trilu")
+@general("Trilu", lambda attrs, inputs: cost_of(bytes_of(*inputs) + 3 * inputs[0].size, 6 * inputs[0].size))
 def trilu(x, k=None, *, upper: int = 1):  # type: ignore[no-untyped-def]
     shift = 0 if k is None else int(k.reshape(()))
     shift = max(-x.shape[-2] - 1, min(shift, x.shape[-1] + 1))
@@ -190,13 +243,19 @@ def pad_amounts(ndim: int, pads: Array, axes: Array | None) -> list[tuple[int, i
     return result
 
 
-def _pad_size(attrs: Attrs, inputs: Sequence[Any]) -> int:
+def _pad_cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
+    """NumPy fills a border in steps of the size of what it mirrors."""
     x, pads, _, axes = (*inputs, None, None)[:4]
-    return size_of([max(0, size + max(0, a) + max(0, b))
-                    for size, (a, b) in zip(x.shape, pad_amounts(x.ndim, pads, axes), strict=True)])
+    amounts = pad_amounts(x.ndim, pads, axes)
+    size = size_of([max(0, size + max(0, a) + max(0, b)) for size, (a, b) in zip(x.shape, amounts, strict=True)])
+    steps = 0
+    if attrs.get("mode", "constant") in ("reflect", "wrap"):
+        steps = sum(max(0, a, b) // max(1, n + min(0, a) + min(0, b) - 1)
+                    for n, (a, b) in zip(x.shape, amounts, strict=True))
+    return cost_of(2 * size * x.dtype.itemsize, 4 * size + 8 * CALL * (steps + x.ndim))
 
 
-@general("Pad", values=(1, 3), size=_pad_size)
+@general("Pad", _pad_cost, values=(1, 3))
 def pad(x, pads, value=None, axes=None, *, mode: str = "constant"):  # type: ignore[no-untyped-def]
     amounts = pad_amounts(x.ndim, pads, axes)
     crop = tuple(slice(max(0, -a), size - max(0, -b)) for size, (a, b) in zip(x.shape, amounts, strict=True))
@@ -210,7 +269,7 @@ def pad(x, pads, value=None, axes=None, *, mode: str = "constant"):  # type: ign
     return np.pad(kept, grow, mode=names[mode])  # type: ignore[call-overload]
 
 
-@general("DepthToSpace")
+@general("DepthToSpace", _moved)
 def depth_to_space(x, *, blocksize: int, mode: str = "DCR"):  # type: ignore[no-untyped-def]
     n, c, h, w = x.shape
     b = blocksize
@@ -221,7 +280,7 @@ def depth_to_space(x, *, blocksize: int, mode: str = "DCR"):  # type: ignore[no-
     return parts.reshape(n, c // (b * b), h * b, w * b)
 
 
-@general("SpaceToDepth")
+@general("SpaceToDepth", _moved)
 def space_to_depth(x, *, blocksize: int, mode: str = "DCR"):  # type: ignore[no-untyped-def]
     n, c, h, w = x.shape
     b = blocksize

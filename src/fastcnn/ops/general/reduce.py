@@ -7,17 +7,37 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.ops.general.base import Array, General, axes_of, axis_of, general
+from fastcnn.ops.base import Attrs
+from fastcnn.ops.budget import Cost
+from fastcnn.ops.general.base import (
+    Array,
+    Costs,
+    General,
+    axes_of,
+    axis_of,
+    by_elements,
+    cost_of,
+    general,
+    size_of,
+)
 
 
-def _reduction(name: str, function: Callable[..., Any]) -> General:
+def _first(arrays: int) -> Costs:
+    """The cost of a function that holds so many arrays of the size of its first operand at one time."""
+    def cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
+        return by_elements(arrays)(attrs, inputs[:1])
+
+    return cost
+
+
+def _reduction(name: str, function: Callable[..., Any], arrays: int = 3) -> General:
     def call(x, axes=None, *, keepdims: int = 1, noop_with_empty_axes: int = 0):  # type: ignore[no-untyped-def]
         if (axes is None or axes.size == 0) and noop_with_empty_axes:
             return np.asarray(function(x, (), True)).astype(x.dtype)
         chosen = tuple(range(x.ndim)) if axes is None or axes.size == 0 else axes_of(axes.ravel(), x.ndim)
         return np.asarray(function(x, chosen, bool(keepdims))).astype(x.dtype)
 
-    return General(name, call, (1,))
+    return General(name, call, _first(arrays), values=(1,))
 
 
 def _extreme(function: Callable[..., Any], largest: bool) -> Callable[..., Any]:
@@ -57,7 +77,7 @@ def _arg(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-@general("TopK", values=(1,), size=lambda attrs, inputs: 2 * inputs[0].size)
+@general("TopK", lambda attrs, inputs: cost_of(6 * 8 * inputs[0].size, 64 * inputs[0].size), values=(1,))
 def top_k(x, k, *, axis: int = -1, largest: int = 1, sorted: int = 1):  # type: ignore[no-untyped-def]
     where, count = axis_of(axis, x.ndim), int(k.reshape(()))
     if not 0 <= count <= x.shape[where]:
@@ -72,7 +92,7 @@ def top_k(x, k, *, axis: int = -1, largest: int = 1, sorted: int = 1):  # type: 
     return np.moveaxis(values, -1, where), np.moveaxis(order, -1, where).astype(np.int64)
 
 
-@general("CumSum")
+@general("CumSum", _first(3))
 def cum_sum(x, axis, *, exclusive: int = 0, reverse: int = 0):  # type: ignore[no-untyped-def]
     where = axis_of(int(axis.reshape(())), x.ndim)
     x = np.flip(x, where) if reverse else x
@@ -107,10 +127,10 @@ def _along(name: str, function: Callable[[Array, int], Array]) -> General:
         rows = x.reshape(int(np.prod(x.shape[:where])), -1)  # before opset 13: all axes from there on together
         return function(rows, 1).reshape(x.shape)
 
-    return General(name, call)
+    return General(name, call, _first(5))
 
 
-@general("Range", values=(0, 1, 2), size=lambda attrs, inputs: _range_size(inputs))
+@general("Range", lambda attrs, inputs: cost_of(4 * 8 * _range_size(inputs), 8 * _range_size(inputs)), values=(0, 1, 2))
 def range_(start, limit, delta):  # type: ignore[no-untyped-def]
     count = _range_size([start, limit, delta])
     return (start.reshape(()) + np.arange(count) * delta.reshape(())).astype(start.dtype)
@@ -123,7 +143,15 @@ def _range_size(inputs: Sequence[Any]) -> int:
     return max(0, int(np.ceil((limit - start) / delta)))
 
 
-@general("OneHot", values=(1,), size=lambda attrs, inputs: inputs[0].size * max(1, int(inputs[1].reshape(()))))
+def _one_hot_cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
+    indices, depth, values = inputs
+    count = size_of(depth.reshape(-1)[:1])
+    result = indices.size * count
+    return cost_of(5 * 8 * indices.size + 2 * 8 * count + result * (2 + 2 * values.dtype.itemsize),
+                   4 * result + 8 * indices.size + count)
+
+
+@general("OneHot", _one_hot_cost, values=(1,))
 def one_hot(indices, depth, values, *, axis: int = -1):  # type: ignore[no-untyped-def]
     count = int(depth.reshape(()))
     where = axis_of(axis, indices.ndim + 1)
@@ -133,7 +161,13 @@ def one_hot(indices, depth, values, *, axis: int = -1):  # type: ignore[no-untyp
     return np.where(wrapped == classes, values[1], values[0]).astype(values.dtype)
 
 
-@general("NonZero", values=(0,), size=lambda attrs, inputs: inputs[0].size * max(1, inputs[0].ndim))
+def _non_zero_cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
+    x = inputs[0]
+    size = x.size * max(1, x.ndim)
+    return cost_of(2 * 8 * size + x.size, 4 * size)
+
+
+@general("NonZero", _non_zero_cost, values=(0,))
 def non_zero(x):  # type: ignore[no-untyped-def]
     return np.array(np.nonzero(np.atleast_1d(x)), np.int64)
 
@@ -144,7 +178,7 @@ def lp_norm(x: Array, p: int, axes: tuple[int, ...], keepdims: bool) -> Array:
     return np.asarray(np.sum(size**p, axis=axes, keepdims=keepdims) ** (1.0 / p))
 
 
-@general("LpNormalization")
+@general("LpNormalization", _first(5))
 def lp_normalization(x, *, axis: int = -1, p: int = 2):  # type: ignore[no-untyped-def]
     norm = lp_norm(x, p, (axis_of(axis, x.ndim),), True)
     return np.where(norm == 0, 0, x / norm).astype(x.dtype)
@@ -160,9 +194,9 @@ OPS = (
     _reduction("ReduceL2", lambda x, axes, keep: np.sqrt(np.sum(x * x, axis=axes, keepdims=keep))),
     _reduction("ReduceSumSquare", lambda x, axes, keep: np.sum(x * x, axis=axes, keepdims=keep)),
     _reduction("ReduceLogSum", lambda x, axes, keep: np.log(np.sum(x, axis=axes, keepdims=keep))),
-    _reduction("ReduceLogSumExp", _log_sum_exp),
-    General("ArgMax", _arg(np.argmax)),
-    General("ArgMin", _arg(np.argmin)),
+    _reduction("ReduceLogSumExp", _log_sum_exp, 6),
+    General("ArgMax", _arg(np.argmax), _first(4)),
+    General("ArgMin", _arg(np.argmin), _first(4)),
     _along("Softmax", softmax), _along("LogSoftmax", _log_softmax), _along("Hardmax", _hardmax),
     top_k, cum_sum, range_, one_hot, non_zero, lp_normalization,
 )

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from fastcnn.ops.base import Attrs
-from fastcnn.ops.general.base import Array, Ints, axes_of, general, size_of
+from fastcnn.ops.budget import CALL, Cost
+from fastcnn.ops.general.base import Array, Ints, axes_of, cost_of, general, size_of
 
 Plan = list[tuple[int, int, float]]  # axis, its new size, scale
 
@@ -38,14 +39,24 @@ def resize_plan(shape: Sequence[int], attrs: Attrs, scales: Array | None, sizes:
             for axis, factor in zip(axes, factors, strict=True)]
 
 
-def _resize_size(attrs: Attrs, inputs: Sequence[Any]) -> int:
+def _reach(mode: str, scale: float) -> tuple[float, int]:
+    """How far the filter of linear or cubic interpolation reaches, and over how many neighbours."""
+    width = (1.0 if mode == "linear" else 2.0) / scale
+    return width, int(np.ceil(2 * width)) + 1
+
+
+def _resize_cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
+    """Axis by axis: what there was, and weighted sums of neighbours in float64."""
     x, _, scales, sizes = (*inputs, None, None, None)[:4]
-    result = list(x.shape)
-    largest = x.size
-    for axis, size, _ in resize_plan(x.shape, attrs, scales, sizes):
-        result[axis] = size
-        largest = max(largest, size_of(result))
-    return int(largest)
+    mode, shape = attrs.get("mode", "nearest"), list(x.shape)
+    held = work = 0
+    for axis, size, scale in resize_plan(x.shape, attrs, scales, sizes):
+        before, shape[axis] = size_of(shape), size
+        after = size_of(shape)
+        count = 1 if mode == "nearest" else _reach(mode, min(1.0, scale) if attrs.get("antialias") else 1.0)[1]
+        held = max(held, before + 6 * after + size * (8 + 8 * count))
+        work += count * (4 * after + 16 * size + 4 * CALL)
+    return cost_of(8 * held, work + 2 * held)
 
 
 def coordinates(length: int, size: int, scale: float, mode: str, start: float, end: float) -> Array:
@@ -96,9 +107,9 @@ def neighbours(where: Array, length: int, mode: str, a: float, scale: float, exc
                ) -> tuple[Array, Array]:
     """Indices and weights (outputs, neighbours) of linear or cubic interpolation; `scale` < 1 widens the filter
     (antialias)."""
-    width = (1.0 if mode == "linear" else 2.0) / scale
+    width, count = _reach(mode, scale)
     first = np.floor(where - width).astype(np.int64) + 1
-    offsets = np.arange(int(np.ceil(2 * width)) + 1)
+    offsets = np.arange(count)
     index = first[:, None] + offsets
     distance = (index - where[:, None]) * scale
     weight = np.maximum(0, 1 - np.abs(distance)) if mode == "linear" else _cubic(distance, a)
@@ -108,7 +119,7 @@ def neighbours(where: Array, length: int, mode: str, a: float, scale: float, exc
     return np.clip(index, 0, length - 1), weight / np.where(total == 0, 1, total)
 
 
-@general("Resize", values=(1, 2, 3), size=_resize_size)
+@general("Resize", _resize_cost, values=(1, 2, 3))
 def resize(x, roi=None, scales=None, sizes=None, *, mode: str = "nearest", nearest_mode: str = "round_prefer_floor",  # type: ignore[no-untyped-def]
            coordinate_transformation_mode: str = "half_pixel", cubic_coeff_a: float = -0.75,
            exclude_outside: int = 0, extrapolation_value: float = 0.0, antialias: int = 0, axes: Ints | None = None,

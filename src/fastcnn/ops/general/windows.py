@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from fastcnn.ops.base import Attrs
-from fastcnn.ops.general.base import Array, Ints, general, size_of
+from fastcnn.ops.budget import CALL, Cost
+from fastcnn.ops.general.base import Array, Costs, Ints, cost_of, general, size_of, width_of
+from fastcnn.ops.general.matrix import product_work
 from fastcnn.ops.general.reduce import lp_norm
 
 MAX_TAPS = 1 << 16  # each costs a call of NumPy
@@ -88,16 +90,58 @@ def _defaults(rank: int, strides: Ints | None, dilations: Ints | None, pads: Int
     return strides or (1,) * rank, dilations or (1,) * rank, pads or (0,) * (2 * rank)
 
 
-def _window_size(attrs: Attrs, inputs: Sequence[Any]) -> int:
-    """Elements of the padded input, and of the output, whichever are more."""
+def _plan(attrs: Attrs, inputs: Sequence[Any]) -> tuple[Ints, Ints, int]:
+    """The kernel, the sizes of the output, and the elements of a padded plane."""
     x = inputs[0]
     rank = x.ndim - 2
-    kernel = attrs.get("kernel_shape") or inputs[1].shape[2:]
+    if rank < 0:
+        raise ValueError(f"x.shape={x.shape}, expected at least 2 dimensions")
+    kernel = tuple(inputs[1].shape[2:] if len(inputs) > 1 else attrs["kernel_shape"])
     strides, dilations, raw = _defaults(rank, attrs.get("strides"), attrs.get("dilations"), attrs.get("pads"))
     pads = window_pads(x.shape[2:], kernel, strides, dilations, raw, attrs.get("auto_pad", "NOTSET"))
-    grown = [n + a + b + s for n, (a, b), s in zip(x.shape[2:], pads, strides, strict=True)]
-    channels = max(x.shape[1], inputs[1].shape[0] if len(inputs) > 1 and inputs[1] is not None else 0)
-    return size_of((x.shape[0], channels, *grown))
+    outputs = window_sizes(x.shape[2:], kernel, strides, dilations, pads, attrs.get("ceil_mode", 0))
+    reach = [max(size + a + b, (count - 1) * stride + (taps - 1) * dilation + 1) for size, (a, b), count, stride, taps,
+             dilation in zip(x.shape[2:], pads, outputs, strides, kernel, dilations, strict=True)]
+    return kernel, outputs, size_of(reach)
+
+
+def convolution_cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
+    """Of the convolution of x with w, the first two of the inputs."""
+    x, w = inputs[:2]
+    (n, channels), outs = x.shape[:2], w.shape[0]
+    kernel, outputs, plane = _plan(attrs, inputs[:2])
+    taps, places = prod(kernel), prod(outputs)
+    source, part, result = n * channels * plane, n * channels * places, n * outs * places
+    held = 2 * source + 2 * part + 4 * result + 2 * w.size
+    dtype = np.result_type(x, w)
+    adds = product_work(result * w.shape[1] * taps, np.dtype(np.float32) if dtype == np.float16 else dtype)
+    return cost_of(held * max(4, dtype.itemsize), adds + taps * (part + 2 * result + 4 * CALL) + 2 * held)
+
+
+def _pool_cost(source: int, result: int, places: int, width: int | None = None) -> Costs:
+    """The cost of a function that holds so many arrays of the size of the padded input, of the output, and of one
+    plane of each, at one time; of numbers of so many bytes, or as `width_of` says."""
+    def cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
+        x = inputs[0]
+        planes = x.shape[0] * x.shape[1]
+        kernel, outputs, plane = _plan(attrs, inputs)
+        taps, written = prod(kernel), planes * prod(outputs)
+        held = source * planes * plane + result * written + places * (plane + prod(outputs))
+        return cost_of(held * (width or width_of(x)), taps * (result * written + 4 * CALL) + 2 * held)
+
+    return cost
+
+
+def _pool_shape(attrs: Attrs, inputs: Sequence[Any]) -> Ints:
+    _, outputs, _ = _plan(attrs, inputs)
+    return (*inputs[0].shape[:2], *outputs)
+
+
+def _max_pool_cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
+    """Where the places of the maxima are wanted, they are numbers of 64 bits."""
+    if attrs.get("output"):
+        return _pool_cost(2, 8, 3, 8)(attrs, inputs)
+    return _pool_cost(1, 2, 0, inputs[0].dtype.itemsize)(attrs, inputs)
 
 
 def convolve(x: Array, w: Array, group: int, strides: Ints, dilations: Ints, pads: Pads) -> Array:
@@ -130,7 +174,7 @@ def _conv_shape(attrs: Attrs, inputs: Sequence[Any]) -> Ints:
     return (x.shape[0], w.shape[0], *window_sizes(x.shape[2:], w.shape[2:], strides, dilations, pads))
 
 
-@general("Conv", size=_window_size, shape=_conv_shape)
+@general("Conv", convolution_cost, shape=_conv_shape)
 def conv(x, w, b=None, *, strides: Ints | None = None, dilations: Ints | None = None, pads: Ints | None = None,  # type: ignore[no-untyped-def]
          group: int = 1, auto_pad: str = "NOTSET", kernel_shape: Ints | None = None):
     strides, dilations, raw = _defaults(x.ndim - 2, strides, dilations, pads)
@@ -165,14 +209,20 @@ def _transpose_plan(x: Any, w: Any, attrs: Attrs) -> tuple[Ints, Ints, Ints, Pad
     return strides, dilations, whole, cut
 
 
-def _transpose_size(attrs: Attrs, inputs: Sequence[Any]) -> int:
+def _transpose_cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
     x, w = inputs[:2]
     _, _, whole, cut = _transpose_plan(x, w, attrs)
     grown = [n + max(0, -a) + max(0, -b) for n, (a, b) in zip(whole, cut, strict=True)]
-    return size_of((x.shape[0], max(w.shape[1], x.shape[1]) * attrs.get("group", 1), *grown))
+    group, taps = max(1, attrs.get("group", 1)), prod(w.shape[2:])
+    outs = w.shape[1] * group
+    result = x.shape[0] * outs * size_of(grown)
+    product = x.shape[0] * outs * prod(x.shape[2:])
+    held = 4 * result + 2 * product + x.size + 2 * w.size
+    adds = product_work(product * (w.shape[0] // group) * taps, np.result_type(x, w))
+    return cost_of(held * width_of(x, w), adds + taps * (3 * product + 4 * CALL) + 2 * held)
 
 
-@general("ConvTranspose", size=_transpose_size)
+@general("ConvTranspose", _transpose_cost)
 def conv_transpose(x, w, b=None, *, strides: Ints | None = None, dilations: Ints | None = None,  # type: ignore[no-untyped-def]
                    pads: Ints | None = None, group: int = 1, auto_pad: str = "NOTSET",
                    kernel_shape: Ints | None = None, output_padding: Ints | None = None,
@@ -196,28 +246,33 @@ def conv_transpose(x, w, b=None, *, strides: Ints | None = None, dilations: Ints
     return result if b is None else result + b.reshape(-1, *[1] * (x.ndim - 2))
 
 
-@general("MaxPool", size=_window_size)
+@general("MaxPool", _max_pool_cost, shape=_pool_shape)
 def max_pool(x, *, kernel_shape: Ints, strides: Ints | None = None, dilations: Ints | None = None,  # type: ignore[no-untyped-def]
-             pads: Ints | None = None, auto_pad: str = "NOTSET", ceil_mode: int = 0, storage_order: int = 0):
+             pads: Ints | None = None, auto_pad: str = "NOTSET", ceil_mode: int = 0, storage_order: int = 0,
+             output: int = 0):
     steps, spread, raw = _defaults(x.ndim - 2, strides, dilations, pads)
     amounts = window_pads(x.shape[2:], kernel_shape, steps, spread, raw, auto_pad)
     outputs = window_sizes(x.shape[2:], kernel_shape, steps, spread, amounts, ceil_mode)
     lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
     source = padded(x, amounts, kernel_shape, steps, spread, outputs, lowest)
+    best = np.full((*x.shape[:2], *outputs), lowest, x.dtype)
+    if output == 0:
+        for _, part in taps_of(source, kernel_shape, steps, spread, outputs):
+            np.maximum(best, part, out=best)
+        return best
     counted: Any = np.arange(prod(x.shape[2:]), dtype=np.int64)
     numbers = counted.reshape((1, 1, *x.shape[2:]), order="F" if storage_order else "C")
     places = padded(numbers, amounts, kernel_shape, steps, spread, outputs, -1)
-    best = np.full((*x.shape[:2], *outputs), lowest, x.dtype)
     where = np.full(best.shape, -1, np.int64)
     for (_, part), (_, place) in zip(taps_of(source, kernel_shape, steps, spread, outputs),
                                      taps_of(places, kernel_shape, steps, spread, outputs), strict=True):
         better = ((part > best) | (part != part) | (where < 0)) & (place >= 0)
         best, where = np.where(better, part, best), np.where(better, place, where)
     planes = np.arange(x.shape[0] * x.shape[1], dtype=np.int64).reshape(*x.shape[:2], *[1] * (x.ndim - 2))
-    return best, where + planes * prod(x.shape[2:])
+    return where + planes * prod(x.shape[2:])
 
 
-@general("AveragePool", size=_window_size)
+@general("AveragePool", _pool_cost(2, 4, 3), shape=_pool_shape)
 def average_pool(x, *, kernel_shape: Ints, strides: Ints | None = None,  # type: ignore[no-untyped-def]
                  pads: Ints | None = None, auto_pad: str = "NOTSET", ceil_mode: int = 0, count_include_pad: int = 0,
                  dilations: Ints | None = None):
@@ -236,7 +291,7 @@ def average_pool(x, *, kernel_shape: Ints, strides: Ints | None = None,  # type:
     return np.asarray(total / count).astype(x.dtype)
 
 
-@general("LpPool", size=_window_size)
+@general("LpPool", _pool_cost(5, 4, 0), shape=_pool_shape)
 def lp_pool(x, *, kernel_shape: Ints, strides: Ints | None = None, dilations: Ints | None = None,  # type: ignore[no-untyped-def]
             pads: Ints | None = None, auto_pad: str = "NOTSET", ceil_mode: int = 0, p: int = 2):
     steps, spread, raw = _defaults(x.ndim - 2, strides, dilations, pads)
@@ -247,21 +302,26 @@ def lp_pool(x, *, kernel_shape: Ints, strides: Ints | None = None, dilations: In
     return (np.asarray(total) ** (1.0 / p)).astype(x.dtype)
 
 
+def _global_cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
+    size = 3 * inputs[0].size
+    return cost_of(size * width_of(*inputs), 2 * size)
+
+
 def _spatial(x: Array) -> Ints:
     return tuple(range(2, x.ndim))
 
 
-@general("GlobalAveragePool")
+@general("GlobalAveragePool", _global_cost)
 def global_average_pool(x):  # type: ignore[no-untyped-def]
     return x.mean(_spatial(x), keepdims=True)
 
 
-@general("GlobalMaxPool")
+@general("GlobalMaxPool", _global_cost)
 def global_max_pool(x):  # type: ignore[no-untyped-def]
     return x.max(_spatial(x), keepdims=True)
 
 
-@general("GlobalLpPool")
+@general("GlobalLpPool", _global_cost)
 def global_lp_pool(x, *, p: int = 2):  # type: ignore[no-untyped-def]
     return lp_norm(x, p, _spatial(x), True)
 

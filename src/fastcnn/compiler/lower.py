@@ -1,0 +1,141 @@
+"""Lowering: what each operation of a laid-out graph becomes, steps of kernels and their packed weights.
+
+Operations emit their steps by `Op.lower`; running them is compiler/plan.py's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from fastcnn import ops
+from fastcnn.compiler import memory
+from fastcnn.compiler.cost import packed_bound
+from fastcnn.compiler.layout import Layouts
+from fastcnn.graph.ir import Node
+from fastcnn.kernels._program import default_float_modes
+from fastcnn.kernels._step import Step
+from fastcnn.kernels.view import View
+from fastcnn.ops.budget import Budget, Cost
+
+Packed = dict[tuple[Any, ...], np.ndarray]
+
+
+@dataclass(frozen=True)
+class StepInfo:
+    """What a step is, for people.
+
+    Attributes
+    ----------
+    name : str
+        Of the graph's node.
+    fused : tuple of str
+        Names of the nodes that became part of it.
+    kernel : str
+        Such as "direct" or "pool".
+    reasons : dict
+        The algorithms that were not chosen, and why.
+    operations : int
+        Floating point operations by the definition of the node (Winograd does fewer).
+    bytes : int
+        Size of what it reads and writes, weights included.
+    problem : str
+        `Problem.key` of a convolution, else "".
+    """
+
+    name: str
+    fused: tuple[str, ...]
+    kernel: str
+    reasons: Mapping[str, str]
+    operations: int
+    bytes: int
+    problem: str
+
+
+@dataclass(frozen=True)
+class Refill:
+    """How to make packed weights again from changed constants."""
+
+    make: Callable[..., np.ndarray]
+    names: tuple[str, ...]
+
+    def __call__(self, constants: Mapping[str, np.ndarray]) -> np.ndarray:
+        with np.errstate(all="ignore"), default_float_modes():  # infinity times a weight of zero
+            return self.make(*[np.asarray(constants[name]) if name else None for name in self.names])
+
+
+class Lowering:
+    """What `Op.lower` sees: the views and constants of a node, and where to put its steps."""
+
+    def __init__(
+        self, layouts: Layouts, placement: memory.Placement, packed: Packed, vl: int, budget: Budget | None
+    ) -> None:
+        self.vl, self._budget = vl, budget
+        self.makers: list[Callable[[], Step]] = []
+        self.waits: list[bool] = []
+        self.infos: list[StepInfo] = []
+        self.first_update: int | None = None  # the first step that changes what outlives a run
+        self.refills: list[tuple[np.ndarray, Refill]] = []
+        self._layouts, self._placement, self._packed = layouts, placement, packed
+        self._hazards = memory.Waits()
+        self._node: Node
+
+    def lower(self, node: Node) -> None:
+        shapes = self._layouts.shapes
+        sizes = [shapes[name] if name else None for name in node.inputs]
+        self._node = node
+        self._operations = ops.get(node.op).flops(node.attrs, sizes, shapes[node.output])
+        self._bytes = 4 * sum(prod(size) for size in (*sizes, shapes[node.output]) if size is not None)
+        ops.get(node.op).lower(node, self)
+
+    def view(self, name: str) -> View:
+        """Where a value lies."""
+        return self._placement.views[name]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a value."""
+        return self._layouts.shapes[name]
+
+    def pack(self, kind: str, make: Callable[..., np.ndarray], *indices: int, variant: object = None) -> np.ndarray:
+        """Weights in the kernel's order, made once for all plans of a model: make(*arrays) of the constants behind
+        the inputs `indices` of the node, None where there is no such input."""
+        names = tuple(name for name in (self._node.inputs[i] if i < len(self._node.inputs) else "" for i in indices))
+        key = (kind, names, self.vl, variant)
+        refill = Refill(make, names)
+        if key not in self._packed:
+            if self._budget is not None:
+                group = max(1, self._node.attrs.get("group", 1))
+                self._budget.require(Cost(sum(packed_bound(self.shape(name), group) for name in names if name), 0))
+            self._packed[key] = refill(self._layouts.graph.constants)
+            if self._budget is not None:
+                self._budget.keep(self._packed[key].nbytes)
+        self.refills.append((self._packed[key], refill))
+        return self._packed[key]
+
+    def weights(
+        self, kind: str, make: Callable[..., np.ndarray], index: int, variant: object = None
+    ) -> np.ndarray | View:
+        """Weights in the kernel's order: packed ahead where they are constants, else by a step of the plan."""
+        place = self._node.attrs.get("packed", {}).get(index, index)
+        name = self._node.inputs[place] if place < len(self._node.inputs) else ""
+        if name and name not in self._layouts.graph.constants:
+            return self.view(name)
+        return self.pack(kind, make, index, variant=variant)
+
+    def emit(self, kernel: str, make: Callable[..., Step], *arguments: object, writes: int = 1) -> None:
+        """Append a step; `make` is called once for each executor. Of the views among the arguments, the first `writes`
+        are written, the others are read."""
+        if ops.get(self._node.op).updates and self.first_update is None:
+            self.first_update = len(self.makers)
+        self.makers.append(lambda: make(*arguments))
+        views = [argument for argument in arguments if isinstance(argument, View)]
+        self.waits.append(self._hazards.before(views[:writes], views[writes:]))
+        node = self._node
+        self.infos.append(StepInfo(
+            node.name, node.attrs.get("fused", ()), kernel, node.attrs.get("reasons", {}), self._operations,
+            self._bytes, node.attrs.get("problem", ""),
+        ))

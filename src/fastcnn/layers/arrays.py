@@ -1,0 +1,72 @@
+"""What a layer keeps: read-only float32 arrays, marked as parameters or buffers while they are assigned.
+
+Who registers them under a name is base.py's.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fastcnn._arguments import as_array
+
+__all__ = ["Buffer", "Parameter", "frozen_float32"]
+
+
+def frozen_float32(value: ArrayLike, name: str) -> np.ndarray:
+    """Return a read-only, C-contiguous float32 copy of `value`."""
+    array = as_array(value, name)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name}: dtype={array.dtype}, expected a real number type")
+    with np.errstate(over="ignore", invalid="ignore"):  # beyond float32's range a value becomes infinite
+        frozen = np.array(array, dtype=np.float32, order="C", copy=True)
+    frozen.flags.writeable = False
+    return frozen
+
+
+class Parameter(np.ndarray):
+    """An array that a layer owns and training changes: ``self.weight = Parameter(array)``.
+
+    The mark only matters while the attribute is assigned. What the layer keeps, and gives back, is a
+    plain read-only float32 array.
+
+    Parameters
+    ----------
+    value : array_like
+        Real numbers of any shape; copied to C-contiguous float32.
+
+    Raises
+    ------
+    TypeError
+        If `value` does not hold real numbers.
+
+    Examples
+    --------
+    >>> from fastcnn.layers import Layer
+    >>> class Scale(Layer):
+    ...     weight: np.ndarray
+    ...     def __init__(self, channels):
+    ...         self.weight = Parameter(np.ones((channels, 1, 1)))
+    ...     def forward(self, x):
+    ...         return x * self.weight
+    >>> [(name, array.shape) for name, array in Scale(3).named_parameters()]
+    [('weight', (3, 1, 1))]
+    """
+
+    def __new__(cls, value: ArrayLike) -> Parameter:
+        return frozen_float32(value, cls.__name__).view(cls)
+
+
+class Buffer(np.ndarray):
+    """An array that a layer owns and training does not touch: ``self.running_mean = Buffer(array)``.
+
+    It is part of the state dict like a `Parameter`, and takes the same values.
+
+    Examples
+    --------
+    >>> Buffer([1, 2]).dtype
+    dtype('float32')
+    """
+
+    def __new__(cls, value: ArrayLike) -> Buffer:
+        return frozen_float32(value, cls.__name__).view(cls)

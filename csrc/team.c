@@ -32,7 +32,11 @@
 #define CACHE_LINE 64
 enum {
     MOST_TEAMS = 64,
+#ifdef __SANITIZE_ADDRESS__
+    STACK_BYTES = 1 << 23, /* the frames of unrolled tiles hold guards around each vector */
+#else
     STACK_BYTES = 1 << 18,
+#endif
     /* Microseconds after which a thread that waits takes over a lane that nobody has begun, and after which it sleeps:
      * docs/tuning.md, "Waiting". */
     PATIENCE = 2,

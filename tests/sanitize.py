@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -26,8 +25,8 @@ def library(name: str) -> str:
     return subprocess.check_output(["gcc", f"-print-file-name={name}"], text=True).strip()
 
 
-def environment(reports: Path) -> dict[str, str]:
-    """What a process needs to run the build; findings go to files that begin as `reports` does."""
+def environment() -> dict[str, str]:
+    """What a process needs to run the build."""
     folder = ROOT / "build" / f"sanitize-{SANITIZERS.replace(',', '-')}" / "lib"
     return {
         **os.environ,
@@ -36,27 +35,22 @@ def environment(reports: Path) -> dict[str, str]:
         # Errors in C++ libraries need libstdc++ to be there when the sanitizer starts.
         "LD_PRELOAD": f"{library('libasan.so')} {library('libstdc++.so')}",
         # Python keeps memory to its end. Tests that ask for too much expect an error, not an end.
-        "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1:max_allocation_size_mb=16384:"
-        f"log_path={reports}",
-        "UBSAN_OPTIONS": f"print_stacktrace=1:halt_on_error=1:log_path={reports}",
+        "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1:max_allocation_size_mb=16384",
+        "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
     }
 
 
 def main(arguments: list[str]) -> int:
-    """Build, run pytest, print what was found, and give 0 where nothing was and all tests passed."""
+    """Build, run pytest, and give its exit status."""
     fuzz = "--fuzz" in arguments
     rest = [argument for argument in arguments if argument != "--fuzz"]
     build = [sys.executable, "setup.py", "-q", "build"]
     subprocess.run(build, cwd=ROOT, env={**os.environ, "FASTCNN_SANITIZE": SANITIZERS}, check=True)
     named = any(Path(ROOT, argument.split("::")[0]).exists() for argument in rest)
     paths = [] if named else [*TESTS, *(FUZZERS if fuzz else ())]
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pytest", *rest, *paths]
-        status = subprocess.run(command, cwd=ROOT, env=environment(Path(folder, "report"))).returncode
-        reports = [path.read_text(errors="replace") for path in Path(folder).iterdir()]
-    for report in reports:
-        print(report)
-    return status or len(reports)
+    # What a sanitizer prints as it ends the process is not captured; pytest has no handler of crashes of its own.
+    command = [sys.executable, "-m", "pytest", "--capture=sys", "-p", "no:faulthandler", *rest, *paths]
+    return subprocess.run(command, cwd=ROOT, env=environment()).returncode
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from memory_guard import guarded
 from fastcnn.kernels import _cpu
 from fastcnn.kernels._executor import Executor
 from fastcnn.kernels._reorder import Lookup
-from fastcnn.kernels.storage import allocate
+from fastcnn.kernels.storage import ALIGNMENT, allocate
 from fastcnn.kernels.view import NO_HALO, View, dense_view, pixel_view
 
 SHAPES = [(1, 3, 1, 1), (2, 3, 5, 7), (3, 1, 4, 9), (1, 4, 6, 3), (2, 5, 3, 2), (1, 19, 2, 5)]
@@ -49,7 +49,7 @@ def test_lookup(shape, blocking, halo, isa):
     expected = np.zeros((n, -(-c // lanes) * lanes, top + h + bottom, left + w + right), np.float32)
     expected[:, :c, top : top + h, left : left + w] = table[np.arange(c), pixels].transpose(0, 3, 1, 2)
     step = Lookup(view, pixel_view(shape, 1), dense_view((c, 256), 2))
-    executor = Executor([step], [False], allocate(1), allocate(16), 3)
+    executor = Executor([step], [False], allocate(1), allocate(3 * ALIGNMENT), 3)
     for threads in (1, 2, 3):
         y = guarded((n * image,))
         executor.run([pixels, table, y], threads)

@@ -279,3 +279,20 @@ if child == 0:
 thread.join()
 sys.exit(os.waitpid(child, 0)[1])
 """)
+
+
+POOL = "with multiprocessing.get_context('{}').Pool(2) as pool: found = pool.map(forks.answer, [0] * 6)"
+WAYS = {
+    **{way: POOL.format(way) for way in ("fork", "forkserver", "spawn")},
+    "loky": "found = joblib.Parallel(2, backend='loky')(joblib.delayed(forks.answer)(0) for _ in range(6))",
+}
+
+
+def test_pools_of_processes_answer_as_their_parent(budget):
+    for way in budget(["fork"], WAYS):
+        script(f"""
+            import forks, joblib, multiprocessing
+            expected = forks.answer(0)
+            {WAYS[way]}
+            assert found == [expected] * 6
+        """)

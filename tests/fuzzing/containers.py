@@ -115,6 +115,8 @@ def _change_array(header: dict[str, Any], data: bytes, rng: random.Random) -> by
         entry["shape"][rng.randrange(len(entry["shape"]))] = number(rng)
     else:
         entry["shape"] = [number(rng) for _ in range(rng.randrange(5))]
+    if not all(type(length) is int for length in entry["shape"]):
+        return data
     size = prod(entry["shape"]) * _SIZES[entry["dtype"]]
     begin, end = entry["data_offsets"]
     if not 0 <= size <= _LARGEST:

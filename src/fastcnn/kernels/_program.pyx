@@ -61,7 +61,8 @@ cdef void zero_halo(const fc_tensor *t, int tid, int nthreads) noexcept nogil:
     if t.h == 0:  # no rows to walk along
         for plane in range(share(t.n * blocks, tid, nthreads), share(t.n * blocks, tid + 1, nthreads)):
             start = t.data + plane // blocks * t.image + plane % blocks * t.block - t.left * t.lanes
-            memset(start - t.top * t.row, 0, (t.top + t.bottom) * width * t.lanes * sizeof(float))
+            for r in range(-t.top, t.bottom):
+                memset(start + r * t.row, 0, width * t.lanes * sizeof(float))
     while walks(&way, &at):
         start = t.data + at.image * t.image + at.block * t.block - t.left * t.lanes
         last = at.first + at.count

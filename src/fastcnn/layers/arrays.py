@@ -40,6 +40,7 @@ class Parameter(np.ndarray):
 
     Examples
     --------
+    >>> from fastcnn.layers import Layer
     >>> class Scale(Layer):
     ...     weight: np.ndarray
     ...     def __init__(self, channels):

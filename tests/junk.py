@@ -165,7 +165,7 @@ def sequential(layers):
 
 def iterate(x):
     """An iterable of batches."""
-    network().fit(iter(x) if hasattr(x, "__iter__") else x, epochs=1)
+    network().fit(iter(x) if hasattr(x, "__iter__") and getattr(x, "ndim", 1) else x, epochs=1)
 
 
 def trainer() -> fc.Trainer:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import os
 import pickle
-import signal
 import threading
 
 import numpy as np
@@ -261,22 +259,6 @@ def test_many_threads_may_call_one_model():
     for thread in threads:
         thread.join()
     assert wrong == []
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Python warns of forking beside threads
-def test_a_child_forked_while_a_thread_compiles_does_not_hang():
-    model = Net()
-    expected = model(IMAGES)
-    with model._cache._guard.lock:  # as a thread that compiles holds it
-        child = os.fork()
-        if child == 0:
-            signal.alarm(60)  # ends a child that hangs
-            status = 1
-            try:
-                status = 0 if (model(IMAGES) == expected).all() else 2
-            finally:
-                os._exit(status)
-    assert os.waitpid(child, 0)[1] == 0
 
 
 @pytest.mark.parametrize("clone", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model, 5))])

@@ -1,14 +1,18 @@
 """Locks and forks: no forked child finds a lock held by a thread that it does not have.
 
 A child has only the thread that forked. A lock that another thread held at that moment would stay locked in it for
-ever. So every lock of the package is a `Guard`'s; what lies behind it is put right by whoever owns it.
+ever. So every lock of the package is a `Guard`'s; what lies behind it is put right by whoever owns it. Nobody waits for
+a lock before a fork, but for modules that other threads are importing: their locks are Python's.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
 from types import MethodType
 from weakref import WeakMethod, WeakSet
 
@@ -57,6 +61,17 @@ class Guard:
 
 _guards: WeakSet[Guard] = WeakSet()
 
+# Packages of which modules are imported only when they are needed, by whichever thread is first.
+_LAZY = frozenset(["fastcnn", "numpy", "PIL", "onnx", "safetensors"])
+
+
+def _before_fork() -> None:
+    for name in list(sys.modules):
+        if name.partition(".")[0] in _LAZY:
+            with suppress(Exception):  # what another thread fails to import is its own affair
+                import_module(name)  # returns at once, unless another thread is at it
+
+
 
 def _child_started() -> None:
     for guard in _guards:
@@ -64,4 +79,4 @@ def _child_started() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_child_started)
+    os.register_at_fork(before=_before_fork, after_in_child=_child_started)

@@ -215,8 +215,8 @@ class ImageClassifier(Parameters):
     def _begin(self, inputs: Any, classes: np.ndarray) -> None:
         """Build the network, and take the measure of the inputs."""
         if len(classes) < 2:
-            raise ValueError(f"{type(self).__name__} needs samples of at least 2 classes in the data, expected more "
-                             f"than one class: {classes.tolist()}")
+            raise ValueError(f"{type(self).__name__} needs samples of at least 2 classes in the data, which have "
+                             f"only one class: {', '.join(map(str, classes))}")
         self.classes_ = classes
         self._seed = self._drawn_seed()
         self._scale: tuple[np.ndarray, np.ndarray] | None = None

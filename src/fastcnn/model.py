@@ -393,9 +393,9 @@ class Model(Fitting, Storable, Tunable, Layer):
         from fastcnn.profile import profile_plan
 
         batch = self._as_batch(x)
-        repeats = as_int(repeats, "profile: repeats", 1)
-        if len(batch) == 0:
-            raise ValueError("profile: len(x)=0, expected at least one input")
+        repeats = as_int(repeats, "profile: repeats", 0)
+        if len(batch) == 0 or repeats == 0:
+            raise ValueError(f"profile: len(x)={len(batch)}, repeats={repeats}, expected at least one of each")
         return profile_plan(self._compiled(len(batch), batch).plan, [batch], repeats)
 
 

@@ -138,6 +138,8 @@ CORPUS = {
     "fewer bytes": (_set("conv.weight", raw_data=b"1234"), "4 bytes of data, expected 864"),
     "more bytes": (_set("conv.bias", raw_data=b"0" * 999), "999 bytes of data, expected 32"),
     "no data": (_edit(lambda m: _tensor(m).ClearField("raw_data")), "0 values, expected 216"),
+    "values beyond the type": (_edit(lambda m: _tensor(m, "conv.bias").CopyFrom(TensorProto(
+        name="conv.bias", data_type=TensorProto.INT8, dims=[8], int32_data=[300] * 8))), "300, expected those of int8"),
     "unknown type": (_set("conv.bias", data_type=77), "element type 77"),
     "text as weights": (_set("conv.bias", data_type=TensorProto.STRING), "element type 8"),
     "segment": (_edit(lambda m: setattr(_tensor(m).segment, "begin", 1)), "segments"),

@@ -6,8 +6,6 @@ import io
 import os
 import random
 import struct
-import subprocess
-import sys
 import threading
 import warnings
 import zlib
@@ -272,17 +270,6 @@ def test_threads_leave_the_filters_of_warnings_alone():
     for thread in threads:
         thread.join()
     assert not failures and warnings.filters == before
-
-
-def test_a_child_forked_while_another_thread_reads():
-    code = (
-        "import os, signal, sys; from fastcnn.io import _photo, image; _photo._filters.lock.acquire()\n"
-        "pid = os.fork()\n"
-        "if not pid: signal.alarm(20); image.load_image(sys.argv[1]); os._exit(0)\n"
-        "sys.exit(os.waitpid(pid, 0)[1])"
-    )
-    environment = {**os.environ, "PYTHONPATH": ":".join(sys.path)}
-    subprocess.run([sys.executable, "-c", code, str(CAT)], check=True, env=environment)
 
 
 def test_missing_files_and_folders(tmp_path):

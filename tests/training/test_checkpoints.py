@@ -55,10 +55,11 @@ def steps_in(path):
 @pytest.mark.parametrize("kind", ["adam", "sgd"])
 def test_cut_and_resumed_anywhere_gives_the_same_bits(kind, tmp_path, monkeypatch, budget):
     optimizer = {"adam": fc.Adam(0.01), "sgd": fc.SGD(0.05, momentum=0.9, nesterov=True)}[kind]
-    expected = fit(tmp_path / "whole", optimizer)
+    epochs = budget(EPOCHS, 11)
+    expected = fit(tmp_path / "whole", optimizer, epochs)
     rng = np.random.default_rng(0)
-    writes = EPOCHS * 5  # four steps and an end in each epoch
-    for cut in rng.permutation(np.arange(1, writes))[: budget(5, writes)].tolist():
+    writes = epochs * 5  # four steps and an end in each epoch
+    for cut in rng.permutation(np.arange(1, writes))[: budget(5, 50)].tolist():
         path, count = tmp_path / f"cut{cut}", 0
 
         def write(where, checkpoint, cut=cut):
@@ -71,11 +72,11 @@ def test_cut_and_resumed_anywhere_gives_the_same_bits(kind, tmp_path, monkeypatc
         with monkeypatch.context() as patch:
             patch.setattr(loop, "write_checkpoint", write)
             with pytest.raises(Cut):
-                fit(path, optimizer)
-        assert steps_in(path) in [(epoch, step) for epoch in range(EPOCHS + 1) for step in range(5)]
+                fit(path, optimizer, epochs)
+        assert steps_in(path) in [(epoch, step) for epoch in range(epochs + 1) for step in range(5)]
         with fc.num_threads(1 + cut % 3):
-            assert_same(fit(path, optimizer, resume=True, workers=cut % 2), expected)
-        assert_same(fit(path, optimizer, resume=True), expected)  # done already: nothing more to learn
+            assert_same(fit(path, optimizer, epochs, resume=True, workers=cut % 2), expected)
+        assert_same(fit(path, optimizer, epochs, resume=True), expected)  # done already: nothing more to learn
 
 
 def test_more_epochs_can_be_added(tmp_path):
@@ -104,7 +105,7 @@ def test_killed_at_random_times(tmp_path, budget):
     expected, _ = start(tmp_path / "whole").communicate()
     rng = np.random.default_rng(int.from_bytes(os.urandom(4), "little"))
     path, kills, run = tmp_path / "run", 0, 0
-    while kills < budget(5, 50):
+    while kills < budget(5, 100):
         process, before = start(path), path.stat().st_mtime_ns if path.exists() else 0
         while process.poll() is None and (path.stat().st_mtime_ns if path.exists() else 0) == before:
             time.sleep(0.001)  # until it has written a checkpoint of its own
@@ -118,6 +119,7 @@ def test_killed_at_random_times(tmp_path, budget):
             path = tmp_path / f"run{run}"
     final, _ = start(path).communicate()
     assert final == expected != ""
+    assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]
 
 
 def test_a_full_disk_keeps_the_old_checkpoint(tmp_path, monkeypatch):

@@ -113,7 +113,7 @@ def test_rotation_by_90_degrees_is_exact(monkeypatch):
         def uniform(self, low, high):
             return high
 
-    result = augment(image, Ninety(np.random.PCG64()))
+    result = augment(image, Ninety(np.random.PCG64(0)))
     np.testing.assert_allclose(result, np.rot90(image, -1, axes=(1, 2)), atol=1e-4)
 
 

@@ -105,6 +105,7 @@ class _Resolver:
         if constant is not None:
             self.known[node.output] = Known(constant.shape, constant.dtype, constant)
             return []
+        op.check_values([v.shape if v else None for v in operands])
         values = {i for i in op.value_inputs if i < len(operands) and operands[i] is not None}
         if any(v is not None and v.shape is None for v in operands) or any(self.unknown(operands[i]) for i in values):
             self.known[node.output] = Known(None, None)

@@ -47,7 +47,12 @@ def find_images(patterns: str | os.PathLike[str] | Iterable[str | os.PathLike[st
     if not isinstance(patterns, Iterable) or getattr(patterns, "ndim", 1) == 0:
         raise TypeError(f"find_images: patterns: got {type(patterns).__name__}, expected paths or patterns")
     found: dict[Path, None] = {}
-    for pattern in [as_path(pattern, "find_images: patterns") for pattern in patterns]:
+    for pattern in patterns:
+        nothing = FileNotFoundError(f"find_images: {pattern!r} is no file, and stands for no images")
+        try:
+            pattern = as_path(pattern, "find_images: patterns")
+        except ValueError:  # no file can have such a name
+            raise nothing from None
         if os.path.isfile(pattern):
             matches = [Path(pattern)]
         elif os.path.isdir(pattern):
@@ -60,7 +65,7 @@ def find_images(patterns: str | os.PathLike[str] | Iterable[str | os.PathLike[st
                 elif _is_image(match):
                     matches.append(Path(match))
         if not matches:
-            raise FileNotFoundError(f"find_images: {pattern!r} is no file, and stands for no images")
+            raise nothing
         found.update(dict.fromkeys(sorted(matches)))
     return list(found)
 

@@ -13,7 +13,7 @@ from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport uint64_t
 from libc.string cimport memset
 
-from fastcnn.kernels._step cimport LONGEST_PIECE, Rows, Walk, ceil_div, walk, walks
+from fastcnn.kernels._step cimport LONGEST_PIECE, Rows, Walk, blocks_of, ceil_div, share, walk, walks
 from fastcnn.kernels._team cimport (
     FC_JOB_LOST, fc_default_float_modes, fc_do_job, fc_job, fc_restore_float_modes, fc_seconds, fc_take,
 )
@@ -57,6 +57,12 @@ cdef void zero_halo(const fc_tensor *t, int tid, int nthreads) noexcept nogil:
     # The zeros right of a row and left of the next one are one stretch, unless the rows are parts of wider ones.
     cdef bint joined = t.row == width * t.lanes
     cdef float *start
+    cdef ptrdiff_t plane, blocks = blocks_of(t)
+    if t.h == 0:  # no rows to walk along
+        for plane in range(share(t.n * blocks, tid, nthreads), share(t.n * blocks, tid + 1, nthreads)):
+            start = t.data + plane // blocks * t.image + plane % blocks * t.block - t.left * t.lanes
+            for r in range(-t.top, t.bottom):
+                memset(start + r * t.row, 0, width * t.lanes * sizeof(float))
     while walks(&way, &at):
         start = t.data + at.image * t.image + at.block * t.block - t.left * t.lanes
         last = at.first + at.count

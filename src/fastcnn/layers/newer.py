@@ -7,6 +7,7 @@ anybody looks at an array.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from itertools import count
 from threading import get_ident
@@ -51,7 +52,7 @@ class Watcher(Protocol):
         """Note that something of the layer has changed, or that a trainer holds newer values of it."""
 
 
-class Holder:
+class Holder(ABC):
     """Base of trainers: holds newer values of some layers' arrays than the layers do.
 
     Its own work, steps, and the looks of others exclude each other. Whoever wants to look waits for one step at most:
@@ -69,9 +70,9 @@ class Holder:
         """Bring the layers' arrays up to date; done by itself when they are looked at."""
         self._look(lambda: None)
 
+    @abstractmethod
     def _write_back(self) -> None:
         """Write newer values to the layers."""
-        raise AssertionError(f"{type(self).__name__} writes nothing back")
 
     def _orphaned(self) -> None:
         """In a forked child: another thread, which does not exist there, was at work or looking."""

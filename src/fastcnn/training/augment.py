@@ -161,6 +161,8 @@ class Augment:
         if not self.mixup:
             raise ValueError("Augment: mixup=0, expected a number > 0 where images are blended")
         images, targets = as_real_array(images, "Augment: images"), as_real_array(targets, "Augment: targets")
+        if not images.ndim or not targets.ndim:
+            raise ValueError(f"Augment: images.shape={images.shape}, targets.shape={targets.shape}, expected (N, ...)")
         part = np.float32(as_generator(rng, "Augment: rng").beta(self.mixup, self.mixup))
 
         def blend(values: np.ndarray) -> np.ndarray:

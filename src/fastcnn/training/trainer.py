@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastcnn._arguments import as_mapping, as_real_array, as_seed
+from fastcnn._arguments import as_float, as_mapping, as_real_array, as_seed
 from fastcnn.compiler.plan import Plan, compile_graph
 from fastcnn.kernels import _cpu, storage
 from fastcnn.kernels._program import default_float_modes
@@ -101,7 +101,7 @@ class Trainer(Holder):
         super().__init__()
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"Trainer: optimizer={optimizer!r}, expected an Optimizer such as fastcnn.SGD(0.1)")
-        if clip_norm is not None and not clip_norm > 0:
+        if clip_norm is not None and not as_float(clip_norm, "Trainer: clip_norm") > 0:
             raise ValueError(f"Trainer: clip_norm={clip_norm}, expected a number above 0, or None")
         self.model, self.optimizer, self.loss = model, optimizer, loss_of(loss)
         self.clip_norm, self.recompute, self.seed = clip_norm, recompute, as_seed(seed, "Trainer: seed")

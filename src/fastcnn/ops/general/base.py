@@ -30,6 +30,8 @@ Rule = Callable[[Attrs, Sequence[Any]], Sequence[int]]
 
 # Bytes that a call takes beside its arrays: NumPy's buffers for casts, and Python's objects.
 OVERHEAD = 1 << 18
+# An array has up to 64 axes, and some operators take four numbers for each.
+MOST_NUMBERS = 256
 _INPUT = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -51,6 +53,8 @@ class General(Op):
         Shape of the first output, where it is told without computing it.
     by_element : bool
         Whether its type follows from single elements, and its shape, unless there is a rule, from broadcasting.
+    many : bool
+        Whether the inputs in `values` may be long: else they are a few numbers for each axis.
 
     Attributes
     ----------
@@ -60,11 +64,11 @@ class General(Op):
 
     def __init__(
         self, name: str, function: Callable[..., Any], cost: Costs, values: Ints = (), shape: Rule | None = None,
-        by_element: bool = False,
+        by_element: bool = False, many: bool = False,
     ) -> None:
         self.name, self.function, self.value_inputs, self.by_element = DOMAIN + name, function, values, by_element
         self.shape_rule = shape or (_broadcast if by_element else None)
-        self.cost = cost
+        self._cost, self._many = cost, many
         parameters = inspect.signature(function).parameters.values()
         inputs = [p for p in parameters if p.kind in _INPUT]
         self.variadic = any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters)
@@ -96,6 +100,24 @@ class General(Op):
 
     def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
         raise ValueError("its shape depends on values: the graph must be resolved first (compiler/resolve.py)")
+
+    def cost(self, attrs: Attrs, inputs: Sequence[Any]) -> Cost:
+        """What evaluation takes at most.
+
+        Parameters
+        ----------
+        attrs, inputs
+            As for `evaluate`; of the inputs only the shapes and types matter, and the values in `value_inputs`.
+        """
+        self.check_values([None if x is None else x.shape for x in inputs])
+        return self._cost(attrs, inputs)
+
+    def check_values(self, shapes: Shapes) -> None:
+        """Refuse inputs that tell of axes, and are longer than any of that: they would become Python's lists."""
+        for i in () if self._many else self.value_inputs:
+            shape = shapes[i] if i < len(shapes) else None
+            if shape is not None and prod(shape) > MOST_NUMBERS:
+                raise ValueError(f"input {i} has {prod(shape)} numbers, expected at most {MOST_NUMBERS}")
 
     def evaluate(self, attrs: Attrs, inputs: Sequence[Array | None], budget: Budget) -> Array:
         """Compute the node's output.
@@ -223,10 +245,10 @@ def by_elements(arrays: int, passes: int = 0) -> Costs:
 
 
 def general(
-    name: str, cost: Costs, values: Ints = (), shape: Rule | None = None, by_element: bool = False
+    name: str, cost: Costs, values: Ints = (), shape: Rule | None = None, by_element: bool = False, many: bool = False
 ) -> Callable[[Callable[..., Any]], General]:
     """Decorator: an operator from its definition; see `General`."""
-    return lambda function: General(name, function, cost, values, shape, by_element)
+    return lambda function: General(name, function, cost, values, shape, by_element, many)
 
 
 def axis_of(axis: int, ndim: int) -> int:

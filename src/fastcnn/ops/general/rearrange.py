@@ -39,7 +39,7 @@ def _split_cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
     return cost_of(bytes_of(inputs[0]) + 64 * sizes, inputs[0].size + 64 * sizes)
 
 
-@general("Split", _split_cost, values=(1,))
+@general("Split", _split_cost, values=(1,), many=True)
 def split(x, sizes=None, *, axis: int = 0, num_outputs: int | None = None, output: int = 0):  # type: ignore[no-untyped-def]
     where = axis_of(axis, x.ndim)
     length = x.shape[where]

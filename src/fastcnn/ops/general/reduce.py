@@ -167,7 +167,7 @@ def _non_zero_cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
     return cost_of(2 * 8 * size + x.size, 4 * size)
 
 
-@general("NonZero", _non_zero_cost, values=(0,))
+@general("NonZero", _non_zero_cost, values=(0,), many=True)
 def non_zero(x):  # type: ignore[no-untyped-def]
     return np.array(np.nonzero(np.atleast_1d(x)), np.int64)
 

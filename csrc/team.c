@@ -208,7 +208,8 @@ static int take_part(fc_team *team, int worker, int born)
         if (stage >= atomic_load_explicit(&team->end, memory_order_acquire))
             return 0;
         const fc_job *job = atomic_load_explicit(&team->job, memory_order_relaxed);
-        const int lanes = atomic_load_explicit(&team->wanted, memory_order_relaxed);
+        /* It may be a later job's, with more lanes: their numbers are then that job's, too. */
+        const int lanes = atomic_load_explicit(&team->wanted, memory_order_acquire);
         fc_lane *own = &team->lanes[worker];
         if (worker >= lanes)
             return 0;
@@ -399,7 +400,7 @@ int fc_do_job(const fc_job *job)
         if (atomic_load_explicit(&team->lanes[i].next, memory_order_relaxed) != first)
             atomic_store_explicit(&team->lanes[i].next, first, memory_order_relaxed);
     atomic_store_explicit(&team->job, job, memory_order_relaxed);
-    atomic_store_explicit(&team->wanted, job->lanes, memory_order_relaxed);
+    atomic_store_explicit(&team->wanted, job->lanes, memory_order_release); /* after the numbers of its lanes */
     atomic_store_explicit(&team->first, first, memory_order_relaxed);
     atomic_store(&team->end, first + job->stages);
     call_workers(team, job->lanes);

@@ -276,6 +276,18 @@ static int is_large_enough(const fc_team *team, int busy)
     return busy > workers_of(team) && busy >= processors;
 }
 
+/* Signals are for the program's own threads; but for those that a thread brings upon itself, which would otherwise end the
+ * process without a word, past all handlers. */
+static sigset_t blocked_signals(void)
+{
+    static const int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS};
+    sigset_t blocked;
+    sigfillset(&blocked);
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+        sigdelset(&blocked, own[i]);
+    return blocked;
+}
+
 /* Give a team up to `wanted` workers, as many as the system has. While other teams are in use, all have no more together
  * than processors. */
 static void hire(fc_team *team, int wanted)
@@ -289,13 +301,12 @@ static void hire(fc_team *team, int wanted)
     if (is_large_enough(team, atomic_load(&worker_count) - idle))
         return;
     pthread_attr_t attributes;
-    sigset_t all, before;
+    sigset_t blocked = blocked_signals(), before;
     if (pthread_attr_init(&attributes))
         return;
     pthread_attr_setstacksize(&attributes, STACK_BYTES);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for the program's own threads */
+    pthread_sigmask(SIG_SETMASK, &blocked, &before);
     while (workers_of(team) < wanted && !team->is_short) {
         fc_lane *lane = &team->lanes[workers_of(team) + 1];
         pthread_t thread;

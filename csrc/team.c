@@ -62,7 +62,8 @@ typedef struct team {
     _Atomic(const fc_job *) job;
     _Atomic int wanted;          /* its lanes */
     _Atomic uint64_t first, end; /* its stages: [first, end) */
-    int workers;                 /* worker k has lane k + 1 */
+    int place;                   /* among the idle teams */
+    _Atomic int workers;         /* worker k has lane k + 1 */
     int refused;                 /* jobs until another thread is asked for */
     int is_short;                /* the system has refused a thread */
     _Alignas(CACHE_LINE) _Atomic int arrived; /* lanes of the stage that are done */
@@ -71,7 +72,7 @@ typedef struct team {
     fc_lane lanes[FC_MOST_LANES];
 } fc_team;
 
-static _Atomic(fc_team *) idle_teams[MOST_TEAMS];
+static _Atomic(fc_team *) idle_teams[MOST_TEAMS]; /* each team has its place here, empty while the team is in use */
 static _Atomic int team_count, worker_count, forks;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static int pauses_per_microsecond = 1, processors = 1;
@@ -211,7 +212,8 @@ static int take_part(fc_team *team, int worker, int born)
         if (stage >= atomic_load_explicit(&team->end, memory_order_acquire))
             return 0;
         const fc_job *job = atomic_load_explicit(&team->job, memory_order_relaxed);
-        const int lanes = atomic_load_explicit(&team->wanted, memory_order_relaxed);
+        /* It may be a later job's, with more lanes: their numbers are then that job's, too. */
+        const int lanes = atomic_load_explicit(&team->wanted, memory_order_acquire);
         fc_lane *own = &team->lanes[worker];
         if (worker >= lanes)
             return 0;
@@ -250,78 +252,137 @@ static void *work(void *raw)
     return NULL;
 }
 
-/* Give a team up to `wanted` workers: as many as the system has, and where there are other teams, no more in all than
- * processors. */
+static int workers_of(const fc_team *team)
+{
+    return atomic_load_explicit(&team->workers, memory_order_relaxed);
+}
+
+static int places_in_use(void)
+{
+    const int count = atomic_load_explicit(&team_count, memory_order_relaxed);
+    return count < MOST_TEAMS ? count : MOST_TEAMS;
+}
+
+/* Workers of the teams that nobody uses. */
+static int idle_workers(void)
+{
+    int sum = 0;
+    for (int i = 0; i < places_in_use(); i++) {
+        const fc_team *team = atomic_load_explicit(&idle_teams[i], memory_order_acquire);
+        sum += team == NULL ? 0 : workers_of(team);
+    }
+    return sum;
+}
+
+/* Whether a team should not grow: other teams are in use, and all teams in use have a worker for each processor. */
+static int is_large_enough(const fc_team *team, int busy)
+{
+    return busy > workers_of(team) && busy >= processors;
+}
+
+/* Signals are for the program's own threads; but for those that a thread brings upon itself, which would otherwise end the
+ * process without a word, past all handlers. */
+static sigset_t blocked_signals(void)
+{
+    static const int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS};
+    sigset_t blocked;
+    sigfillset(&blocked);
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+        sigdelset(&blocked, own[i]);
+    return blocked;
+}
+
+/* Give a team up to `wanted` workers, as many as the system has. While other teams are in use, all have no more together
+ * than processors. */
 static void hire(fc_team *team, int wanted)
 {
     if (team->refused > 0) {
         team->refused--;
         return;
     }
+    const int idle = idle_workers();
+    team->is_short = 0;
+    if (is_large_enough(team, atomic_load(&worker_count) - idle))
+        return;
     pthread_attr_t attributes;
-    sigset_t all, before;
+    sigset_t blocked = blocked_signals(), before;
     if (pthread_attr_init(&attributes))
         return;
     pthread_attr_setstacksize(&attributes, STACK_BYTES);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for the program's own threads */
-    while (team->workers < wanted) {
-        fc_lane *lane = &team->lanes[team->workers + 1];
+    pthread_sigmask(SIG_SETMASK, &blocked, &before);
+    while (workers_of(team) < wanted && !team->is_short) {
+        fc_lane *lane = &team->lanes[workers_of(team) + 1];
         pthread_t thread;
         lane->team = team;
-        lane->index = team->workers + 1;
-        const int all = atomic_fetch_add(&worker_count, 1), is_enough = all > team->workers && all >= processors;
+        lane->index = workers_of(team) + 1;
+        const int is_enough = is_large_enough(team, atomic_fetch_add(&worker_count, 1) - idle);
         team->is_short = !is_enough && pthread_create(&thread, &attributes, work, lane);
         if (is_enough || team->is_short) {
             atomic_fetch_sub(&worker_count, 1);
-            team->refused = JOBS_UNTIL_RETRY;
             break;
         }
-        team->workers++;
+        atomic_fetch_add_explicit(&team->workers, 1, memory_order_relaxed);
     }
+    team->refused = team->is_short ? JOBS_UNTIL_RETRY : 0;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
 }
 
 /* ------------------------------------------------------------------------------------------------- jobs */
 
-/* A team that nobody uses; NULL where there is none and no more may be made. */
-static fc_team *take_team(void)
+/* The place of an idle team that has enough workers, or else the most; -1: there is none. */
+static int best_idle_team(int wanted)
 {
-    for (int i = 0; i < MOST_TEAMS; i++)
-        if (atomic_load_explicit(&idle_teams[i], memory_order_relaxed) != NULL) {
-            fc_team *team = atomic_exchange(&idle_teams[i], NULL);
-            if (team != NULL)
-                return team;
+    int best = -1, most = -1;
+    for (int i = 0; i < places_in_use() && most < wanted; i++) {
+        const fc_team *team = atomic_load_explicit(&idle_teams[i], memory_order_acquire);
+        if (team != NULL && workers_of(team) > most) {
+            best = i;
+            most = workers_of(team);
         }
-    if (atomic_fetch_add(&team_count, 1) >= MOST_TEAMS) {
-        atomic_fetch_sub(&team_count, 1);
-        return NULL;
     }
+    return best;
+}
+
+/* A team without workers; NULL where no more may be made. */
+static fc_team *new_team(void)
+{
     fc_team *team = NULL;
-    if (posix_memalign((void **)&team, CACHE_LINE, sizeof(fc_team))) {
+    if (atomic_load(&team_count) >= MOST_TEAMS || posix_memalign((void **)&team, CACHE_LINE, sizeof(fc_team)))
+        return NULL;
+    const int place = atomic_fetch_add(&team_count, 1);
+    if (place >= MOST_TEAMS) { /* other threads were faster */
         atomic_fetch_sub(&team_count, 1);
+        free(team);
         return NULL;
     }
     memset(team, 0, offsetof(fc_team, lanes));
+    team->place = place;
     for (int i = 0; i < FC_MOST_LANES; i++)
         team->lanes[i] = (fc_lane){.missed = 1};
     return team;
 }
 
+/* A team that nobody uses, if possible with `wanted` workers; NULL where there is none and no more may be made. */
+static fc_team *take_team(int wanted)
+{
+    for (int place; (place = best_idle_team(wanted)) >= 0;) {
+        fc_team *team = atomic_exchange(&idle_teams[place], NULL);
+        if (team != NULL)
+            return team;
+    }
+    return new_team();
+}
+
 static void give_back(fc_team *team)
 {
-    for (int i = 0;; i = (i + 1) % MOST_TEAMS) {
-        fc_team *none = NULL;
-        if (atomic_compare_exchange_strong(&idle_teams[i], &none, team))
-            return;
-    }
+    atomic_store(&idle_teams[team->place], team);
 }
 
 static void call_workers(fc_team *team, int lanes)
 {
-    for (int i = 1; i <= team->workers && i < lanes; i++) {
+    for (int i = 1; i <= workers_of(team) && i < lanes; i++) {
         fc_lane *lane = &team->lanes[i];
         atomic_fetch_add(&lane->calls, 1);
         if (atomic_load(&lane->sleeps))
@@ -341,25 +402,27 @@ static int do_alone(const fc_job *job)
 int fc_do_job(const fc_job *job)
 {
     pthread_once(&once, set_up);
-    fc_team *team = job->lanes > 1 ? take_team() : NULL;
+    fc_team *team = job->lanes > 1 ? take_team(job->lanes - 1) : NULL;
     if (team == NULL)
         return do_alone(job);
     const int born = atomic_load(&forks);
-    if (team->workers + 1 < job->lanes)
+    if (workers_of(team) + 1 < job->lanes)
         hire(team, job->lanes - 1);
-    const int threads = team->is_short && team->workers + 1 < job->lanes ? team->workers + 1 : job->lanes;
+    const int present = workers_of(team) + 1;
+    const int threads = team->is_short && present < job->lanes ? present : job->lanes;
     const uint64_t first = atomic_load(&team->end);
     for (int i = 0; i < job->lanes; i++)
         if (atomic_load_explicit(&team->lanes[i].next, memory_order_relaxed) != first)
             atomic_store_explicit(&team->lanes[i].next, first, memory_order_relaxed);
     atomic_store_explicit(&team->job, job, memory_order_relaxed);
-    atomic_store_explicit(&team->wanted, job->lanes, memory_order_relaxed);
+    atomic_store_explicit(&team->wanted, job->lanes, memory_order_release); /* after the numbers of its lanes */
     atomic_store_explicit(&team->first, first, memory_order_relaxed);
     atomic_store(&team->end, first + job->stages);
     call_workers(team, job->lanes);
     if (take_part(team, 0, born) == FC_JOB_LOST)
         return FC_JOB_LOST;
-    give_back(team);
+    if (atomic_load(&forks) == born) /* a child that has done it all has none of the team's threads */
+        give_back(team);
     return threads;
 }
 

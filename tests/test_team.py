@@ -40,6 +40,13 @@ def test_random_jobs_have_neither_races_nor_lost_pieces(sanitizer, budget, tmp_p
             assert result.returncode == 0, result.stderr
 
 
+def test_a_caller_alone_has_all_threads(tmp_path):
+    """Also after several have called at once, whose teams had to share the processors."""
+    program = compiled("thread", ROOT / "tests" / "team_growth.c", tmp_path / "growth")
+    result = run(*WITHOUT_RANDOM_ADDRESSES, str(program), TSAN_OPTIONS="halt_on_error=1")
+    assert result.returncode == 0, result.stderr
+
+
 @pytest.mark.parametrize(
     ("found", "instead"),
     [

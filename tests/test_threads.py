@@ -159,6 +159,27 @@ def test_fork_by_a_signal_handler_within_a_run():
         subprocess.run([sys.executable, "-W", "ignore", "-c", FORK_WITHIN_A_RUN], check=True, timeout=120)
 
 
+MASKS = """
+import pathlib, signal, numpy as np, fastcnn
+fastcnn.set_num_threads(3)
+before = set(pathlib.Path("/proc/self/task").iterdir())
+fastcnn.zoo.resnet20()(np.ones((4, 3, 32, 32), np.float32))
+workers = set(pathlib.Path("/proc/self/task").iterdir()) - before
+masks = [int((worker / "status").read_text().partition("SigBlk:")[2].split()[0], 16) for worker in workers]
+for mask in masks:
+    blocked = {number for number in signal.valid_signals() if mask >> number - 1 & 1}
+    assert {signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGUSR1, signal.SIGALRM} <= blocked
+    assert not {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL} & blocked
+print(len(masks))
+"""
+
+
+def test_workers_take_no_signals_but_their_own_faults():
+    """The program's threads handle signals; a fault in a worker is reported by whoever has a handler for it."""
+    answer = subprocess.run([sys.executable, "-c", MASKS], check=True, timeout=120, capture_output=True, text=True)
+    assert answer.stdout == "2\n"
+
+
 NO_THREADS = """
 import resource, warnings
 import numpy as np

@@ -31,7 +31,8 @@ def stress(
 ) -> subprocess.CompletedProcess[str]:
     """Run jobs; a program that hangs ends with a status of its own."""
     numbers = map(str, (callers, jobs, seed))
-    return run("timeout", str(seconds), *WITHOUT_RANDOM_ADDRESSES, str(program), *numbers, TSAN_OPTIONS="halt_on_error=1")
+    limited = ["timeout", str(seconds), *WITHOUT_RANDOM_ADDRESSES]
+    return run(*limited, str(program), *numbers, TSAN_OPTIONS="halt_on_error=1")
 
 
 @pytest.mark.parametrize("sanitizer", SANITIZERS)

@@ -225,7 +225,7 @@ def test_progress_on_stderr(capsys, monkeypatch):
     [
         ({"epochs": -1}, "fit: epochs=-1"),
         ({"batch_size": 0}, "fit: batch_size=0"),
-        ({"seed": 1.5}, "fit: seed: got float"),
+        ({"seed": 1.5}, "fit: seed=1.5"),
         ({"patience": 0}, "fit: patience=0"),
         ({"workers": -1}, "fit: workers=-1"),
         ({"schedule": "cosine"}, "fit: schedule='cosine'"),

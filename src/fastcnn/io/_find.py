@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from fastcnn._arguments import as_path
 from fastcnn.io._photo import SUFFIXES
 
 __all__ = ["find_images"]
@@ -47,7 +46,10 @@ def find_images(patterns: str | os.PathLike[str] | Iterable[str | os.PathLike[st
     if not isinstance(patterns, Iterable) or getattr(patterns, "ndim", 1) == 0:
         raise TypeError(f"find_images: patterns: got {type(patterns).__name__}, expected paths or patterns")
     found: dict[Path, None] = {}
-    for pattern in [as_path(pattern, "find_images: patterns") for pattern in patterns]:
+    for given in patterns:
+        if not isinstance(given, (str, os.PathLike)):
+            raise TypeError(f"find_images: patterns: got {type(given).__name__}, expected paths or patterns")
+        pattern = os.fsdecode(given)
         if os.path.isfile(pattern):
             matches = [Path(pattern)]
         elif os.path.isdir(pattern):

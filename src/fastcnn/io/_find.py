@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from fastcnn._arguments import as_path
 from fastcnn.io._photo import SUFFIXES
 
 __all__ = ["find_images"]
@@ -47,12 +46,10 @@ def find_images(patterns: str | os.PathLike[str] | Iterable[str | os.PathLike[st
     if not isinstance(patterns, Iterable) or getattr(patterns, "ndim", 1) == 0:
         raise TypeError(f"find_images: patterns: got {type(patterns).__name__}, expected paths or patterns")
     found: dict[Path, None] = {}
-    for pattern in patterns:
-        nothing = FileNotFoundError(f"find_images: {pattern!r} is no file, and stands for no images")
-        try:
-            pattern = as_path(pattern, "find_images: patterns")
-        except ValueError:  # no file can have such a name
-            raise nothing from None
+    for given in patterns:
+        if not isinstance(given, (str, os.PathLike)):
+            raise TypeError(f"find_images: patterns: got {type(given).__name__}, expected paths or patterns")
+        pattern = os.fsdecode(given)
         if os.path.isfile(pattern):
             matches = [Path(pattern)]
         elif os.path.isdir(pattern):
@@ -65,7 +62,7 @@ def find_images(patterns: str | os.PathLike[str] | Iterable[str | os.PathLike[st
                 elif _is_image(match):
                     matches.append(Path(match))
         if not matches:
-            raise nothing
+            raise FileNotFoundError(f"find_images: {pattern!r} is no file, and stands for no images")
         found.update(dict.fromkeys(sorted(matches)))
     return list(found)
 

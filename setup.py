@@ -11,7 +11,7 @@ from setuptools.command.build_ext import build_ext
 from setuptools.modified import newer_group
 
 TILE_SOURCES = ["csrc/cpu.c", "csrc/team.c", "csrc/isa/generic.c", "csrc/isa/avx2.c", "csrc/isa/avx512.c"]
-TILE_HEADERS = ["csrc/fastcnn.h", "csrc/team.h", *sorted(str(path) for path in Path("csrc/tiles").glob("*.h"))]
+TILE_HEADERS = sorted(str(path) for folder in ("csrc", "csrc/tiles") for path in Path(folder).glob("*.h"))
 # No -march: each file in csrc/isa enables its instructions by a pragma. No -ffast-math: NaN and infinity count.
 TILE_FLAGS = ["-O3", "-std=gnu11", "-Wall", "-Wextra", "-fno-math-errno", "-fvisibility=hidden"]
 LOOP_FLAGS = ["-O2", "-fvisibility=hidden", "-Wno-unreachable-code"]

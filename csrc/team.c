@@ -5,6 +5,7 @@
  * from long ago, therefore begins nothing; teams are never freed, so it may look.
  */
 #define _GNU_SOURCE
+#include "float_modes.h"
 #include "team.h"
 
 #include <linux/futex.h>
@@ -425,44 +426,3 @@ int fc_do_job(const fc_job *job)
         give_back(team);
     return threads;
 }
-
-/* ------------------------------------------------------------------------------------------------- float modes */
-
-#if defined(__x86_64__)
-enum { DEFAULT_MODES = 0x1F80 };
-unsigned long fc_default_float_modes(void)
-{
-    const unsigned before = _mm_getcsr();
-    if (before != DEFAULT_MODES)
-        _mm_setcsr(DEFAULT_MODES);
-    return before;
-}
-
-void fc_restore_float_modes(unsigned long modes)
-{
-    _mm_setcsr((unsigned)modes);
-}
-#elif defined(__aarch64__)
-unsigned long fc_default_float_modes(void)
-{
-    unsigned long before;
-    __asm__ volatile("mrs %0, fpcr" : "=r"(before));
-    __asm__ volatile("msr fpcr, %0" : : "r"(0UL));
-    return before;
-}
-
-void fc_restore_float_modes(unsigned long modes)
-{
-    __asm__ volatile("msr fpcr, %0" : : "r"(modes));
-}
-#else
-unsigned long fc_default_float_modes(void)
-{
-    return 0;
-}
-
-void fc_restore_float_modes(unsigned long modes)
-{
-    (void)modes;
-}
-#endif

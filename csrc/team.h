@@ -30,11 +30,6 @@ enum { FC_JOB_LOST = -1 }; /* the process was forked while the job ran, and its 
  * once: where other teams have enough threads for all processors, the caller does the job alone. */
 int fc_do_job(const fc_job *job);
 
-/* The floating-point modes of a thread: rounding, and whether subnormal numbers count as zero. Kernels run in the
- * default modes. `fc_default_float_modes` sets these and gives the ones before, flags included, to be restored. */
-unsigned long fc_default_float_modes(void);
-void fc_restore_float_modes(unsigned long modes);
-
 /* Seconds of a clock that only goes forward. */
 double fc_seconds(void);
 

@@ -1,4 +1,4 @@
-# Declarations of csrc/team.h, where each is explained; and how threads take pieces of work from each other.
+# Declarations of csrc/team.h and csrc/float_modes.h, where each is explained.
 
 from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport uint64_t
@@ -15,7 +15,9 @@ cdef extern from "team.h" nogil:
         FC_MOST_LANES
 
     int fc_do_job(const fc_job *job)
-    unsigned long fc_default_float_modes()
-    void fc_restore_float_modes(unsigned long modes)
     double fc_seconds()
     ptrdiff_t fc_take(uint64_t *left, int helps)
+
+cdef extern from "float_modes.h" nogil:
+    unsigned long fc_default_float_modes()
+    void fc_restore_float_modes(unsigned long modes)

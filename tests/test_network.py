@@ -12,16 +12,22 @@ import pytest
 import fastcnn
 from fastcnn import SGD, Linear, ReLU, Sequential, Trainer
 from fastcnn.graph_network import GraphNetwork
+from fastcnn.loading import GraphModel
 from fastcnn.model import Model
-from fastcnn.model_file import GraphModel
 from fastcnn.network import Network
 from fastcnn.training.features import split_model
 
 SOURCE = Path(fastcnn.__file__).parent
-ABOVE_TRAINING = {"model", "model_file", "sequential", "zoo", "estimator", "cli"}
+ABOVE_TRAINING = {
+    *("model", "graph_model", "onnx_model", "loading", "model_file"),
+    *("sequential", "zoo", "estimator", "cli"),
+}
 BELOW_MODELS = [
     path
-    for part in ("layers", "functional", "training", "plan_cache.py", "network.py", "graph_network.py")
+    for part in (
+        *("io", "layers", "functional", "training"),
+        *("plan_cache.py", "network.py", "graph_network.py", "model_format.py"),
+    )
     for path in ([SOURCE / part] if part.endswith(".py") else sorted((SOURCE / part).rglob("*.py")))
 ]
 X = np.random.default_rng(3).standard_normal((6, 4)).astype(np.float32)

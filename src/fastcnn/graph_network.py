@@ -1,6 +1,6 @@
 """Networks that are given as graphs: read from files, or cut out of other networks.
 
-Reading files is model_file.py's, cutting training/features.py's.
+Reading files is loading.py's and onnx_model.py's, cutting training/features.py's.
 """
 
 from __future__ import annotations

@@ -27,8 +27,8 @@ from hypothesis import seed as seeded_by
 from hypothesis import strategies as st
 
 import fastcnn as fc
-from fastcnn import layers, training, zoo
-from fastcnn.io import image, onnx_model, torch_checkpoint, weights
+from fastcnn import layers, onnx_model, training, zoo
+from fastcnn.io import image, torch_checkpoint, weights
 
 # The errors that are meant for bad arguments, files that cannot be read, and diverging training.
 MEANT = (TypeError, ValueError, OSError, MemoryError, ImportError, FloatingPointError)

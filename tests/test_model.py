@@ -9,7 +9,7 @@ import threading
 import numpy as np
 import pytest
 
-from fastcnn import _plan_cache, functional, num_threads, ops, zoo
+from fastcnn import functional, num_threads, ops, plan_cache, zoo
 from fastcnn.io.image import Preprocess
 from fastcnn.kernels import _cpu
 from fastcnn.layers import (
@@ -67,13 +67,13 @@ def reference(model: Model, x: np.ndarray) -> np.ndarray:
 def compilations(monkeypatch):
     """The input shapes that have been compiled so far."""
     shapes = []
-    compile_batch = _plan_cache.compile_batch
+    compile_batch = plan_cache.compile_batch
 
     def counting(graph, input_shapes, *rest):
         shapes.extend(input_shapes.values())
         return compile_batch(graph, input_shapes, *rest)
 
-    monkeypatch.setattr(_plan_cache, "compile_batch", counting)
+    monkeypatch.setattr(plan_cache, "compile_batch", counting)
     return shapes
 
 
@@ -210,7 +210,7 @@ def test_other_models_do_not_matter_to_the_cache(compilations):
 def test_the_least_recently_used_plans_go_first(compilations):
     model = Sequential(Flatten(), ReLU())
     rows = np.zeros((20, 2, 3))
-    for n in range(1, _plan_cache.MAX_PLANS + 1):
+    for n in range(1, plan_cache.MAX_PLANS + 1):
         model(rows[:n])
     model(rows[:1])
     model(rows[:19])  # pushes out the plan for 2, not the one for 1

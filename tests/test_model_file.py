@@ -13,8 +13,8 @@ from fastcnn.graph.ir import Graph
 from fastcnn.io.image import Preprocess
 from fastcnn.io.weights import read_safetensors, write_safetensors
 from fastcnn.layers import BatchNorm2d, Conv2d, Flatten, Linear, ReLU
+from fastcnn.loading import GraphModel, load
 from fastcnn.model import Model
-from fastcnn.model_file import GraphModel, load
 from fastcnn.sequential import Sequential
 
 SHAPE = (3, 6, 5)

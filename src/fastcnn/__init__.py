@@ -42,7 +42,7 @@ from fastcnn.sequential import Sequential
 if TYPE_CHECKING:
     from fastcnn import training, zoo
     from fastcnn.estimator import ImageClassifier
-    from fastcnn.model_file import load
+    from fastcnn.loading import load
     from fastcnn.training import (
         MSE,
         SGD,
@@ -115,7 +115,7 @@ __all__ = [
 _MODULES = ("training", "zoo")
 _ON_FIRST_USE = {
     "ImageClassifier": "fastcnn.estimator",
-    "load": "fastcnn.model_file",
+    "load": "fastcnn.loading",
     "load_pretrained": "fastcnn.zoo",
     **{name: f"fastcnn.{name}" for name in _MODULES},
     **dict.fromkeys(

@@ -1,59 +1,36 @@
-"""Models: layers that are traced into a graph, compiled once per input shape, and run.
+"""Models: networks that learn, are examined, tuned, and written to files.
 
-Holds predictions in batches. Tracing is graph/trace.py's, compiling compiler/'s, keeping plans _plan_cache.py's; the
-table of `Model.summary` is made in summary.py; files are _storable.py's, the choice of algorithms _tunable.py's,
-learning fitting.py's, chains of layers sequential.py's.
+Predicting is network.py's, learning training/'s, the formats of files model_format.py's and io/'s, reading them
+loading.py's. What only some programs need is imported when it is asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastcnn import functional
-from fastcnn._arguments import as_array, as_int
-from fastcnn._plan_cache import Compiled, PlanCache
-from fastcnn._storable import Storable
-from fastcnn._tunable import Tunable
-from fastcnn.fitting import Fitting
-from fastcnn.graph.ir import Graph
-from fastcnn.graph.trace import Symbol, trace
-from fastcnn.io._pixels import Pixels
-from fastcnn.layers.base import Layer, failed_layer
+from fastcnn._arguments import as_int
+from fastcnn.errors import ModelLoadError
+from fastcnn.network import Network, Prediction
 
 if TYPE_CHECKING:
-    from fastcnn.io.image import Preprocess
-    from fastcnn.ops.budget import Budget
     from fastcnn.profile import Profile
     from fastcnn.summary import Summary
+    from fastcnn.training.augment import Augment
+    from fastcnn.training.history import History
+    from fastcnn.training.losses import Loss
+    from fastcnn.training.optimizers import Optimizer
+    from fastcnn.training.report import Report
+    from fastcnn.training.schedules import Schedule
 
 __all__ = ["Model", "Prediction"]
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """One class that a model sees in a photo.
-
-    Attributes
-    ----------
-    index : int
-        Number of the output.
-    label : str
-        Its name.
-    probability : float
-        From 0 to 1.
-    """
-
-    index: int
-    label: str
-    probability: float
-
-
-class Model(Fitting, Storable, Tunable, Layer):
+class Model(Network):
     """A network: layers set as attributes, and a ``forward`` of one input and one output.
 
     Calling a model with an array traces ``forward`` once for the array's shape, compiles the graph, keeps
@@ -72,6 +49,7 @@ class Model(Fitting, Storable, Tunable, Layer):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from fastcnn.layers import Conv2d, GlobalAvgPool2d, Linear
     >>> from fastcnn import functional as fc
     >>> class Tiny(Model):
@@ -90,265 +68,176 @@ class Model(Fitting, Storable, Tunable, Layer):
     True
     """
 
-    _cache: PlanCache
-    _classes: list[str] | None
-    _input_shape: tuple[int, ...] | None
-    _input_type = np.dtype(np.float32)
-    _max_bytes: int | None = None  # for one input, where the network comes from a file
-    preprocess: Preprocess | None = None
+    # -- learning -------------------------------------------------------------------------------------
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        self = super().__new__(cls)
-        self.__dict__.update(_cache=PlanCache(), _classes=None, _input_shape=None, _tuning={}, _reproducible=False)
-        return self
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in super().__getstate__().items() if name != "_cache"}
-
-    # -- what the model is for ------------------------------------------------------------------------
-
-    @property
-    def classes(self) -> list[str] | None:
-        """Names of the outputs, in order, or None."""
-        return None if self._classes is None else list(self._classes)
-
-    @classes.setter
-    def classes(self, names: Sequence[str] | None) -> None:
-        if names is not None:
-            listed = list(names) if _is_sequence(names) else []
-            if not listed or not all(isinstance(name, str) for name in listed):
-                raise TypeError(f"{type(self).__name__}.classes: expected a sequence of str, one per output")
-            names = [str(name) for name in listed]  # of NumPy's str_, plain ones
-        self.__dict__["_classes"] = names
-
-    @property
-    def input_shape(self) -> tuple[int, ...] | None:
-        """Shape of one input, without the batch axis, or None."""
-        return self._input_shape
-
-    @input_shape.setter
-    def input_shape(self, shape: Sequence[int] | None) -> None:
-        self.__dict__["_input_shape"] = None if shape is None else _checked_shape(shape, type(self).__name__)
-
-    # -- running --------------------------------------------------------------------------------------
-
-    def __call__(self, *inputs: Any) -> Any:
-        """Run the network.
+    def fit(
+        self,
+        x: Any,
+        y: Any = None,
+        epochs: int = 10,
+        batch_size: int = 32,
+        *,
+        validation: Any = None,
+        optimizer: Optimizer | None = None,
+        loss: str | Loss = "cross_entropy",
+        schedule: Schedule | None = None,
+        augment: Augment | None = None,
+        callbacks: Sequence[Callable[[Any], object]] = (),
+        patience: int | None = None,
+        keep_best: bool = False,
+        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_steps: int | None = None,
+        resume: bool = False,
+        clip_norm: float | None = None,
+        recompute: bool = False,
+        seed: int = 0,
+        workers: int | None = None,
+        progress: bool | None = None,
+    ) -> History:
+        """Learn from data.
 
         Parameters
         ----------
-        x : array_like (N, ...) of real numbers
-            A batch of inputs, for images (N, C, H, W); converted to float32, or to the type of number that an ONNX
-            file asks for. A `Symbol`, while an outer model is traced, gives a symbol.
-
-        Returns
-        -------
-        ndarray, float32
-            What ``forward`` returns, for a classifier usually (N, classes) scores.
-
-        Raises
-        ------
-        ValueError
-            If the shape does not fit the layers.
-        TypeError
-            If `x` does not hold real numbers.
-        """
-        if len(inputs) == 1:
-            y = self._cache.again(inputs[0])
-            if y is not None:
-                return y
-        if len(inputs) != 1 or isinstance(inputs[0], Symbol):
-            return super().__call__(*inputs)
-        x = self._as_batch(inputs[0])
-        if len(x) == 0:  # kernels have nothing to do, but the shape is known
-            return np.empty((0, *self._compiled(1, x).output_shape[1:]), np.float32)
-        return self._cache.get(self, x.shape).plan.run([x])[0]
-
-    def predict_proba(self, x: ArrayLike, batch_size: int = 32, progress: bool = False) -> np.ndarray:
-        """Return the probability of each class.
-
-        Parameters
-        ----------
-        x : array_like (N, ...) of real numbers
-            A batch of inputs, for images (N, C, H, W).
+        x : array_like (N, ...), folder, sequence of paths, or iterable
+            Inputs, for images (N, C, H, W), converted to float32 batch by batch. A folder has one sub-folder of photos
+            for each class; its names become `classes`. Photos go through `preprocess`, or are scaled to -1 … 1 where
+            there is none. An iterable yields (x, y) batches, and is gone through once in each epoch.
+        y : array_like (N,) or (N, outputs), optional
+            Numbers of classes, or names of classes (which become `classes`, sorted, where the model has none); or
+            probabilities, or whatever `loss` compares the outputs with. Not for folders and iterables.
+        epochs : int
+            How often the data are gone through, shuffled anew each time.
         batch_size : int
-            Inputs that go through the network at once; bounds the memory in use beside `x` and the result, also where
-            `x` is of another type than float32 or lies in a file (`numpy.memmap`).
-        progress : bool
-            Show a progress bar, if tqdm is installed (``pip install "fastcnn[images]"``).
+            Inputs in one step; the last step of an epoch has what is left.
+        validation : float, (x, y) or folder, optional
+            Data to examine the model on after each epoch; a number between 0 and 1 is a share of the data, of each
+            class the same.
+        optimizer : Optimizer, optional
+            Such as ``SGD(0.1, momentum=0.9)``; ``Adam()`` by default.
+        loss : str or Loss
+            "cross_entropy", "mse", "binary_cross_entropy", or such as ``CrossEntropy(label_smoothing=0.1)``.
+        schedule : schedule, optional
+            Such as ``OneCycle()`` or ``Warmup(5, Cosine())``: factors on the optimizer's learning rate. Any function of
+            (step, steps, steps in an epoch) will do.
+        augment : Augment, optional
+            Random changes to images, (C, H, W); not for iterables.
+        callbacks : sequence of functions
+            Each is called after each epoch with a `fastcnn.training.loop.Run`: model, trainer, history, epoch, and
+            ``stop()``.
+        patience : int, optional
+            Stop when the validation loss (or the loss, without validation) has not improved for so many epochs.
+        keep_best : bool
+            End with the parameters of the epoch with the lowest validation loss (or loss), not of the last one.
+        checkpoint : path-like, optional
+            File to keep the state of the training in, written after each epoch and on Ctrl-C; a kill at any moment
+            leaves a whole one.
+        checkpoint_steps : int, optional
+            Write it after every so many steps, too.
+        resume : bool
+            Go on from `checkpoint`, if there is such a file. The result has the same bits as that of a training that
+            was never interrupted.
+        clip_norm : float, optional
+            Scale the gradients of a step down to this Euclidean norm, where it is larger.
+        recompute : bool
+            Compute activations twice instead of keeping them: less memory, more time.
+        seed : int
+            Of the order of inputs, augmentation, dropout and the split. The same seed gives the same bits on any
+            number of threads and workers.
+        workers : int, optional
+            Threads that read and augment images ahead; by default 2 where there is something to do.
+        progress : bool, optional
+            Show a progress bar for each epoch on stderr (a line, where tqdm is not installed); by default on a terminal
+            only.
 
         Returns
         -------
-        ndarray (N, classes), float32
-            The softmax of the outputs, or the outputs as they are where the network ends in a softmax.
+        History
+            A dict of lists: "loss", "accuracy", "validation_loss", …; ``plot()`` draws it. Ctrl-C ends the training
+            after the current step: a `FastcnnWarning` tells so, the model keeps what it has learned, and the history
+            so far is returned, with ``interrupted`` set.
 
         Raises
         ------
-        ValueError
-            If the outputs are not (N, classes) with two classes or more: a single output is for
-            ``sigmoid(model(x))``.
+        ValueError, TypeError
+            Naming the argument that is wrong; if `resume` finds a checkpoint of other data or settings.
+        FloatingPointError
+            If the loss is not finite any more.
+        ImageError
+            If a photo cannot be read; it names the file.
+
+        Notes
+        -----
+        Layers that are frozen (`Layer.freeze`) stay as they are. Where all layers up to some point are, and nothing is
+        augmented, what they compute is computed once and reused in every epoch.
 
         Examples
         --------
-        >>> from fastcnn import Linear, Sequential
-        >>> model = Sequential(Linear(2, 4))
-        >>> model.predict_proba([[0.5, 1.0]]).sum().round(5).item()
-        1.0
+        >>> import numpy as np
+        >>> from fastcnn import Linear, ReLU, Sequential
+        >>> x = np.random.default_rng(0).standard_normal((200, 2)).astype(np.float32)
+        >>> y = (x[:, 0] * x[:, 1] > 0).astype(int)  # in which quadrants a point lies: no line separates them
+        >>> model = Sequential(Linear(2, 16), ReLU(), Linear(16, 2))
+        >>> history = model.fit(x, y, epochs=60)
+        >>> history["accuracy"][-1] > 0.9
+        True
         """
-        batch_size = as_int(batch_size, "predict: batch_size", 1)
-        x = x if isinstance(x, Pixels) or (isinstance(x, np.ndarray) and x.ndim) else self._as_batch(x)
-        # The plans of all batches at once: their weights are of one step, even while another thread trains the model.
-        sizes = list(dict.fromkeys((min(len(x), batch_size) or 1, len(x) % batch_size or 1)))
-        plans = dict(zip(sizes, self._compiled_all(sizes, self._as_chunk(x[:1])), strict=True))
-        shape = next(iter(plans.values())).output_shape
-        if len(shape) < 2 or shape[2:] not in ((), (1, 1)) or shape[1] < 2:
-            raise ValueError(f"predict: the outputs are {shape}, expected (N, classes), classes >= 2")
-        if self._classes is not None and len(self._classes) != shape[1]:
-            raise ValueError(f"predict: {shape[1]} outputs, but {len(self._classes)} classes")
-        result = np.empty((len(x), shape[1]), np.float32)
-        starts = range(0, len(x), batch_size)
-        for start in progress_bar(starts) if progress else starts:
-            chunk = self._as_chunk(x[start : start + batch_size])
-            compiled = plans[len(chunk)]
-            scores = compiled.run(chunk).reshape(len(chunk), -1)
-            part = result[start : start + batch_size]
-            part[...] = scores if compiled.ends_in_softmax else functional.softmax(scores, dim=1)
-        return result
+        from fastcnn.training.loop import fit
+        from fastcnn.training.options import Options
 
-    def predict(self, x: ArrayLike, batch_size: int = 32, progress: bool = False) -> np.ndarray:
-        """Return the most probable class of each input.
+        return fit(self, x, y, Options(
+            epochs=epochs, batch_size=batch_size, validation=validation, optimizer=optimizer, loss=loss,
+            schedule=schedule, augment=augment, callbacks=callbacks, patience=patience, keep_best=keep_best,
+            checkpoint=checkpoint, checkpoint_steps=checkpoint_steps, resume=resume, clip_norm=clip_norm,
+            recompute=recompute, seed=seed, workers=workers, progress=progress,
+        ))
+
+    def evaluate(
+        self, x: Any, y: Any = None, batch_size: int = 32, workers: int | None = None, progress: bool | None = None
+    ) -> Report:
+        """Examine a classifier on data whose classes are known.
 
         Parameters
         ----------
-        x, batch_size, progress
-            As in `predict_proba`.
+        x, y, batch_size, workers, progress
+            As for `fit`; no iterables.
 
         Returns
         -------
-        ndarray (N,)
-            Names where `classes` is set, else numbers of the outputs (int64).
+        fastcnn.training.report.Report
+            ``print`` it: accuracy, precision and recall of each class, confusions, the worst mistakes;
+            ``to_dict()`` is for JSON, ``plot(path)`` draws the confusions.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Naming the argument that is wrong.
 
         Examples
         --------
         >>> from fastcnn import Linear, Sequential
         >>> model = Sequential(Linear(1, 2))
         >>> model[0].weight, model[0].bias = [[1], [-1]], [0, 0]
-        >>> model.predict([[3], [-3]])
-        array([0, 1])
-        >>> model.classes = ["plus", "minus"]
-        >>> model.predict([[3], [-3]]).tolist()
-        ['plus', 'minus']
+        >>> model.evaluate([[3], [-3], [2]], [0, 1, 1]).accuracy.__round__(3)
+        0.667
         """
-        indices: np.ndarray = self.predict_proba(x, batch_size, progress).argmax(axis=1)
-        return indices if self._classes is None else np.array(self._classes)[indices]
+        from fastcnn.training.data import Dataset
+        from fastcnn.training.predictions import predictions
+        from fastcnn.training.prepare import prepare
+        from fastcnn.training.progress import Progress
+        from fastcnn.training.report import report
 
-    def classify(self, image: Any, top: int = 5) -> list[Prediction]:
-        """Tell what is in a photo.
+        data = prepare(self, x, y, adopt=False)
+        if not isinstance(data, Dataset) or data.targets.ndim != 1:
+            raise ValueError("evaluate: expected inputs with the number or name of one class each")
+        probabilities = []
+        with Progress("evaluating", len(data), progress) as bar:
+            for part in predictions(self, data, batch_size, workers):
+                probabilities.append(part)
+                bar.update(len(part))
+        names = [data.source.name(index) for index in data.indices.tolist()]
+        return report(np.concatenate(probabilities), data.labels, self.classes, names)
 
-        Parameters
-        ----------
-        image : path, bytes, PIL image or ndarray (H, W, 3) uint8
-            Whatever `preprocess` takes.
-        top : int
-            Number of classes to return.
-
-        Returns
-        -------
-        list of Prediction
-            (index, label, probability), the most probable first. Without `classes` the label is the
-            number.
-
-        Raises
-        ------
-        ValueError
-            If the model has no `preprocess`.
-        """
-        top = as_int(top, "classify: top", 0)
-        if self.preprocess is None:
-            raise ValueError(f"classify: set {type(self).__name__}.preprocess first, or use predict_proba")
-        if self._takes_pixels(self.preprocess):
-            x: Any = Pixels(self.preprocess.pixels(image)[None], self.preprocess)
-        else:
-            x = self.preprocess(image)
-        probabilities = self.predict_proba(x)[0]
-        best = np.argsort(-probabilities, kind="stable")[:top].tolist()
-        names = self._classes or [str(i) for i in range(len(probabilities))]
-        return [Prediction(i, names[i], float(probabilities[i])) for i in best]
-
-    def _as_batch(self, x: ArrayLike) -> np.ndarray:
-        kind = self._input_type
-        if type(x) is np.ndarray and x.dtype == kind and x.ndim and x.flags.c_contiguous and x.flags.aligned:
-            return x
-        array = as_array(x, f"{type(self).__name__}: x")
-        if array.dtype.kind not in "biuf":
-            raise TypeError(f"{type(self).__name__}: x.dtype={array.dtype}, expected a real number type")
-        if array.ndim == 0:
-            raise ValueError(f"{type(self).__name__}: x.shape=(), expected a batch of inputs, (N, ...)")
-        array = np.ascontiguousarray(array, kind)
-        return array if array.flags.aligned else array.copy()
-
-    def _as_chunk(self, x: ArrayLike | Pixels) -> np.ndarray | Pixels:
-        return x if isinstance(x, Pixels) else self._as_batch(x)
-
-    def _takes_pixels(self, preprocess: Any) -> bool:
-        """Whether `predict_proba` may be given `Pixels`: neither it nor the preprocessing is a user's own."""
-        from fastcnn.io.image import Preprocess
-
-        function = getattr(self.predict_proba, "__func__", None)
-        return function is Model.predict_proba and type(preprocess) is Preprocess
-
-    def _compiled(self, batch: int, x: np.ndarray | Pixels) -> Compiled:
-        return self._compiled_all([batch], x)[0]
-
-    def _compiled_all(self, batches: Sequence[int], x: np.ndarray | Pixels) -> list[Compiled]:
-        shapes = [(batch, *x.shape[1:]) for batch in batches]
-        return self._cache.get_all(self, shapes, x.preprocess if isinstance(x, Pixels) else None)
-
-    def _budget(self, graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Budget | None:
-        """What compiling the graph may take; None where nobody bounds it."""
-        return None
-
-    # -- what the model is ----------------------------------------------------------------------------
-
-    def graph(self, input_shape: Sequence[int] | None = None) -> Graph:
-        """Return the network as a graph of ONNX operators.
-
-        Parameters
-        ----------
-        input_shape : sequence of int, optional
-            Shape of one input, without the batch axis; default `self.input_shape`.
-
-        Returns
-        -------
-        Graph
-            Its constants are the model's parameters, under their state-dict names.
-
-        Raises
-        ------
-        ValueError
-            If there is no shape, or it does not fit the layers.
-        """
-        def read() -> Graph:
-            self.state_dict()  # reads what lies in a file
-            return self._stored_graph(input_shape)
-
-        return self._settled(read)
-
-    def _stored_graph(self, input_shape: Sequence[int] | None = None) -> Graph:
-        """`graph`, in which constants that lie in a file stay there."""
-        name = type(self).__name__
-        shape = self._input_shape if input_shape is None else _checked_shape(input_shape, name)
-        if shape is None:
-            raise ValueError(f"{name}: input_shape is not set, expected a shape such as (3, 32, 32)")
-        try:
-            return self._settled(lambda: trace(self, shape))
-        except (ValueError, TypeError) as error:
-            layer = failed_layer(error)
-            path = next((path for path, known in self.named_layers() if path and known is layer), None)
-            if path is None:
-                raise
-            kind = TypeError if isinstance(error, TypeError) else ValueError
-            raise kind(f"layer {path!r} ({type(layer).__name__}): {error}") from error
+    # -- looking inside -------------------------------------------------------------------------------
 
     def summary(self, input_shape: Sequence[int] | None = None) -> Summary:
         """Return a table of layers: output shapes, parameters, arithmetic, and the kernels chosen.
@@ -385,6 +274,7 @@ class Model(Fitting, Storable, Tunable, Layer):
 
         Examples
         --------
+        >>> import numpy as np
         >>> from fastcnn import Linear, Sequential
         >>> model = Sequential(Linear(64, 32))
         >>> [step.kernel for step in model.profile(np.ones((4, 64))).steps]
@@ -398,24 +288,113 @@ class Model(Fitting, Storable, Tunable, Layer):
             raise ValueError(f"profile: len(x)={len(batch)}, repeats={repeats}, expected at least one of each")
         return profile_plan(self._compiled(len(batch), batch).plan, [batch], repeats)
 
+    def tune(self, x: ArrayLike, repeats: int = 10) -> dict[str, dict[str, float]]:
+        """Time the algorithms of every convolution on this machine, and use the fastest from now on.
 
-def progress_bar(steps: Iterable[int]) -> Iterable[int]:
-    """The steps, with a bar where tqdm is installed."""
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        return steps
-    bar: Iterable[int] = tqdm(steps, unit="batch")
-    return bar
+        Without it a fixed cost model chooses. What is found for a batch then holds for batches of every size.
+        Algorithms differ in rounding (see `fastcnn.functional.conv2d`), so a tuned model's outputs may differ from an
+        untuned one's in the last digits.
 
+        Parameters
+        ----------
+        x : array_like (N, ...) of real numbers
+            A batch of inputs as they will come, N >= 1.
+        repeats : int
+            Times are medians of so many turns, in each of which an algorithm runs beside the untuned network.
 
-def _is_sequence(value: Any) -> bool:
-    is_array = isinstance(value, np.ndarray) and value.ndim == 1
-    return is_array or (isinstance(value, Sequence) and not isinstance(value, (str, bytes)))
+        Returns
+        -------
+        dict
+            Seconds of each algorithm, for each kind of convolution. The fastest stand in `tuning`.
 
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastcnn import Conv2d, Sequential
+        >>> model = Sequential(Conv2d(8, 8, 3))
+        >>> times = model.tune(np.zeros((1, 8, 20, 20)), repeats=3)
+        >>> list(times) == list(model.tuning)
+        True
+        """
+        from fastcnn.compiler.tune import measure
 
-def _checked_shape(shape: Sequence[int], owner: str) -> tuple[int, ...]:
-    sizes = tuple(shape) if _is_sequence(shape) else ()
-    if not sizes or not all(isinstance(size, (int, np.integer)) and size > 0 for size in sizes):
-        raise ValueError(f"{owner}: input_shape={shape!r}, expected positive ints, without the batch axis")
-    return tuple(int(size) for size in sizes)
+        batch = self._as_batch(x)
+        repeats = as_int(repeats, "tune: repeats", 1)
+        if len(batch) == 0:
+            raise ValueError("tune: len(x)=0, expected at least one input")
+        graph = self.graph(batch.shape[1:])
+        times = measure(graph, dict.fromkeys(graph.inputs, batch), repeats)
+        best = {key: min(candidates, key=candidates.__getitem__) for key, candidates in times.items()}
+        self.tuning = {**self._tuning, **best}
+        return times
+
+    # -- files ----------------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write weights, graph, classes and preprocessing to one safetensors file.
+
+        Parameters
+        ----------
+        path : path-like
+            Replaced at once when the file is complete. `fastcnn.load` reads it.
+
+        Raises
+        ------
+        ValueError
+            If `input_shape` is not set.
+        OSError
+            If the file cannot be written.
+        """
+        from fastcnn.model_format import save
+
+        save(self, path)
+
+    def load_weights(self, path: str | os.PathLike[str], *, max_bytes: int = 4 << 30) -> None:
+        """Take weights from a file, by name: safetensors, or a PyTorch checkpoint (.pth, .pt) of torchvision or timm.
+
+        Parameters
+        ----------
+        path : path-like
+            It can come from anyone: it is checked, and nothing in it is run. Names that start with "module.", as
+            PyTorch's DataParallel writes them, are taken without it.
+        max_bytes : int
+            The most that the arrays may take together.
+
+        Raises
+        ------
+        ModelLoadError
+            If the file is damaged or hostile, or its names and shapes are not the model's: all that differ are listed.
+        OSError
+            If the file cannot be read.
+        """
+        from fastcnn.io.weights import read_weights
+
+        arrays = read_weights(path, max_bytes=max_bytes)
+        if arrays and all(name.startswith("module.") for name in arrays):
+            arrays = {name.removeprefix("module."): array for name, array in arrays.items()}
+        try:
+            self.load_state_dict(arrays)
+        except (ValueError, TypeError) as error:
+            raise ModelLoadError(f"{path}: {error}") from error
+
+    def export_onnx(self, path: str | os.PathLike[str]) -> None:
+        """Write the network to an ONNX file, for ONNX Runtime and others; `fastcnn.load` reads it too.
+
+        Parameters
+        ----------
+        path : path-like
+            Replaced at once when the file is complete. Opset 17 and IR version 8, unless the network has operations
+            that are newer. The size of the batch is free; classes and preprocessing are kept as metadata.
+
+        Raises
+        ------
+        ValueError
+            If `input_shape` is not set, or the file would exceed the 2 GB that ONNX allows.
+        ImportError
+            Without the `onnx` package, which ``pip install "fastcnn[onnx]"`` brings.
+        OSError
+            If the file cannot be written.
+        """
+        from fastcnn.model_format import export_onnx
+
+        export_onnx(self, path)

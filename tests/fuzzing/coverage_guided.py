@@ -20,7 +20,7 @@ from pathlib import Path
 TESTS = Path(__file__).parents[1]
 sys.path.insert(0, str(TESTS))
 CORPUS_BYTES = 50_000  # of one target's corpus in the repository
-MODULES = ("fastcnn.io.image", "fastcnn.io.torch_checkpoint", "fastcnn.io.weights", "fastcnn.model_file",
+MODULES = ("fastcnn.io.image", "fastcnn.io.torch_checkpoint", "fastcnn.io.weights", "fastcnn.loading",
            "fastcnn.ops.general", "fastcnn.compiler.mixed", "PIL.Image")  # fmt: skip
 LARGEST_INPUT = 1 << 14
 HANG_SECONDS = 300  # of an input; harness.py judges its processor time

@@ -19,8 +19,8 @@ from PIL import Image
 
 import fastcnn as fc
 from fastcnn.io.image import Preprocess
-from fastcnn.io.onnx_model import load_onnx
 from fastcnn.io.weights import write_safetensors
+from fastcnn.onnx_model import load_onnx
 
 CORPUS = Path(__file__).parents[1] / "corpus"
 

@@ -14,8 +14,8 @@ import fastcnn as fc
 from fastcnn import ops
 from fastcnn.compiler.plan import compile_graph
 from fastcnn.graph.ir import Graph, Node
-from fastcnn.io.onnx_model import load_onnx
 from fastcnn.io.weights import write_safetensors
+from fastcnn.onnx_model import load_onnx
 
 BUDGET = 64 << 20
 

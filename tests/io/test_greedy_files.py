@@ -15,9 +15,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fastcnn import ops
 from fastcnn.errors import ModelLoadError
-from fastcnn.io.onnx_model import load_onnx
 from fastcnn.io.weights import write_safetensors
-from fastcnn.model_file import load
+from fastcnn.loading import load
+from fastcnn.onnx_model import load_onnx
 from fastcnn.ops.general import DOMAIN, TABLE
 
 MAX_BYTES = 8 << 20

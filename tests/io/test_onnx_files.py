@@ -15,7 +15,7 @@ import fastcnn as fc
 from fastcnn.errors import ModelLoadError
 from fastcnn.io.image import Preprocess
 from fastcnn.io.onnx_import import read_onnx
-from fastcnn.io.onnx_model import load_onnx
+from fastcnn.onnx_model import load_onnx
 
 X = np.random.default_rng(0).standard_normal((3, 3, 12, 12)).astype(np.float32)
 

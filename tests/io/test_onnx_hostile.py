@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 
 import fastcnn as fc
 from fastcnn.errors import ModelLoadError
-from fastcnn.io.onnx_model import load_onnx
+from fastcnn.onnx_model import load_onnx
 
 BUDGET = 16 << 20
 HUGE = 2**62

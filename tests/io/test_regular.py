@@ -13,9 +13,9 @@ import pytest
 import fastcnn as fc
 from fastcnn.io._regular import open_regular
 from fastcnn.io.image import load_image
-from fastcnn.io.onnx_model import load_onnx
 from fastcnn.io.torch_checkpoint import load_torch_checkpoint
 from fastcnn.io.weights import read_safetensors, read_weights
+from fastcnn.onnx_model import load_onnx
 from fastcnn.training.checkpoints import read_checkpoint
 
 

@@ -11,7 +11,7 @@ from training.networks import gradients, numeric, with_loss
 
 import fastcnn as fc
 from fastcnn.graph.ir import Graph, Node
-from fastcnn.model_file import GraphModel
+from fastcnn.loading import GraphModel
 from fastcnn.ops import get
 
 

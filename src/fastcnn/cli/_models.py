@@ -10,8 +10,8 @@ from io import TextIOWrapper
 from fastcnn import zoo
 from fastcnn.io._regular import open_regular
 from fastcnn.io.image import Preprocess
+from fastcnn.loading import GraphModel, load
 from fastcnn.model import Model
-from fastcnn.model_file import GraphModel, load
 from fastcnn.zoo.pretrained import pretrained_names
 
 DEFAULT = "efficientnet_lite0"

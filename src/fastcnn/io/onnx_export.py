@@ -6,44 +6,21 @@ whose form they have, or the opset of its newest operator.
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fastcnn import ops
 from fastcnn.compiler.mixed import compile_general
 from fastcnn.graph.ir import Graph, Node
-from fastcnn.io._replace import replacing
 from fastcnn.ops.general.elementwise import DTYPES
 
-if TYPE_CHECKING:
-    from fastcnn.model import Model
-
-__all__ = ["export_onnx", "to_onnx"]
+__all__ = ["to_onnx"]
 
 OPSET, IR_VERSION = 17, 8
 GENERAL_OPSET, GENERAL_IR_VERSION = 21, 10
 _ELEMENT_TYPES = {name: number for number, name in DTYPES.items()}
-
-
-def export_onnx(model: Model, path: str | os.PathLike[str]) -> None:
-    """Write a model to an ONNX file; see `Model.export_onnx`."""
-    name = type(model).__name__
-    if model.input_shape is None:
-        raise ValueError(f"export_onnx: set {name}.input_shape first: the network is traced for it")
-    metadata = {}
-    if model.classes is not None:
-        metadata["fastcnn.classes"] = json.dumps(model.classes, ensure_ascii=False)
-    if model.preprocess is not None:
-        metadata["fastcnn.preprocess"] = json.dumps(model.preprocess.to_dict())
-    graph = model.graph()
-    shapes = {value: (sizes[0] or 1, *model.input_shape) for value, sizes in graph.inputs.items()}
-    content = to_onnx(graph, shapes, metadata)
-    with replacing(path) as file:
-        file.write(content)
 
 
 def to_onnx(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str]) -> bytes:

@@ -5,34 +5,30 @@ The network's graph is cut in two behind what training does not change. Freezing
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from fastcnn.graph.ir import Graph, Node
+from fastcnn.graph_network import GraphNetwork
+from fastcnn.network import Network
 from fastcnn.training.data import ArraySource, Dataset
 from fastcnn.training.loader import Batches
 from fastcnn.training.progress import Progress
 
-if TYPE_CHECKING:
-    from fastcnn.model import Model
-    from fastcnn.model_file import GraphModel
-
 __all__ = ["features_of", "split_model"]
 
 
-def split_model(model: Model, shape: tuple[int, ...]) -> tuple[GraphModel, GraphModel] | None:
+def split_model(model: Network, shape: tuple[int, ...]) -> tuple[GraphNetwork, GraphNetwork] | None:
     """Cut a network into the part that is frozen and the part that learns.
 
     Parameters
     ----------
-    model : Model
+    model : Network
     shape : tuple of int
         Of one input.
 
     Returns
     -------
-    tuple of GraphModel, or None
+    tuple of GraphNetwork, or None
         ``head(body(x))`` is ``model(x)``; names of parameters are kept. None where nothing worth it is frozen, or where
         the learning part needs more than one value of the frozen one.
 
@@ -45,8 +41,6 @@ def split_model(model: Model, shape: tuple[int, ...]) -> tuple[GraphModel, Graph
     >>> [list(part.state_dict()) for part in (body, head)]
     [['0.weight', '0.bias'], ['2.weight', '2.bias']]
     """
-    from fastcnn.model_file import GraphModel
-
     graph = model.graph(shape)
     learning = {
         f"{path}.{name}" if path else name
@@ -71,12 +65,12 @@ def split_model(model: Model, shape: tuple[int, ...]) -> tuple[GraphModel, Graph
     (cut,) = needed
     shapes = graph.infer(dict.fromkeys(graph.inputs, (1, *shape)))
     buffers = frozenset(name for name, _ in model.named_buffers())
-    rest = GraphModel(_part(graph, head, {cut: (None, *shapes[cut][1:])}, graph.outputs[0]), buffers)
+    rest = GraphNetwork(_part(graph, head, {cut: (None, *shapes[cut][1:])}, graph.outputs[0]), buffers)
     _set_up(rest, model)
-    return GraphModel(_part(graph, body, graph.inputs, cut), buffers), rest
+    return GraphNetwork(_part(graph, body, graph.inputs, cut), buffers), rest
 
 
-def _set_up(part: Model, model: Model) -> None:
+def _set_up(part: Network, model: Network) -> None:
     """Give the layers of a part what training must know of the model's: frozen or not, and how means run."""
     layers = dict(model.named_layers())
     for path, layer in part.named_layers():  # parents first, as freezing goes down
@@ -94,13 +88,13 @@ def _part(graph: Graph, nodes: list[Node], inputs: dict[str, tuple[int | None, .
 
 
 def features_of(
-    body: Model, data: Dataset, batch_size: int, workers: int | None = None, progress: bool | None = False
+    body: Network, data: Dataset, batch_size: int, workers: int | None = None, progress: bool | None = False
 ) -> Dataset:
     """Return the same data set with the frozen part's outputs as its inputs.
 
     Parameters
     ----------
-    body : Model
+    body : Network
     data : Dataset
     batch_size : int
         Inputs that go through the network at once.

@@ -12,12 +12,13 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fastcnn import ops
 from fastcnn.errors import FastcnnWarning
+from fastcnn.network import Network
 from fastcnn.training.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from fastcnn.training.data import Dataset, split
 from fastcnn.training.features import features_of, split_model
@@ -30,9 +31,6 @@ from fastcnn.training.options import Options
 from fastcnn.training.prepare import outputs_of, prepare
 from fastcnn.training.progress import Progress
 from fastcnn.training.trainer import Trainer
-
-if TYPE_CHECKING:
-    from fastcnn.model import Model
 
 __all__ = ["Run", "fit"]
 
@@ -62,7 +60,7 @@ class Run:
         Number of epochs done.
     """
 
-    model: Model
+    model: Network
     trainer: Trainer
     history: History
     epoch: int = 0
@@ -84,7 +82,7 @@ class Run:
             self.model.load_state_dict(self._learner.state_dict(), strict=False)
 
 
-def fit(model: Model, x: Any, y: Any, options: Options) -> History:
+def fit(model: Network, x: Any, y: Any, options: Options) -> History:
     """Train a model; see `Model.fit`."""
     data = prepare(model, x, y)
     if options.augment is not None and not isinstance(data, Dataset):
@@ -107,7 +105,7 @@ def _interrupted(history: History, epoch: int, options: Options, stacklevel: int
 
 
 def _validation(
-    model: Model, data: Dataset | IterableBatches, options: Options
+    model: Network, data: Dataset | IterableBatches, options: Options
 ) -> tuple[Dataset | IterableBatches, Dataset | None]:
     """Return what to learn from, and what to validate with."""
     given = options.validation
@@ -125,7 +123,7 @@ def _validation(
     return data, validation
 
 
-def _resumed(model: Model, data: Dataset | IterableBatches, options: Options) -> Checkpoint | None:
+def _resumed(model: Network, data: Dataset | IterableBatches, options: Options) -> Checkpoint | None:
     """Return the checkpoint to go on from, its parameters already in the model; None where there is none yet."""
     if not options.resume or not os.path.exists(options.checkpoint or ""):
         return None
@@ -146,8 +144,8 @@ def _fixed_settings(data: Dataset | IterableBatches, options: Options) -> dict[s
 
 
 def _without_frozen_part(
-    model: Model, data: Dataset | IterableBatches, validation: Dataset | None, options: Options
-) -> tuple[Model, Dataset | IterableBatches, Dataset | None]:
+    model: Network, data: Dataset | IterableBatches, validation: Dataset | None, options: Options
+) -> tuple[Network, Dataset | IterableBatches, Dataset | None]:
     """Return the part of the network that learns, and features in place of inputs, where that is possible."""
     if options.augment is not None or not isinstance(data, Dataset) or options.epochs < 2:
         return model, data, validation
@@ -167,8 +165,8 @@ class _Loop:
 
     def __init__(
         self,
-        model: Model,
-        learner: Model,
+        model: Network,
+        learner: Network,
         data: Dataset | IterableBatches,
         validation: Dataset | None,
         options: Options,
@@ -186,7 +184,7 @@ class _Loop:
         if saved is not None:
             self._restore(saved)
 
-    def _batches(self, learner: Model, data: Dataset | IterableBatches) -> Batches | IterableBatches:
+    def _batches(self, learner: Network, data: Dataset | IterableBatches) -> Batches | IterableBatches:
         if isinstance(data, IterableBatches):
             return data
         options = self.options

@@ -16,7 +16,7 @@ from fastcnn.training.schedules import Schedule
 __all__ = ["Options"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Options:
     """Keyword arguments of `Model.fit`, under their names."""
 

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fastcnn.io._pixels import Pixels
+from fastcnn.network import Network
 from fastcnn.training.data import Dataset
 from fastcnn.training.folders import PhotoSource, PixelSource
 from fastcnn.training.loader import Batches
 
-if TYPE_CHECKING:
-    from fastcnn.model import Model
-
 __all__ = ["predictions"]
 
 
-def predictions(model: Model, data: Dataset, batch_size: int, workers: int | None = None) -> Iterator[np.ndarray]:
+def predictions(model: Network, data: Dataset, batch_size: int, workers: int | None = None) -> Iterator[np.ndarray]:
     """Yield what `Model.predict_proba` returns for each batch, in the order of the data.
 
     Photos come as pixels where the model takes them.

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 
+from fastcnn.network import Network
 from fastcnn.training.data import ArraySource, Dataset, Source, as_targets, targets_of_names
 from fastcnn.training.loader import IterableBatches
-
-if TYPE_CHECKING:
-    from fastcnn.model import Model
 
 __all__ = ["is_paths", "outputs_of", "prepare"]
 
@@ -33,7 +31,7 @@ def is_paths(x: Any) -> bool:
     return isinstance(x, (list, tuple)) and len(x) > 0 and all(isinstance(item, (str, os.PathLike)) for item in x)
 
 
-def prepare(model: Model, x: Any, y: Any = None, *, adopt: bool = True) -> Dataset | IterableBatches:
+def prepare(model: Network, x: Any, y: Any = None, *, adopt: bool = True) -> Dataset | IterableBatches:
     """Return the data, checked against the model.
 
     Parameters
@@ -71,7 +69,7 @@ def prepare(model: Model, x: Any, y: Any = None, *, adopt: bool = True) -> Datas
     return data
 
 
-def outputs_of(model: Model, shape: tuple[int, ...]) -> int:
+def outputs_of(model: Network, shape: tuple[int, ...]) -> int:
     """Return the number of outputs that a network has for inputs of `shape`.
 
     Raises
@@ -86,7 +84,7 @@ def outputs_of(model: Model, shape: tuple[int, ...]) -> int:
     return output[1]
 
 
-def _folder(model: Model, folder: str | os.PathLike[str], adopt: bool) -> Dataset:
+def _folder(model: Network, folder: str | os.PathLike[str], adopt: bool) -> Dataset:
     from fastcnn.training.folders import dataset_of_folder
 
     data, classes = dataset_of_folder(folder, _preprocess(model), model.classes)
@@ -96,7 +94,7 @@ def _folder(model: Model, folder: str | os.PathLike[str], adopt: bool) -> Datase
     return data
 
 
-def _source(model: Model, x: Any) -> Source:
+def _source(model: Network, x: Any) -> Source:
     if hasattr(x, "load"):
         return cast(Source, x)
     if is_paths(x):
@@ -106,7 +104,7 @@ def _source(model: Model, x: Any) -> Source:
     return ArraySource(np.asarray(x))
 
 
-def _preprocess(model: Model) -> Any:
+def _preprocess(model: Network) -> Any:
     from fastcnn.training.folders import preprocess_for
 
     if model.preprocess is not None:
@@ -116,7 +114,7 @@ def _preprocess(model: Model) -> Any:
     return preprocess_for(model.input_shape)
 
 
-def _fits(model: Model, data: Dataset, classes: Sequence[str] | None) -> None:
+def _fits(model: Network, data: Dataset, classes: Sequence[str] | None) -> None:
     outputs = outputs_of(model, data.source.shape)
     if classes is not None and len(classes) != outputs:
         raise ValueError(
@@ -133,7 +131,7 @@ def _fits(model: Model, data: Dataset, classes: Sequence[str] | None) -> None:
         )
 
 
-def _adopt(model: Model, data: Dataset, classes: Sequence[str] | None) -> None:
+def _adopt(model: Network, data: Dataset, classes: Sequence[str] | None) -> None:
     model.input_shape = data.source.shape
     if classes is not None:
         model.classes = list(classes)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -21,12 +21,10 @@ from fastcnn.kernels._program import default_float_modes
 from fastcnn.kernels._update import SETTINGS
 from fastcnn.kernels.parameters import from_blocks, to_blocks
 from fastcnn.layers.newer import Holder, watch
+from fastcnn.network import Network
 from fastcnn.training.losses import Loss, loss_of
 from fastcnn.training.optimizers import Optimizer
 from fastcnn.training.step import StepGraph, step_graph
-
-if TYPE_CHECKING:
-    from fastcnn.model import Model
 
 __all__ = ["Trainer"]
 
@@ -95,7 +93,7 @@ class Trainer(Holder):
     """
 
     def __init__(
-        self, model: Model, optimizer: Optimizer, loss: str | Loss = "cross_entropy", *,
+        self, model: Network, optimizer: Optimizer, loss: str | Loss = "cross_entropy", *,
         clip_norm: float | None = None, recompute: bool = False, seed: int = 0,
     ) -> None:
         super().__init__()

@@ -21,9 +21,10 @@ from fastcnn.compiler.batch import is_separable
 from fastcnn.compiler.resolve import resolve
 from fastcnn.errors import ModelLoadError
 from fastcnn.graph.ir import Graph
+from fastcnn.graph_model import GraphModel
+from fastcnn.graph_network import check_cost
 from fastcnn.io.image import Preprocess
 from fastcnn.io.onnx_import import OnnxFile, read_onnx
-from fastcnn.model_file import GraphModel, check_cost
 from fastcnn.ops.budget import MAX_BYTES, Budget
 
 __all__ = ["load_onnx"]

@@ -1,0 +1,136 @@
+"""Models from files: what `Model.save` has written, and ONNX files.
+
+Whatever a file says is checked before it is used; nothing in it is run. What `Model.save` writes is told in
+model_format.py, ONNX is onnx_model.py's, reading the container io/weights.py's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from fastcnn._arguments import as_path
+from fastcnn.errors import ModelLoadError
+from fastcnn.graph.ir import Graph
+from fastcnn.graph.stored import read_and_keep
+from fastcnn.graph_model import GraphModel
+from fastcnn.graph_network import check_cost
+from fastcnn.model_format import FORMAT, FORMAT_VERSION
+from fastcnn.ops.budget import MAX_BYTES
+
+__all__ = ["GraphModel", "load"]
+
+T = TypeVar("T")
+
+
+def load(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> GraphModel:
+    """Read a model that `Model.save` has written, or an ONNX file.
+
+    Parameters
+    ----------
+    path : path-like
+        The file. It can come from anyone: it is checked, and nothing in it is run.
+    max_bytes : int
+        The most that the file and its arrays may take, and with them all values of a prediction for one input, and
+        what is computed on the way. It bounds the work, too: until it is loaded, a file may ask for 8 elementary
+        operations for each of these bytes, and a prediction for one input for 256 of NumPy's, or 4096 of the
+        kernels'. Whatever asks for more is refused before anything is spent. A batch may take as much for each input.
+
+    Returns
+    -------
+    GraphModel
+        Predicts as the saved model did, at the input size it was saved for. Its parameters have the
+        names they had. Large ones stay in the file, which is kept open, until somebody asks for their values, so that
+        a model which only predicts does not hold them twice. The file may be deleted or replaced meanwhile; if it is
+        written over in place, what is still to be read raises ModelLoadError.
+
+    Raises
+    ------
+    ModelLoadError
+        If the file is not such a model, is damaged, or needs more than `max_bytes` allows; the message names what
+        is wrong.
+    OSError
+        If the file cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from fastcnn import zoo
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     zoo.lenet().save(f"{folder}/lenet.safetensors")
+    ...     model = load(f"{folder}/lenet.safetensors")
+    >>> model.input_shape, list(model.state_dict())[:2]
+    ((1, 28, 28), ['conv1.weight', 'conv1.bias'])
+    """
+    from fastcnn.io._regular import open_regular
+    from fastcnn.io.weights import read_safetensors
+
+    path = Path(as_path(path, "load: path"))
+    with open_regular(path) as file:
+        start = file.read(9)
+    if start[8:] != b"{":
+        from fastcnn.io.onnx_import import is_onnx
+
+        if is_onnx(path, start):
+            from fastcnn.onnx_model import load_onnx
+
+            return load_onnx(path, max_bytes=max_bytes)
+    tensors, metadata = read_safetensors(path, max_bytes=max_bytes, stored=True)
+    if metadata.get("format") != FORMAT:
+        raise ModelLoadError(
+            f"{path}: metadata 'format' is {metadata.get('format')!r}, expected {FORMAT!r}: the file has "
+            "weights but no model; build the model and use load_state_dict"
+        )
+    version = metadata.get("format_version")
+    if version != str(FORMAT_VERSION):
+        raise ModelLoadError(f"{path}: metadata 'format_version' is {version!r}, expected '{FORMAT_VERSION}'")
+
+    buffers = _entry(path, metadata, "buffers", lambda text: _buffer_names(text, tensors))
+    graph = _entry(path, metadata, "graph", lambda text: Graph.from_json(text, tensors))
+    if graph.is_general:  # which operations it comes to may depend on the values
+        for name in graph.constants:
+            read_and_keep(graph.constants, name)
+    model = _entry(path, metadata, "graph", lambda _: GraphModel(graph, buffers, max_bytes))
+    _entry(path, metadata, "input_shape", lambda text: _set(model, "input_shape", json.loads(text)))
+    shapes = dict.fromkeys(graph.inputs, (1, *(model.input_shape or ())))
+    _entry(path, metadata, "graph", lambda _: check_cost(model, graph, shapes, max_bytes))
+    if "classes" in metadata:
+        _entry(path, metadata, "classes", lambda text: _set(model, "classes", json.loads(text)))
+    if "preprocess" in metadata:
+        from fastcnn.io.image import Preprocess
+
+        preprocess = _entry(path, metadata, "preprocess", lambda text: Preprocess.from_dict(json.loads(text)))
+        model.preprocess = preprocess
+    if "tuning" in metadata:
+        _entry(path, metadata, "tuning", lambda text: setattr(model, "tuning", json.loads(text)))
+    return model
+
+
+def _entry(path: Any, metadata: Mapping[str, str], key: str, read: Callable[[str], T]) -> T:
+    """Apply `read` to a metadata entry; whatever it finds wrong becomes a ModelLoadError naming the entry."""
+    if key not in metadata:
+        raise ModelLoadError(f"{path}: metadata {key!r} is missing")
+    try:
+        return read(metadata[key])
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError, OverflowError) as error:
+        raise ModelLoadError(f"{path}: metadata {key!r}: {error}") from error
+
+
+def _buffer_names(text: str, tensors: Mapping[str, np.ndarray]) -> frozenset[str]:
+    names = json.loads(text)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("expected a list of names")
+    if unknown := [name for name in names if name not in tensors]:
+        raise ValueError(f"no tensor is named {unknown[0]!r}")
+    return frozenset(names)
+
+
+def _set(model: GraphModel, attribute: str, value: Any) -> None:
+    if not isinstance(value, list):
+        raise ValueError(f"expected a list, got {type(value).__name__}")
+    setattr(model, attribute, value)

@@ -1,0 +1,397 @@
+"""Networks: layers that are traced into a graph, compiled once per input shape, and run.
+
+Holds predictions in batches. Tracing is graph/trace.py's, compiling compiler/'s, keeping plans plan_cache.py's. Models,
+which learn and are saved, are model.py's; networks that are given as graphs are graph_network.py's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fastcnn import functional
+from fastcnn._arguments import as_array, as_int
+from fastcnn.graph.ir import Graph
+from fastcnn.graph.trace import Symbol, trace
+from fastcnn.io._pixels import Pixels
+from fastcnn.layers.base import Layer, failed_layer
+from fastcnn.plan_cache import Compiled, PlanCache
+
+if TYPE_CHECKING:
+    from fastcnn.io.image import Preprocess
+    from fastcnn.ops.budget import Budget
+
+__all__ = ["Network", "Prediction"]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One class that a network sees in a photo.
+
+    Attributes
+    ----------
+    index : int
+        Number of the output.
+    label : str
+        Its name.
+    probability : float
+        From 0 to 1.
+    """
+
+    index: int
+    label: str
+    probability: float
+
+
+class Network(Layer):
+    """Layers set as attributes, and a ``forward`` of one input and one output: what predicts.
+
+    Calling it with an array traces ``forward`` once for the array's shape, compiles the graph, keeps the plan (for the
+    last 8 shapes) and runs it. Within another network it is a layer like any other. `Model` adds learning and files.
+
+    Attributes
+    ----------
+    classes : list of str, or None
+        The names of the outputs.
+    input_shape : tuple of int, or None
+        Shape of one input without the batch axis, usually (channels, height, width).
+    preprocess : fastcnn.io.image.Preprocess, or None
+        Turns a photo into an input; used by `classify`.
+
+    Examples
+    --------
+    >>> from fastcnn.layers import Linear
+    >>> class Doubled(Network):
+    ...     def __init__(self):
+    ...         self.linear = Linear(2, 3)
+    ...     def forward(self, x):
+    ...         y = self.linear(x)
+    ...         return y + y
+    >>> Doubled()([[1.0, 2.0], [3.0, 4.0]]).shape
+    (2, 3)
+    """
+
+    _cache: PlanCache
+    _classes: list[str] | None = None
+    _input_shape: tuple[int, ...] | None = None
+    _input_type = np.dtype(np.float32)
+    _max_bytes: int | None = None  # for one input, where the network comes from a file
+    _tuning: Mapping[str, str] = {}
+    _reproducible: bool = False
+    preprocess: Preprocess | None = None
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        self = super().__new__(cls)
+        object.__setattr__(self, "_cache", PlanCache())
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__getstate__().items() if name != "_cache"}
+
+    # -- what it is for ------------------------------------------------------------------------------
+
+    @property
+    def classes(self) -> list[str] | None:
+        """Names of the outputs, in order, or None."""
+        return None if self._classes is None else list(self._classes)
+
+    @classes.setter
+    def classes(self, names: Sequence[str] | None) -> None:
+        if names is not None:
+            listed = list(names) if _is_sequence(names) else []
+            if not listed or not all(isinstance(name, str) for name in listed):
+                raise TypeError(f"{type(self).__name__}.classes: expected a sequence of str, one per output")
+            names = [str(name) for name in listed]  # of NumPy's str_, plain ones
+        object.__setattr__(self, "_classes", names)
+
+    @property
+    def input_shape(self) -> tuple[int, ...] | None:
+        """Shape of one input, without the batch axis, or None."""
+        return self._input_shape
+
+    @input_shape.setter
+    def input_shape(self, shape: Sequence[int] | None) -> None:
+        checked = None if shape is None else _checked_shape(shape, type(self).__name__)
+        object.__setattr__(self, "_input_shape", checked)
+
+    # -- how it is compiled ---------------------------------------------------------------------------
+
+    @property
+    def tuning(self) -> dict[str, str]:
+        """The fastest algorithm of each kind of convolution, as `Model.tune` has measured it; empty before.
+
+        Plain text that can be reviewed, kept as JSON and assigned to another model; `Model.save` writes it into the
+        file. Entries that a network or a machine does not know are ignored.
+        """
+        return dict(self._tuning)
+
+    @tuning.setter
+    def tuning(self, choices: Mapping[str, str]) -> None:
+        if not isinstance(choices, Mapping) or not all(
+            isinstance(text, str) for pair in choices.items() for text in pair
+        ):
+            raise TypeError(f"{type(self).__name__}.tuning: expected a dict of str to str")
+        object.__setattr__(self, "_tuning", dict(choices))
+        self._cache.forget_plans()
+
+    @property
+    def reproducible(self) -> bool:
+        """Whether an image's outputs have the same bits in batches of every size; False to begin with.
+
+        They are the same for any number of threads, in every place of a batch and in every run anyway. Batches may take
+        other algorithms than single images, which differ in rounding (see `fastcnn.functional.conv2d`), where that is
+        faster.
+        """
+        return self._reproducible
+
+    @reproducible.setter
+    def reproducible(self, value: bool) -> None:
+        object.__setattr__(self, "_reproducible", bool(value))
+        self._cache.forget_plans()
+
+    # -- running --------------------------------------------------------------------------------------
+
+    def __call__(self, *inputs: Any) -> Any:
+        """Run the network.
+
+        Parameters
+        ----------
+        x : array_like (N, ...) of real numbers
+            A batch of inputs, for images (N, C, H, W); converted to float32, or to the type of number that an ONNX
+            file asks for. A `Symbol`, while an outer model is traced, gives a symbol.
+
+        Returns
+        -------
+        ndarray, float32
+            What ``forward`` returns, for a classifier usually (N, classes) scores.
+
+        Raises
+        ------
+        ValueError
+            If the shape does not fit the layers.
+        TypeError
+            If `x` does not hold real numbers.
+        """
+        if len(inputs) == 1:
+            y = self._cache.again(inputs[0])
+            if y is not None:
+                return y
+        if len(inputs) != 1 or isinstance(inputs[0], Symbol):
+            return super().__call__(*inputs)
+        x = self._as_batch(inputs[0])
+        if len(x) == 0:  # kernels have nothing to do, but the shape is known
+            return np.empty((0, *self._compiled(1, x).output_shape[1:]), np.float32)
+        return self._cache.get(self, x.shape).plan.run([x])[0]
+
+    def predict_proba(self, x: ArrayLike, batch_size: int = 32, progress: bool = False) -> np.ndarray:
+        """Return the probability of each class.
+
+        Parameters
+        ----------
+        x : array_like (N, ...) of real numbers
+            A batch of inputs, for images (N, C, H, W).
+        batch_size : int
+            Inputs that go through the network at once; bounds the memory in use beside `x` and the result, also where
+            `x` is of another type than float32 or lies in a file (`numpy.memmap`).
+        progress : bool
+            Show a progress bar, if tqdm is installed (``pip install "fastcnn[images]"``).
+
+        Returns
+        -------
+        ndarray (N, classes), float32
+            The softmax of the outputs, or the outputs as they are where the network ends in a softmax.
+
+        Raises
+        ------
+        ValueError
+            If the outputs are not (N, classes) with two classes or more: a single output is for
+            ``sigmoid(model(x))``.
+
+        Examples
+        --------
+        >>> from fastcnn import Linear, Sequential
+        >>> model = Sequential(Linear(2, 4))
+        >>> model.predict_proba([[0.5, 1.0]]).sum().round(5).item()
+        1.0
+        """
+        batch_size = as_int(batch_size, "predict: batch_size", 1)
+        x = x if isinstance(x, Pixels) or (isinstance(x, np.ndarray) and x.ndim) else self._as_batch(x)
+        # The plans of all batches at once: their weights are of one step, even while another thread trains the model.
+        sizes = list(dict.fromkeys((min(len(x), batch_size) or 1, len(x) % batch_size or 1)))
+        plans = dict(zip(sizes, self._compiled_all(sizes, self._as_chunk(x[:1])), strict=True))
+        shape = next(iter(plans.values())).output_shape
+        if len(shape) < 2 or shape[2:] not in ((), (1, 1)) or shape[1] < 2:
+            raise ValueError(f"predict: the outputs are {shape}, expected (N, classes), classes >= 2")
+        if self._classes is not None and len(self._classes) != shape[1]:
+            raise ValueError(f"predict: {shape[1]} outputs, but {len(self._classes)} classes")
+        result = np.empty((len(x), shape[1]), np.float32)
+        starts = range(0, len(x), batch_size)
+        for start in progress_bar(starts) if progress else starts:
+            chunk = self._as_chunk(x[start : start + batch_size])
+            compiled = plans[len(chunk)]
+            scores = compiled.run(chunk).reshape(len(chunk), -1)
+            part = result[start : start + batch_size]
+            part[...] = scores if compiled.ends_in_softmax else functional.softmax(scores, dim=1)
+        return result
+
+    def predict(self, x: ArrayLike, batch_size: int = 32, progress: bool = False) -> np.ndarray:
+        """Return the most probable class of each input.
+
+        Parameters
+        ----------
+        x, batch_size, progress
+            As in `predict_proba`.
+
+        Returns
+        -------
+        ndarray (N,)
+            Names where `classes` is set, else numbers of the outputs (int64).
+
+        Examples
+        --------
+        >>> from fastcnn import Linear, Sequential
+        >>> model = Sequential(Linear(1, 2))
+        >>> model[0].weight, model[0].bias = [[1], [-1]], [0, 0]
+        >>> model.predict([[3], [-3]])
+        array([0, 1])
+        >>> model.classes = ["plus", "minus"]
+        >>> model.predict([[3], [-3]]).tolist()
+        ['plus', 'minus']
+        """
+        indices: np.ndarray = self.predict_proba(x, batch_size, progress).argmax(axis=1)
+        return indices if self._classes is None else np.array(self._classes)[indices]
+
+    def classify(self, image: Any, top: int = 5) -> list[Prediction]:
+        """Tell what is in a photo.
+
+        Parameters
+        ----------
+        image : path, bytes, PIL image or ndarray (H, W, 3) uint8
+            Whatever `preprocess` takes.
+        top : int
+            Number of classes to return.
+
+        Returns
+        -------
+        list of Prediction
+            (index, label, probability), the most probable first. Without `classes` the label is the
+            number.
+
+        Raises
+        ------
+        ValueError
+            If the network has no `preprocess`.
+        """
+        top = as_int(top, "classify: top", 0)
+        if self.preprocess is None:
+            raise ValueError(f"classify: set {type(self).__name__}.preprocess first, or use predict_proba")
+        if self._takes_pixels(self.preprocess):
+            x: Any = Pixels(self.preprocess.pixels(image)[None], self.preprocess)
+        else:
+            x = self.preprocess(image)
+        probabilities = self.predict_proba(x)[0]
+        best = np.argsort(-probabilities, kind="stable")[:top].tolist()
+        names = self._classes or [str(i) for i in range(len(probabilities))]
+        return [Prediction(i, names[i], float(probabilities[i])) for i in best]
+
+    def _as_batch(self, x: ArrayLike) -> np.ndarray:
+        kind = self._input_type
+        if type(x) is np.ndarray and x.dtype == kind and x.ndim and x.flags.c_contiguous and x.flags.aligned:
+            return x
+        array = as_array(x, f"{type(self).__name__}: x")
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"{type(self).__name__}: x.dtype={array.dtype}, expected a real number type")
+        if array.ndim == 0:
+            raise ValueError(f"{type(self).__name__}: x.shape=(), expected a batch of inputs, (N, ...)")
+        array = np.ascontiguousarray(array, kind)
+        return array if array.flags.aligned else array.copy()
+
+    def _as_chunk(self, x: ArrayLike | Pixels) -> np.ndarray | Pixels:
+        return x if isinstance(x, Pixels) else self._as_batch(x)
+
+    def _takes_pixels(self, preprocess: Any) -> bool:
+        """Whether `predict_proba` may be given `Pixels`: neither it nor the preprocessing is a user's own."""
+        from fastcnn.io.image import Preprocess
+
+        function = getattr(self.predict_proba, "__func__", None)
+        return function is Network.predict_proba and type(preprocess) is Preprocess
+
+    def _compiled(self, batch: int, x: np.ndarray | Pixels) -> Compiled:
+        return self._compiled_all([batch], x)[0]
+
+    def _compiled_all(self, batches: Sequence[int], x: np.ndarray | Pixels) -> list[Compiled]:
+        shapes = [(batch, *x.shape[1:]) for batch in batches]
+        return self._cache.get_all(self, shapes, x.preprocess if isinstance(x, Pixels) else None)
+
+    def _budget(self, graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Budget | None:
+        """What compiling the graph may take; None where nobody bounds it."""
+        return None
+
+    # -- what it is ----------------------------------------------------------------------------------
+
+    def graph(self, input_shape: Sequence[int] | None = None) -> Graph:
+        """Return the network as a graph of ONNX operators.
+
+        Parameters
+        ----------
+        input_shape : sequence of int, optional
+            Shape of one input, without the batch axis; default `self.input_shape`.
+
+        Returns
+        -------
+        Graph
+            Its constants are the network's parameters, under their state-dict names.
+
+        Raises
+        ------
+        ValueError
+            If there is no shape, or it does not fit the layers.
+        """
+        def read() -> Graph:
+            self.state_dict()  # reads what lies in a file
+            return self._stored_graph(input_shape)
+
+        return self._settled(read)
+
+    def _stored_graph(self, input_shape: Sequence[int] | None = None) -> Graph:
+        """`graph`, in which constants that lie in a file stay there."""
+        name = type(self).__name__
+        shape = self._input_shape if input_shape is None else _checked_shape(input_shape, name)
+        if shape is None:
+            raise ValueError(f"{name}: input_shape is not set, expected a shape such as (3, 32, 32)")
+        try:
+            return self._settled(lambda: trace(self, shape))
+        except (ValueError, TypeError) as error:
+            layer = failed_layer(error)
+            path = next((path for path, known in self.named_layers() if path and known is layer), None)
+            if path is None:
+                raise
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"layer {path!r} ({type(layer).__name__}): {error}") from error
+
+
+
+def progress_bar(steps: Iterable[int]) -> Iterable[int]:
+    """The steps, with a bar where tqdm is installed."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return steps
+    bar: Iterable[int] = tqdm(steps, unit="batch")
+    return bar
+
+
+def _is_sequence(value: Any) -> bool:
+    is_array = isinstance(value, np.ndarray) and value.ndim == 1
+    return is_array or (isinstance(value, Sequence) and not isinstance(value, (str, bytes)))
+
+
+def _checked_shape(shape: Sequence[int], owner: str) -> tuple[int, ...]:
+    sizes = tuple(shape) if _is_sequence(shape) else ()
+    if not sizes or not all(isinstance(size, (int, np.integer)) and size > 0 for size in sizes):
+        raise ValueError(f"{owner}: input_shape={shape!r}, expected positive ints, without the batch axis")
+    return tuple(int(size) for size in sizes)

@@ -160,11 +160,12 @@ def test_fork_by_a_signal_handler_within_a_run():
 
 
 MASKS = """
-import pathlib, signal, numpy as np, fastcnn
+import pathlib, signal, time, numpy as np, fastcnn
 fastcnn.set_num_threads(3)
 before = set(pathlib.Path("/proc/self/task").iterdir())
 fastcnn.zoo.resnet20()(np.ones((4, 3, 32, 32), np.float32))
 workers = set(pathlib.Path("/proc/self/task").iterdir()) - before
+time.sleep(1)  # a thread that has just been made blocks all
 masks = [int((worker / "status").read_text().partition("SigBlk:")[2].split()[0], 16) for worker in workers]
 for mask in masks:
     blocked = {number for number in signal.valid_signals() if mask >> number - 1 & 1}

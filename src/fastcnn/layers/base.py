@@ -182,7 +182,8 @@ class Layer:
     def _take_value(self, name: str, array: np.ndarray, by: Watcher) -> None:
         """Replace the values of a registered array by one that nobody else has."""
         array.flags.writeable = False
-        self._store_of(name)[name] = array
+        parameters, buffers = self.__dict__["_parameters"], self.__dict__["_buffers"]  # whoever writes back asks nobody
+        (parameters if name in parameters else buffers)[name] = array
         self._touch(by)
 
     def _settled(self, look: Callable[[], T]) -> T:

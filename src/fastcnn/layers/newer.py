@@ -61,7 +61,8 @@ class Holder(ABC):
 
     def __init__(self) -> None:
         self._guard, self._turn = Guard(self._orphaned), Guard()
-        self._inside = 0  # the thread that holds the lock
+        self._inside = 0  # the thread that holds the lock,
+        self._steps_in = 0  # and the one that is in a step
         self._serial = next(_serials)
         self._held: list[Any] = []  # the layers
         self._holds = False  # whether all of them are marked
@@ -76,22 +77,29 @@ class Holder(ABC):
 
     def _orphaned(self) -> None:
         """In a forked child: another thread, which does not exist there, was at work or looking."""
-        self._inside = 0
+        self._inside = self._steps_in = 0
 
     def _work(self, step: Callable[[], T]) -> T:
         """Return `step()`, called while nobody looks."""
+        self._refuse_within_step()
         with self._turn.lock:
             pass  # those who wait to look come first
         with self._guard.lock:
-            self._inside = get_ident()
+            self._inside = self._steps_in = get_ident()
             try:
                 return step()
             finally:
-                self._inside = 0
+                self._inside = self._steps_in = 0
+
+    def _refuse_within_step(self) -> None:
+        if self._inside == get_ident():
+            raise RuntimeError("step: this thread is within a step of the model, expected a call between steps; "
+                               "a signal handler may look at the model, not train it")
 
     def _look(self, look: Callable[[], T]) -> T:
         """Return `look()`, called between steps, the layers' arrays up to date."""
-        if self._inside == get_ident():  # in the middle of its own work, as where a step traces the model
+        if self._inside == get_ident():  # within its own work: a step traces the model, or runs a signal handler
+            self._write_back()
             return look()
         with self._turn.lock, self._guard.lock:
             self._inside = get_ident()
@@ -160,6 +168,9 @@ def settled(layers: Iterable[Any], look: Callable[[], T]) -> T:
     """Return `look()`, called while the arrays of all layers are up to date and no trainer changes them: all are of the
     same step."""
     holders = {holder._serial: holder for layer in layers for holder in _watchers(layer) if isinstance(holder, Holder)}
+    for holder in holders.values():
+        if holder._steps_in == get_ident():  # it holds the layers: to wait for others within its step could be for ever
+            return holder._look(look)
     return _among([holders[serial] for serial in sorted(holders)], look)  # always in the same order: no deadlock
 
 

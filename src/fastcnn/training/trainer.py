@@ -8,8 +8,9 @@ model's own arrays are brought up to date when somebody looks at them. What a st
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from threading import get_ident
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -27,6 +28,8 @@ from fastcnn.training.optimizers import Optimizer
 from fastcnn.training.step import StepGraph, step_graph
 
 __all__ = ["Trainer"]
+
+T = TypeVar("T")
 
 MAX_PLANS = 3  # batch shapes whose plans are kept: whole batches, the last one, and one more
 
@@ -46,8 +49,9 @@ class Trainer(Holder):
 
     Threads may look at the model, predict with it and assign to it at any time: they wait for one step at most.
     Trainers of different models do not disturb each other; trainers of one model, and steps of one trainer in several
-    threads, take turns. Where a step raises, all is as after the last finished one, which `steps` tells. A process that
-    is forked while another thread is in a step begins again from what had been looked at last.
+    threads, take turns. Where a step raises, all is as after the last finished one, which `steps` tells. A signal
+    handler that runs within a step sees the same; where it changes the model, the step begins again. A process that is
+    forked while another thread is in a step begins again from what had been looked at last.
 
     Parameters
     ----------
@@ -114,7 +118,8 @@ class Trainer(Holder):
         self._seen: object = None  # the one of what was taken over
         self._isa, self._vl = "", 1
         self._is_newer = False  # whether the state is, than the layers
-        self._updating = False  # whether a step is at work on it
+        self._updating = False  # whether a step is at work on it,
+        self._done: list[None] = []  # and has one item once that is done
         self.outputs = np.zeros((0, 0), np.float32)
 
     def step(self, x: ArrayLike, y: ArrayLike) -> float:
@@ -136,12 +141,15 @@ class Trainer(Holder):
         ------
         ValueError
             If shapes or labels do not fit.
+        RuntimeError
+            If a signal handler trains the model that is within a step.
         """
         batch, labels = self.model._as_batch(x), np.asarray(y)
         if len(batch) == 0:
             raise ValueError(f"Trainer.step: x.shape={batch.shape}, expected at least one input")
         while True:
             for rival in self._rivals():  # another trainer's steps come before this one
+                rival._refuse_within_step()
                 rival.sync()
             with default_float_modes():  # for the numbers of the optimizer and the targets, too
                 loss = self._work(lambda: self._step(batch, labels))
@@ -158,7 +166,7 @@ class Trainer(Holder):
             float32, but for the last two.
         """
         def read() -> dict[str, np.ndarray]:
-            means = {name: self._plain(name) for name in self._state if "@" in name}
+            means = self._plain_means()
             rate = np.array(self.learning_rate, np.float64)
             return {**self._means, **means, "@steps": np.array(self.steps, np.int64), "@learning_rate": rate}
 
@@ -197,8 +205,16 @@ class Trainer(Holder):
 
     # -- inside ---------------------------------------------------------------------------------------
 
+    def _look(self, look: Callable[[], T]) -> T:
+        result = super()._look(look)
+        if self._inside == get_ident() and self._updating and self._changes is not self._seen:
+            # A signal handler has changed the model within a step: this goes on with arrays that nobody asks for.
+            self._updating = False
+            self._begin_again(self._means | self._plain_means())
+        return result
+
     def _step(self, batch: np.ndarray, labels: np.ndarray) -> float | None:
-        """Do a step; None where another trainer has been faster to change the layers."""
+        """Do a step; None where the layers were changed meanwhile, by another trainer or a signal handler."""
         if self._changes is not self._seen or _cpu.isa() != self._isa:
             self._take_over()
         if not (self._holds or self._claim()) or self._changes is not self._seen:
@@ -209,20 +225,23 @@ class Trainer(Holder):
         self._set_numbers()
         arrays = [batch, target, self._numbers, self._clock.view(np.float32)]
         arrays += [self._state[name] for name in compiled.order]
-        done: list[None] = []
-        self._updating = True
+        self._done, self._updating = [], True
         try:
-            compiled.plan.run(arrays, [compiled.loss, compiled.scores], done)
+            compiled.plan.run(arrays, [compiled.loss, compiled.scores], self._done)
         finally:
-            if done:  # else nothing is updated yet
-                self._finish(compiled)
+            self._finish()
             self._updating = False
+        if self._seen is None:
+            return None
+        self.outputs = compiled.scores
         return float(compiled.loss[0])
 
-    def _finish(self, compiled: _Compiled) -> None:
-        """Count a step, and tell who watches the layers that there are newer values."""
+    def _finish(self) -> None:
+        """Count a step that has updated the state, and tell who watches the layers that there are newer values."""
+        if not (self._updating and self._done):
+            return
+        self._updating = False
         self.steps += 1
-        self.outputs = compiled.scores
         if not self._is_newer:
             self._is_newer = True
             for layer in self._held:
@@ -255,7 +274,7 @@ class Trainer(Holder):
         changes = self._changes  # later ones are for the next step
         self._write_back()
         self._release()
-        self._begin_again(self._means | {name: self._plain(name) for name in self._state if "@" in name})
+        self._begin_again(self._means | self._plain_means())
         self._held = [layer for _, layer in self.model.named_layers()]
         self._isa, self._vl = _cpu.isa(), _cpu.vector_length()
         self._seen = changes
@@ -303,8 +322,13 @@ class Trainer(Holder):
         shape, packed = self._forms[name]
         return from_blocks(self._state[name], shape, self._vl) if packed else np.array(self._state[name])
 
+    def _plain_means(self) -> dict[str, np.ndarray]:
+        """The optimizer's running means, as the state has them."""
+        return {name: self._plain(name) for name in self._state if "@" in name}
+
     def _write_back(self) -> None:
         """Put the state into the model's layers: all of it, or on an error nothing."""
+        self._finish()
         if self._is_newer:
             owned = [place for place in self.model._named_arrays(True, True) if place[0] in self._state]
             arrays = [self._plain(full) for full, _, _ in owned]

@@ -40,6 +40,14 @@ def test_mypy():
     assert result.returncode == 0, result.stdout
 
 
+def test_floors():
+    """Imports point down: the contracts in pyproject.toml."""
+    lint = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+    result = run(sys.executable, "-c", lint, "--no-cache")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert " kept, 0 broken" in result.stdout
+
+
 def test_stubs_tell_the_truth():
     assert len(STUBS) == len(list((ROOT / "src/fastcnn/kernels").glob("*.pyx")))
     options = ("--ignore-disjoint-bases", "--allowlist", "tests/stubtest_allowlist.txt")

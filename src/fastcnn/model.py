@@ -7,7 +7,7 @@ learning fitting.py's, chains of layers sequential.py's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 from fastcnn import functional
 from fastcnn._arguments import as_array, as_int
 from fastcnn._plan_cache import Compiled, PlanCache
+from fastcnn._progress import walk
 from fastcnn._storable import Storable
 from fastcnn._tunable import Tunable
 from fastcnn.fitting import Fitting
@@ -175,7 +176,7 @@ class Model(Fitting, Storable, Tunable, Layer):
             Inputs that go through the network at once; bounds the memory in use beside `x` and the result, also where
             `x` is of another type than float32 or lies in a file (`numpy.memmap`).
         progress : bool
-            Show a progress bar, if tqdm is installed (``pip install "fastcnn[images]"``).
+            Show a progress bar on stderr (a line, where tqdm is not installed).
 
         Returns
         -------
@@ -207,7 +208,7 @@ class Model(Fitting, Storable, Tunable, Layer):
             raise ValueError(f"predict: {shape[1]} outputs, but {len(self._classes)} classes")
         result = np.empty((len(x), shape[1]), np.float32)
         starts = range(0, len(x), batch_size)
-        for start in progress_bar(starts) if progress else starts:
+        for start in walk(starts, "predicting", True, "batches") if progress else starts:
             chunk = self._as_chunk(x[start : start + batch_size])
             compiled = plans[len(chunk)]
             scores = compiled.run(chunk).reshape(len(chunk), -1)
@@ -397,16 +398,6 @@ class Model(Fitting, Storable, Tunable, Layer):
         if len(batch) == 0:
             raise ValueError("profile: len(x)=0, expected at least one input")
         return profile_plan(self._compiled(len(batch), batch).plan, [batch], repeats)
-
-
-def progress_bar(steps: Iterable[int]) -> Iterable[int]:
-    """The steps, with a bar where tqdm is installed."""
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        return steps
-    bar: Iterable[int] = tqdm(steps, unit="batch")
-    return bar
 
 
 def _is_sequence(value: Any) -> bool:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastcnn._progress import Progress
 from fastcnn.graph.ir import Graph, Node
 from fastcnn.training.data import ArraySource, Dataset
 from fastcnn.training.loader import Batches
-from fastcnn.training.progress import Progress
 
 if TYPE_CHECKING:
     from fastcnn.model import Model

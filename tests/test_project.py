@@ -55,6 +55,15 @@ def test_stubs_tell_the_truth():
     assert result.returncode == 0, result.stdout
 
 
+def test_c_is_as_clang_format_leaves_it():
+    files = sorted(str(path) for path in (ROOT / "csrc").rglob("*.[ch]"))
+    script = "import clang_format; clang_format.clang_format()"
+    result = run(sys.executable, "-c", script, "--dry-run", "-Werror", *files)
+    assert result.returncode == 0, result.stderr
+    long = [path for path in files if any(len(line) > 120 for line in Path(path).read_text().splitlines())]
+    assert not long  # there are lines that it cannot break
+
+
 def test_tiles_compile_without_warnings():
     flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-fsyntax-only"]  # the build itself optimises, and warns
     for source in [ROOT / "csrc/cpu.c", *sorted((ROOT / "csrc/isa").glob("*.c"))]:

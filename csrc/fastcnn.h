@@ -42,12 +42,12 @@ typedef struct {
  *
  * Two more things, only where lanes is 1: of the first block, `kept` channels are not computed, but taken from y,
  * before act and residual; and the weights of a single block may lie among those of another, `w_skip` floats after each
- * step. Neither comes together with `narrow`. And of grey or plain images (x_pixel is 1) and at most FC_NARROW_MOST outputs:
- * y may be plain, too (y_pixel is 1); with x_below set, act(maxima of 2 x 2 pixels), where act is at most FC_CLIP and there
- * is no residual.
+ * step. Neither comes together with `narrow`. And of grey or plain images (x_pixel is 1) and at most FC_NARROW_MOST
+ * outputs: y may be plain, too (y_pixel is 1); with x_below set, act(maxima of 2 x 2 pixels), where act is at most
+ * FC_CLIP and there is no residual.
  *
- * Where `half` is set, the last block holds at most VL / 2 channels, and weights are in the order of `halve_weights`; then
- * x_lane is 1, and lanes and last_lanes are even. */
+ * Where `half` is set, the last block holds at most VL / 2 channels, and weights are in the order of `halve_weights`;
+ * then x_lane is 1, and lanes and last_lanes are even. */
 #define FC_NARROW_MOST 6
 
 typedef struct {
@@ -67,9 +67,9 @@ typedef struct {
      * residual. */
     ptrdiff_t until_gap, y_width, y_gap, residual_gap;
     ptrdiff_t kept, w_skip;
-    int blocks; /* of output channels: 1, 2, or up to `wide_blocks` where x_pixel is VL or 2 VL */
-    int half;   /* whether the last block is at most half full, and only that half computed */
-    int narrow; /* the channels that a single block holds, where no others need be computed; 0: whole blocks */
+    int blocks;        /* of output channels: 1, 2, or up to `wide_blocks` where x_pixel is VL or 2 VL */
+    int half;          /* whether the last block is at most half full, and only that half computed */
+    int narrow;        /* the channels that a single block holds, where no others need be computed; 0: whole blocks */
     ptrdiff_t x_below; /* where narrow: from a row to the next one of the same maxima, or 0; `pixels` are of one row */
     int accumulate, finish;
     /* Weights that will be read next, asked for while these are in use: bytes of them for each step of a tile. */
@@ -123,8 +123,9 @@ typedef struct {
     int accumulate;
     const float *ahead; /* as of fc_conv_row, for every channel and row of six components */
     ptrdiff_t ahead_bytes;
-    /* So many of the first patches need the last column of components (fewer than none: none, more than there are: all),
-     * and so many neighbours the last row: if at most half of the patches, they are among the half from `first_tall` on. */
+    /* So many of the first patches need the last column of components (fewer than none: none, more than there are:
+     * all), and so many neighbours the last row: if at most half of the patches, they are among the half from
+     * `first_tall` on. */
     ptrdiff_t broad, tall, first_tall;
 } fc_winograd_sums;
 
@@ -173,9 +174,9 @@ typedef struct {
 
 /* The same for depthwise filters, one block of channels: y[kh][kw][VL] += sum over rows, pixels of x * g. */
 typedef struct {
-    const float *x; /* IN */
-    const float *g; /* IN */
-    float *y;       /* INOUT */
+    const float *x;                  /* IN */
+    const float *g;                  /* IN */
+    float *y;                        /* INOUT */
     ptrdiff_t x_row, x_col, x_pixel; /* from one tap to the next, and from one output pixel to the next */
     ptrdiff_t x_step, g_row;         /* from one row of outputs to the next */
     ptrdiff_t kh, kw, rows, pixels;
@@ -212,10 +213,10 @@ typedef struct {
 
 typedef struct {
     const char *isa;
-    int vl;        /* floats in a vector */
-    int mr;        /* pixels in the largest convolution tile of two blocks of outputs */
+    int vl;          /* floats in a vector */
+    int mr;          /* pixels in the largest convolution tile of two blocks of outputs */
     int wide_blocks; /* the most blocks of outputs that a tile of blocked pixels takes */
-    int available; /* set by cpu.c: this machine can run it */
+    int available;   /* set by cpu.c: this machine can run it */
     void (*conv_row)(const fc_conv_row *row);
     /* Weights of so many steps of a row's blocks to the order of `half`, in place. */
     void (*halve_weights)(float *w, ptrdiff_t steps, ptrdiff_t blocks);

@@ -61,13 +61,13 @@ typedef struct {
 
 typedef struct team {
     _Atomic(const fc_job *) job;
-    _Atomic int wanted;          /* its lanes */
-    _Atomic uint64_t first, end; /* its stages: [first, end) */
-    int place;                   /* among the idle teams */
-    _Atomic int workers;         /* worker k has lane k + 1 */
-    int refused;                 /* jobs until another thread is asked for */
-    int is_short;                /* the system has refused a thread */
-    _Alignas(CACHE_LINE) _Atomic int arrived; /* lanes of the stage that are done */
+    _Atomic int wanted;                          /* its lanes */
+    _Atomic uint64_t first, end;                 /* its stages: [first, end) */
+    int place;                                   /* among the idle teams */
+    _Atomic int workers;                         /* worker k has lane k + 1 */
+    int refused;                                 /* jobs until another thread is asked for */
+    int is_short;                                /* the system has refused a thread */
+    _Alignas(CACHE_LINE) _Atomic int arrived;    /* lanes of the stage that are done */
     _Alignas(CACHE_LINE) _Atomic uint64_t stage; /* in progress; all before it are done. The lower half is a futex */
     _Atomic uint32_t sleepers;
     fc_lane lanes[FC_MOST_LANES];
@@ -138,8 +138,8 @@ static void set_up(void)
 /* Begin a lane of a stage, unless somebody else has, or the stage is over. */
 static int begin_lane(fc_lane *lane, uint64_t stage)
 {
-    return atomic_load_explicit(&lane->next, memory_order_relaxed) == stage
-        && atomic_compare_exchange_strong_explicit(&lane->next, &stage, stage + 1, memory_order_acq_rel,
+    return atomic_load_explicit(&lane->next, memory_order_relaxed) == stage &&
+           atomic_compare_exchange_strong_explicit(&lane->next, &stage, stage + 1, memory_order_acq_rel,
                                                    memory_order_relaxed);
 }
 
@@ -281,8 +281,8 @@ static int is_large_enough(const fc_team *team, int busy)
     return busy > workers_of(team) && busy >= processors;
 }
 
-/* Signals are for the program's own threads; but for those that a thread brings upon itself, which would otherwise end the
- * process without a word, past all handlers. */
+/* Signals are for the program's own threads; but for those that a thread brings upon itself, which would otherwise end
+ * the process without a word, past all handlers. */
 static sigset_t blocked_signals(void)
 {
     static const int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS};
@@ -293,8 +293,8 @@ static sigset_t blocked_signals(void)
     return blocked;
 }
 
-/* Give a team up to `wanted` workers, as many as the system has. While other teams are in use, all have no more together
- * than processors. */
+/* Give a team up to `wanted` workers, as many as the system has. While other teams are in use, all have no more
+ * together than processors. */
 static void hire(fc_team *team, int wanted)
 {
     if (team->refused > 0) {

@@ -33,8 +33,8 @@ int fc_do_job(const fc_job *job);
 /* Seconds of a clock that only goes forward. */
 double fc_seconds(void);
 
-/* Pieces [low 32 bits, high 32 bits) are left. One is taken from the front by who is to do them, or from the back by who
- * helps; -1: none is left. What a piece has computed is handed over at the end of the stage. */
+/* Pieces [low 32 bits, high 32 bits) are left. One is taken from the front by who is to do them, or from the back by
+ * who helps; -1: none is left. What a piece has computed is handed over at the end of the stage. */
 static inline ptrdiff_t fc_take(uint64_t *left, int helps)
 {
     uint64_t old = __atomic_load_n(left, __ATOMIC_RELAXED), rest;

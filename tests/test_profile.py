@@ -65,7 +65,7 @@ def test_batches_in_parts_show_one_part():
 def test_bad_arguments():
     model = fastcnn.Sequential(fastcnn.Linear(2, 2))
     for x, repeats in ((np.ones((0, 2)), 1), (np.ones((1, 2)), 0)):
-        with pytest.raises(ValueError, match="profile: len"):
+        with pytest.raises(ValueError, match="profile: (len|repeats)"):
             model.profile(x, repeats)
 
 

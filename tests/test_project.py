@@ -40,11 +40,28 @@ def test_mypy():
     assert result.returncode == 0, result.stdout
 
 
+def test_floors():
+    """Imports point down: the contracts in pyproject.toml."""
+    lint = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+    result = run(sys.executable, "-c", lint, "--no-cache")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert " kept, 0 broken" in result.stdout
+
+
 def test_stubs_tell_the_truth():
     assert len(STUBS) == len(list((ROOT / "src/fastcnn/kernels").glob("*.pyx")))
     options = ("--ignore-disjoint-bases", "--allowlist", "tests/stubtest_allowlist.txt")
     result = run(sys.executable, "-m", "mypy.stubtest", *options, *STUBS)
     assert result.returncode == 0, result.stdout
+
+
+def test_c_is_as_clang_format_leaves_it():
+    files = sorted(str(path) for path in (ROOT / "csrc").rglob("*.[ch]"))
+    script = "import clang_format; clang_format.clang_format()"
+    result = run(sys.executable, "-c", script, "--dry-run", "-Werror", *files)
+    assert result.returncode == 0, result.stderr
+    long = [path for path in files if any(len(line) > 120 for line in Path(path).read_text().splitlines())]
+    assert not long  # there are lines that it cannot break
 
 
 def test_tiles_compile_without_warnings():

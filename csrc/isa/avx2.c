@@ -24,27 +24,28 @@ typedef int v_i __attribute__((vector_size(32)));
 #define V_FMA(a, b, c) _mm256_fmadd_ps((a), (b), (c))
 /* In assembly, lest the compiler orders the steps of a tile so that it runs out of registers. Sums are early clobbers
  * (&): one is written before the last input is read, and the two must not share a register. */
-#define V_ADD_PRODUCT(sum, s, a) \
-    do { \
-        v_f all; \
-        __asm__("vbroadcastss %2, %1\n\tvfmadd231ps %3, %1, %0" : "+&x"(sum), "=&x"(all) : "m"(s), "x"(a)); \
+#define V_ADD_PRODUCT(sum, s, a)                                                                                       \
+    do {                                                                                                               \
+        v_f all;                                                                                                       \
+        __asm__("vbroadcastss %2, %1\n\tvfmadd231ps %3, %1, %0" : "+&x"(sum), "=&x"(all) : "m"(s), "x"(a));            \
     } while (0)
-#define V_ADD_PRODUCTS(sum, sum2, s, a, b) \
-    do { \
-        v_f all; \
-        __asm__("vbroadcastss %3, %2\n\tvfmadd231ps %4, %2, %0\n\tvfmadd231ps %5, %2, %1" \
-                : "+&x"(sum), "+&x"(sum2), "=&x"(all) : "m"(s), "x"(a), "x"(b)); \
+#define V_ADD_PRODUCTS(sum, sum2, s, a, b)                                                                             \
+    do {                                                                                                               \
+        v_f all;                                                                                                       \
+        __asm__("vbroadcastss %3, %2\n\tvfmadd231ps %4, %2, %0\n\tvfmadd231ps %5, %2, %1"                              \
+                : "+&x"(sum), "+&x"(sum2), "=&x"(all)                                                                  \
+                : "m"(s), "x"(a), "x"(b));                                                                             \
     } while (0)
 #define V_ADD_3_PRODUCTS(sum, sum2, sum3, s, a, b, c) ADD_3_PRODUCTS("vbroadcastss", sum, sum2, sum3, s, a, b, c)
-#define V_ADD_3_PRODUCTS_OF(sum, sum2, sum3, p, a, b, c) \
+#define V_ADD_3_PRODUCTS_OF(sum, sum2, sum3, p, a, b, c)                                                               \
     ADD_3_PRODUCTS("vmovups", sum, sum2, sum3, *(const v_f_unaligned *)(p), a, b, c)
 /* By broadcasting a float, or loading a vector. */
-#define ADD_3_PRODUCTS(load, sum, sum2, sum3, from, a, b, c) \
-    do { \
-        v_f all; \
-        __asm__(load " %4, %3\n\tvfmadd231ps %5, %3, %0\n\tvfmadd231ps %6, %3, %1\n\tvfmadd231ps %7, %3, %2" \
-                : "+&x"(sum), "+&x"(sum2), "+&x"(sum3), "=&x"(all) \
-                : "m"(from), "x"(a), "x"(b), "x"(c)); \
+#define ADD_3_PRODUCTS(load, sum, sum2, sum3, from, a, b, c)                                                           \
+    do {                                                                                                               \
+        v_f all;                                                                                                       \
+        __asm__(load " %4, %3\n\tvfmadd231ps %5, %3, %0\n\tvfmadd231ps %6, %3, %1\n\tvfmadd231ps %7, %3, %2"           \
+                : "+&x"(sum), "+&x"(sum2), "+&x"(sum3), "=&x"(all)                                                     \
+                : "m"(from), "x"(a), "x"(b), "x"(c));                                                                  \
     } while (0)
 #define V_MAX(a, b) _mm256_max_ps((a), (b))
 #define V_MIN(a, b) _mm256_min_ps((a), (b))

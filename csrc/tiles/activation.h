@@ -76,18 +76,12 @@ FC_INLINE v_f v_leaky_relu(v_f x, v_f alpha)
 FC_INLINE v_f v_activate(const fc_activation *act, v_f x)
 {
     switch (act->kind) {
-    case FC_LEAKY_RELU:
-        return v_leaky_relu(x, V_SET1(act->alpha));
-    case FC_TANH:
-        return v_tanh(x);
-    case FC_SIGMOID:
-        return v_sigmoid(x);
-    case FC_HARD_SWISH:
-        return v_hard_swish(x);
-    case FC_SILU:
-        return v_silu(x);
-    default:
-        return v_clip(x, V_SET1(act->low), V_SET1(act->high));
+    case FC_LEAKY_RELU: return v_leaky_relu(x, V_SET1(act->alpha));
+    case FC_TANH: return v_tanh(x);
+    case FC_SIGMOID: return v_sigmoid(x);
+    case FC_HARD_SWISH: return v_hard_swish(x);
+    case FC_SILU: return v_silu(x);
+    default: return v_clip(x, V_SET1(act->low), V_SET1(act->high));
     }
 }
 

@@ -1,13 +1,13 @@
 /* all.h: the bodies of every tile, in the vector vocabulary of the including ISA file, and its table.
  *
  * The vocabulary: VL floats in a vector; MR pixels in the largest convolution tile (MR_STRIDED where the distance
- * between pixels is only known at run time), how many of its steps follow each other without a loop (STEPS_A_ROUND), and
- * whether all of a whole tap do (UNROLL_TAPS); types v_f and v_i; V_LOAD, V_STORE (unaligned), V_SET1, V_SET2 (two floats
- * in memory, again and again), V_FMA (a * b + c), V_MAX and V_MIN (the second operand where one is NaN), V_UNORDERED (a
- * mask: where one is NaN), V_ZIP_LOW and V_ZIP_HIGH (interleave the lower or the upper halves), V_EVEN and V_ODD (every
- * second float of both). V_ADD_PRODUCT (sum += s * a, s a float in memory), V_ADD_PRODUCTS (sum += s * a, sum2 += s * b)
- * and those of three only where the compiler needs help (vector.h). Other arithmetic is the compiler's, on its vector
- * types. */
+ * between pixels is only known at run time), how many of its steps follow each other without a loop (STEPS_A_ROUND),
+ * and whether all of a whole tap do (UNROLL_TAPS); types v_f and v_i; V_LOAD, V_STORE (unaligned), V_SET1, V_SET2 (two
+ * floats in memory, again and again), V_FMA (a * b + c), V_MAX and V_MIN (the second operand where one is NaN),
+ * V_UNORDERED (a mask: where one is NaN), V_ZIP_LOW and V_ZIP_HIGH (interleave the lower or the upper halves), V_EVEN
+ * and V_ODD (every second float of both). V_ADD_PRODUCT (a float in memory: sum += s * a), V_ADD_PRODUCTS (sum += s *
+ * a, sum2 += s * b) and those of three only where the compiler needs help (vector.h). Other arithmetic is the
+ * compiler's, on its vector types. */
 #include "../fastcnn.h"
 
 #include <math.h>

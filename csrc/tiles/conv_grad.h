@@ -1,8 +1,8 @@
 /* conv_grad.h: gradients of filters: sums over pixels of inputs times gradients of outputs (see fc_conv_grad).
  *
  * A tile holds P input channels x B blocks of output channels in registers while images, rows and pixels go by: each
- * pixel is B loads, P broadcasts and P x B multiply-adds. With 16 registers 4 x 3 or 6 x 2 are kept, with 32 of them 8 x
- * 3. Each call sums from zero and adds the total to what is there: short sums lose less to rounding. */
+ * pixel is B loads, P broadcasts and P x B multiply-adds. With 16 registers 4 x 3 or 6 x 2 are kept, with 32 of
+ * them 8 x 3. Each call sums from zero and adds the total to what is there: short sums lose less to rounding. */
 #if MR == 6
 #define FC_GRAD_LANES 4
 #define FC_GRAD_PAIR_LANES 6

@@ -1,9 +1,9 @@
 /* conv_half.h: tiles whose last block of output channels is at most half full (see fc_conv_row for the sum).
  *
- * Computed as a whole block, half of it would be for nothing. Here a vector holds half a block twice: the products of an
- * input channel and those of the next one, side by side. A step takes two input channels: it broadcasts both of a pixel
- * and multiplies them with one vector of weights for each half block, where conv_tile.h takes one for a block. In the end
- * the sums of even and of odd channels are added. Where loads are what tiles wait for, these have the fewest. */
+ * Computed as a whole block, half of it would be for nothing. Here a vector holds half a block twice: the products of
+ * an input channel and those of the next one, side by side. A step takes two input channels: it broadcasts both of a
+ * pixel and multiplies them with one vector of weights for each half block, where conv_tile.h takes one for a block. In
+ * the end the sums of even and of odd channels are added. Where tiles wait for loads, these have the fewest. */
 #define FC_HALF_PAIR (2 * MR / 3) /* pixels: three vectors for each */
 
 /* Weights of some steps of one or two blocks, of which the last one is half full, to this order, in place: a pair of
@@ -33,7 +33,7 @@ FC_INLINE void half_start(const float *start, ptrdiff_t block, v_f acc[3], const
 }
 
 /* As conv_tile. */
-FC_INLINE void half_tile(const fc_conv_row *r, FC_FN(tile_place) * at, const int P, const int B, const ptrdiff_t x_pixel)
+FC_INLINE void half_tile(const fc_conv_row *r, FC_FN(tile_place) *at, const int P, const int B, const ptrdiff_t x_pixel)
 {
     const float *x = at->x, *residual = at->residual;
     float *y = at->y;

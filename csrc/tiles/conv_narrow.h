@@ -1,11 +1,12 @@
 /* conv_narrow.h: a row of pixels of planes times at most six output channels (see fc_conv_row for the sum).
  *
- * Neighbouring pixels of a grey image, or of a plain one, are neighbouring floats: they fill the vectors here, and output
- * channels are computed one by one, so that none is computed for nothing. A tile holds Q vectors of pixels for each of O
- * channels; a step loads Q vectors of inputs and broadcasts O weights. What comes out are planes, transposed before they
- * are stored, unless y is plain: then pixels are neighbours (y_pixel is 1) and channels y_block apart. The last tile of a
- * row begins earlier than it had to, to end with the row: its first pixels are computed twice. Sums are added in the
- * order of conv_tile.h: the bits are the same.
+ * Neighbouring pixels of a grey image, or of a plain one, are neighbouring floats: they fill the vectors here, and
+ * output channels are computed one by one, so that none is computed for nothing. A tile holds Q vectors of pixels for
+ * each of O channels; a step loads Q vectors of inputs and broadcasts O weights. What comes out are planes, transposed
+ * before they are stored, unless y is plain: then pixels are neighbours (y_pixel is 1) and channels y_block apart. The
+ * last tile of a row begins earlier than it had to, to end with the row: its first pixels are computed twice. Sums are
+ * added in the order of conv_tile.h: the bits are the same.
+ *
  * Maxima are taken of planes, before they are transposed: of rows first, then of the even and the odd pixels. */
 
 /* The sums of Q vectors of pixels, which are `apart` in x. */

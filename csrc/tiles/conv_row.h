@@ -13,7 +13,8 @@
 #define FC_SINGLE_TILES(F) FC_UP_TO_6(F) F(7) F(8) F(9) F(10) F(11) F(12)
 #else
 #define FC_PAIR_TILES(F) FC_UP_TO_14(F)
-#define FC_SINGLE_TILES(F) FC_UP_TO_14(F) F(15) F(16) F(17) F(18) F(19) F(20) F(21) F(22) F(23) F(24) F(25) F(26) F(27) F(28)
+#define FC_15_TO_28(F) F(15) F(16) F(17) F(18) F(19) F(20) F(21) F(22) F(23) F(24) F(25) F(26) F(27) F(28)
+#define FC_SINGLE_TILES(F) FC_UP_TO_14(F) FC_15_TO_28(F)
 #endif
 #define FC_TILE(P, B) \
     case P: \
@@ -76,9 +77,10 @@ FC_FAMILY(conv_row_dense, 1, r->y_pixel, 2 * MR, MR, 0, 0)
 FC_FAMILY(conv_row_strided, r->x_pixel, r->y_pixel, MR_STRIDED, MR_STRIDED, 0, 0)
 /* With a half block. */
 FC_FAMILY(conv_row_half_stride1, VL, VL, MR, FC_HALF_PAIR, 0, 1)
-FC_FAMILY(conv_row_half, r->x_pixel, r->y_pixel, MR_STRIDED, FC_HALF_PAIR < MR_STRIDED ? FC_HALF_PAIR : MR_STRIDED, 0, 1)
-/* Single steps: of grey images; of every second pixel of a plane, and every pixel and every second one of a colour image,
- * where many pixels at once would need as many distances; any others. */
+FC_FAMILY(conv_row_half, r->x_pixel, r->y_pixel, MR_STRIDED, FC_HALF_PAIR < MR_STRIDED ? FC_HALF_PAIR : MR_STRIDED, 0,
+          1)
+/* Single steps: of grey images; of every second pixel of a plane, and every pixel and every second one of a colour
+ * image, where many pixels at once would need as many distances; any others. */
 FC_FAMILY(conv_row_steps_grey, 1, r->y_pixel, 2 * MR, MR, 1, 0)
 FC_FAMILY(conv_row_steps_grey_stride2, 2, VL, MR_STRIDED, MR, 1, 0)
 FC_FAMILY(conv_row_steps_colour, 3, VL, MR_STRIDED, MR, 1, 0)

@@ -7,35 +7,35 @@
  * counts, the more so where another processor shares the core: the steps of a whole tap then follow each other without
  * a loop, and fetch ahead once (Zen 3, 2026-11: 2 to 5 % faster, up to 25 % on a shared core).
  *
- * A broadcast serves all blocks. With AVX-512, a multiply-add can broadcast by itself, but then each has a load of its own
- * (Granite Rapids, 2026-11: with every second pixel's, networks 4 to 5 % slower; with every seventh's, a tile still 3 to
- * 5 %). Fewer instructions for a step come from two at a time.
+ * A broadcast serves all blocks. With AVX-512, a multiply-add can broadcast by itself, but then each has a load of its
+ * own (Granite Rapids, 2026-11: with every second pixel's, networks 4 to 5 % slower; with every seventh's, a tile still
+ * 3 to 5 %). Fewer instructions for a step come from two at a time.
  *
- * Where registers are few, a tile of 3 pixels and 4 blocks takes 19 instructions for 12 multiply-adds, one of 6 pixels and
- * 2 blocks 20 (Emerald Rapids, AVX2, 2026-11: layers 3 to 7 % faster).
+ * Where registers are few, a tile of 3 pixels and 4 blocks takes 19 instructions for 12 multiply-adds, one of 6 pixels
+ * and 2 blocks 20 (Emerald Rapids, AVX2, 2026-11: layers 3 to 7 % faster).
  *
  * Where steps have 12 multiply-adds, what goes on between the taps and between the tiles counts as well: barriers in
  * assembly keep the compiler from computing addresses twice, and equal tiles follow each other in a loop of their own
  * (Emerald Rapids, AVX2, 2026-11: a ninth fewer instructions for sums of 16 steps, 11 % faster on a shared core).
  *
- * While the tiles go by, the weights behind these are fetched piece by piece, as they may have a long way, and so are the
- * inputs of the next tap, which lie in short stretches of every block: too short for the processor to see a stream. Not
- * those of the next tile: until it begins, the weights have pushed them out of the first-level cache again (Emerald
+ * While the tiles go by, the weights behind these are fetched piece by piece, as they may have a long way, and so are
+ * the inputs of the next tap, which lie in short stretches of every block: too short for the processor to see a stream.
+ * Not those of the next tile: until it begins, the weights have pushed them out of the first-level cache again (Emerald
  * Rapids, 2026-11: a tenth slower). Into the second-level cache only, taps that are unrolled ask for them, too: another
  * core may have written them (two threads, AVX2, 1 x 1 convolutions of 256 to 512 channels 15 to 40 % faster).
  *
  * Where every tap is a single step (`stepped`), there is no loop over lanes: it would end after three or five rounds,
  * each time by surprise. Such a tile loads a tap in every step, too, and has no load to spare for fetching ahead: it is
  * 7 to 20 % faster without (Zen 3 and 4, 2026-11). */
-#define FC_MOST_BLOCKS 4 /* of output channels in a tile, of any instruction set */
+#define FC_MOST_BLOCKS 4                              /* of output channels in a tile, of any instruction set */
 typedef v_f FC_FN(tile_sums)[2 * MR][FC_MOST_BLOCKS]; /* of a tile's pixels and blocks, as far as it has them */
 #define FC_LINE_FLOATS 16
 enum { FC_STEPS = STEPS_A_ROUND }; /* a macro is not read where a loop is told how often */
-#define FC_FIRST_LEVEL 3  /* of caches */
-#define FC_SECOND_LEVEL 2 /* the first one is too small for what is read this far ahead, and is in use */
-/* On Zen 4, a store beside multiply-adds takes as long as 1.4 of these, and tiles of many sums lost as much again between
- * the last step of one and the first of the next (measured, 2026-11). They therefore store the first sums while they add
- * the last steps of the rest. */
+#define FC_FIRST_LEVEL 3           /* of caches */
+#define FC_SECOND_LEVEL 2          /* the first one is too small for what is read this far ahead, and is in use */
+/* On Zen 4, a store beside multiply-adds takes as long as 1.4 of these, and tiles of many sums lost as much again
+ * between the last step of one and the first of the next (measured, 2026-11). They therefore store the first sums while
+ * they add the last steps of the rest. */
 #define FC_STORES 14
 #define FC_MANY_STORES 20
 #define FC_HELD_BACK 4 /* steps */
@@ -50,9 +50,9 @@ FC_INLINE ptrdiff_t passed_gap(ptrdiff_t p, ptrdiff_t until_gap, ptrdiff_t gap)
 /* The mask of the first n lanes is at VL - n. */
 static const int first_lanes[2 * VL] = {[0 ... VL - 1] = -1};
 
-/* The sums of pixels first .. last of a tile to their places, within the bounds of an activation: a max and a min take as
- * long as two multiply-adds. ReLU's bound is read, too: a constant would stay in a register for the whole tile, which has
- * none to spare. */
+/* The sums of pixels first .. last of a tile to their places, within the bounds of an activation: a max and a min take
+ * as long as two multiply-adds. ReLU's bound is read, too: a constant would stay in a register for the whole tile,
+ * which has none to spare. */
 FC_INLINE void store_pixels(FC_FN(tile_sums) acc, float *y, const int first, const int last, const int B,
                             ptrdiff_t until_gap, ptrdiff_t y_gap, const ptrdiff_t y_pixel, ptrdiff_t y_block,
                             const fc_activation *act, const int kind)
@@ -88,8 +88,8 @@ FC_INLINE void store_sums(const fc_conv_row *r, FC_FN(tile_sums) acc, float *y, 
         for (int p = first; p < last; p++)
 #pragma GCC unroll 4
             for (int b = 0; b < B; b++)
-                acc[p][b] += V_LOAD(residual + p * y_pixel + passed_gap(p, until_gap, residual_gap) +
-                                    b * r->residual_block);
+                acc[p][b] +=
+                    V_LOAD(residual + p * y_pixel + passed_gap(p, until_gap, residual_gap) + b * r->residual_block);
     const int kind = r->finish && r->act.kind <= FC_CLIP ? r->act.kind : FC_NONE;
     if (kind == FC_NONE)
         store_pixels(acc, y, first, last, B, until_gap, y_gap, y_pixel, r->y_block, &r->act, FC_NONE);
@@ -127,7 +127,7 @@ typedef struct {
 } FC_FN(tile_place);
 
 /* Goes to the next tile. */
-FC_INLINE void pass_pixels(const fc_conv_row *r, FC_FN(tile_place) * at, ptrdiff_t pixels, const ptrdiff_t x_pixel,
+FC_INLINE void pass_pixels(const fc_conv_row *r, FC_FN(tile_place) *at, ptrdiff_t pixels, const ptrdiff_t x_pixel,
                            const ptrdiff_t y_pixel)
 {
     at->x += pixels * x_pixel;
@@ -150,7 +150,7 @@ typedef struct {
 
 /* Asks for the inputs that the next tap takes from pixels first .. last, those that are due in one of so many steps: a
  * line or two. */
-FC_INLINE void fetch_some_pixels(FC_FN(conv_operands) * from, const int first, const int last, const int steps,
+FC_INLINE void fetch_some_pixels(FC_FN(conv_operands) *from, const int first, const int last, const int steps,
                                  const ptrdiff_t x_pixel)
 {
     if (!is_blocked(x_pixel))
@@ -211,7 +211,7 @@ FC_INLINE void add_step(FC_FN(tile_sums) acc, const float *w, const float *in, c
 }
 
 /* Adds so many steps of a tap to the sums of pixels first .. last. */
-FC_INLINE void add_steps(const fc_conv_row *r, FC_FN(tile_sums) acc, FC_FN(conv_operands) * from, ptrdiff_t steps,
+FC_INLINE void add_steps(const fc_conv_row *r, FC_FN(tile_sums) acc, FC_FN(conv_operands) *from, ptrdiff_t steps,
                          const int first, const int last, const int B, const ptrdiff_t x_pixel, const int stepped)
 {
 #pragma GCC unroll FC_STEPS
@@ -228,7 +228,7 @@ FC_INLINE void add_steps(const fc_conv_row *r, FC_FN(tile_sums) acc, FC_FN(conv_
 }
 
 /* Goes to a tap of a tile of P pixels. */
-FC_INLINE void begin_tap(const fc_conv_row *r, FC_FN(conv_operands) * from, const float *x, const ptrdiff_t *tap,
+FC_INLINE void begin_tap(const fc_conv_row *r, FC_FN(conv_operands) *from, const float *x, const ptrdiff_t *tap,
                          const ptrdiff_t *end, const int P, const ptrdiff_t x_pixel)
 {
     from->in = x + *tap;
@@ -243,9 +243,9 @@ FC_INLINE void fetch_pixels(const float *x, const int P, const ptrdiff_t x_pixel
         __builtin_prefetch(x + i, 0, level);
 }
 
-/* Adds all whole taps, of VL steps each. Two lines of weights are fetched a round: most layers have one or two to fetch,
- * and a prefetch takes less than going round once more. */
-FC_INLINE void add_whole_taps(const fc_conv_row *r, FC_FN(tile_sums) acc, FC_FN(conv_operands) * from, const float *x,
+/* Adds all whole taps, of VL steps each. Two lines of weights are fetched a round: most layers have one or two to
+ * fetch, and a prefetch takes less than going round once more. */
+FC_INLINE void add_whole_taps(const fc_conv_row *r, FC_FN(tile_sums) acc, FC_FN(conv_operands) *from, const float *x,
                               const int P, const int B, const ptrdiff_t x_pixel)
 {
     const ptrdiff_t *tap = r->taps, *whole = tap + r->whole, *end = whole + r->last;
@@ -266,7 +266,8 @@ FC_INLINE void add_whole_taps(const fc_conv_row *r, FC_FN(tile_sums) acc, FC_FN(
 #pragma GCC unroll 8
         for (int i = 0; i < VL; i++) {
             add_step(acc, w + i * B * VL, from->in + i, 0, P, B, x_pixel);
-            __asm__("" ::: "memory"); /* the compiler would load the operands of more steps at once than it has registers for */
+            /* The compiler would load the operands of more steps at once than it has registers for. */
+            __asm__("" : : : "memory");
         }
         w += VL * B * VL;
     }
@@ -274,7 +275,7 @@ FC_INLINE void add_whole_taps(const fc_conv_row *r, FC_FN(tile_sums) acc, FC_FN(
 }
 
 /* Computes a tile and goes to the next one. */
-FC_INLINE void conv_tile(const fc_conv_row *r, FC_FN(tile_place) * at, const int P, const int B, const ptrdiff_t x_pixel,
+FC_INLINE void conv_tile(const fc_conv_row *r, FC_FN(tile_place) *at, const int P, const int B, const ptrdiff_t x_pixel,
                          const ptrdiff_t y_pixel, const int stepped)
 {
     const float *x = at->x, *residual = at->residual;
@@ -295,7 +296,8 @@ FC_INLINE void conv_tile(const fc_conv_row *r, FC_FN(tile_place) * at, const int
     const ptrdiff_t *tap = r->taps, *whole = tap + r->whole, *end = whole + r->last;
     const ptrdiff_t last_steps = r->last ? r->last_lanes : r->lanes;
     const ptrdiff_t held_back = !halves ? 0 : last_steps < FC_HELD_BACK ? last_steps : FC_HELD_BACK;
-    if (UNROLL_TAPS && !halves && is_blocked(x_pixel) && !stepped && r->lanes == VL) { /* asked once: not for every tap */
+    /* Asked once: not for every tap. */
+    if (UNROLL_TAPS && !halves && is_blocked(x_pixel) && !stepped && r->lanes == VL) {
         add_whole_taps(r, acc, &from, x, P, B, x_pixel);
         tap = whole;
     }

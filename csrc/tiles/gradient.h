@@ -6,12 +6,9 @@ FC_INLINE v_f v_activate_grad(const fc_activation *act, v_f g, v_f v)
 {
     const v_f zero = V_SET1(0.0f), one = V_SET1(1.0f);
     switch (act->kind) {
-    case FC_LEAKY_RELU:
-        return v_select(v > zero, g, g * V_SET1(act->alpha));
-    case FC_TANH:
-        return g * (one - v * v);
-    case FC_SIGMOID:
-        return g * (one - v) * v;
+    case FC_LEAKY_RELU: return v_select(v > zero, g, g * V_SET1(act->alpha));
+    case FC_TANH: return g * (one - v * v);
+    case FC_SIGMOID: return g * (one - v) * v;
     case FC_HARD_SWISH: {
         const v_f inner = g * V_FMA(v, V_SET1(1.0f / 3.0f), V_SET1(0.5f));
         return v_select(v <= V_SET1(-3.0f), zero, v_select(v < V_SET1(3.0f), inner, g));
@@ -20,8 +17,7 @@ FC_INLINE v_f v_activate_grad(const fc_activation *act, v_f g, v_f v)
         const v_f s = v_sigmoid(v);
         return g * s * V_FMA(v, one - s, one);
     }
-    default:
-        return v_select((v_i)(v <= V_SET1(act->low)) | (v_i)(v >= V_SET1(act->high)), zero, g);
+    default: return v_select((v_i)(v <= V_SET1(act->low)) | (v_i)(v >= V_SET1(act->high)), zero, g);
     }
 }
 
@@ -79,8 +75,8 @@ static void FC_FN(winograd_filter)(const float *G, int n, const float *w, float 
     for (int r = 0; r < n; r++) {
         v_f half[3];
         for (int c = 0; c < 3; c++)
-            half[c] = V_SET1(G[3 * r]) * V_LOAD(w + c * VL) + V_SET1(G[3 * r + 1]) * V_LOAD(w + (3 + c) * VL)
-                      + V_SET1(G[3 * r + 2]) * V_LOAD(w + (6 + c) * VL);
+            half[c] = V_SET1(G[3 * r]) * V_LOAD(w + c * VL) + V_SET1(G[3 * r + 1]) * V_LOAD(w + (3 + c) * VL) +
+                      V_SET1(G[3 * r + 2]) * V_LOAD(w + (6 + c) * VL);
         for (int c = 0; c < n; c++)
             V_STORE(u + (r * n + c) * component,
                     V_SET1(G[3 * c]) * half[0] + V_SET1(G[3 * c + 1]) * half[1] + V_SET1(G[3 * c + 2]) * half[2]);

@@ -60,7 +60,8 @@ static void FC_FN(deinterleave)(const float *x, float *y, ptrdiff_t plane, ptrdi
 /* Whole vectors of pixels of three planes; how many pixels that were. */
 static ptrdiff_t FC_FN(zip_three)(const float *x, ptrdiff_t plane, float *y, ptrdiff_t pixels)
 {
-    v_i two[3], three[3]; /* of float k * VL + i of the result: where it lies in two planes, and in these and the last */
+    /* Of float k * VL + i of the result: where it lies in two planes, and in these and the last. */
+    v_i two[3], three[3];
 #pragma GCC unroll 3
     for (int k = 0; k < 3; k++)
 #pragma GCC unroll 16

@@ -35,9 +35,7 @@ FC_INLINE void matvec_tile(const fc_matvec *m, ptrdiff_t first, const int blocks
 #define FC_MATVEC_REST(F) F(1) F(2) F(3) F(4) F(5) F(6) F(7)
 // clang-format on
 #define FC_MATVEC(B)                                                                                                   \
-    case B:                                                                                                            \
-        matvec_tile(m, block, B);                                                                                      \
-        break;
+    case B: matvec_tile(m, block, B); break;
 
 static void FC_FN(matvec)(const fc_matvec *m)
 {

@@ -1,5 +1,5 @@
-/* winograd.h: transforms of Winograd's minimal filtering F(m x m, 3 x 3), for m = 2, 4 and 6, and for m = 2 with stride 2;
- * one vector of channels.
+/* winograd.h: transforms of Winograd's minimal filtering F(m x m, 3 x 3), for m = 2, 4 and 6, and for
+ * m = 2 with stride 2; one vector of channels.
  *
  *   Y = A^T [ (G g G^T) * (B^T d B) ] A        (* element by element)
  *
@@ -17,15 +17,15 @@
  *          | 0   1    0  -5/2  0   1 |
  *
  * (halves there and a minus, with twice the rows of G and -g0: transforming filters then takes no multiplications, see
- * winograd_sums.h), and 0, p, -p, 1, -1, q, -q, infinity for m = 6: row k of A^T holds the k-th powers of the points; row
- * j of B^T the coefficients of x (x^2 - p^2) (x^2 - 1) (x^2 - q^2) / (x - point j), written out in winograd_in6.
+ * winograd_sums.h), and 0, p, -p, 1, -1, q, -q, infinity for m = 6: row k of A^T holds the k-th powers of the points;
+ * row j of B^T the coefficients of x (x^2 - p^2) (x^2 - 1) (x^2 - q^2) / (x - point j), written out in winograd_in6.
  *
  * A patch of m - 1 outputs does without the component of infinity, the last one, which only the last output sees.
  *
- * With stride 2 (Yang, Yepez and Ko, Stride 2 1-D, 2-D, and 3-D Winograd for Convolutional Neural Networks, 2020), m = 2
- * and d is 5 pixels squared. Of a line of them, the outer taps of the filter see those with even numbers, which is F(2, 2)
- * with the points 0, 1 and infinity; the middle tap alone sees the other two, one for each output, so that its products
- * can be added to those of the components that only go to this output, the first and the last:
+ * With stride 2 (Yang, Yepez and Ko, Stride 2 1-D, 2-D, and 3-D Winograd for Convolutional Neural Networks, 2020), m is
+ * 2 and d is 5 pixels squared. Of a line of them, the outer taps of the filter see those with even numbers, which is
+ * F(2, 2) with the points 0, 1 and infinity; the middle tap alone sees the other two, one for each output, so that its
+ * products can be added to those of the components that only go to this output, the first and the last:
  *
  *     G g = g0, g0 + g2, g2, g1     B^T d = d0 - d2, d2, d4 - d2, d1, d3
  *     Y = a + b, b + c     a = g0 (d0 - d2) + g1 d1     b = (g0 + g2) d2     c = g2 (d4 - d2) + g1 d3
@@ -78,7 +78,8 @@ FC_INLINE void winograd_in6(const v_f d[8], v_f t[8])
 
 FC_INLINE void winograd_out6(const v_f m[8], v_f y[6])
 {
-    const v_f s1 = m[1] + m[2], d1 = m[1] - m[2], s2 = m[3] + m[4], d2 = m[3] - m[4], s3 = m[5] + m[6], d3 = m[5] - m[6];
+    const v_f s1 = m[1] + m[2], d1 = m[1] - m[2], s2 = m[3] + m[4], d2 = m[3] - m[4], s3 = m[5] + m[6],
+              d3 = m[5] - m[6];
     y[0] = m[0] + s1 + s2 + s3;
     y[1] = V_FMA(d1, V_SET1(FC_P), V_FMA(d3, V_SET1(FC_Q), d2));
     y[2] = V_FMA(s1, V_SET1(0.5f), V_FMA(s3, V_SET1(2.0f), s2));
@@ -140,9 +141,10 @@ FC_INLINE void winograd_out(const int m, const int stride, const v_f *t, v_f *y)
         winograd_out2(t, y);
 }
 
-/* B^T d B, stored as vectors `component` floats apart. For m = 4, half of the columns at a time: 18 vectors find room in
- * registers, where 36 would not. */
-FC_INLINE void winograd_input(const int m, const int stride, const float *x, ptrdiff_t x_row, float *v, ptrdiff_t component)
+/* B^T d B, stored as vectors `component` floats apart. For m = 4, half of the columns at a time: 18 vectors find room
+ * in registers, where 36 would not. */
+FC_INLINE void winograd_input(const int m, const int stride, const float *x, ptrdiff_t x_row, float *v,
+                              ptrdiff_t component)
 {
     const int n = stride == 2 ? 5 : m + 2, width = m == 4 ? 3 : n;
     v_f half[FC_WINOGRAD_MOST][FC_WINOGRAD_MOST], line[FC_WINOGRAD_MOST], out[FC_WINOGRAD_MOST];
@@ -263,8 +265,7 @@ FC_INLINE void winograd_pooled(const int m, const int stride, const fc_winograd_
         for (int c = 0; c < m / 2; c++) {
             if (c >= o->columns)
                 break;
-            const v_f largest =
-                v_max_nan(v_max3_nan(upper[2 * c], upper[2 * c + 1], lower[2 * c]), lower[2 * c + 1]);
+            const v_f largest = v_max_nan(v_max3_nan(upper[2 * c], upper[2 * c + 1], lower[2 * c]), lower[2 * c + 1]);
             V_STORE(o->y + r * o->y_row + c * VL, v_clip(largest, low, high));
         }
     }

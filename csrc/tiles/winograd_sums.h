@@ -1,4 +1,4 @@
-/* winograd_sums.h: the products of F(4 x 4, 3 x 3) for few patches, of filters that are transformed while they are read.
+/* winograd_sums.h: the products of F(4 x 4, 3 x 3) for few patches, of filters transformed while they are read.
  *
  * Transformed ahead, a filter is four times as large: where patches are few, reading it takes longer than the products.
  * Here nine numbers come from memory, the filter in a basis from which the rows of G (winograd.h) are near:
@@ -7,8 +7,8 @@
  *     G g = 2 S + T, S + D, S - D, T - D, T + D, S + 2 T
  *
  * in both directions. A tile holds the sums of a row of six components for a few patches and one block of outputs; each
- * step makes the six filters and multiplies them with the patches. Patches of three rows or columns of outputs do without
- * the last row or column of components. */
+ * step makes the six filters and multiplies them with the patches. Patches of three rows or columns of outputs do
+ * without the last row or column of components. */
 
 /* One row of G g, from the basis: by additions alone, which many cores do beside their multiply-adds. */
 FC_INLINE v_f winograd_from_basis(const int row, const v_f s, const v_f t, const v_f d)
@@ -24,8 +24,8 @@ FC_INLINE v_f winograd_from_basis(const int row, const v_f s, const v_f t, const
 }
 
 /* Row `row` of `count` patches from the first one on; its last component only of `broad` of them. */
-FC_INLINE void winograd_sums_row(const fc_winograd_sums *s, const int row, ptrdiff_t first, const int count, const int broad,
-                                 const char *ahead)
+FC_INLINE void winograd_sums_row(const fc_winograd_sums *s, const int row, ptrdiff_t first, const int count,
+                                 const int broad, const char *ahead)
 {
     v_f acc[6][WINOGRAD_PATCHES];
     const ptrdiff_t offset = (row * 6 * WINOGRAD_PATCHES + first) * VL;
@@ -48,7 +48,8 @@ FC_INLINE void winograd_sums_row(const fc_winograd_sums *s, const int row, ptrdi
             v_f line[3];
 #pragma GCC unroll 3
             for (int c = 0; c < 3; c++)
-                line[c] = winograd_from_basis(row, V_LOAD(w + c * VL), V_LOAD(w + (3 + c) * VL), V_LOAD(w + (6 + c) * VL));
+                line[c] =
+                    winograd_from_basis(row, V_LOAD(w + c * VL), V_LOAD(w + (3 + c) * VL), V_LOAD(w + (6 + c) * VL));
             __builtin_prefetch(ahead, 0, FC_SECOND_LEVEL);
             ahead += s->ahead_bytes;
 #pragma GCC unroll 6

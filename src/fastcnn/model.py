@@ -220,10 +220,10 @@ class Model(Network):
         >>> model.evaluate([[3], [-3], [2]], [0, 1, 1]).accuracy.__round__(3)
         0.667
         """
+        from fastcnn._progress import Progress
         from fastcnn.training.data import Dataset
         from fastcnn.training.predictions import predictions
         from fastcnn.training.prepare import prepare
-        from fastcnn.training.progress import Progress
         from fastcnn.training.report import report
 
         data = prepare(self, x, y, adopt=False)

@@ -6,7 +6,7 @@ which learn and are saved, are model.py's; networks that are given as graphs are
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from fastcnn import functional
 from fastcnn._arguments import as_array, as_int
+from fastcnn._progress import walk
 from fastcnn.graph.ir import Graph
 from fastcnn.graph.trace import Symbol, trace
 from fastcnn.io._pixels import Pixels
@@ -198,7 +199,7 @@ class Network(Layer):
             Inputs that go through the network at once; bounds the memory in use beside `x` and the result, also where
             `x` is of another type than float32 or lies in a file (`numpy.memmap`).
         progress : bool
-            Show a progress bar, if tqdm is installed (``pip install "fastcnn[images]"``).
+            Show a progress bar on stderr (a line, where tqdm is not installed).
 
         Returns
         -------
@@ -230,7 +231,7 @@ class Network(Layer):
             raise ValueError(f"predict: {shape[1]} outputs, but {len(self._classes)} classes")
         result = np.empty((len(x), shape[1]), np.float32)
         starts = range(0, len(x), batch_size)
-        for start in progress_bar(starts) if progress else starts:
+        for start in walk(starts, "predicting", True, "batches") if progress else starts:
             chunk = self._as_chunk(x[start : start + batch_size])
             compiled = plans[len(chunk)]
             scores = compiled.run(chunk).reshape(len(chunk), -1)
@@ -372,17 +373,6 @@ class Network(Layer):
                 raise
             kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(f"layer {path!r} ({type(layer).__name__}): {error}") from error
-
-
-
-def progress_bar(steps: Iterable[int]) -> Iterable[int]:
-    """The steps, with a bar where tqdm is installed."""
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        return steps
-    bar: Iterable[int] = tqdm(steps, unit="batch")
-    return bar
 
 
 def _is_sequence(value: Any) -> bool:

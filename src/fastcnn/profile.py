@@ -8,10 +8,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastcnn._figure import drawn
+from fastcnn._table import as_table
 from fastcnn.kernels import _cpu, _executor, _pool, storage
 from fastcnn.kernels.view import View
 
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Profile", "StepProfile", "profile_plan"]
 
 _HEADINGS = ("step", "kernel", "ms", "share", "GFLOP/s", "GB/s", "of limit", "limit")
+_LEFT_ALIGNED = (0, 1, 7)
 
 
 @dataclass(frozen=True)
@@ -96,18 +100,12 @@ class Profile:
 
     def __str__(self) -> str:
         total = sum(step.seconds for step in self.steps) or 1.0
-        lines = [_HEADINGS, *(_cells(step, total) for step in self.steps)]
-        widths = [max(len(line[i]) for line in lines) for i in range(len(_HEADINGS))]
-        left = (0, 1, len(_HEADINGS) - 1)
-        table = ["  ".join(f"{cell:{'<' if i in left else '>'}{widths[i]}}" for i, cell in enumerate(line)).rstrip()
-                 for line in lines]
-        rule = "-" * max(map(len, table))
-        return "\n".join([
-            table[0], rule, *table[1:], rule,
+        rows = [_HEADINGS, *(_cells(step, total) for step in self.steps)]
+        return as_table(rows, _LEFT_ALIGNED, (
             f"{1e3 * self.seconds:.3f} ms, {sum(step.operations for step in self.steps) / self.seconds / 1e9:.1f} "
             f"GFLOP/s; {self.isa}, {self.threads} thread(s), multiply-add peak {self.peak / 1e9:.0f} GFLOP/s, "
-            f"memory {self.bandwidth / 1e9:.0f} GB/s",
-        ])
+            f"memory {self.bandwidth / 1e9:.0f} GB/s"
+        ))
 
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Draw the roofline: every step by arithmetic per byte and speed, below what the machine allows.
@@ -126,11 +124,9 @@ class Profile:
         -----
         Williams, Waterman and Patterson, Roofline: an insightful visual performance model, 2009.
         """
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise ImportError('Profile.plot needs matplotlib: pip install "fastcnn[plot]"') from error
-        figure = Figure(figsize=(8, 5), layout="constrained")
+        drawn("Profile.plot", (8, 5), self._draw, path)
+
+    def _draw(self, figure: Any) -> None:
         axes = figure.add_subplot()
         steps = [step for step in self.steps if step.operations]
         for kernel in sorted({step.kernel for step in steps}):
@@ -144,7 +140,6 @@ class Profile:
         axes.set(xscale="log", yscale="log", xlabel="FLOP per byte", ylabel="GFLOP/s",
                  title=f"{1e3 * self.seconds:.2f} ms, {self.isa}, {self.threads} thread(s); areas are times")
         axes.legend(fontsize=8)
-        figure.savefig(path)
 
 
 def _cells(step: StepProfile, total: float) -> tuple[str, ...]:
@@ -174,7 +169,17 @@ def profile_plan(plan: Plan | MixedPlan, inputs: Sequence[np.ndarray], repeats: 
             info.name, info.fused, info.kernel, info.reasons, seconds, info.operations, info.bytes,
             "arithmetic" if arithmetic > memory else "memory", 100 * max(arithmetic, memory) / seconds,
         ))
-    return Profile(steps, plan.seconds(inputs, repeats), _cpu.isa(), threads, peak, bandwidth)
+    return Profile(steps, _median_seconds(plan, inputs, repeats), _cpu.isa(), threads, peak, bandwidth)
+
+
+def _median_seconds(plan: Plan | MixedPlan, inputs: Sequence[np.ndarray], repeats: int) -> float:
+    """The time of a run, waits between steps included."""
+    times = []
+    for _ in range(repeats):
+        start = perf_counter()
+        plan.run(inputs)
+        times.append(perf_counter() - start)
+    return float(np.median(times))
 
 
 def measure_bandwidth(threads: int, megabytes: int = 128) -> float:

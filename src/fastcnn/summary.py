@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fastcnn import ops
+from fastcnn._table import as_table
 from fastcnn.compiler.mixed import compile_general
 from fastcnn.compiler.plan import compile_graph
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Row", "Summary", "summarise"]
 
 _HEADINGS = ("layer", "op", "output", "parameters", "MFLOP", "kernel")
-_LEFT_ALIGNED = (True, True, True, False, False, True)
+_LEFT_ALIGNED = (0, 1, 2, 5)
 
 
 @dataclass(frozen=True)
@@ -77,12 +78,8 @@ class Summary:
         return sum(row.flops for row in self.rows)
 
     def __str__(self) -> str:
-        cells = [_HEADINGS, *(_cells(row) for row in self.rows)]
-        cells.append(("total", "", "", f"{self.parameters:,}", _mflop(self.flops), ""))
-        widths = [max(len(line[i]) for line in cells) for i in range(len(_HEADINGS))]
-        lines = [_join(line, widths) for line in cells]
-        rule = "-" * max(map(len, lines))
-        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+        total = ("total", "", "", f"{self.parameters:,}", _mflop(self.flops), "")
+        return as_table([_HEADINGS, *(_cells(row) for row in self.rows)], _LEFT_ALIGNED, total)
 
 
 def summarise(graph: Graph) -> Summary:
@@ -140,8 +137,3 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 def _mflop(flops: int) -> str:
     return f"{flops / 1e6:,.2f}"
-
-
-def _join(line: tuple[str, ...], widths: list[int]) -> str:
-    columns = zip(line, widths, _LEFT_ALIGNED, strict=True)
-    return "  ".join(f"{cell:{'<' if left else '>'}{width}}" for cell, width, left in columns).rstrip()

@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 
 from fastcnn import functional
+from fastcnn._table import Columns
 from fastcnn.cli._models import add_threads
 from fastcnn.cli._shapes import LAYERS, Layer
 from fastcnn.compiler.choose import ALGORITHMS, Problem
 from fastcnn.kernels import _cpu
 
 ROUNDS = 7  # the median of so many measurements, engines in turn
+COLUMNS = Columns([34, 10, 9, 9, 10], left={0, 1}, gap=" ")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -53,15 +55,15 @@ def _measure_all(as_json: bool, threads: int) -> int:
     if not as_json:
         print(f"{_cpu.isa()}, {threads} thread(s); multiply-add peak {peak / 1e9:.0f} GFLOP/s; eager calls, packing "
               "and reordering included")
-        print(f"{'layer':34} {'algorithm':10} {'ms':>9} {'GFLOP/s':>9} {'% of peak':>10}")
+        print(COLUMNS.line(["layer", "algorithm", "ms", "GFLOP/s", "% of peak"]))
     for layer in LAYERS:
         for name, seconds in measure(layer).items():
             rate = layer.operations / seconds
             rows.append({"layer": layer.name, "algorithm": name, "ms": 1e3 * seconds, "gflops": rate / 1e9,
                          "percent_of_peak": 100 * rate / peak})
             if not as_json:
-                print(f"{layer.name:34} {name:10} {1e3 * seconds:9.3f} {rate / 1e9:9.1f} {100 * rate / peak:10.0f}",
-                      flush=True)
+                print(COLUMNS.line([layer.name, name, f"{1e3 * seconds:.3f}", f"{rate / 1e9:.1f}",
+                                    f"{100 * rate / peak:.0f}"]), flush=True)
     if as_json:
         print(json.dumps({"isa": _cpu.isa(), "threads": threads, "peak_gflops": peak / 1e9, "rows": rows}, indent=2))
     return 0

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from fastcnn._progress import walk
 from fastcnn.cli._models import DEFAULT, add_photo_options, add_threads, describe, trained_model
 from fastcnn.errors import ImageError
 from fastcnn.io.image import find_images
@@ -80,18 +80,4 @@ def _as_text(result: dict[str, Any]) -> str:
 
 def _progress(paths: list[Path]) -> Iterable[Path]:
     """The paths, with a bar on a terminal where there are several."""
-    if len(paths) < 2 or not sys.stderr.isatty():
-        return paths
-    with contextlib.suppress(ImportError):
-        from tqdm import tqdm
-
-        bar: Iterable[Path] = tqdm(paths, unit="photo", file=sys.stderr)
-        return bar
-    return _counted(paths)
-
-
-def _counted(paths: list[Path]) -> Iterator[Path]:
-    for number, path in enumerate(paths, 1):
-        print(f"\r{number} of {len(paths)} photos", end="", file=sys.stderr, flush=True)
-        yield path
-    print(file=sys.stderr)
+    return walk(paths, "classifying", None if len(paths) > 1 else False, "photos")

@@ -6,6 +6,7 @@ import argparse
 import json
 from dataclasses import asdict
 
+from fastcnn._table import Columns
 from fastcnn.config import config
 from fastcnn.doctor import run_checks
 
@@ -27,8 +28,9 @@ def run(options: argparse.Namespace) -> int:
     for topic, text in config().items():
         print(f"{topic}: {text}")
     print("\nkernels against reference.py (largest error, as a part of what rounding explains)")
+    columns = Columns([5, 8, 12, 32, 4], left={1, 2, 3}, gap=" ")
     for result in results:
         mark = "ok  " if result.passed else "FAIL"
-        print(f"  {mark} {result.isa:8} {result.threads} thread(s)  {result.name:32} {result.error:.2f}")
+        print(" " + columns.line([mark, result.isa, f"{result.threads} thread(s)", result.name, f"{result.error:.2f}"]))
     print("all kernels are right" if passed else "some kernels are WRONG on this machine: please report it")
     return 0 if passed else 1

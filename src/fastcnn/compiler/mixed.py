@@ -20,7 +20,7 @@ from fastcnn import ops
 from fastcnn.compiler.lower import Packed, StepInfo
 from fastcnn.compiler.plan import Plan, compile_batch, compile_graph
 from fastcnn.compiler.resolve import Resolved, resolve
-from fastcnn.graph.ir import Graph, Node
+from fastcnn.graph.ir import Graph, Node, check_shape
 from fastcnn.kernels._program import default_float_modes
 from fastcnn.ops.budget import MAX_BYTES, Budget
 from fastcnn.ops.general import General
@@ -85,15 +85,6 @@ class MixedPlan:
             self._execute(inputs, row)
             rows.append(row)
         return rows
-
-    def seconds(self, inputs: Sequence[np.ndarray], repeats: int) -> float:
-        """The median time of a run."""
-        times = []
-        for _ in range(repeats):
-            start = perf_counter()
-            self.run(inputs)
-            times.append(perf_counter() - start)
-        return float(np.median(times))
 
     def threads(self) -> int:
         """The most threads that a part of the next run uses."""
@@ -182,10 +173,7 @@ def compile_general(
     shapes = {name: (shape[0] // parts, *shape[1:]) if parts > 1 else tuple(shape)
               for name, shape in input_shapes.items()}
     for name, expected in graph.inputs.items():
-        got = shapes[name]
-        if len(got) != len(expected) or any(e not in (None, g) for e, g in zip(expected, got, strict=True)):
-            free = tuple("N" if size is None else size for size in expected)
-            raise ValueError(f"input {name!r}: shape={tuple(input_shapes[name])}, expected {free}")
+        check_shape(name, shapes[name], expected, input_shapes[name])
     batches = [shapes[name][0] for name, expected in graph.inputs.items() if expected[:1] == (None,)]
     images = max(1, min(batches)) if len(batches) == len(graph.inputs) and batches else 1
     budget = Budget(max_bytes, images)

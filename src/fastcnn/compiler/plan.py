@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from time import perf_counter
 
 import numpy as np
 
@@ -138,15 +137,6 @@ class Plan:
         times = [executor.times([*inputs, *self._constants, *outputs], threads) for _ in range(repeats)]
         self._idle.append(executor)
         return times
-
-    def seconds(self, inputs: Sequence[np.ndarray], repeats: int) -> float:
-        """The median time of a run."""
-        times = []
-        for _ in range(repeats):
-            start = perf_counter()
-            self.run(inputs)
-            times.append(perf_counter() - start)
-        return float(np.median(times))
 
     @property
     def packed_bytes(self) -> int:

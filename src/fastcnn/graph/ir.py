@@ -16,7 +16,7 @@ import numpy as np
 from fastcnn import ops
 from fastcnn.graph.node import Node
 
-__all__ = ["FORMAT_VERSION", "Graph", "Node", "Shape"]
+__all__ = ["FORMAT_VERSION", "Graph", "Node", "Shape", "check_shape"]
 
 FORMAT_VERSION = 1
 INPUT_TYPES = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32",
@@ -73,10 +73,8 @@ class Graph:
         """
         shapes: dict[str, Shape] = {name: array.shape for name, array in self.constants.items()}
         for name, expected in self.inputs.items():
-            got = tuple(input_shapes[name])
-            if len(got) != len(expected) or any(e not in (None, g) for e, g in zip(expected, got, strict=True)):
-                raise ValueError(f"input {name!r}: shape={got}, expected {expected}")
-            shapes[name] = got
+            shapes[name] = tuple(input_shapes[name])
+            check_shape(name, shapes[name], expected)
         for node in self.nodes:
             try:
                 operands = [shapes[name] if name else None for name in node.inputs]
@@ -166,6 +164,27 @@ class Graph:
         graph = Graph(nodes, {name: _shape(shape) for name, shape in inputs.items()}, outputs, dict(constants), types)
         graph.validate()
         return graph
+
+
+def check_shape(name: str, got: Shape, expected: tuple[int | None, ...], told: Shape | None = None) -> None:
+    """Refuse a shape that an input does not take.
+
+    Parameters
+    ----------
+    name : str
+        Of the input.
+    got : tuple of int
+    expected : tuple
+        None is a size that is free.
+    told : tuple of int, optional
+        What the caller gave, of which `got` is a part.
+
+    Raises
+    ------
+    ValueError
+    """
+    if len(got) != len(expected) or any(e not in (None, g) for e, g in zip(expected, got, strict=True)):
+        raise ValueError(f"input {name!r}: shape={tuple(got if told is None else told)}, expected {expected}")
 
 
 def _typed(value: Any, kind: type, what: str) -> Any:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastcnn._progress import Progress
 from fastcnn.graph.ir import Graph, Node
 from fastcnn.graph_network import GraphNetwork
 from fastcnn.network import Network
 from fastcnn.training.data import ArraySource, Dataset
 from fastcnn.training.loader import Batches
-from fastcnn.training.progress import Progress
 
 __all__ = ["features_of", "split_model"]
 

@@ -7,6 +7,8 @@ import os
 from typing import Any
 
 from fastcnn._arguments import as_choice
+from fastcnn._figure import drawn
+from fastcnn._table import Columns
 
 __all__ = ["History"]
 
@@ -70,8 +72,7 @@ class History(dict[str, list[float]]):
 
     def __str__(self) -> str:
         rows = self._cells()
-        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        return "\n".join("  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in rows)
+        return "\n".join(map(Columns.around(rows).line, rows))
 
     def _repr_html_(self) -> str:
         head, *body = self._cells()
@@ -97,17 +98,15 @@ class History(dict[str, list[float]]):
         ImportError
             Without matplotlib, which ``pip install "fastcnn[plot]"`` brings.
         """
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise ImportError('History.plot needs matplotlib: pip install "fastcnn[plot]"') from error
-        panels = [names for names in _PANELS if any(name in self for name in names)]
-        figure = Figure(figsize=(4 * max(len(panels), 1), 3), layout="constrained")
+        return drawn("History.plot", (4 * max(len(self._panels()), 1), 3), self._draw, path)
+
+    def _panels(self) -> list[tuple[str, ...]]:
+        return [names for names in _PANELS if any(name in self for name in names)]
+
+    def _draw(self, figure: Any) -> None:
+        panels = self._panels()
         for axes, names in zip(figure.subplots(1, max(len(panels), 1), squeeze=False)[0], panels, strict=False):
             for name in (name for name in names if name in self):
                 axes.plot(range(1, len(self[name]) + 1), self[name], marker=".", label=name.replace("_", " "))
             axes.set_xlabel("epoch")
             axes.legend()
-        if path is not None:
-            figure.savefig(path)
-        return figure

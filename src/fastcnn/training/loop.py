@@ -1,7 +1,7 @@
 """The loop of `Model.fit`: steps in epochs, validation, the best weights, checkpoints, Ctrl-C.
 
 A single step is trainer.py's, what it learns from loader.py's, settings options.py's, progress on the terminal
-progress.py's.
+_progress.py's.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn import ops
+from fastcnn._progress import Progress
 from fastcnn.errors import FastcnnWarning
 from fastcnn.network import Network
 from fastcnn.training.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
@@ -29,7 +30,6 @@ from fastcnn.training.losses import CrossEntropy, Loss
 from fastcnn.training.optimizers import Adam
 from fastcnn.training.options import Options
 from fastcnn.training.prepare import outputs_of, prepare
-from fastcnn.training.progress import Progress
 from fastcnn.training.trainer import Trainer
 
 __all__ = ["Run", "fit"]

@@ -10,6 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn._figure import drawn
+from fastcnn._table import Columns
+
 __all__ = ["ClassScore", "Mistake", "Report", "report"]
 
 _MOST_MISTAKES = 10
@@ -93,15 +96,16 @@ class Report:
         return asdict(self)
 
     def __str__(self) -> str:
-        width = max([len("class"), *(len(score.label) for score in self.scores)])
-        lines = [f"accuracy {100 * self.accuracy:.1f} % of {self.count}, loss {self.loss:.4g}", ""]
-        lines.append(f"{'class':{width}}  precision  recall     f1  count")
-        lines += [
-            f"{s.label:{width}}  {100 * s.precision:7.1f} %  {100 * s.recall:4.0f} %  {s.f1:5.3f}  {s.count:5}"
+        rows = [("class", "precision", "recall", "   f1", "count")]
+        rows += [
+            (s.label, f"{100 * s.precision:.1f} %", f"{100 * s.recall:.0f} %", f"{s.f1:.3f}", str(s.count))
             for s in self.scores
         ]
+        columns = Columns.around(rows, left={0})
+        lines = [f"accuracy {100 * self.accuracy:.1f} % of {self.count}, loss {self.loss:.4g}", ""]
+        lines += map(columns.line, rows)
         if len(self.scores) <= _WIDEST_TABLE:
-            lines += ["", *self._confusion_lines(width)]
+            lines += ["", *self._confusion_lines(columns.widths[0])]
         if self.mistakes:
             lines += ["", "worst mistakes"]
             lines += [f"{100 * m.probability:5.1f} %  {m.name}: {m.label}, taken for {m.predicted}"
@@ -109,11 +113,13 @@ class Report:
         return "\n".join(lines)
 
     def _confusion_lines(self, width: int) -> list[str]:
-        cell = max(3, *(len(str(number)) for row in self.confusion for number in row)) + 1
-        head = "".join(f"{i + 1:{cell}}" for i in range(len(self.scores)))
-        lines = [f"confusion: rows are what it is, columns what it was taken for\n{'':{width + 4}}{head}"]
-        for i, (score, row) in enumerate(zip(self.scores, self.confusion, strict=True)):
-            lines.append(f"{i + 1:3} {score.label:{width}}" + "".join(f"{n or '.':>{cell}}" for n in row))
+        classes = range(1, len(self.scores) + 1)
+        cell = max(3, *(len(str(number)) for row in self.confusion for number in row))
+        columns = Columns([3, width, *(cell for _ in classes)], left={1}, gap=" ")
+        lines = ["confusion: rows are what it is, columns what it was taken for",
+                 columns.line(["", "", *map(str, classes)])]
+        for i, score, row in zip(classes, self.scores, self.confusion, strict=True):
+            lines.append(columns.line([str(i), score.label, *(str(n or ".") for n in row)]))
         return lines
 
     def _repr_html_(self) -> str:
@@ -136,13 +142,11 @@ class Report:
         ImportError
             Without matplotlib, which ``pip install "fastcnn[plot]"`` brings.
         """
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise ImportError('Report.plot needs matplotlib: pip install "fastcnn[plot]"') from error
+        side = 3 + 0.4 * len(self.scores)
+        return drawn("Report.plot", (side, side), self._draw, path)
+
+    def _draw(self, figure: Any) -> None:
         labels = [score.label for score in self.scores]
-        side = 3 + 0.4 * len(labels)
-        figure = Figure(figsize=(side, side), layout="constrained")
         axes = figure.add_subplot()
         matrix = np.array(self.confusion)
         shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
@@ -153,9 +157,6 @@ class Report:
         axes.set_xticks(range(len(labels)), labels, rotation=90)
         axes.set_yticks(range(len(labels)), labels)
         axes.set(xlabel="taken for", ylabel="is", title=f"{100 * self.accuracy:.1f} % of {self.count}")
-        if path is not None:
-            figure.savefig(path)
-        return figure
 
 
 def report(

@@ -22,6 +22,7 @@ import pytest
 from kernels import tiles_of_rows as rows
 from kernels import tiles_of_spans as spans
 from kernels import tiles_of_windows as windows
+from kernels import tiles_of_winograd as winograd
 from kernels.workshop import Workshop
 
 from fastcnn import reference
@@ -56,13 +57,13 @@ TILES = [
     Tile("matvec", windows.draw_matvec, windows.call_matvec, windows.define_matvec),
     Tile("matvec_split", windows.draw_matvec_split, windows.call_matvec_split, windows.define_matvec),
     Tile("depthwise", windows.draw_depthwise, windows.call_depthwise, windows.define_depthwise),
-    Tile("winograd_sums", windows.draw_winograd_sums, windows.call_winograd_sums, windows.define_winograd_sums),
-    Tile("winograd_input", windows.draw_input, windows.call_input, windows.define_input, close=1e-5),
-    Tile("winograd_output", windows.draw_output, windows.call_output, windows.define_output, close=1e-5),
-    Tile("winograd_pooled", windows.draw_output, windows.call_pooled, windows.define_pooled, close=1e-5),
-    Tile("winograd_filter", windows.draw_filter, windows.call_filter, windows.define_filter, close=1e-5),
-    Tile("winograd_spread", windows.draw_spread, windows.call_spread, windows.define_spread, close=1e-5),
-    Tile("winograd_weight", windows.draw_weight, windows.call_weight, windows.define_weight, close=1e-5),
+    Tile("winograd_sums", winograd.draw_winograd_sums, winograd.call_winograd_sums, winograd.define_winograd_sums),
+    Tile("winograd_input", winograd.draw_input, winograd.call_input, winograd.define_input, close=1e-5),
+    Tile("winograd_output", winograd.draw_output, winograd.call_output, winograd.define_output, close=1e-5),
+    Tile("winograd_pooled", winograd.draw_output, winograd.call_pooled, winograd.define_pooled, close=1e-5),
+    Tile("winograd_filter", winograd.draw_filter, winograd.call_filter, winograd.define_filter, close=1e-5),
+    Tile("winograd_spread", winograd.draw_spread, winograd.call_spread, winograd.define_spread, close=1e-5),
+    Tile("winograd_weight", winograd.draw_weight, winograd.call_weight, winograd.define_weight, close=1e-5),
     Tile("pool_row", windows.draw_pool, windows.call_pool, windows.define_pool),
     Tile("pool_grad_row", windows.draw_pool, windows.call_pool_grad, windows.define_pool_grad, close=1e-6),
     Tile("mean_pixels", windows.draw_mean, windows.call_mean, windows.define_mean),

@@ -20,7 +20,7 @@ def draw_row(rng, pixels, taps, ins, outs, names=EXACT):
     return Problem(
         x=whole(rng, taps, pixels, ins), w=whole(rng, taps, ins, outs), bias=whole(rng, outs), finish=finish,
         before=whole(rng, pixels, outs) if rng.integers(2) else None, name=str(rng.choice(names)),
-        residual=whole(rng, pixels, outs) if rng.integers(2) else None, kept=0, below=False, plain=False, wide=None,
+        residual=whole(rng, pixels, outs) if rng.integers(2) else None, kept=0, below=False, wide=None, by_rows=False,
     )  # fmt: skip
 
 
@@ -38,7 +38,7 @@ def define_row(p):
 
 
 class Outputs:
-    """Where a call's pixels lie: `pixel` floats apart, with a gap where a row of the image ends.
+    """Where a call's pixels lie: side by side, with a gap where a row of the image ends; or as rows of all blocks.
 
     Parameters
     ----------
@@ -46,44 +46,49 @@ class Outputs:
     pixels : int
     width : (int, int, int) or None
         Pixels of the first row of the image and of the others, and vectors between rows.
+    by_rows : bool
     """
 
-    def __init__(self, shop: Workshop, pixels: int, width=None) -> None:
-        self.shop, self.width, self.places = shop, width, np.arange(pixels)
+    def __init__(self, shop: Workshop, pixels: int, width=None, by_rows: bool = False) -> None:
+        self.shop, self.width, self.by_rows, self.places = shop, width, by_rows, np.arange(pixels)
         if width:
             first, others, gap = width
             self.places = self.places + np.where(self.places >= first, 1 + (self.places - first) // others, 0) * gap
 
     def lay_out(self, values: np.ndarray) -> np.ndarray:
-        """[pixel][channel] as [block][place][VL]."""
+        """[pixel][channel] as [block][place][VL], or [place][block][VL]."""
         blocks = self.shop.blocked(values)
         laid = np.full((len(blocks), self.places[-1] + 1, self.shop.vl), np.nan, np.float32)
         laid[:, self.places] = blocks
-        return self.shop.give(laid)
+        return self.shop.give(laid.transpose(1, 0, 2) if self.by_rows else laid)
 
     def read(self, y: np.ndarray, channels: int) -> np.ndarray:
+        y = y.transpose(1, 0, 2) if self.by_rows else y
         untouched = np.delete(y, self.places, axis=1)
         assert np.isnan(untouched).all()
         return y[:, self.places].transpose(1, 0, 2).reshape(len(self.places), -1)[:, :channels]
 
-    def gaps(self) -> dict[str, int]:
-        if not self.width:
-            return {}
-        first, others, gap = self.width
-        return {"until_gap": first, "y_width": others, "y_gap": gap * self.shop.vl, "residual_gap": gap * self.shop.vl}
+    def distances(self, y: np.ndarray) -> dict[str, int]:
+        """The fields that tell where pixels lie in y, and in a residual."""
+        vl, beside = self.shop.vl, y.shape[1] * self.shop.vl
+        pixel, block = (beside, vl) if self.by_rows else (vl, beside)
+        told = {"y_pixel": pixel, "y_block": block, "residual_block": block}
+        if self.width:
+            first, others, gap = self.width
+            told |= {"until_gap": first, "y_width": others, "y_gap": gap * vl, "residual_gap": gap * vl}
+        return told
 
 
 def call_outputs(shop: Workshop, p, channels, packed, **fields):
-    """One call, for some output channels, with their weights as they are packed."""
-    vl, blocks = shop.vl, -(-len(channels) // shop.vl)
-    outputs = Outputs(shop, p.x.shape[1], p.wide)
+    """One call, for some output channels, with their weights as they are packed. Where some are kept, y holds them."""
+    outputs = Outputs(shop, p.x.shape[1], p.wide, p.by_rows)
     y = outputs.lay_out(np.full((p.x.shape[1], len(channels)), np.nan) if p.before is None else p.before[:, channels])
     residual = None if p.residual is None else outputs.lay_out(p.residual[:, channels])
     shop.call("conv_row", shop.struct(
         "fc_conv_row", w=packed, bias=shop.give(shop.blocked(p.bias[None, channels])), residual=residual, y=y,
-        y_block=y.shape[1] * vl, residual_block=y.shape[1] * vl, y_pixel=vl, pixels=p.x.shape[1], blocks=blocks,
-        accumulate=p.before is not None, finish=p.finish, ahead=packed, ahead_bytes=64, act=shop.activation(p.name),
-        **outputs.gaps(), **fields,
+        pixels=p.x.shape[1], blocks=-(-len(channels) // shop.vl), finish=p.finish, ahead=packed, ahead_bytes=64,
+        accumulate=p.before is not None and not fields.get("kept"), act=shop.activation(p.name), **outputs.distances(y),
+        **fields,
     ))  # fmt: skip
     return outputs.read(y, len(channels))
 
@@ -156,7 +161,7 @@ def call_half(shop: Workshop, p):
 
 def draw_dense(rng, n):
     p = draw_row(rng, n, 1, int(rng.integers(2, 40)), LANES * int(rng.integers(1, 3)))
-    p.columns = bool(rng.integers(2))
+    p.columns, p.by_rows = bool(rng.integers(2)), bool(rng.integers(2))
     return p
 
 
@@ -208,23 +213,8 @@ def call_steps(shop: Workshop, p):
         packed = np.full((len(w), count // vl + p.skip, vl), np.nan, np.float32)
         packed[:, : count // vl] = shop.blocked(w).transpose(1, 0, 2)
         packed = shop.give(packed.ravel()[: packed.size - p.skip * vl])
-        y[:, channels] = call_kept(shop, given, channels, packed, kept=p.kept, w_skip=p.skip * vl, **inputs)
+        y[:, channels] = call_outputs(shop, given, channels, packed, kept=p.kept, w_skip=p.skip * vl, **inputs)
     return y
-
-
-def call_kept(shop: Workshop, p, channels, packed, kept, **fields):
-    """As `call_outputs`; where channels are kept, y is an operand without being accumulated to."""
-    if not kept:
-        return call_outputs(shop, p, channels, packed, **fields)
-    vl, blocks, pixels = shop.vl, len(channels) // shop.vl, p.x.shape[1]
-    y = shop.give(shop.blocked(p.before[:, channels]))
-    residual = None if p.residual is None else shop.give(shop.blocked(p.residual[:, channels]))
-    shop.call("conv_row", shop.struct(
-        "fc_conv_row", w=packed, bias=shop.give(shop.blocked(p.bias[None, channels])), residual=residual, y=y,
-        y_block=pixels * vl, residual_block=pixels * vl, y_pixel=vl, pixels=pixels, blocks=blocks, finish=1, kept=kept,
-        act=shop.activation(p.name), **fields,
-    ))  # fmt: skip
-    return y.transpose(1, 0, 2).reshape(pixels, -1)
 
 
 # Narrow: vectors of pixels, for few output channels.

@@ -19,6 +19,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 def pytest_addoption(parser):
     parser.addoption("--nightly", action="store_true", help="run random tests with their large budgets")
+    parser.addoption("--benchmark", action="store_true", help="tell how long each tile takes (kernels/test_tiles.py)")
 
 
 @pytest.fixture

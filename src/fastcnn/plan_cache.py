@@ -17,7 +17,7 @@ from fastcnn.compiler.plan import Plan, compile_batch
 from fastcnn.graph.ir import Graph
 from fastcnn.io._pixels import Pixels
 from fastcnn.kernels import _cpu
-from fastcnn.kernels._executor import Repeat
+from fastcnn.kernels._repeat import Repeat
 from fastcnn.layers.newer import watch
 from fastcnn.ops.budget import MAX_BYTES, Budget
 

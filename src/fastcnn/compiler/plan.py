@@ -23,7 +23,7 @@ from fastcnn.compiler.pack import pack_weights
 from fastcnn.compiler.shuffle import fold_shuffles
 from fastcnn.compiler.slices import cut_channels
 from fastcnn.graph.ir import Graph
-from fastcnn.kernels import _cpu, _executor, storage
+from fastcnn.kernels import _cpu, _executor, _repeat, storage
 from fastcnn.kernels._program import default_float_modes
 from fastcnn.kernels._step import Step
 from fastcnn.ops.budget import Budget
@@ -106,11 +106,11 @@ class Plan:
             self._idle.append(executor)
         return results
 
-    def repeat(self, shape: tuple[int, ...]) -> _executor.Repeat | None:
+    def repeat(self, shape: tuple[int, ...]) -> _repeat.Repeat | None:
         """The shortest way to run the plan on inputs of a shape, where it has one input and one output."""
         if self.parts > 1 or self.takes_pixels or len(self._output_shapes) != 1:
             return None
-        return _executor.Repeat(self._idle, shape, self._constants, self._output_shapes[0], self._most_threads)
+        return _repeat.Repeat(self._idle, shape, self._constants, self._output_shapes[0], self._most_threads)
 
     def _run_parts(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray], threads: int) -> None:
         """Each thread takes parts of the batch through all steps; where there are more threads than parts, all threads

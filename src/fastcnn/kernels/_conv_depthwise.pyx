@@ -9,7 +9,7 @@ from math import gcd
 import numpy as np
 
 from fastcnn.kernels._step cimport (
-    Rows, Step, Walk, address, blocks_of, ceil_div, set_activation, share, walk, walks,
+    Rows, Step, Walk, WeightedOperands, address, blocks_of, ceil_div, set_activation, share, walk, walks,
 )
 from fastcnn.kernels._tiles cimport fc_depthwise, fc_kernels, fc_tensor
 
@@ -31,9 +31,9 @@ cdef struct DepthwiseArgs:
     const fc_kernels *kernels
     fc_tensor y         # OUT blocked
     fc_tensor x         # IN  blocked, with its padding as halo
-    fc_tensor residual  # IN  like y; data is NULL without one
     fc_tensor weights   # IN  packed
     fc_tensor bias      # IN  whole blocks
+    fc_tensor residual  # IN  like y; data is NULL without one
     fc_depthwise rows
     ptrdiff_t top, left, stride
 
@@ -75,14 +75,8 @@ cdef class DepthwiseConv(Step):
     def __init__(self, y, x, residual, weights, bias, kernel, strides, pads, dilations, activation):
         cdef DepthwiseArgs *a = &self.a
         self.run, self.args, self.args_size, self.owned = run_depthwise, a, sizeof(DepthwiseArgs), (weights, bias)
-        self.operand(0, &a.y, y)
-        self.operand(1, &a.x, x)
-        if residual is not None:
-            self.operand(2, &a.residual, residual)
-        a.kernels = self.kernels
-        self.weights(3, &a.weights, weights)
-        self.weights(4, &a.bias, bias)
-        set_activation(&a.rows.act, activation)
+        self.bind(<WeightedOperands *>a, &a.rows.act, y, x, weights, bias, activation)
+        self.operand(2, &a.residual, residual)
         a.rows.kh, a.rows.kw = kernel
         a.rows.x_row, a.rows.x_col = dilations[0] * a.x.row, dilations[1] * a.x.lanes
         a.rows.x_pixel, a.rows.y_pixel = strides[1] * a.x.lanes, a.y.lanes

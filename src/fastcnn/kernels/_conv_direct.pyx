@@ -15,7 +15,7 @@ from libc.stddef cimport ptrdiff_t
 import numpy as np
 
 from fastcnn.kernels._direct_filters cimport bundle_begins
-from fastcnn.kernels._step cimport PANEL_PIXELS, Step, address, ceil_div, set_activation, share
+from fastcnn.kernels._step cimport PANEL_PIXELS, Step, WeightedOperands, address, ceil_div, share
 from fastcnn.kernels._tiles cimport FC_NARROW_MOST, fc_conv_row, fc_kernels, fc_tensor, look_ahead, most_pixels
 
 from fastcnn.kernels._direct_filters import block_lanes, chunk_blocks
@@ -53,9 +53,9 @@ cdef struct ConvArgs:
     const fc_kernels *kernels
     fc_tensor y          # OUT blocked, or plain (see writes_planes)
     fc_tensor x          # IN  blocked, lanes = C or plain, with its padding as halo
-    fc_tensor residual   # IN  like y; data is NULL without one
     fc_tensor weights   # IN  packed
     fc_tensor bias      # IN  whole blocks
+    fc_tensor residual   # IN  like y; data is NULL without one
     fc_conv_row row      # what all rows share
     ptrdiff_t groups, in_blocks, out_blocks, bundles  # of a group
     const ptrdiff_t *begins  # of bundles, and the end of the last one
@@ -215,13 +215,8 @@ cdef class DirectConv(Step):
         cdef ConvArgs *a = &self.a
         cdef ptrdiff_t vl = self.kernels.vl
         self.run, self.args, self.args_size = run_conv, a, sizeof(ConvArgs)
-        self.operand(0, &a.y, y)
-        self.operand(1, &a.x, x)
-        if residual is not None:
-            self.operand(2, &a.residual, residual)
-        a.kernels = self.kernels
-        self.weights(3, &a.weights, weights)
-        self.weights(4, &a.bias, bias)
+        self.bind(<WeightedOperands *>a, &a.row.act, y, x, weights, bias, activation)
+        self.operand(2, &a.residual, residual)
         channels = x.c // groups
         a.scattered = places is not None
         a.group_outs, a.channels = y.c // groups, y.c
@@ -233,7 +228,6 @@ cdef class DirectConv(Step):
         a.begins, a.bundles = <const ptrdiff_t *>address(begins), len(begins) - 1
         a.steps = channels * kernel[0] * kernel[1]
         a.top, a.left = pads[0], pads[1]
-        set_activation(&a.row.act, activation)
         a.chunk = min(a.in_blocks, chunk_blocks(lanes, kernel, vl))
         a.row.y_block, a.row.y_pixel = a.y.block, a.y.lanes
         a.row.residual_block = a.residual.block

@@ -8,7 +8,7 @@ Neural Networks for Document Processing, 2006). The columns of a strip fit the s
 from libc.stddef cimport ptrdiff_t
 from libc.string cimport memcpy, memset
 
-from fastcnn.kernels._step cimport ONE_TAP, Step, ceil_div, set_activation, share
+from fastcnn.kernels._step cimport ONE_TAP, Step, WeightedOperands, ceil_div, share
 from fastcnn.kernels._tiles cimport FC_ADD, fc_activation, fc_conv_row, fc_kernels, fc_tensor, look_ahead
 
 cdef enum:
@@ -19,9 +19,9 @@ cdef struct Im2colArgs:
     const fc_kernels *kernels
     fc_tensor y         # OUT NCHW
     fc_tensor x         # IN  NCHW
-    fc_tensor residual  # IN  NCHW like y; data is NULL without one
     fc_tensor weights   # IN  packed
     fc_tensor bias      # IN  whole blocks
+    fc_tensor residual  # IN  NCHW like y; data is NULL without one
     fc_activation act
     ptrdiff_t groups, ins, outs, out_blocks, inner  # of a group; inner = ins * kh * kw
     ptrdiff_t kh, kw, stride_h, stride_w, dilation_h, dilation_w, top, left
@@ -136,14 +136,8 @@ cdef class Im2colConv(Step):
     def __init__(self, y, x, residual, weights, bias, kernel, strides, pads, dilations, groups, activation):
         cdef Im2colArgs *a = &self.a
         self.run, self.args, self.owned = run_im2col, a, (weights, bias)
-        self.operand(0, &a.y, y)
-        self.operand(1, &a.x, x)
-        if residual is not None:
-            self.operand(2, &a.residual, residual)
-        a.kernels = self.kernels
-        self.weights(3, &a.weights, weights)
-        self.weights(4, &a.bias, bias)
-        set_activation(&a.act, activation)
+        self.bind(<WeightedOperands *>a, &a.act, y, x, weights, bias, activation)
+        self.operand(2, &a.residual, residual)
         a.groups, a.ins, a.outs = groups, x.c // groups, y.c // groups
         a.kh, a.kw = kernel
         a.inner = a.ins * a.kh * a.kw

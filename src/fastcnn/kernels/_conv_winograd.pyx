@@ -27,7 +27,7 @@ from libc.stddef cimport ptrdiff_t
 import numpy as np
 
 from fastcnn.kernels._direct_filters cimport bundle_begins
-from fastcnn.kernels._step cimport LINE_FLOATS, Step, address, ceil_div, floats, odd_lines, set_activation, share
+from fastcnn.kernels._step cimport LINE_FLOATS, Step, WeightedOperands, address, ceil_div, floats, odd_lines, share
 from fastcnn.kernels._tiles cimport (
     bytes_per_step, fc_conv_row, fc_kernels, fc_tensor, fc_winograd_output, fc_winograd_sums, most_pixels,
 )
@@ -101,9 +101,9 @@ cdef struct WinogradArgs:
     const fc_kernels *kernels
     fc_tensor y         # OUT blocked
     fc_tensor x         # IN  blocked, with padding and overhang as halo
-    fc_tensor residual  # IN  like y; data is NULL without one
     fc_tensor weights   # IN  packed
     fc_tensor bias      # IN  whole blocks
+    fc_tensor residual  # IN  like y; data is NULL without one
     const float *zeros  # what the sums start from
     const ptrdiff_t *taps  # the blocks of V
     const Product *products
@@ -308,14 +308,8 @@ cdef class WinogradConv(Step):
         cdef WinogradArgs *a = &self.a
         cdef ptrdiff_t vl = self.kernels.vl, n, low, slim
         self.run, self.args = run_lean if lean else run_winograd, a
-        self.operand(0, &a.y, y)
-        self.operand(1, &a.x, x)
-        if residual is not None:
-            self.operand(2, &a.residual, residual)
-        a.kernels = self.kernels
-        self.weights(3, &a.weights, weights)
-        self.weights(4, &a.bias, bias)
-        set_activation(&a.output.act, activation)
+        self.bind(<WeightedOperands *>a, &a.output.act, y, x, weights, bias, activation)
+        self.operand(2, &a.residual, residual)
         a.m, a.stride, a.top, a.left, a.pool = m, stride, pads[0], pads[1], pool
         a.kind = m // 2 - 1 if stride == 1 else 3
         a.components, a.sums = (side ** 2 for side in line_sizes(m, stride)[1:])

@@ -1,24 +1,22 @@
 """The executor: runs the steps of a plan on the caller's arrays.
 
-The memory that steps work in comes from `fastcnn.compiler`; how threads share the steps is told in _program.
+The memory that steps work in comes from `fastcnn.compiler`. _program tells how threads share the steps; _repeat makes
+the way of repeated calls shorter.
 """
 
-cimport numpy as cnp
 from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport PTRDIFF_MAX, uint64_t
 from libc.stdlib cimport calloc, free
 
-from fastcnn.kernels._cpu cimport current, is_main_thread, note_threads
+from fastcnn.kernels._cpu cimport is_main_thread, note_threads
 from fastcnn.kernels._program cimport Chunks, Patch, Program, raise_error, run_program, seconds, share_chunks
 from fastcnn.kernels._step cimport MAX_OPERANDS, Step, address, fc_run, floats
 from fastcnn.kernels._team cimport FC_MOST_LANES
-from fastcnn.kernels._tiles cimport fc_kernels, fc_tensor
+from fastcnn.kernels._tiles cimport fc_tensor
 
 import numpy as np
 
 from fastcnn.kernels import _cpu
-
-cnp.import_array()
 
 
 cdef class Executor:
@@ -40,13 +38,6 @@ cdef class Executor:
 
     Operands in slot k > 0 lie in the k-th array given to `run`.
     """
-
-    cdef list steps
-    cdef object arena, scratch
-    cdef Program program
-    cdef Patch *patches
-    cdef ptrdiff_t patch_count
-    cdef readonly int max_threads
 
     def __init__(self, list steps, list waits, arena, scratch, int max_threads, ptrdiff_t first_update=PTRDIFF_MAX):
         cdef ptrdiff_t count = len(steps), i
@@ -164,80 +155,6 @@ cdef class Executor:
         finally:
             p.begins, p.stages, p.last_stop = whole.begins, whole.stages, whole.last_stop
         return times
-
-
-cdef class Repeat:
-    """A plan of one input and one output, for calls like the last one: the shortest way from array to array.
-
-    Parameters
-    ----------
-    idle : list of Executor
-        That nobody uses; each caller takes one, and puts it back.
-    shape, result_shape : tuple of int
-        Of the input and of the output.
-    constants : list of arrays
-        What lies between them in the list of arrays that executors take.
-    most_threads : int
-        More than that are not worth it.
-    """
-
-    cdef const fc_kernels *kernels  # the instruction set that the plan was made for
-    cdef list idle, constants
-    cdef object table, shapes
-    cdef float **arrays  # the input's and the output's are filled in by every run, and read before the GIL is released
-    cdef ptrdiff_t count
-    cdef int ndim, result_ndim
-    cdef cnp.npy_intp *shape
-    cdef cnp.npy_intp *result_shape
-    cdef ptrdiff_t most_threads
-
-    def __init__(self, list idle, tuple shape, list constants, tuple result_shape, ptrdiff_t most_threads):
-        self.idle, self.constants, self.most_threads, self.kernels = idle, constants, most_threads, current()
-        self.count = len(constants) + 2
-        self.table = np.array([0, *[<ptrdiff_t>address(array) for array in constants], 0], np.intp)
-        self.shapes = np.array([*shape, *result_shape], np.intp)
-        self.ndim, self.result_ndim = len(shape), len(result_shape)
-        self.arrays = <float **>address(self.table)
-        self.shape = <cnp.npy_intp *>address(self.shapes)
-        self.result_shape = self.shape + self.ndim
-
-    cdef bint takes(self, object x) noexcept:
-        """Whether it is a float32 array of NumPy's own, C-contiguous and aligned, of that shape."""
-        cdef int i
-        if not cnp.PyArray_CheckExact(x) or cnp.PyArray_TYPE(x) != cnp.NPY_FLOAT32:
-            return False
-        if not cnp.PyArray_ISCARRAY_RO(x) or cnp.PyArray_NDIM(x) != self.ndim:
-            return False
-        for i in range(self.ndim):
-            if cnp.PyArray_DIMS(x)[i] != self.shape[i]:
-                return False
-        return True
-
-    def run(self, x):
-        """The output; None where x is not a float32 array of that shape as it is, no executor is idle, or another
-        instruction set is in use by now."""
-        cdef int threads = 1
-        cdef ptrdiff_t i
-        cdef Executor executor
-        cdef Patch *patch
-        if self.kernels != current() or not self.takes(x):
-            return None
-        if self.most_threads > 1:
-            threads = min(<ptrdiff_t>_cpu.get_num_threads(), self.most_threads)
-        try:
-            executor = self.idle.pop()
-        except IndexError:
-            return None
-        if executor.max_threads < threads:
-            return None  # a larger one is made, and takes its place
-        result = cnp.PyArray_SimpleNew(self.result_ndim, self.result_shape, cnp.NPY_FLOAT32)
-        self.arrays[0], self.arrays[self.count - 1] = <float *>cnp.PyArray_DATA(x), <float *>cnp.PyArray_DATA(result)
-        for i in range(executor.patch_count):
-            patch = &executor.patches[i]
-            patch.tensor.data = self.arrays[patch.slot - 1] + patch.offset
-        executor.run_bound(threads)
-        self.idle.append(executor)
-        return result
 
 
 def run_chunks(list executors, list arrays, strides, ptrdiff_t count):

@@ -3,7 +3,7 @@ pixels are the rows of the left matrix. Weights and bias are packed by `_direct_
 
 from libc.stddef cimport ptrdiff_t
 
-from fastcnn.kernels._step cimport ONE_TAP, Step, ceil_div, set_activation, share
+from fastcnn.kernels._step cimport ONE_TAP, Step, WeightedOperands, ceil_div, share
 from fastcnn.kernels._tiles cimport fc_conv_row, fc_kernels, fc_matvec, fc_tensor, look_ahead
 
 
@@ -73,16 +73,11 @@ cdef class Gemm(Step):
     def __init__(self, y, x, weights, bias, activation):
         cdef GemmArgs *a = &self.a
         self.run, self.args, self.owned = run_gemm, a, (weights, bias)
-        self.operand(0, &a.y, y)
-        self.operand(1, &a.x, x)
-        a.kernels = self.kernels
-        self.weights(3, &a.weights, weights)
-        self.weights(4, &a.bias, bias)
+        self.bind(<WeightedOperands *>a, &a.row.act, y, x, weights, bias, activation)
         a.inner = a.x.w
         a.out_blocks = ceil_div(y.w, self.kernels.vl)
         a.columns = 8 * self.kernels.mr
         a.strips = max(1, ceil_div(a.x.n, a.columns))
-        set_activation(&a.row.act, activation)
         a.row.x_pixel, a.row.x_lane = a.x.image, 1
         a.row.y_pixel, a.row.y_block = a.y.image, self.kernels.vl
         a.row.taps, a.row.whole, a.row.last = ONE_TAP, 1, 0

@@ -129,8 +129,7 @@ cdef class Normalize(Step):
         self.operand(2, &a.stats, stats)
         self.operand(3, &a.gamma, gamma)
         self.operand(4, &a.beta, beta)
-        if residual is not None:
-            self.operand(5, &a.residual, residual)
+        self.operand(5, &a.residual, residual)
         a.kernels, a.epsilon = self.kernels, epsilon
         set_activation(&a.act, activation)
         self.scratch_floats = 2 * self.kernels.vl

@@ -58,8 +58,7 @@ cdef class PoolGrad(Step):
         self.run, self.args = run_pool_grad, a
         self.operand(0, &a.y, y)
         self.operand(1, &a.g, g)
-        if x is not None:
-            self.operand(2, &a.x, x)
+        self.operand(2, &a.x, x)
         a.kernels = self.kernels
         a.kh, a.stride_h, a.dilation_h, a.top, a.bottom = kernel[0], strides[0], dilations[0], pads[0], pads[2]
         a.row.average, a.row.count_include_pad = x is None, count_include_pad

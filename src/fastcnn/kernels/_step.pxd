@@ -22,6 +22,14 @@ cdef struct Operands:
     fc_tensor y
     fc_tensor x
 
+# How the arguments of layers with weights begin: as Operands, and then the weights.
+cdef struct WeightedOperands:
+    const fc_kernels *kernels
+    fc_tensor y
+    fc_tensor x
+    fc_tensor weights
+    fc_tensor bias
+
 cdef class Step:
     cdef fc_run run
     cdef const void *args
@@ -38,6 +46,7 @@ cdef class Step:
     cdef const fc_kernels *kernels
     cdef void operand(self, int index, fc_tensor *tensor, object view) except *
     cdef void weights(self, int index, fc_tensor *tensor, object source) except *
+    cdef void bind(self, WeightedOperands *args, fc_activation *act, y, x, weights, bias, activation) except *
     cdef void may_be_cut(self, ptrdiff_t units, ptrdiff_t vectors) except *
     cdef void work(self, ptrdiff_t units, ptrdiff_t vectors) noexcept
     cdef void estimate_work(self) noexcept

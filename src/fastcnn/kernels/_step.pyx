@@ -70,7 +70,9 @@ cdef class Step:
         self.kernels = current()
 
     cdef void operand(self, int index, fc_tensor *tensor, object view) except *:
-        """Describe operand `index`; its address is filled in by the executor."""
+        """Describe operand `index`; its address is filled in by the executor. NULL stays the address of None."""
+        if view is None:
+            return
         self.operands[index] = tensor
         self.slots[index], self.offsets[index] = view.slot, view.offset
         tensor[0] = tensor_of(view)
@@ -81,6 +83,15 @@ cdef class Step:
             self.operand(index, tensor, source)
         else:
             tensor.data = <float *>floats(source)
+
+    cdef void bind(self, WeightedOperands *args, fc_activation *act, y, x, weights, bias, activation) except *:
+        """Describe what every layer with weights takes: operands 0, 1, 3 and 4; 2 is left for a residual."""
+        args.kernels = self.kernels
+        self.operand(0, &args.y, y)
+        self.operand(1, &args.x, x)
+        self.weights(3, &args.weights, weights)
+        self.weights(4, &args.bias, bias)
+        set_activation(act, activation)
 
     cdef void may_be_cut(self, ptrdiff_t units, ptrdiff_t vectors) except *:
         """As `work`, for a step that threads may cut into pieces to help each other: nothing is then done twice."""

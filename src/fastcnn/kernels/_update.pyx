@@ -69,14 +69,10 @@ cdef class Update(Step):
         self.operand(0, &a.p, p)
         self.operand(1, &a.g, g)
         self.operand(2, &a.settings, settings)
-        if scale is not None:
-            self.operand(3, &a.scale, scale)
-        if m is not None:
-            self.operand(4, &a.m, m)
-        if v is not None:
-            self.operand(5, &a.v, v)
-        if c is not None:
-            self.operand(6, &a.c, c)
+        self.operand(3, &a.scale, scale)
+        self.operand(4, &a.m, m)
+        self.operand(5, &a.v, v)
+        self.operand(6, &a.c, c)
         if p.lanes == 1:  # dense: one block
             a.p.block, a.p.n, a.p.c = a.p.n * a.p.image, 1, 1
         a.kernels, a.kind, a.nesterov, a.pieces = self.kernels, _KINDS[kind], nesterov, ceil_div(a.p.block, SPAN_FLOATS)
@@ -120,8 +116,7 @@ cdef class SquaredNorm(Step):
         self.run, self.args, self.shared = run_square, &self.a, False
         self.operand(0, &self.a.y, y)
         self.operand(1, &self.a.g, g)
-        if previous is not None:
-            self.operand(2, &self.a.previous, previous)
+        self.operand(2, &self.a.previous, previous)
 
 
 cdef void run_clip(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:

@@ -1,0 +1,90 @@
+"""Repeated calls: from one array to another with as little Python as possible, by executors that `_executor` has bound."""
+
+cimport numpy as cnp
+from libc.stddef cimport ptrdiff_t
+
+from fastcnn.kernels._cpu cimport current
+from fastcnn.kernels._executor cimport Executor
+from fastcnn.kernels._program cimport Patch
+from fastcnn.kernels._step cimport address
+from fastcnn.kernels._tiles cimport fc_kernels
+
+import numpy as np
+
+from fastcnn.kernels import _cpu
+
+cnp.import_array()
+
+
+cdef class Repeat:
+    """A plan of one input and one output, for calls like the last one: the shortest way from array to array.
+
+    Parameters
+    ----------
+    idle : list of Executor
+        That nobody uses; each caller takes one, and puts it back.
+    shape, result_shape : tuple of int
+        Of the input and of the output.
+    constants : list of arrays
+        What lies between them in the list of arrays that executors take.
+    most_threads : int
+        More than that are not worth it.
+    """
+
+    cdef const fc_kernels *kernels  # the instruction set that the plan was made for
+    cdef list idle, constants
+    cdef object table, shapes
+    cdef float **arrays  # the input's and the output's are filled in by every run, and read before the GIL is released
+    cdef ptrdiff_t count
+    cdef int ndim, result_ndim
+    cdef cnp.npy_intp *shape
+    cdef cnp.npy_intp *result_shape
+    cdef ptrdiff_t most_threads
+
+    def __init__(self, list idle, tuple shape, list constants, tuple result_shape, ptrdiff_t most_threads):
+        self.idle, self.constants, self.most_threads, self.kernels = idle, constants, most_threads, current()
+        self.count = len(constants) + 2
+        self.table = np.array([0, *[<ptrdiff_t>address(array) for array in constants], 0], np.intp)
+        self.shapes = np.array([*shape, *result_shape], np.intp)
+        self.ndim, self.result_ndim = len(shape), len(result_shape)
+        self.arrays = <float **>address(self.table)
+        self.shape = <cnp.npy_intp *>address(self.shapes)
+        self.result_shape = self.shape + self.ndim
+
+    cdef bint takes(self, object x) noexcept:
+        """Whether it is a float32 array of NumPy's own, C-contiguous and aligned, of that shape."""
+        cdef int i
+        if not cnp.PyArray_CheckExact(x) or cnp.PyArray_TYPE(x) != cnp.NPY_FLOAT32:
+            return False
+        if not cnp.PyArray_ISCARRAY_RO(x) or cnp.PyArray_NDIM(x) != self.ndim:
+            return False
+        for i in range(self.ndim):
+            if cnp.PyArray_DIMS(x)[i] != self.shape[i]:
+                return False
+        return True
+
+    def run(self, x):
+        """The output; None where x is not a float32 array of that shape as it is, no executor is idle, or another
+        instruction set is in use by now."""
+        cdef int threads = 1
+        cdef ptrdiff_t i
+        cdef Executor executor
+        cdef Patch *patch
+        if self.kernels != current() or not self.takes(x):
+            return None
+        if self.most_threads > 1:
+            threads = min(<ptrdiff_t>_cpu.get_num_threads(), self.most_threads)
+        try:
+            executor = self.idle.pop()
+        except IndexError:
+            return None
+        if executor.max_threads < threads:
+            return None  # a larger one is made, and takes its place
+        result = cnp.PyArray_SimpleNew(self.result_ndim, self.result_shape, cnp.NPY_FLOAT32)
+        self.arrays[0], self.arrays[self.count - 1] = <float *>cnp.PyArray_DATA(x), <float *>cnp.PyArray_DATA(result)
+        for i in range(executor.patch_count):
+            patch = &executor.patches[i]
+            patch.tensor.data = self.arrays[patch.slot - 1] + patch.offset
+        executor.run_bound(threads)
+        self.idle.append(executor)
+        return result

@@ -120,3 +120,24 @@ def test_a_step_that_is_given_up_changes_nothing(threads):
             results.append({**model.state_dict(), **trainer.state_dict()})
     for name, expected in results[0].items():
         np.testing.assert_array_equal(results[1][name], expected)
+
+
+def test_a_second_ctrl_c_at_the_end_leaves_nothing_behind(monkeypatch):
+    """It raises as soon as Python's own handler is back: by then no run is asked to stop any more."""
+    from fastcnn.kernels import _program
+    from fastcnn.training.interrupt import Interrupt
+
+    set_handler = signal.signal
+
+    def set_and_press(number, handler):
+        set_handler(number, handler)
+        if handler is signal.default_int_handler:
+            raise KeyboardInterrupt
+
+    before = set_handler(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), Interrupt():
+            monkeypatch.setattr(signal, "signal", set_and_press)
+        assert _program.stop_where(None) is None
+    finally:
+        set_handler(signal.SIGINT, before)

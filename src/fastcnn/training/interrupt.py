@@ -49,9 +49,11 @@ class Interrupt:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._installed:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            stop_where(self._asked_before)
             self._installed = False
+            try:
+                stop_where(self._asked_before)
+            finally:  # a second Ctrl-C may raise at the call before, nothing is left to do after this one
+                signal.signal(signal.SIGINT, signal.default_int_handler)
         if kind is None:
             self.check()
 

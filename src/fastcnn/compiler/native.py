@@ -83,7 +83,7 @@ class Rewriter:
 
     def attr(self, key: str) -> Any:
         """An attribute, or its default."""
-        return self.node.attrs.get(key, ops.get(self.node.op).defaults[key])
+        return self.node.attrs.get(key, self.node.kind.defaults[key])
 
     def name(self, hint: str) -> str:
         """A name for a new value."""
@@ -157,7 +157,7 @@ def _windowed(r: Rewriter, node: Callable[[dict[str, Any], bool], Link],
         return None
     strides = r.attr("strides") or (1,) * rank
     attrs = {"strides": strides, "pads": r.attr("pads") or (0,) * (2 * rank), "auto_pad": r.attr("auto_pad")}
-    if "dilations" in ops.get(r.node.op).defaults:
+    if "dilations" in r.node.kind.defaults:
         attrs["dilations"] = r.attr("dilations") or (1,) * rank
     if len(attrs["pads"]) != 2 * rank or attrs["auto_pad"] == "NOTSET" and min(attrs["pads"]) < 0:
         return None
@@ -329,7 +329,7 @@ def reshape_form(source: tuple[int, ...], target: tuple[int, ...]) -> tuple[int,
 
 def _reshape(r: Rewriter) -> list[Node] | None:
     """Reshape, Flatten, Squeeze and Unsqueeze: by the shape that ONNX's rule comes to."""
-    op, source = ops.get(r.node.op), r.shape()
+    op, source = r.node.kind, r.shape()
     if not r.is_float(0):
         return None
     arrays = [r.known[name].stand_in() if name else None for name in r.node.inputs]

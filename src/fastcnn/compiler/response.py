@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastcnn.graph.node import Node
 from fastcnn.ops.general import DOMAIN
+from fastcnn.ops.node import Node
 
 if TYPE_CHECKING:
     from fastcnn.compiler.native import Rewriter

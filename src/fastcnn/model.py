@@ -22,7 +22,7 @@ from fastcnn._tunable import Tunable
 from fastcnn.fitting import Fitting
 from fastcnn.graph.ir import Graph
 from fastcnn.graph.trace import Symbol, trace
-from fastcnn.io._pixels import Pixels
+from fastcnn.io.preprocess import Pixels
 from fastcnn.layers.base import Layer, failed_layer
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from math import prod
 import numpy as np
 
 from fastcnn import ops
-from fastcnn.compiler.native import Known, Rewriter, translate
+from fastcnn.compiler.native import translate
+from fastcnn.compiler.rewriter import Known, Rewriter
 from fastcnn.graph.ir import Graph, Node, live
 from fastcnn.ops.budget import KERNEL, NODE_BYTES, Budget, Cost
 from fastcnn.ops.general import General

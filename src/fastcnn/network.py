@@ -18,7 +18,7 @@ from fastcnn._arguments import as_array, as_int
 from fastcnn._progress import walk
 from fastcnn.graph.ir import Graph
 from fastcnn.graph.trace import Symbol, trace
-from fastcnn.io._pixels import Pixels
+from fastcnn.io.preprocess import Pixels
 from fastcnn.layers.base import Layer, failed_layer
 from fastcnn.plan_cache import Compiled, PlanCache
 

@@ -15,7 +15,7 @@ from fastcnn._forks import Guard
 from fastcnn.compiler.lower import Packed
 from fastcnn.compiler.plan import Plan, compile_batch
 from fastcnn.graph.ir import Graph
-from fastcnn.io._pixels import Pixels
+from fastcnn.io.preprocess import Pixels
 from fastcnn.kernels import _cpu
 from fastcnn.kernels._repeat import Repeat
 from fastcnn.layers.newer import watch

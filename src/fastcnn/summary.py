@@ -9,7 +9,6 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from fastcnn import ops
 from fastcnn._table import as_table
 from fastcnn.compiler.mixed import compile_general
 from fastcnn.compiler.plan import compile_graph
@@ -116,7 +115,7 @@ def summarise(graph: Graph) -> Summary:
                 op=node.op,
                 output_shape=values[node.output],
                 parameters=sum(math.prod(graph.constants[name].shape) for name in constants),
-                flops=ops.get(node.op).flops(
+                flops=node.kind.flops(
                     node.attrs, [values.get(name) for name in node.inputs], values[node.output]
                 ),
                 kernel=step.kernel if step else _host(hosts.get(node.name)),

@@ -13,8 +13,8 @@ from onnx import helper
 import fastcnn as fc
 from fastcnn import functional as F
 from fastcnn.compiler import batch, plan
-from fastcnn.io._pixels import Pixels
 from fastcnn.io.image import Preprocess
+from fastcnn.io.preprocess import Pixels
 from fastcnn.training.data import Dataset
 from fastcnn.training.folders import PhotoSource
 

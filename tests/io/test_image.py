@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -334,6 +335,12 @@ def test_batches():
 def test_a_single_photo_is_no_batch(single):
     with pytest.raises(TypeError, match=r"images_to_batch: sources is a single \w+, expected a list"):
         images_to_batch(single, Preprocess())
+
+
+def test_pickles_name_a_preprocess_by_where_users_know_it():
+    data = pickle.dumps(Preprocess(size=(32, 24)), 0)
+    for module in (b"fastcnn.io.image", b"fastcnn.io.preprocess"):  # written before it had a file of its own, and since
+        assert pickle.loads(data.replace(b"fastcnn.io.preprocess", module)) == Preprocess(size=(32, 24))
 
 
 def test_a_damaged_photo_of_a_batch_is_named(tmp_path):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fastcnn import ops
 from fastcnn.graph.ir import Graph
 
 # Bytes of activations that stay in the second-level cache from step to step; and how many times more bytes of weights
@@ -60,6 +59,6 @@ def is_separable(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]]) -> b
             return False
         if shape != (batch, *single[node.output][1:]) or single[node.output][0] != 1:
             return False
-        if ops.get(node.op).name == "Pad" and any(node.attrs["pads"][axis] for axis in (0, len(shape))):
+        if node.kind.name == "Pad" and any(node.attrs["pads"][axis] for axis in (0, len(shape))):
             return False
     return True

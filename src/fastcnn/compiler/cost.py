@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import prod
 
-from fastcnn import ops
 from fastcnn.graph.ir import Graph, Node
 from fastcnn.ops.base import resolve_pads
 from fastcnn.ops.budget import CALL, KERNEL, NODE_BYTES, Budget, Cost
@@ -37,7 +36,7 @@ def definition_cost(node: Node, shapes: Shapes) -> Cost:
         padded = x[0] * x[1] * (x[2] + top + bottom + kernel[0]) * (x[3] + left + right + kernel[1])
         taps = prod(kernel)
     columns = taps * x[1] * prod(shapes[node.output][2:]) if node.op == "Conv" else 0
-    flops = ops.get(node.op).flops(node.attrs, sizes, shapes[node.output])
+    flops = node.kind.flops(node.attrs, sizes, shapes[node.output])
     calls = taps + x[0] * node.attrs.get("group", 1) + node.attrs.get("size", 1) if len(x) > 1 else 1
     return Cost(8 * (4 * read + 8 * written + 2 * padded + 2 * columns), 8 * (flops + read + written) + calls * CALL)
 
@@ -66,7 +65,7 @@ def take_network(graph: Graph, shapes: Shapes, budget: Budget) -> None:
     for node in graph.nodes:
         sizes = [shapes[name] if name else None for name in node.inputs]
         try:
-            work = ops.get(node.op).flops(node.attrs, sizes, shapes[node.output]) // KERNEL
+            work = node.kind.flops(node.attrs, sizes, shapes[node.output]) // KERNEL
             budget.require_step(Cost(4 * prod(shapes[node.output]), work))
             if node.output in outputs:
                 budget.keep(4 * prod(shapes[node.output]))

@@ -22,10 +22,10 @@ def expand(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]]) -> Graph:
     shapes: dict[str, tuple[int, ...]] | None = None
     nodes: list[Node] = []
     for node in graph.nodes:
-        if type(ops.get(node.op)).expand is ops.Op.expand:
+        if type(node.kind).expand is ops.Op.expand:
             nodes.append(node)
             continue
         if shapes is None:
             shapes = graph.infer(input_shapes)
-        nodes += ops.get(node.op).expand(node, shapes)
+        nodes += node.kind.expand(node, shapes)
     return replaced(graph, nodes)

@@ -11,7 +11,6 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from fastcnn import ops
 from fastcnn.compiler._edit import consumers, renamed, replaced
 from fastcnn.compiler.cost import definition_cost
 from fastcnn.graph.ir import Graph, Node
@@ -86,7 +85,7 @@ def _fold_constants(graph: Graph, shapes: Mapping[str, tuple[int, ...]], budget:
             except ValueError as error:
                 raise ValueError(f"node {node.name!r} ({node.op}), of constants: {error}") from None
         inputs = [np.asarray(constants[name]) if name else None for name in node.inputs]
-        constants[node.output] = ops.get(node.op).reference(node.attrs, inputs).astype(np.float32)
+        constants[node.output] = node.kind.reference(node.attrs, inputs).astype(np.float32)
     return replaced(graph, nodes, constants)
 
 

@@ -11,7 +11,6 @@ The fused node stands where the last of them stood, so that a residual is comput
 
 from __future__ import annotations
 
-from fastcnn import ops
 from fastcnn.compiler._edit import consumers, is_private, replaced
 from fastcnn.graph.ir import Graph, Node
 from fastcnn.ops.base import resolve_pads
@@ -45,7 +44,7 @@ def _fuse_gates(graph: Graph) -> Graph:
         if norm is None or norm.op != "BatchNormTraining":
             continue
         readers = users[gate.output]
-        changes = [user for name in norm.inputs[2:] for user in users[name] if ops.get(user.op).updates]
+        changes = [user for name in norm.inputs[2:] for user in users[name] if user.kind.updates]
         last = max((position[reader.output] for reader in readers), default=-1)
         unchanged = all(position[change.output] > last for change in changes)
         if unchanged and all(_reads_gradient_of(reader, norm, gate) for reader in readers):
@@ -107,9 +106,9 @@ def _fuse_activations(graph: Graph) -> Graph:
     for node in graph.nodes:
         if node.output in absorbed:
             continue
-        if ops.get(node.op).takes_activation and is_private(outputs, users, node.output):
+        if node.kind.takes_activation and is_private(outputs, users, node.output):
             act = users[node.output][0]
-            if ops.get(act.op).is_activation:
+            if act.kind.is_activation:
                 absorbed.add(act.output)
                 fused = (*node.attrs.get("fused", ()), act.name)
                 attrs = {**node.attrs, "activation": (act.op, act.attrs), "fused": fused}
@@ -137,7 +136,8 @@ def fuse_pools(graph: Graph, shapes: dict[str, tuple[int, ...]], vl: int) -> Gra
         conv = producers.get(pool.inputs[0]) if pool.op == "MaxPool" else None
         if conv is None or not is_private(outputs, users, conv.output):
             continue
-        if _can_pool(conv, pool, shapes[conv.output]) and ops.get(conv.op).pools(conv, graph, shapes, vl):
+        from_caller = conv.inputs[0] in graph.inputs
+        if _can_pool(conv, pool, shapes[conv.output]) and conv.kind.pools(conv, from_caller, shapes, vl):
             fused = (*conv.attrs.get("fused", ()), pool.name)
             attrs = {**conv.attrs, "pool": True, "fused": fused}
             hosts[conv.output] = Node(conv.op, conv.name, conv.inputs, pool.output, attrs)

@@ -21,7 +21,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from fastcnn import ops
 from fastcnn.compiler._edit import consumers
 from fastcnn.graph.ir import Graph, Node
 from fastcnn.kernels.view import NO_HALO, Halo
@@ -116,7 +115,7 @@ class _Arranger:
     def append(self, node: Node) -> None:
         self.nodes.append(node)
         self.makers[node.output] = node
-        if ops.get(node.op).is_alias:
+        if node.kind.is_alias:
             self.roots[node.output] = self.roots.get(node.inputs[0], node.inputs[0])
 
     def join(self) -> dict[str, tuple[str, int]]:
@@ -129,7 +128,7 @@ class _Arranger:
             if node.op != "Concat" or self.lanes[node.output] == 1 or node.attrs["axis"] % 4 != 1:
                 continue
             fixed = {name for name in parts if name in joins or name in targets or name not in producers
-                     or ops.get(producers[name].op).is_alias}
+                     or producers[name].kind.is_alias}
             if fixed or len(set(parts)) < len(parts):
                 continue
             halo = self.halos.get(node.output, NO_HALO)
@@ -145,7 +144,7 @@ class _Arranger:
 
     def place(self, node: Node) -> None:
         """Bring the operands of a node into the layout that it reads."""
-        op = ops.get(node.op)
+        op = node.kind
         places = [i for i, name in enumerate(node.inputs) if name and i not in op.constants]
         operands = [node.inputs[i] for i in places]
         lanes = self.wanted(node, operands)
@@ -180,7 +179,7 @@ class _Arranger:
 
     def wanted(self, node: Node, operands: list[str]) -> int:
         """Lanes that the node writes, and reads with one exception (see lanes_for)."""
-        op = ops.get(node.op)
+        op = node.kind
         shapes = [self.shapes[name] for name in (*operands, node.output)]
         layout = op.layout_for(node, shapes, self.vl)
         if layout == "follow":
@@ -195,20 +194,20 @@ class _Arranger:
 
     def stays_plain(self, node: Node) -> bool:
         """Whether a convolution need not make blocks, as its readers would have to look for few channels in them."""
-        if node.output in self.first or not ops.get(node.op).writes_plain(node, self.shapes, self.vl):
+        if node.output in self.first or not node.kind.writes_plain(node, self.shapes, self.vl):
             return False
         return all(self.reads_plain(reader, node.output) for reader in self.users[node.output])
 
     def reads_plain(self, node: Node, name: str) -> bool:
         """Whether a convolution reads few channels as they are in a plain value."""
         only_there = name == node.inputs[0] and name not in node.inputs[1:] and name not in self.pixels
-        return only_there and ops.get(node.op).reads_plain(node, [self.shapes[name]], self.vl)
+        return only_there and node.kind.reads_plain(node, [self.shapes[name]], self.vl)
 
     def lanes_for(self, node: Node, place: int, lanes: int) -> int:
         """A dense convolution takes few channels of a plain value as one narrow block, or as they are."""
         name = node.inputs[place]
         few = self.shapes[name][1] if len(self.shapes[name]) == 4 else self.vl
-        if place == 0 and ops.get(node.op).reads_few(node) and few < self.vl and self.lanes[name] == 1:
+        if place == 0 and node.kind.reads_few(node) and few < self.vl and self.lanes[name] == 1:
             return 1 if self.reads_plain(node, name) else few
         if node.op == "Flatten":
             return self.lanes[name] if self.keeps_blocks(node, name) else 1
@@ -247,7 +246,7 @@ class _Arranger:
         """The value without padding between its rows, unless the alias has the same rows."""
         root = self.roots.get(name, name)
         cut = self.lanes[root] > 1 and self.shapes[root][1] % self.lanes[root] > 0  # the last block is not whole
-        padded = cut or (root in self.makers and ops.get(self.makers[root].op).pads_rows)
+        padded = cut or (root in self.makers and self.makers[root].kind.pads_rows)
         shape = self.shapes[alias]
         if not padded or (len(shape) == 2 and shape[0] == self.shapes[name][0]):
             return name
@@ -269,7 +268,7 @@ class _Arranger:
         """Outputs lie in the caller's memory: plain, without gaps, each its own."""
         name = self.stored(name, False)
         producer = self.makers.get(name)
-        direct = producer is not None and ops.get(producer.op).writes_plain_output(self.shapes[name], self.vl)
+        direct = producer is not None and producer.kind.writes_plain_output(self.shapes[name], self.vl)
         if direct and self.lanes[name] == 1 and self.first.get(name, index) == index and name not in self.halos:
             return name
         return self.reorder(name, f"{name}:output{index}", 1)

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn import ops
 from fastcnn.compiler import memory
 from fastcnn.compiler.cost import packed_bound
 from fastcnn.compiler.layout import Layouts
@@ -88,9 +87,9 @@ class Lowering:
         shapes = self._layouts.shapes
         sizes = [shapes[name] if name else None for name in node.inputs]
         self._node = node
-        self._operations = ops.get(node.op).flops(node.attrs, sizes, shapes[node.output])
+        self._operations = node.kind.flops(node.attrs, sizes, shapes[node.output])
         self._bytes = 4 * sum(prod(size) for size in (*sizes, shapes[node.output]) if size is not None)
-        ops.get(node.op).lower(node, self)
+        node.kind.lower(node, self)
 
     def view(self, name: str) -> View:
         """Where a value lies."""
@@ -129,7 +128,7 @@ class Lowering:
     def emit(self, kernel: str, make: Callable[..., Step], *arguments: object, writes: int = 1) -> None:
         """Append a step; `make` is called once for each executor. Of the views among the arguments, the first `writes`
         are written, the others are read."""
-        if ops.get(self._node.op).updates and self.first_update is None:
+        if self._node.kind.updates and self.first_update is None:
             self.first_update = len(self.makers)
         self.makers.append(lambda: make(*arguments))
         views = [argument for argument in arguments if isinstance(argument, View)]

@@ -15,7 +15,6 @@ from math import prod
 
 import numpy as np
 
-from fastcnn import ops
 from fastcnn.compiler.layout import Layouts
 from fastcnn.kernels.storage import ALIGNMENT
 from fastcnn.kernels.view import ARENA, NO_HALO, View, dense_view, four_dimensions, pixel_view
@@ -158,7 +157,7 @@ class _Placer:
 
     def direct_constants(self) -> list[str]:
         read = {name for node in self.graph.nodes for i, name in enumerate(node.inputs)
-                if i not in ops.get(node.op).constants}
+                if i not in node.kind.constants}
         return [name for name in self.graph.constants if name in read]
 
     def measure_lives(self) -> None:
@@ -170,7 +169,7 @@ class _Placer:
     def shape_view(self, i: int) -> View:
         """The strides of what node i writes; its offset counts from the start of its own memory."""
         node = self.graph.nodes[i]
-        name, op = node.output, ops.get(node.op)
+        name, op = node.output, node.kind
         if op.is_alias:
             self.share(name, node.inputs[0])
             return self.alias_view(self.views[node.inputs[0]], self.layouts.shapes[name])
@@ -230,7 +229,7 @@ class _Placer:
         """An input that node i may write over, as it lies like the output and is read for the last time; or ""."""
         node = self.graph.nodes[i]
         owners = [self.root.get(name, name) for name in node.inputs]
-        places = ops.get(node.op).may_write_over(node, self.layouts.shapes, self.vl)
+        places = node.kind.may_write_over(node, self.layouts.shapes, self.vl)
         kept = {owner for place, owner in enumerate(owners) if place not in places}
         for place in places:
             name, owner = node.inputs[place], owners[place]

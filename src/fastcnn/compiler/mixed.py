@@ -123,7 +123,7 @@ class MixedPlan:
 
     @staticmethod
     def _evaluate(node: Node, values: Mapping[str, np.ndarray], budget: Budget) -> np.ndarray:
-        op = ops.get(node.op)
+        op = node.kind
         assert isinstance(op, General)
         try:
             return op.evaluate(node.attrs, [values[name] if name else None for name in node.inputs], budget)

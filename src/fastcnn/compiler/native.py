@@ -6,122 +6,19 @@ are not constant, or attributes that no kernel takes. Whether shapes fit is chec
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from fastcnn import ops
 from fastcnn.compiler.response import local_response
-from fastcnn.graph.ir import Graph, Node
-from fastcnn.ops.budget import Budget
+from fastcnn.compiler.rewriter import Link, Rewriter, Rule
+from fastcnn.graph.ir import Node
 from fastcnn.ops.general.base import axes_of, axis_of
 from fastcnn.ops.general.rearrange import pad_amounts
 
-FLOAT = np.dtype(np.float32)
-Link = tuple[str, tuple[str, ...], dict[str, Any]]  # op, inputs after the first, attributes
 FAR = 2**31 - 1  # the end of a slice that goes to the end
-
-
-@dataclass(frozen=True)
-class Known:
-    """What is known of a value before it is computed.
-
-    Attributes
-    ----------
-    shape : tuple of int, or None
-        None where it depends on other values than constants.
-    dtype : dtype or None
-    array : ndarray or None
-        The value itself, where nothing of the inputs but their shapes matters.
-    """
-
-    shape: tuple[int, ...] | None
-    dtype: np.dtype | None
-    array: np.ndarray | None = None
-
-    def stand_in(self) -> np.ndarray:
-        """The value, or zeros that take no memory."""
-        if self.array is not None:
-            return self.array
-        assert self.shape is not None
-        return np.broadcast_to(np.zeros((), self.dtype), self.shape)
-
-
-class Rewriter:
-    """What the rules see: the operands of a node; and how they make values."""
-
-    def __init__(self, known: dict[str, Known], graph: Graph, budget: Budget) -> None:
-        self.known, self.budget = known, budget
-        self._numbers: Counter[str] = Counter()  # how often a name was asked for
-        self._constants: dict[tuple[object, ...], str] = {}
-        self.makers = {node.output: node for node in graph.nodes}
-        self.taken = {*graph.inputs, *graph.constants, *(node.output for node in graph.nodes)}
-        self.node: Node
-
-    def shape(self, i: int = 0) -> tuple[int, ...]:
-        """Of an operand."""
-        shape = self.known[self.node.inputs[i]].shape
-        assert shape is not None
-        return shape
-
-    def has(self, i: int) -> bool:
-        """Whether operand i is there."""
-        return i < len(self.node.inputs) and self.node.inputs[i] != ""
-
-    def array(self, i: int) -> np.ndarray | None:
-        """Operand i, where it is a constant."""
-        return self.known[self.node.inputs[i]].array if self.has(i) else None
-
-    def is_float(self, *places: int) -> bool:
-        """Whether all operands, or those given, are float32."""
-        names = [self.node.inputs[i] for i in places] if places else self.node.inputs
-        return all(self.known[name].dtype == FLOAT for name in names if name)
-
-    def attr(self, key: str) -> Any:
-        """An attribute, or its default."""
-        return self.node.attrs.get(key, ops.get(self.node.op).defaults[key])
-
-    def name(self, hint: str) -> str:
-        """A name for a new value."""
-        name = hint
-        while name in self.taken:
-            self._numbers[hint] += 1
-            name = f"{hint}_{self._numbers[hint] + 1}"
-        self.taken.add(name)
-        return name
-
-    def constant(self, hint: str, array: np.ndarray | np.float32, *variant: object) -> str:
-        """A constant, made once for each variant of what the hint says."""
-        key = (hint, *variant)
-        if key not in self._constants:
-            self.budget.keep(array.size * FLOAT.itemsize)
-            name = self._constants[key] = self.name(hint)
-            array = np.array(array, FLOAT, order="C")
-            self.known[name] = Known(array.shape, FLOAT, array)
-        return self._constants[key]
-
-    def make(self, op: str, inputs: tuple[str, ...], output: str | None = None, **attrs: Any) -> Node:
-        """A node in place of the present one; its output is the present one's unless named otherwise."""
-        own = self.node.output if output is None else output
-        name = self.node.name if output is None else f"{self.node.name}/{op.lower()}"
-        return Node(op, self.name(name) if output is not None else name, inputs, own,
-                    {**ops.get(op).defaults, **attrs})
-
-    def chain(self, *links: Link) -> list[Node]:
-        """Nodes one after the other: (op, further inputs, attributes); the first reads the present node's input."""
-        nodes, value = [], self.node.inputs[0]
-        for i, (op, others, attrs) in enumerate(links):
-            output = None if i == len(links) - 1 else self.name(f"{self.node.output}/{i}")
-            nodes.append(self.make(op, (value, *others), output, **attrs))
-            value = nodes[-1].output
-        return nodes
-
-
-Rule = Callable[[Rewriter], list[Node] | None]
 
 
 def translate(node: Node, rewriter: Rewriter) -> list[Node] | None:
@@ -157,7 +54,7 @@ def _windowed(r: Rewriter, node: Callable[[dict[str, Any], bool], Link],
         return None
     strides = r.attr("strides") or (1,) * rank
     attrs = {"strides": strides, "pads": r.attr("pads") or (0,) * (2 * rank), "auto_pad": r.attr("auto_pad")}
-    if "dilations" in ops.get(r.node.op).defaults:
+    if "dilations" in r.node.kind.defaults:
         attrs["dilations"] = r.attr("dilations") or (1,) * rank
     if len(attrs["pads"]) != 2 * rank or attrs["auto_pad"] == "NOTSET" and min(attrs["pads"]) < 0:
         return None
@@ -329,7 +226,7 @@ def reshape_form(source: tuple[int, ...], target: tuple[int, ...]) -> tuple[int,
 
 def _reshape(r: Rewriter) -> list[Node] | None:
     """Reshape, Flatten, Squeeze and Unsqueeze: by the shape that ONNX's rule comes to."""
-    op, source = ops.get(r.node.op), r.shape()
+    op, source = r.node.kind, r.shape()
     if not r.is_float(0):
         return None
     arrays = [r.known[name].stand_in() if name else None for name in r.node.inputs]

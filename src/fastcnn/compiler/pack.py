@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fastcnn import ops
 from fastcnn.compiler.layout import Layouts
 from fastcnn.graph.ir import Graph, Node
 
@@ -27,7 +26,7 @@ def pack_weights(layouts: Layouts, vl: int) -> Layouts:
     shapes, lanes = dict(layouts.shapes), dict(layouts.lanes)
     nodes: list[Node] = []
     for node in layouts.graph.nodes:
-        op, packed = ops.get(node.op), {}
+        op, packed = node.kind, {}
         inputs = [*node.inputs, *[""] * (4 - len(node.inputs))]
         for i in op.constants:
             name = inputs[i] if i < len(inputs) else ""

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from fastcnn import ops
 from fastcnn.compiler import batch, memory
 from fastcnn.compiler.choose import with_algorithms
 from fastcnn.compiler.expand import expand
@@ -284,8 +283,8 @@ def _compile_graph(
     lowering = Lowering(layouts, placement, packed, vl, budget)
     for node in layouts.graph.nodes:
         lowering.lower(node)
-    operations = sum(ops.get(node.op).flops(node.attrs, [shapes[name] if name else None for name in node.inputs],
-                                            shapes[node.output]) for node in fused.nodes)
+    operations = sum(node.kind.flops(node.attrs, [shapes[name] if name else None for name in node.inputs],
+                                     shapes[node.output]) for node in fused.nodes)
     return Plan(
         steps=lowering.infos,
         arena_bytes=4 * placement.arena_floats,

@@ -17,9 +17,9 @@ from math import prod
 import numpy as np
 
 from fastcnn import ops
-from fastcnn.compiler.native import Known, Rewriter, translate
-from fastcnn.graph.ir import Graph, Node
-from fastcnn.graph.node import live
+from fastcnn.compiler.native import translate
+from fastcnn.compiler.rewriter import Known, Rewriter
+from fastcnn.graph.ir import Graph, Node, live
 from fastcnn.ops.budget import KERNEL, NODE_BYTES, Budget, Cost
 from fastcnn.ops.general import General
 
@@ -99,7 +99,7 @@ class _Resolver:
         operands = [self.known[name] if name else None for name in node.inputs]
         if not ops.is_general(node.op):
             return self.native([node])
-        op = ops.get(node.op)
+        op = node.kind
         assert isinstance(op, General)
         constant = self.constant(op, node, operands)
         if constant is not None:
@@ -147,12 +147,12 @@ class _Resolver:
                 raise ValueError("it follows a node whose shape is not known")
             if any(shape is not None and prod(shape) == 0 for shape in shapes):
                 raise ValueError("it has no elements: no kernel takes that")
-            ops.get(node.op).check(node.attrs, node.inputs)
-            shape = ops.get(node.op).infer(node.attrs, shapes)
+            node.kind.check(node.attrs, node.inputs)
+            shape = node.kind.infer(node.attrs, shapes)
             if prod(shape) == 0:
                 raise ValueError("its output has no elements: no kernel takes that")
             added[node.output] = Known(shape, np.dtype(np.float32))
-            self.budget.require_step(Cost(0, ops.get(node.op).flops(node.attrs, shapes, shape) // KERNEL))
+            self.budget.require_step(Cost(0, node.kind.flops(node.attrs, shapes, shape) // KERNEL))
         for value in added.values():
             self.spend(value)
         self.known |= added

@@ -6,13 +6,9 @@ average over windows of three dimensions sums the squares of neighbouring channe
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from fastcnn.graph.node import Node
+from fastcnn.compiler.rewriter import Rewriter
+from fastcnn.graph.ir import Node
 from fastcnn.ops.general import DOMAIN
-
-if TYPE_CHECKING:
-    from fastcnn.compiler.native import Rewriter
 
 _RESHAPING = ("Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity")
 

@@ -10,8 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from fastcnn import ops
-from fastcnn.graph.ir import Graph, Shape
-from fastcnn.graph.node import Node
+from fastcnn.graph.ir import Graph, Node, Shape
 
 
 def differentiate(
@@ -78,7 +77,7 @@ class _Differentiator:
         for node in reversed(self.graph.nodes):
             if node.output in parts and self.needs(node.output):
                 self.source = node.name
-                grads = ops.get(node.op).gradient(node, self.total(parts.pop(node.output)), self)
+                grads = node.kind.gradient(node, self.total(parts.pop(node.output)), self)
                 for name, grad in zip(node.inputs, grads, strict=True):
                     if grad is not None and self.needs(name):
                         parts.setdefault(name, []).append(grad)

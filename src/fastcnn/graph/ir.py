@@ -7,16 +7,16 @@ Holds the structure, its checks and its JSON form. What an operation means, and 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from fastcnn import ops
-from fastcnn.graph.node import Node
+from fastcnn.ops.node import Node
 
-__all__ = ["FORMAT_VERSION", "Graph", "Node", "Shape", "check_shape"]
+__all__ = ["FORMAT_VERSION", "Graph", "Node", "Shape", "check_shape", "live"]
 
 FORMAT_VERSION = 1
 INPUT_TYPES = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32",
@@ -78,7 +78,7 @@ class Graph:
         for node in self.nodes:
             try:
                 operands = [shapes[name] if name else None for name in node.inputs]
-                shapes[node.output] = ops.get(node.op).infer(node.attrs, operands)
+                shapes[node.output] = node.kind.infer(node.attrs, operands)
             except ValueError as error:
                 raise ValueError(f"node {node.name!r} ({node.op}): {error}") from None
         return shapes
@@ -111,7 +111,7 @@ class Graph:
             if node.output in known or not node.output:
                 raise ValueError(f"{where}: output {node.output!r} exists already")
             try:
-                ops.get(node.op).check(node.attrs, node.inputs)
+                node.kind.check(node.attrs, node.inputs)
             except (ValueError, TypeError) as error:
                 raise ValueError(f"{where}: {error}") from None
             known.add(node.output)
@@ -185,6 +185,23 @@ def check_shape(name: str, got: Shape, expected: tuple[int | None, ...], told: S
     """
     if len(got) != len(expected) or any(e not in (None, g) for e, g in zip(expected, got, strict=True)):
         raise ValueError(f"input {name!r}: shape={tuple(got if told is None else told)}, expected {expected}")
+
+
+def live(nodes: list[Node], outputs: Iterable[str]) -> list[Node]:
+    """The nodes that outputs depend on, of nodes in the order in which they run.
+
+    Examples
+    --------
+    >>> nodes = [Node("Relu", "a", ("x",), "y", {}), Node("Relu", "b", ("x",), "z", {})]
+    >>> [node.name for node in live(nodes, ["z"])]
+    ['b']
+    """
+    needed, kept = set(outputs), []
+    for node in reversed(nodes):
+        if node.output in needed:
+            kept.append(node)
+            needed.update(node.inputs)
+    return kept[::-1]
 
 
 def _typed(value: Any, kind: type, what: str) -> Any:

@@ -1,7 +1,7 @@
 """Decodes photos by Pillow: any of its modes to upright RGB, and whatever goes wrong to an ImageError.
 
 Pillow is imported when first used, its warnings are hidden and its settings left alone. Where the bytes
-come from, and what becomes of the pixels, is image.py's business.
+come from is _load.py's business, what becomes of the pixels preprocess.py's.
 """
 
 from __future__ import annotations

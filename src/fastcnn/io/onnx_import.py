@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.errors import ModelLoadError
-from fastcnn.graph.ir import Graph, Node
-from fastcnn.graph.node import live
+from fastcnn.graph.ir import Graph, Node, live
 from fastcnn.io._onnx_dialect import RawNode, normalise
 from fastcnn.io._onnx_tensor import TensorReader
 from fastcnn.io._regular import open_regular

@@ -19,7 +19,7 @@ from fastcnn.ops import (
     reshape,
     update,
 )
-from fastcnn.ops.base import Op
+from fastcnn.ops.node import Op, get, public_names, register, register_later
 
 __all__ = ["Op", "get", "is_general", "is_known", "names"]
 
@@ -28,31 +28,19 @@ GENERAL = "ai.onnx::"  # how the names of operations in plain NumPy start
 _MODULES = (
     conv, bands, linear, activation, pool, norm, elementwise, reshape, axes, conv_grad, norm_grad, loss, update,
 )
-_OPS: dict[str, Op] = {op.name: op for module in _MODULES for op in module.OPS}
-_PUBLIC = tuple(sorted(name for name, op in _OPS.items() if not op.is_internal))
+for _module in _MODULES:
+    register(_module.OPS)
+_PUBLIC = public_names()
 
 
-def get(name: str) -> Op:
-    """The operation of an ONNX name.
+def _general() -> Mapping[str, Op]:
+    """Imported where a graph has such operations: most have none."""
+    from fastcnn.ops.general import TABLE
 
-    Parameters
-    ----------
-    name : str
+    return TABLE
 
-    Raises
-    ------
-    ValueError
-        Where there is none.
 
-    Examples
-    --------
-    >>> get("MaxPool").name
-    'MaxPool'
-    """
-    op = _OPS.get(name) or (_general().get(name) if name.startswith(GENERAL) else None)
-    if op is None:
-        raise ValueError(f"op={name!r}, expected one of {', '.join(_PUBLIC)}")
-    return op
+register_later(GENERAL, _general)
 
 
 def is_known(name: str) -> bool:
@@ -69,13 +57,6 @@ def is_known(name: str) -> bool:
 def is_general(name: str) -> bool:
     """Whether it is an operation in plain NumPy, without shape rule and kernel (see ops/general)."""
     return name.startswith(GENERAL)
-
-
-def _general() -> Mapping[str, Op]:
-    """Imported where a graph has such operations: most have none."""
-    from fastcnn.ops.general import TABLE
-
-    return TABLE
 
 
 def names() -> tuple[str, ...]:

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fastcnn import reference
 from fastcnn.kernels import _pointwise, _pointwise_grad
 from fastcnn.kernels.view import View
-from fastcnn.ops.base import Attrs, Backward, Op, Shape, Shapes
-
-if TYPE_CHECKING:
-    from fastcnn.compiler.lower import Lowering
-    from fastcnn.graph.ir import Node
+from fastcnn.ops.node import Attrs, Backward, Lowering, Node, Op, Shape, Shapes
 
 
 class Activation(Op):

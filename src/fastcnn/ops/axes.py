@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastcnn import reference
 from fastcnn.kernels import _reorder
-from fastcnn.ops.base import Attrs, Backward, Op, Shape, Shapes
-
-if TYPE_CHECKING:
-    from fastcnn.compiler.lower import Lowering
-    from fastcnn.graph.ir import Node
+from fastcnn.ops.node import Attrs, Backward, Lowering, Node, Op, Shape, Shapes
 
 
 class Flatten(Op):

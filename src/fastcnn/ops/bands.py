@@ -5,17 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastcnn.kernels import _bands, _conv_depthwise, _conv_direct, _pool
 from fastcnn.kernels._step import Step
-from fastcnn.ops.base import Attrs, Op, Shape, Shapes, resolve_pads
+from fastcnn.ops.base import resolve_pads
 from fastcnn.ops.conv import Conv, depthwise_arguments, direct_arguments
+from fastcnn.ops.node import Attrs, Lowering, Node, Op, Shape, Shapes
 from fastcnn.ops.pool import MaxPool
-
-if TYPE_CHECKING:
-    from fastcnn.compiler.lower import Lowering
-    from fastcnn.graph.ir import Node
 
 _CONV, _POOL = Conv(), MaxPool()
 

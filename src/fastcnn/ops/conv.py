@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -19,11 +19,8 @@ from fastcnn.kernels import (
     _winograd_filters,
 )
 from fastcnn.kernels.view import NO_HALO, View
-from fastcnn.ops.base import Attrs, Backward, Op, Shape, Shapes, check_size, images, resolve_pads, window_output
-
-if TYPE_CHECKING:
-    from fastcnn.compiler.lower import Lowering
-    from fastcnn.graph.ir import Graph, Node
+from fastcnn.ops.base import check_size, images, resolve_pads, window_output
+from fastcnn.ops.node import Attrs, Backward, Lowering, Node, Op, Shape, Shapes
 
 
 class Conv(Op):
@@ -86,11 +83,11 @@ class Conv(Op):
             grads[0] = back.add("ConvGradInput", grad, weight, size=size, **window)
         return grads
 
-    def pools(self, node: Node, graph: Graph, shapes: Mapping[str, Shape], vl: int) -> bool:
+    def pools(self, node: Node, from_caller: bool, shapes: Mapping[str, Shape], vl: int) -> bool:
         """Whether maxima of 2 x 2 outputs can be taken while they are computed: of whole patches; or, of grey images as
         they come from the caller, of vectors of pixels."""
-        algorithm, x = node.attrs["algorithm"], node.inputs[0]
-        if algorithm != "direct" or x not in graph.inputs or shapes[x][1] != 1:
+        algorithm = node.attrs["algorithm"]
+        if algorithm != "direct" or not from_caller or shapes[node.inputs[0]][1] != 1:
             return algorithm in _PATCHES
         _, outs, _, width = shapes[node.output]
         return _conv_direct.pools(outs, node.attrs["strides"], width, vl)

@@ -6,19 +6,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import prod
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastcnn import reference
-from fastcnn.graph.node import Node
 from fastcnn.kernels import _conv_depthwise, _conv_grad, _pointwise_grad, _repack, _winograd_grad
-from fastcnn.ops.base import Attrs, Op, Shape, Shapes, check_pair, images, window_output
+from fastcnn.ops.base import check_pair, images, window_output
 from fastcnn.ops.conv import winograd_halo
 from fastcnn.ops.met import WindowsMet, windows_met
-
-if TYPE_CHECKING:
-    from fastcnn.compiler.lower import Lowering
+from fastcnn.ops.node import Attrs, Lowering, Node, Op, Shape, Shapes
 
 _WINDOW = {"strides": (1, 1), "pads": (0, 0, 0, 0), "dilations": (1, 1), "group": 1}
 

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastcnn import reference
 from fastcnn.kernels import _pointwise, _pointwise_grad
 from fastcnn.kernels.view import View
-from fastcnn.ops.base import Attrs, Backward, Op, Shape, Shapes, check_size
-
-if TYPE_CHECKING:
-    from fastcnn.compiler.lower import Lowering
-    from fastcnn.graph.ir import Node
+from fastcnn.ops.base import check_size
+from fastcnn.ops.node import Attrs, Backward, Lowering, Node, Op, Shape, Shapes
 
 Dimension = tuple[int, tuple[int, ...]]  # size, and the stride of each operand
 

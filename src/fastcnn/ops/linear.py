@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fastcnn import reference
 from fastcnn.kernels import _direct_filters, _gemm
-from fastcnn.ops.base import Attrs, Backward, Op, Shape, Shapes, check_size
+from fastcnn.ops.base import check_size
 from fastcnn.ops.conv import direct_order
-
-if TYPE_CHECKING:
-    from fastcnn.compiler.lower import Lowering
-    from fastcnn.graph.ir import Node
+from fastcnn.ops.node import Attrs, Backward, Lowering, Node, Op, Shape, Shapes
 
 
 class Gemm(Op):

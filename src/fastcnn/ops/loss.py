@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastcnn import reference
 from fastcnn.kernels import _loss
-from fastcnn.ops.base import Attrs, Backward, Op, Shape, Shapes
-
-if TYPE_CHECKING:
-    from fastcnn.compiler.lower import Lowering
-    from fastcnn.graph.ir import Node
+from fastcnn.ops.node import Attrs, Backward, Lowering, Node, Op, Shape, Shapes
 
 Definition = Callable[[np.ndarray, np.ndarray], np.ndarray]
 

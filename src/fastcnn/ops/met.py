@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fastcnn.ops.base import Attrs
+from fastcnn.ops.node import Attrs
 
 
 @dataclass(frozen=True)

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastcnn import reference
 from fastcnn.kernels import _lrn, _pointwise
-from fastcnn.ops.base import Attrs, Backward, Op, Shape, Shapes, images
-
-if TYPE_CHECKING:
-    from fastcnn.compiler.lower import Lowering
-    from fastcnn.graph.ir import Node
+from fastcnn.ops.base import images
+from fastcnn.ops.node import Attrs, Backward, Lowering, Node, Op, Shape, Shapes
 
 
 class BatchNormalization(Op):

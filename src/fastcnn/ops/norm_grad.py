@@ -6,17 +6,13 @@ The two numbers of a channel, mean and variance or the sums of gradients, are on
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastcnn import reference
-from fastcnn.graph.node import Node
 from fastcnn.kernels import _norm
-from fastcnn.ops.base import Attrs, Backward, Op, Shape, Shapes, images
-
-if TYPE_CHECKING:
-    from fastcnn.compiler.lower import Lowering
+from fastcnn.ops.base import images
+from fastcnn.ops.node import Attrs, Backward, Lowering, Node, Op, Shape, Shapes
 
 
 class BatchStats(Op):

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fastcnn import reference
 from fastcnn.kernels import _pool, _pool_grad
-from fastcnn.ops.base import Attrs, Backward, Op, Shape, Shapes, images, resolve_pads, window_output
-
-if TYPE_CHECKING:
-    from fastcnn.compiler.lower import Lowering
-    from fastcnn.graph.ir import Node
+from fastcnn.ops.base import images, resolve_pads, window_output
+from fastcnn.ops.node import Attrs, Backward, Lowering, Node, Op, Shape, Shapes
 
 _WINDOW = {"kernel_shape": (1, 1), "strides": (1, 1), "pads": (0, 0, 0, 0), "ceil_mode": 0, "auto_pad": "NOTSET"}
 

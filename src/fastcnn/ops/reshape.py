@@ -7,18 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fastcnn import reference
 from fastcnn.kernels import _pointwise, _reorder
 from fastcnn.kernels.view import NO_HALO, View
-from fastcnn.ops.base import Attrs, Backward, Op, Shape, Shapes, check_size
-
-if TYPE_CHECKING:
-    from fastcnn.compiler.lower import Lowering
-    from fastcnn.graph.ir import Node
+from fastcnn.ops.base import check_size
+from fastcnn.ops.node import Attrs, Backward, Lowering, Node, Op, Shape, Shapes
 
 # The dimension of a view that an axis of an array of this rank is (see memory.four_dimensions).
 _VIEW_AXES = {1: (3,), 2: (0, 3), 3: (0, 2, 3), 4: (0, 1, 2, 3)}

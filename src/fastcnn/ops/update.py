@@ -3,15 +3,8 @@ which like them only exists in training."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fastcnn.kernels import _pointwise_grad, _update
-from fastcnn.ops.base import Attrs, Backward, Op, Shape, Shapes
-
-if TYPE_CHECKING:
-    from fastcnn.compiler.lower import Lowering
-    from fastcnn.graph.ir import Node
-
+from fastcnn.ops.node import Attrs, Backward, Lowering, Node, Op, Shape, Shapes
 
 # The running means that optimizers keep: of gradients or steps, of squares, of gradients beside these.
 MEANS = ("first", "second", "third")

@@ -1,6 +1,6 @@
 """Photos to learn from: folders of classes, and lists of files, decoded when a batch needs them.
 
-Decoding and resizing are io/image.py's.
+Decoding is io/_load.py's, resizing io/preprocess.py's.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class PhotoSource:
 
 
 class PixelSource(PhotoSource):
-    """The same photos for a network that normalises them itself: uint8 (height, width, 3), see `fastcnn.io._pixels`."""
+    """The same photos for a network that normalises them itself: uint8 (height, width, 3), as `Pixels` hold them."""
 
     dtype = np.uint8
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.io._pixels import Pixels
+from fastcnn.io.preprocess import Pixels
 from fastcnn.network import Network
 from fastcnn.training.data import Dataset
 from fastcnn.training.folders import PhotoSource, PixelSource

@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.ops.base import MAX_ELEMENTS, Attrs, Op, Shape, Shapes
+from fastcnn.ops.base import MAX_ELEMENTS
 from fastcnn.ops.budget import CALL, Budget, Cost
+from fastcnn.ops.node import Attrs, Op, Shape, Shapes
 
 DOMAIN = "ai.onnx::"
 Array = np.ndarray

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.ops.base import Attrs
 from fastcnn.ops.budget import Cost
 from fastcnn.ops.general.base import Array, Costs, General, Ints, by_elements, cost_of, general, width_of
+from fastcnn.ops.node import Attrs
 
 # Coefficients of erf and erfc from the Cephes library, ndtr.c (Moshier).
 _ERF = ((9.60497373987051638749e0, 9.00260197203842689217e1, 2.23200534594684319226e3, 7.00332514112805075473e3,

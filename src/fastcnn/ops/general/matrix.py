@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from fastcnn import reference
-from fastcnn.ops.base import Attrs
 from fastcnn.ops.budget import CALL, KERNEL, Cost
 from fastcnn.ops.general.base import Array, Ints, axes_of, axis_of, cost_of, general, size_of, width_of
+from fastcnn.ops.node import Attrs
 
 
 def product_work(multiply_adds: int, dtype: np.dtype) -> int:

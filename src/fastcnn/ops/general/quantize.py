@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.ops.base import Attrs
 from fastcnn.ops.budget import Cost
 from fastcnn.ops.general.base import Array, Ints, axis_of, cost_of, general
 from fastcnn.ops.general.elementwise import dtype_of
 from fastcnn.ops.general.matrix import matmul_cost
 from fastcnn.ops.general.windows import _defaults, convolution_cost, convolve, window_pads
+from fastcnn.ops.node import Attrs
 
 
 def _spread(values: Array | None, x: Array, axis: int, block_size: int) -> Any:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from fastcnn.ops.axes import target_shape
-from fastcnn.ops.base import Attrs
 from fastcnn.ops.budget import CALL, Cost
 from fastcnn.ops.general.base import Array, Ints, axes_of, axis_of, bytes_of, cost_of, general, size_of
+from fastcnn.ops.node import Attrs
 
 
 def _moved(attrs: Attrs, inputs: Sequence[Any]) -> Cost:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.ops.base import Attrs
 from fastcnn.ops.budget import Cost
 from fastcnn.ops.general.base import (
     Array,
@@ -20,6 +19,7 @@ from fastcnn.ops.general.base import (
     general,
     size_of,
 )
+from fastcnn.ops.node import Attrs
 
 
 def _first(arrays: int) -> Costs:

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.ops.base import Attrs
 from fastcnn.ops.budget import CALL, Cost
 from fastcnn.ops.general.base import Array, Ints, axes_of, cost_of, general, size_of
+from fastcnn.ops.node import Attrs
 
 Plan = list[tuple[int, int, float]]  # axis, its new size, scale
 

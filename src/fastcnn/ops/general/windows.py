@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.ops.base import Attrs
 from fastcnn.ops.budget import CALL, Cost
 from fastcnn.ops.general.base import Array, Costs, Ints, cost_of, general, size_of, width_of
 from fastcnn.ops.general.matrix import product_work
 from fastcnn.ops.general.reduce import lp_norm
+from fastcnn.ops.node import Attrs
 
 MAX_TAPS = 1 << 16  # each costs a call of NumPy
 Pads = list[tuple[int, int]]

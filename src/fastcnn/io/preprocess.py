@@ -1,0 +1,348 @@
+"""Photos as networks take them: resized, and normalised at once or by the first step of a plan.
+
+Reading photos is _load.py's, resizing Pillow's, looking up what pixels stand for kernels/_reorder's. Augmentation, and
+reading ahead in threads, are left to the training.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from fastcnn._arguments import as_array, as_choice, as_float, as_pair, as_real_array
+from fastcnn.io._load import load_image
+from fastcnn.io._photo import import_pillow
+
+if TYPE_CHECKING:
+    from fastcnn.io._load import ImageSource
+
+__all__ = ["Pixels", "Preprocess", "images_to_batch"]
+
+_INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
+_LARGEST_RADIUS = 3  # Of their filters, Lanczos's: in pixels of the larger grid.
+_SMALLEST_CROP = 0.01
+_MAX_SIZE = 8192  # A batch of one takes 805 MB.
+# Further out, nothing of a pixel from 0 to 255 is left in float32.
+_LARGEST_MEAN = 1e6
+_STD_RANGE = (1e-6, 1e6)
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """Makes of a photo the array that a network was trained on: the middle of it, resized and normalised.
+
+    The photo is resized, keeping its proportions, until it just covers ``size / crop_fraction``; the middle
+    `size` of that is kept, and of each pixel, from 0 to 255, ``(pixel - mean) / std``. torchvision's
+    ``Resize(size / crop_fraction)`` and ``CenterCrop(size)`` do the same, to within a grey level, but compute
+    what is then cut off. The defaults are those of EfficientNet-Lite0.
+
+    Parameters
+    ----------
+    size : int or (int, int)
+        Height and width of the result, up to 8192; kept as a pair.
+    crop_fraction : float
+        How much of the shorter side is kept, from 0.01 to 1. Known as ``crop_pct`` in timm.
+    interpolation : str
+        "nearest", "bilinear", "bicubic" or "lanczos", as Pillow does them, which smooths when shrinking.
+    mean, std : three floats
+        For red, green and blue, in units of pixel values: those meant for pixels from 0 to 1 times 255.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of another type or out of range; the message names it.
+
+    Examples
+    --------
+    >>> photo = np.full((300, 451, 3), 255, np.uint8)
+    >>> x = Preprocess()(photo)
+    >>> x.shape, x.dtype, float(x.min()), float(x.max())
+    ((1, 3, 224, 224), dtype('float32'), 1.0, 1.0)
+    """
+
+    size: int | tuple[int, int] = 224
+    crop_fraction: float = 0.875
+    interpolation: str = "bicubic"
+    mean: tuple[float, float, float] = (127.0, 127.0, 127.0)
+    std: tuple[float, float, float] = (128.0, 128.0, 128.0)
+
+    def __post_init__(self) -> None:
+        size = as_pair(self.size, "Preprocess: size")
+        if max(size) > _MAX_SIZE:
+            raise ValueError(f"Preprocess: size={size}, expected at most {_MAX_SIZE}")
+        as_choice(self.interpolation, "Preprocess: interpolation", _INTERPOLATIONS)
+        checked = {
+            "size": size,
+            "crop_fraction": _number(self.crop_fraction, "crop_fraction", _SMALLEST_CROP, 1.0),
+            "mean": _three_numbers(self.mean, "mean", -_LARGEST_MEAN, _LARGEST_MEAN),
+            "std": _three_numbers(self.std, "std", *_STD_RANGE),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
+    def __call__(self, source: ImageSource) -> np.ndarray:
+        """Return the input of the network for one photo.
+
+        Parameters
+        ----------
+        source : path, bytes, binary file object, PIL.Image.Image or ndarray (H, W, 3) uint8
+            Whatever `load_image` takes; it raises what `load_image` raises.
+
+        Returns
+        -------
+        ndarray (1, 3, height, width) float32
+            C-contiguous.
+        """
+        return Pixels(self.pixels(source)[None], self).numbers()
+
+    def pixels(self, source: ImageSource) -> np.ndarray:
+        """Return the middle of one photo, resized but not normalised.
+
+        Parameters
+        ----------
+        source
+            As for a call.
+
+        Returns
+        -------
+        ndarray (height, width, 3) uint8
+
+        Examples
+        --------
+        >>> Preprocess(size=(8, 6)).pixels(np.full((30, 20), 7, np.uint8))[0, 0].tolist()
+        [7, 7, 7]
+        """
+        return self._resized_middle(load_image(source))
+
+    def levels(self) -> np.ndarray:
+        """Return what each value of a pixel is normalised to: (3, 256) float32.
+
+        Examples
+        --------
+        >>> Preprocess().levels()[:, 255].tolist()
+        [1.0, 1.0, 1.0]
+        """
+        values = np.arange(256, dtype=np.float32)
+        return self.normalise(np.broadcast_to(values, (3, 1, 256)))[:, 0]
+
+    def normalise(self, pixels: np.ndarray) -> np.ndarray:
+        """Return ``(pixel - mean) / std`` of each channel of pixels (..., 3, height, width), float32.
+
+        Examples
+        --------
+        >>> Preprocess().normalise(np.full((3, 1, 1), 255, np.float32)).ravel().tolist()
+        [1.0, 1.0, 1.0]
+        """
+        pixels = as_real_array(pixels, "normalise: pixels")
+        if pixels.ndim < 3 or pixels.shape[-3] != 3:
+            raise ValueError(f"normalise: pixels.shape={pixels.shape}, expected (..., 3, height, width)")
+        mean, std = (np.array(values, np.float32)[:, None, None] for values in (self.mean, self.std))
+        normalised: np.ndarray = (pixels - mean) / std
+        return normalised
+
+    def resize(self, pixels: np.ndarray, box: tuple[float, float, float, float] | None = None) -> np.ndarray:
+        """Return a part of a photo, resized but not normalised.
+
+        Parameters
+        ----------
+        pixels : ndarray (H, W, 3), uint8
+        box : tuple of float, optional
+            (top, left, height, width) in pixels of the photo; by default the middle that a call keeps.
+
+        Returns
+        -------
+        ndarray (3, height, width), float32
+            From 0 to 255.
+
+        Examples
+        --------
+        >>> photo = np.zeros((20, 30, 3), np.uint8)
+        >>> photo[:, 10:] = 200
+        >>> float(Preprocess(size=2).resize(photo, (0, 20, 20, 10)).min())
+        200.0
+        """
+        pixels = as_array(pixels, "resize: pixels")
+        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+            raise ValueError(f"resize: pixels.dtype={pixels.dtype}, pixels.shape={pixels.shape}, expected uint8 "
+                             "(H, W, 3)")
+        if box is None:
+            resized = self._resized_middle(pixels)
+        else:
+            if not isinstance(box, (tuple, list)) or len(box) != 4:
+                raise TypeError(f"resize: box={box!r}, expected four numbers (top, left, height, width)")
+            top, left, kept_height, kept_width = (as_float(number, "resize: box") for number in box)
+            try:
+                resized = self._resized(pixels, (left, top, left + kept_width, top + kept_height))
+            except ValueError as error:
+                raise ValueError(f"resize: box={box!r}, expected a part of the photo: {error}") from None
+        return np.ascontiguousarray(resized.transpose(2, 0, 1), np.float32)
+
+    def _resized_middle(self, pixels: np.ndarray) -> np.ndarray:
+        """Map (H, W, 3) uint8 to (*size, 3) uint8."""
+        height, width = cast(tuple[int, int], self.size)
+        scaled_height, scaled_width = self._scaled(*pixels.shape[:2])
+        rows, (top, bottom) = _window(pixels.shape[0], scaled_height, height)
+        columns, (left, right) = _window(pixels.shape[1], scaled_width, width)
+        return self._resized(np.ascontiguousarray(pixels[rows, columns]), (left, top, right, bottom))
+
+    def _resized(self, pixels: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
+        """Map (H, W, 3) uint8, of which a box (left, top, right, bottom) counts, to (*size, 3) uint8."""
+        height, width = cast(tuple[int, int], self.size)
+        if pixels.shape[:2] == (height, width) and box == (0, 0, width, height):
+            return pixels  # Pillow would copy them twice, and a third time into a format of its own
+        pillow = import_pillow()
+        filter_ = pillow.Resampling[self.interpolation.upper()]
+        return np.asarray(pillow.fromarray(pixels).resize((width, height), filter_, box=box))
+
+    def _scaled(self, height: int, width: int) -> tuple[int, int]:
+        """Return the size of the whole photo after resizing: at least ``size / crop_fraction``."""
+        least_height, least_width = (
+            math.floor(length / self.crop_fraction) for length in cast(tuple[int, int], self.size)
+        )
+        if height * least_width <= width * least_height:
+            return least_height, width * least_height // height
+        return height * least_width // width, least_width
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as what JSON can hold.
+
+        Examples
+        --------
+        >>> Preprocess(size=64).to_dict()["size"]
+        [64, 64]
+        """
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Any]) -> Preprocess:
+        """Return the `Preprocess` that `to_dict` has described.
+
+        Parameters
+        ----------
+        settings : mapping
+            As `to_dict` returns it; it can come from a file that nobody vouches for.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a setting is missing, unknown, of another type or out of range.
+
+        Examples
+        --------
+        >>> Preprocess.from_dict(Preprocess(size=64).to_dict()) == Preprocess(size=64)
+        True
+        """
+        if not isinstance(settings, Mapping):
+            raise TypeError(f"Preprocess: settings are of type {type(settings).__name__}, expected a mapping")
+        known = [field.name for field in fields(cls)]
+        if missing := [name for name in known if name not in settings]:
+            raise ValueError(f"Preprocess: settings lack {', '.join(missing)}")
+        if unknown := [name for name in settings if name not in known]:
+            raise ValueError(f"Preprocess: settings have an unknown {str(unknown[0])[:80]!r}")
+        return cls(**settings)
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """A batch of photos, not normalised yet: a quarter of the memory of the numbers that they stand for.
+
+    Attributes
+    ----------
+    values : ndarray (N, height, width, 3), uint8
+    preprocess : Preprocess
+        What has resized them, and says what each value stands for.
+    """
+
+    values: np.ndarray
+    preprocess: Preprocess
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, part: slice) -> Pixels:
+        return Pixels(self.values[part], self.preprocess)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the numbers: (N, 3, height, width)."""
+        images, height, width, channels = self.values.shape
+        return images, channels, height, width
+
+    def numbers(self) -> np.ndarray:
+        """Return what a network takes that knows nothing of pixels: (N, 3, height, width) float32."""
+        planes = np.ascontiguousarray(self.values.transpose(0, 3, 1, 2), np.float32)
+        return self.preprocess.normalise(planes)
+
+
+def _window(length: int, scaled: int, size: int) -> tuple[slice, tuple[float, float]]:
+    """Find, on one axis, the middle `size` pixels of the `scaled` that `length` pixels are resized to.
+
+    Returns the pixels that they depend on, and begin and end of the middle in coordinates of these.
+    """
+    begin = round((scaled - size) / 2) * length / scaled
+    end = (round((scaled - size) / 2) + size) * length / scaled
+    reach = _LARGEST_RADIUS * max(length / scaled, 1.0) + 1
+    first, last = max(math.floor(begin - reach), 0), min(math.ceil(end + reach), length)
+    return slice(first, last), (begin - first, end - first)
+
+
+def _number(value: Any, name: str, low: float, high: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"Preprocess: {name}={value!r}, expected a number")
+    if not low <= value <= high:
+        raise ValueError(f"Preprocess: {name}={value!r}, expected a number from {low:g} to {high:g}")
+    return float(value)
+
+
+def _three_numbers(values: Any, name: str, low: float, high: float) -> tuple[float, ...]:
+    if not isinstance(values, (tuple, list)) or len(values) != 3:
+        raise ValueError(f"Preprocess: {name}={values!r}, expected three numbers (red, green, blue)")
+    return tuple(_number(value, f"{name}[{i}]", low, high) for i, value in enumerate(values))
+
+
+def images_to_batch(sources: Iterable[ImageSource], preprocess: Preprocess) -> np.ndarray:
+    """Return the input of a network for several photos.
+
+    Parameters
+    ----------
+    sources : iterable
+        Of N photos: paths, or whatever `load_image` takes.
+    preprocess : Preprocess
+        What the network wants.
+
+    Returns
+    -------
+    ndarray (N, 3, height, width) float32
+        C-contiguous. Photo i is what ``preprocess(sources[i])`` returns, to the bit.
+
+    Raises
+    ------
+    TypeError
+        If `sources` is a single photo.
+    ImageError, OSError
+        As `load_image`.
+
+    Examples
+    --------
+    >>> photos = [np.zeros((50, 40, 3), np.uint8), np.zeros((30, 60), np.uint8)]
+    >>> images_to_batch(photos, Preprocess(size=(32, 24))).shape
+    (2, 3, 32, 24)
+    """
+    if isinstance(sources, (str, bytes, bytearray, memoryview, os.PathLike)) or hasattr(sources, "read"):
+        kind = type(sources).__name__
+        raise TypeError(f"images_to_batch: sources is a single {kind}, expected a list of photos")
+    if not isinstance(sources, Iterable) or getattr(sources, "ndim", 1) == 0:
+        raise TypeError(f"images_to_batch: sources: got {type(sources).__name__}, expected a list of photos")
+    if not isinstance(preprocess, Preprocess):
+        raise TypeError(f"images_to_batch: preprocess: got {type(preprocess).__name__}, expected a Preprocess")
+    listed = list(sources)
+    height, width = cast(tuple[int, int], preprocess.size)
+    batch = np.empty((len(listed), 3, height, width), np.float32)
+    for i, source in enumerate(listed):
+        batch[i] = preprocess(source)[0]
+    return batch

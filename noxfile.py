@@ -51,7 +51,6 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "check", ".")
     session.run("mypy")
     session.run("lint-imports", "--no-cache")
-    session.run("cython-lint", "src/fastcnn/kernels")
     session.run("clang-format", "--dry-run", "-Werror", *C_FILES)
 
 

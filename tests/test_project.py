@@ -64,6 +64,11 @@ def test_c_is_as_clang_format_leaves_it():
     assert not long  # there are lines that it cannot break
 
 
+def test_tasks_are_those_that_contributors_read_of():
+    tasks = re.findall(r"@nox.session\ndef (\w+)", (ROOT / "noxfile.py").read_text(encoding="utf-8"))
+    assert re.findall(r"^\| `(\w+)` \|", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.MULTILINE) == tasks
+
+
 def test_tiles_compile_without_warnings():
     flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-fsyntax-only"]  # the build itself optimises, and warns
     for source in [ROOT / "csrc/cpu.c", *sorted((ROOT / "csrc/isa").glob("*.c"))]:

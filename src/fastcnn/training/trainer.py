@@ -108,7 +108,6 @@ class Trainer(Holder):
         self.model, self.optimizer, self.loss = model, optimizer, loss_of(loss)
         self.clip_norm, self.recompute, self.seed = clip_norm, recompute, as_seed(seed, "Trainer: seed")
         self.learning_rate = optimizer.learning_rate
-        self.steps = 0
         self._plans: OrderedDict[tuple[int, ...], _Compiled] = OrderedDict()
         self._state: dict[str, np.ndarray] = {}  # in the step's form
         self._forms: dict[str, tuple[tuple[int, ...], bool]] = {}  # shape, and whether it is stored as a parameter
@@ -118,9 +117,15 @@ class Trainer(Holder):
         self._seen: object = None  # the one of what was taken over
         self._isa, self._vl = "", 1
         self._is_newer = False  # whether the state is, than the layers
-        self._updating = False  # whether a step is at work on it,
-        self._done: list[None] = []  # and has one item once that is done
+        self._done: list[None] = []  # an item for each step, added by the very call that does it
+        self._steps_before = 0  # those of the run that this one goes on from
+        self._expected = 0  # items, once the step that was begun last is done
         self.outputs = np.zeros((0, 0), np.float32)
+
+    @property
+    def steps(self) -> int:
+        """Number of steps done."""
+        return self._steps_before + len(self._done)
 
     def step(self, x: ArrayLike, y: ArrayLike) -> float:
         """Train on one batch.
@@ -195,7 +200,7 @@ class Trainer(Holder):
 
         def change() -> None:
             self._begin_again(means)
-            self.steps, self.learning_rate = steps, rate
+            self._done, self._steps_before, self.learning_rate = [], steps, rate
 
         self._look(change)
 
@@ -209,7 +214,7 @@ class Trainer(Holder):
         result = super()._look(look)
         if self._inside == get_ident() and self._updating and self._changes is not self._seen:
             # A signal handler has changed the model within a step: this goes on with arrays that nobody asks for.
-            self._updating = False
+            self._done, self._expected = self._done.copy(), 0  # the step that goes on does not count
             self._begin_again(self._means | self._plain_means())
         return result
 
@@ -225,27 +230,29 @@ class Trainer(Holder):
         self._set_numbers()
         arrays = [batch, target, self._numbers, self._clock.view(np.float32)]
         arrays += [self._state[name] for name in compiled.order]
-        self._done, self._updating = [], True
+        self._tell()
+        self._expected = len(self._done) + 1
         try:
             compiled.plan.run(arrays, [compiled.loss, compiled.scores], self._done)
         finally:
-            self._finish()
-            self._updating = False
+            self._expected = 0
+            self._tell()  # again, where a signal handler has looked meanwhile
         if self._seen is None:
             return None
         self.outputs = compiled.scores
         return float(compiled.loss[0])
 
-    def _finish(self) -> None:
-        """Count a step that has updated the state, and tell who watches the layers that there are newer values."""
-        if not (self._updating and self._done):
-            return
-        self._updating = False
-        self.steps += 1
+    def _tell(self) -> None:
+        """Tell who watches the layers that there are newer values, or will be: whoever looks waits for the step."""
         if not self._is_newer:
-            self._is_newer = True
             for layer in self._held:
                 layer._touch(self)
+            self._is_newer = True  # at last, so that Ctrl-C among the calls leaves it to the next step
+
+    @property
+    def _updating(self) -> bool:
+        """Whether a step has begun and is not done."""
+        return len(self._done) < self._expected
 
     def _begin_again(self, means: dict[str, np.ndarray]) -> None:
         """Let the next step start from the model's arrays and from these means."""
@@ -256,7 +263,7 @@ class Trainer(Holder):
     def _orphaned(self) -> None:
         super()._orphaned()
         if self._updating:  # half a step is in the state; the layers have what was written back last
-            self._updating = self._is_newer = False
+            self._expected, self._is_newer = 0, False
             self._release()
             self._begin_again({})
 
@@ -328,7 +335,6 @@ class Trainer(Holder):
 
     def _write_back(self) -> None:
         """Put the state into the model's layers: all of it, or on an error nothing."""
-        self._finish()
         if self._is_newer:
             owned = [place for place in self.model._named_arrays(True, True) if place[0] in self._state]
             arrays = [self._plain(full) for full, _, _ in owned]

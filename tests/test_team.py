@@ -57,7 +57,7 @@ def test_a_caller_alone_has_all_threads(tmp_path):
         ("&team->arrived, 1, memory_order_acq_rel", "&team->arrived, 1, memory_order_relaxed"),
         ("atomic_store(&team->stage, stage + 1)",
          "atomic_store_explicit(&team->stage, stage + 1, memory_order_relaxed)"),
-        ("== stage\n        && atomic_compare", "== stage\n        || atomic_compare"),
+        ("== stage &&\n           atomic_compare", "== stage ||\n           atomic_compare"),
     ],
 )  # fmt: skip
 def test_a_missing_order_is_seen(found, instead, tmp_path):

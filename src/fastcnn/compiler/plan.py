@@ -27,7 +27,7 @@ from fastcnn.kernels._program import default_float_modes
 from fastcnn.kernels._step import Step
 from fastcnn.ops.budget import Budget
 
-# Below this much work a second thread costs more than it brings: starting a region, meeting after each step and taking
+# Below this much work a second thread costs more than it brings: calling it, meeting after each stage and taking
 # data from another core's cache add up to 5 microseconds and more (Sapphire Rapids, 2026-11).
 OPERATIONS_PER_THREAD = 1_000_000
 

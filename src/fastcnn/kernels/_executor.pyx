@@ -133,7 +133,7 @@ cdef class Executor:
             threads = run_program(&self.program, lanes)
         if self.program.error != NULL:
             raise_error(&self.program)
-        # What outlives the run is changed by now: a warning that is an error would seem to say that it is not.
+        # A training step has changed the parameters by now. A warning that is raised as an error would hide that.
         if threads != lanes and (threads < 0 or self.program.last_stop >= self.program.stages):
             _cpu.note_missing_threads(lanes, threads)
 

@@ -49,6 +49,7 @@ def lint(session: nox.Session) -> None:
     """What reads the code and does not run it."""
     install(session, *TESTED)
     session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
     session.run("mypy")
     session.run("lint-imports", "--no-cache")
     session.run("clang-format", "--dry-run", "-Werror", *C_FILES)
@@ -58,8 +59,9 @@ def lint(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Run what the documents say: snippets, commands, doctests, examples."""
     install(session, *TESTED)
-    session.run("python", "-m", "pytest", "-q", "tests/test_documentation.py", "tests/test_examples.py",
-                *session.posargs)
+    session.run(
+        "python", "-m", "pytest", "-q", "tests/test_documentation.py", "tests/test_examples.py", *session.posargs
+    )
 
 
 @nox.session

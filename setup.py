@@ -23,9 +23,17 @@ BUILD_FOLDER = "build"
 if SANITIZERS:
     BUILD_FOLDER = "build/sanitize-" + SANITIZERS.replace(",", "-")
     # Calls instead of inlined checks, and none that "address" makes already: the tiles are unrolled.
-    checks = ["-O1", "-g1", "-fno-omit-frame-pointer", "-fno-wrapv", f"-fsanitize={SANITIZERS}",
-              "-fno-sanitize-recover=all", "-fno-sanitize=null,object-size",
-              "--param", "asan-instrumentation-with-call-threshold=0"]
+    checks = [
+        "-O1",
+        "-g1",
+        "-fno-omit-frame-pointer",
+        "-fno-wrapv",
+        f"-fsanitize={SANITIZERS}",
+        "-fno-sanitize-recover=all",
+        "-fno-sanitize=null,object-size",
+        "--param",
+        "asan-instrumentation-with-call-threshold=0",
+    ]
     TILE_FLAGS += checks
     LOOP_FLAGS += checks
     LINK_FLAGS = ["-pthread", f"-fsanitize={SANITIZERS}"]
@@ -45,13 +53,18 @@ class BuildTiles(build_clib):
         from concurrent.futures import ThreadPoolExecutor
 
         for name, build in libraries:
+
             def compile_one(source, build=build):
                 objects = self.compiler.object_filenames([source], output_dir=self.build_temp)
                 if not newer_group([source, *TILE_HEADERS, "setup.py"], objects[0]):
                     return objects
                 return self.compiler.compile(
-                    [source], output_dir=self.build_temp, include_dirs=["csrc"], debug=self.debug,
-                    extra_postargs=[*build["cflags"], *tile_flags(source)], depends=TILE_HEADERS,
+                    [source],
+                    output_dir=self.build_temp,
+                    include_dirs=["csrc"],
+                    debug=self.debug,
+                    extra_postargs=[*build["cflags"], *tile_flags(source)],
+                    depends=TILE_HEADERS,
                 )
 
             with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -98,8 +111,13 @@ setup(
         list(modules()),
         include_path=["src"],
         nthreads=os.cpu_count() or 1,
-        compiler_directives={"language_level": 3, "boundscheck": False, "wraparound": False,
-                             "cdivision": True, "initializedcheck": False},
+        compiler_directives={
+            "language_level": 3,
+            "boundscheck": False,
+            "wraparound": False,
+            "cdivision": True,
+            "initializedcheck": False,
+        },
     ),
     options={"build": {"build_base": BUILD_FOLDER, "build_lib": f"{BUILD_FOLDER}/lib"}} if SANITIZERS else {},
     cmdclass={"build_clib": BuildTiles, "build_ext": BuildModules},

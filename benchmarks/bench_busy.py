@@ -88,8 +88,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="of each engine")
     options = parser.parse_args()
     engines = ["fastcnn", *[peer for peer in ("onnxruntime",) if importlib.util.find_spec(peer)]]
-    print(f"{'network':12} {'batch':>5} {'busy':>6} " + " ".join(f"{engine + ' median, p99':>26}" for engine in engines)
-          + f" {'theirs / ours':>14}")
+    print(
+        f"{'network':12} {'batch':>5} {'busy':>6} "
+        + " ".join(f"{engine + ' median, p99':>26}" for engine in engines)
+        + f" {'theirs / ours':>14}"
+    )
     for name in options.networks.split(","):
         for batch in map(int, options.batches.split(",")):
             for busy in options.busy.split(","):

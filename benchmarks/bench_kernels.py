@@ -22,9 +22,7 @@ from fastcnn.kernels import _cpu
 sys.path.insert(0, str(Path(__file__).parent / "peers"))
 from networks import NETWORKS  # noqa: E402
 
-CASES = [
-    pytest.param(layer, name, id=f"{layer.name}-{name}") for layer in LAYERS for name in candidates(layer)
-]
+CASES = [pytest.param(layer, name, id=f"{layer.name}-{name}") for layer in LAYERS for name in candidates(layer)]
 REPEATS = 11
 
 

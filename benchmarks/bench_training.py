@@ -56,18 +56,16 @@ def save(name: str, folder: Path, rate: float) -> None:
     shapes = graph.infer({"x": (batch, *shape)})
     nodes = [[node.op, node.inputs, node.output, _explicit(graph, node, shapes)] for node in graph.nodes]
     buffers = [name for name, _ in model.named_buffers()]
-    (folder / "graph.json").write_text(json.dumps(
-        {"nodes": nodes, "output": graph.outputs[0], "buffers": buffers, "rate": rate}
-    ))
+    (folder / "graph.json").write_text(
+        json.dumps({"nodes": nodes, "output": graph.outputs[0], "buffers": buffers, "rate": rate})
+    )
     np.savez(folder / "weights.npz", **graph.constants)
     rng = np.random.default_rng(0)
     np.save(folder / "x.npy", rng.standard_normal((batch, *shape)).astype(np.float32))
     np.save(folder / "y.npy", rng.integers(0, shapes[graph.outputs[0]][1], batch))
 
 
-def compare(
-    name: str, threads: int, engines: list[str], rate: float, rounds: int, seconds: float
-) -> dict[str, object]:
+def compare(name: str, threads: int, engines: list[str], rate: float, rounds: int, seconds: float) -> dict[str, object]:
     """Median milliseconds, peaks of memory, and how far losses are apart."""
     with tempfile.TemporaryDirectory() as folder:
         save(name, Path(folder), rate)
@@ -82,7 +80,8 @@ def compare(
     ours, *others = map(statistics.median, times)
     losses = np.array([worker.checksum["losses"] for worker in workers])
     return {
-        "network": name, "threads": threads,
+        "network": name,
+        "threads": threads,
         "ms": {engine: 1e3 * median for engine, median in zip(engines, (ours, *others), strict=True)},
         "peak": {worker.engine: worker.checksum["peak"] for worker in workers},
         "ratio": min(others, default=np.nan) / ours,
@@ -109,8 +108,11 @@ def main() -> None:
     parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args()
     engines = options.engines.split(",")
-    print(f"{'network':12} {'threads':>7} " + " ".join(f"{engine:>19}" for engine in engines)
-          + f" {'ratio':>7} {'losses':>8} {'others':>8}  peak MB")
+    print(
+        f"{'network':12} {'threads':>7} "
+        + " ".join(f"{engine:>19}" for engine in engines)
+        + f" {'ratio':>7} {'losses':>8} {'others':>8}  peak MB"
+    )
     rows = []
     for name in options.networks.split(","):
         for threads in map(int, options.threads.split(",")):

@@ -14,9 +14,7 @@ import fastcnn as fc
 def perceptron(input_shape: tuple[int, ...], num_classes: int) -> fc.Model:
     """A network without convolutions, to compare with."""
     channels, height, width = input_shape
-    return fc.Sequential(
-        fc.Flatten(), fc.Linear(channels * height * width, 64), fc.ReLU(), fc.Linear(64, num_classes)
-    )
+    return fc.Sequential(fc.Flatten(), fc.Linear(channels * height * width, 64), fc.ReLU(), fc.Linear(64, num_classes))
 
 
 def main() -> GridSearchCV:

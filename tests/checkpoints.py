@@ -60,9 +60,7 @@ def tensor(
     strides: object = (3, 1),
     function: Code = REBUILD,
 ) -> Code:
-    return call(
-        function, storage() if source is None else source, offset, shape, strides, False, call(ORDERED)
-    )
+    return call(function, storage() if source is None else source, offset, shape, strides, False, call(ORDERED))
 
 
 def pickled(value: object) -> bytes:

@@ -33,9 +33,7 @@ class Case:
         )
 
     def expected(self) -> np.ndarray:
-        return reference.conv2d(
-            self.x, self.weight, self.bias, self.stride, self.pads, self.dilation, self.groups
-        )
+        return reference.conv2d(self.x, self.weight, self.bias, self.stride, self.pads, self.dilation, self.groups)
 
     def algorithms(self) -> list[str]:
         """The exact ones that take this case on the instruction set in use."""

@@ -1,6 +1,6 @@
 """Loads one file in a process of its own, whose memory is bounded, and tells what came of it:
 
-    python tests/costly_files.py FILE MAX_BYTES
+python tests/costly_files.py FILE MAX_BYTES
 """
 
 from __future__ import annotations
@@ -20,8 +20,13 @@ SLACK = 192 << 20
 
 def outcome(path, max_bytes, seconds=60):
     """What became of a file: "refused", "ran" or "failed"; with the message, and the peak of new memory in bytes."""
-    done = subprocess.run([sys.executable, __file__, str(path), str(max_bytes)], capture_output=True, text=True,
-                          timeout=seconds, check=False)
+    done = subprocess.run(
+        [sys.executable, __file__, str(path), str(max_bytes)],
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

@@ -77,9 +77,11 @@ def softmax(rng):
 
 
 def windows(rng, rank):
-    attrs = {"strides": tuple(int(rng.integers(1, 4)) for _ in range(rank)),
-             "dilations": tuple(int(rng.integers(1, 3)) for _ in range(rank)),
-             "pads": tuple(int(rng.integers(3)) for _ in range(2 * rank))}
+    attrs = {
+        "strides": tuple(int(rng.integers(1, 4)) for _ in range(rank)),
+        "dilations": tuple(int(rng.integers(1, 3)) for _ in range(rank)),
+        "pads": tuple(int(rng.integers(3)) for _ in range(2 * rank)),
+    }
     kernel = tuple(int(rng.integers(1, 4)) for _ in range(rank))
     return kernel, attrs
 
@@ -132,8 +134,12 @@ def matrices(rng, kinds=(*FLOATS, "int32"), rank=None):
 
 def gemm(rng):
     (a, b), _ = matrices(rng, FLOATS, 2)
-    attrs = {"transA": int(rng.integers(2)), "transB": int(rng.integers(2)), "alpha": float(rng.choice([1.0, 0.5])),
-             "beta": float(rng.choice([1.0, 2.0]))}
+    attrs = {
+        "transA": int(rng.integers(2)),
+        "transB": int(rng.integers(2)),
+        "alpha": float(rng.choice([1.0, 0.5])),
+        "beta": float(rng.choice([1.0, 2.0])),
+    }
     c = array(rng, (b.shape[1],), a.dtype.name)
     a, b = a.T.copy() if attrs["transA"] else a, b.T.copy() if attrs["transB"] else b
     return [a, b, *([c] if rng.random() < 0.7 else [])], attrs
@@ -151,8 +157,15 @@ def integer_matrices(quantized):
 
 
 def einsum(rng):
-    equation, ranks = [("ij,jk->ik", (2, 2)), ("bij,bjk->bik", (3, 3)), ("...ij->...ji", (3,)), ("ij->", (2,)),
-                       ("i,j,k->ijk", (1, 1, 1)), ("ij,j", (2, 1)), ("b...,b...->...", (3, 3))][int(rng.integers(7))]
+    equation, ranks = [
+        ("ij,jk->ik", (2, 2)),
+        ("bij,bjk->bik", (3, 3)),
+        ("...ij->...ji", (3,)),
+        ("ij->", (2,)),
+        ("i,j,k->ijk", (1, 1, 1)),
+        ("ij,j", (2, 1)),
+        ("b...,b...->...", (3, 3)),
+    ][int(rng.integers(7))]
     side, kind = int(rng.integers(2, 40)), str(rng.choice(FLOATS[:2]))
     return [array(rng, (side,) * rank, kind) for rank in ranks], {"equation": equation}
 
@@ -245,6 +258,7 @@ def blocks(to_depth):
 
 def shaped(make):
     """Of an array of three dimensions and its further operands."""
+
     def case(rng):
         shape = sizes(rng, 3)
         return [array(rng, shape), *make(rng, shape)], {}
@@ -253,53 +267,105 @@ def shaped(make):
 
 
 CASES = {
-    **dict.fromkeys(("BitwiseNot",), integer_unary), "Not": boolean_unary,
+    **dict.fromkeys(("BitwiseNot",), integer_unary),
+    "Not": boolean_unary,
     **dict.fromkeys(("And", "Or", "Xor"), binary("bool")),
     **dict.fromkeys(("BitwiseAnd", "BitwiseOr", "BitwiseXor"), binary(*INTEGERS)),
-    **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Pow", "Mod", "Equal", "Less", "LessOrEqual", "Greater",
-                     "GreaterOrEqual"), binary(*FLOATS, *INTEGERS)),
-    "PRelu": binary(*FLOATS), "BitShift": lambda rng: (binary("uint8")(rng)[0], {"direction": "LEFT"}),
+    **dict.fromkeys(
+        ("Add", "Sub", "Mul", "Div", "Pow", "Mod", "Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"),
+        binary(*FLOATS, *INTEGERS),
+    ),
+    "PRelu": binary(*FLOATS),
+    "BitShift": lambda rng: (binary("uint8")(rng)[0], {"direction": "LEFT"}),
     **dict.fromkeys(("Min", "Max", "Sum", "Mean"), several),
-    **dict.fromkeys(("ReduceSum", "ReduceMean", "ReduceProd", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2",
-                     "ReduceSumSquare", "ReduceLogSum"), reduction),
+    **dict.fromkeys(
+        (
+            "ReduceSum",
+            "ReduceMean",
+            "ReduceProd",
+            "ReduceMax",
+            "ReduceMin",
+            "ReduceL1",
+            "ReduceL2",
+            "ReduceSumSquare",
+            "ReduceLogSum",
+        ),
+        reduction,
+    ),
     "ReduceLogSumExp": lambda rng: ([array(rng, sizes(rng))], {}),
     **dict.fromkeys(("ArgMax", "ArgMin", "LpNormalization"), along),
     **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax"), softmax),
-    "TopK": lambda rng: ([array(rng, sizes(rng, 3)), ints(1)], {"axis": 1, "largest": int(rng.integers(2)),
-                                                                "output": int(rng.integers(2))}),
-    "CumSum": lambda rng: ([array(rng, sizes(rng, 3)), ints(1)], {"exclusive": int(rng.integers(2)),
-                                                                  "reverse": int(rng.integers(2))}),
-    "Range": lambda rng: ([array(rng, (), kind := str(rng.choice(["float32", "int64"]))) * 0,
-                           np.array(rng.integers(1, 90_000), kind), np.ones((), kind)], {}),
-    "OneHot": one_hot, "NonZero": lambda rng: ([array(rng, sizes(rng), "bool")], {}),
-    "Conv": convolution, "ConvTranspose": lambda rng: convolution(rng, True),
-    "ConvInteger": integer_convolution(False), "QLinearConv": integer_convolution(True),
-    "MaxPool": pool(2, storage_order=0), "AveragePool": pool(count_include_pad=1), "LpPool": pool(p=3),
+    "TopK": lambda rng: (
+        [array(rng, sizes(rng, 3)), ints(1)],
+        {"axis": 1, "largest": int(rng.integers(2)), "output": int(rng.integers(2))},
+    ),
+    "CumSum": lambda rng: (
+        [array(rng, sizes(rng, 3)), ints(1)],
+        {"exclusive": int(rng.integers(2)), "reverse": int(rng.integers(2))},
+    ),
+    "Range": lambda rng: (
+        [
+            array(rng, (), kind := str(rng.choice(["float32", "int64"]))) * 0,
+            np.array(rng.integers(1, 90_000), kind),
+            np.ones((), kind),
+        ],
+        {},
+    ),
+    "OneHot": one_hot,
+    "NonZero": lambda rng: ([array(rng, sizes(rng), "bool")], {}),
+    "Conv": convolution,
+    "ConvTranspose": lambda rng: convolution(rng, True),
+    "ConvInteger": integer_convolution(False),
+    "QLinearConv": integer_convolution(True),
+    "MaxPool": pool(2, storage_order=0),
+    "AveragePool": pool(count_include_pad=1),
+    "LpPool": pool(p=3),
     **dict.fromkeys(("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"), lambda rng: ([array(rng, image(rng))], {})),
-    "MatMul": matrices, "Gemm": gemm, "Einsum": einsum, "MatMulInteger": integer_matrices(False),
+    "MatMul": matrices,
+    "Gemm": gemm,
+    "Einsum": einsum,
+    "MatMulInteger": integer_matrices(False),
     "QLinearMatMul": integer_matrices(True),
     "BatchNormalization": lambda rng: normalisation(4, training_mode=int(rng.integers(2)))(rng),
-    "InstanceNormalization": normalisation(2), "GroupNormalization": normalisation(2, num_groups=4),
-    "MeanVarianceNormalization": normalisation(0), "LRN": normalisation(0, size=5),
-    "LayerNormalization": last_axis(2), "RMSNormalization": last_axis(1),
-    "QuantizeLinear": quantize(), "DequantizeLinear": quantize(True), "DynamicQuantizeLinear":
-        lambda rng: ([array(rng, sizes(rng), "float32")], {}),
+    "InstanceNormalization": normalisation(2),
+    "GroupNormalization": normalisation(2, num_groups=4),
+    "MeanVarianceNormalization": normalisation(0),
+    "LRN": normalisation(0, size=5),
+    "LayerNormalization": last_axis(2),
+    "RMSNormalization": last_axis(1),
+    "QuantizeLinear": quantize(),
+    "DequantizeLinear": quantize(True),
+    "DynamicQuantizeLinear": lambda rng: ([array(rng, sizes(rng), "float32")], {}),
     "Clip": shaped(lambda rng, shape: [np.zeros((), np.float32), np.ones((), np.float32)]),
-    "Where": lambda rng: ([array(rng, shape := sizes(rng), "bool"), array(rng, shape, "float32"),
-                           array(rng, shape[-1:], "float64")], {}),
+    "Where": lambda rng: (
+        [array(rng, shape := sizes(rng), "bool"), array(rng, shape, "float32"), array(rng, shape[-1:], "float64")],
+        {},
+    ),
     "Cast": lambda rng: ([array(rng, sizes(rng))], {"to": int(rng.choice([1, 2, 7, 9, 10, 11]))}),
     "CastLike": shaped(lambda rng, shape: [array(rng, (1,), str(rng.choice([*FLOATS, *INTEGERS])))]),
     "Dropout": lambda rng: ([array(rng, sizes(rng))], {"output": int(rng.integers(2))}),
     "Concat": lambda rng: ([array(rng, (9, int(rng.integers(1, 900)), 5), "float32") for _ in range(3)], {"axis": 1}),
-    "Split": split, "Slice": shaped(lambda rng, shape: [ints(0), ints(4), ints(1), ints(2)]), "Gather": gather,
-    "GatherElements": gather_elements, "GatherND": gather_nd, "Pad": pad, "Resize": resize,
-    "Reshape": shaped(lambda rng, shape: [ints(-1)]), "Flatten": lambda rng: ([array(rng, sizes(rng))], {"axis": 1}),
-    "Squeeze": lambda rng: ([array(rng, (1, *sizes(rng)))], {}), "Unsqueeze": shaped(lambda rng, shape: [ints(0, 2)]),
+    "Split": split,
+    "Slice": shaped(lambda rng, shape: [ints(0), ints(4), ints(1), ints(2)]),
+    "Gather": gather,
+    "GatherElements": gather_elements,
+    "GatherND": gather_nd,
+    "Pad": pad,
+    "Resize": resize,
+    "Reshape": shaped(lambda rng, shape: [ints(-1)]),
+    "Flatten": lambda rng: ([array(rng, sizes(rng))], {"axis": 1}),
+    "Squeeze": lambda rng: ([array(rng, (1, *sizes(rng)))], {}),
+    "Unsqueeze": shaped(lambda rng, shape: [ints(0, 2)]),
     "Transpose": lambda rng: ([array(rng, sizes(rng))], {}),
-    "Expand": shaped(lambda rng, shape: [ints(3, *shape)]), "Tile": shaped(lambda rng, shape: [ints(1, 3, 2)]),
-    "Shape": unary, "Size": unary, "ConstantOfShape": lambda rng: ([ints(*sizes(rng))], {}),
-    "EyeLike": lambda rng: ([array(rng, sizes(rng, 2))], {}), "Trilu": shaped(lambda rng, shape: [ints(1)[0]]),
-    "DepthToSpace": blocks(False), "SpaceToDepth": blocks(True),
+    "Expand": shaped(lambda rng, shape: [ints(3, *shape)]),
+    "Tile": shaped(lambda rng, shape: [ints(1, 3, 2)]),
+    "Shape": unary,
+    "Size": unary,
+    "ConstantOfShape": lambda rng: ([ints(*sizes(rng))], {}),
+    "EyeLike": lambda rng: ([array(rng, sizes(rng, 2))], {}),
+    "Trilu": shaped(lambda rng, shape: [ints(1)[0]]),
+    "DepthToSpace": blocks(False),
+    "SpaceToDepth": blocks(True),
 }
 
 

@@ -46,18 +46,65 @@ SMALL = st.sampled_from([
 ])  # fmt: skip
 NUMBERS = st.one_of(
     st.integers(-3, 5),
-    st.sampled_from([2**31, 2**40, 2**70, -(2**63), True, 1.0, 0.5, -1.5, np.int8(2), np.nan, np.inf, 1e300, 1j,
-                     fractions.Fraction(1, 3), np.bool_(True)]),
+    st.sampled_from(
+        [
+            2**31,
+            2**40,
+            2**70,
+            -(2**63),
+            True,
+            1.0,
+            0.5,
+            -1.5,
+            np.int8(2),
+            np.nan,
+            np.inf,
+            1e300,
+            1j,
+            fractions.Fraction(1, 3),
+            np.bool_(True),
+        ]
+    ),
 )
 LEAVES = st.one_of(
-    NUMBERS, st.none(), st.text(max_size=3), st.binary(max_size=3),
-    st.sampled_from(["same", "valid", "\0", "\ud800", object(), int, len, print, Path("x"), io.BytesIO(b"x"), slice(3),
-                     ..., iter([1]), range(3), random.Random(0), fc.ReLU(), fc.Sequential(fc.ReLU()), fc.Adam(),
-                     fc.Cosine(), fc.CrossEntropy(), fc.Augment()]),
+    NUMBERS,
+    st.none(),
+    st.text(max_size=3),
+    st.binary(max_size=3),
+    st.sampled_from(
+        [
+            "same",
+            "valid",
+            "\0",
+            "\ud800",
+            object(),
+            int,
+            len,
+            print,
+            Path("x"),
+            io.BytesIO(b"x"),
+            slice(3),
+            ...,
+            iter([1]),
+            range(3),
+            random.Random(0),
+            fc.ReLU(),
+            fc.Sequential(fc.ReLU()),
+            fc.Adam(),
+            fc.Cosine(),
+            fc.CrossEntropy(),
+            fc.Augment(),
+        ]
+    ),
 )
 JUNK = st.one_of(
-    SMALL, LEAVES, st.lists(LEAVES, max_size=4), st.lists(NUMBERS, max_size=5).map(tuple), st.lists(SMALL, max_size=3),
-    st.dictionaries(st.one_of(st.text(max_size=2), st.integers(0, 3)), LEAVES, max_size=2), st.sets(st.integers()),
+    SMALL,
+    LEAVES,
+    st.lists(LEAVES, max_size=4),
+    st.lists(NUMBERS, max_size=5).map(tuple),
+    st.lists(SMALL, max_size=3),
+    st.dictionaries(st.one_of(st.text(max_size=2), st.integers(0, 3)), LEAVES, max_size=2),
+    st.sets(st.integers()),
 )
 COUNTS = st.one_of(st.integers(-2, 3), st.sampled_from([True, 1.0, 0.5, None, "2", [1], 1j, np.nan, np.int8(2)]))
 FLAGS = st.booleans()
@@ -65,8 +112,9 @@ RATES = st.sampled_from([0.0, 0.5, 1.0, 1e-3])
 
 
 def network() -> fc.Model:
-    model = fc.Sequential(fc.Conv2d(2, 2, 3, padding=1, rng=0), fc.BatchNorm2d(2), fc.ReLU(), fc.Flatten(),
-                          fc.Linear(32, 2, rng=0))
+    model = fc.Sequential(
+        fc.Conv2d(2, 2, 3, padding=1, rng=0), fc.BatchNorm2d(2), fc.ReLU(), fc.Flatten(), fc.Linear(32, 2, rng=0)
+    )
     model.input_shape = (2, 4, 4)
     return model
 
@@ -136,6 +184,7 @@ def layer_and_call(kind):
 def methods(label, make, names):
     """Calls of the methods of a fresh object each."""
     for name in names:
+
         def call(*, _name=name, **arguments):
             found = getattr(make(), _name)(**arguments)
             if inspect.isgenerator(found):
@@ -147,6 +196,7 @@ def methods(label, make, names):
 
 def setters(label, make, names):
     for name in names:
+
         def call(value, _name=name):
             made = make()
             setattr(made, _name, value)
@@ -181,10 +231,12 @@ def fitted(**settings):
     fc.ImageClassifier(**settings).fit(X, settings.pop("y", [0, 1])).predict(X)
 
 
-fitted.__signature__ = inspect.Signature([
-    *(p.replace(kind=p.KEYWORD_ONLY) for p in parameters_of(fc.ImageClassifier).values()),
-    inspect.Parameter("X", inspect.Parameter.KEYWORD_ONLY),
-])
+fitted.__signature__ = inspect.Signature(
+    [
+        *(p.replace(kind=p.KEYWORD_ONLY) for p in parameters_of(fc.ImageClassifier).values()),
+        inspect.Parameter("X", inspect.Parameter.KEYWORD_ONLY),
+    ]
+)
 
 
 def functions(module, without=()):
@@ -192,8 +244,11 @@ def functions(module, without=()):
 
 
 def layer_calls():
-    kinds = {name: kind for name, kind in functions(layers).items()
-             if inspect.isclass(kind) and issubclass(kind, layers.Layer) and kind is not layers.Layer}
+    kinds = {
+        name: kind
+        for name, kind in functions(layers).items()
+        if inspect.isclass(kind) and issubclass(kind, layers.Layer) and kind is not layers.Layer
+    }
     yield from ((name, layer_and_call(kind)) for name, kind in kinds.items())
     yield from (("Parameter", lambda value: layers.Parameter(value)), ("Buffer", lambda value: layers.Buffer(value)))
     yield from methods("Linear", lambda: fc.Linear(4, 2, rng=0), ("load_state_dict", "named_layers", "freeze"))
@@ -202,8 +257,17 @@ def layer_calls():
 
 
 def model_calls():
-    names = ("predict", "predict_proba", "evaluate", "graph", "summary", "save", "load_weights", "load_state_dict",
-             "export_onnx")
+    names = (
+        "predict",
+        "predict_proba",
+        "evaluate",
+        "graph",
+        "summary",
+        "save",
+        "load_weights",
+        "load_state_dict",
+        "export_onnx",
+    )
     yield from methods("Sequential", network, names)
     yield from methods("with photos", photo_network, ("classify",))
     yield from setters("Sequential", network, ("classes", "input_shape", "preprocess", "tuning", "reproducible", "0"))
@@ -255,8 +319,14 @@ def top_calls():
 
 
 SLOW = {*zoo.names(), "load_pretrained"} - {"lenet", "resnet20", "small_cnn"}  # large networks
-AREAS = {"layers": layer_calls, "model": model_calls, "training": training_calls, "io": io_calls,
-         "estimator": estimator_calls, "top": top_calls}
+AREAS = {
+    "layers": layer_calls,
+    "model": model_calls,
+    "training": training_calls,
+    "io": io_calls,
+    "estimator": estimator_calls,
+    "top": top_calls,
+}
 
 
 # The last four are the beginnings of messages that scikit-learn's checks ask for.
@@ -277,8 +347,9 @@ def place_of(error: BaseException) -> str:
 
 
 def brief(arguments) -> str:
-    return ", ".join(f"{name}={type(value).__name__} {' '.join(repr(value)[:40].split())}"
-                     for name, value in arguments.items())
+    return ", ".join(
+        f"{name}={type(value).__name__} {' '.join(repr(value)[:40].split())}" for name, value in arguments.items()
+    )
 
 
 def examine(label, function, examples, seed, found):
@@ -287,8 +358,13 @@ def examine(label, function, examples, seed, found):
     names = [*parameters, *([label.rstrip(" =").rpartition(".")[2]] if label.endswith("=") else ())]
 
     @seeded_by(seed)
-    @settings(max_examples=examples, deadline=None, database=None, phases=[Phase.generate],
-              suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
     @given(arguments_of(parameters))
     def check(arguments):
         given = {name: copy.copy(value) if isinstance(value, dict) else value for name, value in arguments.items()}
@@ -296,8 +372,10 @@ def examine(label, function, examples, seed, found):
             function(**given)
         except BaseException as error:
             if not isinstance(error, meant) or not tells(error, names):
-                found.setdefault(f"{label}: {type(error).__name__} at {place_of(error)}",
-                                 f"{str(error)[:200]!r} for {brief(arguments)}")
+                found.setdefault(
+                    f"{label}: {type(error).__name__} at {place_of(error)}",
+                    f"{str(error)[:200]!r} for {brief(arguments)}",
+                )
 
     check()
 

@@ -25,7 +25,9 @@ KINDS = ("simple", "pytorch-converted", "pytorch-operator")
 BUDGET = 1 << 28
 
 OPERATORS, TYPES, OPSET, TRAINING = (
-    "an operator that is not imported", "a type that NumPy does not have, or no tensor", "an opset before 6",
+    "an operator that is not imported",
+    "a type that NumPy does not have, or no tensor",
+    "an opset before 6",
     "dropout as in training",
 )
 
@@ -74,9 +76,12 @@ def why_not(model) -> str:
         return TYPES
     if any(entry.version < OLDEST_OPSET for entry in model.opset_import if entry.domain in ("", "ai.onnx")):
         return OPSET
-    if any(node.op_type == "Dropout" and len(node.input) > 2 for node in nodes) and model.graph.node[0].op_type == (
-        "Dropout"
-    ) and "training" in model.graph.name and "zero_ratio" not in model.graph.name:
+    if (
+        any(node.op_type == "Dropout" and len(node.input) > 2 for node in nodes)
+        and model.graph.node[0].op_type == ("Dropout")
+        and "training" in model.graph.name
+        and "zero_ratio" not in model.graph.name
+    ):
         return TRAINING
     return ""
 
@@ -127,9 +132,16 @@ def page(skipped: dict[str, list[str]], passed: int) -> str:
         if reason != OPERATORS:
             reasons.append("\n  " + ", ".join(f"`{name}`" for name in sorted(names)))
     return PAGE_TEXT.format(
-        oldest=OLDEST_OPSET, newest=onnx.defs.onnx_opset_version(), version=onnx.__version__,
-        rows="\n".join(rows), passed=passed, reasons="\n".join(reasons), count=len(supported_operators()),
-        loading=LOADING_WORK, step=STEP_WORK, kernel=KERNEL,
+        oldest=OLDEST_OPSET,
+        newest=onnx.defs.onnx_opset_version(),
+        version=onnx.__version__,
+        rows="\n".join(rows),
+        passed=passed,
+        reasons="\n".join(reasons),
+        count=len(supported_operators()),
+        loading=LOADING_WORK,
+        step=STEP_WORK,
+        kernel=KERNEL,
     )
 
 

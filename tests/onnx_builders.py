@@ -44,10 +44,19 @@ def classifier(opset=17, size=12):
         helper.make_node("Gemm", ["e", "fc.weight", "fc.bias"], ["y"], "fc", transB=1),
     ]
     tensors = [
-        random("conv.weight", 8, 3, 3, 3), random("conv.bias", 8), random("bn.weight", 8), random("bn.bias", 8),
-        random("bn.mean", 8), tensor("bn.var", np.full(8, 0.5, np.float32)), tensor("low", np.float32(-1)),
-        tensor("high", np.float32(1)), tensor("zero", np.array(0)), tensor("axes", np.array([0])),
-        tensor("rest", np.array([-1])), random("fc.weight", 5, 8 * (size // 2) ** 2), random("fc.bias", 5),
+        random("conv.weight", 8, 3, 3, 3),
+        random("conv.bias", 8),
+        random("bn.weight", 8),
+        random("bn.bias", 8),
+        random("bn.mean", 8),
+        tensor("bn.var", np.full(8, 0.5, np.float32)),
+        tensor("low", np.float32(-1)),
+        tensor("high", np.float32(1)),
+        tensor("zero", np.array(0)),
+        tensor("axes", np.array([0])),
+        tensor("rest", np.array([-1])),
+        random("fc.weight", 5, 8 * (size // 2) ** 2),
+        random("fc.bias", 5),
     ]
     return model(nodes, [value("x", ["N", 3, size, size])], [value("y", ["N", 5])], tensors, opset)
 
@@ -75,9 +84,15 @@ def transformer():
         helper.make_node("Gemm", ["m", "fc.weight", "fc.bias"], ["y"], "fc", transB=1),
     ]
     tensors = [
-        random("patch", 16, 3, 4, 4), tensor("tokens", np.array([0, 16, -1])), random("ln.weight", 16),
-        random("ln.bias", 16), random("qkv", 16, 48), tensor("thirds", np.array([16, 16, 16])),
-        tensor("axis", np.array([1])), random("fc.weight", 4, 16), random("fc.bias", 4),
+        random("patch", 16, 3, 4, 4),
+        tensor("tokens", np.array([0, 16, -1])),
+        random("ln.weight", 16),
+        random("ln.bias", 16),
+        random("qkv", 16, 48),
+        tensor("thirds", np.array([16, 16, 16])),
+        tensor("axis", np.array([1])),
+        random("fc.weight", 4, 16),
+        random("fc.bias", 4),
     ]
     return model(nodes, [value("x", ["N", 3, 8, 8])], [value("y", ["N", 4])], tensors, 21, 10)
 

@@ -56,8 +56,15 @@ OPERATIONS = {
 
 
 def network() -> fc.Model:
-    model = fc.Sequential(fc.Conv2d(3, 8, 3, rng=0), fc.BatchNorm2d(8), fc.ReLU(), fc.MaxPool2d(2), fc.Flatten(),
-                          fc.Dropout(0.2), fc.Linear(96, 40, rng=0))
+    model = fc.Sequential(
+        fc.Conv2d(3, 8, 3, rng=0),
+        fc.BatchNorm2d(8),
+        fc.ReLU(),
+        fc.MaxPool2d(2),
+        fc.Flatten(),
+        fc.Dropout(0.2),
+        fc.Linear(96, 40, rng=0),
+    )
     model.input_shape = X.shape[1:]
     return model
 

@@ -37,9 +37,7 @@ def noise(*shape: int, seed: int = 0) -> np.ndarray:
 def smooth(height: int, width: int) -> np.ndarray:
     """An image that lossy formats keep nearly as it is."""
     y, x = np.mgrid[:height, :width]
-    return np.stack([y * 255 // height, x * 255 // width, (x + y) * 255 // (height + width)], 2).astype(
-        np.uint8
-    )
+    return np.stack([y * 255 // height, x * 255 // width, (x + y) * 255 // (height + width)], 2).astype(np.uint8)
 
 
 def assert_pixels(pixels: np.ndarray, expected: np.ndarray, tolerance: int = 0) -> None:

@@ -19,8 +19,22 @@ def test_pytest_benchmarks():
 
 def test_table_of_training(tmp_path):
     """One small network, this engine alone: there is nothing to compare with, and nothing to be far from."""
-    command = [sys.executable, "benchmarks/bench_training.py", "--networks", "LeNet", "--engines", "fastcnn",
-               "--threads", "1", "--rounds", "1", "--seconds", "0.1", "--json", str(tmp_path / "rows.json")]
+    command = [
+        sys.executable,
+        "benchmarks/bench_training.py",
+        "--networks",
+        "LeNet",
+        "--engines",
+        "fastcnn",
+        "--threads",
+        "1",
+        "--rounds",
+        "1",
+        "--seconds",
+        "0.1",
+        "--json",
+        str(tmp_path / "rows.json"),
+    ]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     header, row = result.stdout.splitlines()
@@ -35,8 +49,18 @@ def test_table_of_training(tmp_path):
 
 
 def test_table_of_a_busy_machine():
-    command = [sys.executable, "benchmarks/bench_busy.py", "--networks", "LeNet", "--batches", "2", "--busy", "0,1",
-               "--seconds", "0.1"]
+    command = [
+        sys.executable,
+        "benchmarks/bench_busy.py",
+        "--networks",
+        "LeNet",
+        "--batches",
+        "2",
+        "--busy",
+        "0,1",
+        "--seconds",
+        "0.1",
+    ]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     _, *rows = result.stdout.splitlines()

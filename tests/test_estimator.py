@@ -143,8 +143,15 @@ def test_files_and_pretrained(tmp_path):
 
 def test_networks():
     x, y = blobs()
-    assert sum(a.size for _, a in quick(network="lenet", epochs=1).fit(np.zeros((4, 28, 28)), [0, 1] * 2)
-               .model_.named_parameters()) == 61_706 - 8 * 85
+    assert (
+        sum(
+            a.size
+            for _, a in quick(network="lenet", epochs=1)
+            .fit(np.zeros((4, 28, 28)), [0, 1] * 2)
+            .model_.named_parameters()
+        )
+        == 61_706 - 8 * 85
+    )
     model = fc.Sequential(fc.Flatten(), fc.Linear(192, 2, rng=0))
     before = model.state_dict()["1.weight"].copy()
     classifier = clone(quick(network=model)).fit(x, y)

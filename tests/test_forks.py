@@ -57,7 +57,10 @@ def state(model):
 
 def run(*command, timeout=600, **environment):
     result = subprocess.run(
-        [sys.executable, *command], capture_output=True, text=True, timeout=timeout,
+        [sys.executable, *command],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path]), **environment},
     )
     assert result.returncode == 0, result.stdout + result.stderr
@@ -261,7 +264,9 @@ def test_a_child_forked_while_another_thread_reads_a_photo_warns_as_before():
 
 def test_a_child_forked_while_another_thread_imports():
     """As modules are imported when they are needed first: the fork waits until that is done."""
-    run("-c", """
+    run(
+        "-c",
+        """
 import os, signal, sys, threading, warnings
 warnings.simplefilter("ignore")
 import fastcnn as fc
@@ -278,7 +283,8 @@ if child == 0:
     os._exit(0)
 thread.join()
 sys.exit(os.waitpid(child, 0)[1])
-""")
+""",
+    )
 
 
 POOL = "with multiprocessing.get_context('{}').Pool(2) as pool: found = pool.map(forks.answer, [0] * 6)"

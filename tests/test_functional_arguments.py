@@ -24,26 +24,34 @@ def ints(*shape):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: F.conv2d(X, ints(4, 16, 3, 3), groups=4),
-         "conv2d: weight.shape[1]=16, expected in_channels/groups=8 (x.shape=(1, 32, 8, 8), groups=4)"),
+        (
+            lambda: F.conv2d(X, ints(4, 16, 3, 3), groups=4),
+            "conv2d: weight.shape[1]=16, expected in_channels/groups=8 (x.shape=(1, 32, 8, 8), groups=4)",
+        ),
         (lambda: F.conv2d(X[0], W), "conv2d: x.shape=(32, 8, 8), expected 4 dimensions (N, C, H, W)"),
         (lambda: F.conv2d(X, W[0]), "conv2d: weight.shape=(32, 3, 3), expected 4 dimensions (O, C / groups, kh, kw)"),
         (lambda: F.conv2d(X, W, V), "conv2d: bias.shape=(32,), expected (4,) (weight.shape=(4, 32, 3, 3))"),
-        (lambda: F.conv2d(X, W, groups=3),
-         "conv2d: groups=3, expected a positive divisor of in_channels=32 and out_channels=4"),
+        (
+            lambda: F.conv2d(X, W, groups=3),
+            "conv2d: groups=3, expected a positive divisor of in_channels=32 and out_channels=4",
+        ),
         (lambda: F.conv2d(X, W, stride=0), "conv2d: stride=0, expected an integer >= 1"),
         (lambda: F.conv2d(X, W, stride=(1, 2, 3)), "conv2d: stride=(1, 2, 3), expected an integer or a pair"),
         (lambda: F.conv2d(X, W, stride=True), "conv2d: stride=True, expected an integer"),
         (lambda: F.conv2d(X, W, stride=1.0), "conv2d: stride=1.0, expected an integer"),
-        (lambda: F.conv2d(X, W, dilation=2**40),
-         "conv2d: dilation=1099511627776, expected an integer >= 1 and < 2**31"),
+        (
+            lambda: F.conv2d(X, W, dilation=2**40),
+            "conv2d: dilation=1099511627776, expected an integer >= 1 and < 2**31",
+        ),
         (lambda: F.conv2d(X, W, padding=-1), "conv2d: padding=-1, expected an integer >= 0"),
         (lambda: F.conv2d(X, W, padding="some"), "conv2d: padding='some', expected 'same', 'valid'"),
         (lambda: F.conv2d(X, W, padding=(1, 2, 3)), "conv2d: padding=(1, 2, 3), expected an integer, a pair"),
         (lambda: F.conv2d(X, W, dilation=4), "conv2d: kernel_size=(3, 3) with dilation=(4, 4) covers 9 pixels"),
         (lambda: F.conv2d(X, W, algorithm="magic"), "conv2d: algorithm='magic', expected one of auto, depthwise"),
-        (lambda: F.conv2d(X, W, algorithm="depthwise"),
-         "conv2d: algorithm='depthwise' cannot compute this layer: not depthwise: 32 channels to 4 in 1 groups"),
+        (
+            lambda: F.conv2d(X, W, algorithm="depthwise"),
+            "conv2d: algorithm='depthwise' cannot compute this layer: not depthwise: 32 channels to 4 in 1 groups",
+        ),
         (lambda: F.conv2d(X.astype(complex), W), "conv2d: x.dtype=complex128, expected a real number type"),
         (lambda: F.conv2d("photo", W), "conv2d: x.dtype=<U5, expected a real number type"),
         (lambda: F.conv2d(X, None), "conv2d: weight"),
@@ -52,12 +60,18 @@ def ints(*shape):
         (lambda: F.conv2d(X, W, out=[0]), "conv2d: out: got list, expected an ndarray"),
         (lambda: F.conv2d(X, W, out=ints(1, 6, 6, 4).transpose(0, 3, 1, 2)), "conv2d: out: strides="),
         (lambda: F.softmax(X, 4), "softmax: dim=4, expected an axis of x (x.shape=(1, 32, 8, 8))"),
-        (lambda: F.linear(X, W),
-         "linear: weight.shape=(4, 32, 3, 3), expected 2 dimensions (out_features, in_features)"),
-        (lambda: F.linear(ints(2, 3), ints(4, 5)),
-         "linear: weight.shape[1]=5, expected in_features=3 (x.shape=(2, 3))"),
-        (lambda: F.max_pool2d(X, 3, padding=2),
-         "max_pool2d: padding=(2, 2, 2, 2), expected at most half of kernel_size"),
+        (
+            lambda: F.linear(X, W),
+            "linear: weight.shape=(4, 32, 3, 3), expected 2 dimensions (out_features, in_features)",
+        ),
+        (
+            lambda: F.linear(ints(2, 3), ints(4, 5)),
+            "linear: weight.shape[1]=5, expected in_features=3 (x.shape=(2, 3))",
+        ),
+        (
+            lambda: F.max_pool2d(X, 3, padding=2),
+            "max_pool2d: padding=(2, 2, 2, 2), expected at most half of kernel_size",
+        ),
         (lambda: F.max_pool2d(X, 9), "max_pool2d: kernel_size=(9, 9) with dilation=(1, 1) covers 9 pixels"),
         (lambda: F.max_pool2d(X, 2, ceil_mode=1), "max_pool2d: ceil_mode=1, expected True or False"),
         (lambda: F.batch_norm(X, V, ints(3)), "batch_norm: running_var.shape=(3,), expected (32,)"),
@@ -99,20 +113,41 @@ def test_unreasonable_sizes_are_refused_before_anything_is_allocated():
     assert F.relu(x).shape == x.shape  # and the next call works
 
 
-SMALL = st.sampled_from([
-    np.zeros((1, 2, 4, 4), np.float32), np.zeros((2, 2, 3, 3), np.float32), np.zeros((2, 1, 1, 1), np.float32),
-    np.zeros((0, 2, 4, 4), np.float32), np.zeros((1, 2, 0, 4), np.float32), np.zeros(2, np.float32), np.float32(1),
-    np.zeros((3, 2)), np.arange(2), np.ones((1, 2, 4, 4), bool), np.zeros(2, complex), np.array(["a"]),
-    np.array([None]), np.zeros((1, 2, 4, 4), np.longdouble), np.zeros((2, 2, 2, 2, 2)), [[1.0], [2.0, 3.0]],
-    np.zeros((1, 2, 4, 4), ">f4"), np.full((1, 2, 4, 4), np.nan, np.float32), np.array("2020", "M8[D]"),
-])
+SMALL = st.sampled_from(
+    [
+        np.zeros((1, 2, 4, 4), np.float32),
+        np.zeros((2, 2, 3, 3), np.float32),
+        np.zeros((2, 1, 1, 1), np.float32),
+        np.zeros((0, 2, 4, 4), np.float32),
+        np.zeros((1, 2, 0, 4), np.float32),
+        np.zeros(2, np.float32),
+        np.float32(1),
+        np.zeros((3, 2)),
+        np.arange(2),
+        np.ones((1, 2, 4, 4), bool),
+        np.zeros(2, complex),
+        np.array(["a"]),
+        np.array([None]),
+        np.zeros((1, 2, 4, 4), np.longdouble),
+        np.zeros((2, 2, 2, 2, 2)),
+        [[1.0], [2.0, 3.0]],
+        np.zeros((1, 2, 4, 4), ">f4"),
+        np.full((1, 2, 4, 4), np.nan, np.float32),
+        np.array("2020", "M8[D]"),
+    ]
+)
 NUMBERS = st.one_of(
     st.integers(-3, 5), st.sampled_from([2**31, 2**40, 2**70, -(2**63), True, 1.0, 0.5, -1.5, np.int8(2), np.nan])
 )
 JUNK = st.one_of(
-    SMALL, NUMBERS, st.none(), st.text(max_size=3),
+    SMALL,
+    NUMBERS,
+    st.none(),
+    st.text(max_size=3),
     st.sampled_from(["same", "valid", "direct", "im2col", object(), {}]),
-    st.lists(NUMBERS, max_size=5), st.lists(NUMBERS, max_size=5).map(tuple), st.lists(SMALL, max_size=3),
+    st.lists(NUMBERS, max_size=5),
+    st.lists(NUMBERS, max_size=5).map(tuple),
+    st.lists(SMALL, max_size=3),
 )
 FUNCTIONS = sorted(F.__all__)
 
@@ -124,8 +159,13 @@ def test_junk_gives_named_errors(name, budget):
     first = {p.name: st.one_of(SMALL, SMALL, JUNK) for p in parameters if p.default is inspect.Parameter.empty}
     rest = {p.name: JUNK for p in parameters if p.default is not inspect.Parameter.empty}
 
-    @settings(max_examples=budget(10_000, 100_000) // len(FUNCTIONS), deadline=None, derandomize=True, database=None,
-              suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=budget(10_000, 100_000) // len(FUNCTIONS),
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
     @given(st.fixed_dictionaries(first, optional=rest))
     def check(arguments):
         try:

@@ -81,8 +81,18 @@ def test_any_layout(name, budget):
 
 @pytest.mark.parametrize(
     ("dtype", "result"),
-    [("uint8", "float32"), ("int8", "float32"), ("int16", "float32"), ("bool", "float32"), ("float16", "float32"),
-     ("int32", "float64"), ("int64", "float64"), ("float64", "float64"), (">f4", "float32"), (">i2", "float32")],
+    [
+        ("uint8", "float32"),
+        ("int8", "float32"),
+        ("int16", "float32"),
+        ("bool", "float32"),
+        ("float16", "float32"),
+        ("int32", "float64"),
+        ("int64", "float64"),
+        ("float64", "float64"),
+        (">f4", "float32"),
+        (">i2", "float32"),
+    ],
 )
 def test_types_are_promoted_as_by_numpy(dtype, result):
     x = np.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5).astype(dtype)

@@ -42,7 +42,11 @@ PREDICTIONS = {
 def run(program: str) -> str:
     """What a program prints that Ctrl-C can interrupt, also where the tests run in the background."""
     return subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", WORK + program], check=True, timeout=300, text=True, capture_output=True,
+        [sys.executable, "-W", "ignore", "-c", WORK + program],
+        check=True,
+        timeout=300,
+        text=True,
+        capture_output=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ).stdout
 

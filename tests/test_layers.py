@@ -190,9 +190,7 @@ def test_a_layer_without_forward_says_so():
         Layer()(np.zeros(1))
 
 
-@pytest.mark.parametrize(
-    ("make", "fan_in"), [(lambda: Conv2d(8, 64, 5, groups=4), 50), (lambda: Linear(300, 99), 300)]
-)
+@pytest.mark.parametrize(("make", "fan_in"), [(lambda: Conv2d(8, 64, 5, groups=4), 50), (lambda: Linear(300, 99), 300)])
 def test_first_weights_are_uniform_within_the_bound(make, fan_in):
     layer = make()
     bound = fan_in**-0.5

@@ -79,7 +79,10 @@ def test_settings_of_one_network_are_not_those_of_another():
     assert (second.tuning, second.classes, second.input_shape, second.reproducible) == ({}, None, None, False)
     clone = pickle.loads(pickle.dumps(first))
     assert (clone.tuning, clone.classes, clone.input_shape, clone.reproducible) == (
-        {"a": "b"}, ["x", "y", "z"], (4,), True
+        {"a": "b"},
+        ["x", "y", "z"],
+        (4,),
+        True,
     )
 
 

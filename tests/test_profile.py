@@ -15,7 +15,10 @@ from fastcnn.profile import measure_bandwidth
 @pytest.fixture(scope="module")
 def profile():
     model = fastcnn.Sequential(
-        fastcnn.Conv2d(3, 16, 3, padding=1), fastcnn.ReLU(), fastcnn.MaxPool2d(3, 2), fastcnn.Flatten(),
+        fastcnn.Conv2d(3, 16, 3, padding=1),
+        fastcnn.ReLU(),
+        fastcnn.MaxPool2d(3, 2),
+        fastcnn.Flatten(),
         fastcnn.Linear(16 * 15 * 15, 20),
     )
     return model.profile(np.ones((2, 3, 32, 32)), repeats=3)

@@ -31,8 +31,9 @@ def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_ruff():
-    result = run(sys.executable, "-m", "ruff", "check", ".")
-    assert result.returncode == 0, result.stdout
+    for command in (("check",), ("format", "--check")):
+        result = run(sys.executable, "-m", "ruff", *command, ".")
+        assert result.returncode == 0, result.stdout
 
 
 def test_mypy():

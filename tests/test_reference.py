@@ -5,7 +5,6 @@ Whoever trusts the reference as an oracle trusts these tests; they use nothing e
 
 from __future__ import annotations
 
-import doctest
 import itertools
 import math
 
@@ -394,8 +393,12 @@ CALLS = {
 }
 
 
+OPERATIONS = [name for name in reference.__all__ if not name.endswith("_grad")]
+
+
 def test_all_functions_are_covered():
-    assert sorted(CALLS) == sorted(name for name in reference.__all__ if hasattr(reference.forward, name))
+    defined = {*vars(reference.forward), *vars(reference.activation)}
+    assert sorted(CALLS) == sorted(name for name in OPERATIONS if name in defined)
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -441,9 +444,3 @@ REFUSED = [
 def test_shapes_that_do_not_fit_are_refused(call):
     with pytest.raises(ValueError, match="."):
         call()
-
-
-def test_examples_run():
-    modules = reference.forward, reference.gradient, reference.local_response
-    tested = [test.name.split(".")[-1] for m in modules for test in doctest.DocTestFinder().find(m) if test.examples]
-    assert sorted(tested) == sorted(reference.__all__) and not any(doctest.testmod(m).failed for m in modules)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+
 import numpy as np
 import pytest
 
@@ -49,17 +51,29 @@ def test_linear():
 def test_pooling(ceil_mode, pads):
     x = RNG.permutation(2 * 3 * 6 * 7).reshape(2, 3, 6, 7) / 100
     window = ((3, 2), (2, 2), pads)
-    check(lambda v: r.max_pool2d(v, *window, ceil_mode=ceil_mode), x,
-          lambda g: r.max_pool2d_grad(g, x, *window, ceil_mode=ceil_mode))
+    check(
+        lambda v: r.max_pool2d(v, *window, ceil_mode=ceil_mode),
+        x,
+        lambda g: r.max_pool2d_grad(g, x, *window, ceil_mode=ceil_mode),
+    )
     for include in (True, False):
-        check(lambda v, include=include: r.avg_pool2d(v, *window, ceil_mode, include), x,
-              lambda g, include=include: r.avg_pool2d_grad(g, x.shape[2:], *window, ceil_mode, include))
+        check(
+            lambda v, include=include: r.avg_pool2d(v, *window, ceil_mode, include),
+            x,
+            lambda g, include=include: r.avg_pool2d_grad(g, x.shape[2:], *window, ceil_mode, include),
+        )
     check(r.global_avg_pool2d, x, lambda g: r.global_avg_pool2d_grad(g, x.shape[2:]))
 
 
 ACTIVATIONS = [
-    ("relu", (), True), ("clip", (-1.0, 1.5), True), ("leaky_relu", (0.1,), False), ("tanh", (), True),
-    ("sigmoid", (), True), ("hard_swish", (), False), ("silu", (), False), ("softmax", (), True),
+    ("relu", (), True),
+    ("clip", (-1.0, 1.5), True),
+    ("leaky_relu", (0.1,), False),
+    ("tanh", (), True),
+    ("sigmoid", (), True),
+    ("hard_swish", (), False),
+    ("silu", (), False),
+    ("softmax", (), True),
 ]
 
 
@@ -95,3 +109,12 @@ def test_losses(name):
     scores, target = RNG.standard_normal((4, 3)), RNG.random((4, 3))
     loss, gradient = getattr(r, name), getattr(r, f"{name}_grad")
     check(lambda v: loss(v, target), scores, lambda g: g * gradient(scores, target))
+
+
+MODULES = ("activation", "forward", "gradient", "local_response", "loss")
+
+
+def test_examples_run():
+    modules = [getattr(r, name) for name in MODULES]
+    tested = [test.name.split(".")[-1] for m in modules for test in doctest.DocTestFinder().find(m) if test.examples]
+    assert sorted(tested) == sorted(r.__all__) and not any(doctest.testmod(m).failed for m in modules)

@@ -30,10 +30,31 @@ class Hostile:
 
 
 ODD = [
-    np.ones((1, 2)).view(np.matrix), np.arange(2).view(np.matrix), contains_itself(), {"a": 1}, "seed", b"seed", 1.5,
-    np.float64(2), True, np.bool_(False), (1, 2), [3], np.array([1, 2]), np.arange(4).reshape(2, 2), object(),
-    Hostile(), range(3), 1j, np.random.SeedSequence(1), np.random.PCG64(1), np.array(["a"]), np.array(None),
-    iter([1]), Ellipsis, type,
+    np.ones((1, 2)).view(np.matrix),
+    np.arange(2).view(np.matrix),
+    contains_itself(),
+    {"a": 1},
+    "seed",
+    b"seed",
+    1.5,
+    np.float64(2),
+    True,
+    np.bool_(False),
+    (1, 2),
+    [3],
+    np.array([1, 2]),
+    np.arange(4).reshape(2, 2),
+    object(),
+    Hostile(),
+    range(3),
+    1j,
+    np.random.SeedSequence(1),
+    np.random.PCG64(1),
+    np.array(["a"]),
+    np.array(None),
+    iter([1]),
+    Ellipsis,
+    type,
 ]
 TAKE_GENERATORS = {  # and None
     "Linear": lambda rng: fc.Linear(1, 1, rng=rng),
@@ -94,14 +115,17 @@ def test_random_state_as_scikit_learn_takes_it():
 
 def test_layers_built_in_threads_have_weights_of_their_own():
     """No two are the same, all together are those that one thread builds."""
+
     def built():
         layers.manual_seed(3)
         return [fc.Linear(5, 5).weight.tobytes() for _ in range(40)]
 
     expected, found = built(), []
     layers.manual_seed(3)
-    threads = [threading.Thread(target=lambda: found.extend(fc.Linear(5, 5).weight.tobytes() for _ in range(10)))
-               for _ in range(4)]
+    threads = [
+        threading.Thread(target=lambda: found.extend(fc.Linear(5, 5).weight.tobytes() for _ in range(10)))
+        for _ in range(4)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -11,7 +11,11 @@ from fastcnn import reference
 
 def small_network():
     return fc.Sequential(
-        fc.Conv2d(1, 20, 3, padding=1), fc.BatchNorm2d(20), fc.ReLU(), fc.MaxPool2d(2), fc.Flatten(),
+        fc.Conv2d(1, 20, 3, padding=1),
+        fc.BatchNorm2d(20),
+        fc.ReLU(),
+        fc.MaxPool2d(2),
+        fc.Flatten(),
         fc.Linear(20 * 16, 2),
     )
 

@@ -26,8 +26,10 @@ def test_fixed_columns_let_long_cells_stand_out():
         columns.line(["a"])
 
 
-@pytest.mark.parametrize(("footer", "end"), [("", []), ("3 rows", ["-" * 27, "3 rows"]),
-                                             (("total", "13.5", ""), ["-" * 27, "total          13.5"])])
+@pytest.mark.parametrize(
+    ("footer", "end"),
+    [("", []), ("3 rows", ["-" * 27, "3 rows"]), (("total", "13.5", ""), ["-" * 27, "total          13.5"])],
+)
 def test_rules_are_as_long_as_the_longest_row(footer, end):
     lines = as_table(ROWS, {0, 2}, footer).splitlines()
     assert lines[1] == "-" * 27 and len(lines[0]) == 27

@@ -26,9 +26,7 @@ def compiled(sanitizer: str, source: Path, program: Path) -> Path:
     return program
 
 
-def stress(
-    program: Path, callers: int, jobs: int, seed: int, seconds: int = 1200
-) -> subprocess.CompletedProcess[str]:
+def stress(program: Path, callers: int, jobs: int, seed: int, seconds: int = 1200) -> subprocess.CompletedProcess[str]:
     """Run jobs; a program that hangs ends with a status of its own."""
     numbers = map(str, (callers, jobs, seed))
     limited = ["timeout", str(seconds), *WITHOUT_RANDOM_ADDRESSES]

@@ -22,9 +22,11 @@ def threads_with(**environment: str) -> list[str]:
     names = ("FASTCNN_NUM_THREADS", "OMP_NUM_THREADS")
     clean = {key: value for key, value in os.environ.items() if key not in names}
     command = [sys.executable, "-c", SHOW]
-    return subprocess.run(
-        command, capture_output=True, text=True, env={**clean, **environment}, check=True
-    ).stdout.strip().split("|")
+    return (
+        subprocess.run(command, capture_output=True, text=True, env={**clean, **environment}, check=True)
+        .stdout.strip()
+        .split("|")
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,7 @@
 """Draw the README's picture: how many times longer the best other engine takes. Needs the extra `plot`.
 
-    python benchmarks/peers/run.py --batches 1,16 --json peers.json
-    python benchmarks/peers/draw.py peers.json docs/peers.svg
+python benchmarks/peers/run.py --batches 1,16 --json peers.json
+python benchmarks/peers/draw.py peers.json docs/peers.svg
 """
 
 from __future__ import annotations
@@ -27,8 +27,13 @@ def draw(rows: list[dict], path: str) -> None:
         colour = SERIES[batch, threads]
         ratios = {row["network"]: row["ratio"] for row in rows if (row["batch"], row["threads"]) == (batch, threads)}
         places = [networks.index(name) + 0.2 * (i - (len(measured) - 1) / 2) for name in ratios]
-        axes.bar(places, ratios.values(), 0.19, color=colour,
-                 label=f"batch {batch}, {threads} thread{'s' if threads > 1 else ''}")
+        axes.bar(
+            places,
+            ratios.values(),
+            0.19,
+            color=colour,
+            label=f"batch {batch}, {threads} thread{'s' if threads > 1 else ''}",
+        )
     axes.axhline(1, color="#cc0000", linewidth=1, label="the best of the others")
     axes.set_xticks(range(len(networks)), networks, fontsize=8)
     others = " · ".join(engine for engine in rows[0]["ms"] if engine != "fastcnn")

@@ -53,9 +53,11 @@ def main() -> None:
         for threads in map(int, options.threads.split(",")):
             times, quiet = compare(path, threads)
             ratios.append(times["onnxruntime"] / times["fastcnn"])
-            print(f"{path.stem:22} {threads:7} {times['fastcnn']:11.2f} {times['onnxruntime']:16.2f} {ratios[-1]:6.2f}"
-                  + ("" if quiet else "*"),
-                  flush=True)
+            print(
+                f"{path.stem:22} {threads:7} {times['fastcnn']:11.2f} {times['onnxruntime']:16.2f} {ratios[-1]:6.2f}"
+                + ("" if quiet else "*"),
+                flush=True,
+            )
     print(f"smallest {min(ratios):.2f}, geometric mean {statistics.geometric_mean(ratios):.2f}")
 
 

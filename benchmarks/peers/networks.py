@@ -22,8 +22,17 @@ from fastcnn.ops.base import resolve_pads
 def cifar_cnn() -> fc.Model:
     """conv 32, conv 32, pool, conv 64, pool, fully connected; 32 x 32 pixels."""
     return fc.Sequential(
-        fc.Conv2d(3, 32, 3, padding=1), fc.ReLU(), fc.Conv2d(32, 32, 3, padding=1), fc.ReLU(), fc.MaxPool2d(2),
-        fc.ReLU(), fc.Conv2d(32, 64, 3, padding=1), fc.ReLU(), fc.MaxPool2d(2), fc.Flatten(), fc.Linear(4096, 10),
+        fc.Conv2d(3, 32, 3, padding=1),
+        fc.ReLU(),
+        fc.Conv2d(32, 32, 3, padding=1),
+        fc.ReLU(),
+        fc.MaxPool2d(2),
+        fc.ReLU(),
+        fc.Conv2d(32, 64, 3, padding=1),
+        fc.ReLU(),
+        fc.MaxPool2d(2),
+        fc.Flatten(),
+        fc.Linear(4096, 10),
     )
 
 

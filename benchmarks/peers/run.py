@@ -94,7 +94,7 @@ def take_turn(worker: Worker, seconds: float, pause: float) -> None:
     """Let a worker measure on the cores that are the fastest now, and note how fast they were before and after."""
     time.sleep(pause)
     before = MACHINE.speeds(MACHINE.cores)
-    cores = set(sorted(before, key=before.__getitem__)[-worker.threads:])
+    cores = set(sorted(before, key=before.__getitem__)[-worker.threads :])
     worker.stay_on(cores)
     times = worker.run(seconds)
     time.sleep(pause)  # threads may wait for more work busily
@@ -149,16 +149,20 @@ def main() -> None:
     parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args()
     engines = ["fastcnn", *[peer for peer in PEERS if importlib.util.find_spec(peer)]]
-    print(f"{'network':12} {'batch':>5} {'threads':>7} " + " ".join(f"{engine:>12}" for engine in engines)
-          + f" {'best / ours':>12}")
+    print(
+        f"{'network':12} {'batch':>5} {'threads':>7} "
+        + " ".join(f"{engine:>12}" for engine in engines)
+        + f" {'best / ours':>12}"
+    )
     rows = []
     for batch in map(int, options.batches.split(",")):
         for name in options.networks.split(","):
             for threads in map(int, options.threads.split(",")):
                 times, quiet = compare(name, batch, threads, engines)
                 ratio = min(times[peer] for peer in engines[1:]) / times["fastcnn"]
-                rows.append({"network": name, "batch": batch, "threads": threads, "ms": times, "ratio": ratio,
-                             "quiet": quiet})
+                rows.append(
+                    {"network": name, "batch": batch, "threads": threads, "ms": times, "ratio": ratio, "quiet": quiet}
+                )
                 cells = " ".join(f"{times[engine]:12.3f}" for engine in engines)
                 print(f"{name:12} {batch:5} {threads:7} {cells} {ratio:12.2f}{' ' if quiet else '*'}", flush=True)
                 if options.json:  # after each row: a long run may be cut off

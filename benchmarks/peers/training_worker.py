@@ -26,9 +26,7 @@ def fastcnn_engine(folder: Path, threads: int) -> Callable[[np.ndarray, np.ndarr
     return fastcnn.Trainer(model, fastcnn.SGD(rate, momentum=MOMENTUM)).step
 
 
-def torch_engine(
-    folder: Path, threads: int, channels_last: bool = False
-) -> Callable[[np.ndarray, np.ndarray], float]:
+def torch_engine(folder: Path, threads: int, channels_last: bool = False) -> Callable[[np.ndarray, np.ndarray], float]:
     import torch
     from torch.nn import functional as F
 

@@ -75,8 +75,9 @@ def as_generator(value: Any, name: str, expected: str = "a numpy.random.Generato
     """A generator, or a new one of a seed."""
     import numpy.random  # slow to import, and not needed before
 
-    return value if isinstance(value, numpy.random.Generator) else numpy.random.default_rng(
-        as_seed(value, name, expected))
+    return (
+        value if isinstance(value, numpy.random.Generator) else numpy.random.default_rng(as_seed(value, name, expected))
+    )
 
 
 def as_size(value: Any, name: str) -> int:
@@ -176,8 +177,10 @@ def as_padding(value: Any) -> dict[str, Any]:
         top, left, bottom, right = (as_int(value[i], f"padding[{i}]", 0) for i in range(4))
     else:
         if isinstance(value, (tuple, list, np.ndarray)) and (getattr(value, "ndim", 1) != 1 or len(value) != 2):
-            raise ValueError(f"padding={value!r}, expected an integer, a pair (height, width) or four numbers "
-                             "(top, left, bottom, right)")
+            raise ValueError(
+                f"padding={value!r}, expected an integer, a pair (height, width) or four numbers "
+                "(top, left, bottom, right)"
+            )
         top, left = bottom, right = as_pair(value, "padding", 0)
     return {"pads": (top, left, bottom, right), "auto_pad": "NOTSET"}
 
@@ -205,8 +208,10 @@ def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndar
     if out.dtype != dtype or not out.dtype.isnative:
         raise ValueError(f"out.dtype={out.dtype}, expected {dtype}")
     if not (out.flags.c_contiguous and out.flags.aligned and out.flags.writeable):
-        raise ValueError(f"out: strides={out.strides}, writeable={out.flags.writeable}, expected a C-contiguous, "
-                         "aligned, writeable array")
+        raise ValueError(
+            f"out: strides={out.strides}, writeable={out.flags.writeable}, expected a C-contiguous, "
+            "aligned, writeable array"
+        )
     return out
 
 
@@ -216,7 +221,9 @@ def check_overlap(out: np.ndarray, arrays: Sequence[np.ndarray | None], elementw
         if array is None or not np.may_share_memory(out, array):
             continue
         same = (
-            array.ctypes.data == out.ctypes.data and array.shape == out.shape and array.strides == out.strides
+            array.ctypes.data == out.ctypes.data
+            and array.shape == out.shape
+            and array.strides == out.strides
             and array.dtype == out.dtype
         )
         if not (elementwise and same) and np.shares_memory(out, array):

@@ -72,7 +72,6 @@ def _before_fork() -> None:
                 import_module(name)  # returns at once, unless another thread is at it
 
 
-
 def _child_started() -> None:
     for guard in _guards:
         guard.renew()

@@ -50,8 +50,9 @@ class Parameters:
 
     def __repr__(self) -> str:
         defaults = inspect.signature(type(self)).parameters
-        changed = [f"{name}={value!r}" for name, value in self.get_params().items()
-                   if value is not defaults[name].default]
+        changed = [
+            f"{name}={value!r}" for name, value in self.get_params().items() if value is not defaults[name].default
+        ]
         return f"{type(self).__name__}({', '.join(changed)})"
 
     def __sklearn_tags__(self) -> Any:
@@ -69,8 +70,10 @@ class Parameters:
 def not_fitted(estimator: object) -> Exception:
     """Return the exception of an estimator that has learned nothing yet: scikit-learn's own, where it is installed."""
     kind: type[Exception] = _exception("NotFittedError", ValueError)
-    return kind(f"This {type(estimator).__name__} instance is not fitted yet. Call 'fit' with appropriate arguments "
-                "before using this estimator.")
+    return kind(
+        f"This {type(estimator).__name__} instance is not fitted yet. Call 'fit' with appropriate arguments "
+        "before using this estimator."
+    )
 
 
 def checked_inputs(x: Any) -> np.ndarray:
@@ -139,15 +142,21 @@ def checked_labels(y: Any, count: int, estimator: object) -> np.ndarray:
         if not np.isfinite(labels).all():
             raise ValueError("Input y contains NaN or infinity.")
         if (labels != np.round(labels)).any():
-            raise ValueError("Unknown label type: continuous. Maybe you are trying to fit a classifier, which expects "
-                             "discrete classes on a regression target with continuous values.")
+            raise ValueError(
+                "Unknown label type: continuous. Maybe you are trying to fit a classifier, which expects "
+                "discrete classes on a regression target with continuous values."
+            )
     return labels
 
 
 def _warn_of_column(labels: np.ndarray) -> None:
     kind: type[Warning] = _exception("DataConversionWarning", UserWarning)
-    warnings.warn("A column-vector y was passed when a 1d array was expected. Please change the shape of y to "
-                  f"(n_samples,), for example using ravel(); got {labels.shape}", kind, stacklevel=4)
+    warnings.warn(
+        "A column-vector y was passed when a 1d array was expected. Please change the shape of y to "
+        f"(n_samples,), for example using ravel(); got {labels.shape}",
+        kind,
+        stacklevel=4,
+    )
 
 
 def _exception(name: str, base: Any) -> Any:

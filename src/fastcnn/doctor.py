@@ -80,8 +80,11 @@ def _checks() -> Iterator[tuple[str, Callable[[], Bounded]]]:
         return rng.standard_normal(shape).astype(np.float32)
 
     for name, algorithm, x, w, stride, pads, dilation, groups in _CONVOLUTIONS:
-        yield f"conv {name}", partial(
-            _convolution, draw(*x), draw(*w), draw(w[0]), (stride,) * 2, pads, (dilation,) * 2, groups, algorithm
+        yield (
+            f"conv {name}",
+            partial(
+                _convolution, draw(*x), draw(*w), draw(w[0]), (stride,) * 2, pads, (dilation,) * 2, groups, algorithm
+            ),
         )
     yield "linear", partial(_linear, draw(7, 301), draw(45, 301), draw(45))
     for name, function, define, roundings in _ELEMENTWISE:
@@ -114,8 +117,12 @@ _ELEMENTWISE: list[tuple[str, Function, Function, float]] = [
     ("hardswish", F.hardswish, reference.hard_swish, _EXP_ROUNDINGS),
     ("silu", F.silu, reference.silu, _EXP_ROUNDINGS),
     ("softmax", lambda x: F.softmax(x, 1), lambda x: reference.softmax(x, 1), 2 * _EXP_ROUNDINGS + 21),
-    ("max_pool2d", lambda x: F.max_pool2d(x, 3, 2, 1),
-     lambda x: reference.max_pool2d(x, (3, 3), (2, 2), (1, 1, 1, 1)), 0),
+    (
+        "max_pool2d",
+        lambda x: F.max_pool2d(x, 3, 2, 1),
+        lambda x: reference.max_pool2d(x, (3, 3), (2, 2), (1, 1, 1, 1)),
+        0,
+    ),
     ("add", lambda x: F.add(x, _OTHER), lambda x: reference.add(x, _OTHER), 1.01),
     ("mul", lambda x: F.mul(x, _OTHER), lambda x: reference.multiply(x, _OTHER), 1.01),
     ("concat", lambda x: F.concat([x, _OTHER]), lambda x: reference.concat([x, _OTHER]), 0),
@@ -124,17 +131,31 @@ _ELEMENTWISE: list[tuple[str, Function, Function, float]] = [
 ]
 # The same for sums that may cancel: roundings of the largest input.
 _SUMS: list[tuple[str, Function, Function, float]] = [
-    ("avg_pool2d", lambda x: F.avg_pool2d(x, 3, 2, 1),
-     lambda x: reference.avg_pool2d(x, (3, 3), (2, 2), (1, 1, 1, 1)), 16),
+    (
+        "avg_pool2d",
+        lambda x: F.avg_pool2d(x, 3, 2, 1),
+        lambda x: reference.avg_pool2d(x, (3, 3), (2, 2), (1, 1, 1, 1)),
+        16,
+    ),
     ("global_avg_pool2d", F.global_avg_pool2d, reference.global_avg_pool2d, 16),
-    ("batch_norm", lambda x: F.batch_norm(x, _CHANNEL, _CHANNEL, _CHANNEL, _CHANNEL),
-     lambda x: reference.batch_norm(x, _CHANNEL, _CHANNEL, _CHANNEL, _CHANNEL), 16),
+    (
+        "batch_norm",
+        lambda x: F.batch_norm(x, _CHANNEL, _CHANNEL, _CHANNEL, _CHANNEL),
+        lambda x: reference.batch_norm(x, _CHANNEL, _CHANNEL, _CHANNEL, _CHANNEL),
+        16,
+    ),
 ]
 
 
 def _convolution(
-    x: np.ndarray, weight: np.ndarray, bias: np.ndarray, stride: tuple[int, ...], pads: tuple[int, ...],
-    dilation: tuple[int, ...], groups: int, algorithm: str,
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray,
+    stride: tuple[int, ...],
+    pads: tuple[int, ...],
+    dilation: tuple[int, ...],
+    groups: int,
+    algorithm: str,
 ) -> Bounded:
     """(K + 2) roundings of the sum of sizes: Higham, Accuracy and Stability of Numerical Algorithms, 2002, 3.1."""
     result = F.conv2d(x, weight, bias, stride, pads, dilation, groups, algorithm)
@@ -149,7 +170,9 @@ def _linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> Bounded:
 
 
 def _rounded(
-    function: Callable[[np.ndarray], np.ndarray], define: Callable[[np.ndarray], np.ndarray], x: np.ndarray,
+    function: Callable[[np.ndarray], np.ndarray],
+    define: Callable[[np.ndarray], np.ndarray],
+    x: np.ndarray,
     roundings: float,
 ) -> Bounded:
     """So many roundings of each result."""
@@ -158,7 +181,9 @@ def _rounded(
 
 
 def _absolute(
-    function: Callable[[np.ndarray], np.ndarray], define: Callable[[np.ndarray], np.ndarray], x: np.ndarray,
+    function: Callable[[np.ndarray], np.ndarray],
+    define: Callable[[np.ndarray], np.ndarray],
+    x: np.ndarray,
     roundings: float,
 ) -> Bounded:
     """So many roundings of the largest input: for sums that may cancel."""

@@ -164,9 +164,18 @@ class ImageClassifier(Parameters):
         classes, targets = _unique(labels, "y")
         self._begin(inputs, classes)
         history = self.model_.fit(
-            self._source(inputs), targets, self.epochs, self.batch_size, validation=share if share > 0 else None,
-            optimizer=self._optimizer(), schedule=_SCHEDULES[self.schedule], augment=self.augment,
-            patience=self.patience, keep_best=share > 0, seed=self._seed, progress=bool(self.verbose),
+            self._source(inputs),
+            targets,
+            self.epochs,
+            self.batch_size,
+            validation=share if share > 0 else None,
+            optimizer=self._optimizer(),
+            schedule=_SCHEDULES[self.schedule],
+            augment=self.augment,
+            patience=self.patience,
+            keep_best=share > 0,
+            seed=self._seed,
+            progress=bool(self.verbose),
         )
         self.loss_curve_: list[float] = history.get("loss", [])
         self.n_iter_ = history.epochs
@@ -195,8 +204,9 @@ class ImageClassifier(Parameters):
         if is_first:
             self._begin(inputs, _unique(classes, "classes")[0])
         elif classes is not None and not np.array_equal(_unique(classes, "classes")[0], self.classes_):
-            raise ValueError(f"classes={classes!r} is not the same as on the first call to partial_fit: "
-                             f"{self.classes_.tolist()}")
+            raise ValueError(
+                f"classes={classes!r} is not the same as on the first call to partial_fit: {self.classes_.tolist()}"
+            )
         try:
             targets = np.minimum(np.searchsorted(self.classes_, labels), len(self.classes_) - 1)
         except TypeError as error:
@@ -215,8 +225,10 @@ class ImageClassifier(Parameters):
     def _begin(self, inputs: Any, classes: np.ndarray) -> None:
         """Build the network, and take the measure of the inputs."""
         if len(classes) < 2:
-            raise ValueError(f"{type(self).__name__} needs samples of at least 2 classes in the data, which have "
-                             f"only one class: {', '.join(map(str, classes))}")
+            raise ValueError(
+                f"{type(self).__name__} needs samples of at least 2 classes in the data, which have "
+                f"only one class: {', '.join(map(str, classes))}"
+            )
         self.classes_ = classes
         self._seed = self._drawn_seed()
         self._scale: tuple[np.ndarray, np.ndarray] | None = None
@@ -243,8 +255,9 @@ class ImageClassifier(Parameters):
 
         if self.pretrained:
             if not isinstance(self.network, str):
-                raise ValueError("ImageClassifier: pretrained=True, expected the name of a network, as "
-                                 "'efficientnet_lite0'")
+                raise ValueError(
+                    "ImageClassifier: pretrained=True, expected the name of a network, as 'efficientnet_lite0'"
+                )
             name = "efficientnet_lite0" if self.network == "auto" else self.network
             return zoo.load_pretrained(name, num_classes=classes, rng=self._seed)
         if isinstance(self.network, str):
@@ -270,8 +283,7 @@ class ImageClassifier(Parameters):
             return int(np.random.randint(2**31))
         if isinstance(state, np.random.RandomState):
             return int(state.randint(2**31))
-        return as_seed(state, "ImageClassifier: random_state",
-                       "an integer >= 0, a numpy.random.RandomState or None")
+        return as_seed(state, "ImageClassifier: random_state", "an integer >= 0, a numpy.random.RandomState or None")
 
     def _resumed_trainer(self) -> Trainer:
         if self._trainer is None:
@@ -353,8 +365,9 @@ class ImageClassifier(Parameters):
             features = int(np.prod(inputs.shape[1:]))
             expected = getattr(self, "n_features_in_", features)
             if features != expected:
-                raise ValueError(f"X has {features} features, but {type(self).__name__} is expecting {expected} "
-                                 "features as input.")
+                raise ValueError(
+                    f"X has {features} features, but {type(self).__name__} is expecting {expected} features as input."
+                )
         return inputs, np.empty(0) if y is ... else checked_labels(y, len(inputs), self)
 
     def _images(self, x: np.ndarray) -> np.ndarray:
@@ -384,8 +397,10 @@ class ImageClassifier(Parameters):
         if is_paths(inputs):
             return list(inputs)
         if inputs.dtype != np.uint8 or inputs.ndim != 4 or inputs.shape[1] != 3:
-            raise ValueError(f"X.dtype={inputs.dtype}, X.shape={inputs.shape}, expected files, or uint8 "
-                             "(N, H, W, 3), for a pretrained network")
+            raise ValueError(
+                f"X.dtype={inputs.dtype}, X.shape={inputs.shape}, expected files, or uint8 "
+                "(N, H, W, 3), for a pretrained network"
+            )
         return list(inputs.transpose(0, 2, 3, 1))
 
     def _preprocess(self) -> Preprocess:

@@ -78,9 +78,7 @@ class GraphNetwork(Network):
         # Into the registries directly: in a file, names such as "forward" or "0" are only names.
         *path, local = name.split(".")
         if len(path) > MAX_DEPTH:
-            raise ValueError(
-                f"constant {name[:80]!r}…: {len(path) + 1} parts, expected at most {MAX_DEPTH + 1}"
-            )
+            raise ValueError(f"constant {name[:80]!r}…: {len(path) + 1} parts, expected at most {MAX_DEPTH + 1}")
         layer: Layer = self
         for part in path:
             layer = layer._children.setdefault(part, _Group())
@@ -100,8 +98,13 @@ class GraphNetwork(Network):
         if shape is None:
             raise ValueError(f"{type(self).__name__}: input_shape is not set, expected a shape such as (3, 224, 224)")
         batch = expected[:1]
-        return Graph(graph.nodes, {name: (*batch, *shape)}, graph.outputs, {**graph.constants, **self._stored_state()},
-                     graph.types)
+        return Graph(
+            graph.nodes,
+            {name: (*batch, *shape)},
+            graph.outputs,
+            {**graph.constants, **self._stored_state()},
+            graph.types,
+        )
 
     def forward(self, x: Any) -> Any:
         """Apply the graph's nodes to a symbol, in their order."""
@@ -126,8 +129,10 @@ class GraphNetwork(Network):
         resolved = resolve(graph, dict.fromkeys(graph.inputs, shape), Budget(self._max_bytes or MAX_BYTES)).graph
         others = sorted({node.op for node in resolved.nodes if ops.is_general(node.op)})
         if others:
-            raise ValueError(f"the network has operations without kernels ({', '.join(others)}): it predicts, but "
-                             "cannot become part of another model or be trained")
+            raise ValueError(
+                f"the network has operations without kernels ({', '.join(others)}): it predicts, but "
+                "cannot become part of another model or be trained"
+            )
         return resolved
 
     def _budget(self, graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Budget | None:

@@ -184,12 +184,31 @@ class Model(Network):
         from fastcnn.training.loop import fit
         from fastcnn.training.options import Options
 
-        return fit(self, x, y, Options(
-            epochs=epochs, batch_size=batch_size, validation=validation, optimizer=optimizer, loss=loss,
-            schedule=schedule, augment=augment, callbacks=callbacks, patience=patience, keep_best=keep_best,
-            checkpoint=checkpoint, checkpoint_steps=checkpoint_steps, resume=resume, clip_norm=clip_norm,
-            recompute=recompute, seed=seed, workers=workers, progress=progress,
-        ))
+        return fit(
+            self,
+            x,
+            y,
+            Options(
+                epochs=epochs,
+                batch_size=batch_size,
+                validation=validation,
+                optimizer=optimizer,
+                loss=loss,
+                schedule=schedule,
+                augment=augment,
+                callbacks=callbacks,
+                patience=patience,
+                keep_best=keep_best,
+                checkpoint=checkpoint,
+                checkpoint_steps=checkpoint_steps,
+                resume=resume,
+                clip_norm=clip_norm,
+                recompute=recompute,
+                seed=seed,
+                workers=workers,
+                progress=progress,
+            ),
+        )
 
     def evaluate(
         self, x: Any, y: Any = None, batch_size: int = 32, workers: int | None = None, progress: bool | None = None

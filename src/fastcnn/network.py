@@ -352,6 +352,7 @@ class Network(Layer):
         ValueError
             If there is no shape, or it does not fit the layers.
         """
+
         def read() -> Graph:
             self.state_dict()  # reads what lies in a file
             return self._stored_graph(input_shape)

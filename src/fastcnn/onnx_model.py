@@ -126,18 +126,30 @@ def _native(graph: Graph, shape: Sizes, max_bytes: int) -> Graph | None:
 
 
 def _equal(a: Graph, b: Graph) -> bool:
-    return a.nodes == b.nodes and a.constants.keys() == b.constants.keys() and all(
-        array is b.constants[name] or np.array_equal(array, b.constants[name], equal_nan=True)
-        for name, array in a.constants.items()
+    return (
+        a.nodes == b.nodes
+        and a.constants.keys() == b.constants.keys()
+        and all(
+            array is b.constants[name] or np.array_equal(array, b.constants[name], equal_nan=True)
+            for name, array in a.constants.items()
+        )
     )
 
 
 def _buffers(graph: Graph, trainable: frozenset[str]) -> Iterable[str]:
     """Statistics; and constants that were none of the file's weights, nor made from them."""
-    weights = {name for node in graph.nodes for i, name in enumerate(node.inputs)
-               if i in ops.get(node.op).constants and i not in _BUFFER_INPUTS.get(node.op, ())}
-    statistics = {node.inputs[i] for node in graph.nodes
-                  for i in _BUFFER_INPUTS.get(node.op.rpartition(":")[2], ()) if i < len(node.inputs)}
+    weights = {
+        name
+        for node in graph.nodes
+        for i, name in enumerate(node.inputs)
+        if i in ops.get(node.op).constants and i not in _BUFFER_INPUTS.get(node.op, ())
+    }
+    statistics = {
+        node.inputs[i]
+        for node in graph.nodes
+        for i in _BUFFER_INPUTS.get(node.op.rpartition(":")[2], ())
+        if i < len(node.inputs)
+    }
     for name, array in graph.constants.items():
         if array.dtype == np.float32 and (name in statistics or (name not in weights and name not in trainable)):
             yield name
@@ -145,8 +157,10 @@ def _buffers(graph: Graph, trainable: frozenset[str]) -> Iterable[str]:
 
 def _describe(model: GraphModel, metadata: dict[str, str]) -> None:
     """Classes and preprocessing, as `Model.export_onnx` writes them; or class names as Ultralytics does."""
-    readers = {"fastcnn.preprocess": lambda text: setattr(model, "preprocess", Preprocess.from_dict(json.loads(text))),
-               "fastcnn.classes": lambda text: setattr(model, "classes", json.loads(text))}
+    readers = {
+        "fastcnn.preprocess": lambda text: setattr(model, "preprocess", Preprocess.from_dict(json.loads(text))),
+        "fastcnn.classes": lambda text: setattr(model, "classes", json.loads(text)),
+    }
     for key in readers.keys() & metadata.keys():
         try:
             readers[key](metadata[key])

@@ -201,7 +201,10 @@ def _compile(network: Compilable, graph: Graph, key: _Key, packed: Packed) -> Co
 
 
 def _compile_general(
-    graph: Graph, shapes: Mapping[str, tuple[int, ...]], tuning: Mapping[str, str], pixels: Mapping[str, np.ndarray],
+    graph: Graph,
+    shapes: Mapping[str, tuple[int, ...]],
+    tuning: Mapping[str, str],
+    pixels: Mapping[str, np.ndarray],
     max_bytes: int,
 ) -> Compiled:
     from fastcnn.compiler.mixed import compile_general

@@ -101,11 +101,15 @@ class Profile:
     def __str__(self) -> str:
         total = sum(step.seconds for step in self.steps) or 1.0
         rows = [_HEADINGS, *(_cells(step, total) for step in self.steps)]
-        return as_table(rows, _LEFT_ALIGNED, (
-            f"{1e3 * self.seconds:.3f} ms, {sum(step.operations for step in self.steps) / self.seconds / 1e9:.1f} "
-            f"GFLOP/s; {self.isa}, {self.threads} thread(s), multiply-add peak {self.peak / 1e9:.0f} GFLOP/s, "
-            f"memory {self.bandwidth / 1e9:.0f} GB/s"
-        ))
+        return as_table(
+            rows,
+            _LEFT_ALIGNED,
+            (
+                f"{1e3 * self.seconds:.3f} ms, {sum(step.operations for step in self.steps) / self.seconds / 1e9:.1f} "
+                f"GFLOP/s; {self.isa}, {self.threads} thread(s), multiply-add peak {self.peak / 1e9:.0f} GFLOP/s, "
+                f"memory {self.bandwidth / 1e9:.0f} GB/s"
+            ),
+        )
 
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Draw the roofline: every step by arithmetic per byte and speed, below what the machine allows.
@@ -131,21 +135,42 @@ class Profile:
         steps = [step for step in self.steps if step.operations]
         for kernel in sorted({step.kernel for step in steps}):
             own = [step for step in steps if step.kernel == kernel]
-            axes.scatter([step.operations / step.bytes for step in own],
-                         [step.operations / step.seconds / 1e9 for step in own],
-                         s=[10 + 400 * step.seconds / self.seconds for step in own], alpha=0.6, label=kernel)
+            axes.scatter(
+                [step.operations / step.bytes for step in own],
+                [step.operations / step.seconds / 1e9 for step in own],
+                s=[10 + 400 * step.seconds / self.seconds for step in own],
+                alpha=0.6,
+                label=kernel,
+            )
         intensity = np.geomspace(0.1, max([1000.0, *(step.operations / step.bytes for step in steps)]), 100)
-        axes.plot(intensity, np.minimum(self.peak, self.bandwidth * intensity) / 1e9, color="black", linewidth=1,
-                  label="limit of the machine")
-        axes.set(xscale="log", yscale="log", xlabel="FLOP per byte", ylabel="GFLOP/s",
-                 title=f"{1e3 * self.seconds:.2f} ms, {self.isa}, {self.threads} thread(s); areas are times")
+        axes.plot(
+            intensity,
+            np.minimum(self.peak, self.bandwidth * intensity) / 1e9,
+            color="black",
+            linewidth=1,
+            label="limit of the machine",
+        )
+        axes.set(
+            xscale="log",
+            yscale="log",
+            xlabel="FLOP per byte",
+            ylabel="GFLOP/s",
+            title=f"{1e3 * self.seconds:.2f} ms, {self.isa}, {self.threads} thread(s); areas are times",
+        )
         axes.legend(fontsize=8)
 
 
 def _cells(step: StepProfile, total: float) -> tuple[str, ...]:
-    return (step.name, step.kernel, f"{1e3 * step.seconds:.4f}", f"{100 * step.seconds / total:.1f} %",
-            f"{step.operations / step.seconds / 1e9:.1f}", f"{step.bytes / step.seconds / 1e9:.1f}",
-            f"{step.percent:.0f} %", step.limit)
+    return (
+        step.name,
+        step.kernel,
+        f"{1e3 * step.seconds:.4f}",
+        f"{100 * step.seconds / total:.1f} %",
+        f"{step.operations / step.seconds / 1e9:.1f}",
+        f"{step.bytes / step.seconds / 1e9:.1f}",
+        f"{step.percent:.0f} %",
+        step.limit,
+    )
 
 
 def profile_plan(plan: Plan | MixedPlan, inputs: Sequence[np.ndarray], repeats: int) -> Profile:
@@ -165,10 +190,19 @@ def profile_plan(plan: Plan | MixedPlan, inputs: Sequence[np.ndarray], repeats: 
     steps = []
     for info, seconds in zip(plan.steps, times.tolist(), strict=True):
         arithmetic, memory = info.operations / peak, info.bytes / bandwidth
-        steps.append(StepProfile(
-            info.name, info.fused, info.kernel, info.reasons, seconds, info.operations, info.bytes,
-            "arithmetic" if arithmetic > memory else "memory", 100 * max(arithmetic, memory) / seconds,
-        ))
+        steps.append(
+            StepProfile(
+                info.name,
+                info.fused,
+                info.kernel,
+                info.reasons,
+                seconds,
+                info.operations,
+                info.bytes,
+                "arithmetic" if arithmetic > memory else "memory",
+                100 * max(arithmetic, memory) / seconds,
+            )
+        )
     return Profile(steps, _median_seconds(plan, inputs, repeats), _cpu.isa(), threads, peak, bandwidth)
 
 

@@ -115,9 +115,7 @@ def summarise(graph: Graph) -> Summary:
                 op=node.op,
                 output_shape=values[node.output],
                 parameters=sum(math.prod(graph.constants[name].shape) for name in constants),
-                flops=node.kind.flops(
-                    node.attrs, [values.get(name) for name in node.inputs], values[node.output]
-                ),
+                flops=node.kind.flops(node.attrs, [values.get(name) for name in node.inputs], values[node.output]),
                 kernel=step.kernel if step else _host(hosts.get(node.name)),
                 reasons=dict(step.reasons) if step else {},
             )

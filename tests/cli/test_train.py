@@ -38,8 +38,20 @@ def threads_restored():
 
 
 def train(photos, output, *arguments):
-    return ["train", str(photos), "-o", str(output), "--size", "16", "--epochs", "8", "--batch-size", "8",
-            "--no-augment", *arguments]  # mirrored, left is right
+    return [
+        "train",
+        str(photos),
+        "-o",
+        str(output),
+        "--size",
+        "16",
+        "--epochs",
+        "8",
+        "--batch-size",
+        "8",
+        "--no-augment",
+        *arguments,
+    ]  # mirrored, left is right
 
 
 def test_train_evaluate_classify(photos, tmp_path, capsys):
@@ -64,8 +76,18 @@ def test_train_evaluate_classify(photos, tmp_path, capsys):
 
 
 def test_json_checkpoint_and_validation_folder(photos, tmp_path, capsys):
-    arguments = train(photos, tmp_path / "m", "--json", "--checkpoint", str(tmp_path / "run"), "--resume",
-                      "--validation", str(photos), "--threads", "1")
+    arguments = train(
+        photos,
+        tmp_path / "m",
+        "--json",
+        "--checkpoint",
+        str(tmp_path / "run"),
+        "--resume",
+        "--validation",
+        str(photos),
+        "--threads",
+        "1",
+    )
     assert main(arguments) == 0
     first = capsys.readouterr()
     result = json.loads(first.out)
@@ -80,8 +102,17 @@ def test_json_checkpoint_and_validation_folder(photos, tmp_path, capsys):
 
 def test_pretrained(photos, tmp_path, capsys):
     output = tmp_path / "m"
-    arguments = ["train", str(photos), "-o", str(output), "--pretrained", "efficientnet_lite0", "--epochs", "10",
-                 "--json"]
+    arguments = [
+        "train",
+        str(photos),
+        "-o",
+        str(output),
+        "--pretrained",
+        "efficientnet_lite0",
+        "--epochs",
+        "10",
+        "--json",
+    ]
     assert main(arguments) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["report"]["accuracy"] >= 5 / 6

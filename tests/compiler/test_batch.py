@@ -16,9 +16,18 @@ SHAPE = (3, 20, 18)
 def network() -> fastcnn.Model:
     """All kinds of steps, and fully connected layers of few and of many outputs."""
     return fastcnn.Sequential(
-        fastcnn.Conv2d(3, 16, 3, padding=1), fastcnn.ReLU(), fastcnn.MaxPool2d(2), fastcnn.BatchNorm2d(16),
-        fastcnn.Conv2d(16, 16, 3, padding=1, groups=16), fastcnn.Conv2d(16, 40, 3, stride=2), fastcnn.Sigmoid(),
-        fastcnn.Flatten(), fastcnn.Linear(40 * 4 * 4, 70), fastcnn.Tanh(), fastcnn.Linear(70, 10), fastcnn.Softmax(),
+        fastcnn.Conv2d(3, 16, 3, padding=1),
+        fastcnn.ReLU(),
+        fastcnn.MaxPool2d(2),
+        fastcnn.BatchNorm2d(16),
+        fastcnn.Conv2d(16, 16, 3, padding=1, groups=16),
+        fastcnn.Conv2d(16, 40, 3, stride=2),
+        fastcnn.Sigmoid(),
+        fastcnn.Flatten(),
+        fastcnn.Linear(40 * 4 * 4, 70),
+        fastcnn.Tanh(),
+        fastcnn.Linear(70, 10),
+        fastcnn.Softmax(),
     )
 
 
@@ -40,24 +49,39 @@ def test_bits_are_those_of_single_images(size, images, isa, poisoned, monkeypatc
 def mobile_network() -> fastcnn.Model:
     """Depthwise convolutions, few features at the end, and an even number of classes."""
     return fastcnn.Sequential(
-        fastcnn.Conv2d(3, 24, 3, stride=2), fastcnn.ReLU6(), fastcnn.Conv2d(24, 24, 3, padding=1, groups=24),
-        fastcnn.SiLU(), fastcnn.Conv2d(24, 33, 1), fastcnn.GlobalAvgPool2d(), fastcnn.Flatten(), fastcnn.Linear(33, 2),
+        fastcnn.Conv2d(3, 24, 3, stride=2),
+        fastcnn.ReLU6(),
+        fastcnn.Conv2d(24, 24, 3, padding=1, groups=24),
+        fastcnn.SiLU(),
+        fastcnn.Conv2d(24, 33, 1),
+        fastcnn.GlobalAvgPool2d(),
+        fastcnn.Flatten(),
+        fastcnn.Linear(33, 2),
     )
 
 
 def rows_network() -> fastcnn.Model:
     """Fully connected layers only, of odd and of many outputs."""
     return fastcnn.Sequential(
-        fastcnn.Flatten(), fastcnn.Linear(3 * 20 * 18, 300), fastcnn.ReLU(), fastcnn.Linear(300, 7),
-        fastcnn.Sigmoid(), fastcnn.Linear(7, 5),
+        fastcnn.Flatten(),
+        fastcnn.Linear(3 * 20 * 18, 300),
+        fastcnn.ReLU(),
+        fastcnn.Linear(300, 7),
+        fastcnn.Sigmoid(),
+        fastcnn.Linear(7, 5),
     )
 
 
 def small_planes_network() -> fastcnn.Model:
     """Weights take longer to read than to multiply with: for a batch another algorithm pays."""
     return fastcnn.Sequential(
-        fastcnn.AvgPool2d(2), fastcnn.Conv2d(3, 64, 3, padding=1), fastcnn.MaxPool2d(2, padding=1),
-        fastcnn.Conv2d(64, 64, 3, padding=1), fastcnn.GlobalAvgPool2d(), fastcnn.Flatten(), fastcnn.Linear(64, 3),
+        fastcnn.AvgPool2d(2),
+        fastcnn.Conv2d(3, 64, 3, padding=1),
+        fastcnn.MaxPool2d(2, padding=1),
+        fastcnn.Conv2d(64, 64, 3, padding=1),
+        fastcnn.GlobalAvgPool2d(),
+        fastcnn.Flatten(),
+        fastcnn.Linear(64, 3),
     )
 
 
@@ -139,8 +163,11 @@ def test_images_that_meet_stay_together(way):
     graph = model.graph((2, 3, 3)) if way != "constant" else None
     if graph is not None:
         assert not batch.is_separable(graph, {"x": x.shape})
-    expected = {"concat": lambda: np.concatenate([x, x]), "constant": lambda: x * model.weights,
-                "softmax": lambda: np.exp(x) / np.exp(x).sum(0)}[way]()
+    expected = {
+        "concat": lambda: np.concatenate([x, x]),
+        "constant": lambda: x * model.weights,
+        "softmax": lambda: np.exp(x) / np.exp(x).sum(0),
+    }[way]()
     np.testing.assert_allclose(model(x), expected, rtol=1e-5)
 
 

@@ -18,8 +18,13 @@ from fastcnn.compiler.plan import compile_graph
 from fastcnn.graph.ir import Graph, Node
 
 ACTIVATIONS = [
-    ("Relu", {}), ("Clip", {"min": 0.0, "max": 6.0}), ("LeakyRelu", {"alpha": 0.1}), ("Tanh", {}), ("Sigmoid", {}),
-    ("HardSwish", {}), ("Swish", {}),
+    ("Relu", {}),
+    ("Clip", {"min": 0.0, "max": 6.0}),
+    ("LeakyRelu", {"alpha": 0.1}),
+    ("Tanh", {}),
+    ("Sigmoid", {}),
+    ("HardSwish", {}),
+    ("Swish", {}),
 ]
 
 
@@ -124,13 +129,16 @@ def test_values_alive_together_never_overlap():
         shapes = graph.infer({"x": (2, *graph.inputs["x"][1:])})
         nodes = [
             Node(n.op, n.name, n.inputs, n.output, {**n.attrs, "layout": "blocked", "algorithm": "direct"})
-            if n.op == "Conv" and n.attrs["group"] == 1 and n.attrs["auto_pad"] == "NOTSET" else n
-            for n in graph.nodes if n.op != "Conv" or (n.attrs["group"] == 1 and n.attrs["auto_pad"] == "NOTSET")
+            if n.op == "Conv" and n.attrs["group"] == 1 and n.attrs["auto_pad"] == "NOTSET"
+            else n
+            for n in graph.nodes
+            if n.op != "Conv" or (n.attrs["group"] == 1 and n.attrs["auto_pad"] == "NOTSET")
         ]
         if len(nodes) != len(graph.nodes):
             continue
-        placer = memory._Placer(layout.arrange(graph.__class__(nodes, graph.inputs, graph.outputs, graph.constants),
-                                               shapes, 8), 8)
+        placer = memory._Placer(
+            layout.arrange(graph.__class__(nodes, graph.inputs, graph.outputs, graph.constants), shapes, 8), 8
+        )
         placement = placer.run()
         offsets, total = placer.pack()
         assert total == placement.arena_floats <= sum(size + memory.ALIGNMENT for size in placer.sizes.values())
@@ -144,8 +152,11 @@ def test_values_alive_together_never_overlap():
 def residual_graph():
     rng = np.random.default_rng(0)
     weights = {
-        "w": rng.standard_normal((16, 16, 3, 3)).astype(np.float32), "gamma": np.ones(16, np.float32),
-        "beta": np.zeros(16, np.float32), "mean": np.zeros(16, np.float32), "var": np.ones(16, np.float32),
+        "w": rng.standard_normal((16, 16, 3, 3)).astype(np.float32),
+        "gamma": np.ones(16, np.float32),
+        "beta": np.zeros(16, np.float32),
+        "mean": np.zeros(16, np.float32),
+        "var": np.ones(16, np.float32),
     }
     conv = {**ops.get("Conv").defaults, "pads": (1, 1, 1, 1)}
     nodes = [

@@ -72,7 +72,8 @@ def assert_as_defined(model, seed, rtol, atol):
 
 
 @pytest.mark.parametrize(
-    "model", [FewChannels(), *(ConcatWithHalo(axis) for axis in (1, 2, 3)), PadThenConv(), MatrixThenFlatten()],
+    "model",
+    [FewChannels(), *(ConcatWithHalo(axis) for axis in (1, 2, 3)), PadThenConv(), MatrixThenFlatten()],
     ids=lambda model: type(model).__name__,
 )
 def test_against_definition(model, isa, poisoned):
@@ -237,8 +238,10 @@ def test_rows_are_strung_together(last, isa, poisoned):
     graph = model.graph((3, 5, 7))
     rows, nodes = graph.outputs[0], list(graph.nodes)
     for name in ("Relu", "Tanh"):
-        nodes += [Node("Flatten", f"{name}:row", (rows,), f"{name}:row", {"axis": 0}),
-                  Node(name, name, (f"{name}:row",), name, {})]
+        nodes += [
+            Node("Flatten", f"{name}:row", (rows,), f"{name}:row", {"axis": 0}),
+            Node(name, name, (f"{name}:row",), name, {}),
+        ]
     graph = Graph(nodes, graph.inputs, ["Relu", "Tanh"], graph.constants)
     results = compile_graph(graph, {"x": x.shape}).run([x])
     expected = evaluate(graph, x=x)

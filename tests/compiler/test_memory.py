@@ -35,8 +35,10 @@ def test_steps_wait_where_memory_meets(budget):
     for _ in range(budget(200, 10_000)):
         waits, written, read = Waits(), [], []
         for _ in range(30):
-            views = [dense_view((int(rng.integers(1, 9)),), int(rng.integers(3)))._replace(offset=int(rng.integers(60)))
-                     for _ in range(3)]
+            views = [
+                dense_view((int(rng.integers(1, 9)),), int(rng.integers(3)))._replace(offset=int(rng.integers(60)))
+                for _ in range(3)
+            ]
             stretches = [(view.slot, view.offset, view.offset + view.image) for view in views]
 
             def meets(one, others):

@@ -105,9 +105,11 @@ def test_bits_are_those_of_numbers(network, isa, poisoned, monkeypatch):
     monkeypatch.setattr(batch, "part_size", lambda size, *_: 1)
     model = NETWORKS[network]()
     x = Pixels(PHOTOS, PREPROCESS).numbers()
-    assert np.array_equal(x[3], (PHOTOS[3].transpose(2, 0, 1).astype(np.float32)
-                                 - np.float32(PREPROCESS.mean)[:, None, None])
-                          / np.float32(PREPROCESS.std)[:, None, None])
+    assert np.array_equal(
+        x[3],
+        (PHOTOS[3].transpose(2, 0, 1).astype(np.float32) - np.float32(PREPROCESS.mean)[:, None, None])
+        / np.float32(PREPROCESS.std)[:, None, None],
+    )
     for images in (1, 2, 5, 16):  # 16 in parts
         for threads in (1, 2, 3):
             with fc.num_threads(threads):
@@ -205,14 +207,19 @@ def exported(path, with_numpy, images):
     rng = np.random.default_rng(3)
     nodes = [helper.make_node("Conv", ["x", "w"], ["h"], name="conv", pads=[1, 1, 1, 1])]
     nodes.append(helper.make_node("Erf" if with_numpy else "Relu", ["h"], ["a"], name="act"))
-    nodes += [helper.make_node("Shape", ["a"], ["shape"], name="shape"),
-              helper.make_node("Gather", ["shape", "zero"], ["n"], name="n", axis=0),
-              helper.make_node("Concat", ["n", "minus"], ["rows"], name="rows", axis=0),
-              helper.make_node("Reshape", ["a", "rows"], ["f"], name="flat"),
-              helper.make_node("MatMul", ["f", "m"], ["y"], name="head")]
-    tensors = [build.tensor("w", rng.standard_normal((8, 3, 3, 3)).astype(np.float32)),
-               build.tensor("m", rng.standard_normal((8 * SIZE[0] * SIZE[1], 4)).astype(np.float32)),
-               build.tensor("zero", np.array([0])), build.tensor("minus", np.array([-1]))]
+    nodes += [
+        helper.make_node("Shape", ["a"], ["shape"], name="shape"),
+        helper.make_node("Gather", ["shape", "zero"], ["n"], name="n", axis=0),
+        helper.make_node("Concat", ["n", "minus"], ["rows"], name="rows", axis=0),
+        helper.make_node("Reshape", ["a", "rows"], ["f"], name="flat"),
+        helper.make_node("MatMul", ["f", "m"], ["y"], name="head"),
+    ]
+    tensors = [
+        build.tensor("w", rng.standard_normal((8, 3, 3, 3)).astype(np.float32)),
+        build.tensor("m", rng.standard_normal((8 * SIZE[0] * SIZE[1], 4)).astype(np.float32)),
+        build.tensor("zero", np.array([0])),
+        build.tensor("minus", np.array([-1])),
+    ]
     x, y = build.value("x", (images, 3, "H", "W")), build.value("y", (images, 4))
     onnx.save(build.model(nodes, [x], [y], tensors), path)
     return fc.load(path)

@@ -24,11 +24,18 @@ def unit(channels, groups, stride, rest, depthwise=True, extra=(), parameters=Fa
     def numbers(*shape):
         return rng.uniform(-0.5, 1.0, shape).astype(np.float32)
 
-    constants = {"a": numbers(channels, ins, 1, 1), "b": numbers(channels), "d": numbers(channels, 1, 3, 3),
-                 "e": numbers(channels), "k": numbers(1, channels, 7, 9), "c": numbers(channels, ins, 3, 3),
-                 **{f"n{i}": numbers(channels) + (i == 3) for i in range(4)}}
+    constants = {
+        "a": numbers(channels, ins, 1, 1),
+        "b": numbers(channels),
+        "d": numbers(channels, 1, 3, 3),
+        "e": numbers(channels),
+        "k": numbers(1, channels, 7, 9),
+        "c": numbers(channels, ins, 3, 3),
+        **{f"n{i}": numbers(channels) + (i == 3) for i in range(4)},
+    }
     steps = [
-        ("Conv", ("x", "a", "b"), "v", {"group": groups}), ("Tanh", ("v",), "w", {}),
+        ("Conv", ("x", "a", "b"), "v", {"group": groups}),
+        ("Tanh", ("v",), "w", {}),
         ("Reshape", ("w",), "s1", {"shape": (1, groups, ins, *rest)}),
         ("Transpose", ("s1",), "s2", {"perm": (0, 2, 1, *range(3, 3 + len(rest)))}),
         ("Reshape", ("s2",), "s3", {"shape": (1, channels, 7, 9)}),
@@ -36,8 +43,7 @@ def unit(channels, groups, stride, rest, depthwise=True, extra=(), parameters=Fa
     if depthwise:
         steps += [
             ("Conv", ("s3", "d", "e"), "y", {"group": channels, "strides": (stride, stride), "pads": (1,) * 4}),
-            ("Add", ("y", "k"), "z", {}) if summand else
-            ("BatchNormalization", ("y", "n0", "n1", "n2", "n3"), "z", {}),
+            ("Add", ("y", "k"), "z", {}) if summand else ("BatchNormalization", ("y", "n0", "n1", "n2", "n3"), "z", {}),
         ]
     steps += [("Conv", ("z" if depthwise else "s3", "c"), "q", {"group": groups, "pads": (1,) * 4})]
     if stride == 1:

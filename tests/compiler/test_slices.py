@@ -60,7 +60,10 @@ class Reader(fastcnn.Model):
 READERS = {
     "3x3": ({"kernel_size": 1}, {"kernel_size": 3, "padding": 1}, {}),
     "3x3 with stride, of 3x3 with stride": (
-        {"kernel_size": 3, "stride": 2, "padding": 1}, {"kernel_size": 3, "stride": 2, "padding": 1}, {}),
+        {"kernel_size": 3, "stride": 2, "padding": 1},
+        {"kernel_size": 3, "stride": 2, "padding": 1},
+        {},
+    ),
     "5x5": ({"kernel_size": 3}, {"kernel_size": 5, "padding": 2}, {}),
     "5x5 with stride": ({"kernel_size": 1, "padding": 2}, {"kernel_size": 5, "stride": 3, "padding": 1}, {}),
     "3x3 with dilation": ({"kernel_size": 1}, {"kernel_size": 3, "dilation": 2, "padding": (2, 1)}, {}),

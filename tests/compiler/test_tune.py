@@ -12,7 +12,9 @@ from fastcnn.compiler.plan import Plan
 
 def network() -> fastcnn.Model:
     model = fastcnn.Sequential(
-        fastcnn.Conv2d(8, 16, 3, padding=1), fastcnn.ReLU(), fastcnn.Conv2d(16, 16, 3, padding=1, groups=16),
+        fastcnn.Conv2d(8, 16, 3, padding=1),
+        fastcnn.ReLU(),
+        fastcnn.Conv2d(16, 16, 3, padding=1, groups=16),
         fastcnn.Conv2d(16, 8, 3, groups=4),
     )
     model.input_shape = (8, 14, 14)
@@ -28,7 +30,8 @@ def test_every_candidate_is_timed_and_the_fastest_is_used(isa):
     expected = model(x)
     times = model.tune(x, repeats=2)
     assert {next(part for part in key.split(", ") if "groups" in part): set(found) for key, found in times.items()} == {
-        "groups 1": {"direct", "winograd", "winograd2", "winograd_lean"}, "groups 16": {"depthwise", "direct"},
+        "groups 1": {"direct", "winograd", "winograd2", "winograd_lean"},
+        "groups 16": {"depthwise", "direct"},
         "groups 4": {"direct"},
     }
     assert all(times[key][name] == min(times[key].values()) > 0 for key, name in model.tuning.items())

@@ -15,7 +15,10 @@ from fastcnn.graph.trace import trace
 
 def relu_graph(**changes):
     parts = {
-        "nodes": [Node("Relu", "relu", ("x",), "y", {})], "inputs": {"x": (None, 4)}, "outputs": ["y"], "constants": {},
+        "nodes": [Node("Relu", "relu", ("x",), "y", {})],
+        "inputs": {"x": (None, 4)},
+        "outputs": ["y"],
+        "constants": {},
     }
     return Graph(**{**parts, **changes})
 
@@ -65,18 +68,29 @@ GOOD = json.loads(relu_graph().to_json())
 @pytest.mark.parametrize(
     "text",
     [
-        "", "[]", "null", "{", "[" * 100_000, '"graph"',
-        json.dumps({**GOOD, "version": 2}), json.dumps({**GOOD, "version": "1"}), json.dumps({**GOOD, "more": 1}),
+        "",
+        "[]",
+        "null",
+        "{",
+        "[" * 100_000,
+        '"graph"',
+        json.dumps({**GOOD, "version": 2}),
+        json.dumps({**GOOD, "version": "1"}),
+        json.dumps({**GOOD, "more": 1}),
         json.dumps({key: GOOD[key] for key in ("version", "inputs", "outputs")}),
-        json.dumps({**GOOD, "nodes": 3}), json.dumps({**GOOD, "nodes": [3]}), json.dumps({**GOOD, "nodes": [["Relu"]]}),
+        json.dumps({**GOOD, "nodes": 3}),
+        json.dumps({**GOOD, "nodes": [3]}),
+        json.dumps({**GOOD, "nodes": [["Relu"]]}),
         json.dumps({**GOOD, "nodes": [[1, "a", ["x"], "y", {}]]}),
         json.dumps({**GOOD, "nodes": [["Relu", "a", "x", "y", {}]]}),
         json.dumps({**GOOD, "nodes": [["Relu", "a", ["x"], "y", []]]}),
         json.dumps({**GOOD, "nodes": [["Softmax", "a", ["x"], "y", {"axis": 1e99}]]}),
         json.dumps({**GOOD, "nodes": [["Softmax", "a", ["x"], "y", {"axis": True}]]}),
         json.dumps({**GOOD, "nodes": [["Pad", "a", ["x"], "y", {"pads": [2**40, 0, 0, 0], "value": 0.0}]]}),
-        json.dumps({**GOOD, "inputs": {"x": [0, 4]}}), json.dumps({**GOOD, "inputs": {"x": "four"}}),
-        json.dumps({**GOOD, "inputs": ["x"]}), json.dumps({**GOOD, "outputs": [1]}),
+        json.dumps({**GOOD, "inputs": {"x": [0, 4]}}),
+        json.dumps({**GOOD, "inputs": {"x": "four"}}),
+        json.dumps({**GOOD, "inputs": ["x"]}),
+        json.dumps({**GOOD, "outputs": [1]}),
     ],
 )
 def test_hostile_json_gets_a_named_error(text):
@@ -115,8 +129,15 @@ class Looks(fastcnn.Model):
 @pytest.mark.parametrize(
     "look",
     [
-        lambda x: x if x > 0 else x, lambda x: np.asarray(x), lambda x: float(x), lambda x: list(x),
-        lambda x: x[0], lambda x: len(x), lambda x: x if x else x, lambda x: np.zeros(3), lambda x: None,
+        lambda x: x if x > 0 else x,
+        lambda x: np.asarray(x),
+        lambda x: float(x),
+        lambda x: list(x),
+        lambda x: x[0],
+        lambda x: len(x),
+        lambda x: x if x else x,
+        lambda x: np.zeros(3),
+        lambda x: None,
         lambda x: (x, x),
     ],
 )

@@ -22,11 +22,14 @@ BUDGET = 64 << 20
 
 def network(nodes, shape, tensors=(), opset=21, kind=TensorProto.FLOAT, outputs=("y",)):
     """An ONNX file from (operator, inputs, output, attributes); constants are c0, c1, ..."""
-    made = [helper.make_node(op, inputs, outs if isinstance(outs, list) else [outs], **attrs)
-            for op, inputs, outs, attrs in nodes]
+    made = [
+        helper.make_node(op, inputs, outs if isinstance(outs, list) else [outs], **attrs)
+        for op, inputs, outs, attrs in nodes
+    ]
     constants = [build.tensor(f"c{i}", array) for i, array in enumerate(tensors)]
-    return build.model(made, [build.value("x", shape, kind)], [build.value(name, None) for name in outputs], constants,
-                       opset, 10).SerializeToString()
+    return build.model(
+        made, [build.value("x", shape, kind)], [build.value(name, None) for name in outputs], constants, opset, 10
+    ).SerializeToString()
 
 
 def one(op, inputs, shape, tensors=(), **attrs):
@@ -56,33 +59,54 @@ REFUSED = {
     "places of maxima": lambda: network([("MaxPool", ["x"], ["m", "y"], {"kernel_shape": [2, 2]})], [1, 1, 2000, 2000]),
     "split into twenty million": one("Split", ["x"], [20_000_000], num_outputs=20_000_000),
     "resize by 1e-8": one("Resize", ["x", "", "c0"], [1, 1, 4, 4], [floats(1, 1, 1e-8, 1)], mode="cubic", antialias=1),
-    "resize a row of many to one": one("Resize", ["x", "", "", "c0"], [1, 1, 1, 1_000_000], [ints(1, 1, 1, 1)],
-                                       mode="linear", antialias=1, coordinate_transformation_mode="asymmetric"),
+    "resize a row of many to one": one(
+        "Resize",
+        ["x", "", "", "c0"],
+        [1, 1, 1, 1_000_000],
+        [ints(1, 1, 1, 1)],
+        mode="linear",
+        antialias=1,
+        coordinate_transformation_mode="asymmetric",
+    ),
     "resize by 24 TiB": one("Resize", ["x", "", "c0"], [1, 1, 1024, 1024], [floats(1, 1, 1600, 1600)], mode="linear"),
-    "pool of padding": one("MaxPool", ["x"], [1, 1, 4, 4], kernel_shape=[3, 3], pads=[1_000_000] * 4,
-                           strides=[1_000_000] * 2),
+    "pool of padding": one(
+        "MaxPool", ["x"], [1, 1, 4, 4], kernel_shape=[3, 3], pads=[1_000_000] * 4, strides=[1_000_000] * 2
+    ),
     "one hot without indices": cast_first("OneHot", ["i", "c0", "c1"], [0, 3], 7, [ints(10**9), floats(0, 1)]),
     "one hot": cast_first("OneHot", ["i", "c0", "c1"], [1, 1000], 7, [ints(10_000), floats(0, 1)]),
     "error function": one("Erf", ["x"], [1, 6_000_000]),
     "cast to float64": one("Cast", ["x"], [1, 6_000_000], to=TensorProto.DOUBLE),
     "places of a uint8 maximum": lambda: network(
-        [("Cast", ["x"], "i", {"to": 2}), ("MaxPool", ["i"], ["m", "y"], {"kernel_shape": [2, 2]})],
-        [1, 4, 1000, 1000]),
-    "border of a convolution": one("Conv", ["x", "c0"], ["N", 1, 4, 4], [np.ones((1, 1, 3, 3), np.float32)],
-                                   pads=[20_000] * 4, strides=[20_000] * 2),
+        [("Cast", ["x"], "i", {"to": 2}), ("MaxPool", ["i"], ["m", "y"], {"kernel_shape": [2, 2]})], [1, 4, 1000, 1000]
+    ),
+    "border of a convolution": one(
+        "Conv",
+        ["x", "c0"],
+        ["N", 1, 4, 4],
+        [np.ones((1, 1, 3, 3), np.float32)],
+        pads=[20_000] * 4,
+        strides=[20_000] * 2,
+    ),
     "sums of a product": one("Gemm", ["x", "x"], [4000, 4000], transB=1),
-    "kernel of a whole image": one("MaxPool", ["x"], ["N", 1, 1400, 1400], kernel_shape=[1399, 1399],
-                                   pads=[699, 699, 699, 699]),
+    "kernel of a whole image": one(
+        "MaxPool", ["x"], ["N", 1, 1400, 1400], kernel_shape=[1399, 1399], pads=[699, 699, 699, 699]
+    ),
 }
 TAKEN = {
     "quantised in blocks without end": lambda: network(
-        [("QuantizeLinear", ["x", "c0", "c1"], "q", {"axis": 1, "block_size": 2**40}),
-         ("DequantizeLinear", ["q", "c0", "c1"], "y", {"axis": 1, "block_size": 2**40})], [1, 1000],
-        [np.ones((1, 1), np.float32), np.zeros((1, 1), np.uint8)]),
+        [
+            ("QuantizeLinear", ["x", "c0", "c1"], "q", {"axis": 1, "block_size": 2**40}),
+            ("DequantizeLinear", ["q", "c0", "c1"], "y", {"axis": 1, "block_size": 2**40}),
+        ],
+        [1, 1000],
+        [np.ones((1, 1), np.float32), np.zeros((1, 1), np.uint8)],
+    ),
     "ten thousand nodes of one name": lambda: same_names(10_000),
     "products with one matrix again and again": lambda: network(
         [("MatMul", [f"v{i}" if i else "x", "c0"], f"v{i + 1}" if i < 39 else "y", {}) for i in range(40)],
-        ["N", 1000], [np.ones((1000, 1000), np.float32) * 1e-3]),
+        ["N", 1000],
+        [np.ones((1000, 1000), np.float32) * 1e-3],
+    ),
     "two operators in turns": lambda: alternating(2_000),
 }
 
@@ -126,23 +150,43 @@ def node(op, inputs, output, **attrs):
 def own(path, nodes, shape, tensors=None):
     """A file of our own format."""
     graph = {"version": 1, "inputs": {"x": [None, *shape]}, "outputs": [nodes[-1][3]], "nodes": nodes}
-    metadata = {"format": "fastcnn", "format_version": "1", "graph": json.dumps(graph), "buffers": "[]",
-                "input_shape": json.dumps(shape)}
+    metadata = {
+        "format": "fastcnn",
+        "format_version": "1",
+        "graph": json.dumps(graph),
+        "buffers": "[]",
+        "input_shape": json.dumps(shape),
+    }
     write_safetensors(path, tensors or {}, metadata)
 
 
 WINDOW = {"kernel_shape": (2, 2), "strides": (1, 1), "pads": (1, 1, 0, 0)}
 OWN_REFUSED = {
     "a border of 20,000": ([node("Pad", ["x"], "y", pads=(0, 0, 20_000, 20_000, 0, 0, 20_000, 20_000))], [1, 4, 4], {}),
-    "a border of a convolution": ([node("Conv", ["x", "w"], "y", pads=(20_000,) * 4, strides=(20_000, 20_000))],
-                                  [1, 4, 4], {"w": np.ones((1, 1, 3, 3), np.float32)}),
-    "a border of a constant": ([node("Pad", ["w"], "p", pads=(0, 0, 20_000, 20_000, 0, 0, 20_000, 20_000)),
-                                node("GlobalAveragePool", ["p"], "m"), node("Add", ["x", "m"], "y")],
-                               [1, 4, 4], {"w": np.ones((1, 1, 4, 4), np.float32)}),
-    "copies with padding": ([node("Conv", ["x", "w"], "y", pads=(1,) * 4)], [16, 600, 600],
-                                   {"w": np.ones((16, 16, 3, 3), np.float32)}),
-    "a kernel of a whole image": ([node("MaxPool", ["x"], "y", kernel_shape=(1399, 1399), pads=(699,) * 4)],
-                                  [1, 1400, 1400], {}),
+    "a border of a convolution": (
+        [node("Conv", ["x", "w"], "y", pads=(20_000,) * 4, strides=(20_000, 20_000))],
+        [1, 4, 4],
+        {"w": np.ones((1, 1, 3, 3), np.float32)},
+    ),
+    "a border of a constant": (
+        [
+            node("Pad", ["w"], "p", pads=(0, 0, 20_000, 20_000, 0, 0, 20_000, 20_000)),
+            node("GlobalAveragePool", ["p"], "m"),
+            node("Add", ["x", "m"], "y"),
+        ],
+        [1, 4, 4],
+        {"w": np.ones((1, 1, 4, 4), np.float32)},
+    ),
+    "copies with padding": (
+        [node("Conv", ["x", "w"], "y", pads=(1,) * 4)],
+        [16, 600, 600],
+        {"w": np.ones((16, 16, 3, 3), np.float32)},
+    ),
+    "a kernel of a whole image": (
+        [node("MaxPool", ["x"], "y", kernel_shape=(1399, 1399), pads=(699,) * 4)],
+        [1, 1400, 1400],
+        {},
+    ),
     "numbers in the graph alone": ([node("ai.onnx::Erf", ["x"], "y")], [1, 6_000_000], {}),
 }
 
@@ -177,8 +221,9 @@ def test_memory_of_long_graphs_is_that_of_short_ones(wide):
 
 
 def test_a_prediction_may_take_as_much_for_each_input(tmp_path):
-    model = fc.Sequential(fc.Conv2d(3, 16, 3, padding=1), fc.ReLU(), fc.GlobalAvgPool2d(), fc.Flatten(),
-                          fc.Linear(16, 2))
+    model = fc.Sequential(
+        fc.Conv2d(3, 16, 3, padding=1), fc.ReLU(), fc.GlobalAvgPool2d(), fc.Flatten(), fc.Linear(16, 2)
+    )
     model.input_shape = (3, 64, 64)
     model.save(tmp_path / "net.safetensors")
     loaded = fc.load(tmp_path / "net.safetensors", max_bytes=1 << 20)

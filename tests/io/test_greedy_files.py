@@ -90,6 +90,7 @@ def edit(tensor, number, rng):
 @contextmanager
 def deadline():
     """A file that takes too long ends the test, where the interpreter is still listening."""
+
     def late(*_):
         raise AssertionError(f"longer than {SECONDS} seconds")
 
@@ -147,11 +148,20 @@ SHAPE = (4, 10, 10)
 WEIGHTS = {"w": np.ones((4, 4, 3, 3), np.float32), "d": np.ones((4, 1, 3, 3), np.float32), "b": np.ones(4, np.float32)}
 WINDOW = {"kernel_shape": (2, 2)}
 NODES = {
-    "Conv": (("x", "w", "b"), {"pads": (1, 1, 1, 1)}), "MaxPool": (("x",), WINDOW), "AveragePool": (("x",), WINDOW),
-    "Pad": (("x",), {"pads": (0, 0, 1, 1, 0, 0, 1, 1)}), "LRN": (("x",), {"size": 3}),
-    "Slice": (("x",), {"axis": 2, "start": 1, "end": 5}), "Concat": (("x", "x"), {}), "Softmax": (("x",), {}),
-    "Transpose": (("x",), {"perm": (0, 2, 3, 1)}), "Reshape": (("x",), {"shape": (0, 40, -1)}), "Add": (("x", "x"), {}),
-    "BatchNormalization": (("x", "b", "b", "b", "b"), {}), "GlobalAveragePool": (("x",), {}), "Relu": (("x",), {}),
+    "Conv": (("x", "w", "b"), {"pads": (1, 1, 1, 1)}),
+    "MaxPool": (("x",), WINDOW),
+    "AveragePool": (("x",), WINDOW),
+    "Pad": (("x",), {"pads": (0, 0, 1, 1, 0, 0, 1, 1)}),
+    "LRN": (("x",), {"size": 3}),
+    "Slice": (("x",), {"axis": 2, "start": 1, "end": 5}),
+    "Concat": (("x", "x"), {}),
+    "Softmax": (("x",), {}),
+    "Transpose": (("x",), {"perm": (0, 2, 3, 1)}),
+    "Reshape": (("x",), {"shape": (0, 40, -1)}),
+    "Add": (("x", "x"), {}),
+    "BatchNormalization": (("x", "b", "b", "b", "b"), {}),
+    "GlobalAveragePool": (("x",), {}),
+    "Relu": (("x",), {}),
 }
 
 
@@ -183,8 +193,17 @@ def test_our_own_files_keep_to_their_budget(budget, tmp_path):
     path, ran = tmp_path / "small.safetensors", 0
     for i in range(budget(400, 20_000)):
         graph = own_graph(rng)
-        write_safetensors(path, WEIGHTS, {"format": "fastcnn", "format_version": "1", "graph": graph, "buffers": "[]",
-                                          "input_shape": json.dumps(SHAPE)})
+        write_safetensors(
+            path,
+            WEIGHTS,
+            {
+                "format": "fastcnn",
+                "format_version": "1",
+                "graph": graph,
+                "buffers": "[]",
+                "input_shape": json.dumps(SHAPE),
+            },
+        )
 
         def run():
             load(path, max_bytes=MAX_BYTES)(np.zeros((1, *SHAPE), np.float32))

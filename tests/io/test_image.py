@@ -72,9 +72,7 @@ def test_arrays_of_other_dtypes_are_refused(dtype):
         load_image(np.zeros((4, 4, 3), dtype))
 
 
-@pytest.mark.parametrize(
-    "shape", [(), (4,), (4, 4, 2), (3, 4, 5), (1, 4, 4, 3), (0, 4, 3), (4, 0), (4, 4, 0)]
-)
+@pytest.mark.parametrize("shape", [(), (4,), (4, 4, 2), (3, 4, 5), (1, 4, 4, 3), (0, 4, 3), (4, 0), (4, 4, 0)])
 def test_arrays_of_other_shapes_are_refused(shape):
     with pytest.raises(ValueError, match=r"load_image: source\.shape=\(.*\), expected \(H, W\), "):
         load_image(np.zeros(shape, np.uint8))
@@ -101,17 +99,13 @@ def test_without_pillow_arrays_still_work(monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
     assert load_image(noise(3, 3)).shape == (3, 3, 3)
     for read in (load_image, Preprocess()):
-        with pytest.raises(
-            ImportError, match=r'^reading photos needs Pillow: pip install "fastcnn\[images\]"$'
-        ):
+        with pytest.raises(ImportError, match=r'^reading photos needs Pillow: pip install "fastcnn\[images\]"$'):
             read(EXAMPLES / "cat.png")
 
 
 def test_pillow_is_imported_when_needed():
     code = "import sys, fastcnn.io.image; sys.exit('PIL' in sys.modules)"
-    subprocess.run(
-        [sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": ":".join(sys.path)}
-    )
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": ":".join(sys.path)})
 
 
 # -- what a network is given -------------------------------------------------------------------------------
@@ -168,17 +162,13 @@ def test_bicubic_against_its_definition(shape):
     scaled = [32 * length // min(shape) for length in shape]
     starts = [round((length - 28) / 2) for length in scaled]
     rows, columns = (
-        smoothing_matrix(
-            shape[i], starts[i] * shape[i] / scaled[i], (starts[i] + 28) * shape[i] / scaled[i], 28
-        )
+        smoothing_matrix(shape[i], starts[i] * shape[i] / scaled[i], (starts[i] + 28) * shape[i] / scaled[i], 28)
         for i in (0, 1)
     )
     expected = np.einsum("yh,hwc,xw->cyx", rows, pixels.astype(float), columns)
     x = settings(pixels)[0]
     for channel, (mean, std) in enumerate(zip(settings.mean, settings.std, strict=True)):
-        inside = (expected[channel] > 1) & (
-            expected[channel] < 254
-        )  # Pillow clips between its two passes, too.
+        inside = (expected[channel] > 1) & (expected[channel] < 254)  # Pillow clips between its two passes, too.
         error = np.abs(x[channel] * std + mean - expected[channel])[inside]
         assert inside.mean() > 0.8 and np.median(error) < 0.6 and (error < 1.5).mean() > 0.95
 
@@ -220,9 +210,7 @@ def test_extreme_proportions(shape, size, fraction):
     assert x.shape == (1, 3, *settings.size) and (grey_levels(x, settings) == 200).all()
 
 
-@pytest.mark.parametrize(
-    ("name", "settings"), [("cat.png", Preprocess()), ("coffee.png", Preprocess((240, 200)))]
-)
+@pytest.mark.parametrize(("name", "settings"), [("cat.png", Preprocess()), ("coffee.png", Preprocess((240, 200)))])
 def test_a_file_and_its_pixels_give_the_same(name, settings):
     path = EXAMPLES / name
     expected = settings(np.array(Image.open(path)))
@@ -294,9 +282,7 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [(name, value) for name, values in WRONG.items() for value in values]
-)
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG.items() for value in values])
 def test_wrong_settings_are_refused(name, value):
     for make in (lambda: Preprocess(**{name: value}), lambda: Preprocess.from_dict(changed(name, value))):
         with pytest.raises((ValueError, TypeError), match=f"Preprocess: {name}"):
@@ -396,9 +382,7 @@ def test_find_images_with_absolute_paths(folder):
     assert find_images(f"{folder}/*.jpg") == [folder / "b.jpg"]
 
 
-@pytest.mark.parametrize(
-    "pattern", ["x.jpg", "*.gif", "none", "*.txt", "", "sub/*.png", "a\0.png", "nowhere/"]
-)
+@pytest.mark.parametrize("pattern", ["x.jpg", "*.gif", "none", "*.txt", "", "sub/*.png", "a\0.png", "nowhere/"])
 def test_what_stands_for_nothing_is_named(folder, pattern):
     for patterns in (pattern, ["b.jpg", pattern]):
         with pytest.raises(FileNotFoundError) as caught:

@@ -15,8 +15,17 @@ from fastcnn.io.onnx_import import read_onnx
 from fastcnn.ops.budget import Budget
 
 LIGHT = onnx_backend.DATA / "light"
-PUSH, NIGHTLY = ("squeezenet", "shufflenet"), (
-    "bvlc_alexnet", "densenet121", "inception_v1", "inception_v2", "resnet50", "vgg19", "zfnet512",
+PUSH, NIGHTLY = (
+    ("squeezenet", "shufflenet"),
+    (
+        "bvlc_alexnet",
+        "densenet121",
+        "inception_v1",
+        "inception_v2",
+        "resnet50",
+        "vgg19",
+        "zfnet512",
+    ),
 )
 
 
@@ -31,8 +40,10 @@ def test_all_claimed_operators_pass_and_the_page_tells_what_does_not():
 
 def float64(graph, x):
     """The graph's outputs in float64: every operation by its definition in NumPy."""
-    values = {name: array.astype(np.float64) if array.dtype == np.float32 else array
-              for name, array in graph.constants.items()}
+    values = {
+        name: array.astype(np.float64) if array.dtype == np.float32 else array
+        for name, array in graph.constants.items()
+    }
     values |= dict.fromkeys(graph.inputs, x.astype(np.float64))
     for node in graph.nodes:
         inputs = [values[name] if name else None for name in node.inputs]

@@ -38,7 +38,13 @@ def test_a_classifier_becomes_operations_with_kernels_for_any_batch(path):
     np.testing.assert_allclose(model(X), evaluate(build.classifier(), X), rtol=1e-5, atol=1e-5)
     assert not model.graph().is_general
     assert [row.op for row in model.summary().rows] == [
-        "Conv", "BatchNormalization", "Clip", "MaxPool", "Flatten", "Gemm"]
+        "Conv",
+        "BatchNormalization",
+        "Clip",
+        "MaxPool",
+        "Flatten",
+        "Gemm",
+    ]
     assert list(model.state_dict())[:3] == ["conv.weight", "conv.bias", "bn.weight"]
     assert [name for name, _ in model.named_buffers()] == ["bn.mean", "bn.var"]
     assert model.predict_proba(X).shape == (3, 5)
@@ -80,10 +86,18 @@ def test_random_networks_are_exported(seed, tmp_path):
     channels = int(rng.integers(3, 20))
     activation = [fc.ReLU(), fc.ReLU6(), fc.LeakyReLU(0.1), fc.Tanh(), fc.Sigmoid(), fc.HardSwish(), fc.SiLU()]
     model = fc.Sequential(
-        fc.Conv2d(3, channels, 3, int(rng.integers(1, 3)), padding="same" if seed % 2 else 1), fc.BatchNorm2d(channels),
-        activation[seed % 7], fc.MaxPool2d(3, 2, 1), fc.Conv2d(channels, channels, 3, groups=channels, padding=1),
-        activation[(seed + 1) % 7], fc.AvgPool2d(2, padding=1, count_include_pad=bool(seed % 2)), fc.Dropout(),
-        fc.GlobalAvgPool2d(), fc.Flatten(), fc.Linear(channels, 4), fc.Softmax(1),
+        fc.Conv2d(3, channels, 3, int(rng.integers(1, 3)), padding="same" if seed % 2 else 1),
+        fc.BatchNorm2d(channels),
+        activation[seed % 7],
+        fc.MaxPool2d(3, 2, 1),
+        fc.Conv2d(channels, channels, 3, groups=channels, padding=1),
+        activation[(seed + 1) % 7],
+        fc.AvgPool2d(2, padding=1, count_include_pad=bool(seed % 2)),
+        fc.Dropout(),
+        fc.GlobalAvgPool2d(),
+        fc.Flatten(),
+        fc.Linear(channels, 4),
+        fc.Softmax(1),
     )
     model.input_shape = (3, 17, 20)
     model.export_onnx(tmp_path / "net.onnx")
@@ -123,7 +137,8 @@ def test_classes_and_preprocessing_travel_as_metadata(path, tmp_path):
 def test_free_image_sizes():
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["a"], "conv", kernel_shape=[3, 3], pads=[1] * 4),
-        helper.make_node("GlobalAveragePool", ["a"], ["b"], "pool"), helper.make_node("Flatten", ["b"], ["y"], "flat"),
+        helper.make_node("GlobalAveragePool", ["a"], ["b"], "pool"),
+        helper.make_node("Flatten", ["b"], ["y"], "flat"),
     ]
     weight = build.tensor("w", np.random.default_rng(0).standard_normal((4, 3, 3, 3)).astype(np.float32))
     proto = build.model(nodes, [build.value("x", ["N", 3, "H", "W"])], [build.value("y", ["N", 4])], [weight])
@@ -135,9 +150,11 @@ def test_free_image_sizes():
 
 
 def test_a_batch_that_is_fixed_is_run_in_parts(tmp_path):
-    nodes = [helper.make_node("Transpose", ["x"], ["a"], "turn", perm=[1, 0]),
-             helper.make_node("Softmax", ["a"], ["b"], "softmax", axis=0),
-             helper.make_node("Transpose", ["b"], ["y"], "back", perm=[1, 0])]
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["a"], "turn", perm=[1, 0]),
+        helper.make_node("Softmax", ["a"], ["b"], "softmax", axis=0),
+        helper.make_node("Transpose", ["b"], ["y"], "back", perm=[1, 0]),
+    ]
     proto = build.model(nodes, [build.value("x", [2, 5])], [build.value("y", [2, 5])])
     model, x = load_onnx(proto.SerializeToString()), X.reshape(-1)[:30].reshape(6, 5)
     assert model._graph.is_general
@@ -149,19 +166,31 @@ def test_a_batch_that_is_fixed_is_run_in_parts(tmp_path):
 
 
 def test_types_of_inputs_are_converted():
-    nodes = [helper.make_node("Cast", ["x"], ["a"], "cast", to=TensorProto.FLOAT),
-             helper.make_node("Div", ["a", "c"], ["y"], "div")]
-    proto = build.model(nodes, [build.value("x", ["N", 3], TensorProto.UINT8)], [build.value("y", ["N", 3])],
-                        [build.tensor("c", np.float32(255))])
+    nodes = [
+        helper.make_node("Cast", ["x"], ["a"], "cast", to=TensorProto.FLOAT),
+        helper.make_node("Div", ["a", "c"], ["y"], "div"),
+    ]
+    proto = build.model(
+        nodes,
+        [build.value("x", ["N", 3], TensorProto.UINT8)],
+        [build.value("y", ["N", 3])],
+        [build.tensor("c", np.float32(255))],
+    )
     model = load_onnx(proto.SerializeToString())
     np.testing.assert_allclose(model(np.array([[0, 51, 255]])), [[0.0, 0.2, 1.0]], rtol=1e-6)
 
 
 OLD = {
-    "Clip": ({"min": -0.5, "max": 0.5}, 6), "Dropout": ({"ratio": 0.3}, 6), "Softmax": ({}, 11),
-    "LogSoftmax": ({"axis": 2}, 11), "Squeeze": ({"axes": [1]}, 11), "Unsqueeze": ({"axes": [0]}, 11),
-    "ReduceMean": ({"axes": [2, 3], "keepdims": 0}, 11), "Pad": ({"pads": [0, 0, 1, 2, 0, 0, 0, 1], "value": 2.0}, 9),
-    "Slice": ({"starts": [1], "ends": [-1], "axes": [3]}, 9), "Upsample": ({"scales": [1.0, 1.0, 2.0, 3.0]}, 7),
+    "Clip": ({"min": -0.5, "max": 0.5}, 6),
+    "Dropout": ({"ratio": 0.3}, 6),
+    "Softmax": ({}, 11),
+    "LogSoftmax": ({"axis": 2}, 11),
+    "Squeeze": ({"axes": [1]}, 11),
+    "Unsqueeze": ({"axes": [0]}, 11),
+    "ReduceMean": ({"axes": [2, 3], "keepdims": 0}, 11),
+    "Pad": ({"pads": [0, 0, 1, 2, 0, 0, 0, 1], "value": 2.0}, 9),
+    "Slice": ({"starts": [1], "ends": [-1], "axes": [3]}, 9),
+    "Upsample": ({"scales": [1.0, 1.0, 2.0, 3.0]}, 7),
 }
 
 
@@ -169,13 +198,23 @@ OLD = {
 def test_forms_of_older_opsets(op):
     attrs, opset = OLD[op]
     shape = [2, 1, 4, 5]
-    proto = build.model([helper.make_node(op, ["x"], ["y"], "node", **attrs)], [build.value("x", shape)],
-                        [build.value("y", None)], opset=opset, ir_version=4)
+    proto = build.model(
+        [helper.make_node(op, ["x"], ["y"], "node", **attrs)],
+        [build.value("x", shape)],
+        [build.value("y", None)],
+        opset=opset,
+        ir_version=4,
+    )
     x = X.reshape(-1)[:40].reshape(shape)
     got = load_onnx(proto.SerializeToString())(x)
     expected = {
-        "Clip": np.clip(x, -0.5, 0.5), "Dropout": x, "Squeeze": x[:, 0], "Unsqueeze": x[None],
-        "ReduceMean": x.mean((2, 3)), "Slice": x[..., 1:-1], "Upsample": x.repeat(2, 2).repeat(3, 3),
+        "Clip": np.clip(x, -0.5, 0.5),
+        "Dropout": x,
+        "Squeeze": x[:, 0],
+        "Unsqueeze": x[None],
+        "ReduceMean": x.mean((2, 3)),
+        "Slice": x[..., 1:-1],
+        "Upsample": x.repeat(2, 2).repeat(3, 3),
         "Pad": np.pad(x, ((0, 0), (0, 0), (1, 0), (2, 1)), constant_values=2.0),
     }
     if op == "Softmax":
@@ -193,11 +232,19 @@ def test_group_normalisation_is_exported_by_channel(opset, tmp_path):
     rng = np.random.default_rng(6)
     scale, bias = rng.standard_normal((2, 3 if opset == 18 else 12)).astype(np.float32)
     weight = rng.standard_normal((12, 3, 3, 3)).astype(np.float32)
-    nodes = [helper.make_node("Conv", ["x", "w"], ["a"], "conv", kernel_shape=[3, 3]),
-             helper.make_node("GroupNormalization", ["a", "scale", "bias"], ["b"], "gn", num_groups=3, epsilon=1e-3),
-             helper.make_node("Relu", ["b"], ["y"], "relu")]
-    proto = build.model(nodes, [build.value("x", ["N", 3, 12, 12])], [build.value("y", None)],
-                        [build.tensor("w", weight), build.tensor("scale", scale), build.tensor("bias", bias)], opset, 8)
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], "conv", kernel_shape=[3, 3]),
+        helper.make_node("GroupNormalization", ["a", "scale", "bias"], ["b"], "gn", num_groups=3, epsilon=1e-3),
+        helper.make_node("Relu", ["b"], ["y"], "relu"),
+    ]
+    proto = build.model(
+        nodes,
+        [build.value("x", ["N", 3, 12, 12])],
+        [build.value("y", None)],
+        [build.tensor("w", weight), build.tensor("scale", scale), build.tensor("bias", bias)],
+        opset,
+        8,
+    )
     model = load_onnx(proto.SerializeToString())
     a = fc.functional.conv2d(X.astype(np.float64), weight)
     groups = a.reshape(3, 3, -1)
@@ -213,7 +260,8 @@ def test_group_normalisation_is_exported_by_channel(opset, tmp_path):
     again = fc.load(tmp_path / "again.onnx")
     np.testing.assert_array_equal(again(X), model(X))
     assert {name: value.shape for name, value in again.state_dict().items()} == {
-        name: value.shape for name, value in model.state_dict().items()}
+        name: value.shape for name, value in model.state_dict().items()
+    }
 
 
 def test_outputs_that_nobody_reads_and_shapes_that_nobody_knows(tmp_path):
@@ -223,8 +271,11 @@ def test_outputs_that_nobody_reads_and_shapes_that_nobody_knows(tmp_path):
     model.export_onnx(tmp_path / "again.onnx")
     for result in (model(x), evaluate(onnx.load(tmp_path / "again.onnx"), x), fc.load(tmp_path / "again.onnx")(x)):
         np.testing.assert_array_equal(result, np.sort(x)[:, :-3:-1])
-    unknown = build.model([helper.make_node("NonZero", ["x"], ["y"], "found")], [build.value("x", ["N", 9])],
-                          [build.value("y", None, TensorProto.INT64)])
+    unknown = build.model(
+        [helper.make_node("NonZero", ["x"], ["y"], "found")],
+        [build.value("x", ["N", 9])],
+        [build.value("y", None, TensorProto.INT64)],
+    )
     model = load_onnx(unknown.SerializeToString())
     assert model(np.eye(1, 9)).tolist() == [[0], [0]]
     with pytest.raises(ValueError, match="export_onnx: output 'y': how many dimensions it has is not known"):
@@ -241,9 +292,11 @@ def test_images_of_one_pixel_are_scores():
 
 
 def test_squeeze_and_excite_has_kernels_throughout(tmp_path):
-    nodes = [helper.make_node("GlobalAveragePool", ["x"], ["m"], "mean"),
-             helper.make_node("HardSigmoid", ["m"], ["g"], "gate", alpha=1 / 6),
-             helper.make_node("Mul", ["x", "g"], ["y"], "scale")]
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["x"], ["m"], "mean"),
+        helper.make_node("HardSigmoid", ["m"], ["g"], "gate", alpha=1 / 6),
+        helper.make_node("Mul", ["x", "g"], ["y"], "scale"),
+    ]
     proto = build.model(nodes, [build.value("x", ["N", 3, 12, 12])], [build.value("y", None)])
     model = load_onnx(proto.SerializeToString())
     assert not model._graph.is_general
@@ -254,27 +307,43 @@ def test_squeeze_and_excite_has_kernels_throughout(tmp_path):
 
 def response_of_pytorch(before, after, kernel=(5, 1, 1), shape=(0, 1, 7, 4, -1)):
     """Local response normalisation of (N, 7, 4, 4) as PyTorch's exporter writes it."""
-    nodes = [helper.make_node("Mul", ["x", "x"], ["square"], "square"),
-             helper.make_node("Reshape", ["square", "wide"], ["a"], "view"),
-             helper.make_node("Pad", ["a", "pads"], ["b"], "pad"),
-             helper.make_node("AveragePool", ["b"], ["c"], "mean", kernel_shape=kernel),
-             helper.make_node("Reshape", ["c", "back"], ["d"], "back"),
-             helper.make_node("Mul", ["alpha", "d"], ["e"], "scale"),
-             helper.make_node("Add", ["e", "k"], ["f"], "shift"),
-             helper.make_node("Pow", ["f", "beta"], ["g"], "power"), helper.make_node("Div", ["x", "g"], ["y"], "div")]
-    constants = {"wide": np.array(shape), "pads": np.array([0, 0, before, 0, 0, 0, 0, after, 0, 0]),
-                 "back": np.array([-1, 7, 4, 4]), "alpha": np.float32(0.8), "k": np.float32(2),
-                 "beta": np.float32(0.75)}
-    return build.model(nodes, [build.value("x", ["N", 7, 4, 4])], [build.value("y", None)],
-                       [build.tensor(name, array) for name, array in constants.items()])
+    nodes = [
+        helper.make_node("Mul", ["x", "x"], ["square"], "square"),
+        helper.make_node("Reshape", ["square", "wide"], ["a"], "view"),
+        helper.make_node("Pad", ["a", "pads"], ["b"], "pad"),
+        helper.make_node("AveragePool", ["b"], ["c"], "mean", kernel_shape=kernel),
+        helper.make_node("Reshape", ["c", "back"], ["d"], "back"),
+        helper.make_node("Mul", ["alpha", "d"], ["e"], "scale"),
+        helper.make_node("Add", ["e", "k"], ["f"], "shift"),
+        helper.make_node("Pow", ["f", "beta"], ["g"], "power"),
+        helper.make_node("Div", ["x", "g"], ["y"], "div"),
+    ]
+    constants = {
+        "wide": np.array(shape),
+        "pads": np.array([0, 0, before, 0, 0, 0, 0, after, 0, 0]),
+        "back": np.array([-1, 7, 4, 4]),
+        "alpha": np.float32(0.8),
+        "k": np.float32(2),
+        "beta": np.float32(0.75),
+    }
+    return build.model(
+        nodes,
+        [build.value("x", ["N", 7, 4, 4])],
+        [build.value("y", None)],
+        [build.tensor(name, array) for name, array in constants.items()],
+    )
 
 
-@pytest.mark.parametrize(("proto", "kernel"), [
-    (response_of_pytorch(2, 2), True), (response_of_pytorch(1, 2, (4, 1, 1)), True),
-    (response_of_pytorch(2, 1, (4, 1, 1)), False),  # as PyTorch's for even windows, which are not ONNX's
-    (response_of_pytorch(1, 1, (3, 1, 1), (0, 7, 1, 4, -1)), False),  # neighbours of a channel of one: itself
-    (response_of_pytorch(0, 0, (1, 1, 1)), True),
-])
+@pytest.mark.parametrize(
+    ("proto", "kernel"),
+    [
+        (response_of_pytorch(2, 2), True),
+        (response_of_pytorch(1, 2, (4, 1, 1)), True),
+        (response_of_pytorch(2, 1, (4, 1, 1)), False),  # as PyTorch's for even windows, which are not ONNX's
+        (response_of_pytorch(1, 1, (3, 1, 1), (0, 7, 1, 4, -1)), False),  # neighbours of a channel of one: itself
+        (response_of_pytorch(0, 0, (1, 1, 1)), True),
+    ],
+)
 def test_local_response_normalisation_is_known_as_pytorch_writes_it(proto, kernel):
     model, x = load_onnx(proto.SerializeToString()), X.reshape(-1)[: 3 * 112].reshape(3, 7, 4, 4)
     np.testing.assert_allclose(model(x), evaluate(proto, x), rtol=1e-5, atol=1e-5)
@@ -284,8 +353,12 @@ def test_local_response_normalisation_is_known_as_pytorch_writes_it(proto, kerne
 
 def test_several_outputs_are_chosen_by_name():
     nodes = [helper.make_node("Split", ["x", "sizes"], ["a", "b"], "split", axis=1)]
-    proto = build.model(nodes, [build.value("x", ["N", 5])], [build.value("a", ["N", 2]), build.value("b", ["N", 3])],
-                        [build.tensor("sizes", np.array([2, 3]))])
+    proto = build.model(
+        nodes,
+        [build.value("x", ["N", 5])],
+        [build.value("a", ["N", 2]), build.value("b", ["N", 3])],
+        [build.tensor("sizes", np.array([2, 3]))],
+    )
     x = X.reshape(-1)[:10].reshape(2, 5)
     assert (load_onnx(proto.SerializeToString(), output="b")(x) == x[:, 2:]).all()
     with pytest.raises(ModelLoadError, match="output=None, expected one of a, b"):
@@ -305,14 +378,18 @@ def test_several_inputs_are_refused_by_name():
             load_onnx(proto.SerializeToString())
     listed = build.classifier()
     listed.graph.input.extend([build.value(tensor.name, tensor.dims) for tensor in listed.graph.initializer[:3]])
-    np.testing.assert_array_equal(load_onnx(listed.SerializeToString())(X),
-                                  load_onnx(build.classifier().SerializeToString())(X))
+    np.testing.assert_array_equal(
+        load_onnx(listed.SerializeToString())(X), load_onnx(build.classifier().SerializeToString())(X)
+    )
 
 
 def test_all_unsupported_operators_are_named_at_once():
-    nodes = [helper.make_node("Relu", ["x"], ["a"], "fine"), helper.make_node("Det", ["a"], ["b"], "first"),
-             helper.make_node("Fancy", ["b"], ["c"], "second", domain="com.example"),
-             helper.make_node("Det", ["c"], ["y"], "third")]
+    nodes = [
+        helper.make_node("Relu", ["x"], ["a"], "fine"),
+        helper.make_node("Det", ["a"], ["b"], "first"),
+        helper.make_node("Fancy", ["b"], ["c"], "second", domain="com.example"),
+        helper.make_node("Det", ["c"], ["y"], "third"),
+    ]
     proto = build.model(nodes, [build.value("x", [1, 2, 2])], [build.value("y", [1])])
     with pytest.raises(ModelLoadError) as caught:
         load_onnx(proto.SerializeToString())
@@ -331,6 +408,7 @@ def test_budget_bounds_weights_and_values():
 
 
 def test_external_data_below_the_folder(path, tmp_path):
-    onnx.save(build.classifier(), tmp_path / "ext.onnx", save_as_external_data=True, location="weights.bin",
-              size_threshold=0)
+    onnx.save(
+        build.classifier(), tmp_path / "ext.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0
+    )
     assert (fc.load(tmp_path / "ext.onnx")(X) == fc.load(path)(X)).all()

@@ -138,8 +138,14 @@ CORPUS = {
     "fewer bytes": (_set("conv.weight", raw_data=b"1234"), "4 bytes of data, expected 864"),
     "more bytes": (_set("conv.bias", raw_data=b"0" * 999), "999 bytes of data, expected 32"),
     "no data": (_edit(lambda m: _tensor(m).ClearField("raw_data")), "0 values, expected 216"),
-    "values beyond the type": (_edit(lambda m: _tensor(m, "conv.bias").CopyFrom(TensorProto(
-        name="conv.bias", data_type=TensorProto.INT8, dims=[8], int32_data=[300] * 8))), "300, expected those of int8"),
+    "values beyond the type": (
+        _edit(
+            lambda m: _tensor(m, "conv.bias").CopyFrom(
+                TensorProto(name="conv.bias", data_type=TensorProto.INT8, dims=[8], int32_data=[300] * 8)
+            )
+        ),
+        "300, expected those of int8",
+    ),
     "unknown type": (_set("conv.bias", data_type=77), "element type 77"),
     "text as weights": (_set("conv.bias", data_type=TensorProto.STRING), "element type 8"),
     "segment": (_edit(lambda m: setattr(_tensor(m).segment, "begin", 1)), "segments"),
@@ -168,8 +174,10 @@ CORPUS = {
     "pads huge": (lambda: single("Conv", [conv_weight], pads=[2**40] * 4), "max_bytes|expected"),
     "kernel huge": (lambda: single("MaxPool", kernel_shape=[2**40, 2**40]), "kernel|expected"),
     "kernel larger than the image": (lambda: single("AveragePool", kernel_shape=[9, 9]), "does not fit|covers"),
-    "many taps": (lambda: single("MaxPool", shape=(1, 1, 2, 2), kernel_shape=[999, 999], pads=[998] * 4),
-                  "taps|max_bytes"),
+    "many taps": (
+        lambda: single("MaxPool", shape=(1, 1, 2, 2), kernel_shape=[999, 999], pads=[998] * 4),
+        "taps|max_bytes",
+    ),
     "dilation zero": (lambda: single("Conv", [conv_weight], dilations=[0, 1]), "dilation"),
     "group zero": (lambda: single("Conv", [conv_weight], group=0), "group"),
     "rank mismatch": (lambda: single("Conv", [np.zeros((4, 4, 3), np.float32)]), "weight|kernel"),
@@ -188,16 +196,22 @@ CORPUS = {
     "pad bomb": (lambda: single("Pad", [ints(0, 0, 0, 2**40, 0, 0, 0, 0)]), "max_bytes|padding|integers"),
     "concat bomb": (lambda: _double(40), "max_bytes"),
     "constant bomb": (lambda: single("ConstantOfShape", [ints(2**20, 2**20)], inputs=["c0"]), "max_bytes"),
-    "range bomb": (lambda: single("Range", [np.float32(0), np.float32(1e30), np.float32(1e-30)],
-                                  inputs=["c0", "c1", "c2"]), "max_bytes|OverflowError|inf"),
-    "range of step zero": (lambda: single("Range", [ints(0)[0], ints(9)[0], ints(0)[0]], inputs=["c0", "c1", "c2"]),
-                           "delta=0"),
+    "range bomb": (
+        lambda: single("Range", [np.float32(0), np.float32(1e30), np.float32(1e-30)], inputs=["c0", "c1", "c2"]),
+        "max_bytes|OverflowError|inf",
+    ),
+    "range of step zero": (
+        lambda: single("Range", [ints(0)[0], ints(9)[0], ints(0)[0]], inputs=["c0", "c1", "c2"]),
+        "delta=0",
+    ),
     "one hot bomb": (lambda: single("OneHot", [ints(2**50), floats(0, 1)]), "max_bytes|memory|indices"),
     "gather out of range": (lambda: single("Gather", [ints(99)], axis=1), "indices from 99"),
     "top k of too many": (lambda: single("TopK", [ints(99)]), "k=99"),
     "einsum nonsense": (lambda: single("Einsum", equation="->->", inputs=["x"]), "Einsum"),
-    "einsum bomb": (lambda: single("Einsum", equation="abcd,efgh->abcdefgh", shape=(32, 4, 8, 8), inputs=["x", "x"]),
-                    "max_bytes"),
+    "einsum bomb": (
+        lambda: single("Einsum", equation="abcd,efgh->abcdefgh", shape=(32, 4, 8, 8), inputs=["x", "x"]),
+        "max_bytes",
+    ),
     "split of other sizes": (lambda: single("Split", [ints(1, 1)], axis=1), "split="),
     "slice step zero": (lambda: single("Slice", [ints(0), ints(1), ints(1), ints(0)]), "zero"),
     "attribute of another kind": (lambda: single("Flatten", axis="one"), "axis='one'"),
@@ -268,13 +282,46 @@ def test_a_file_beyond_the_budget_is_not_read(folder):
 # -- fuzzing ------------------------------------------------------------------------------------------
 
 NUMBERS = (-(2**63), -(2**31), -2, -1, 0, 1, 2, 3, 7, 255, 2**31 - 1, 2**31, 2**40, 2**63 - 1)
-SEEDS = [build.classifier(), build.transformer(), single("Resize", [floats(), floats(1, 1, 2, 2)]),
-         single("ConvTranspose", [conv_weight], strides=[2, 2]), single("LRN", size=3),
-         single("QuantizeLinear", [np.float32(0.1), np.uint8(3)]), single("TopK", [ints(2)]),
-         single("Pad", [ints(0, 0, 1, 1, 0, 0, 1, 1)], mode="reflect"), single("AveragePool", kernel_shape=[3, 3])]
-OPERATORS = ("Conv", "Gemm", "MatMul", "Reshape", "Concat", "Slice", "Pad", "Transpose", "Expand", "Tile", "Gather",
-             "Resize", "TopK", "Softmax", "Split", "Einsum", "Clip", "Add", "Squeeze", "ReduceMean", "Cast", "Where",
-             "MaxPool", "ConvTranspose", "Shape", "Range", "OneHot")
+SEEDS = [
+    build.classifier(),
+    build.transformer(),
+    single("Resize", [floats(), floats(1, 1, 2, 2)]),
+    single("ConvTranspose", [conv_weight], strides=[2, 2]),
+    single("LRN", size=3),
+    single("QuantizeLinear", [np.float32(0.1), np.uint8(3)]),
+    single("TopK", [ints(2)]),
+    single("Pad", [ints(0, 0, 1, 1, 0, 0, 1, 1)], mode="reflect"),
+    single("AveragePool", kernel_shape=[3, 3]),
+]
+OPERATORS = (
+    "Conv",
+    "Gemm",
+    "MatMul",
+    "Reshape",
+    "Concat",
+    "Slice",
+    "Pad",
+    "Transpose",
+    "Expand",
+    "Tile",
+    "Gather",
+    "Resize",
+    "TopK",
+    "Softmax",
+    "Split",
+    "Einsum",
+    "Clip",
+    "Add",
+    "Squeeze",
+    "ReduceMean",
+    "Cast",
+    "Where",
+    "MaxPool",
+    "ConvTranspose",
+    "Shape",
+    "Range",
+    "OneHot",
+)
 
 
 def mutate(model, rng):
@@ -304,8 +351,12 @@ def mutate(model, rng):
         else:
             attribute.f, attribute.type = float(number), 1
     elif kind == 5:
-        chosen.attribute.append(helper.make_attribute(pick(["axis", "pads", "strides", "axes", "perm", "mode", "to"]),
-                                                      pick([number, [number] * 2, [number] * 4, "linear", 0.5])))
+        chosen.attribute.append(
+            helper.make_attribute(
+                pick(["axis", "pads", "strides", "axes", "perm", "mode", "to"]),
+                pick([number, [number] * 2, [number] * 4, "linear", 0.5]),
+            )
+        )
     elif kind == 6 and len(graph.initializer):
         tensor = pick(graph.initializer)
         if len(tensor.dims):

@@ -39,9 +39,7 @@ def test_lossless_formats(format):
 @pytest.mark.parametrize("format", LOSSY)
 def test_lossy_formats(format):
     expected = smooth(64, 48)
-    assert_pixels(
-        load_image(encode(Image.fromarray(expected), format, **LOSSY[format])), expected, tolerance=8
-    )
+    assert_pixels(load_image(encode(Image.fromarray(expected), format, **LOSSY[format])), expected, tolerance=8)
 
 
 @pytest.mark.parametrize("format", ["PNG", "TIFF", "WEBP"])
@@ -60,9 +58,7 @@ def test_grey(format):
 
 def test_grey_with_alpha():
     pixels = noise(7, 5, 2)
-    assert_pixels(
-        load_image(encode(Image.frombytes("LA", (5, 7), pixels.tobytes()), "PNG")), grey(pixels[:, :, 0])
-    )
+    assert_pixels(load_image(encode(Image.frombytes("LA", (5, 7), pixels.tobytes()), "PNG")), grey(pixels[:, :, 0]))
 
 
 @pytest.mark.parametrize(
@@ -129,9 +125,7 @@ def test_16_bit_grey_of_the_other_byte_order():
 @pytest.mark.parametrize("mode", ["I", "F"])
 def test_32_bits_are_refused(mode):
     content = encode(Image.new(mode, (3, 2), 70000), "TIFF")
-    with pytest.raises(
-        ImageError, match=rf"the bytes: pixels of 32 bits \(mode '{mode}'\), expected 8 or 16"
-    ):
+    with pytest.raises(ImageError, match=rf"the bytes: pixels of 32 bits \(mode '{mode}'\), expected 8 or 16"):
         load_image(content)
 
 
@@ -208,9 +202,7 @@ def png(width: int, height: int, *chunks: bytes) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + png_chunk(b"IEND", b"")
 
 
-@pytest.mark.parametrize(
-    "size", [(50_000, 50_000), (2**31 - 1, 2**31 - 1), (178_956_971, 1), (1, 178_956_971)]
-)
+@pytest.mark.parametrize("size", [(50_000, 50_000), (2**31 - 1, 2**31 - 1), (178_956_971, 1), (1, 178_956_971)])
 def test_bombs_are_refused_by_their_header(tmp_path, size):
     path = tmp_path / "bomb.png"
     path.write_bytes(png(*size, png_chunk(b"IDAT", zlib.compress(bytes(1000)))))
@@ -229,9 +221,7 @@ def test_max_pixels():
 def test_pillows_limit_is_left_alone(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 60)
     pixels = noise(10, 10, 3)
-    assert_pixels(
-        load_image(encode(Image.fromarray(pixels), "PNG")), pixels
-    )  # Pillow warns from 60, refuses from 120
+    assert_pixels(load_image(encode(Image.fromarray(pixels), "PNG")), pixels)  # Pillow warns from 60, refuses from 120
     with pytest.raises(ImageError, match="too large"):
         load_image(encode(Image.new("RGB", (11, 11)), "PNG"))
     assert Image.MAX_IMAGE_PIXELS == 60 and not ImageFile.LOAD_TRUNCATED_IMAGES
@@ -337,9 +327,7 @@ def test_truncated_files_are_refused_or_complete(format, tmp_path):
     complete = load_image(content)
     path = tmp_path / "cut"
     refused = 0
-    cuts = sorted(
-        {*range(1, len(content), max(1, len(content) // 60)), *range(len(content) - 12, len(content))}
-    )
+    cuts = sorted({*range(1, len(content), max(1, len(content) // 60)), *range(len(content) - 12, len(content))})
     for cut in cuts:
         path.write_bytes(content[:cut])
         try:
@@ -357,8 +345,8 @@ def test_damaged_files_are_read_or_refused(format, budget):
     for _ in range(budget(200, 20_000)):
         damaged = bytearray(content)
         for _ in range(source.choice((1, 1, 2, 8))):
-            damaged[source.randrange(len(damaged)) if source.random() < 0.5 else source.randrange(64)] = (
-                source.choice((0, 1, 127, 128, 255, source.randrange(256)))
+            damaged[source.randrange(len(damaged)) if source.random() < 0.5 else source.randrange(64)] = source.choice(
+                (0, 1, 127, 128, 255, source.randrange(256))
             )
         try:
             pixels = load_image(bytes(damaged), max_pixels=100_000)

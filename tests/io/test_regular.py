@@ -81,13 +81,25 @@ def test_links_to_files_are_followed(tmp_path):
         assert file.read() == b"x"
 
 
-@pytest.mark.parametrize("command", [["info", "PIPE"], ["classify", "x.png", "--model", "PIPE"],
-                                     ["classify", "x.png", "--model", "lenet.safetensors", "--labels", "PIPE"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["info", "PIPE"],
+        ["classify", "x.png", "--model", "PIPE"],
+        ["classify", "x.png", "--model", "lenet.safetensors", "--labels", "PIPE"],
+    ],
+)
 def test_commands_end_in_one_line(command, tmp_path):
     os.mkfifo(tmp_path / "PIPE")
     fc.zoo.lenet().save(tmp_path / "lenet.safetensors")
-    result = subprocess.run([sys.executable, "-m", "fastcnn", *command], cwd=tmp_path, capture_output=True, text=True,
-                            timeout=120, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    result = subprocess.run(
+        [sys.executable, "-m", "fastcnn", *command],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
     assert result.returncode == 2 and "a named pipe, expected a regular file: 'PIPE'" in result.stderr
     assert len(result.stderr.splitlines()) == 1
 

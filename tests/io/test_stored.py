@@ -183,8 +183,10 @@ def test_many_threads_read_at_once(path):
     for _ in range(10):
         model = fastcnn.load(path)
         results: list[np.ndarray] = []
-        threads = [threading.Thread(target=lambda to, model=model: to.append(model(images())), args=[results])
-                   for _ in range(3)]
+        threads = [
+            threading.Thread(target=lambda to, model=model: to.append(model(images())), args=[results])
+            for _ in range(3)
+        ]
         threads.append(threading.Thread(target=model.state_dict))
         for thread in threads:
             thread.start()

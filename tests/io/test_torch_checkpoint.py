@@ -61,9 +61,7 @@ def test_bfloat16_becomes_float32(build):
 
 @BOTH_FORMATS
 def test_bytes_of_a_bool_are_made_valid(build):
-    content = build(
-        {"a": tensor(storage(3, "BoolStorage"), 0, (3,), (1,))}, {"0": np.array([0, 7, 255], "u1")}
-    )
+    content = build({"a": tensor(storage(3, "BoolStorage"), 0, (3,), (1,))}, {"0": np.array([0, 7, 255], "u1")})
     assert_equal(load_torch_checkpoint(content)["a"], np.array([False, True, True]))
 
 

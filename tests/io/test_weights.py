@@ -31,9 +31,7 @@ def safetensors_file(header: object, data: bytes = b"", length: int | None = Non
     return struct.pack("<Q", len(text) if length is None else length) + text + data
 
 
-def entry(
-    dtype: str = "F32", shape: tuple[int, ...] = (2,), end: int = 8, start: int = 0
-) -> dict[str, object]:
+def entry(dtype: str = "F32", shape: tuple[int, ...] = (2,), end: int = 8, start: int = 0) -> dict[str, object]:
     return {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
 
 
@@ -41,9 +39,7 @@ def entry(
 @pytest.mark.parametrize("shape", [(), (0, 3), (5,), (2, 3, 4)])
 def test_round_trip(tmp_path, dtype, shape):
     rng = np.random.default_rng(9)
-    array = (
-        rng.integers(0, 2, shape).astype(dtype) if dtype == "?" else rng.normal(0, 50, shape).astype(dtype)
-    )
+    array = rng.integers(0, 2, shape).astype(dtype) if dtype == "?" else rng.normal(0, 50, shape).astype(dtype)
     write_safetensors(tmp_path / "net", {"é.weight": array, "b": np.ones(3, "f4")}, {"classes": "cat\n狗"})
     tensors, metadata = read_safetensors(tmp_path / "net")
     assert list(tensors) == ["b", "é.weight"] and metadata == {"classes": "cat\n狗"}
@@ -51,11 +47,12 @@ def test_round_trip(tmp_path, dtype, shape):
     assert_equal(read_weights(str(tmp_path / "net"))["é.weight"], np.asarray(array))
 
 
-@pytest.mark.parametrize("metadata", [{}, {"classes": "cat\n\x01狗\u2028\"/\\\x7f"}])
+@pytest.mark.parametrize("metadata", [{}, {"classes": 'cat\n\x01狗\u2028"/\\\x7f'}])
 def test_the_same_bytes_as_the_safetensors_package_writes(tmp_path, metadata):
     rng = np.random.default_rng(8)
-    arrays = {f"{place}.{dtype}": rng.integers(0, 2, (3, place)).astype(dtype)
-              for place in (5, 0, 1) for dtype in DTYPES}
+    arrays = {
+        f"{place}.{dtype}": rng.integers(0, 2, (3, place)).astype(dtype) for place in (5, 0, 1) for dtype in DTYPES
+    }
     write_safetensors(tmp_path / "net", arrays, metadata)
     assert (tmp_path / "net").read_bytes() == safetensors.numpy.save(arrays, metadata)
 
@@ -172,8 +169,10 @@ MORE_HOSTILE = {
     "tensor is a list": ({"a": [1]}, "expected an object with dtype, shape"),
     "three offsets": ({"a": {**entry(), "data_offsets": [0, 8, 8]}}, "'a': data_offsets"),
     "offset is a string": ({"a": {**entry(), "data_offsets": ["0", 8]}}, "'a': data_offsets"),
-    "number of a million digits": (b'{"a":{"dtype":"F32","shape":[%s],"data_offsets":[0,8]}}' % (b"9" * 10**6),
-                                   "header: Exceeds the limit"),
+    "number of a million digits": (
+        b'{"a":{"dtype":"F32","shape":[%s],"data_offsets":[0,8]}}' % (b"9" * 10**6),
+        "header: Exceeds the limit",
+    ),
     "UTF-16": ('{"a":1}'.encode("utf-16"), "header: "),
     "metadata twice": (b'{"__metadata__":{"a":"","a":""}}', "a name twice"),
 }

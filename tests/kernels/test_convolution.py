@@ -37,8 +37,15 @@ def test_error_is_bounded(isa, budget):
         case = random_case(rng, integers=False)
         expected = case.expected()
         bias = 0 if case.bias is None else np.abs(case.bias)
-        size = reference.conv2d(np.abs(case.x), np.abs(case.weight), bias + np.zeros(len(case.weight)), case.stride,
-                                case.pads, case.dilation, case.groups)
+        size = reference.conv2d(
+            np.abs(case.x),
+            np.abs(case.weight),
+            bias + np.zeros(len(case.weight)),
+            case.stride,
+            case.pads,
+            case.dilation,
+            case.groups,
+        )
         bound = (case.terms() + 2) * 2.0**-24 * size
         for algorithm in case.algorithms():
             error = np.abs(case.run(algorithm) - expected)
@@ -51,7 +58,8 @@ def test_tiles_across_the_rows_of_an_output_with_halo(isa, poisoned, width, outs
     """The 3 x 3 filters read a halo, so that the 1 x 1 filters write rows with gaps in between."""
     rng = np.random.default_rng(width * outs)
     model = fastcnn.Sequential(
-        fastcnn.Conv2d(16, outs, 1, groups=groups), fastcnn.Tanh(),
+        fastcnn.Conv2d(16, outs, 1, groups=groups),
+        fastcnn.Tanh(),
         fastcnn.Conv2d(outs, outs, 3, padding=1, groups=outs),
     )
     x = rng.standard_normal((2, 16, 9, width), np.float32)
@@ -64,8 +72,10 @@ class Sum(fastcnn.Model):
     """Two filters of an image; the sum of one is added in the other."""
 
     def __init__(self, ins, outs, kernel, stride, activation):
-        self.one, self.other = (fastcnn.Conv2d(ins, outs, kernel, stride=stride, padding=kernel // 2, rng=seed,
-                                               algorithm="direct") for seed in range(2))
+        self.one, self.other = (
+            fastcnn.Conv2d(ins, outs, kernel, stride=stride, padding=kernel // 2, rng=seed, algorithm="direct")
+            for seed in range(2)
+        )
         self.activation = activation
 
     def forward(self, x):
@@ -73,8 +83,10 @@ class Sum(fastcnn.Model):
 
     def expected(self, x):
         """What the definition says, before the activation."""
-        return sum(reference.conv2d(x, layer.weight, layer.bias, (layer.stride,) * 2, (layer.padding,) * 4)
-                   for layer in (self.one, self.other))
+        return sum(
+            reference.conv2d(x, layer.weight, layer.bias, (layer.stride,) * 2, (layer.padding,) * 4)
+            for layer in (self.one, self.other)
+        )
 
 
 @pytest.mark.parametrize("width", [3, 7, 8, 15, 16, 17, 28, 33])
@@ -104,7 +116,8 @@ def test_half_blocks(beyond, blocks, kernel, stride, width, isa, poisoned):
         assert np.array_equal(functional.conv2d(x, weight, bias, stride, 1, algorithm="direct"), expected), ins
     x = rng.standard_normal((2, vl + 2, 7, width), np.float32)
     definitions = {
-        functional.relu: lambda sums: np.maximum(sums, 0), functional.relu6: lambda sums: np.clip(sums, 0, 6),
+        functional.relu: lambda sums: np.maximum(sums, 0),
+        functional.relu6: lambda sums: np.clip(sums, 0, 6),
         functional.tanh: np.tanh,
     }
     for activation, definition in definitions.items():

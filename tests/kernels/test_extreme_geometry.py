@@ -167,8 +167,16 @@ def test_bands(chunk, budget, monkeypatch):
             expected = np.maximum(expected, 0)
         window = {"strides": reader.stride, "pads": reader.pads, "dilations": reader.dilation}
         if pooled:
-            nodes.append(node("MaxPool", (nodes[-1].output,), "y", kernel_shape=reader.kernel,
-                              ceil_mode=int(reader.ceil_mode), **window))
+            nodes.append(
+                node(
+                    "MaxPool",
+                    (nodes[-1].output,),
+                    "y",
+                    kernel_shape=reader.kernel,
+                    ceil_mode=int(reader.ceil_mode),
+                    **window,
+                )
+            )
             expected = reference.max_pool2d(expected, reader.kernel, *window.values(), reader.ceil_mode)
         else:
             nodes.append(node("Conv", (nodes[-1].output, "filters"), "y", group=channels, **window))
@@ -194,8 +202,13 @@ UNSEEN = {
 @pytest.mark.parametrize("which", UNSEEN)
 def test_training_changes_nothing_that_no_window_sees(which, channels):
     size, settings = UNSEEN[which]
-    model = fc.Sequential(fc.Conv2d(1, channels, 3, padding=1), fc.Conv2d(channels, channels, **settings),
-                          fc.GlobalAvgPool2d(), fc.Flatten(), fc.Linear(channels, 2))
+    model = fc.Sequential(
+        fc.Conv2d(1, channels, 3, padding=1),
+        fc.Conv2d(channels, channels, **settings),
+        fc.GlobalAvgPool2d(),
+        fc.Flatten(),
+        fc.Linear(channels, 2),
+    )
     before = model.state_dict()
     x = np.random.default_rng(0).standard_normal((2, 1, *size)).astype(np.float32)
     assert np.isfinite(fc.Trainer(model, fc.SGD(0.5)).step(x, np.array([0, 1])))
@@ -220,10 +233,16 @@ def test_steps_of_training(chunk, budget):
     for rng, seed in cases(budget(20, 1_000), chunk, 4):
         case = extreme_case(rng)
         ins, outs, kernel = case.x.shape[1], case.weight.shape[0], case.weight.shape[2:]
-        middle = fc.Conv2d(ins, outs, kernel, case.stride, padding=case.pads, dilation=case.dilation,
-                           groups=case.groups, rng=1)
-        model = fc.Sequential(fc.Conv2d(2, ins, 3, padding=1, rng=0), middle, fc.Conv2d(outs, 2, 1, rng=2),
-                              fc.GlobalAvgPool2d(), fc.Flatten())
+        middle = fc.Conv2d(
+            ins, outs, kernel, case.stride, padding=case.pads, dilation=case.dilation, groups=case.groups, rng=1
+        )
+        model = fc.Sequential(
+            fc.Conv2d(2, ins, 3, padding=1, rng=0),
+            middle,
+            fc.Conv2d(outs, 2, 1, rng=2),
+            fc.GlobalAvgPool2d(),
+            fc.Flatten(),
+        )
         x = rng.standard_normal((len(case.x), 2, *case.x.shape[2:])).astype(np.float32)
         y = rng.integers(0, 2, len(x))
         before = model.state_dict()

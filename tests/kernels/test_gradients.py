@@ -103,8 +103,12 @@ def test_local_response_norm_gradient_for_any_window_and_any_threads():
     for i in range(40):
         n, channels, height, width = (int(rng.integers(1, most)) for most in (4, 40, 7, 9))
         x, g = rng.standard_normal((2, n, channels, height, width)).astype(np.float32)
-        attrs = {"size": int(rng.integers(1, 2 * channels + 2)), "alpha": float(rng.choice([1e-4, 0.5, 3.0])),
-                 "beta": (0.75, 0.5, 1.0, 0.6)[i % 4], "bias": float(rng.choice([1.0, 2.0]))}
+        attrs = {
+            "size": int(rng.integers(1, 2 * channels + 2)),
+            "alpha": float(rng.choice([1e-4, 0.5, 3.0])),
+            "beta": (0.75, 0.5, 1.0, 0.6)[i % 4],
+            "bias": float(rng.choice([1.0, 2.0])),
+        }
         results = []
         for threads in (1, 2, 3):
             with fc.num_threads(threads):
@@ -129,8 +133,11 @@ def test_local_response_norm_gradient_is_that_of_the_function():
 
 
 ACTIVATIONS = [
-    ("relu", "relu", {}, {}), ("tanh", "tanh", {}, {}), ("sigmoid", "sigmoid", {}, {}),
-    ("hardswish", "hard_swish", {}, {}), ("silu", "silu", {}, {}),
+    ("relu", "relu", {}, {}),
+    ("tanh", "tanh", {}, {}),
+    ("sigmoid", "sigmoid", {}, {}),
+    ("hardswish", "hard_swish", {}, {}),
+    ("silu", "silu", {}, {}),
     ("leaky_relu", "leaky_relu", {"negative_slope": 0.2}, {"alpha": 0.2}),
     ("clip", "clip", {"low": -1.0, "high": 0.5}, {"low": -1.0, "high": 0.5}),
 ]

@@ -22,13 +22,17 @@ def node(op, output, *inputs, **attrs):
 
 
 def norm():
-    return [node("BatchStats", "stats", "x"),
-            node("BatchNormTraining", "h", "x", "stats", "weight", "bias", epsilon=EPSILON)]
+    return [
+        node("BatchStats", "stats", "x"),
+        node("BatchNormTraining", "h", "x", "stats", "weight", "bias", epsilon=EPSILON),
+    ]
 
 
 def backward(grad):
-    return [node("NormSums", "sums", grad, "x", "stats", epsilon=EPSILON),
-            node("NormGrad", "dx", grad, "x", "stats", "weight", "sums", epsilon=EPSILON)]
+    return [
+        node("NormSums", "sums", grad, "x", "stats", epsilon=EPSILON),
+        node("NormGrad", "dx", grad, "x", "stats", "weight", "sums", epsilon=EPSILON),
+    ]
 
 
 def values(shape, *images):
@@ -89,8 +93,10 @@ def test_gates_stay_where_others_read_them_or_the_bias_has_changed_by_then():
     _, kernels = run([*start, *backward("gated"), node("Add", "twice", "gated", "gated")], inputs, ["dx", "twice"])
     assert "relugrad" in kernels
     other = node("BatchStats", "others", "g")
-    foreign = [Node(n.op, n.name, tuple("others" if name == "stats" else name for name in n.inputs), n.output, n.attrs)
-               for n in backward("gated")]
+    foreign = [
+        Node(n.op, n.name, tuple("others" if name == "stats" else name for name in n.inputs), n.output, n.attrs)
+        for n in backward("gated")
+    ]
     _, kernels = run([*start, other, *foreign], inputs, ["dx"])
     assert "relugrad" in kernels
     inputs |= {"settings": np.zeros(len(fc.kernels._update.SETTINGS), np.float32)}

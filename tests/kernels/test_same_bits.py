@@ -33,11 +33,13 @@ def layers(rng):
     window = {"strides": case.stride, "pads": case.pads, "dilations": case.dilation, "group": case.groups}
     pooled = {"kernel_shape": (3, 3), "strides": (2, 1), "pads": (1, 1, 1, 1)}
     nodes = [
-        node("Conv", ("x", "weight"), "conv", **window), node(str(rng.choice(["Relu", "Swish"])), ("conv",), "act"),
+        node("Conv", ("x", "weight"), "conv", **window),
+        node(str(rng.choice(["Relu", "Swish"])), ("conv",), "act"),
         node("AveragePool", ("act",), "y", **pooled),
         node("AveragePoolGrad", ("pooled",), "grad", **pooled, size=outputs[1:]),
         node("ConvGradInput", ("grad", "weight"), "dx", **window, size=size),
-        node("ConvGradWeight", ("x", "grad"), "dw", **window, kernel_shape=kernel), node("ChannelSum", ("grad",), "db"),
+        node("ConvGradWeight", ("x", "grad"), "dw", **window, kernel_shape=kernel),
+        node("ChannelSum", ("grad",), "db"),
     ]
     shapes = {"x": case.x[:1].shape, "weight": case.weight.shape, "pooled": (1, *outputs)}
     shapes["pooled"] = Graph(nodes[:3], {**shapes}, ["y"], {}).infer(shapes)["y"]
@@ -63,8 +65,10 @@ def test_layers_and_their_gradients(chunk, budget):
                 results.append(plan.run(list(arrays.values())))
             for result, expected in zip(results[-1], results[0], strict=True):
                 assert np.array_equal(result, expected), (chunk, i, threads)
-        images = [{**arrays, "x": x[None], "pooled": grad[None]}
-                  for x, grad in zip(arrays["x"], arrays["pooled"], strict=True)]
+        images = [
+            {**arrays, "x": x[None], "pooled": grad[None]}
+            for x, grad in zip(arrays["x"], arrays["pooled"], strict=True)
+        ]
         alone = compiled(graph, images[0])
         for place, image in enumerate(images):
             for result, expected in zip(alone.run(list(image.values()))[:2], results[0], strict=False):
@@ -74,14 +78,22 @@ def test_layers_and_their_gradients(chunk, budget):
 def trained(batch, threads):
     """The losses and parameters of a small network."""
     model = fc.Sequential(
-        fc.Conv2d(2, 5, 3, padding=1, rng=0), fc.BatchNorm2d(5), fc.ReLU(), fc.Conv2d(5, 5, 3, 2, groups=5, rng=1),
-        fc.Dropout(0.2), fc.GlobalAvgPool2d(), fc.Flatten(), fc.Linear(5, 3, rng=2),
+        fc.Conv2d(2, 5, 3, padding=1, rng=0),
+        fc.BatchNorm2d(5),
+        fc.ReLU(),
+        fc.Conv2d(5, 5, 3, 2, groups=5, rng=1),
+        fc.Dropout(0.2),
+        fc.GlobalAvgPool2d(),
+        fc.Flatten(),
+        fc.Linear(5, 3, rng=2),
     )
     with fc.num_threads(threads):
         trainer = fc.Trainer(model, fc.Adam(1e-2), clip_norm=0.5, seed=3)
         rng = np.random.default_rng(batch)
-        losses = [trainer.step(rng.standard_normal((batch, 2, 7, 6), np.float32), rng.integers(0, 3, batch))
-                  for _ in range(100)]
+        losses = [
+            trainer.step(rng.standard_normal((batch, 2, 7, 6), np.float32), rng.integers(0, 3, batch))
+            for _ in range(100)
+        ]
     return losses, model.state_dict()
 
 
@@ -94,8 +106,17 @@ def test_a_hundred_steps_of_training(budget):
             assert all(np.array_equal(state[name], array) for name, array in expected[1].items()), threads
 
 
-NETWORKS = ("lenet", "small_cnn", "resnet20", "squeezenet1_1", "mobilenet_v2", "efficientnet_lite0", "resnet18",
-            "resnet50", "vgg16")
+NETWORKS = (
+    "lenet",
+    "small_cnn",
+    "resnet20",
+    "squeezenet1_1",
+    "mobilenet_v2",
+    "efficientnet_lite0",
+    "resnet18",
+    "resnet50",
+    "vgg16",
+)
 
 
 def test_networks(budget):

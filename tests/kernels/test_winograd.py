@@ -147,8 +147,9 @@ def test_filters_that_two_strides_share(isa):
     rng = np.random.default_rng(29)
     x, weight = (rng.standard_normal(shape).astype(np.float32) for shape in ((1, 5, 9, 9), (7, 5, 3, 3)))
     attrs = {**ops.get("Conv").defaults, "algorithm": "winograd2"}
-    nodes = [Node("Conv", y, ("x", "w"), y, {**attrs, "strides": (stride, stride)})
-             for y, stride in (("y1", 1), ("y2", 2))]
+    nodes = [
+        Node("Conv", y, ("x", "w"), y, {**attrs, "strides": (stride, stride)}) for y, stride in (("y1", 1), ("y2", 2))
+    ]
     plan = compile_graph(Graph(nodes, {"x": x.shape}, ["y1", "y2"], {"w": weight}), {"x": x.shape})
     for stride, y in zip((1, 2), plan.run([x]), strict=True):
         np.testing.assert_allclose(y, reference.conv2d(x, weight, stride=(stride, stride)), rtol=1e-4, atol=1e-5)
@@ -164,14 +165,24 @@ def test_matrices_compute_the_filter(m):
     elif m == 6:
         points = [p, -p, 1, -1, q, -q]
         whole = np.poly([0.0, *points])[::-1]  # coefficients of the product over all points, lowest first
-        b = [np.append(np.poly([other for other in [0.0, *points] if other != point])[::-1], 0) for point in
-             [0.0, *points]]
+        b = [
+            np.append(np.poly([other for other in [0.0, *points] if other != point])[::-1], 0)
+            for point in [0.0, *points]
+        ]
         b = np.array([*b, whole])
         a = np.array([[i == 0, *(point**i for point in points), i == 5] for i in range(6)], float)
     else:
         points = [p, -p, q, -q]
-        b = np.array([[-1, 0, 2.5, 0, -1, 0], [0, -2 * p, -2, p, 1, 0], [0, 2 * p, -2, -p, 1, 0],
-                      [0, -q / 2, -0.5, q, 1, 0], [0, q / 2, -0.5, -q, 1, 0], [0, 1, 0, -2.5, 0, 1]])
+        b = np.array(
+            [
+                [-1, 0, 2.5, 0, -1, 0],
+                [0, -2 * p, -2, p, 1, 0],
+                [0, 2 * p, -2, -p, 1, 0],
+                [0, -q / 2, -0.5, q, 1, 0],
+                [0, q / 2, -0.5, -q, 1, 0],
+                [0, 1, 0, -2.5, 0, 1],
+            ]
+        )
         a = np.array([[i == 0, *(point**i for point in points), i == 3] for i in range(4)], float)
         a[:, 3:5] /= 2
     rng = np.random.default_rng(25)
@@ -193,8 +204,11 @@ def test_matrices_compute_the_filter_with_stride_2():
 @pytest.mark.parametrize("activation", [None, fastcnn.ReLU(), fastcnn.ReLU6()], ids=["none", "relu", "relu6"])
 def test_maxima_inside(algorithm, stride, size, activation, isa, poisoned):
     """A maximum of 2 x 2 pixels after the convolution becomes part of it, whatever is left over at the border."""
-    layers = [fastcnn.Conv2d(5, 19, 3, stride, padding=1, rng=26), *([activation] if activation else []),
-              fastcnn.MaxPool2d(2)]
+    layers = [
+        fastcnn.Conv2d(5, 19, 3, stride, padding=1, rng=26),
+        *([activation] if activation else []),
+        fastcnn.MaxPool2d(2),
+    ]
     model, size = fastcnn.Sequential(*layers), tuple(stride * pixels for pixels in size)
     graph = model.graph((5, *size))
     plain, fused = (with_algorithm(graph, name) for name in ("direct", algorithm))
@@ -237,13 +251,22 @@ def test_maxima_of_few_channels_of_grey_images(size, outs, stride, activation, i
 
 
 def with_algorithm(graph, name):
-    nodes = [replace(node, attrs={**node.attrs, "algorithm": name}) if node.op == "Conv" else node
-             for node in graph.nodes]
+    nodes = [
+        replace(node, attrs={**node.attrs, "algorithm": name}) if node.op == "Conv" else node for node in graph.nodes
+    ]
     return Graph(nodes, graph.inputs, graph.outputs, graph.constants)
 
 
-@pytest.mark.parametrize("pool", [fastcnn.MaxPool2d(2, ceil_mode=True), fastcnn.MaxPool2d(3, 2),
-                                  fastcnn.MaxPool2d(2, padding=1), fastcnn.AvgPool2d(2)], ids=repr)
+@pytest.mark.parametrize(
+    "pool",
+    [
+        fastcnn.MaxPool2d(2, ceil_mode=True),
+        fastcnn.MaxPool2d(3, 2),
+        fastcnn.MaxPool2d(2, padding=1),
+        fastcnn.AvgPool2d(2),
+    ],
+    ids=repr,
+)
 def test_other_pools_stay_outside(pool):
     graph = with_algorithm(fastcnn.Sequential(fastcnn.Conv2d(5, 19, 3), pool).graph((5, 9, 9)), "winograd")
     assert "pool" in [step.kernel for step in compile_graph(graph, {"x": (1, 5, 9, 9)}).steps]

@@ -174,8 +174,19 @@ def call_dense(shop: Workshop, p):
     for begin in range(0, len(p.bias), len(p.bias) // LANES * vl):
         channels = np.arange(begin, begin + len(p.bias) // LANES * vl)
         packed = shop.give(shop.blocked(p.w[0][:, channels]).transpose(1, 0, 2))
-        y[:, channels] = call_outputs(shop, p, channels, packed, x=x, taps=taps, whole=1, lanes=ins, last_lanes=ins,
-                                      x_lane=x_lane, x_pixel=x_pixel)
+        y[:, channels] = call_outputs(
+            shop,
+            p,
+            channels,
+            packed,
+            x=x,
+            taps=taps,
+            whole=1,
+            lanes=ins,
+            last_lanes=ins,
+            x_lane=x_lane,
+            x_pixel=x_pixel,
+        )
     return y
 
 
@@ -226,8 +237,14 @@ def draw_narrow(rng, n):
     if below or plain:
         n = max(n, LANES)
     n += n % 2 if below else 0
-    p = draw_row(rng, 2 * n if below else n, int(rng.integers(1, 12)), 1, int(rng.integers(1, NARROW_MOST + 1)),
-                 BOUNDS if below else EXACT)
+    p = draw_row(
+        rng,
+        2 * n if below else n,
+        int(rng.integers(1, 12)),
+        1,
+        int(rng.integers(1, NARROW_MOST + 1)),
+        BOUNDS if below else EXACT,
+    )
     p.before, p.finish, p.below, p.plain = None, True, below, plain
     if below or plain:
         p.residual = None

@@ -74,8 +74,14 @@ def call_activate_grad(shop: Workshop, p):
 def draw_affine(rng, n):
     """Pixels, of which the last one has `channels`; behind these nothing is written."""
     residual = whole(rng, n, LANES) if rng.integers(2) else None
-    return Problem(name=str(rng.choice(EXACT)), x=whole(rng, n, LANES), scale=whole(rng, LANES),
-                   shift=whole(rng, LANES), residual=residual, channels=int(rng.integers(1, LANES + 1)))
+    return Problem(
+        name=str(rng.choice(EXACT)),
+        x=whole(rng, n, LANES),
+        scale=whole(rng, LANES),
+        shift=whole(rng, LANES),
+        residual=residual,
+        channels=int(rng.integers(1, LANES + 1)),
+    )
 
 
 def call_affine(shop: Workshop, p):
@@ -209,8 +215,14 @@ def call_copy(shop: Workshop, p):
     y = []
     for span in shop.spans():
         out = shop.take((len(p.x) - 1) * p.steps[1] + 1, shop.vl)
-        shop.call("copy_pixels", shop.give(spread(shop, p.x[:, span], p.steps[0])), p.steps[0] * shop.vl, out,
-                  p.steps[1] * shop.vl, len(p.x))
+        shop.call(
+            "copy_pixels",
+            shop.give(spread(shop, p.x[:, span], p.steps[0])),
+            p.steps[0] * shop.vl,
+            out,
+            p.steps[1] * shop.vl,
+            len(p.x),
+        )
         y.append(out)
     return np.concatenate(y, axis=1)
 
@@ -226,17 +238,32 @@ def define_copy(p):
 
 def draw_lrn(rng, n):
     channels, size = int(rng.integers(1, 40)), int(rng.integers(1, 7))
-    return Problem(x=rng.standard_normal((n, channels)).astype(np.float32), g=whole(rng, n, channels), size=size,
-                   beta=float(rng.choice([0.5, 0.75, 1.0, 0.6])))
+    return Problem(
+        x=rng.standard_normal((n, channels)).astype(np.float32),
+        g=whole(rng, n, channels),
+        size=size,
+        beta=float(rng.choice([0.5, 0.75, 1.0, 0.6])),
+    )
 
 
 def call_lrn(shop: Workshop, p, gradient=False):
     (pixels, channels), before = p.x.shape, (p.size - 1) // 2
     blocks = -(-channels // shop.vl)
     y, scratch = shop.take(blocks, pixels, shop.vl), before + channels + p.size + 2 * shop.vl
-    row = shop.struct("fc_lrn_row", x=shop.give(shop.blocked(p.x)), y=y, x_block=pixels * shop.vl,
-                      y_block=pixels * shop.vl, channels=channels, pixels=pixels, before=before, size=p.size,
-                      scale=0.5 / p.size, bias=2.0, beta=p.beta)
+    row = shop.struct(
+        "fc_lrn_row",
+        x=shop.give(shop.blocked(p.x)),
+        y=y,
+        x_block=pixels * shop.vl,
+        y_block=pixels * shop.vl,
+        channels=channels,
+        pixels=pixels,
+        before=before,
+        size=p.size,
+        scale=0.5 / p.size,
+        bias=2.0,
+        beta=p.beta,
+    )
     if gradient:
         g = shop.give(shop.blocked(p.g))
         shop.call("lrn_grad_row", row, g, pixels * shop.vl, shop.take(2 * scratch))
@@ -262,8 +289,14 @@ def define_lrn_grad(p):
 
 def draw_sums(rng, n):
     kind = str(rng.choice(["g", "x", "gated", "moments"]))
-    return Problem(kind=kind, g=whole(rng, 3, n, LANES), x=whole(rng, 3, n, LANES), shift=whole(rng, LANES),
-                   before=whole(rng, 2, LANES), gate=gate_of(rng))
+    return Problem(
+        kind=kind,
+        g=whole(rng, 3, n, LANES),
+        x=whole(rng, 3, n, LANES),
+        shift=whole(rng, LANES),
+        before=whole(rng, 2, LANES),
+        gate=gate_of(rng),
+    )
 
 
 def call_sums(shop: Workshop, p):
@@ -271,8 +304,12 @@ def call_sums(shop: Workshop, p):
     for span in shop.spans():
         sums = shop.give(p.before[: 1 if p.kind == "g" else 2, span], np.float64)
         x = shop.give(p.x[..., span]) if p.kind in ("x", "gated") else None
-        gate = shop.struct("fc_gate", low=p.gate.low, high=p.gate.high,
-                           affine=shop.give(p.gate.affine[:, span]) if p.kind == "gated" else None)
+        gate = shop.struct(
+            "fc_gate",
+            low=p.gate.low,
+            high=p.gate.high,
+            affine=shop.give(p.gate.affine[:, span]) if p.kind == "gated" else None,
+        )
         shop.call("pixel_sums", shop.struct(
             "fc_pixel_sums", g=shop.give(p.g[..., span]), x=x, shift=shop.give(p.shift[span]), sums=sums,
             g_row=pixels * shop.vl, x_row=pixels * shop.vl, rows=rows, pixels=pixels,
@@ -294,16 +331,22 @@ def define_sums(p):
 
 
 def draw_blend(rng, n):
-    return Problem(abc=whole(rng, 3, LANES), g=whole(rng, n, LANES), x=whole(rng, n, LANES), gate=gate_of(rng),
-                   gated=bool(rng.integers(2)))
+    return Problem(
+        abc=whole(rng, 3, LANES),
+        g=whole(rng, n, LANES),
+        x=whole(rng, n, LANES),
+        gate=gate_of(rng),
+        gated=bool(rng.integers(2)),
+    )
 
 
 def call_blend(shop: Workshop, p):
     y = np.empty(p.x.shape)
     for span in shop.spans():
         out = shop.take(len(p.x), shop.vl)
-        gate = shop.struct("fc_gate", low=p.gate.low, high=p.gate.high,
-                           affine=shop.give(p.gate.affine[:, span]) if p.gated else None)
+        gate = shop.struct(
+            "fc_gate", low=p.gate.low, high=p.gate.high, affine=shop.give(p.gate.affine[:, span]) if p.gated else None
+        )
         abc, g, x = (shop.give(a[:, span]) for a in (p.abc, p.g, p.x))
         shop.call("blend", gate, abc, g, x, out, out.size)
         y[:, span] = out
@@ -321,8 +364,11 @@ def define_blend(p):
 def draw_update(rng, n):
     kind = str(rng.choice(["FC_SGD", "FC_ADAM", "FC_ADAMW", "FC_RMSPROP"]))
     momentum = float(rng.choice([0.0, 0.5])) if kind in ("FC_SGD", "FC_RMSPROP") else 0.0
-    states = {"m": momentum > 0 or kind.startswith("FC_ADAM"), "v": kind != "FC_SGD",
-              "c": kind == "FC_RMSPROP" and bool(rng.integers(2))}
+    states = {
+        "m": momentum > 0 or kind.startswith("FC_ADAM"),
+        "v": kind != "FC_SGD",
+        "c": kind == "FC_RMSPROP" and bool(rng.integers(2)),
+    }
     p, g = rng.standard_normal((2, n)).astype(np.float32)
     values = {name: rng.random(n).astype(np.float32) if has else None for name, has in states.items()}
     if values["c"] is not None:

@@ -31,17 +31,40 @@ def draw_pool(rng, n):
     left, right = (int(pad) for pad in rng.integers(0, kw // 2 + 1, 2))
     width = max(1, (n - 1) * stride + (kw - 1) * dilation + 1 - left - right)
     pixels = (width + left + right - (kw - 1) * dilation - 1) // stride + 1
-    return Problem(x=whole(rng, rows, width, LANES), g=whole(rng, 1, pixels, LANES),
-                   before=whole(rng, rows, width, LANES), kernel=(rows, kw), stride=(1, stride),
-                   pads=(0, left, 0, right), dilation=(1, dilation), average=average,
-                   include=bool(rng.integers(2)), plain=bool(rng.integers(2)))
+    return Problem(
+        x=whole(rng, rows, width, LANES),
+        g=whole(rng, 1, pixels, LANES),
+        before=whole(rng, rows, width, LANES),
+        kernel=(rows, kw),
+        stride=(1, stride),
+        pads=(0, left, 0, right),
+        dilation=(1, dilation),
+        average=average,
+        include=bool(rng.integers(2)),
+        plain=bool(rng.integers(2)),
+    )
 
 
 def pool_row(shop: Workshop, p, x, lanes, **fields):
     (rows, width, _), (_, left, _, right) = p.x.shape, p.pads
-    return shop.struct("fc_pool_row", x=x, x_row=width * lanes, rows=rows, row_extent=rows, width=width, pad_left=left,
-                       pad_right=right, kw=p.kernel[1], stride=p.stride[1], dilation=p.dilation[1],
-                       pixels=p.g.shape[1], lanes=lanes, average=p.average, count_include_pad=p.include, **fields)
+    return shop.struct(
+        "fc_pool_row",
+        x=x,
+        x_row=width * lanes,
+        rows=rows,
+        row_extent=rows,
+        width=width,
+        pad_left=left,
+        pad_right=right,
+        kw=p.kernel[1],
+        stride=p.stride[1],
+        dilation=p.dilation[1],
+        pixels=p.g.shape[1],
+        lanes=lanes,
+        average=p.average,
+        count_include_pad=p.include,
+        **fields,
+    )
 
 
 def call_pool(shop: Workshop, p):
@@ -103,13 +126,24 @@ def draw_depthwise(rng, n):
     kernel, strides = [[int(v) for v in rng.integers(low, high, 2)] for low, high in ((1, 7), (1, 4))]
     dilation = int(rng.choice([1, 1, 2]))
     rows = int(rng.integers(1, 4))
-    size = [(count - 1) * step + (taps - 1) * apart + 1
-            for count, step, taps, apart in zip((rows, n), strides, kernel, (1, dilation), strict=True)]
+    size = [
+        (count - 1) * step + (taps - 1) * apart + 1
+        for count, step, taps, apart in zip((rows, n), strides, kernel, (1, dilation), strict=True)
+    ]
     residual = whole(rng, rows, n, LANES) if rng.integers(2) else None
     apart = 1 if dilation == 1 and kernel[1] in (3, 5) else int(rng.integers(1, 4))  # vectors, of outputs
-    return Problem(name=str(rng.choice(EXACT)), x=whole(rng, *size, LANES), w=whole(rng, *kernel, LANES),
-                   g=whole(rng, rows, n, LANES), before=whole(rng, *kernel, LANES), bias=whole(rng, LANES),
-                   residual=residual, strides=strides, dilation=dilation, apart=apart)
+    return Problem(
+        name=str(rng.choice(EXACT)),
+        x=whole(rng, *size, LANES),
+        w=whole(rng, *kernel, LANES),
+        g=whole(rng, rows, n, LANES),
+        before=whole(rng, *kernel, LANES),
+        bias=whole(rng, LANES),
+        residual=residual,
+        strides=strides,
+        dilation=dilation,
+        apart=apart,
+    )
 
 
 def call_depthwise(shop: Workshop, p):
@@ -161,8 +195,13 @@ def define_depthwise_grad(p):
 def draw_conv_grad(rng, n):
     images, rows, lanes = (int(v) for v in rng.integers(1, (4, 4, 20)))
     outs, blocks = LANES * int(rng.integers(1, 4)), int(rng.integers(1, 4))
-    return Problem(x=whole(rng, images, rows, n, lanes), g=whole(rng, images, rows, n, outs), blocks=blocks,
-                   order=rng.permutation(lanes), before=whole(rng, outs, lanes) if rng.integers(2) else None)
+    return Problem(
+        x=whole(rng, images, rows, n, lanes),
+        g=whole(rng, images, rows, n, outs),
+        blocks=blocks,
+        order=rng.permutation(lanes),
+        before=whole(rng, outs, lanes) if rng.integers(2) else None,
+    )
 
 
 def call_conv_grad(shop: Workshop, p):
@@ -212,9 +251,19 @@ def call_matvec(shop: Workshop, p, field="matvec", most=10**6):
         part = slice(begin, begin + blocks * vl)
         packed = [p.w[:, first : min(first + 2 * vl, part.stop)].ravel() for first in range(begin, part.stop, 2 * vl)]
         out = shop.take(blocks * vl)
-        shop.call(field, shop.struct("fc_matvec", x=shop.give(p.x), w=shop.give(np.concatenate(packed)),
-                                     bias=shop.give(p.bias[part]), y=out, inner=len(p.x), blocks=blocks,
-                                     act=shop.activation(p.name)))
+        shop.call(
+            field,
+            shop.struct(
+                "fc_matvec",
+                x=shop.give(p.x),
+                w=shop.give(np.concatenate(packed)),
+                bias=shop.give(p.bias[part]),
+                y=out,
+                inner=len(p.x),
+                blocks=blocks,
+                act=shop.activation(p.name),
+            ),
+        )
         y[part] = out
     return y
 

@@ -66,9 +66,16 @@ def draw_output(rng, n):
     m, side = output_matrix(kind).shape
     rows, columns = (int(v) for v in rng.integers(1, m + 1, 2))
     residual = whole(rng, m, m, LANES) if rng.integers(2) else None
-    return Problem(kind=kind, x=rng.standard_normal((side, side, LANES)).astype(np.float32), bias=whole(rng, LANES),
-                   rows=rows, columns=columns, residual=residual, name=str(rng.choice(EXACT)),
-                   bounds=str(rng.choice(BOUNDS)))
+    return Problem(
+        kind=kind,
+        x=rng.standard_normal((side, side, LANES)).astype(np.float32),
+        bias=whole(rng, LANES),
+        rows=rows,
+        columns=columns,
+        residual=residual,
+        name=str(rng.choice(EXACT)),
+        bounds=str(rng.choice(BOUNDS)),
+    )
 
 
 def call_output(shop: Workshop, p, field="winograd_output", pool=1):
@@ -164,9 +171,13 @@ _PATCHES = 4  # of a problem: a whole number of calls of every table
 
 def draw_winograd_sums(rng, n):
     tall = [(0, 0), (0, 1), (1, 2), (0, 2), (2, 4), (3, 4), (0, 3), (1, 4), (0, 4)][rng.integers(9)]
-    return Problem(v=whole(rng, n, 6, 6, _PATCHES), w=whole(rng, n, 3, 3, LANES),
-                   broad=int(rng.integers(-1, 6)), tall=tall,
-                   before=whole(rng, 6, 6, _PATCHES, LANES) if rng.integers(2) else None)
+    return Problem(
+        v=whole(rng, n, 6, 6, _PATCHES),
+        w=whole(rng, n, 3, 3, LANES),
+        broad=int(rng.integers(-1, 6)),
+        tall=tall,
+        before=whole(rng, 6, 6, _PATCHES, LANES) if rng.integers(2) else None,
+    )
 
 
 def needed(p):

@@ -61,8 +61,10 @@ def test_they_agree_with_their_definitions(blocked, isa, poisoned, budget):
 
 def test_shapes_that_do_not_fit_are_told():
     for op, attrs, message in [
-        ("LRN", {"size": 0}, "size=0, expected 1 to"), ("Transpose", {"perm": (0, 0, 1, 2)}, "perm="),
-        ("Slice", {"axis": 7}, "axis=7"), ("Reshape", {"shape": (5, -1)}, "expected a shape of 48 elements"),
+        ("LRN", {"size": 0}, "size=0, expected 1 to"),
+        ("Transpose", {"perm": (0, 0, 1, 2)}, "perm="),
+        ("Slice", {"axis": 7}, "axis=7"),
+        ("Reshape", {"shape": (5, -1)}, "expected a shape of 48 elements"),
     ]:
         full = {**ops.get(op).defaults, **attrs}
         with pytest.raises(ValueError, match=message):
@@ -84,8 +86,11 @@ def chain(rng, channels, with_conv):
     for i in range(int(rng.integers(1, 6))):
         op = str(rng.choice(["Mul", "Add", "BatchNormalization"]))
         shape = ((channels, 1, 1), (1, channels, 1, 1))[int(rng.integers(2))]
-        inputs = (value, constant(*shape)) if op != "BatchNormalization" else (
-            value, *[constant(channels) for _ in range(4)])
+        inputs = (
+            (value, constant(*shape))
+            if op != "BatchNormalization"
+            else (value, *[constant(channels) for _ in range(4)])
+        )
         inputs = inputs[::-1] if op != "BatchNormalization" and rng.random() < 0.3 else inputs
         nodes.append(Node(op, f"n{i}", inputs, f"v{i}", ops.get(op).defaults))
         value = f"v{i}"
@@ -130,11 +135,19 @@ def test_statistics_that_make_no_sense_fold_without_warnings(size):
     """Negative and vanishing variances, scales that overflow: NaN and infinity, as everywhere, and nothing printed."""
     weight = np.ones((4, 3, size, size), np.float32)
     weight[:, 1] = 0
-    constants = {"w": weight, "g": np.array([1, 1, 3e38, 1]), "b": np.zeros(4), "m": np.zeros(4),
-                 "v": np.array([-1, 0, 1e-9, 1]), "s": np.array([1, 1, 1, np.inf]).reshape(4, 1, 1)}
-    nodes = [Node("Conv", "conv", ("x", "w"), "a", ops.get("Conv").defaults),
-             Node("BatchNormalization", "norm", ("a", "g", "b", "m", "v"), "c", {"epsilon": 0.0}),
-             Node("Mul", "mul", ("c", "s"), "y", {})]
+    constants = {
+        "w": weight,
+        "g": np.array([1, 1, 3e38, 1]),
+        "b": np.zeros(4),
+        "m": np.zeros(4),
+        "v": np.array([-1, 0, 1e-9, 1]),
+        "s": np.array([1, 1, 1, np.inf]).reshape(4, 1, 1),
+    }
+    nodes = [
+        Node("Conv", "conv", ("x", "w"), "a", ops.get("Conv").defaults),
+        Node("BatchNormalization", "norm", ("a", "g", "b", "m", "v"), "c", {"epsilon": 0.0}),
+        Node("Mul", "mul", ("c", "s"), "y", {}),
+    ]
     constants = {name: array.astype(np.float32) for name, array in constants.items()}
     for outputs in (["c"], ["y"]):
         graph = Graph(nodes[: 2 + (outputs == ["y"])], {"x": (None, 3, 6, 6)}, outputs, constants)

@@ -15,7 +15,8 @@ def test_shape_rules_of_windows_agree_with_the_definitions(budget):
         op = ops.get(str(rng.choice(["Conv", "MaxPool", "AveragePool"])))
         kernel = tuple(int(v) for v in rng.integers(1, 5, 2))
         attrs = {
-            **op.defaults, "strides": tuple(int(v) for v in rng.integers(1, 4, 2)),
+            **op.defaults,
+            "strides": tuple(int(v) for v in rng.integers(1, 4, 2)),
             "pads": tuple(int(rng.integers(0, k // 2 + 1)) for k in kernel * 2),
             "auto_pad": str(rng.choice(["NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"])),
         }

@@ -63,11 +63,24 @@ def main():
 
     model, (training, images) = network(), batches()
     batch = {0: torch.export.Dim("N")}
-    torch.onnx.export(model, (torch.tensor(images[:2]),), NETWORK, input_names=["x"], output_names=["scores"],
-                      dynamic_shapes=(batch,), external_data=False, optimize=False)
+    torch.onnx.export(
+        model,
+        (torch.tensor(images[:2]),),
+        NETWORK,
+        input_names=["x"],
+        output_names=["scores"],
+        dynamic_shapes=(batch,),
+        external_data=False,
+        optimize=False,
+    )
     written = onnx.load(NETWORK)
-    for part in (*written.graph.node, *written.graph.value_info, *written.graph.input, *written.graph.output,
-                 written.graph):
+    for part in (
+        *written.graph.node,
+        *written.graph.value_info,
+        *written.graph.input,
+        *written.graph.output,
+        written.graph,
+    ):
         del part.metadata_props[:]  # where in this file each node comes from
     onnx.checker.check_model(written, full_check=True)
     onnx.save(written, NETWORK)

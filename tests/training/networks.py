@@ -32,5 +32,3 @@ def numeric(graph: Graph, values: dict[str, np.ndarray], name: str, index: tuple
         return float(evaluate(graph, **changed)["loss"][0])
 
     return (loss(step) - loss(-step)) / (2 * step)
-
-

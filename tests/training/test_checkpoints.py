@@ -25,15 +25,32 @@ def data():
 
 def network():
     with fc.layers.seeded(1):
-        return fc.Sequential(fc.Conv2d(1, 4, 3, bias=False), fc.BatchNorm2d(4), fc.ReLU(), fc.Flatten(),
-                             fc.Dropout(0.3), fc.Linear(144, 3))
+        return fc.Sequential(
+            fc.Conv2d(1, 4, 3, bias=False),
+            fc.BatchNorm2d(4),
+            fc.ReLU(),
+            fc.Flatten(),
+            fc.Dropout(0.3),
+            fc.Linear(144, 3),
+        )
 
 
 def fit(path, optimizer=None, epochs=EPOCHS, **settings):
     model = network()
-    history = model.fit(*data(), epochs=epochs, batch_size=5, validation=0.2, augment=fc.Augment(mixup=0.2),
-                        optimizer=optimizer or fc.Adam(0.01), schedule=fc.Warmup(1, fc.Cosine()), keep_best=True,
-                        seed=3, checkpoint=path, checkpoint_steps=1, **settings)
+    history = model.fit(
+        *data(),
+        epochs=epochs,
+        batch_size=5,
+        validation=0.2,
+        augment=fc.Augment(mixup=0.2),
+        optimizer=optimizer or fc.Adam(0.01),
+        schedule=fc.Warmup(1, fc.Cosine()),
+        keep_best=True,
+        seed=3,
+        checkpoint=path,
+        checkpoint_steps=1,
+        **settings,
+    )
     return model.state_dict(), {k: v for k, v in history.items() if "second" not in k}
 
 

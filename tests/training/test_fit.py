@@ -28,8 +28,9 @@ def stripes(count=120, size=8, seed=0):
 
 def network(seed=0, classes=2):
     with fc.layers.seeded(seed):
-        return fc.Sequential(fc.Conv2d(1, 8, 3), fc.ReLU(), fc.MaxPool2d(2), fc.Flatten(), fc.Dropout(0.1),
-                             fc.Linear(72, classes))
+        return fc.Sequential(
+            fc.Conv2d(1, 8, 3), fc.ReLU(), fc.MaxPool2d(2), fc.Flatten(), fc.Dropout(0.1), fc.Linear(72, classes)
+        )
 
 
 def states_equal(a, b):
@@ -128,8 +129,16 @@ def test_patience_and_the_best_weights():
     noise = np.random.default_rng(0).integers(0, 2, 40)  # nothing to learn: validation soon gets worse
     model = network()
     seen = []
-    history = model.fit(x, y, epochs=200, validation=(x, noise), patience=3, keep_best=True, optimizer=fc.Adam(0.02),
-                        callbacks=[lambda run: seen.append((run.epoch, run.model.state_dict()))])
+    history = model.fit(
+        x,
+        y,
+        epochs=200,
+        validation=(x, noise),
+        patience=3,
+        keep_best=True,
+        optimizer=fc.Adam(0.02),
+        callbacks=[lambda run: seen.append((run.epoch, run.model.state_dict()))],
+    )
     best = history.best()
     assert history.epochs == best + 4 < 200 and [epoch for epoch, _ in seen] == list(range(1, history.epochs + 1))
     assert states_equal(model.state_dict(), seen[best][1])
@@ -175,8 +184,9 @@ def test_ctrl_c_ends_cleanly_and_keeps_the_model(delay, workers, tmp_path, monke
     network().fit(*stripes(10), epochs=1)  # imports are done
     due = press_ctrl_c_after_the_first_step(monkeypatch, delay)
     with pytest.warns(fc.FastcnnWarning, match="interrupted in epoch") as warned:
-        history = model.fit(x, y, epochs=10**6, augment=fc.Augment(), workers=workers,
-                            checkpoint=tmp_path / "run.safetensors")
+        history = model.fit(
+            x, y, epochs=10**6, augment=fc.Augment(), workers=workers, checkpoint=tmp_path / "run.safetensors"
+        )
     assert time.perf_counter() < due[0] + 0.3
     assert warned[0].filename == __file__
     assert history.interrupted and signal.getsignal(signal.SIGINT) is handler
@@ -274,8 +284,14 @@ class Body(fc.layers.Layer):
 
 def frozen_network():
     model = fc.Sequential(
-        {"body": Body(), "flatten": fc.Flatten(), "drop": fc.Dropout(0.0), "hidden": fc.Linear(144, 8, rng=1),
-         "relu": fc.ReLU(), "head": fc.Linear(8, 2, rng=2)}
+        {
+            "body": Body(),
+            "flatten": fc.Flatten(),
+            "drop": fc.Dropout(0.0),
+            "hidden": fc.Linear(144, 8, rng=1),
+            "relu": fc.ReLU(),
+            "head": fc.Linear(8, 2, rng=2),
+        }
     )
     model[0].freeze()
     return model

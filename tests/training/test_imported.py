@@ -29,13 +29,19 @@ def chained(steps):
 def shuffled():
     """Two grouped convolutions with a channel shuffle between them, and a part of their channels."""
     rng = np.random.default_rng(0)
-    constants = {name: rng.standard_normal(shape).astype(np.float32) / 3 for name, shape in
-                 (("a", (6, 3, 3, 3)), ("b", (8, 6, 1, 1)), ("c", (5, 45)))}
+    constants = {
+        name: rng.standard_normal(shape).astype(np.float32) / 3
+        for name, shape in (("a", (6, 3, 3, 3)), ("b", (8, 6, 1, 1)), ("c", (5, 45)))
+    }
     steps = [
-        ("Conv", "x", "a", {"group": 1}), ("Reshape", "Conv", "", {"shape": (0, 2, 3, -1)}),
-        ("Transpose", "Reshape", "", {"perm": (0, 2, 1, 3)}), ("Reshape", "Transpose", "", {"shape": (-1, 6, 3, 3)}),
-        ("Conv", "Reshape2", "b", {}), ("Slice", "Conv2", "", {"axis": 1, "start": 2, "end": 7}),
-        ("Flatten", "Slice", "", {}), ("Gemm", "Flatten", "c", {}),
+        ("Conv", "x", "a", {"group": 1}),
+        ("Reshape", "Conv", "", {"shape": (0, 2, 3, -1)}),
+        ("Transpose", "Reshape", "", {"perm": (0, 2, 1, 3)}),
+        ("Reshape", "Transpose", "", {"shape": (-1, 6, 3, 3)}),
+        ("Conv", "Reshape2", "b", {}),
+        ("Slice", "Conv2", "", {"axis": 1, "start": 2, "end": 7}),
+        ("Flatten", "Slice", "", {}),
+        ("Gemm", "Flatten", "c", {}),
     ]
     return Graph(chained(steps), {"x": (None, 3, 5, 5)}, ["Gemm"], constants)
 
@@ -43,12 +49,17 @@ def shuffled():
 def normalised():
     """Two convolutions, each with a local response normalisation behind it, of an odd and of an even window."""
     rng = np.random.default_rng(2)
-    constants = {name: rng.standard_normal(shape).astype(np.float32) / 3 for name, shape in
-                 (("a", (11, 3, 3, 3)), ("b", (21, 11, 1, 1)), ("c", (5, 189)))}
+    constants = {
+        name: rng.standard_normal(shape).astype(np.float32) / 3
+        for name, shape in (("a", (11, 3, 3, 3)), ("b", (21, 11, 1, 1)), ("c", (5, 189)))
+    }
     steps = [
-        ("Conv", "x", "a", {}), ("LRN", "Conv", "", {"size": 5, "alpha": 0.9, "beta": 0.75, "bias": 1.0}),
-        ("Relu", "LRN", "", {}), ("Conv", "Relu", "b", {}),
-        ("LRN", "Conv2", "", {"size": 4, "alpha": 0.7, "beta": 0.6}), ("Flatten", "LRN2", "", {}),
+        ("Conv", "x", "a", {}),
+        ("LRN", "Conv", "", {"size": 5, "alpha": 0.9, "beta": 0.75, "bias": 1.0}),
+        ("Relu", "LRN", "", {}),
+        ("Conv", "Relu", "b", {}),
+        ("LRN", "Conv2", "", {"size": 4, "alpha": 0.7, "beta": 0.6}),
+        ("Flatten", "LRN2", "", {}),
         ("Gemm", "Flatten", "c", {}),
     ]
     return Graph(chained(steps), {"x": (None, 3, 5, 5)}, ["Gemm"], constants)
@@ -94,8 +105,9 @@ def test_local_response_normalisation_learns_with_the_same_bits_for_any_threads(
 
 def test_a_file_from_elsewhere_is_tuned_and_goes_back(tmp_path):
     pytest.importorskip("onnx")
-    source = fc.Sequential(fc.Conv2d(3, 8, 3, padding=1, rng=0), fc.ReLU(), fc.MaxPool2d(2), fc.Flatten(),
-                           fc.Linear(32, 5, rng=1))
+    source = fc.Sequential(
+        fc.Conv2d(3, 8, 3, padding=1, rng=0), fc.ReLU(), fc.MaxPool2d(2), fc.Flatten(), fc.Linear(32, 5, rng=1)
+    )
     source.input_shape = (3, 5, 5)
     source.export_onnx(tmp_path / "source.onnx")
     model, (x, y) = fc.load(tmp_path / "source.onnx"), batch(8)
@@ -112,6 +124,7 @@ def in_another_engine(path, x):
         from onnxruntime import InferenceSession
     except ImportError:
         from onnx.reference import ReferenceEvaluator as InferenceSession
+
         session = InferenceSession(str(path))
     else:
         session = InferenceSession(str(path), providers=["CPUExecutionProvider"])

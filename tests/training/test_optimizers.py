@@ -86,11 +86,19 @@ def test_ten_steps_are_those_of_pytorch(isa, name):
     np.testing.assert_allclose(model[0].bias, expected["bias"], rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("make", [
-    lambda: fc.SGD(-1.0), lambda: fc.SGD(float("nan")), lambda: fc.SGD(0.1, nesterov=True),
-    lambda: fc.Adam(betas=(1.0, 0.9)), lambda: fc.RMSprop(alpha=2.0), lambda: fc.AdamW(weight_decay=-1),
-    lambda: fc.CrossEntropy(label_smoothing=2), lambda: fc.CrossEntropy(class_weights=[-1, 1]),
-])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: fc.SGD(-1.0),
+        lambda: fc.SGD(float("nan")),
+        lambda: fc.SGD(0.1, nesterov=True),
+        lambda: fc.Adam(betas=(1.0, 0.9)),
+        lambda: fc.RMSprop(alpha=2.0),
+        lambda: fc.AdamW(weight_decay=-1),
+        lambda: fc.CrossEntropy(label_smoothing=2),
+        lambda: fc.CrossEntropy(class_weights=[-1, 1]),
+    ],
+)
 def test_settings_out_of_range_are_refused(make):
     with pytest.raises(ValueError, match="expected"):
         make()

@@ -353,8 +353,10 @@ def test_no_memory_for_writing_back_leaves_the_model_whole(monkeypatch):
         patch.setattr(fc.Trainer, "_plain", failing)
         with pytest.raises(MemoryError):
             model(X)
-        assert all(np.array_equal(layer.__dict__["_parameters"]["weight"], twin.weight)
-                   for layer, twin in zip(list(model)[::2], list(network())[::2], strict=True))
+        assert all(
+            np.array_equal(layer.__dict__["_parameters"]["weight"], twin.weight)
+            for layer, twin in zip(list(model)[::2], list(network())[::2], strict=True)
+        )
     assert same(model.state_dict(), trained(steps=1))
 
 
@@ -398,7 +400,11 @@ def test_ctrl_c_counts_a_step_or_leaves_it_undone(budget):
     """The number of steps always tells which parameters the model has, wherever Ctrl-C strikes."""
     count = budget(20, 400)
     output = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED, "0", str(count)], check=True, capture_output=True, text=True, timeout=600,
+        [sys.executable, "-c", INTERRUPTED, "0", str(count)],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=600,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ).stdout
     assert int(output) == count

@@ -79,10 +79,20 @@ def test_autodiff_agrees_with_differences():
 
 def network(dropout=0.3):
     return fc.Sequential(
-        fc.Conv2d(3, 24, 3, padding=1, rng=0), fc.BatchNorm2d(24), fc.ReLU(), fc.MaxPool2d(2),
-        fc.Conv2d(24, 40, 3, stride=2, padding=1, rng=1), fc.BatchNorm2d(40), fc.ReLU6(), fc.Dropout(dropout),
-        fc.Conv2d(40, 40, 3, padding=1, groups=40, rng=2), fc.Conv2d(40, 64, 1, rng=3), fc.ReLU(),
-        fc.GlobalAvgPool2d(), fc.Flatten(), fc.Linear(64, 5, rng=4),
+        fc.Conv2d(3, 24, 3, padding=1, rng=0),
+        fc.BatchNorm2d(24),
+        fc.ReLU(),
+        fc.MaxPool2d(2),
+        fc.Conv2d(24, 40, 3, stride=2, padding=1, rng=1),
+        fc.BatchNorm2d(40),
+        fc.ReLU6(),
+        fc.Dropout(dropout),
+        fc.Conv2d(40, 40, 3, padding=1, groups=40, rng=2),
+        fc.Conv2d(40, 64, 1, rng=3),
+        fc.ReLU(),
+        fc.GlobalAvgPool2d(),
+        fc.Flatten(),
+        fc.Linear(64, 5, rng=4),
     )
 
 
@@ -110,9 +120,16 @@ def test_bits_of_strided_depthwise_layers_do_not_depend_on_threads(size, isa):
     runs = []
     for threads in (1, 2, 3):
         model = fc.Sequential(
-            fc.Conv2d(3, 21, 3, padding=1, rng=0), fc.BatchNorm2d(21), fc.ReLU6(),
-            fc.Conv2d(21, 21, size, stride=2, padding=size // 2, groups=21, bias=False, rng=1), fc.BatchNorm2d(21),
-            fc.ReLU6(), fc.Conv2d(21, 16, 1, rng=2), fc.GlobalAvgPool2d(), fc.Flatten(), fc.Linear(16, 5, rng=3),
+            fc.Conv2d(3, 21, 3, padding=1, rng=0),
+            fc.BatchNorm2d(21),
+            fc.ReLU6(),
+            fc.Conv2d(21, 21, size, stride=2, padding=size // 2, groups=21, bias=False, rng=1),
+            fc.BatchNorm2d(21),
+            fc.ReLU6(),
+            fc.Conv2d(21, 16, 1, rng=2),
+            fc.GlobalAvgPool2d(),
+            fc.Flatten(),
+            fc.Linear(16, 5, rng=3),
         )
         with fc.num_threads(threads):
             trainer = fc.Trainer(model, fc.SGD(0.05, momentum=0.9))
@@ -122,16 +139,29 @@ def test_bits_of_strided_depthwise_layers_do_not_depend_on_threads(size, isa):
     assert np.isfinite(runs[0][0]).all() and same(runs[0], runs[1]) and same(runs[0], runs[2])
 
 
-@pytest.mark.parametrize(("algorithm", "stride"), [
-    ("direct", 1), ("direct", 2), ("im2col", 2), ("winograd", 1), ("winograd2", 1), ("winograd2", 2),
-    ("winograd_lean", 1), ("winograd6", 1),
-])
+@pytest.mark.parametrize(
+    ("algorithm", "stride"),
+    [
+        ("direct", 1),
+        ("direct", 2),
+        ("im2col", 2),
+        ("winograd", 1),
+        ("winograd2", 1),
+        ("winograd2", 2),
+        ("winograd_lean", 1),
+        ("winograd6", 1),
+    ],
+)
 def test_filters_are_packed_in_every_step_as_they_are_ahead(algorithm, stride, isa, poisoned):
     """The loss that each step tells is that of a prediction before it."""
     model = fc.Sequential(
-        fc.Conv2d(3, 21, 3, padding=1, rng=0), fc.ReLU(),
-        fc.Conv2d(21, 37, 3, stride, padding=1, algorithm=algorithm, rng=1), fc.ReLU(),
-        fc.GlobalAvgPool2d(), fc.Flatten(), fc.Linear(37, 5, rng=2),
+        fc.Conv2d(3, 21, 3, padding=1, rng=0),
+        fc.ReLU(),
+        fc.Conv2d(21, 37, 3, stride, padding=1, algorithm=algorithm, rng=1),
+        fc.ReLU(),
+        fc.GlobalAvgPool2d(),
+        fc.Flatten(),
+        fc.Linear(37, 5, rng=2),
     )
     trainer = fc.Trainer(model, fc.SGD(0.1))
     x, y = batch(5, 13)

@@ -15,8 +15,14 @@ WEIGHT = np.full((5, 16), 0.5, np.float32)
 
 
 def trained(steps: int) -> tuple[fc.Sequential, fc.Trainer]:
-    model = fc.Sequential(fc.Conv2d(3, 16, 3, rng=0), fc.BatchNorm2d(16), fc.ReLU(), fc.GlobalAvgPool2d(),
-                          fc.Flatten(), fc.Linear(16, 5, rng=2))
+    model = fc.Sequential(
+        fc.Conv2d(3, 16, 3, rng=0),
+        fc.BatchNorm2d(16),
+        fc.ReLU(),
+        fc.GlobalAvgPool2d(),
+        fc.Flatten(),
+        fc.Linear(16, 5, rng=2),
+    )
     trainer = fc.Trainer(model, fc.SGD(0.1, momentum=0.9))
     for _ in range(steps):
         trainer.step(X, Y)

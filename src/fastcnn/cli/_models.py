@@ -92,7 +92,9 @@ def describe(model: Model, options: argparse.Namespace) -> None:
         raise ValueError("the model does not tell the size of its images: give --size")
     known = model.preprocess or Preprocess(model.input_shape[1:], mean=_MEAN, std=_STD)
     model.preprocess = replace(
-        known, size=model.input_shape[1:], mean=known.mean if options.mean is None else _scaled(options.mean, "--mean"),
+        known,
+        size=model.input_shape[1:],
+        mean=known.mean if options.mean is None else _scaled(options.mean, "--mean"),
         std=known.std if options.std is None else _scaled(options.std, "--std"),
     )
 

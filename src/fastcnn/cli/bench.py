@@ -53,17 +53,30 @@ def _measure_all(as_json: bool, threads: int) -> int:
     peak = _cpu.measure_peak(0.2) * threads
     rows = []
     if not as_json:
-        print(f"{_cpu.isa()}, {threads} thread(s); multiply-add peak {peak / 1e9:.0f} GFLOP/s; eager calls, packing "
-              "and reordering included")
+        print(
+            f"{_cpu.isa()}, {threads} thread(s); multiply-add peak {peak / 1e9:.0f} GFLOP/s; eager calls, packing "
+            "and reordering included"
+        )
         print(COLUMNS.line(["layer", "algorithm", "ms", "GFLOP/s", "% of peak"]))
     for layer in LAYERS:
         for name, seconds in measure(layer).items():
             rate = layer.operations / seconds
-            rows.append({"layer": layer.name, "algorithm": name, "ms": 1e3 * seconds, "gflops": rate / 1e9,
-                         "percent_of_peak": 100 * rate / peak})
+            rows.append(
+                {
+                    "layer": layer.name,
+                    "algorithm": name,
+                    "ms": 1e3 * seconds,
+                    "gflops": rate / 1e9,
+                    "percent_of_peak": 100 * rate / peak,
+                }
+            )
             if not as_json:
-                print(COLUMNS.line([layer.name, name, f"{1e3 * seconds:.3f}", f"{rate / 1e9:.1f}",
-                                    f"{100 * rate / peak:.0f}"]), flush=True)
+                print(
+                    COLUMNS.line(
+                        [layer.name, name, f"{1e3 * seconds:.3f}", f"{rate / 1e9:.1f}", f"{100 * rate / peak:.0f}"]
+                    ),
+                    flush=True,
+                )
     if as_json:
         print(json.dumps({"isa": _cpu.isa(), "threads": threads, "peak_gflops": peak / 1e9, "rows": rows}, indent=2))
     return 0
@@ -72,8 +85,16 @@ def _measure_all(as_json: bool, threads: int) -> int:
 def candidates(layer: Layer) -> dict[str, Callable[[], Any]]:
     """Ways to compute a layer: each algorithm that takes it, and NumPy."""
     x, weight = layer.arrays()
-    problem = Problem(x.shape[1], weight.shape[0], layer.groups, (layer.kernel, layer.kernel),
-                      (layer.stride, layer.stride), (1, 1), _cpu.vector_length(), (layer.out, layer.out))
+    problem = Problem(
+        x.shape[1],
+        weight.shape[0],
+        layer.groups,
+        (layer.kernel, layer.kernel),
+        (layer.stride, layer.stride),
+        (1, 1),
+        _cpu.vector_length(),
+        (layer.out, layer.out),
+    )
     calls: dict[str, Callable[[], Any]] = {}
     for entry in ALGORITHMS:
         if not entry.why_not(problem):

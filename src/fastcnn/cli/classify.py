@@ -23,7 +23,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example: fastcnn classify --top 3 holiday.jpg pets/ 'scans/*.png'"
     parser.add_argument("photos", nargs="+", metavar="PHOTO", help="image file, folder, or glob pattern")
     parser.add_argument(
-        "--model", default=DEFAULT, metavar="NAME-OR-FILE",
+        "--model",
+        default=DEFAULT,
+        metavar="NAME-OR-FILE",
         help=f"a pretrained network, a saved model or an ONNX file (default: {DEFAULT})",
     )
     parser.add_argument("--top", type=int, default=5, metavar="N", help="classes to name (default: 5)")

@@ -14,13 +14,20 @@ _FORMATS = (".onnx", ".safetensors")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.epilog = ("example: fastcnn convert model.onnx model.safetensors\n"
-                     "         fastcnn convert resnet18.pth resnet18.onnx --architecture resnet18")
-    parser.add_argument("source", metavar="IN", help="a saved model, an ONNX file, a network of the zoo, or weights "
-                        "(.safetensors, .pth, .pt) for --architecture")
+    parser.epilog = (
+        "example: fastcnn convert model.onnx model.safetensors\n"
+        "         fastcnn convert resnet18.pth resnet18.onnx --architecture resnet18"
+    )
+    parser.add_argument(
+        "source",
+        metavar="IN",
+        help="a saved model, an ONNX file, a network of the zoo, or weights "
+        "(.safetensors, .pth, .pt) for --architecture",
+    )
     parser.add_argument("target", metavar="OUT", help=f"the file to write: {' or '.join(_FORMATS)}")
-    parser.add_argument("--architecture", choices=zoo.names(), metavar="NAME",
-                        help=f"whose weights IN holds: {', '.join(zoo.names())}")
+    parser.add_argument(
+        "--architecture", choices=zoo.names(), metavar="NAME", help=f"whose weights IN holds: {', '.join(zoo.names())}"
+    )
     parser.add_argument("--classes", type=int, metavar="N", help="outputs of it (default: its own)")
     add_size(parser)
     parser.set_defaults(run=run)

@@ -17,7 +17,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("folder", metavar="FOLDER", help="folder with a sub-folder for each class")
     parser.add_argument(
-        "--model", default=DEFAULT, metavar="NAME-OR-FILE",
+        "--model",
+        default=DEFAULT,
+        metavar="NAME-OR-FILE",
         help=f"a pretrained network or a saved model (default: {DEFAULT})",
     )
     parser.add_argument("--plot", metavar="FILE", help="draw the confusion matrix (needs matplotlib)")

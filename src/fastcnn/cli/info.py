@@ -35,14 +35,31 @@ def run(options: argparse.Namespace) -> int:
     preprocess = model.preprocess.to_dict() if model.preprocess else None
     if options.json:
         layers = [
-            {"name": row.name, "op": row.op, "output_shape": row.output_shape, "parameters": row.parameters,
-             "flops": row.flops, "kernel": row.kernel, "reasons": row.reasons}
+            {
+                "name": row.name,
+                "op": row.op,
+                "output_shape": row.output_shape,
+                "parameters": row.parameters,
+                "flops": row.flops,
+                "kernel": row.kernel,
+                "reasons": row.reasons,
+            }
             for row in summary.rows
         ]
-        print(json.dumps({
-            "model": options.model, "input_shape": model.input_shape, "classes": model.classes,
-            "preprocess": preprocess, "parameters": summary.parameters, "flops": summary.flops, "layers": layers,
-        }, indent=2))
+        print(
+            json.dumps(
+                {
+                    "model": options.model,
+                    "input_shape": model.input_shape,
+                    "classes": model.classes,
+                    "preprocess": preprocess,
+                    "parameters": summary.parameters,
+                    "flops": summary.flops,
+                    "layers": layers,
+                },
+                indent=2,
+            )
+        )
         return 0
     print(summary)
     print(f"\ninput: {'x'.join(map(str, model.input_shape or ()))}")

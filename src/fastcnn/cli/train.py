@@ -37,22 +37,46 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="FOLDER", help="folder with a sub-folder for each class")
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="where to save the model")
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--pretrained", metavar="NAME", choices=pretrained_names(),
-                        help=f"begin with ImageNet weights: {', '.join(pretrained_names())} (best for few photos)")
-    source.add_argument("--network", metavar="NAME", default=DEFAULT, choices=zoo.names(),
-                        help=f"network of the zoo to train from scratch (default: {DEFAULT})")
+    source.add_argument(
+        "--pretrained",
+        metavar="NAME",
+        choices=pretrained_names(),
+        help=f"begin with ImageNet weights: {', '.join(pretrained_names())} (best for few photos)",
+    )
+    source.add_argument(
+        "--network",
+        metavar="NAME",
+        default=DEFAULT,
+        choices=zoo.names(),
+        help=f"network of the zoo to train from scratch (default: {DEFAULT})",
+    )
     parser.add_argument("--thaw", action="store_true", help="with --pretrained: train all layers, not only the last")
-    parser.add_argument("--size", type=int, metavar="N",
-                        help=f"pixels in height and width (default: {_SIZE} for {DEFAULT}, else the network's)")
+    parser.add_argument(
+        "--size",
+        type=int,
+        metavar="N",
+        help=f"pixels in height and width (default: {_SIZE} for {DEFAULT}, else the network's)",
+    )
     parser.add_argument("--epochs", type=int, default=20, metavar="N", help="passes over the photos (default: 20)")
     parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="photos in a step (default: 32)")
-    parser.add_argument("--learning-rate", type=float, default=3e-3, metavar="R",
-                        help="of Adam, highest in the course of one cycle (default: 0.003)")
-    parser.add_argument("--validation", default="0.2", metavar="SHARE-OR-FOLDER",
-                        help="photos to examine the model on: a share of each class, or another folder (default: 0.2)")
-    parser.add_argument("--augment", action=argparse.BooleanOptionalAction,
-                        help="flip, crop, turn and colour photos at random (default: where more than the last layer "
-                             "is trained)")
+    parser.add_argument(
+        "--learning-rate",
+        type=float,
+        default=3e-3,
+        metavar="R",
+        help="of Adam, highest in the course of one cycle (default: 0.003)",
+    )
+    parser.add_argument(
+        "--validation",
+        default="0.2",
+        metavar="SHARE-OR-FOLDER",
+        help="photos to examine the model on: a share of each class, or another folder (default: 0.2)",
+    )
+    parser.add_argument(
+        "--augment",
+        action=argparse.BooleanOptionalAction,
+        help="flip, crop, turn and colour photos at random (default: where more than the last layer is trained)",
+    )
     parser.add_argument("--patience", type=int, metavar="N", help="stop after N epochs without improvement")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of everything random (default: 0)")
     parser.add_argument("--checkpoint", metavar="FILE", help="keep the state of the training here, after each epoch")
@@ -72,8 +96,10 @@ def run(options: argparse.Namespace) -> int:
     model = _network(options, list(class_folders(options.folder)))
     learn, validate = _photos(options, model)
     if not options.json:
-        print(f"{len(learn)} photos to learn from, {len(validate)} to examine, of {len(model.classes or ())} classes",
-              file=sys.stderr)
+        print(
+            f"{len(learn)} photos to learn from, {len(validate)} to examine, of {len(model.classes or ())} classes",
+            file=sys.stderr,
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FastcnnWarning)  # that it was interrupted is told below
         history = _fit(options, model, learn, validate)
@@ -129,9 +155,17 @@ def _fit(options: argparse.Namespace, model: Model, learn: Dataset, validate: Da
     if augment is None:
         augment = not options.pretrained or options.thaw
     return model.fit(
-        learn, epochs=options.epochs, batch_size=options.batch_size, validation=validate,
-        optimizer=Adam(options.learning_rate), schedule=OneCycle(), augment=Augment() if augment else None,
-        patience=options.patience, keep_best=True, checkpoint=options.checkpoint, resume=options.resume,
+        learn,
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        validation=validate,
+        optimizer=Adam(options.learning_rate),
+        schedule=OneCycle(),
+        augment=Augment() if augment else None,
+        patience=options.patience,
+        keep_best=True,
+        checkpoint=options.checkpoint,
+        resume=options.resume,
         seed=options.seed,
     )
 
@@ -140,10 +174,18 @@ def _tell(options: argparse.Namespace, model: Model, history: History, report: R
     if history.interrupted:
         print(f"fastcnn train: interrupted after {history.epochs} epochs", file=sys.stderr)
     if options.json:
-        print(json.dumps({
-            "model": options.output, "classes": model.classes, "interrupted": history.interrupted,
-            "history": history, "report": report.to_dict(),
-        }, indent=2))
+        print(
+            json.dumps(
+                {
+                    "model": options.output,
+                    "classes": model.classes,
+                    "interrupted": history.interrupted,
+                    "history": history,
+                    "report": report.to_dict(),
+                },
+                indent=2,
+            )
+        )
         return
     print(report)
     print(f"\nsaved {options.output}; try: fastcnn classify --model {options.output} PHOTO")

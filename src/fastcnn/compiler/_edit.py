@@ -45,9 +45,7 @@ def has_free_filters(node: Node, graph: Graph, algorithm: str) -> bool:
     return node.op == "Conv" and node.attrs["algorithm"] == algorithm and len(node.inputs) <= 3 and constant
 
 
-def with_filters(
-    conv: Node, x: str, which: np.ndarray | slice, mark: str, constants: dict[str, np.ndarray]
-) -> Node:
+def with_filters(conv: Node, x: str, which: np.ndarray | slice, mark: str, constants: dict[str, np.ndarray]) -> Node:
     """The convolution of x with some of its filters, or with all in another order.
 
     Parameters

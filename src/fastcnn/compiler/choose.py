@@ -72,10 +72,13 @@ class Problem:
         >>> Problem(64, 128, 1, (3, 3), (2, 2), (1, 1), vl=8, size=(28, 28)).key
         '64 to 128 channels, 3x3, stride 2x2, dilation 1x1, groups 1, output 28x28, blocks of 8'
         """
-        kernel, stride, dilation, size = ("x".join(map(str, pair)) for pair in (
-            self.kernel, self.strides, self.dilations, self.size))
-        return (f"{self.in_channels} to {self.out_channels} channels, {kernel}, stride {stride}, dilation {dilation}, "
-                f"groups {self.groups}, output {size}, blocks of {self.vl}")
+        kernel, stride, dilation, size = (
+            "x".join(map(str, pair)) for pair in (self.kernel, self.strides, self.dilations, self.size)
+        )
+        return (
+            f"{self.in_channels} to {self.out_channels} channels, {kernel}, stride {stride}, dilation {dilation}, "
+            f"groups {self.groups}, output {size}, blocks of {self.vl}"
+        )
 
     @property
     def operations(self) -> float:
@@ -131,8 +134,10 @@ def _why_not_depthwise(p: Problem) -> str:
 def _why_not_winograd(*strides: int) -> Callable[[Problem], str]:
     def why_not(p: Problem) -> str:
         if p.kernel != (3, 3) or p.strides not in [(stride, stride) for stride in strides] or p.dilations != (1, 1):
-            return (f"kernel {p.kernel}, stride {p.strides}, dilation {p.dilations}: it takes 3 x 3, stride "
-                    f"{' or '.join(map(str, strides))}, dilation 1")
+            return (
+                f"kernel {p.kernel}, stride {p.strides}, dilation {p.dilations}: it takes 3 x 3, stride "
+                f"{' or '.join(map(str, strides))}, dilation 1"
+            )
         return "" if p.groups == 1 else f"{p.groups} groups: it takes one"
 
     return why_not
@@ -183,10 +188,21 @@ ALGORITHMS: tuple[Algorithm, ...] = (
     Algorithm("winograd", "blocked", _why_not_winograd(1), _winograd_seconds(4), error=5e-7),
     Algorithm("winograd2", "blocked", _why_not_winograd(1, 2), _winograd_seconds(2), error=2e-7),
     Algorithm("winograd_lean", "blocked", _why_not_winograd(1), _winograd_seconds(4, lean=True), error=5e-7),
-    Algorithm("winograd6", "blocked", _why_not_winograd(1), _winograd_seconds(6), error=5e-6,
-              on_request="larger rounding errors than the others'"),
-    Algorithm("im2col", "plain", lambda p: "", _im2col_seconds,
-              on_request="copies every input once for each tap, to multiply as direct convolution does"),
+    Algorithm(
+        "winograd6",
+        "blocked",
+        _why_not_winograd(1),
+        _winograd_seconds(6),
+        error=5e-6,
+        on_request="larger rounding errors than the others'",
+    ),
+    Algorithm(
+        "im2col",
+        "plain",
+        lambda p: "",
+        _im2col_seconds,
+        on_request="copies every input once for each tap, to multiply as direct convolution does",
+    ),
 )
 
 
@@ -262,26 +278,46 @@ def _forced(problem: Problem, wanted: str, entries: Sequence[Algorithm]) -> tupl
 
 
 def with_algorithms(
-    graph: Graph, shapes: Mapping[str, tuple[int, ...]], vl: int, packed_ahead: bool,
-    tuning: Mapping[str, str] | None, together: int,
+    graph: Graph,
+    shapes: Mapping[str, tuple[int, ...]],
+    vl: int,
+    packed_ahead: bool,
+    tuning: Mapping[str, str] | None,
+    together: int,
 ) -> Graph:
     """The graph with the algorithm, its layout, the reasons and the actual padding in every convolution."""
     nodes = []
     for node in graph.nodes:
         if node.op == "Conv":
             weight, size = shapes[node.inputs[1]], shapes[node.output]
-            problem = Problem(shapes[node.inputs[0]][1], weight[0], node.attrs["group"], (weight[2], weight[3]),
-                              node.attrs["strides"], node.attrs["dilations"], vl, (size[2], size[3]), packed_ahead,
-                              together)
+            problem = Problem(
+                shapes[node.inputs[0]][1],
+                weight[0],
+                node.attrs["group"],
+                (weight[2], weight[3]),
+                node.attrs["strides"],
+                node.attrs["dilations"],
+                vl,
+                (size[2], size[3]),
+                packed_ahead,
+                together,
+            )
             try:
                 entry, reasons = choose(problem, node.attrs["algorithm"], tuning)
             except ValueError as error:
                 where = f"node {node.name!r} (Conv): " if node.name else ""  # eager calls have no node
                 raise ValueError(f"{where}{error}") from None
             pads = resolve_pads(node.attrs, shapes[node.inputs[0]][2:], problem.kernel)
-            attrs = {**node.attrs, "algorithm": entry.name, "layout": entry.layout, "reasons": reasons,
-                     "problem": problem.key,
-                     "kernel_shape": problem.kernel, "pads": pads, "auto_pad": "NOTSET"}
+            attrs = {
+                **node.attrs,
+                "algorithm": entry.name,
+                "layout": entry.layout,
+                "reasons": reasons,
+                "problem": problem.key,
+                "kernel_shape": problem.kernel,
+                "pads": pads,
+                "auto_pad": "NOTSET",
+            }
             node = Node(node.op, node.name, node.inputs, node.output, attrs)
         nodes.append(node)
     return replaced(graph, nodes)

@@ -170,9 +170,7 @@ def _fold_batch_norm(graph: Graph) -> Graph:
     return replaced(graph, nodes, constants)
 
 
-def _foldable(
-    graph: Graph, conv: Node, norm: Node, users: dict[str, list[Node]], outputs: Collection[str]
-) -> bool:
+def _foldable(graph: Graph, conv: Node, norm: Node, users: dict[str, list[Node]], outputs: Collection[str]) -> bool:
     known = all(name in graph.constants for name in (*conv.inputs[1:], *norm.inputs[1:]) if name)
     return known and len(users[conv.output]) == 1 and conv.output not in outputs
 

@@ -58,8 +58,13 @@ def _fuse_gates(graph: Graph) -> Graph:
             weight, bias = norm.inputs[2:]
             further = (weight, bias) if node.op == "NormSums" else (bias,)  # NormGrad reads the weight already
             inputs = (gate.inputs[0], *node.inputs[1:], *further)
-            node = Node(node.op, node.name, inputs, node.output,
-                        {**node.attrs, "activation": (act.op, act.attrs), "fused": (gate.name,)})
+            node = Node(
+                node.op,
+                node.name,
+                inputs,
+                node.output,
+                {**node.attrs, "activation": (act.op, act.attrs), "fused": (gate.name,)},
+            )
         nodes.append(node)
     return replaced(graph, nodes)
 
@@ -92,8 +97,7 @@ def _fuse_residuals(graph: Graph, shapes: dict[str, tuple[int, ...]]) -> Graph:
             other = node.inputs[1] if node.inputs[0] == name else node.inputs[0]
             inputs = (*producer.inputs, *[""] * (most - len(producer.inputs)), other)
             nodes[position[name]] = None
-            nodes[i] = Node(producer.op, producer.name, inputs, node.output,
-                            {**producer.attrs, "fused": (node.name,)})
+            nodes[i] = Node(producer.op, producer.name, inputs, node.output, {**producer.attrs, "fused": (node.name,)})
             position[node.output] = i
             break
     return replaced(graph, [node for node in nodes if node is not None])

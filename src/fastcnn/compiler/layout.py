@@ -63,7 +63,10 @@ def levels_of(name: str) -> str:
 
 
 def arrange(
-    graph: Graph, shapes: dict[str, tuple[int, ...]], vl: int, parameters: Iterable[str] = (),
+    graph: Graph,
+    shapes: dict[str, tuple[int, ...]],
+    vl: int,
+    parameters: Iterable[str] = (),
     pixels: Iterable[str] = (),
 ) -> Layouts:
     """Decide the layout of every value.
@@ -127,8 +130,11 @@ class _Arranger:
             parts = node.inputs
             if node.op != "Concat" or self.lanes[node.output] == 1 or node.attrs["axis"] % 4 != 1:
                 continue
-            fixed = {name for name in parts if name in joins or name in targets or name not in producers
-                     or producers[name].kind.is_alias}
+            fixed = {
+                name
+                for name in parts
+                if name in joins or name in targets or name not in producers or producers[name].kind.is_alias
+            }
             if fixed or len(set(parts)) < len(parts):
                 continue
             halo = self.halos.get(node.output, NO_HALO)
@@ -222,8 +228,10 @@ class _Arranger:
             return False
         if shape[2:] == (1, 1):
             return True
-        alone = all(reader.op == "Gemm" and reader.inputs[0] == node.output and reader.inputs[1] in self.graph.constants
-                    for reader in readers)
+        alone = all(
+            reader.op == "Gemm" and reader.inputs[0] == node.output and reader.inputs[1] in self.graph.constants
+            for reader in readers
+        )
         whole = self.lanes[name] == self.vl and shape[1] % self.vl == 0 and node.output not in self.first
         if alone and whole:
             self.blocks[node.output] = shape[1:]

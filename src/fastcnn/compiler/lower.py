@@ -134,7 +134,14 @@ class Lowering:
         views = [argument for argument in arguments if isinstance(argument, View)]
         self.waits.append(self._hazards.before(views[:writes], views[writes:]))
         node = self._node
-        self.infos.append(StepInfo(
-            node.name, node.attrs.get("fused", ()), kernel, node.attrs.get("reasons", {}), self._operations,
-            self._bytes, node.attrs.get("problem", ""),
-        ))
+        self.infos.append(
+            StepInfo(
+                node.name,
+                node.attrs.get("fused", ()),
+                kernel,
+                node.attrs.get("reasons", {}),
+                self._operations,
+                self._bytes,
+                node.attrs.get("problem", ""),
+            )
+        )

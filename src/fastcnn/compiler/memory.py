@@ -156,8 +156,7 @@ class _Placer:
         return Placement(views, constants, total)
 
     def direct_constants(self) -> list[str]:
-        read = {name for node in self.graph.nodes for i, name in enumerate(node.inputs)
-                if i not in node.kind.constants}
+        read = {name for node in self.graph.nodes for i, name in enumerate(node.inputs) if i not in node.kind.constants}
         return [name for name in self.graph.constants if name in read]
 
     def measure_lives(self) -> None:

@@ -65,8 +65,10 @@ class MixedPlan:
     def run(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray] | None = None) -> list[np.ndarray]:
         """Run it; see `Plan.run`. Inputs are converted to the graph's types."""
         if self.parts > 1:
-            parts = [self._execute(arrays, None) for arrays in zip(*[
-                np.split(array, self.parts) for array in inputs], strict=True)]
+            parts = [
+                self._execute(arrays, None)
+                for arrays in zip(*[np.split(array, self.parts) for array in inputs], strict=True)
+            ]
             results = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
         else:
             results = self._execute(inputs, None)
@@ -118,8 +120,7 @@ class MixedPlan:
             for name in part.inputs:
                 if self._last_use.get(name) == i and name in values:
                     budget.release(values.pop(name).nbytes)
-        return [np.array(values[name], order="C", copy=None if name not in outside else True)
-                for name in graph.outputs]
+        return [np.array(values[name], order="C", copy=None if name not in outside else True) for name in graph.outputs]
 
     @staticmethod
     def _evaluate(node: Node, values: Mapping[str, np.ndarray], budget: Budget) -> np.ndarray:
@@ -147,8 +148,11 @@ class Whole:
 
 
 def compile_general(
-    graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], tuning: Mapping[str, str] | None = None,
-    max_bytes: int = MAX_BYTES, pixels: Mapping[str, np.ndarray] | None = None,
+    graph: Graph,
+    input_shapes: Mapping[str, tuple[int, ...]],
+    tuning: Mapping[str, str] | None = None,
+    max_bytes: int = MAX_BYTES,
+    pixels: Mapping[str, np.ndarray] | None = None,
 ) -> Whole:
     """Compile a graph of general operations. A graph that was made for batches of one size takes larger ones in parts.
 
@@ -170,8 +174,9 @@ def compile_general(
         Naming the node or the input that does not fit.
     """
     parts = _parts(graph, input_shapes)
-    shapes = {name: (shape[0] // parts, *shape[1:]) if parts > 1 else tuple(shape)
-              for name, shape in input_shapes.items()}
+    shapes = {
+        name: (shape[0] // parts, *shape[1:]) if parts > 1 else tuple(shape) for name, shape in input_shapes.items()
+    }
     for name, expected in graph.inputs.items():
         check_shape(name, shapes[name], expected, input_shapes[name])
     batches = [shapes[name][0] for name, expected in graph.inputs.items() if expected[:1] == (None,)]
@@ -193,8 +198,7 @@ def compile_general(
 def _parts(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]]) -> int:
     """How many batches of the size that the graph has are in these."""
     pairs = zip(input_shapes.values(), graph.inputs.values(), strict=True)
-    found = {shape[0] / expected[0] for shape, expected in pairs
-             if shape and expected and expected[0] is not None}
+    found = {shape[0] / expected[0] for shape, expected in pairs if shape and expected and expected[0] is not None}
     return int(found.pop()) if len(found) == 1 and min(found) >= 1 and min(found) % 1 == 0 else 1
 
 
@@ -203,8 +207,11 @@ def _constant_outputs(graph: Graph) -> bool:
 
 
 def compile_mixed(
-    resolved: Resolved, packed: Packed | None = None, tuning: Mapping[str, str] | None = None,
-    budget: Budget | None = None, limit: tuple[int, int] = (MAX_BYTES, 1),
+    resolved: Resolved,
+    packed: Packed | None = None,
+    tuning: Mapping[str, str] | None = None,
+    budget: Budget | None = None,
+    limit: tuple[int, int] = (MAX_BYTES, 1),
 ) -> MixedPlan:
     """Compile a resolved graph.
 
@@ -276,14 +283,24 @@ def _groups(graph: Graph) -> list[list[Node]]:
 def _read_outside(groups: list[list[Node]], graph: Graph) -> set[str]:
     """Values that others than the group which makes them read, or the caller."""
     maker = {node.output: number for number, group in enumerate(groups) for node in group}
-    read = {name for number, group in enumerate(groups) for node in group for name in node.inputs
-            if maker.get(name, number) != number}
+    read = {
+        name
+        for number, group in enumerate(groups)
+        for node in group
+        for name in node.inputs
+        if maker.get(name, number) != number
+    }
     return read | set(graph.outputs)
 
 
 def _segment(
-    graph: Graph, nodes: list[Node], outside: set[str], shapes: Mapping[str, tuple[int, ...]], packed: Packed,
-    tuning: Mapping[str, str] | None, budget: Budget | None,
+    graph: Graph,
+    nodes: list[Node],
+    outside: set[str],
+    shapes: Mapping[str, tuple[int, ...]],
+    packed: Packed,
+    tuning: Mapping[str, str] | None,
+    budget: Budget | None,
 ) -> Segment:
     made = {node.output for node in nodes}
     read = dict.fromkeys(name for node in nodes for name in node.inputs if name and name not in made)

@@ -46,8 +46,7 @@ def _same(op: str, *attributes: str) -> Rule:
     return rule
 
 
-def _windowed(r: Rewriter, node: Callable[[dict[str, Any], bool], Link],
-              kernel: tuple[int, ...]) -> list[Node] | None:
+def _windowed(r: Rewriter, node: Callable[[dict[str, Any], bool], Link], kernel: tuple[int, ...]) -> list[Node] | None:
     """A window operation on images; on signals (N, C, L), as images of one row."""
     rank = len(r.shape()) - 2
     if rank not in (1, 2) or len(kernel) != rank:
@@ -250,8 +249,10 @@ def _slice(r: Rewriter) -> list[Node] | None:
         return None
     rank = len(r.shape())
     chosen = axes_of(range(starts.size) if axes is None else axes.ravel(), rank)
-    parts = [("Slice", (), {"axis": axis, "start": max(-FAR, min(int(a), FAR)), "end": max(-FAR, min(int(b), FAR))})
-             for axis, a, b in zip(chosen, starts.ravel(), ends.ravel(), strict=True)]
+    parts = [
+        ("Slice", (), {"axis": axis, "start": max(-FAR, min(int(a), FAR)), "end": max(-FAR, min(int(b), FAR))})
+        for axis, a, b in zip(chosen, starts.ravel(), ends.ravel(), strict=True)
+    ]
     return r.chain(*parts) if parts else None
 
 
@@ -315,14 +316,40 @@ def _swish(r: Rewriter) -> list[Node] | None:
 
 
 RULES: dict[str, Rule] = {
-    "Conv": _conv, "MaxPool": _pool("MaxPool"), "AveragePool": _pool("AveragePool"),
-    "GlobalAveragePool": _same("GlobalAveragePool"), "GlobalMaxPool": _global_max, "ReduceMean": _reduce_mean,
-    "Gemm": _gemm, "MatMul": _matmul, "BatchNormalization": _batch_norm, "Clip": _clip, "Relu": _same("Relu"),
-    "LeakyRelu": _same("LeakyRelu", "alpha"), "LRN": _same("LRN", "size", "alpha", "beta", "bias"),
-    "Sigmoid": _same("Sigmoid"), "Tanh": _same("Tanh"),
-    "HardSwish": _same("HardSwish"), "HardSigmoid": _hard_sigmoid,
-    "Swish": _swish, "Add": _arithmetic("Add"), "Sub": _arithmetic("Sub"),
-    "Mul": _arithmetic("Mul"), "Div": _division, "Sum": _sum, "Softmax": _softmax, "Reshape": _reshape,
-    "Flatten": _reshape, "Squeeze": _reshape, "Unsqueeze": _reshape, "Transpose": _transpose, "Slice": _slice,
-    "Split": _split, "Concat": _concat, "Pad": _pad, "Identity": _identity, "Dropout": _dropout, "Cast": _cast,
+    "Conv": _conv,
+    "MaxPool": _pool("MaxPool"),
+    "AveragePool": _pool("AveragePool"),
+    "GlobalAveragePool": _same("GlobalAveragePool"),
+    "GlobalMaxPool": _global_max,
+    "ReduceMean": _reduce_mean,
+    "Gemm": _gemm,
+    "MatMul": _matmul,
+    "BatchNormalization": _batch_norm,
+    "Clip": _clip,
+    "Relu": _same("Relu"),
+    "LeakyRelu": _same("LeakyRelu", "alpha"),
+    "LRN": _same("LRN", "size", "alpha", "beta", "bias"),
+    "Sigmoid": _same("Sigmoid"),
+    "Tanh": _same("Tanh"),
+    "HardSwish": _same("HardSwish"),
+    "HardSigmoid": _hard_sigmoid,
+    "Swish": _swish,
+    "Add": _arithmetic("Add"),
+    "Sub": _arithmetic("Sub"),
+    "Mul": _arithmetic("Mul"),
+    "Div": _division,
+    "Sum": _sum,
+    "Softmax": _softmax,
+    "Reshape": _reshape,
+    "Flatten": _reshape,
+    "Squeeze": _reshape,
+    "Unsqueeze": _reshape,
+    "Transpose": _transpose,
+    "Slice": _slice,
+    "Split": _split,
+    "Concat": _concat,
+    "Pad": _pad,
+    "Identity": _identity,
+    "Dropout": _dropout,
+    "Cast": _cast,
 }

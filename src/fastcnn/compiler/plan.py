@@ -69,8 +69,9 @@ class Plan:
     def __post_init__(self) -> None:
         """Derive what every run needs."""
         self._most_threads = self.operations // OPERATIONS_PER_THREAD
-        self._result_shapes = [(self.parts * shape[0], *shape[1:]) if self.parts > 1 else shape
-                               for shape in self._output_shapes]
+        self._result_shapes = [
+            (self.parts * shape[0], *shape[1:]) if self.parts > 1 else shape for shape in self._output_shapes
+        ]
 
     def run(
         self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray] | None = None, done: list[None] | None = None
@@ -123,8 +124,10 @@ class Plan:
             _executor.run_chunks(executors, arrays, strides, self.parts)
         else:
             for part in range(self.parts):
-                executors[0].run([array if i in fixed else array.reshape(self.parts, -1)[part]
-                                  for i, array in enumerate(arrays)], together)
+                executors[0].run(
+                    [array if i in fixed else array.reshape(self.parts, -1)[part] for i, array in enumerate(arrays)],
+                    together,
+                )
         self._idle += executors
 
     def times(self, inputs: Sequence[np.ndarray], repeats: int) -> list[list[float]]:
@@ -169,16 +172,23 @@ class Plan:
         scratch = max((step.scratch for step in steps), default=0)
         stride = -(-scratch // storage.ALIGNMENT) * storage.ALIGNMENT + storage.ALIGNMENT
         if self._scratch_limit is not None and 4 * stride * threads > self._scratch_limit:
-            raise ValueError(f"needs {4 * stride * threads} bytes on {threads} threads, more than max_bytes leaves "
-                             f"({self._scratch_limit})")
+            raise ValueError(
+                f"needs {4 * stride * threads} bytes on {threads} threads, more than max_bytes leaves "
+                f"({self._scratch_limit})"
+            )
         arena = storage.allocate_arena(self.arena_bytes // 4)
         memory_of_threads = storage.allocate(stride * threads)
         return _executor.Executor(steps, self._waits, arena, memory_of_threads, threads, self._first_update)
 
 
 def compile_batch(
-    graph: Graph, input_shapes: Shapes, packed: Packed, tuning: Mapping[str, str],
-    pixels: Mapping[str, np.ndarray] | None = None, reproducible: bool = True, budget: Budget | None = None,
+    graph: Graph,
+    input_shapes: Shapes,
+    packed: Packed,
+    tuning: Mapping[str, str],
+    pixels: Mapping[str, np.ndarray] | None = None,
+    reproducible: bool = True,
+    budget: Budget | None = None,
 ) -> Plan:
     """Compile a network whose inputs are batches, which may go through it in parts.
 
@@ -202,8 +212,7 @@ def compile_batch(
     together = 1 if reproducible else max(1, min(size, batch.MOST_TOGETHER))
 
     def compiled(shapes: Shapes) -> Plan:
-        return compile_graph(graph, shapes, packed, tuning=tuning, pixels=pixels, together=together,
-                             budget=budget)
+        return compile_graph(graph, shapes, packed, tuning=tuning, pixels=pixels, together=together, budget=budget)
 
     def part(images: int) -> Plan:
         return compiled({name: (images, *shape[1:]) for name, shape in input_shapes.items()})
@@ -218,9 +227,15 @@ def compile_batch(
 
 
 def compile_graph(
-    graph: Graph, input_shapes: Shapes, packed: Packed | None = None, packed_ahead: bool = True,
-    tuning: Mapping[str, str] | None = None, parameters: Iterable[str] = (),
-    pixels: Mapping[str, np.ndarray] | None = None, together: int = 1, whole: bool = False,
+    graph: Graph,
+    input_shapes: Shapes,
+    packed: Packed | None = None,
+    packed_ahead: bool = True,
+    tuning: Mapping[str, str] | None = None,
+    parameters: Iterable[str] = (),
+    pixels: Mapping[str, np.ndarray] | None = None,
+    together: int = 1,
+    whole: bool = False,
     budget: Budget | None = None,
 ) -> Plan:
     """Compile a graph for inputs of given shapes, and for the instruction set in use.
@@ -261,13 +276,31 @@ def compile_graph(
         is named.
     """
     with default_float_modes():  # folding computes, too
-        return _compile_graph(graph, input_shapes, {} if packed is None else packed, packed_ahead, tuning, parameters,
-                              {} if pixels is None else pixels, together, whole, budget)
+        return _compile_graph(
+            graph,
+            input_shapes,
+            {} if packed is None else packed,
+            packed_ahead,
+            tuning,
+            parameters,
+            {} if pixels is None else pixels,
+            together,
+            whole,
+            budget,
+        )
 
 
 def _compile_graph(
-    graph: Graph, input_shapes: Shapes, packed: Packed, packed_ahead: bool, tuning: Mapping[str, str] | None,
-    parameters: Iterable[str], pixels: Mapping[str, np.ndarray], together: int, whole: bool, budget: Budget | None,
+    graph: Graph,
+    input_shapes: Shapes,
+    packed: Packed,
+    packed_ahead: bool,
+    tuning: Mapping[str, str] | None,
+    parameters: Iterable[str],
+    pixels: Mapping[str, np.ndarray],
+    together: int,
+    whole: bool,
+    budget: Budget | None,
 ) -> Plan:
     vl = _cpu.vector_length()
     fused, chosen, shapes = _chosen(graph, dict(input_shapes), vl, packed_ahead, tuning, together, whole, budget)
@@ -283,8 +316,10 @@ def _compile_graph(
     lowering = Lowering(layouts, placement, packed, vl, budget)
     for node in layouts.graph.nodes:
         lowering.lower(node)
-    operations = sum(node.kind.flops(node.attrs, [shapes[name] if name else None for name in node.inputs],
-                                     shapes[node.output]) for node in fused.nodes)
+    operations = sum(
+        node.kind.flops(node.attrs, [shapes[name] if name else None for name in node.inputs], shapes[node.output])
+        for node in fused.nodes
+    )
     return Plan(
         steps=lowering.infos,
         arena_bytes=4 * placement.arena_floats,
@@ -301,8 +336,14 @@ def _compile_graph(
 
 
 def _chosen(
-    graph: Graph, input_shapes: dict[str, tuple[int, ...]], vl: int, packed_ahead: bool,
-    tuning: Mapping[str, str] | None, together: int, whole: bool, budget: Budget | None,
+    graph: Graph,
+    input_shapes: dict[str, tuple[int, ...]],
+    vl: int,
+    packed_ahead: bool,
+    tuning: Mapping[str, str] | None,
+    together: int,
+    whole: bool,
+    budget: Budget | None,
 ) -> tuple[Graph, Graph, dict[str, tuple[int, ...]]]:
     """The graph after fusing, the graph with its algorithms, and the shapes of all values."""
     expanded = expand(graph, input_shapes)

@@ -89,8 +89,9 @@ class _Resolver:
                 raise ValueError(f"node {node.name!r} ({node.op}): {error}") from None
         nodes = live(nodes, self.graph.outputs)  # a rule may take several nodes' place
         used = {name for node in nodes for name in node.inputs} | set(self.graph.outputs)
-        constants = {name: value.array for name, value in self.known.items()
-                     if value.array is not None and name in used}
+        constants = {
+            name: value.array for name, value in self.known.items() if value.array is not None and name in used
+        }
         result = Graph(nodes, self.graph.inputs, self.graph.outputs, constants, self.graph.types)
         return Resolved(result, self.known)
 

@@ -101,8 +101,7 @@ class Rewriter:
         """A node in place of the present one; its output is the present one's unless named otherwise."""
         own = self.node.output if output is None else output
         name = self.node.name if output is None else f"{self.node.name}/{op.lower()}"
-        return Node(op, self.name(name) if output is not None else name, inputs, own,
-                    {**ops.get(op).defaults, **attrs})
+        return Node(op, self.name(name) if output is not None else name, inputs, own, {**ops.get(op).defaults, **attrs})
 
     def chain(self, *links: Link) -> list[Node]:
         """Nodes one after the other: (op, further inputs, attributes); the first reads the present node's input."""

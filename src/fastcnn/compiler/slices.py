@@ -62,7 +62,11 @@ def cut_channels(graph: Graph, shapes: dict[str, tuple[int, ...]], vl: int) -> G
 
 
 def _are_such(
-    conv: Node, reader: Node, graph: Graph, outputs: Collection[str], users: dict[str, list[Node]],
+    conv: Node,
+    reader: Node,
+    graph: Graph,
+    outputs: Collection[str],
+    users: dict[str, list[Node]],
     shapes: dict[str, tuple[int, ...]],
 ) -> bool:
     by_channel = reader.op == "MaxPool" or has_free_filters(reader, graph, "depthwise")
@@ -110,8 +114,14 @@ def _in_bands(conv: Node, reader: Node, shapes: dict[str, tuple[int, ...]]) -> N
     x, *filters = conv.inputs
     inputs = (x, *filters, *[""] * (2 - len(filters)), *reader.inputs[1:])
     fused = (*conv.attrs.get("fused", ()), reader.name, *reader.attrs.get("fused", ()))
-    attrs = {"conv": conv, "reader": reader, "between": shapes[conv.output], "fused": fused,
-             "reasons": conv.attrs["reasons"], "problem": conv.attrs["problem"]}
+    attrs = {
+        "conv": conv,
+        "reader": reader,
+        "between": shapes[conv.output],
+        "fused": fused,
+        "reasons": conv.attrs["reasons"],
+        "problem": conv.attrs["problem"],
+    }
     return Node("InBands", conv.name, inputs, reader.output, attrs)
 
 

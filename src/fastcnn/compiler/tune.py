@@ -45,8 +45,11 @@ def measure(graph: Graph, inputs: Mapping[str, np.ndarray], repeats: int) -> dic
         for step, part in zip(plan.steps, _parts(plan, usual, arrays, repeats), strict=True):
             if step.kernel == entry.name:
                 found[step.problem].setdefault(entry.name, []).append(part * whole)
-    return {key: {name: float(np.mean(times)) for name, times in candidates.items()}
-            for key, candidates in sorted(found.items()) if candidates}
+    return {
+        key: {name: float(np.mean(times)) for name, times in candidates.items()}
+        for key, candidates in sorted(found.items())
+        if candidates
+    }
 
 
 def _parts(plan: Plan, usual: Plan, arrays: Sequence[np.ndarray], repeats: int) -> list[float]:

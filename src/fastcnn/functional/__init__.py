@@ -21,27 +21,29 @@ from fastcnn.functional.activation import (
     softmax,
     tanh,
 )
-from fastcnn.functional.combine import add, concat, dropout, flatten, mul, pad
-from fastcnn.functional.gradient import (
-    avg_pool2d_grad,
-    batch_norm_grad,
+from fastcnn.functional.activation_gradient import (
     clip_grad,
-    conv2d_grad_bias,
-    conv2d_grad_input,
-    conv2d_grad_weight,
-    global_avg_pool2d_grad,
     hardswish_grad,
     leaky_relu_grad,
-    linear_grad_bias,
-    linear_grad_input,
-    linear_grad_weight,
-    local_response_norm_grad,
-    max_pool2d_grad,
     relu_grad,
     sigmoid_grad,
     silu_grad,
     softmax_grad,
     tanh_grad,
+)
+from fastcnn.functional.combine import add, concat, dropout, flatten, mul, pad
+from fastcnn.functional.gradient import (
+    avg_pool2d_grad,
+    batch_norm_grad,
+    conv2d_grad_bias,
+    conv2d_grad_input,
+    conv2d_grad_weight,
+    global_avg_pool2d_grad,
+    linear_grad_bias,
+    linear_grad_input,
+    linear_grad_weight,
+    local_response_norm_grad,
+    max_pool2d_grad,
 )
 from fastcnn.functional.pool import avg_pool2d, global_avg_pool2d, max_pool2d
 from fastcnn.functional.weighted import batch_norm, conv2d, linear, local_response_norm

@@ -22,7 +22,8 @@ from fastcnn.functional.weighted import response_window
 def _window(stride: Any, padding: Any, dilation: Any, groups: Any, size: Any, kernel: Any) -> dict[str, Any]:
     """Attributes of a convolution, padding in pixels."""
     attrs = {
-        "strides": arguments.as_pair(stride, "stride"), **arguments.as_padding(padding),
+        "strides": arguments.as_pair(stride, "stride"),
+        **arguments.as_padding(padding),
         "dilations": arguments.as_pair(dilation, "dilation"),
     }
     attrs["pads"] = ops.base.resolve_pads(attrs, size, kernel)
@@ -38,8 +39,13 @@ def _shape(array: Array, name: str, rank: int) -> tuple[int, ...]:
 
 
 def conv2d_grad_input(
-    grad: Array, weight: Array, size: int | Sequence[int], stride: int | Sequence[int] = 1,
-    padding: int | str | Sequence[int] = 0, dilation: int | Sequence[int] = 1, groups: int = 1,
+    grad: Array,
+    weight: Array,
+    size: int | Sequence[int],
+    stride: int | Sequence[int] = 1,
+    padding: int | str | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
     out: np.ndarray | None = None,
 ) -> Any:
     """Gradient of `conv2d` by x: the transposed convolution.
@@ -83,8 +89,13 @@ def conv2d_grad_input(
 
 
 def conv2d_grad_weight(
-    x: Array, grad: Array, kernel_size: int | Sequence[int], stride: int | Sequence[int] = 1,
-    padding: int | str | Sequence[int] = 0, dilation: int | Sequence[int] = 1, groups: int = 1,
+    x: Array,
+    grad: Array,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] = 1,
+    padding: int | str | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
     out: np.ndarray | None = None,
 ) -> Any:
     """Gradient of `conv2d` by the weight.
@@ -169,8 +180,13 @@ def linear_grad_bias(grad: Array, out: np.ndarray | None = None) -> Any:
 
 
 def max_pool2d_grad(
-    grad: Array, x: Array, kernel_size: int | Sequence[int], stride: int | Sequence[int] | None = None,
-    padding: int | str | Sequence[int] = 0, dilation: int | Sequence[int] = 1, ceil_mode: bool = False,
+    grad: Array,
+    x: Array,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None = None,
+    padding: int | str | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    ceil_mode: bool = False,
     out: np.ndarray | None = None,
 ) -> Any:
     """Gradient of `max_pool2d`: each window's goes to the first of its largest values, row by row; to its last NaN
@@ -203,9 +219,14 @@ def max_pool2d_grad(
 
 
 def avg_pool2d_grad(
-    grad: Array, size: int | Sequence[int], kernel_size: int | Sequence[int],
-    stride: int | Sequence[int] | None = None, padding: int | str | Sequence[int] = 0, ceil_mode: bool = False,
-    count_include_pad: bool = True, out: np.ndarray | None = None,
+    grad: Array,
+    size: int | Sequence[int],
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None = None,
+    padding: int | str | Sequence[int] = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    out: np.ndarray | None = None,
 ) -> Any:
     """Gradient of `avg_pool2d` by x of `size` (H, W): each window's in equal parts to what its mean counts.
 
@@ -244,8 +265,13 @@ def global_avg_pool2d_grad(grad: Array, size: int | Sequence[int], out: np.ndarr
     >>> global_avg_pool2d_grad([[[[6.0]]]], (1, 2))
     array([[[[3., 3.]]]])
     """
-    return apply("global_avg_pool2d_grad", "GlobalAveragePoolGrad", {"grad": grad},
-                 lambda: {"size": arguments.as_pair(size, "size")}, out)
+    return apply(
+        "global_avg_pool2d_grad",
+        "GlobalAveragePoolGrad",
+        {"grad": grad},
+        lambda: {"size": arguments.as_pair(size, "size")},
+        out,
+    )
 
 
 def batch_norm_grad(
@@ -283,12 +309,22 @@ def batch_norm_grad(
     with prefixed("batch_norm_grad"):
         channels = _shape(x, "x", 4)[1]
     weight = np.ones(channels, np.float32) if weight is None else weight
-    return apply("batch_norm_grad", "BatchNormGrad", {"grad": grad, "x": x, "weight": weight},
-                 lambda: {"epsilon": arguments.as_float(eps, "eps")}, out)
+    return apply(
+        "batch_norm_grad",
+        "BatchNormGrad",
+        {"grad": grad, "x": x, "weight": weight},
+        lambda: {"epsilon": arguments.as_float(eps, "eps")},
+        out,
+    )
 
 
 def local_response_norm_grad(
-    grad: Array, x: Array, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0,
+    grad: Array,
+    x: Array,
+    size: int,
+    alpha: float = 1e-4,
+    beta: float = 0.75,
+    k: float = 1.0,
     out: np.ndarray | None = None,
 ) -> Any:
     """Gradient of `local_response_norm` by x.
@@ -314,106 +350,10 @@ def local_response_norm_grad(
     >>> local_response_norm_grad([[[[1.0]], [[0.0]]]], x, 3, alpha=3.0, beta=0.5, k=0.0).ravel().round(3)
     array([ 0.128, -0.096])
     """
-    return apply("local_response_norm_grad", "LRNGrad", {"grad": grad, "x": x},
-                 lambda: response_window(size, alpha, beta, k), out)
-
-
-def _of_activation(
-    function: str, op: str, grad: Array, v: Array, name: str, out: Any, **numbers: tuple[str, Any]
-) -> Any:
-    """`numbers` are the operation's attributes, each as the argument's name and value."""
-
-    def attrs() -> dict[str, float]:
-        return {key: arguments.as_float(value, argument) for key, (argument, value) in numbers.items()}
-
-    return apply(function, op, {"grad": grad, name: v}, attrs, out)
-
-
-def relu_grad(grad: Array, y: Array, out: np.ndarray | None = None) -> Any:
-    """Gradient of `relu` from its output y: grad where y > 0, else 0.
-
-    Examples
-    --------
-    >>> relu_grad([5.0, 5.0], [0.0, 1.0])
-    array([0., 5.])
-    """
-    return _of_activation("relu_grad", "ReluGrad", grad, y, "y", out)
-
-
-def clip_grad(grad: Array, y: Array, low: float, high: float, out: np.ndarray | None = None) -> Any:
-    """Gradient of `clip` (and `relu6`) from its output y: grad where low < y < high, else 0 (PyTorch's hardtanh).
-
-    Examples
-    --------
-    >>> clip_grad([1.0, 1.0, 1.0], [0.0, 3.0, 6.0], 0.0, 6.0)
-    array([0., 1., 0.])
-    """
-    return _of_activation("clip_grad", "ClipGrad", grad, y, "y", out, min=("low", low), max=("high", high))
-
-
-def leaky_relu_grad(grad: Array, x: Array, negative_slope: float = 0.01, out: np.ndarray | None = None) -> Any:
-    """Gradient of `leaky_relu` from its input x.
-
-    Examples
-    --------
-    >>> leaky_relu_grad([2.0, 2.0], [-1.0, 1.0], 0.5)
-    array([1., 2.])
-    """
-    slope = ("negative_slope", negative_slope)
-    return _of_activation("leaky_relu_grad", "LeakyReluGrad", grad, x, "x", out, alpha=slope)
-
-
-def tanh_grad(grad: Array, y: Array, out: np.ndarray | None = None) -> Any:
-    """Gradient of `tanh` from its output y: grad * (1 - y^2).
-
-    Examples
-    --------
-    >>> tanh_grad([4.0], [0.5])
-    array([3.])
-    """
-    return _of_activation("tanh_grad", "TanhGrad", grad, y, "y", out)
-
-
-def sigmoid_grad(grad: Array, y: Array, out: np.ndarray | None = None) -> Any:
-    """Gradient of `sigmoid` from its output y: grad * y * (1 - y).
-
-    Examples
-    --------
-    >>> sigmoid_grad([4.0], [0.5])
-    array([1.])
-    """
-    return _of_activation("sigmoid_grad", "SigmoidGrad", grad, y, "y", out)
-
-
-def hardswish_grad(grad: Array, x: Array, out: np.ndarray | None = None) -> Any:
-    """Gradient of `hardswish` from its input x.
-
-    Examples
-    --------
-    >>> hardswish_grad([1.0, 1.0, 1.0], [-3.0, 0.0, 3.0])
-    array([0. , 0.5, 1. ])
-    """
-    return _of_activation("hardswish_grad", "HardSwishGrad", grad, x, "x", out)
-
-
-def silu_grad(grad: Array, x: Array, out: np.ndarray | None = None) -> Any:
-    """Gradient of `silu` from its input x.
-
-    Examples
-    --------
-    >>> silu_grad([1.0], [0.0])
-    array([0.5])
-    """
-    return _of_activation("silu_grad", "SwishGrad", grad, x, "x", out)
-
-
-def softmax_grad(grad: Array, y: Array, dim: int = -1, out: np.ndarray | None = None) -> Any:
-    """Gradient of `softmax` from its output y: y * (grad - sum of grad * y).
-
-    Examples
-    --------
-    >>> softmax_grad([1.0, 0.0], [0.5, 0.5])
-    array([ 0.25, -0.25])
-    """
-    return apply("softmax_grad", "SoftmaxGrad", {"grad": grad, "y": y},
-                 lambda: {"axis": arguments.as_axis(dim, "dim")}, out)
+    return apply(
+        "local_response_norm_grad",
+        "LRNGrad",
+        {"grad": grad, "x": x},
+        lambda: response_window(size, alpha, beta, k),
+        out,
+    )

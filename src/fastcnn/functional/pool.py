@@ -96,8 +96,10 @@ def avg_pool2d(
 def pool_window(kernel_size: Any, stride: Any, padding: Any, ceil_mode: Any) -> dict[str, Any]:
     kernel = arguments.as_pair(kernel_size, "kernel_size")
     return {
-        "kernel_shape": kernel, "strides": kernel if stride is None else arguments.as_pair(stride, "stride"),
-        **arguments.as_padding(padding), "ceil_mode": arguments.as_flag(ceil_mode, "ceil_mode"),
+        "kernel_shape": kernel,
+        "strides": kernel if stride is None else arguments.as_pair(stride, "stride"),
+        **arguments.as_padding(padding),
+        "ceil_mode": arguments.as_flag(ceil_mode, "ceil_mode"),
     }
 
 

@@ -72,8 +72,10 @@ def conv2d(
         if not isinstance(algorithm, str) or algorithm not in algorithm_names():
             raise ValueError(f"algorithm={algorithm!r}, expected one of {', '.join(algorithm_names())}")
         return {
-            "strides": arguments.as_pair(stride, "stride"), **arguments.as_padding(padding),
-            "dilations": arguments.as_pair(dilation, "dilation"), "group": arguments.as_int(groups, "groups", 1),
+            "strides": arguments.as_pair(stride, "stride"),
+            **arguments.as_padding(padding),
+            "dilations": arguments.as_pair(dilation, "dilation"),
+            "group": arguments.as_int(groups, "groups", 1),
             "algorithm": algorithm,
         }
 

@@ -19,8 +19,20 @@ from fastcnn.ops.node import Node
 __all__ = ["FORMAT_VERSION", "Graph", "Node", "Shape", "check_shape", "live"]
 
 FORMAT_VERSION = 1
-INPUT_TYPES = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32",
-               "uint64", "bool")
+INPUT_TYPES = (
+    "float16",
+    "float32",
+    "float64",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "bool",
+)
 Shape = tuple[int, ...]
 
 
@@ -226,5 +238,10 @@ def _node(entry: Any) -> Node:
         key: tuple(value) if isinstance(value, list) else value
         for key, value in _typed(attrs, dict, "nodes: attributes").items()
     }
-    return Node(_typed(op, str, "nodes: op"), _typed(name, str, "nodes: name"), names,
-                _typed(output, str, "nodes: output"), attributes)
+    return Node(
+        _typed(op, str, "nodes: op"),
+        _typed(name, str, "nodes: name"),
+        names,
+        _typed(output, str, "nodes: output"),
+        attributes,
+    )

@@ -63,8 +63,9 @@ def make_header(
     """
     for name, (dtype, _) in arrays.items():
         if dtype.name not in _ORDER:
-            raise TypeError(f"tensors[{name!r}].dtype={dtype}, expected float64, float32, float16, bool or an "
-                            "integer type")
+            raise TypeError(
+                f"tensors[{name!r}].dtype={dtype}, expected float64, float32, float16, bool or an integer type"
+            )
     order = sorted(arrays, key=lambda name: (_ORDER[arrays[name][0].name], name))
     header: dict[str, Any] = {METADATA: dict(metadata)}
     end = 0
@@ -111,8 +112,9 @@ def parse_header(text: bytes, size: int) -> tuple[dict[str, Entry], dict[str, st
     end = 0
     for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, _end(item[1]))):
         if entry.start != end:
-            raise ModelLoadError(f"header: tensor {name[:80]!r} starts at {entry.start}, expected {end}, where the one "
-                                 "before ends")
+            raise ModelLoadError(
+                f"header: tensor {name[:80]!r} starts at {entry.start}, expected {end}, where the one before ends"
+            )
         end = _end(entry)
     if end != size:
         raise ModelLoadError(f"header: tensors of {end} bytes, but {size} follow")

@@ -114,8 +114,11 @@ def _upsample(node: RawNode) -> None:
     if scales is not None:
         node.set_input(2, scales, np.float32)
     mode = node.attrs.get("mode", "nearest")
-    node.attrs = {"mode": "linear" if mode == "bilinear" else mode, "nearest_mode": "floor",
-                  "coordinate_transformation_mode": "asymmetric"}
+    node.attrs = {
+        "mode": "linear" if mode == "bilinear" else mode,
+        "nearest_mode": "floor",
+        "coordinate_transformation_mode": "asymmetric",
+    }
 
 
 def _top_k(node: RawNode) -> None:
@@ -158,11 +161,24 @@ _ALWAYS = 10**6
 _BROADCASTING = ("Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Equal", "Greater", "Less")
 # For each operator: up to which opset a rule applies.
 _RULES: dict[str, tuple[tuple[int, Callable[[RawNode], None]], ...]] = {
-    "Squeeze": ((12, _squeeze),), "Unsqueeze": ((12, _squeeze),), "Split": ((12, _split), (_ALWAYS, _split_count)),
-    "Slice": ((9, _slice),), "Pad": ((10, _pad),), "Clip": ((10, _clip),), "Dropout": ((11, _dropout),),
-    "BatchNormalization": ((13, _batch_norm),), "Upsample": ((_ALWAYS, _upsample),), "Resize": ((10, _upsample),),
-    "TopK": ((9, _top_k),), "Softmax": ((12, _softmax),), "LogSoftmax": ((12, _softmax),),
-    "Hardmax": ((12, _softmax),), "Gemm": ((6, _gemm),), "PRelu": ((6, _prelu),),
-    "GroupNormalization": ((20, _group_norm),), "ConstantOfShape": ((_ALWAYS, _constant_of_shape),),
-    "QuantizeLinear": ((_ALWAYS, _quantize),), **dict.fromkeys(_BROADCASTING, ((6, _old_broadcast),)),
+    "Squeeze": ((12, _squeeze),),
+    "Unsqueeze": ((12, _squeeze),),
+    "Split": ((12, _split), (_ALWAYS, _split_count)),
+    "Slice": ((9, _slice),),
+    "Pad": ((10, _pad),),
+    "Clip": ((10, _clip),),
+    "Dropout": ((11, _dropout),),
+    "BatchNormalization": ((13, _batch_norm),),
+    "Upsample": ((_ALWAYS, _upsample),),
+    "Resize": ((10, _upsample),),
+    "TopK": ((9, _top_k),),
+    "Softmax": ((12, _softmax),),
+    "LogSoftmax": ((12, _softmax),),
+    "Hardmax": ((12, _softmax),),
+    "Gemm": ((6, _gemm),),
+    "PRelu": ((6, _prelu),),
+    "GroupNormalization": ((20, _group_norm),),
+    "ConstantOfShape": ((_ALWAYS, _constant_of_shape),),
+    "QuantizeLinear": ((_ALWAYS, _quantize),),
+    **dict.fromkeys(_BROADCASTING, ((6, _old_broadcast),)),
 }

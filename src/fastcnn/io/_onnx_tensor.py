@@ -19,8 +19,13 @@ from fastcnn.ops.general.elementwise import DTYPES
 
 MAX_RANK = 32
 # Where values are that are not in raw_data, by element type (onnx.proto).
-_FIELDS = {"float32": "float_data", "float64": "double_data", "int64": "int64_data", "uint64": "uint64_data",
-           "uint32": "uint64_data"}
+_FIELDS = {
+    "float32": "float_data",
+    "float64": "double_data",
+    "int64": "int64_data",
+    "uint64": "uint64_data",
+    "uint32": "uint64_data",
+}
 
 
 class TensorReader:
@@ -104,8 +109,9 @@ class TensorReader:
         parts = posix.parts
         bad = posix.is_absolute() or windows.drive or windows.root or ".." in parts or ".." in windows.parts
         if not parts or bad or "\0" in location or "\\" in location:
-            raise ModelLoadError(f"{where}: external data at {location[:80]!r}, expected a path below the model's "
-                                 "folder")
+            raise ModelLoadError(
+                f"{where}: external data at {location[:80]!r}, expected a path below the model's folder"
+            )
         path = self._folder
         for part in parts:
             path = path / part

@@ -136,9 +136,7 @@ def open_zip(file: BinaryIO, size: int) -> Checkpoint:
         if entry is None:
             raise ModelLoadError(f"storage {storage.key!r} is missing from the archive")
         if entry.file_size != storage.nbytes:
-            raise ModelLoadError(
-                f"storage {storage.key!r} has {entry.file_size} bytes, expected {storage.nbytes}"
-            )
+            raise ModelLoadError(f"storage {storage.key!r} has {entry.file_size} bytes, expected {storage.nbytes}")
 
     def read_into(storage: Storage, out: memoryview) -> None:
         try:

@@ -127,9 +127,7 @@ def _rebuild_tensor(arguments: tuple[object, ...]) -> Tensor:
     strides = tuple(stride if size > 1 else 0 for size, stride in zip(shape, strides, strict=True))
     last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
     if math.prod(shape) and last >= storage.count:
-        raise ModelLoadError(
-            f"pickle has a tensor of shape {shape} that reaches element {last} of {storage.count}"
-        )
+        raise ModelLoadError(f"pickle has a tensor of shape {shape} that reaches element {last} of {storage.count}")
     return Tensor(storage, offset, shape, strides)
 
 

@@ -41,9 +41,7 @@ class DataUnpickler:
         Turns a persistent id, an arbitrary object that it must check, into an object.
     """
 
-    def __init__(
-        self, data: bytes, allowed: Mapping[str, object], persistent_load: Callable[[object], object]
-    ) -> None:
+    def __init__(self, data: bytes, allowed: Mapping[str, object], persistent_load: Callable[[object], object]) -> None:
         self.position = 0
         self._data = data
         self._allowed = {"collections.OrderedDict": OrderedDict, **allowed}

@@ -53,12 +53,16 @@ def to_onnx(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], metadata:
     values = [writer.value(name, graph.inputs[name]) for name in graph.inputs]
     for name in graph.outputs:
         if writer.shapes[name] is None:
-            raise ValueError(f"export_onnx: output {name!r}: how many dimensions it has is not known before it is "
-                             "computed, and ONNX files have to tell")
+            raise ValueError(
+                f"export_onnx: output {name!r}: how many dimensions it has is not known before it is "
+                "computed, and ONNX files have to tell"
+            )
     results = [writer.value(name, None) for name in graph.outputs]
     body = helper.make_graph(nodes, "network", values, results, writer.tensors)
     model = helper.make_model(
-        body, opset_imports=[helper.make_opsetid("", writer.opset)], ir_version=writer.ir_version,
+        body,
+        opset_imports=[helper.make_opsetid("", writer.opset)],
+        ir_version=writer.ir_version,
         producer_name="fastcnn",
     )
     helper.set_model_props(model, dict(metadata))
@@ -72,8 +76,10 @@ class _Writer:
         from onnx import numpy_helper
 
         self.graph = graph
-        self.tensors = [numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
-                        for name, array in graph.constants.items()]
+        self.tensors = [
+            numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
+            for name, array in graph.constants.items()
+        ]
         self.opset, self.ir_version = OPSET, IR_VERSION
         self.types: dict[str, str] = dict(graph.types)
         self.shapes: dict[str, tuple[int, ...] | None]
@@ -186,13 +192,17 @@ class _Writer:
 
         shape = self.shapes[node.inputs[0]]
         if shape is None:
-            raise ValueError(f"export_onnx: node {node.name!r}: GroupNormalization with a scale for each group, of an "
-                             "input whose number of channels is not known before it runs")
+            raise ValueError(
+                f"export_onnx: node {node.name!r}: GroupNormalization with a scale for each group, of an "
+                "input whose number of channels is not known before it runs"
+            )
         group = np.arange(shape[1]) // (shape[1] // node.attrs["num_groups"])
         index = self.tensor(f"{node.output}/groups", group)
         wide = [f"{node.output}/{part}" for part in ("scale", "bias")]
-        return wide, [helper.make_node("Gather", [name, index], [result])
-                      for name, result in zip(node.inputs[1:], wide, strict=True)]
+        return wide, [
+            helper.make_node("Gather", [name, index], [result])
+            for name, result in zip(node.inputs[1:], wide, strict=True)
+        ]
 
 
 _ALIGNED = ("Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Equal", "Greater", "Less", "PRelu")
@@ -226,8 +236,13 @@ def _dropout(w: _Writer, node: Node, attrs: dict[str, Any]) -> list[Any]:
 
 
 def _pad(w: _Writer, node: Node, attrs: dict[str, Any]) -> list[Any]:
-    return _with_inputs(node, [w.tensor(f"{node.name}.pads", np.array(attrs["pads"], np.int64)),
-                               w.tensor(f"{node.name}.value", np.array(attrs["value"], np.float32))])
+    return _with_inputs(
+        node,
+        [
+            w.tensor(f"{node.name}.pads", np.array(attrs["pads"], np.int64)),
+            w.tensor(f"{node.name}.value", np.array(attrs["value"], np.float32)),
+        ],
+    )
 
 
 def _reshape(w: _Writer, node: Node, attrs: dict[str, Any]) -> list[Any]:
@@ -243,12 +258,19 @@ def _swish(w: _Writer, node: Node, attrs: dict[str, Any]) -> list[Any]:
     from onnx import helper
 
     gate = f"{node.output}/gate"
-    return [helper.make_node("Sigmoid", node.inputs, [gate], f"{node.name}.sigmoid"),
-            helper.make_node("Mul", [*node.inputs, gate], [node.output], node.name)]
+    return [
+        helper.make_node("Sigmoid", node.inputs, [gate], f"{node.name}.sigmoid"),
+        helper.make_node("Mul", [*node.inputs, gate], [node.output], node.name),
+    ]
 
 
 # Operations whose form differs from ONNX's of opset 17.
 _NATIVE: dict[str, Callable[[_Writer, Node, dict[str, Any]], list[Any]]] = {
-    "Gemm": _gemm, "Clip": _clip, "Dropout": _dropout, "Pad": _pad, "Reshape": _reshape, "Slice": _slice,
+    "Gemm": _gemm,
+    "Clip": _clip,
+    "Dropout": _dropout,
+    "Pad": _pad,
+    "Reshape": _reshape,
+    "Slice": _slice,
     "Swish": _swish,
 }

@@ -203,11 +203,14 @@ class _Importer:
                 domain = "" if node.domain in _DOMAINS else node.domain
                 unknown.setdefault((domain, node.op_type), []).append(node.name or (list(node.output) or ["?"])[0])
         if unknown:
-            lines = [f"{(domain + '::' if domain else '') + op} (opset {opset}): nodes "
-                     f"{', '.join(repr(name[:60]) for name in names[:5])}{', …' if len(names) > 5 else ''}"
-                     for (domain, op), names in list(unknown.items())[:50]]
+            lines = [
+                f"{(domain + '::' if domain else '') + op} (opset {opset}): nodes "
+                f"{', '.join(repr(name[:60]) for name in names[:5])}{', …' if len(names) > 5 else ''}"
+                for (domain, op), names in list(unknown.items())[:50]
+            ]
             raise ModelLoadError(
-                f"{len(unknown)} operators are not supported\n  " + "\n  ".join(lines)
+                f"{len(unknown)} operators are not supported\n  "
+                + "\n  ".join(lines)
                 + f"\nsupported are {', '.join(sorted(known))}"
             )
 
@@ -289,8 +292,9 @@ class _Importer:
                 base = raw.name.replace(":", ".") or output.replace(":", ".")
                 name = self.node_names.fresh(base if i == 0 else f"{base}/{i}")
                 extra = {"output": i} if i else {}
-                result.append(Node(DOMAIN + raw.op, name, tuple(raw.inputs), self.define(output, "output"),
-                                   {**full, **extra}))
+                result.append(
+                    Node(DOMAIN + raw.op, name, tuple(raw.inputs), self.define(output, "output"), {**full, **extra})
+                )
         return iter(result)
 
     def attribute(self, proto: Any) -> tuple[str, Any]:
@@ -318,8 +322,13 @@ _EMPTY = inspect.Parameter.empty
 
 
 def _constant_value(attrs: dict[str, Any]) -> np.ndarray:
-    kinds = {"value": None, "value_float": np.float32, "value_floats": np.float32, "value_int": np.int64,
-             "value_ints": np.int64}
+    kinds = {
+        "value": None,
+        "value_float": np.float32,
+        "value_floats": np.float32,
+        "value_int": np.int64,
+        "value_ints": np.int64,
+    }
     if len(attrs) != 1 or not set(attrs) <= set(kinds):
         raise ModelLoadError(f"attributes {', '.join(attrs) or 'none'}, expected one of {', '.join(kinds)}")
     ((key, value),) = attrs.items()

@@ -168,8 +168,9 @@ class Preprocess:
         """
         pixels = as_array(pixels, "resize: pixels")
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
-            raise ValueError(f"resize: pixels.dtype={pixels.dtype}, pixels.shape={pixels.shape}, expected uint8 "
-                             "(H, W, 3)")
+            raise ValueError(
+                f"resize: pixels.dtype={pixels.dtype}, pixels.shape={pixels.shape}, expected uint8 (H, W, 3)"
+            )
         if box is None:
             resized = self._resized_middle(pixels)
         else:

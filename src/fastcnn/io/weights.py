@@ -282,6 +282,13 @@ def _in_order(array: np.ndarray | StoredArray) -> Iterator[np.ndarray]:
     if numbers.flags.c_contiguous and numbers.dtype == wanted:
         yield numbers.reshape(-1).view(np.uint8)
         return
-    parts = np.nditer(numbers, ["external_loop", "buffered", "zerosize_ok"], ["readonly"], wanted, order="C",
-                      casting="equiv", buffersize=_LARGE)
+    parts = np.nditer(
+        numbers,
+        ["external_loop", "buffered", "zerosize_ok"],
+        ["readonly"],
+        wanted,
+        order="C",
+        casting="equiv",
+        buffersize=_LARGE,
+    )
     yield from (np.ascontiguousarray(part) for part in parts)

@@ -7,9 +7,7 @@ from fastcnn.kernels._step import Step
 from fastcnn.kernels.view import View
 
 def pack_depthwise(weight: np.ndarray, vl: int) -> np.ndarray: ...
-def phases(
-    taps: int, stride: int, before: int, dilation: int
-) -> tuple[list[tuple[int, int, int, int]], int]: ...
+def phases(taps: int, stride: int, before: int, dilation: int) -> tuple[list[tuple[int, int, int, int]], int]: ...
 
 class DepthwiseConv(Step):
     def __init__(

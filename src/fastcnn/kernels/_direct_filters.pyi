@@ -3,8 +3,14 @@ from collections.abc import Sequence
 import numpy as np
 
 def pack_weights(
-    weight: np.ndarray, groups: int, lanes: int, vl: int, chunk: int = -1, scale: np.ndarray | None = None,
-    half: bool = False, bundle: int = 2,
+    weight: np.ndarray,
+    groups: int,
+    lanes: int,
+    vl: int,
+    chunk: int = -1,
+    scale: np.ndarray | None = None,
+    half: bool = False,
+    bundle: int = 2,
 ) -> np.ndarray: ...
 def leaves_half(ins: int, outs: int, groups: int, lanes: int, vl: int) -> bool: ...
 def tile_blocks(ins: int, outs: int, groups: int, lanes: int, strides: Sequence[int], vl: int) -> int: ...

@@ -5,7 +5,12 @@ from fastcnn.kernels._step import Step
 class Executor:
     max_threads: int
     def __init__(
-        self, steps: list[Step], waits: list[bool], arena: np.ndarray, scratch: np.ndarray, max_threads: int,
+        self,
+        steps: list[Step],
+        waits: list[bool],
+        arena: np.ndarray,
+        scratch: np.ndarray,
+        max_threads: int,
         first_update: int = ...,
     ) -> None: ...
     def run(self, arrays: list[np.ndarray], nthreads: int) -> None: ...

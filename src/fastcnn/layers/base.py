@@ -279,6 +279,7 @@ class Layer:
         >>> list(BatchNorm2d(8).state_dict())
         ['weight', 'bias', 'running_mean', 'running_var']
         """
+
         def read() -> dict[str, np.ndarray]:
             arrays = self._named_arrays(True, True)
             return {full: read_and_keep(layer._store_of(name), name) for full, layer, name in arrays}
@@ -343,6 +344,7 @@ class Layer:
             count = f"{len(problems)} name{'s do' if len(problems) > 1 else ' does'} not fit"
             listing = "\n  ".join(problems)
             raise ValueError(f"load_state_dict: {count} {type(self).__name__}\n  {listing}")
+
         def change() -> None:
             for full, array in loaded.items():
                 layer, name = owners[full]

@@ -93,8 +93,10 @@ class Holder(ABC):
 
     def _refuse_within_step(self) -> None:
         if self._inside == get_ident():
-            raise RuntimeError("step: this thread is within a step of the model, expected a call between steps; "
-                               "a signal handler may look at the model, not train it")
+            raise RuntimeError(
+                "step: this thread is within a step of the model, expected a call between steps; "
+                "a signal handler may look at the model, not train it"
+            )
 
     def _look(self, look: Callable[[], T]) -> T:
         """Return `look()`, called between steps, the layers' arrays up to date."""

@@ -96,9 +96,7 @@ class MaxPool2d(Layer):
 
     def forward(self, x: Any) -> Any:
         """Map (N, C, H, W) to (N, C, H', W')."""
-        return functional.max_pool2d(
-            x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
-        )
+        return functional.max_pool2d(x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
 
     def extra_repr(self) -> str:
         """Return the settings."""

@@ -60,9 +60,7 @@ class BatchNorm2d(Layer):
 
     def forward(self, x: Any) -> Any:
         """Map (N, num_features, ...) to the same shape."""
-        return functional.batch_norm(
-            x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
-        )
+        return functional.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
 
     def extra_repr(self) -> str:
         """Return the number of channels and eps."""

@@ -26,7 +26,19 @@ __all__ = ["Op", "get", "is_general", "is_known", "names"]
 GENERAL = "ai.onnx::"  # how the names of operations in plain NumPy start
 
 _MODULES = (
-    conv, bands, linear, activation, pool, norm, elementwise, reshape, axes, conv_grad, norm_grad, loss, update,
+    conv,
+    bands,
+    linear,
+    activation,
+    pool,
+    norm,
+    elementwise,
+    reshape,
+    axes,
+    conv_grad,
+    norm_grad,
+    loss,
+    update,
 )
 for _module in _MODULES:
     register(_module.OPS)

@@ -20,9 +20,7 @@ class Activation(Op):
     layout = "follow"
     is_activation = is_elementwise = True
 
-    def __init__(
-        self, name: str, define: Callable[..., np.ndarray], defaults: Mapping[str, Any], flops: int
-    ) -> None:
+    def __init__(self, name: str, define: Callable[..., np.ndarray], defaults: Mapping[str, Any], flops: int) -> None:
         self.name, self._define, self.defaults, self._flops = name, define, defaults, flops
 
     def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
@@ -39,7 +37,10 @@ class Activation(Op):
 
     def lower(self, node: Node, ctx: Lowering) -> None:
         ctx.emit(
-            self.name.lower(), _pointwise.Activate, ctx.view(node.output), ctx.view(node.inputs[0]),
+            self.name.lower(),
+            _pointwise.Activate,
+            ctx.view(node.output),
+            ctx.view(node.inputs[0]),
             (self.name, node.attrs),
         )
 

@@ -136,9 +136,7 @@ class Transpose(Op):
         ctx.emit("transpose", _reorder.Transpose, target, view, (image, block, row, step))
 
 
-def _merged_axes(
-    shape: Shape, perm: Sequence[int], strides: Sequence[int] | None = None
-) -> list[tuple[int, int]]:
+def _merged_axes(shape: Shape, perm: Sequence[int], strides: Sequence[int] | None = None) -> list[tuple[int, int]]:
     """Loops over the output: (size, stride in the input), axes that stay side by side as one."""
     if strides is None:
         strides = [prod(shape[axis + 1 :]) for axis in range(len(shape))]

@@ -28,7 +28,8 @@ class InBands(Op):
     def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
         reader = _CONV if attrs["reader"].op == "Conv" else _POOL
         return _CONV.flops(attrs["conv"].attrs, shapes[:3], attrs["between"]) + reader.flops(
-            attrs["reader"].attrs, [attrs["between"], *shapes[3:]], output)
+            attrs["reader"].attrs, [attrs["between"], *shapes[3:]], output
+        )
 
     def halo(self, node: Node, shapes: Sequence[Shape]) -> tuple[int, int, int, int]:
         return _CONV.halo(node.attrs["conv"], shapes)
@@ -53,9 +54,18 @@ class InBands(Op):
             kind, make, margins = "depthwise", _conv_depthwise.DepthwiseConv, (left, right)
             further = (None, *depthwise_arguments(reader, ctx, between[0], 3))
         ctx.emit(
-            f"direct + {kind}", _bands.InBands, y, x,
-            lambda y, x: _conv_direct.DirectConv(y, x, None, *arguments), lambda y, x: make(y, x, *further),
-            between, conv.attrs["strides"][0], reach, stride, top, *margins,
+            f"direct + {kind}",
+            _bands.InBands,
+            y,
+            x,
+            lambda y, x: _conv_direct.DirectConv(y, x, None, *arguments),
+            lambda y, x: make(y, x, *further),
+            between,
+            conv.attrs["strides"][0],
+            reach,
+            stride,
+            top,
+            *margins,
         )
 
 

@@ -63,9 +63,7 @@ def resolve_pads(attrs: Attrs, size: Sequence[int], kernel: Sequence[int]) -> tu
     return before[0], before[1], after[0], after[1]
 
 
-def window_output(
-    attrs: Attrs, shape: Sequence[int], kernel: Sequence[int]
-) -> tuple[int, int]:
+def window_output(attrs: Attrs, shape: Sequence[int], kernel: Sequence[int]) -> tuple[int, int]:
     """Height and width after sliding a window over an image of shape (N, C, H, W).
 
     Raises

@@ -28,7 +28,11 @@ class Conv(Op):
 
     name = "Conv"
     defaults = {
-        "strides": (1, 1), "pads": (0, 0, 0, 0), "dilations": (1, 1), "group": 1, "auto_pad": "NOTSET",
+        "strides": (1, 1),
+        "pads": (0, 0, 0, 0),
+        "dilations": (1, 1),
+        "group": 1,
+        "auto_pad": "NOTSET",
         "algorithm": "auto",
     }
     arguments = ("x", "weight", "bias")
@@ -71,8 +75,10 @@ class Conv(Op):
         x, weight, *bias = node.inputs
         size, kernel = back.shape(x)[2:], back.shape(weight)[2:]
         window = {
-            "strides": node.attrs["strides"], "pads": resolve_pads(node.attrs, size, kernel),
-            "dilations": node.attrs["dilations"], "group": node.attrs["group"],
+            "strides": node.attrs["strides"],
+            "pads": resolve_pads(node.attrs, size, kernel),
+            "dilations": node.attrs["dilations"],
+            "group": node.attrs["group"],
         }
         grads: list[str | None] = [None, None, *(None for _ in bias)]
         if back.needs(weight):
@@ -150,8 +156,14 @@ class Conv(Op):
             return direct_order(outs, ins * area, 1, vl, groups)
         if algorithm in _PATCHES:
             m, lean, stride = _PATCHES[algorithm], algorithm == _LEAN, node.attrs["strides"][0]
-            return {"form": "winograd", "ins": ins, "m": m, "lean": lean, "stride": stride,
-                    "size": _conv_winograd.filter_numbers(m, stride, lean) * -(-outs // vl) * vl * ins}
+            return {
+                "form": "winograd",
+                "ins": ins,
+                "m": m,
+                "lean": lean,
+                "stride": stride,
+                "size": _conv_winograd.filter_numbers(m, stride, lean) * -(-outs // vl) * vl * ins,
+            }
         return None
 
     def lower(self, node: Node, ctx: Lowering) -> None:
@@ -161,13 +173,27 @@ class Conv(Op):
 
 
 def direct_order(
-    outs: int, ins: int, area: int, vl: int, groups: int = 1, lanes: int = 0, chunk: int = -1,
+    outs: int,
+    ins: int,
+    area: int,
+    vl: int,
+    groups: int = 1,
+    lanes: int = 0,
+    chunk: int = -1,
     bundle: int = 2,
 ) -> dict[str, Any]:
     """Attributes of PackWeights for `_direct_filters`: by default one block of all inputs."""
     size = groups * -(-(outs // groups) // vl) * vl * ins * area
-    return {"form": "direct", "groups": groups, "ins": ins, "area": area, "lanes": lanes or ins, "chunk": chunk,
-            "bundle": bundle, "size": size}
+    return {
+        "form": "direct",
+        "groups": groups,
+        "ins": ins,
+        "area": area,
+        "lanes": lanes or ins,
+        "chunk": chunk,
+        "bundle": bundle,
+        "size": size,
+    }
 
 
 class PackWeights(Op):
@@ -217,8 +243,12 @@ def _window(attrs: Attrs) -> tuple[Any, ...]:
 
 
 def _packed_filters(
-    node: Node, ctx: Lowering, kind: str, pack: Callable[[np.ndarray, np.ndarray | None], np.ndarray],
-    variant: object = None, index: int = 1,
+    node: Node,
+    ctx: Lowering,
+    kind: str,
+    pack: Callable[[np.ndarray, np.ndarray | None], np.ndarray],
+    variant: object = None,
+    index: int = 1,
 ) -> np.ndarray | View:
     """The weights, which are input `index`, multiplied with what compiler/fold.py has left beside them, in the order
     that `pack` makes."""
@@ -291,8 +321,19 @@ def _lower_winograd(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) ->
     weights = _packed_filters(node, ctx, algorithm, pack, variant=stride)
     bias = _packed_bias(ctx, y.c, 1)
     ctx.emit(
-        algorithm, _conv_winograd.WinogradConv, y, x, residual, weights, bias, m, stride, attrs["pads"],
-        2 if attrs.get("pool") else 1, attrs.get("activation"), lean,
+        algorithm,
+        _conv_winograd.WinogradConv,
+        y,
+        x,
+        residual,
+        weights,
+        bias,
+        m,
+        stride,
+        attrs["pads"],
+        2 if attrs.get("pool") else 1,
+        attrs.get("activation"),
+        lean,
     )
 
 
@@ -306,7 +347,15 @@ def _lower_im2col(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> N
     weights = _packed_filters(node, ctx, "im2col", pack, variant=groups)
     bias = _packed_bias(ctx, y.c, groups)
     ctx.emit(
-        "im2col", _conv_im2col.Im2colConv, y, x, residual, weights, bias, *_window(node.attrs), groups,
+        "im2col",
+        _conv_im2col.Im2colConv,
+        y,
+        x,
+        residual,
+        weights,
+        bias,
+        *_window(node.attrs),
+        groups,
         node.attrs.get("activation"),
     )
 
@@ -315,7 +364,9 @@ def _lower_im2col(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> N
 _PATCHES = {"winograd": 4, "winograd2": 2, "winograd6": 6, "winograd_lean": 4}
 _LEAN = "winograd_lean"
 _LOWERINGS = {
-    "direct": _lower_direct, "depthwise": _lower_depthwise, "im2col": _lower_im2col,
+    "direct": _lower_direct,
+    "depthwise": _lower_depthwise,
+    "im2col": _lower_im2col,
     **dict.fromkeys(_PATCHES, _lower_winograd),
 }
 OPS = (Conv(), PackWeights())

@@ -42,8 +42,10 @@ def _with_met(node: Node, op: str, index: int, windows: WindowsMet, attrs: Attrs
     met = f"{grad}:met@{node.name}"
     begins = tuple(-first for first in windows.first)
     inputs = tuple(met if i == index else name for i, name in enumerate(node.inputs))
-    return [Node("Spread", met, (grad,), met, {"strides": (1, 1), "begins": begins, "size": windows.count}),
-            replace(node, op=op, inputs=inputs, attrs=attrs)]
+    return [
+        Node("Spread", met, (grad,), met, {"strides": (1, 1), "begins": begins, "size": windows.count}),
+        replace(node, op=op, inputs=inputs, attrs=attrs),
+    ]
 
 
 class ConvGradInput(Op):
@@ -88,14 +90,27 @@ class ConvGradInput(Op):
         if strided or windows.lacks_any:
             begins = [-first * stride for first, stride in zip(windows.first, attrs["strides"], strict=True)]
             spread_name = f"{grad}:spread@{node.name}"
-            nodes.append(Node("Spread", spread_name, (grad,), spread_name,
-                              {"strides": attrs["strides"], "begins": tuple(begins), "size": tuple(spread)}))
+            nodes.append(
+                Node(
+                    "Spread",
+                    spread_name,
+                    (grad,),
+                    spread_name,
+                    {"strides": attrs["strides"], "begins": tuple(begins), "size": tuple(spread)},
+                )
+            )
             grad = spread_name
         # Neither is negative, as every window meets the image.
         before = [attrs["dilations"][axis] * (kernel[axis] - 1) - attrs["pads"][axis] for axis in range(2)]
         after = [attrs["size"][axis] - spread[axis] + attrs["pads"][axis] for axis in range(2)]
-        window = {"strides": (1, 1), "pads": (*before, *after), "dilations": attrs["dilations"],
-                  "group": attrs["group"], "auto_pad": "NOTSET", "algorithm": "auto"}
+        window = {
+            "strides": (1, 1),
+            "pads": (*before, *after),
+            "dilations": attrs["dilations"],
+            "group": attrs["group"],
+            "auto_pad": "NOTSET",
+            "algorithm": "auto",
+        }
         return [*nodes, Node("Conv", node.name, (grad, turned), node.output, window)]
 
     def product_then_spread(self, node: Node) -> list[Node]:
@@ -105,10 +120,20 @@ class ConvGradInput(Op):
         top, left = attrs["pads"][:2]
         return [
             Node("TurnWeights", turned, (weight,), turned, {"group": attrs["group"]}),
-            Node("Conv", small, (grad, turned), small,
-                 {**_WINDOW, "group": attrs["group"], "auto_pad": "NOTSET", "algorithm": "auto"}),
-            Node("Spread", node.name, (small,), node.output,
-                 {"strides": attrs["strides"], "begins": (-top, -left), "size": attrs["size"]}),
+            Node(
+                "Conv",
+                small,
+                (grad, turned),
+                small,
+                {**_WINDOW, "group": attrs["group"], "auto_pad": "NOTSET", "algorithm": "auto"},
+            ),
+            Node(
+                "Spread",
+                node.name,
+                (small,),
+                node.output,
+                {"strides": attrs["strides"], "begins": (-top, -left), "size": attrs["size"]},
+            ),
         ]
 
 
@@ -128,17 +153,27 @@ class DepthwiseGradInput(ConvGradInput):
 
     def halo(self, node: Node, shapes: Sequence[Shape]) -> tuple[int, int, int, int]:
         kernel, strides, pads, dilations, size = (
-            node.attrs[key] for key in ("kernel_shape", "strides", "pads", "dilations", "size"))
+            node.attrs[key] for key in ("kernel_shape", "strides", "pads", "dilations", "size")
+        )
         (top, bottom), (left, right) = (
-            strided_halo(kernel[i], strides[i], pads[i], dilations[i], size[i], shapes[0][2 + i]) for i in range(2))
+            strided_halo(kernel[i], strides[i], pads[i], dilations[i], size[i], shapes[0][2 + i]) for i in range(2)
+        )
         return top, left, bottom, right
 
     def lower(self, node: Node, ctx: Lowering) -> None:
         weights = ctx.weights("depthwise", lambda weight: _conv_depthwise.pack_depthwise(weight, ctx.vl), 1)
         attrs = node.attrs
-        ctx.emit("depthwisegrad", _conv_depthwise.StridedDepthwiseGrad, ctx.view(node.output),
-                 ctx.view(node.inputs[0]), weights, attrs["kernel_shape"], attrs["strides"], attrs["pads"],
-                 attrs["dilations"])
+        ctx.emit(
+            "depthwisegrad",
+            _conv_depthwise.StridedDepthwiseGrad,
+            ctx.view(node.output),
+            ctx.view(node.inputs[0]),
+            weights,
+            attrs["kernel_shape"],
+            attrs["strides"],
+            attrs["pads"],
+            attrs["dilations"],
+        )
 
 
 def strided_halo(taps: int, stride: int, before: int, dilation: int, size: int, gradients: int) -> tuple[int, int]:
@@ -179,8 +214,15 @@ class TurnWeights(Op):
 
     def lower(self, node: Node, ctx: Lowering) -> None:
         shape = ctx.shape(node.inputs[0])
-        ctx.emit("turn", _repack.Transpose, ctx.view(node.output), ctx.view(node.inputs[0]), node.attrs["group"],
-                 shape[1], prod(shape[2:]))
+        ctx.emit(
+            "turn",
+            _repack.Transpose,
+            ctx.view(node.output),
+            ctx.view(node.inputs[0]),
+            node.attrs["group"],
+            shape[1],
+            prod(shape[2:]),
+        )
 
 
 class Spread(Op):
@@ -208,8 +250,14 @@ class Spread(Op):
         return 0
 
     def lower(self, node: Node, ctx: Lowering) -> None:
-        ctx.emit("spread", _pointwise_grad.Spread, ctx.view(node.output), ctx.view(node.inputs[0]),
-                 node.attrs["strides"], node.attrs["begins"])
+        ctx.emit(
+            "spread",
+            _pointwise_grad.Spread,
+            ctx.view(node.output),
+            ctx.view(node.inputs[0]),
+            node.attrs["strides"],
+            node.attrs["begins"],
+        )
 
 
 class ConvGradWeight(Op):
@@ -266,8 +314,16 @@ class ConvGradWeight(Op):
         if _takes_winograd(attrs, *(ctx.shape(name) for name in node.inputs)):
             ctx.emit("weightgrad4", _winograd_grad.WinogradGradWeight, *views, attrs["pads"])
             return
-        ctx.emit("weightgrad", _conv_grad.ConvGradWeight, *views, attrs["kernel_shape"], attrs["strides"],
-                 attrs["pads"], attrs["dilations"], attrs["group"])
+        ctx.emit(
+            "weightgrad",
+            _conv_grad.ConvGradWeight,
+            *views,
+            attrs["kernel_shape"],
+            attrs["strides"],
+            attrs["pads"],
+            attrs["dilations"],
+            attrs["group"],
+        )
 
 
 # Channels from which on Winograd's transforms are paid for by its products (Zen 3, 2026-11); no less than a vector.
@@ -355,11 +411,19 @@ class GemmGradInput(Op):
     def expand(self, node: Node, shapes: Mapping[str, Shape]) -> list[Node]:
         grad, weight = node.inputs
         turned = f"{weight}:turned@{node.name}"
-        return [Node("TurnWeights", turned, (weight,), turned, {"group": 1}),
-                Node("Gemm", node.name, (grad, turned), node.output, {})]
+        return [
+            Node("TurnWeights", turned, (weight,), turned, {"group": 1}),
+            Node("Gemm", node.name, (grad, turned), node.output, {}),
+        ]
 
 
 OPS = (
-    ConvGradInput(), DepthwiseGradInput(), TurnWeights(), Spread(), ConvGradWeight(), ChannelSum(), GemmGradWeight(),
+    ConvGradInput(),
+    DepthwiseGradInput(),
+    TurnWeights(),
+    Spread(),
+    ConvGradWeight(),
+    ChannelSum(),
+    GemmGradWeight(),
     GemmGradInput(),
 )

@@ -43,8 +43,15 @@ def windows_met(attrs: Attrs, size: Sequence[int], kernel: Sequence[int], window
     WindowsMet(first=(0, 1), count=(3, 2), lacks_any=True, attrs={'strides': (1, 3), 'pads': (0, 1, 0, 0)})
     """
     axes = [
-        _met(size[axis], kernel[axis], attrs["strides"][axis], attrs["pads"][axis], attrs["dilations"][axis],
-             windows[axis]) for axis in range(2)
+        _met(
+            size[axis],
+            kernel[axis],
+            attrs["strides"][axis],
+            attrs["pads"][axis],
+            attrs["dilations"][axis],
+            windows[axis],
+        )
+        for axis in range(2)
     ]
     first, count, strides, before, after = zip(*axes, strict=True)
     lacks_any = any(first) or count != tuple(windows)
@@ -52,9 +59,7 @@ def windows_met(attrs: Attrs, size: Sequence[int], kernel: Sequence[int], window
     return WindowsMet(first, count, lacks_any, {"strides": strides, "pads": (*before, *after)} if bounded else {})
 
 
-def _met(
-    size: int, taps: int, stride: int, before: int, dilation: int, windows: int
-) -> tuple[int, int, int, int, int]:
+def _met(size: int, taps: int, stride: int, before: int, dilation: int, windows: int) -> tuple[int, int, int, int, int]:
     """Along one axis: the first window, their number, stride, and padding before and after."""
     extent = dilation * (taps - 1) + 1
     first = max(0, (before - extent) // stride + 1)

@@ -46,8 +46,10 @@ class BatchNormalization(Op):
     def gradient(self, node: Node, grad: str, back: Backward) -> list[str | None]:
         """The statistics are known, and the layer is not trained: grad times the slope."""
         if any(back.needs(name) for name in node.inputs[1:]):
-            raise ValueError(f"node {node.name!r}: the parameters of a batch normalisation with known statistics are "
-                             "trained, expected a BatchNorm2d layer or a frozen one")
+            raise ValueError(
+                f"node {node.name!r}: the parameters of a batch normalisation with known statistics are "
+                "trained, expected a BatchNorm2d layer or a frozen one"
+            )
         _, weight, bias, mean, var = node.inputs
         zeros = back.add("ZerosLike", bias)
         attrs = dict(node.attrs)
@@ -58,8 +60,18 @@ class BatchNormalization(Op):
         shape = ctx.shape(node.output)
         if len(shape) != 4:
             channels, inner = shape[1], prod(shape[2:])
-            y, x = (v._replace(n=shape[0], c=channels, h=1, w=inner, image=v.image if len(shape) == 2 else
-                               channels * inner, block=inner, row=inner) for v in (y, x))
+            y, x = (
+                v._replace(
+                    n=shape[0],
+                    c=channels,
+                    h=1,
+                    w=inner,
+                    image=v.image if len(shape) == 2 else channels * inner,
+                    block=inner,
+                    row=inner,
+                )
+                for v in (y, x)
+            )
         blocked = x.lanes > 1
 
         def scale(weight: np.ndarray, var: np.ndarray) -> np.ndarray:

@@ -25,8 +25,9 @@ class BatchStats(Op):
     def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
         n, channels, height, width = images(shapes)
         if n * height * width < 2:
-            raise ValueError(f"x.shape={shapes[0]}: batch normalisation in training, expected more than one value per "
-                             "channel")
+            raise ValueError(
+                f"x.shape={shapes[0]}: batch normalisation in training, expected more than one value per channel"
+            )
         return channels, 2
 
     def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
@@ -209,8 +210,15 @@ class RunningUpdate(Op):
 
     def lower(self, node: Node, ctx: Lowering) -> None:
         attrs, (running, stats) = node.attrs, node.inputs
-        ctx.emit("running", _norm.RunningUpdate, ctx.view(running), ctx.view(stats), attrs["index"], attrs["momentum"],
-                 attrs["factor"])
+        ctx.emit(
+            "running",
+            _norm.RunningUpdate,
+            ctx.view(running),
+            ctx.view(stats),
+            attrs["index"],
+            attrs["momentum"],
+            attrs["factor"],
+        )
 
 
 OPS = (BatchNormGrad(), BatchStats(), BatchNormTraining(), NormSums(), NormGrad(), Column(), RunningUpdate())

@@ -35,8 +35,11 @@ class WindowPool(Op):
     def step_arguments(self, attrs: Attrs, size: Sequence[int]) -> tuple[Any, ...]:
         """What `Pool` takes behind the views, for images of that height and width."""
         return (
-            self.name == "AveragePool", attrs["kernel_shape"], attrs["strides"],
-            resolve_pads(attrs, size, attrs["kernel_shape"]), attrs.get("dilations", (1, 1)),
+            self.name == "AveragePool",
+            attrs["kernel_shape"],
+            attrs["strides"],
+            resolve_pads(attrs, size, attrs["kernel_shape"]),
+            attrs.get("dilations", (1, 1)),
             bool(attrs.get("count_include_pad", 0)),
         )
 
@@ -58,7 +61,6 @@ class MaxPool(WindowPool):
         return reference.max_pool2d(
             x, attrs["kernel_shape"], attrs["strides"], pads, attrs["dilations"], bool(attrs["ceil_mode"])
         )
-
 
     def gradient(self, node: Node, grad: str, back: Backward) -> list[str | None]:
         return [back.add("MaxPoolGrad", grad, node.inputs[0], **node.attrs)]
@@ -86,8 +88,18 @@ class MaxPoolGrad(MaxPool):
 
     def lower(self, node: Node, ctx: Lowering) -> None:
         attrs, grad, x = node.attrs, ctx.view(node.inputs[0]), ctx.view(node.inputs[1])
-        ctx.emit("poolgrad", _pool_grad.PoolGrad, ctx.view(node.output), grad, x, attrs["kernel_shape"],
-                 attrs["strides"], resolve_pads(attrs, (x.h, x.w), attrs["kernel_shape"]), attrs["dilations"], False)
+        ctx.emit(
+            "poolgrad",
+            _pool_grad.PoolGrad,
+            ctx.view(node.output),
+            grad,
+            x,
+            attrs["kernel_shape"],
+            attrs["strides"],
+            resolve_pads(attrs, (x.h, x.w), attrs["kernel_shape"]),
+            attrs["dilations"],
+            False,
+        )
 
 
 class AveragePool(WindowPool):
@@ -103,7 +115,6 @@ class AveragePool(WindowPool):
         return reference.avg_pool2d(
             x, attrs["kernel_shape"], attrs["strides"], pads, bool(attrs["ceil_mode"]), bool(attrs["count_include_pad"])
         )
-
 
     def gradient(self, node: Node, grad: str, back: Backward) -> list[str | None]:
         return [back.add("AveragePoolGrad", grad, **node.attrs, size=back.shape(node.inputs[0])[2:])]
@@ -126,15 +137,29 @@ class AveragePoolGrad(AveragePool):
         assert inputs[0] is not None
         pads = resolve_pads(attrs, attrs["size"], attrs["kernel_shape"])
         return reference.avg_pool2d_grad(
-            inputs[0], attrs["size"], attrs["kernel_shape"], attrs["strides"], pads, bool(attrs["ceil_mode"]),
+            inputs[0],
+            attrs["size"],
+            attrs["kernel_shape"],
+            attrs["strides"],
+            pads,
+            bool(attrs["ceil_mode"]),
             bool(attrs["count_include_pad"]),
         )
 
     def lower(self, node: Node, ctx: Lowering) -> None:
         attrs = node.attrs
-        ctx.emit("poolgrad", _pool_grad.PoolGrad, ctx.view(node.output), ctx.view(node.inputs[0]), None,
-                 attrs["kernel_shape"], attrs["strides"], resolve_pads(attrs, attrs["size"], attrs["kernel_shape"]),
-                 (1, 1), bool(attrs["count_include_pad"]))
+        ctx.emit(
+            "poolgrad",
+            _pool_grad.PoolGrad,
+            ctx.view(node.output),
+            ctx.view(node.inputs[0]),
+            None,
+            attrs["kernel_shape"],
+            attrs["strides"],
+            resolve_pads(attrs, attrs["size"], attrs["kernel_shape"]),
+            (1, 1),
+            bool(attrs["count_include_pad"]),
+        )
 
 
 def _pooled(pooled: Shape, shapes: Shapes) -> Shape:

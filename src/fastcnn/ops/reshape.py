@@ -55,8 +55,10 @@ class Concat(Op):
         axis %= len(first)
         total = 0
         for i, shape in enumerate(shapes):
-            if shape is None or len(shape) != len(first) or any(
-                a != b for k, (a, b) in enumerate(zip(shape, first, strict=True)) if k != axis
+            if (
+                shape is None
+                or len(shape) != len(first)
+                or any(a != b for k, (a, b) in enumerate(zip(shape, first, strict=True)) if k != axis)
             ):
                 raise ValueError(f"arrays[{i}].shape={shape}, expected {first} except at dim={axis}")
             total += shape[axis]
@@ -292,8 +294,9 @@ class Repack(Reorder):
         shape = ctx.shape(node.output)
         inner = prod(shape[1:])
         views = [
-            view if view.lanes > 1 else View(1, shape[0], 1, inner, prod(shape), inner, inner, 1, NO_HALO, view.slot,
-                                             view.offset)
+            view
+            if view.lanes > 1
+            else View(1, shape[0], 1, inner, prod(shape), inner, inner, 1, NO_HALO, view.slot, view.offset)
             for view in (ctx.view(node.output), ctx.view(node.inputs[0]))
         ]
         ctx.emit("reorder", _reorder.Reorder, *views)
@@ -316,6 +319,15 @@ class ZerosLike(Identity):
 
 
 OPS = (
-    Concat(), Pad(), Crop(), Slice(), Identity("Identity", {}), Identity("Dropout", {"ratio": 0.5}), Reorder(),
-    Lookup(), Repack("Pack"), Repack("Unpack"), ZerosLike(),
+    Concat(),
+    Pad(),
+    Crop(),
+    Slice(),
+    Identity("Identity", {}),
+    Identity("Dropout", {"ratio": 0.5}),
+    Reorder(),
+    Lookup(),
+    Repack("Pack"),
+    Repack("Unpack"),
+    ZerosLike(),
 )

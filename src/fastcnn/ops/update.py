@@ -29,8 +29,18 @@ class Update(Op):
     def lower(self, node: Node, ctx: Lowering) -> None:
         param, grad, settings, scale, *means = (ctx.view(name) if name else None for name in node.inputs)
         written = sum(view is not None for view in (param, *means))
-        ctx.emit("update", _update.Update, param, *means, grad, settings, scale, node.attrs["kind"],
-                 bool(node.attrs["nesterov"]), writes=written)
+        ctx.emit(
+            "update",
+            _update.Update,
+            param,
+            *means,
+            grad,
+            settings,
+            scale,
+            node.attrs["kind"],
+            bool(node.attrs["nesterov"]),
+            writes=written,
+        )
 
 
 class SquaredNorm(Op):
@@ -46,8 +56,9 @@ class SquaredNorm(Op):
 
     def lower(self, node: Node, ctx: Lowering) -> None:
         grad, previous = node.inputs
-        ctx.emit("norm", _update.SquaredNorm, ctx.view(node.output), ctx.view(grad),
-                 ctx.view(previous) if previous else None)
+        ctx.emit(
+            "norm", _update.SquaredNorm, ctx.view(node.output), ctx.view(grad), ctx.view(previous) if previous else None
+        )
 
 
 class ClipScale(Op):

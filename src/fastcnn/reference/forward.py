@@ -1,33 +1,14 @@
-"""Every operation in plain float64 NumPy; what is common to all is told in the package's docstring."""
+"""Operations of layers in plain float64 NumPy; what is common to all is told in the package's docstring."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import wraps
+from collections.abc import Sequence
 from math import prod
-from typing import ParamSpec
 
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[np.float64]
-Ints = Sequence[int]
-P = ParamSpec("P")
-
-
-def _ieee(define: Callable[P, Array]) -> Callable[P, Array]:
-    """Compute without warnings, and give an array where NumPy would give a scalar."""
-
-    @wraps(define)
-    def quiet(*args: P.args, **kwargs: P.kwargs) -> Array:
-        with np.errstate(all="ignore"):
-            return np.asarray(define(*args, **kwargs))
-
-    return quiet
-
-
-def _real(x: npt.ArrayLike) -> Array:
-    return np.asarray(x, dtype=np.float64)
+from fastcnn.reference.base import Array, Ints, as_real, ieee
 
 
 def _windows(x: Array, kernel: Ints, stride: Ints, pads: Ints, dilation: Ints, border: float) -> Array:
@@ -39,10 +20,15 @@ def _windows(x: Array, kernel: Ints, stride: Ints, pads: Ints, dilation: Ints, b
     return every[:, :, :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]
 
 
-@_ieee
+@ieee
 def conv2d(
-    x: npt.ArrayLike, weight: npt.ArrayLike, bias: npt.ArrayLike | None = None,
-    stride: Ints = (1, 1), pads: Ints = (0, 0, 0, 0), dilation: Ints = (1, 1), groups: int = 1,
+    x: npt.ArrayLike,
+    weight: npt.ArrayLike,
+    bias: npt.ArrayLike | None = None,
+    stride: Ints = (1, 1),
+    pads: Ints = (0, 0, 0, 0),
+    dilation: Ints = (1, 1),
+    groups: int = 1,
 ) -> Array:
     """Convolution, without mirroring the kernel (Dumoulin and Visin, https://arxiv.org/abs/1603.07285).
 
@@ -82,15 +68,15 @@ def conv2d(
     array([[[[6., 6.],
              [6., 6.]]]])
     """
-    weight = _real(weight)
-    windows = _windows(_real(x), weight.shape[2:], stride, pads, dilation, border=0.0)
+    weight = as_real(weight)
+    windows = _windows(as_real(x), weight.shape[2:], stride, pads, dilation, border=0.0)
     y = np.empty((windows.shape[0], weight.shape[0], *windows.shape[2:4]))
     weights = np.split(weight, groups)
     for image, outputs in zip(windows, y, strict=True):
         parts = zip(weights, np.split(image, groups), np.split(outputs, groups), strict=True)
         for w, channels, output in parts:
             output[:] = np.tensordot(w, channels, axes=([1, 2, 3], [0, 3, 4]))
-    return y if bias is None else y + _real(bias).reshape(-1, 1, 1)
+    return y if bias is None else y + as_real(bias).reshape(-1, 1, 1)
 
 
 def _pool_windows(
@@ -117,7 +103,7 @@ def _pool_windows(
     return _windows(x, kernel, stride, pads, dilation, border)
 
 
-@_ieee
+@ieee
 def max_pool2d(
     x: npt.ArrayLike, kernel: Ints, stride: Ints, pads: Ints, dilation: Ints = (1, 1), ceil_mode: bool = False
 ) -> Array:
@@ -153,16 +139,20 @@ def max_pool2d(
     array([[[[ 20.,  30.],
              [112.,  37.]]]])
     """
-    windows = _pool_windows(_real(x), kernel, stride, pads, dilation, ceil_mode, -np.inf)
+    windows = _pool_windows(as_real(x), kernel, stride, pads, dilation, ceil_mode, -np.inf)
     y = np.full(windows.shape[:4], -np.inf)
     for u, v in np.ndindex(*windows.shape[4:]):
         np.maximum(y, windows[..., u, v], out=y)
     return y
 
 
-@_ieee
+@ieee
 def avg_pool2d(
-    x: npt.ArrayLike, kernel: Ints, stride: Ints, pads: Ints, ceil_mode: bool = False,
+    x: npt.ArrayLike,
+    kernel: Ints,
+    stride: Ints,
+    pads: Ints,
+    ceil_mode: bool = False,
     count_include_pad: bool = True,
 ) -> Array:
     """Mean of each window; NaN where a window has nothing to count.
@@ -189,7 +179,7 @@ def avg_pool2d(
     array([[[[0., 1.],
              [2., 3.]]]])
     """
-    x = _real(x)
+    x = as_real(x)
     windows = _pool_windows(x, kernel, stride, pads, (1, 1), ceil_mode, 0.0)
     total = np.zeros(windows.shape[:4])
     for u, v in np.ndindex(*windows.shape[4:]):
@@ -203,7 +193,7 @@ def avg_pool2d(
     return np.asarray(total / np.outer(*counts))
 
 
-@_ieee
+@ieee
 def global_avg_pool2d(x: npt.ArrayLike) -> Array:
     """Mean of each plane, (N, C, H, W) to (N, C, 1, 1) (Lin et al., https://arxiv.org/abs/1312.4400).
 
@@ -212,106 +202,12 @@ def global_avg_pool2d(x: npt.ArrayLike) -> Array:
     >>> global_avg_pool2d(np.arange(6).reshape(1, 1, 2, 3))
     array([[[[2.5]]]])
     """
-    x = _real(x)
+    x = as_real(x)
     total: Array = x.sum(axis=(2, 3), keepdims=True)
     return total / prod(x.shape[2:])
 
 
-@_ieee
-def relu(x: npt.ArrayLike) -> Array:
-    """y = max(x, 0) (Nair and Hinton, ICML 2010); NaN stays NaN, and -0 stays -0.
-
-    Examples
-    --------
-    >>> relu([-1, 2, np.nan])
-    array([ 0.,  2., nan])
-    """
-    return clip(x, 0.0, np.inf)
-
-
-@_ieee
-def clip(x: npt.ArrayLike, low: float, high: float) -> Array:
-    """y = min(max(x, low), high); NaN stays NaN. ReLU6 is clip(x, 0, 6).
-
-    Examples
-    --------
-    >>> clip([-1, 5, 9, np.nan], 0, 6)
-    array([ 0.,  5.,  6., nan])
-    """
-    x = _real(x)
-    x = np.where(x < low, low, x)  # np.maximum would be free to make 0 of -0
-    return np.where(x > high, high, x)
-
-
-@_ieee
-def leaky_relu(x: npt.ArrayLike, alpha: float = 0.01) -> Array:
-    """y = x where x > 0, else alpha * x (Maas, Hannun and Ng, ICML 2013).
-
-    Examples
-    --------
-    >>> leaky_relu([-1, 2], alpha=0.5)
-    array([-0.5,  2. ])
-    """
-    x = _real(x)
-    return np.where(x > 0, x, alpha * x)
-
-
-@_ieee
-def tanh(x: npt.ArrayLike) -> Array:
-    """y = (exp(x) - exp(-x)) / (exp(x) + exp(-x)).
-
-    Examples
-    --------
-    >>> tanh([-np.inf, 0, 0.5])
-    array([-1.        ,  0.        ,  0.46211716])
-    """
-    return np.tanh(_real(x))
-
-
-@_ieee
-def sigmoid(x: npt.ArrayLike) -> Array:
-    """y = 1 / (1 + exp(-x)), and for x < 0 the same as exp(x) / (1 + exp(x)), so that exp never overflows.
-
-    Examples
-    --------
-    >>> sigmoid([-np.inf, -1000, 0, 1])
-    array([0.        , 0.        , 0.5       , 0.73105858])
-    """
-    x = _real(x)
-    e = np.exp(-np.abs(x))
-    return np.where(x < 0, e, 1.0) / (1.0 + e)
-
-
-@_ieee
-def hard_swish(x: npt.ArrayLike) -> Array:
-    """y = x * clip(x + 3, 0, 6) / 6 (Howard et al., https://arxiv.org/abs/1905.02244).
-
-    At -inf it is inf * 0, NaN. The quotient comes first, because it cannot overflow.
-
-    Examples
-    --------
-    >>> hard_swish([-2, 0, 4])
-    array([-0.33333333,  0.        ,  4.        ])
-    """
-    x = _real(x)
-    return x * (clip(x + 3.0, 0.0, 6.0) / 6.0)
-
-
-@_ieee
-def silu(x: npt.ArrayLike) -> Array:
-    """y = x * sigmoid(x), also called Swish (Elfwing et al., https://arxiv.org/abs/1702.03118).
-
-    At -inf it is inf * 0, NaN.
-
-    Examples
-    --------
-    >>> silu([0, 1])
-    array([0.        , 0.73105858])
-    """
-    return _real(x) * sigmoid(x)
-
-
-@_ieee
+@ieee
 def linear(x: npt.ArrayLike, weight: npt.ArrayLike, bias: npt.ArrayLike | None = None) -> Array:
     """y = x @ weight.T + bias: (..., I), (O, I), (O,) to (..., O). ONNX Gemm with transB=1.
 
@@ -322,14 +218,18 @@ def linear(x: npt.ArrayLike, weight: npt.ArrayLike, bias: npt.ArrayLike | None =
     >>> linear([[1, 2]], [[3, 4], [5, 6]], bias=[0.5, 0])
     array([[11.5, 17. ]])
     """
-    y: Array = _real(x) @ _real(weight).T
-    return y if bias is None else y + _real(bias)
+    y: Array = as_real(x) @ as_real(weight).T
+    return y if bias is None else y + as_real(bias)
 
 
-@_ieee
+@ieee
 def batch_norm(
-    x: npt.ArrayLike, mean: npt.ArrayLike, var: npt.ArrayLike, weight: npt.ArrayLike | None = None,
-    bias: npt.ArrayLike | None = None, eps: float = 1e-5,
+    x: npt.ArrayLike,
+    mean: npt.ArrayLike,
+    var: npt.ArrayLike,
+    weight: npt.ArrayLike | None = None,
+    bias: npt.ArrayLike | None = None,
+    eps: float = 1e-5,
 ) -> Array:
     """Normalize each channel by known statistics (Ioffe and Szegedy, https://arxiv.org/abs/1502.03167).
 
@@ -341,34 +241,15 @@ def batch_norm(
     >>> batch_norm([[3.0, 8.0]], mean=[1, 2], var=[4, 9], weight=[1, 5], bias=[0, 7], eps=0)
     array([[ 1., 17.]])
     """
-    x = _real(x)
+    x = as_real(x)
     mean, var, weight, bias = (
-        _real(values).reshape(-1, *[1] * (x.ndim - 2))
+        as_real(values).reshape(-1, *[1] * (x.ndim - 2))
         for values in (mean, var, 1.0 if weight is None else weight, 0.0 if bias is None else bias)
     )
     return (x - mean) / np.sqrt(var + eps) * weight + bias
 
 
-@_ieee
-def softmax(x: npt.ArrayLike, axis: int = -1) -> Array:
-    """y = exp(x) / sum of exp(x) along an axis: shares that add up to 1 (Bridle, NIPS 1989).
-
-    Above and below, exp(x - max x) stands for exp(x), so that exp never overflows and the sum is at least 1
-    (Blanchard, Higham and Higham, "Accurately computing the log-sum-exp and softmax functions", 2021). A
-    slice that holds NaN or inf, or nothing but -inf, becomes NaN.
-
-    Examples
-    --------
-    >>> softmax([1000, 1000, -np.inf])
-    array([0.5, 0.5, 0. ])
-    """
-    x = _real(x)
-    e: Array = np.exp(x - x.max(axis=axis, keepdims=True, initial=-np.inf))
-    total: Array = e.sum(axis=axis, keepdims=True)
-    return e / total
-
-
-@_ieee
+@ieee
 def add(a: npt.ArrayLike, b: npt.ArrayLike) -> Array:
     """y = a + b, with NumPy's broadcasting; ValueError where shapes do not allow it.
 
@@ -377,10 +258,10 @@ def add(a: npt.ArrayLike, b: npt.ArrayLike) -> Array:
     >>> add([1, 2], [[10]])
     array([[11., 12.]])
     """
-    return _real(a) + _real(b)
+    return as_real(a) + as_real(b)
 
 
-@_ieee
+@ieee
 def multiply(a: npt.ArrayLike, b: npt.ArrayLike) -> Array:
     """y = a * b, with NumPy's broadcasting; ValueError where shapes do not allow it.
 
@@ -389,10 +270,10 @@ def multiply(a: npt.ArrayLike, b: npt.ArrayLike) -> Array:
     >>> multiply([1, 2], [[10]])
     array([[10., 20.]])
     """
-    return _real(a) * _real(b)
+    return as_real(a) * as_real(b)
 
 
-@_ieee
+@ieee
 def concat(arrays: Sequence[npt.ArrayLike], axis: int = 1) -> Array:
     """The arrays one after the other along an axis; ValueError where other axes differ.
 
@@ -401,10 +282,10 @@ def concat(arrays: Sequence[npt.ArrayLike], axis: int = 1) -> Array:
     >>> concat([[[1, 2]], [[3]]])
     array([[1., 2., 3.]])
     """
-    return np.concatenate([_real(array) for array in arrays], axis=axis)
+    return np.concatenate([as_real(array) for array in arrays], axis=axis)
 
 
-@_ieee
+@ieee
 def pad(x: npt.ArrayLike, pads: Ints, value: float = 0.0) -> Array:
     """A border of `value`: `pads` elements before each axis, then after each (ONNX Pad); ValueError below 0.
 
@@ -414,11 +295,11 @@ def pad(x: npt.ArrayLike, pads: Ints, value: float = 0.0) -> Array:
     array([[9., 1., 2.],
            [9., 9., 9.]])
     """
-    x = _real(x)
+    x = as_real(x)
     return np.pad(x, np.reshape(pads, (2, x.ndim)).T, constant_values=value)
 
 
-@_ieee
+@ieee
 def flatten(x: npt.ArrayLike, axis: int = 1) -> Array:
     """A matrix of the same elements: axes before `axis` make its rows, the others its columns (ONNX Flatten).
 
@@ -427,6 +308,6 @@ def flatten(x: npt.ArrayLike, axis: int = 1) -> Array:
     >>> flatten(np.zeros((2, 3, 4, 5))).shape
     (2, 60)
     """
-    x = _real(x)
+    x = as_real(x)
     rows, columns = prod(x.shape[:axis]), prod(x.shape[axis:])
     return np.array(x.reshape(rows, columns))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from fastcnn.reference.forward import Array, _ieee, _real
+from fastcnn.reference.base import Array, as_real, ieee
 
 
 def _window_sums(values: Array, size: int, before: int) -> Array:
@@ -18,7 +18,7 @@ def _window_sums(values: Array, size: int, before: int) -> Array:
     return total
 
 
-@_ieee
+@ieee
 def local_response_norm(
     x: npt.ArrayLike, size: int, alpha: float = 1e-4, beta: float = 0.75, bias: float = 1.0
 ) -> Array:
@@ -32,11 +32,11 @@ def local_response_norm(
     >>> local_response_norm([[3.0, 4.0]], size=3, alpha=3.0, beta=0.5, bias=0.0)
     array([[0.6, 0.8]])
     """
-    x = _real(x)
+    x = as_real(x)
     return x / (bias + alpha / size * _window_sums(x * x, size, (size - 1) // 2)) ** beta
 
 
-@_ieee
+@ieee
 def local_response_norm_grad(
     grad: npt.ArrayLike, x: npt.ArrayLike, size: int, alpha: float = 1e-4, beta: float = 0.75, bias: float = 1.0
 ) -> Array:
@@ -50,7 +50,7 @@ def local_response_norm_grad(
     >>> local_response_norm_grad([[1.0, 0.0]], [[3.0, 4.0]], size=3, alpha=3.0, beta=0.5, bias=0.0).round(3)
     array([[ 0.128, -0.096]])
     """
-    grad, x = _real(grad), _real(x)
+    grad, x = as_real(grad), as_real(x)
     before = (size - 1) // 2
     s = bias + alpha / size * _window_sums(x * x, size, before)
     terms = _window_sums(grad * x * s ** (-beta - 1), size, size - 1 - before)

@@ -141,9 +141,7 @@ class Augment:
         kept_height, kept_width = min(math.sqrt(area / ratio), height), min(math.sqrt(area * ratio), width)
         return rng.random() * (height - kept_height), rng.random() * (width - kept_width), kept_height, kept_width
 
-    def mix(
-        self, images: np.ndarray, targets: np.ndarray, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def mix(self, images: np.ndarray, targets: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Blend each image of a batch, and its label, with the next one's.
 
         Parameters
@@ -197,7 +195,6 @@ def _checked_image(image: np.ndarray) -> np.ndarray:
     if image.ndim != 3 or not image.size:
         raise ValueError(f"Augment: image.shape={image.shape}, expected (C, H, W)")
     return image
-
 
 
 def _warp(image: np.ndarray, box: tuple[float, float, float, float], angle: float, flipped: bool) -> np.ndarray:

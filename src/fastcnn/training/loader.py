@@ -88,8 +88,11 @@ class Batches:
             order = random_of(self.seed, ORDER, epoch).permutation(order)
         indices = self.data.indices[order]
         parts = [indices[i : i + self.batch_size] for i in range(0, len(indices), self.batch_size)]
-        return read_ahead(lambda number, stopped: self._batch(parts[number], epoch, number, stopped),
-                          range(first, len(parts)), self.workers)
+        return read_ahead(
+            lambda number, stopped: self._batch(parts[number], epoch, number, stopped),
+            range(first, len(parts)),
+            self.workers,
+        )
 
     def _batch(self, indices: np.ndarray, epoch: int, number: int, stopped: Callable[[], bool]) -> Batch:
         source, targets = self.data.source, self.data.targets[indices]
@@ -150,9 +153,7 @@ class IterableBatches:
             yield Batch(np.ascontiguousarray(data.source.x, np.float32), as_targets(y))  # type: ignore[attr-defined]
 
 
-def read_ahead(
-    make: Callable[[int, Callable[[], bool]], Any], numbers: Iterable[int], workers: int
-) -> Iterator[Any]:
+def read_ahead(make: Callable[[int, Callable[[], bool]], Any], numbers: Iterable[int], workers: int) -> Iterator[Any]:
     """Yield ``make(number, stopped)`` for each number, in order, made by `workers` threads one or two batches ahead.
 
     When the iterator is closed, or anything fails, on either side, ``stopped()`` is true and all threads end. A forked

@@ -175,8 +175,14 @@ class _Loop:
         self.options, self.data, self.validation = options, data, validation
         self.optimizer = Adam() if options.optimizer is None else options.optimizer
         self.base_rate = self.optimizer.learning_rate
-        trainer = Trainer(learner, self.optimizer, options.loss, clip_norm=options.clip_norm,
-                          recompute=options.recompute, seed=options.seed)
+        trainer = Trainer(
+            learner,
+            self.optimizer,
+            options.loss,
+            clip_norm=options.clip_norm,
+            recompute=options.recompute,
+            seed=options.seed,
+        )
         self.run = Run(model, trainer, History(), _learner=learner)
         self.counts_hits = isinstance(trainer.loss, CrossEntropy)
         self.batches = self._batches(learner, data)
@@ -188,8 +194,14 @@ class _Loop:
         if isinstance(data, IterableBatches):
             return data
         options = self.options
-        return Batches(data, options.batch_size, outputs_of(learner, data.source.shape), augment=options.augment,
-                       seed=options.seed, workers=options.workers)
+        return Batches(
+            data,
+            options.batch_size,
+            outputs_of(learner, data.source.shape),
+            augment=options.augment,
+            seed=options.seed,
+            workers=options.workers,
+        )
 
     def train(self) -> History:
         """Train until the last epoch, until a callback or patience has had enough, or until Ctrl-C."""
@@ -280,9 +292,14 @@ class _Loop:
 
     def _end_epoch(self, scores: Mapping[str, float]) -> None:
         run, options, sums = self.run, self.options, self.run._sums
-        run.history.add(loss=sums.loss / sums.count, **self._accuracy(), **scores,
-                        learning_rate=run.trainer.learning_rate, seconds=sums.seconds,
-                        images_per_second=sums.count / max(sums.seconds, 1e-9))
+        run.history.add(
+            loss=sums.loss / sums.count,
+            **self._accuracy(),
+            **scores,
+            learning_rate=run.trainer.learning_rate,
+            seconds=sums.seconds,
+            images_per_second=sums.count / max(sums.seconds, 1e-9),
+        )
         run.epoch, run._step, run._sums = run.epoch + 1, 0, _Sums()
         best = run.history.best(self.monitor)
         if options.keep_best and best == run.epoch - 1:
@@ -306,11 +323,16 @@ class _Loop:
             return
         run = self.run
         state = {
-            **_fixed_settings(self.data, self.options), "epoch": run.epoch, "step": run._step,
-            "stopped": run._stopped, "sums": vars(run._sums), "history": run.history,
+            **_fixed_settings(self.data, self.options),
+            "epoch": run.epoch,
+            "step": run._step,
+            "stopped": run._stopped,
+            "sums": vars(run._sums),
+            "history": run.history,
         }
-        write_checkpoint(self.options.checkpoint,
-                         Checkpoint(run.model.state_dict(), run.trainer.state_dict(), run._best, state))
+        write_checkpoint(
+            self.options.checkpoint, Checkpoint(run.model.state_dict(), run.trainer.state_dict(), run._best, state)
+        )
 
     def _restore(self, saved: Checkpoint) -> None:
         run, state = self.run, saved.run

@@ -115,7 +115,10 @@ class Adam(Optimizer):
     kind = "Adam"
 
     def __init__(
-        self, learning_rate: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+        self,
+        learning_rate: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(learning_rate, weight_decay)
@@ -136,8 +139,13 @@ class Adam(Optimizer):
         first, second = self.betas
         step = as_int(step, f"{type(self).__name__}.numbers: step", 1)
         return {
-            "decay": self.weight_decay, "epsilon": self.eps, "beta2": second, "one_minus_beta1": 1 - first,
-            "one_minus_beta2": 1 - second, "correction1": 1 - first**step, "correction2": (1 - second**step) ** 0.5,
+            "decay": self.weight_decay,
+            "epsilon": self.eps,
+            "beta2": second,
+            "one_minus_beta1": 1 - first,
+            "one_minus_beta2": 1 - second,
+            "correction1": 1 - first**step,
+            "correction2": (1 - second**step) ** 0.5,
         }
 
 
@@ -155,7 +163,10 @@ class AdamW(Adam):
     kind = "AdamW"
 
     def __init__(
-        self, learning_rate: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+        self,
+        learning_rate: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
         weight_decay: float = 1e-2,
     ) -> None:
         super().__init__(learning_rate, betas, eps, weight_decay)
@@ -182,8 +193,13 @@ class RMSprop(Optimizer):
     kind = "RMSprop"
 
     def __init__(
-        self, learning_rate: float = 1e-2, alpha: float = 0.99, eps: float = 1e-8, weight_decay: float = 0.0,
-        momentum: float = 0.0, centered: bool = False,
+        self,
+        learning_rate: float = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        momentum: float = 0.0,
+        centered: bool = False,
     ) -> None:
         super().__init__(learning_rate, weight_decay)
         self.alpha = as_share(alpha, "RMSprop: alpha")
@@ -196,8 +212,13 @@ class RMSprop(Optimizer):
 
     def numbers(self, step: int) -> Mapping[str, float]:
         """See `Optimizer.numbers`."""
-        return {"decay": self.weight_decay, "momentum": self.momentum, "epsilon": self.eps, "beta2": self.alpha,
-                "one_minus_beta2": 1 - self.alpha}
+        return {
+            "decay": self.weight_decay,
+            "momentum": self.momentum,
+            "epsilon": self.eps,
+            "beta2": self.alpha,
+            "one_minus_beta2": 1 - self.alpha,
+        }
 
 
 def _number(owner: Optimizer, name: str, value: float) -> float:

@@ -108,16 +108,19 @@ class Report:
             lines += ["", *self._confusion_lines(columns.widths[0])]
         if self.mistakes:
             lines += ["", "worst mistakes"]
-            lines += [f"{100 * m.probability:5.1f} %  {m.name}: {m.label}, taken for {m.predicted}"
-                      for m in self.mistakes]
+            lines += [
+                f"{100 * m.probability:5.1f} %  {m.name}: {m.label}, taken for {m.predicted}" for m in self.mistakes
+            ]
         return "\n".join(lines)
 
     def _confusion_lines(self, width: int) -> list[str]:
         classes = range(1, len(self.scores) + 1)
         cell = max(3, *(len(str(number)) for row in self.confusion for number in row))
         columns = Columns([3, width, *(cell for _ in classes)], left={1}, gap=" ")
-        lines = ["confusion: rows are what it is, columns what it was taken for",
-                 columns.line(["", "", *map(str, classes)])]
+        lines = [
+            "confusion: rows are what it is, columns what it was taken for",
+            columns.line(["", "", *map(str, classes)]),
+        ]
         for i, score, row in zip(classes, self.scores, self.confusion, strict=True):
             lines.append(columns.line([str(i), score.label, *(str(n or ".") for n in row)]))
         return lines
@@ -203,8 +206,13 @@ def report(
     np.add.at(confusion, (labels, predicted), 1)
     hits, taken, true = confusion.diagonal(), confusion.sum(axis=0), confusion.sum(axis=1)
     scores = [
-        ClassScore(classes[i], _share(hits[i], taken[i]), _share(hits[i], true[i]),
-                   _share(2 * hits[i], taken[i] + true[i]), int(true[i]))
+        ClassScore(
+            classes[i],
+            _share(hits[i], taken[i]),
+            _share(hits[i], true[i]),
+            _share(2 * hits[i], taken[i] + true[i]),
+            int(true[i]),
+        )
         for i in range(number)
     ]
     certainty = probabilities[np.arange(count), predicted]

@@ -57,8 +57,14 @@ class StepGraph:
 
 
 def step_graph(
-    graph: Graph, shape: Shape, trainable: Collection[str], momenta: Mapping[str, float], loss: Loss,
-    optimizer: Optimizer, clip_norm: float | None, recompute: bool,
+    graph: Graph,
+    shape: Shape,
+    trainable: Collection[str],
+    momenta: Mapping[str, float],
+    loss: Loss,
+    optimizer: Optimizer,
+    clip_norm: float | None,
+    recompute: bool,
 ) -> StepGraph:
     """The training step of a network.
 
@@ -165,9 +171,7 @@ def _kept_as_parameters(nodes: list[Node]) -> set[str]:
     return {name for node in nodes if node.op in ("BatchNormTraining", "RunningUpdate") for name in node.inputs}
 
 
-def _updates(
-    trained: list[str], grads: Mapping[str, str], optimizer: Optimizer, clip_norm: float | None
-) -> list[Node]:
+def _updates(trained: list[str], grads: Mapping[str, str], optimizer: Optimizer, clip_norm: float | None) -> list[Node]:
     nodes: list[Node] = []
     scale = ""
     if clip_norm is not None:
@@ -199,6 +203,11 @@ def _scheduled(graph: Graph, updates: list[Node]) -> list[Node]:
 
 def _packed(nodes: list[Node], state: list[str]) -> set[str]:
     """State that is read as weights alone."""
-    plain = {name for node in nodes if ops.get(node.op).layout != "parameter"
-             for i, name in enumerate(node.inputs) if i not in ops.get(node.op).constants}
+    plain = {
+        name
+        for node in nodes
+        if ops.get(node.op).layout != "parameter"
+        for i, name in enumerate(node.inputs)
+        if i not in ops.get(node.op).constants
+    }
     return {name for name in state if name.partition("@")[0] not in plain}

@@ -97,8 +97,14 @@ class Trainer(Holder):
     """
 
     def __init__(
-        self, model: Network, optimizer: Optimizer, loss: str | Loss = "cross_entropy", *,
-        clip_norm: float | None = None, recompute: bool = False, seed: int = 0,
+        self,
+        model: Network,
+        optimizer: Optimizer,
+        loss: str | Loss = "cross_entropy",
+        *,
+        clip_norm: float | None = None,
+        recompute: bool = False,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         if not isinstance(optimizer, Optimizer):
@@ -170,6 +176,7 @@ class Trainer(Holder):
         dict of str to ndarray
             float32, but for the last two.
         """
+
         def read() -> dict[str, np.ndarray]:
             means = self._plain_means()
             rate = np.array(self.learning_rate, np.float64)
@@ -311,8 +318,16 @@ class Trainer(Holder):
                 trainable.update(prefix + name for name in layer._parameters)
                 if "running_mean" in layer._buffers:
                     momenta[f"{prefix}running_mean"] = getattr(layer, "momentum", 0.1)
-        return step_graph(self.model.graph(shape[1:]), shape, trainable, momenta, self.loss, self.optimizer,
-                          self.clip_norm, self.recompute)
+        return step_graph(
+            self.model.graph(shape[1:]),
+            shape,
+            trainable,
+            momenta,
+            self.loss,
+            self.optimizer,
+            self.clip_norm,
+            self.recompute,
+        )
 
     def _stored(self, name: str, value: np.ndarray | None) -> np.ndarray:
         """A value (zeros if None) in the form in which the step keeps it."""

@@ -75,9 +75,7 @@ class MBConv(Layer):
         if self.expands:
             self._expand_conv = Conv2d(in_channels, hidden, 1, bias=False)
             self._bn0 = BatchNorm2d(hidden, EPS)
-        self._depthwise_conv = Conv2d(
-            hidden, hidden, kernel, stride, padding="same", groups=hidden, bias=False
-        )
+        self._depthwise_conv = Conv2d(hidden, hidden, kernel, stride, padding="same", groups=hidden, bias=False)
         self._bn1 = BatchNorm2d(hidden, EPS)
         self._project_conv = Conv2d(hidden, out_channels, 1, bias=False)
         self._bn2 = BatchNorm2d(out_channels, EPS)

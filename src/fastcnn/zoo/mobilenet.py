@@ -67,16 +67,12 @@ class MobileNetV2(Model):
         Outputs, and channels of the input.
     """
 
-    def __init__(
-        self, table: tuple[tuple[int, int, int, int], ...], num_classes: int, in_channels: int
-    ) -> None:
+    def __init__(self, table: tuple[tuple[int, int, int, int], ...], num_classes: int, in_channels: int) -> None:
         channels = STEM_CHANNELS
         features: list[Layer] = [_conv_norm_relu6(in_channels, channels, 3, 2)]
         for expansion, out_channels, blocks, first_stride in table:
             for i in range(blocks):
-                features.append(
-                    InvertedResidual(channels, out_channels, first_stride if i == 0 else 1, expansion)
-                )
+                features.append(InvertedResidual(channels, out_channels, first_stride if i == 0 else 1, expansion))
                 channels = out_channels
         features.append(_conv_norm_relu6(channels, HEAD_CHANNELS, 1))
         self.features = Sequential(*features)
@@ -108,6 +104,4 @@ def mobilenet_v2(num_classes: int = 1000, in_channels: int = 3, *, rng: RandomSo
     >>> sum(array.size for _, array in mobilenet_v2().named_parameters())
     3504872
     """
-    return construct(
-        lambda: MobileNetV2(MOBILENET_V2, num_classes, in_channels), (in_channels, 224, 224), rng
-    )
+    return construct(lambda: MobileNetV2(MOBILENET_V2, num_classes, in_channels), (in_channels, 224, 224), rng)

@@ -64,9 +64,7 @@ def pretrained_names() -> tuple[str, ...]:
     return tuple(_SOURCES)
 
 
-def load_pretrained(
-    name: str, num_classes: int | None = None, *, freeze: bool = True, rng: RandomSource = 0
-) -> Model:
+def load_pretrained(name: str, num_classes: int | None = None, *, freeze: bool = True, rng: RandomSource = 0) -> Model:
     """Return a network that knows the 1000 classes of ImageNet, or can learn others, from an installed weight package.
 
     Parameters

@@ -50,9 +50,7 @@ class SqueezeNet(Model):
         Outputs, and channels of the input.
     """
 
-    def __init__(
-        self, rows: tuple[tuple[tuple[int, int], ...], ...], num_classes: int, in_channels: int
-    ) -> None:
+    def __init__(self, rows: tuple[tuple[tuple[int, int], ...], ...], num_classes: int, in_channels: int) -> None:
         channels = 64
         features: list[Layer] = [Conv2d(in_channels, channels, 3, 2), ReLU()]
         for row in rows:
@@ -88,6 +86,4 @@ def squeezenet1_1(num_classes: int = 1000, in_channels: int = 3, *, rng: RandomS
     >>> sum(array.size for _, array in squeezenet1_1().named_parameters())
     1235496
     """
-    return construct(
-        lambda: SqueezeNet(SQUEEZENET1_1, num_classes, in_channels), (in_channels, 224, 224), rng
-    )
+    return construct(lambda: SqueezeNet(SQUEEZENET1_1, num_classes, in_channels), (in_channels, 224, 224), rng)

@@ -64,8 +64,14 @@ class General(Op):
     """
 
     def __init__(
-        self, name: str, function: Callable[..., Any], cost: Costs, values: Ints = (), shape: Rule | None = None,
-        by_element: bool = False, many: bool = False,
+        self,
+        name: str,
+        function: Callable[..., Any],
+        cost: Costs,
+        values: Ints = (),
+        shape: Rule | None = None,
+        by_element: bool = False,
+        many: bool = False,
     ) -> None:
         self.name, self.function, self.value_inputs, self.by_element = DOMAIN + name, function, values, by_element
         self.shape_rule = shape or (_broadcast if by_element else None)
@@ -238,6 +244,7 @@ def cost_of(size: int, work: int) -> Cost:
 
 def by_elements(arrays: int, passes: int = 0) -> Costs:
     """The cost of a function that holds so many arrays of the result's size at one time, and passes over so many."""
+
     def cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
         count = elements_of(*inputs)
         return cost_of(arrays * count * width_of(*inputs), (passes or 2 * arrays) * count)

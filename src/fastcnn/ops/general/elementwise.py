@@ -13,21 +13,65 @@ from fastcnn.ops.general.base import Array, Costs, General, Ints, by_elements, c
 from fastcnn.ops.node import Attrs
 
 # Coefficients of erf and erfc from the Cephes library, ndtr.c (Moshier).
-_ERF = ((9.60497373987051638749e0, 9.00260197203842689217e1, 2.23200534594684319226e3, 7.00332514112805075473e3,
-         5.55923013010394962768e4),
-        (1.0, 3.35617141647503099647e1, 5.21357949780152679795e2, 4.59432382970980127987e3, 2.26290000613890934246e4,
-         4.92673942608635921086e4))
-_ERFC = ((2.46196981473530512524e-10, 5.64189564831068821977e-1, 7.46321056442269912687e0, 4.86371970985681366614e1,
-          1.96520832956077098242e2, 5.26445194995477358631e2, 9.34528527171957607540e2, 1.02755188689515710272e3,
-          5.57535335369399327526e2),
-         (1.0, 1.32281951154744992508e1, 8.67072140885989742329e1, 3.54937778887819891062e2, 9.75708501743205489753e2,
-          1.82390916687909736289e3, 2.24633760818710981792e3, 1.65666309194161350182e3, 5.57535340817727675546e2))
+_ERF = (
+    (
+        9.60497373987051638749e0,
+        9.00260197203842689217e1,
+        2.23200534594684319226e3,
+        7.00332514112805075473e3,
+        5.55923013010394962768e4,
+    ),
+    (
+        1.0,
+        3.35617141647503099647e1,
+        5.21357949780152679795e2,
+        4.59432382970980127987e3,
+        2.26290000613890934246e4,
+        4.92673942608635921086e4,
+    ),
+)
+_ERFC = (
+    (
+        2.46196981473530512524e-10,
+        5.64189564831068821977e-1,
+        7.46321056442269912687e0,
+        4.86371970985681366614e1,
+        1.96520832956077098242e2,
+        5.26445194995477358631e2,
+        9.34528527171957607540e2,
+        1.02755188689515710272e3,
+        5.57535335369399327526e2,
+    ),
+    (
+        1.0,
+        1.32281951154744992508e1,
+        8.67072140885989742329e1,
+        3.54937778887819891062e2,
+        9.75708501743205489753e2,
+        1.82390916687909736289e3,
+        2.24633760818710981792e3,
+        1.65666309194161350182e3,
+        5.57535340817727675546e2,
+    ),
+)
 
 # Elements of which the error function is computed at one time.
 PART = 1 << 14
 # ONNX's numbers of element types that NumPy has.
-DTYPES = {1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool",
-          10: "float16", 11: "float64", 12: "uint32", 13: "uint64"}
+DTYPES = {
+    1: "float32",
+    2: "uint8",
+    3: "int8",
+    4: "uint16",
+    5: "int16",
+    6: "int32",
+    7: "int64",
+    9: "bool",
+    10: "float16",
+    11: "float64",
+    12: "uint32",
+    13: "uint64",
+}
 
 
 def dtype_of(number: int) -> np.dtype:
@@ -63,6 +107,7 @@ def _erf(x: Array) -> Array:
 
 def _with_erf(arrays: int) -> Costs:
     """The cost of so many arrays, and of the error function of one."""
+
     def cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
         count, held = inputs[0].size, by_elements(arrays)(attrs, inputs)
         return Cost(held.bytes + 14 * 8 * min(count, PART), held.work + 40 * count)
@@ -91,6 +136,7 @@ def _binary(name: str, function: Callable[..., Any], arrays: int) -> General:
 
 def _pair_cost(arrays: int) -> Costs:
     """The cost of a function of two arrays that holds so many of the result's size."""
+
     def cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
         x, y = inputs
         count = math.prod(_broadcast_shape(attrs, inputs))
@@ -272,32 +318,91 @@ def dropout(x, ratio=None, training=None, *, output: int = 0, seed: int | None =
 
 # Functions, and what each takes.
 _UNARY: dict[str, tuple[Callable[..., Any], Costs]] = {
-    "Relu": (lambda x: np.maximum(x, 0), by_elements(2)), "Sigmoid": (sigmoid, by_elements(4)),
-    "Softplus": (softplus, by_elements(5)), "Softsign": (lambda x: x / (1 + np.abs(x)), by_elements(4)),
-    "Mish": (lambda x: x * np.tanh(softplus(x)), by_elements(6)), "Erf": (erf, _with_erf(2)),
+    "Relu": (lambda x: np.maximum(x, 0), by_elements(2)),
+    "Sigmoid": (sigmoid, by_elements(4)),
+    "Softplus": (softplus, by_elements(5)),
+    "Softsign": (lambda x: x / (1 + np.abs(x)), by_elements(4)),
+    "Mish": (lambda x: x * np.tanh(softplus(x)), by_elements(6)),
+    "Erf": (erf, _with_erf(2)),
     "HardSwish": (lambda x: x * np.clip(x / 6 + 0.5, 0, 1), by_elements(4)),
     "Reciprocal": (lambda x: 1 / x, by_elements(2)),
-    "Identity": (lambda x: x, by_elements(0)), **{name: (function, by_elements(2)) for name, function in {
-        "Tanh": np.tanh, "Sqrt": np.sqrt, "Exp": np.exp, "Log": np.log, "Abs": np.abs, "Neg": np.negative,
-        "Floor": np.floor, "Ceil": np.ceil, "Round": np.rint, "Sign": np.sign, "Not": np.logical_not,
-        "BitwiseNot": np.invert, "Sin": np.sin, "Cos": np.cos, "Tan": np.tan, "Asin": np.arcsin, "Acos": np.arccos,
-        "Atan": np.arctan, "Sinh": np.sinh, "Cosh": np.cosh, "Asinh": np.arcsinh, "Acosh": np.arccosh,
-        "Atanh": np.arctanh,
-    }.items()},
+    "Identity": (lambda x: x, by_elements(0)),
+    **{
+        name: (function, by_elements(2))
+        for name, function in {
+            "Tanh": np.tanh,
+            "Sqrt": np.sqrt,
+            "Exp": np.exp,
+            "Log": np.log,
+            "Abs": np.abs,
+            "Neg": np.negative,
+            "Floor": np.floor,
+            "Ceil": np.ceil,
+            "Round": np.rint,
+            "Sign": np.sign,
+            "Not": np.logical_not,
+            "BitwiseNot": np.invert,
+            "Sin": np.sin,
+            "Cos": np.cos,
+            "Tan": np.tan,
+            "Asin": np.arcsin,
+            "Acos": np.arccos,
+            "Atan": np.arctan,
+            "Sinh": np.sinh,
+            "Cosh": np.cosh,
+            "Asinh": np.arcsinh,
+            "Acosh": np.arccosh,
+            "Atanh": np.arctanh,
+        }.items()
+    },
 }
 _BINARY: dict[str, tuple[Callable[..., Any], int]] = {
-    "Div": (_divide, 5), "Pow": (_power, 4), **{name: (function, 2) for name, function in {
-        "Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Equal": np.equal, "Less": np.less,
-        "LessOrEqual": np.less_equal, "Greater": np.greater, "GreaterOrEqual": np.greater_equal,
-        "And": np.logical_and, "Or": np.logical_or, "Xor": np.logical_xor, "BitwiseAnd": np.bitwise_and,
-        "BitwiseOr": np.bitwise_or, "BitwiseXor": np.bitwise_xor,
-    }.items()},
+    "Div": (_divide, 5),
+    "Pow": (_power, 4),
+    **{
+        name: (function, 2)
+        for name, function in {
+            "Add": np.add,
+            "Sub": np.subtract,
+            "Mul": np.multiply,
+            "Equal": np.equal,
+            "Less": np.less,
+            "LessOrEqual": np.less_equal,
+            "Greater": np.greater,
+            "GreaterOrEqual": np.greater_equal,
+            "And": np.logical_and,
+            "Or": np.logical_or,
+            "Xor": np.logical_xor,
+            "BitwiseAnd": np.bitwise_and,
+            "BitwiseOr": np.bitwise_or,
+            "BitwiseXor": np.bitwise_xor,
+        }.items()
+    },
 }
 OPS = (
     *(_unary(name, *entry) for name, entry in _UNARY.items()),
     *(_binary(name, *entry) for name, entry in _BINARY.items()),
-    _variadic("Min", np.minimum), _variadic("Max", np.maximum), _variadic("Sum", np.add),
+    _variadic("Min", np.minimum),
+    _variadic("Max", np.maximum),
+    _variadic("Sum", np.add),
     General("IsNaN", lambda x: np.isnan(x), by_elements(1), by_element=True),
-    clip, leaky_relu, thresholded_relu, prelu, elu, celu, selu, hard_sigmoid, gelu, swish, shrink, is_inf, mod,
-    bit_shift, mean, where, cast, cast_like, dropout,
+    clip,
+    leaky_relu,
+    thresholded_relu,
+    prelu,
+    elu,
+    celu,
+    selu,
+    hard_sigmoid,
+    gelu,
+    swish,
+    shrink,
+    is_inf,
+    mod,
+    bit_shift,
+    mean,
+    where,
+    cast,
+    cast_like,
+    dropout,
 )

@@ -100,8 +100,17 @@ def _norm_cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
 
 
 @general("BatchNormalization", _norm_cost)
-def batch_normalization(x, scale, bias, mean, var, *, epsilon: float = 1e-5, momentum: float = 0.9,  # type: ignore[no-untyped-def]
-                        training_mode: int = 0):
+def batch_normalization(  # type: ignore[no-untyped-def]
+    x,
+    scale,
+    bias,
+    mean,
+    var,
+    *,
+    epsilon: float = 1e-5,
+    momentum: float = 0.9,
+    training_mode: int = 0,
+):
     rank = max(x.ndim, 2)
     if not training_mode:
         slope = scale / np.sqrt(var + epsilon)
@@ -110,8 +119,11 @@ def batch_normalization(x, scale, bias, mean, var, *, epsilon: float = 1e-5, mom
     now, spread = x.mean(axes), x.var(axes)
     slope = scale / np.sqrt(spread + epsilon)
     y = x * _channels(slope, rank) + _channels(bias - now * slope, rank)
-    return (y.astype(x.dtype), (mean * momentum + now * (1 - momentum)).astype(mean.dtype),
-            (var * momentum + spread * (1 - momentum)).astype(var.dtype))
+    return (
+        y.astype(x.dtype),
+        (mean * momentum + now * (1 - momentum)).astype(mean.dtype),
+        (var * momentum + spread * (1 - momentum)).astype(var.dtype),
+    )
 
 
 def _normalized(x: Array, axes: Ints, epsilon: float) -> tuple[Array, Array, Array]:
@@ -142,8 +154,16 @@ def rms_normalization(x, scale, *, axis: int = -1, epsilon: float = 1e-5, stash_
 
 
 @general("GroupNormalization", _norm_cost)
-def group_normalization(x, scale, bias, *, num_groups: int, epsilon: float = 1e-5, stash_type: int = 1,  # type: ignore[no-untyped-def]
-                        by_group: int = 0):
+def group_normalization(  # type: ignore[no-untyped-def]
+    x,
+    scale,
+    bias,
+    *,
+    num_groups: int,
+    epsilon: float = 1e-5,
+    stash_type: int = 1,
+    by_group: int = 0,
+):
     n, channels = x.shape[:2]
     if num_groups < 1 or channels % num_groups:
         raise ValueError(f"num_groups={num_groups}, expected a divisor of {channels} channels")
@@ -174,6 +194,14 @@ def lrn(x, *, size: int, alpha: float = 1e-4, beta: float = 0.75, bias: float = 
 
 
 OPS = (
-    matmul, gemm, einsum, batch_normalization, instance_normalization, layer_normalization, rms_normalization,
-    group_normalization, mean_variance_normalization, lrn,
+    matmul,
+    gemm,
+    einsum,
+    batch_normalization,
+    instance_normalization,
+    layer_normalization,
+    rms_normalization,
+    group_normalization,
+    mean_variance_normalization,
+    lrn,
 )

@@ -36,15 +36,27 @@ def _saturated(x: Array, dtype: np.dtype) -> Array:
 def _linear_cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
     """Scales and zero points may be spread over all elements."""
     x, axis, blocks = inputs[0], attrs.get("axis", 1), attrs.get("block_size", 0)
-    spread = sum(max(y.size, y.size // max(1, y.shape[axis]) * x.shape[axis] if blocks else 0)
-                 for y in inputs[1:] if y is not None)
+    spread = sum(
+        max(y.size, y.size // max(1, y.shape[axis]) * x.shape[axis] if blocks else 0)
+        for y in inputs[1:]
+        if y is not None
+    )
     size = 5 * x.size + 3 * spread
     return cost_of(8 * size, 3 * size)
 
 
 @general("QuantizeLinear", _linear_cost)
-def quantize_linear(x, scale, zero=None, *, axis: int = 1, block_size: int = 0, output_dtype: int = 0,  # type: ignore[no-untyped-def]
-                    precision: int = 0, saturate: int = 1):
+def quantize_linear(  # type: ignore[no-untyped-def]
+    x,
+    scale,
+    zero=None,
+    *,
+    axis: int = 1,
+    block_size: int = 0,
+    output_dtype: int = 0,
+    precision: int = 0,
+    saturate: int = 1,
+):
     dtype = zero.dtype if zero is not None else dtype_of(output_dtype or 2)
     if dtype.kind not in "iu":
         raise ValueError(f"type {dtype} of the result, expected an integer type")
@@ -107,8 +119,17 @@ def qlinear_matmul(a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero):  # 
     return _saturated(np.rint(product * scale) + y_zero.astype(np.float64), y_zero.dtype)
 
 
-def _integer_conv(x: Array, x_zero: Array | None, w: Array, w_zero: Array | None, strides: Ints | None,
-                  dilations: Ints | None, pads: Ints | None, group: int, auto_pad: str) -> Array:
+def _integer_conv(
+    x: Array,
+    x_zero: Array | None,
+    w: Array,
+    w_zero: Array | None,
+    strides: Ints | None,
+    dilations: Ints | None,
+    pads: Ints | None,
+    group: int,
+    auto_pad: str,
+) -> Array:
     steps, spread, raw = _defaults(x.ndim - 2, strides, dilations, pads)
     amounts = window_pads(x.shape[2:], w.shape[2:], steps, spread, raw, auto_pad)
     return convolve(_centred(x, x_zero), _centred(w, w_zero, 0), group, steps, spread, amounts)
@@ -121,15 +142,41 @@ def _integer_conv_cost(attrs: Attrs, x: Any, w: Any) -> Cost:
 
 
 @general("ConvInteger", lambda attrs, inputs: _integer_conv_cost(attrs, *inputs[:2]))
-def conv_integer(x, w, x_zero=None, w_zero=None, *, strides: Ints | None = None, dilations: Ints | None = None,  # type: ignore[no-untyped-def]
-                 pads: Ints | None = None, group: int = 1, auto_pad: str = "NOTSET", kernel_shape: Ints | None = None):
+def conv_integer(  # type: ignore[no-untyped-def]
+    x,
+    w,
+    x_zero=None,
+    w_zero=None,
+    *,
+    strides: Ints | None = None,
+    dilations: Ints | None = None,
+    pads: Ints | None = None,
+    group: int = 1,
+    auto_pad: str = "NOTSET",
+    kernel_shape: Ints | None = None,
+):
     return _integer_conv(x, x_zero, w, w_zero, strides, dilations, pads, group, auto_pad).astype(np.int32)
 
 
 @general("QLinearConv", lambda attrs, inputs: _integer_conv_cost(attrs, inputs[0], inputs[3]))
-def qlinear_conv(x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, b=None, *, strides: Ints | None = None,  # type: ignore[no-untyped-def]
-                 dilations: Ints | None = None, pads: Ints | None = None, group: int = 1, auto_pad: str = "NOTSET",
-                 kernel_shape: Ints | None = None):
+def qlinear_conv(  # type: ignore[no-untyped-def]
+    x,
+    x_scale,
+    x_zero,
+    w,
+    w_scale,
+    w_zero,
+    y_scale,
+    y_zero,
+    b=None,
+    *,
+    strides: Ints | None = None,
+    dilations: Ints | None = None,
+    pads: Ints | None = None,
+    group: int = 1,
+    auto_pad: str = "NOTSET",
+    kernel_shape: Ints | None = None,
+):
     y = _integer_conv(x, x_zero, w, w_zero, strides, dilations, pads, group, auto_pad)
     channels = [1, -1, *[1] * (x.ndim - 2)]
     if b is not None:
@@ -139,6 +186,11 @@ def qlinear_conv(x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, b=None
 
 
 OPS = (
-    quantize_linear, dequantize_linear, dynamic_quantize_linear, matmul_integer, qlinear_matmul, conv_integer,
+    quantize_linear,
+    dequantize_linear,
+    dynamic_quantize_linear,
+    matmul_integer,
+    qlinear_matmul,
+    conv_integer,
     qlinear_conv,
 )

@@ -118,8 +118,10 @@ def _gather_nd_cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
     x, indices = inputs
     batch, depth = attrs.get("batch_dims", 0), indices.shape[-1]
     lead, size = prod(x.shape[:batch]), prod(indices.shape[:-1]) * size_of(x.shape[batch + depth :])
-    return cost_of(2 * size * x.dtype.itemsize + 2 * 8 * indices.size + x.size * x.dtype.itemsize + 500 * lead,
-                   2 * size + 4 * indices.size + 4 * CALL * lead)
+    return cost_of(
+        2 * size * x.dtype.itemsize + 2 * 8 * indices.size + x.size * x.dtype.itemsize + 500 * lead,
+        2 * size + 4 * indices.size + 4 * CALL * lead,
+    )
 
 
 @general("GatherND", _gather_nd_cost)
@@ -250,8 +252,9 @@ def _pad_cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
     size = size_of([max(0, size + max(0, a) + max(0, b)) for size, (a, b) in zip(x.shape, amounts, strict=True)])
     steps = 0
     if attrs.get("mode", "constant") in ("reflect", "wrap"):
-        steps = sum(max(0, a, b) // max(1, n + min(0, a) + min(0, b) - 1)
-                    for n, (a, b) in zip(x.shape, amounts, strict=True))
+        steps = sum(
+            max(0, a, b) // max(1, n + min(0, a) + min(0, b) - 1) for n, (a, b) in zip(x.shape, amounts, strict=True)
+        )
     return cost_of(2 * size * x.dtype.itemsize, 4 * size + 8 * CALL * (steps + x.ndim))
 
 
@@ -289,6 +292,25 @@ def space_to_depth(x, *, blocksize: int, mode: str = "DCR"):  # type: ignore[no-
 
 
 OPS = (
-    concat, split, slice_, gather, gather_elements, gather_nd, reshape, flatten, squeeze, unsqueeze, transpose, expand,
-    tile, shape_, size_, constant_of_shape, eye_like, trilu, pad, depth_to_space, space_to_depth,
+    concat,
+    split,
+    slice_,
+    gather,
+    gather_elements,
+    gather_nd,
+    reshape,
+    flatten,
+    squeeze,
+    unsqueeze,
+    transpose,
+    expand,
+    tile,
+    shape_,
+    size_,
+    constant_of_shape,
+    eye_like,
+    trilu,
+    pad,
+    depth_to_space,
+    space_to_depth,
 )

@@ -24,6 +24,7 @@ from fastcnn.ops.node import Attrs
 
 def _first(arrays: int) -> Costs:
     """The cost of a function that holds so many arrays of the size of its first operand at one time."""
+
     def cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
         return by_elements(arrays)(attrs, inputs[:1])
 
@@ -147,8 +148,10 @@ def _one_hot_cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
     indices, depth, values = inputs
     count = size_of(depth.reshape(-1)[:1])
     result = indices.size * count
-    return cost_of(5 * 8 * indices.size + 2 * 8 * count + result * (2 + 2 * values.dtype.itemsize),
-                   4 * result + 8 * indices.size + count)
+    return cost_of(
+        5 * 8 * indices.size + 2 * 8 * count + result * (2 + 2 * values.dtype.itemsize),
+        4 * result + 8 * indices.size + count,
+    )
 
 
 @general("OneHot", _one_hot_cost, values=(1,))
@@ -197,6 +200,13 @@ OPS = (
     _reduction("ReduceLogSumExp", _log_sum_exp, 6),
     General("ArgMax", _arg(np.argmax), _first(4)),
     General("ArgMin", _arg(np.argmin), _first(4)),
-    _along("Softmax", softmax), _along("LogSoftmax", _log_softmax), _along("Hardmax", _hardmax),
-    top_k, cum_sum, range_, one_hot, non_zero, lp_normalization,
+    _along("Softmax", softmax),
+    _along("LogSoftmax", _log_softmax),
+    _along("Hardmax", _hardmax),
+    top_k,
+    cum_sum,
+    range_,
+    one_hot,
+    non_zero,
+    lp_normalization,
 )

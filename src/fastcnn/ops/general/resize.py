@@ -35,8 +35,10 @@ def resize_plan(shape: Sequence[int], attrs: Attrs, scales: Array | None, sizes:
     factors = [float(scale) for scale in scales.ravel()]
     if not all(0 < factor < 2**31 for factor in factors):
         raise ValueError(f"scales={factors}, expected positive numbers")
-    return [(axis, int(floor(shape[axis] * factor + 1e-9 * factor)), factor)
-            for axis, factor in zip(axes, factors, strict=True)]
+    return [
+        (axis, int(floor(shape[axis] * factor + 1e-9 * factor)), factor)
+        for axis, factor in zip(axes, factors, strict=True)
+    ]
 
 
 def _reach(mode: str, scale: float) -> tuple[float, int]:
@@ -103,8 +105,9 @@ def _cubic(distance: Array, a: float) -> Array:
     return np.where(t <= 1, near, np.where(t < 2, far, 0.0))
 
 
-def neighbours(where: Array, length: int, mode: str, a: float, scale: float, exclude_outside: bool
-               ) -> tuple[Array, Array]:
+def neighbours(
+    where: Array, length: int, mode: str, a: float, scale: float, exclude_outside: bool
+) -> tuple[Array, Array]:
     """Indices and weights (outputs, neighbours) of linear or cubic interpolation; `scale` < 1 widens the filter
     (antialias)."""
     width, count = _reach(mode, scale)
@@ -120,10 +123,22 @@ def neighbours(where: Array, length: int, mode: str, a: float, scale: float, exc
 
 
 @general("Resize", _resize_cost, values=(1, 2, 3))
-def resize(x, roi=None, scales=None, sizes=None, *, mode: str = "nearest", nearest_mode: str = "round_prefer_floor",  # type: ignore[no-untyped-def]
-           coordinate_transformation_mode: str = "half_pixel", cubic_coeff_a: float = -0.75,
-           exclude_outside: int = 0, extrapolation_value: float = 0.0, antialias: int = 0, axes: Ints | None = None,
-           keep_aspect_ratio_policy: str = "stretch"):
+def resize(  # type: ignore[no-untyped-def]
+    x,
+    roi=None,
+    scales=None,
+    sizes=None,
+    *,
+    mode: str = "nearest",
+    nearest_mode: str = "round_prefer_floor",
+    coordinate_transformation_mode: str = "half_pixel",
+    cubic_coeff_a: float = -0.75,
+    exclude_outside: int = 0,
+    extrapolation_value: float = 0.0,
+    antialias: int = 0,
+    axes: Ints | None = None,
+    keep_aspect_ratio_policy: str = "stretch",
+):
     attrs = {"axes": axes, "keep_aspect_ratio_policy": keep_aspect_ratio_policy}
     plan = resize_plan(x.shape, attrs, scales, sizes)
     if mode not in ("nearest", "linear", "cubic"):
@@ -143,8 +158,9 @@ def resize(x, roi=None, scales=None, sizes=None, *, mode: str = "nearest", neare
             index = np.clip(_nearest(where, nearest_mode), 0, length - 1).astype(np.int64)
             result = np.take(result, index, axis)
             continue
-        index, weight = neighbours(where, length, mode, cubic_coeff_a, min(1.0, scale) if antialias else 1.0,
-                                   bool(exclude_outside))
+        index, weight = neighbours(
+            where, length, mode, cubic_coeff_a, min(1.0, scale) if antialias else 1.0, bool(exclude_outside)
+        )
         along = [-1 if i == axis else 1 for i in range(x.ndim)]
         result = sum(np.take(result, index[:, k], axis) * weight[:, k].reshape(along) for k in range(index.shape[1]))
     if outside is not None:

@@ -19,17 +19,25 @@ Pads = list[tuple[int, int]]
 
 
 def window_pads(
-    sizes: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int],
-    pads: Sequence[int], auto_pad: str,
+    sizes: Sequence[int],
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+    pads: Sequence[int],
+    auto_pad: str,
 ) -> Pads:
     """(before, after) of every spatial axis."""
     rank = len(sizes)
     if not len(kernel) == len(strides) == len(dilations) == rank or len(pads) != 2 * rank:
-        raise ValueError(f"kernel {tuple(kernel)}, strides {tuple(strides)}, dilations {tuple(dilations)}, pads "
-                         f"{tuple(pads)}, expected numbers for {rank} axes")
+        raise ValueError(
+            f"kernel {tuple(kernel)}, strides {tuple(strides)}, dilations {tuple(dilations)}, pads "
+            f"{tuple(pads)}, expected numbers for {rank} axes"
+        )
     if min((*kernel, *strides, *dilations), default=1) < 1 or min(pads, default=0) < 0:
-        raise ValueError(f"kernel {tuple(kernel)}, strides {tuple(strides)}, dilations {tuple(dilations)}, pads "
-                         f"{tuple(pads)}, expected sizes of at least 1 and pads of at least 0")
+        raise ValueError(
+            f"kernel {tuple(kernel)}, strides {tuple(strides)}, dilations {tuple(dilations)}, pads "
+            f"{tuple(pads)}, expected sizes of at least 1 and pads of at least 0"
+        )
     if auto_pad == "NOTSET":
         return [(int(pads[i]), int(pads[rank + i])) for i in range(rank)]
     if auto_pad == "VALID":
@@ -45,7 +53,11 @@ def window_pads(
 
 
 def window_sizes(
-    sizes: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int], pads: Pads,
+    sizes: Sequence[int],
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+    pads: Pads,
     ceil_mode: int = 0,
 ) -> Ints:
     """Outputs along every spatial axis."""
@@ -70,17 +82,30 @@ def taps_of(
     if prod(kernel) > MAX_TAPS:
         raise ValueError(f"kernel {tuple(kernel)} has {prod(kernel)} taps, expected at most {MAX_TAPS}")
     for tap in np.ndindex(*kernel):
-        place: Any = (..., *(slice(t * d, t * d + (o - 1) * s + 1, s)
-                             for t, d, s, o in zip(tap, dilations, strides, outputs, strict=True)))
+        place: Any = (
+            ...,
+            *(
+                slice(t * d, t * d + (o - 1) * s + 1, s)
+                for t, d, s, o in zip(tap, dilations, strides, outputs, strict=True)
+            ),
+        )
         yield tap, x[place]
 
 
-def padded(x: Array, pads: Pads, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int],
-           outputs: Sequence[int], value: Any) -> Array:
+def padded(
+    x: Array,
+    pads: Pads,
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+    outputs: Sequence[int],
+    value: Any,
+) -> Array:
     """x with its padding, and as far as the last window reaches."""
     grow = [(0, 0), (0, 0)]
-    for size, (before, after), taps, stride, dilation, count in zip(x.shape[2:], pads, kernel, strides, dilations,
-                                                                    outputs, strict=True):
+    for size, (before, after), taps, stride, dilation, count in zip(
+        x.shape[2:], pads, kernel, strides, dilations, outputs, strict=True
+    ):
         reach = (count - 1) * stride + (taps - 1) * dilation + 1
         grow.append((before, max(after, reach - before - size)))
     return np.pad(x, grow, constant_values=value) if any(map(any, grow)) else x
@@ -100,8 +125,12 @@ def _plan(attrs: Attrs, inputs: Sequence[Any]) -> tuple[Ints, Ints, int]:
     strides, dilations, raw = _defaults(rank, attrs.get("strides"), attrs.get("dilations"), attrs.get("pads"))
     pads = window_pads(x.shape[2:], kernel, strides, dilations, raw, attrs.get("auto_pad", "NOTSET"))
     outputs = window_sizes(x.shape[2:], kernel, strides, dilations, pads, attrs.get("ceil_mode", 0))
-    reach = [max(size + a + b, (count - 1) * stride + (taps - 1) * dilation + 1) for size, (a, b), count, stride, taps,
-             dilation in zip(x.shape[2:], pads, outputs, strides, kernel, dilations, strict=True)]
+    reach = [
+        max(size + a + b, (count - 1) * stride + (taps - 1) * dilation + 1)
+        for size, (a, b), count, stride, taps, dilation in zip(
+            x.shape[2:], pads, outputs, strides, kernel, dilations, strict=True
+        )
+    ]
     return kernel, outputs, size_of(reach)
 
 
@@ -121,6 +150,7 @@ def convolution_cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
 def _pool_cost(source: int, result: int, places: int, width: int | None = None) -> Costs:
     """The cost of a function that holds so many arrays of the size of the padded input, of the output, and of one
     plane of each, at one time; of numbers of so many bytes, or as `width_of` says."""
+
     def cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
         x = inputs[0]
         planes = x.shape[0] * x.shape[1]
@@ -151,8 +181,9 @@ def convolve(x: Array, w: Array, group: int, strides: Ints, dilations: Ints, pad
         return convolve(x.astype(np.float32), w.astype(np.float32), group, strides, dilations, pads).astype(x.dtype)
     n, channels = x.shape[:2]
     if group < 1 or channels % group or w.shape[0] % group or w.shape[1] != channels // group or w.ndim != x.ndim:
-        raise ValueError(f"weight.shape={w.shape}, expected (O, {channels}/group, ...) with group={group}, "
-                         f"x.shape={x.shape}")
+        raise ValueError(
+            f"weight.shape={w.shape}, expected (O, {channels}/group, ...) with group={group}, x.shape={x.shape}"
+        )
     kernel = w.shape[2:]
     outputs = window_sizes(x.shape[2:], kernel, strides, dilations, pads)
     source = padded(x, pads, kernel, strides, dilations, outputs, 0)
@@ -175,8 +206,18 @@ def _conv_shape(attrs: Attrs, inputs: Sequence[Any]) -> Ints:
 
 
 @general("Conv", convolution_cost, shape=_conv_shape)
-def conv(x, w, b=None, *, strides: Ints | None = None, dilations: Ints | None = None, pads: Ints | None = None,  # type: ignore[no-untyped-def]
-         group: int = 1, auto_pad: str = "NOTSET", kernel_shape: Ints | None = None):
+def conv(  # type: ignore[no-untyped-def]
+    x,
+    w,
+    b=None,
+    *,
+    strides: Ints | None = None,
+    dilations: Ints | None = None,
+    pads: Ints | None = None,
+    group: int = 1,
+    auto_pad: str = "NOTSET",
+    kernel_shape: Ints | None = None,
+):
     strides, dilations, raw = _defaults(x.ndim - 2, strides, dilations, pads)
     _check_kernel(kernel_shape, w.shape[2:])
     amounts = window_pads(x.shape[2:], w.shape[2:], strides, dilations, raw, auto_pad)
@@ -195,8 +236,10 @@ def _transpose_plan(x: Any, w: Any, attrs: Attrs) -> tuple[Ints, Ints, Ints, Pad
     strides, dilations, raw = _defaults(rank, attrs.get("strides"), attrs.get("dilations"), attrs.get("pads"))
     extra = attrs.get("output_padding") or (0,) * rank
     window_pads(x.shape[2:], w.shape[2:], strides, dilations, raw, "NOTSET")  # checks them
-    whole = tuple(s * (n - 1) + (k - 1) * d + 1 + e for s, n, k, d, e in
-                  zip(strides, x.shape[2:], w.shape[2:], dilations, extra, strict=True))
+    whole = tuple(
+        s * (n - 1) + (k - 1) * d + 1 + e
+        for s, n, k, d, e in zip(strides, x.shape[2:], w.shape[2:], dilations, extra, strict=True)
+    )
     cut = [(raw[i], raw[rank + i]) for i in range(rank)]
     auto, wanted = attrs.get("auto_pad", "NOTSET"), attrs.get("output_shape")
     if auto.startswith("SAME") or wanted:
@@ -223,12 +266,28 @@ def _transpose_cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
 
 
 @general("ConvTranspose", _transpose_cost)
-def conv_transpose(x, w, b=None, *, strides: Ints | None = None, dilations: Ints | None = None,  # type: ignore[no-untyped-def]
-                   pads: Ints | None = None, group: int = 1, auto_pad: str = "NOTSET",
-                   kernel_shape: Ints | None = None, output_padding: Ints | None = None,
-                   output_shape: Ints | None = None):
-    attrs = {"strides": strides, "dilations": dilations, "pads": pads, "auto_pad": auto_pad,
-             "output_padding": output_padding, "output_shape": output_shape}
+def conv_transpose(  # type: ignore[no-untyped-def]
+    x,
+    w,
+    b=None,
+    *,
+    strides: Ints | None = None,
+    dilations: Ints | None = None,
+    pads: Ints | None = None,
+    group: int = 1,
+    auto_pad: str = "NOTSET",
+    kernel_shape: Ints | None = None,
+    output_padding: Ints | None = None,
+    output_shape: Ints | None = None,
+):
+    attrs = {
+        "strides": strides,
+        "dilations": dilations,
+        "pads": pads,
+        "auto_pad": auto_pad,
+        "output_padding": output_padding,
+        "output_shape": output_shape,
+    }
     n, channels = x.shape[:2]
     if group < 1 or channels % group or w.shape[0] != channels or w.ndim != x.ndim:
         raise ValueError(f"weight.shape={w.shape}, expected ({channels}, O/group, ...), x.shape={x.shape}")
@@ -247,9 +306,18 @@ def conv_transpose(x, w, b=None, *, strides: Ints | None = None, dilations: Ints
 
 
 @general("MaxPool", _max_pool_cost, shape=_pool_shape)
-def max_pool(x, *, kernel_shape: Ints, strides: Ints | None = None, dilations: Ints | None = None,  # type: ignore[no-untyped-def]
-             pads: Ints | None = None, auto_pad: str = "NOTSET", ceil_mode: int = 0, storage_order: int = 0,
-             output: int = 0):
+def max_pool(  # type: ignore[no-untyped-def]
+    x,
+    *,
+    kernel_shape: Ints,
+    strides: Ints | None = None,
+    dilations: Ints | None = None,
+    pads: Ints | None = None,
+    auto_pad: str = "NOTSET",
+    ceil_mode: int = 0,
+    storage_order: int = 0,
+    output: int = 0,
+):
     steps, spread, raw = _defaults(x.ndim - 2, strides, dilations, pads)
     amounts = window_pads(x.shape[2:], kernel_shape, steps, spread, raw, auto_pad)
     outputs = window_sizes(x.shape[2:], kernel_shape, steps, spread, amounts, ceil_mode)
@@ -264,8 +332,11 @@ def max_pool(x, *, kernel_shape: Ints, strides: Ints | None = None, dilations: I
     numbers = counted.reshape((1, 1, *x.shape[2:]), order="F" if storage_order else "C")
     places = padded(numbers, amounts, kernel_shape, steps, spread, outputs, -1)
     where = np.full(best.shape, -1, np.int64)
-    for (_, part), (_, place) in zip(taps_of(source, kernel_shape, steps, spread, outputs),
-                                     taps_of(places, kernel_shape, steps, spread, outputs), strict=True):
+    for (_, part), (_, place) in zip(
+        taps_of(source, kernel_shape, steps, spread, outputs),
+        taps_of(places, kernel_shape, steps, spread, outputs),
+        strict=True,
+    ):
         better = ((part > best) | (part != part) | (where < 0)) & (place >= 0)
         best, where = np.where(better, part, best), np.where(better, place, where)
     planes = np.arange(x.shape[0] * x.shape[1], dtype=np.int64).reshape(*x.shape[:2], *[1] * (x.ndim - 2))
@@ -273,9 +344,17 @@ def max_pool(x, *, kernel_shape: Ints, strides: Ints | None = None, dilations: I
 
 
 @general("AveragePool", _pool_cost(2, 4, 3), shape=_pool_shape)
-def average_pool(x, *, kernel_shape: Ints, strides: Ints | None = None,  # type: ignore[no-untyped-def]
-                 pads: Ints | None = None, auto_pad: str = "NOTSET", ceil_mode: int = 0, count_include_pad: int = 0,
-                 dilations: Ints | None = None):
+def average_pool(  # type: ignore[no-untyped-def]
+    x,
+    *,
+    kernel_shape: Ints,
+    strides: Ints | None = None,
+    pads: Ints | None = None,
+    auto_pad: str = "NOTSET",
+    ceil_mode: int = 0,
+    count_include_pad: int = 0,
+    dilations: Ints | None = None,
+):
     steps, spread, raw = _defaults(x.ndim - 2, strides, dilations, pads)
     amounts = window_pads(x.shape[2:], kernel_shape, steps, spread, raw, auto_pad)
     outputs = window_sizes(x.shape[2:], kernel_shape, steps, spread, amounts, ceil_mode)
@@ -292,8 +371,17 @@ def average_pool(x, *, kernel_shape: Ints, strides: Ints | None = None,  # type:
 
 
 @general("LpPool", _pool_cost(5, 4, 0), shape=_pool_shape)
-def lp_pool(x, *, kernel_shape: Ints, strides: Ints | None = None, dilations: Ints | None = None,  # type: ignore[no-untyped-def]
-            pads: Ints | None = None, auto_pad: str = "NOTSET", ceil_mode: int = 0, p: int = 2):
+def lp_pool(  # type: ignore[no-untyped-def]
+    x,
+    *,
+    kernel_shape: Ints,
+    strides: Ints | None = None,
+    dilations: Ints | None = None,
+    pads: Ints | None = None,
+    auto_pad: str = "NOTSET",
+    ceil_mode: int = 0,
+    p: int = 2,
+):
     steps, spread, raw = _defaults(x.ndim - 2, strides, dilations, pads)
     amounts = window_pads(x.shape[2:], kernel_shape, steps, spread, raw, auto_pad)
     outputs = window_sizes(x.shape[2:], kernel_shape, steps, spread, amounts, ceil_mode)

@@ -1,8 +1,8 @@
 /* fastcnn.h: the one header that Cython sees.
  *
- * Declares the tensor view that every kernel takes, the argument structs of the vector tiles, and the table of
- * function pointers that each instruction set fills in. Tiles compute one row or one span in vector registers;
- * loops over rows, threads, memory and validation are left to src/fastcnn/kernels.
+ * It declares the tensor view that every kernel takes, the argument structs of the tiles, and the table of functions
+ * that each instruction set fills in. A tile computes one row or one span in vector registers. Loops over rows,
+ * threads, memory and validation are left to src/fastcnn/kernels.
  */
 #ifndef FASTCNN_H
 #define FASTCNN_H
@@ -31,52 +31,68 @@ typedef struct {
     float alpha;     /* FC_LEAKY_RELU: slope of the negative side */
 } fc_activation;
 
-/* Output pixels side by side, for one or two blocks of output channels:
+/* A row of a convolution: output pixels side by side, for some blocks of output channels.
  *
- *   y[o][p] = act(residual[o][p] + start[o][p] + sum over t, i of
- *                 x[taps[t] + i * x_lane + p * x_pixel] * w[t][i][o])
+ *   y[o][p] = act(residual[o][p] + start[o][p] + sum over taps t and their channels i of
+ *                 x[taps[t] + i * x_channel + p * x_pixel] * w[t][i][o])
  *
- * A tap is a pixel under the filter and a block of input channels; i counts its channels. start is the bias, or y
- * itself when `accumulate` is set; act and residual apply when `finish` is set. A matrix product is the same sum with
- * one tap: pixels are rows of the left matrix, lanes its columns.
+ * A tap is a pixel under the filter and a block of input channels. There are three families of tiles, which share the
+ * fields of fc_conv_row. Blocks: a tap holds many channels. Steps: a tap holds one channel, so that the loop over
+ * channels falls away. Narrow: as steps, but a vector holds neighbouring pixels of one output channel.
  *
- * Two more things, only where lanes is 1: of the first block, `kept` channels are not computed, but taken from y,
- * before act and residual; and the weights of a single block may lie among those of another, `w_skip` floats after each
- * step. Neither comes together with `narrow`. And of grey or plain images (x_pixel is 1) and at most FC_NARROW_MOST
- * outputs: y may be plain, too (y_pixel is 1); with x_below set, act(maxima of 2 x 2 pixels), where act is at most
- * FC_CLIP and there is no residual.
- *
- * Where `half` is set, the last block holds at most VL / 2 channels, and weights are in the order of `halve_weights`;
- * then x_lane is 1, and lanes and last_lanes are even. */
-#define FC_NARROW_MOST 6
-
+ * An image row may end within `pixels`. A gap follows in y and in the residual: after `until_gap` pixels (0: never),
+ * and then after every `gap_every`, which are as many as a tile has or more. Gaps ask for x_pixel = y_pixel = VL. */
 typedef struct {
-    const float *x;              /* IN  first pixel */
-    const ptrdiff_t *taps;       /* IN  where each tap's inputs are, in floats from x */
-    const float *w;              /* IN  [taps][lanes][blocks][VL] */
-    const float *bias;           /* IN  [blocks][VL] */
-    const float *residual;       /* IN  or NULL; laid out by y_pixel and residual_block */
-    float *y;                    /* OUT or INOUT (accumulate) */
-    ptrdiff_t whole, last;       /* taps of whole blocks; then those of a last one with fewer channels */
-    ptrdiff_t lanes, last_lanes; /* channels of the ones and the others */
-    ptrdiff_t x_lane, x_pixel;
-    ptrdiff_t y_block, y_pixel, residual_block;
-    ptrdiff_t pixels;
-    /* Where the pixels are of several rows of an image, and x_pixel and y_pixel are VL: after `until_gap` of them (0:
-     * never), and then after every y_width, which is no less than a tile, come so many floats more in y and in the
-     * residual. */
-    ptrdiff_t until_gap, y_width, y_gap, residual_gap;
-    ptrdiff_t kept, w_skip;
-    int blocks;        /* of output channels: 1, 2, or up to `wide_blocks` where x_pixel is VL or 2 VL */
-    int half;          /* whether the last block is at most half full, and only that half computed */
-    int narrow;        /* the channels that a single block holds, where no others need be computed; 0: whole blocks */
-    ptrdiff_t x_below; /* where narrow: from a row to the next one of the same maxima, or 0; `pixels` are of one row */
-    int accumulate, finish;
-    /* Weights that will be read next, asked for while these are in use: bytes of them for each step of a tile. */
-    const float *ahead;
-    ptrdiff_t ahead_bytes;
+    const float *x;                    /* IN  first pixel */
+    const ptrdiff_t *taps;             /* IN  where each tap's inputs lie, in floats from x */
+    const float *w;                    /* IN  [taps][channels][blocks][VL] */
+    const float *bias;                 /* IN  [blocks][VL] */
+    const float *residual;             /* IN  or NULL; pixels y_pixel apart */
+    float *y;                          /* OUT or INOUT */
+    ptrdiff_t pixels;                  /* of the row */
+    ptrdiff_t x_pixel, y_pixel;        /* from one pixel to the next */
+    ptrdiff_t y_block, residual_block; /* from one block of output channels to the next */
+    ptrdiff_t until_gap, gap_every;    /* pixels */
+    ptrdiff_t y_gap, residual_gap;     /* floats */
+    int blocks;                        /* of output channels */
     fc_activation act;
 } fc_conv_row;
+
+/* Taps of many channels. Those of the last block of input channels may hold fewer. A matrix product is the same sum
+ * with one tap: pixels are rows of the left matrix, channels its columns. The sum starts from y or from the bias.
+ *
+ * A half block of outputs has VL / 2 channels at most. Its weights are in the order of `halve_weights`, x_channel is 1,
+ * and both numbers of channels are even. */
+typedef struct {
+    fc_conv_row row;                          /* blocks: 1, 2, or up to `wide_blocks` where x_pixel is VL or 2 VL */
+    ptrdiff_t full_taps, full_channels;       /* taps of full blocks of inputs, and the channels of each */
+    ptrdiff_t partial_taps, partial_channels; /* taps of a last block that is not full; they come last */
+    ptrdiff_t x_channel;                      /* from one channel of a tap to the next */
+    int accumulate;                           /* whether the sum starts from y, else from the bias */
+    int half;                                 /* whether the last block of outputs is a half block */
+    const float *ahead;                       /* weights to prefetch: those that are read after these */
+    ptrdiff_t ahead_bytes;                    /* how much of them for each step of a tile */
+} fc_conv_blocks;
+
+/* Taps of a single channel: a step each. The sum starts from the bias. */
+typedef struct {
+    fc_conv_row row;  /* blocks: 1 or 2 */
+    ptrdiff_t steps;  /* number of taps */
+    ptrdiff_t kept;   /* channels of the first block that are not computed: y holds their sums already */
+    ptrdiff_t w_skip; /* floats between the weights of two steps, where a single block is one of several */
+} fc_conv_steps;
+
+#define FC_NARROW_MOST 6 /* docs/tuning.md, "Narrow tiles" */
+
+/* Steps for few output channels and at least VL pixels of a plain image, x_pixel = 1. The output is a block, or it is
+ * plain: y_pixel = 1, y_block from one channel to the next. Pooled outputs are maxima of 2 x 2 pixels, of two rows of
+ * `pixels`; act is FC_CLIP at most. Plain and pooled outputs have no residual. */
+typedef struct {
+    fc_conv_row row;      /* blocks: 1 */
+    ptrdiff_t steps;      /* number of taps */
+    ptrdiff_t channels;   /* of the output: 1 to FC_NARROW_MOST */
+    ptrdiff_t x_pool_row; /* from one row of a pooling window to the other; 0: outputs are not pooled */
+} fc_conv_narrow;
 
 /* A matrix times one vector: y[o] = act(bias[o] + sum over i of x[i] * w[i][o]). */
 typedef struct {
@@ -121,11 +137,11 @@ typedef struct {
     float *m;       /* OUT or INOUT (accumulate) [36][patches][VL] */
     ptrdiff_t channels;
     int accumulate;
-    const float *ahead; /* as of fc_conv_row, for every channel and row of six components */
-    ptrdiff_t ahead_bytes;
-    /* So many of the first patches need the last column of components (fewer than none: none, more than there are:
-     * all), and so many neighbours the last row: if at most half of the patches, they are among the half from
-     * `first_tall` on. */
+    const float *ahead;    /* weights to prefetch: those that are read after these */
+    ptrdiff_t ahead_bytes; /* how much of them for each channel and row of six components */
+    /* The first `broad` patches need the last column of components: none where it is negative, all where there are
+     * fewer. `tall` patches need the last row. If they are half of the patches or fewer, they lie among the half that
+     * begins at `first_tall`. */
     ptrdiff_t broad, tall, first_tall;
 } fc_winograd_sums;
 
@@ -215,10 +231,12 @@ typedef struct {
     const char *isa;
     int vl;          /* floats in a vector */
     int mr;          /* pixels in the largest convolution tile of two blocks of outputs */
-    int wide_blocks; /* the most blocks of outputs that a tile of blocked pixels takes */
+    int wide_blocks; /* the most blocks of outputs in a tile of `conv_blocks` whose x_pixel is VL or 2 VL */
     int available;   /* set by cpu.c: this machine can run it */
-    void (*conv_row)(const fc_conv_row *row);
-    /* Weights of so many steps of a row's blocks to the order of `half`, in place. */
+    void (*conv_blocks)(const fc_conv_blocks *row);
+    void (*conv_steps)(const fc_conv_steps *row);
+    void (*conv_narrow)(const fc_conv_narrow *row);
+    /* Puts the weights of `steps` steps of 1 or 2 blocks, of which the last is half, into the order that tiles read. */
     void (*halve_weights)(float *w, ptrdiff_t steps, ptrdiff_t blocks);
     void (*matvec)(const fc_matvec *product);
     void (*matvec_split)(const fc_matvec *product); /* in four partial sums; at most 2 blocks */
@@ -269,7 +287,7 @@ typedef struct {
                             ptrdiff_t component);
     /* G^T M G of 6 x 6 vectors, G (6 x 3), to w [3][3][VL]. */
     void (*winograd_weight)(const float *G, const float *m, ptrdiff_t component, float *w);
-    /* One step of an optimizer on n parameters; m, v and c are NULL where it has no such state: RMSprop with c is
+    /* One step of an optimizer on n parameters; m, v and c are NULL where it keeps no such state. RMSprop with c is
      * centered. */
     void (*update)(const fc_update *how, float *p, const float *g, float *m, float *v, float *c, ptrdiff_t n);
     /* Runs n rounds of independent multiply-adds; the number of floating point operations done. */

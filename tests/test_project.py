@@ -65,6 +65,12 @@ def test_c_is_as_clang_format_leaves_it():
     assert not long  # there are lines that it cannot break
 
 
+def test_cython_lint():
+    script = "from cython_lint.cython_lint import main; raise SystemExit(main())"
+    result = run(sys.executable, "-c", script, "src/fastcnn/kernels")
+    assert result.returncode == 0, result.stdout
+
+
 def test_tasks_are_those_that_contributors_read_of():
     tasks = re.findall(r"@nox.session\ndef (\w+)", (ROOT / "noxfile.py").read_text(encoding="utf-8"))
     assert re.findall(r"^\| `(\w+)` \|", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.MULTILINE) == tasks
@@ -130,3 +136,62 @@ def test_forced_instruction_set_is_used():
     for isa in fastcnn.kernels._cpu.available_isas():
         result = run(sys.executable, "-c", "import fastcnn; fastcnn.show_config()", FASTCNN_ISA=isa)
         assert f"instruction set: {isa} " in result.stdout
+
+
+# What docs/tuning.md says of a constant, and which of its entries a file names.
+ENTRY = re.compile(r"^## (.*?)$(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+LEDGER_FILE = re.compile(r"^`([\w./]+\.\w+)`:(.*?)(?=^`|\n\n|\Z)", re.MULTILINE | re.DOTALL)
+LEDGER_VALUE = re.compile(r"`(\w+)` \((\d+)\)")
+NAMED_ENTRY = re.compile(r'docs/tuning\.md, "([^"]*)"')
+TUNED_FOLDERS = ("csrc", "src/fastcnn/kernels")
+
+
+def tuning_entries() -> dict[str, dict[Path, dict[str, int]]]:
+    """The constants and values that each entry of docs/tuning.md tells, by file."""
+    text = (ROOT / "docs/tuning.md").read_text(encoding="utf-8")
+    return {
+        title: {
+            ROOT / (name if name.startswith("csrc/") else f"src/fastcnn/{name}"): {
+                constant: int(value) for constant, value in LEDGER_VALUE.findall(told)
+            }
+            for name, told in LEDGER_FILE.findall(body)
+        }
+        for title, body in ENTRY.findall(text)
+    }
+
+
+def value_of(constant: str, path: Path) -> int:
+    """What a file sets a constant to: `NAME = 1 << 23`, or the largest number of `#define NAME (MR < 10 ? 10 : MR)`."""
+    text = path.read_text(encoding="utf-8")
+    told = re.search(rf"(?:#define {constant} |\b{constant} = )(.*?)(?:,? *(?:/\*|#|//).*|,)?$", text, re.MULTILINE)
+    assert told, f"{path} does not set {constant}"
+    shift = re.fullmatch(r"(\d+) << (\d+)", told[1])
+    return int(shift[1]) << int(shift[2]) if shift else max(map(int, re.findall(r"\b\d[\d_]*\b", told[1])))
+
+
+def test_tuned_numbers_are_those_of_the_ledger():
+    for entry, files in tuning_entries().items():
+        for path, constants in files.items():
+            for constant, value in constants.items():
+                assert value_of(constant, path) == value, f"{constant} of {path}, {entry!r} of docs/tuning.md"
+
+
+def test_tuned_numbers_name_their_entries():
+    """Each file that an entry is about names it, but for instruction sets, whose numbers all.h explains."""
+    entries = tuning_entries()
+    told = {(path, entry) for entry, files in entries.items() for path in files if path.parent.name != "isa"}
+    named = set()
+    for path in SOURCES:
+        text = re.sub(r"\s+(?:\*|#)?\s*", " ", path.read_text(encoding="utf-8"))
+        if path != Path(__file__):
+            named |= {(path, entry) for entry in NAMED_ENTRY.findall(text)}
+    assert named - told == set(), "named, but docs/tuning.md does not say so"
+    assert told - named == set(), "in docs/tuning.md, but not named"
+
+
+def test_measurements_are_in_the_ledger():
+    """Not in comments: a processor's name and a date tell of one."""
+    measured = re.compile(r"\bZen \d|\w+ Rapids\b|\b20\d\d-\d\d\b")
+    for path in SOURCES:
+        if path.relative_to(ROOT).as_posix().startswith(TUNED_FOLDERS):
+            assert not measured.findall(path.read_text(encoding="utf-8")), path

@@ -85,7 +85,7 @@ FC_INLINE v_f v_activate(const fc_activation *act, v_f x)
     }
 }
 
-/* In place, on pixels that a tile has just stored; out of line, to keep the tiles small. */
+/* In place, on pixels that a tile has just stored. Out of line, to keep the tiles small. */
 static __attribute__((noinline, noclone)) void FC_FN(activate_pixels)(const fc_activation *act, float *y,
                                                                       ptrdiff_t y_pixel, ptrdiff_t pixels)
 {

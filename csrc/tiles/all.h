@@ -1,13 +1,16 @@
 /* all.h: the bodies of every tile, in the vector vocabulary of the including ISA file, and its table.
  *
- * The vocabulary: VL floats in a vector; MR pixels in the largest convolution tile (MR_STRIDED where the distance
- * between pixels is only known at run time), how many of its steps follow each other without a loop (STEPS_A_ROUND),
- * and whether all of a whole tap do (UNROLL_TAPS); types v_f and v_i; V_LOAD, V_STORE (unaligned), V_SET1, V_SET2 (two
- * floats in memory, again and again), V_FMA (a * b + c), V_MAX and V_MIN (the second operand where one is NaN),
- * V_UNORDERED (a mask: where one is NaN), V_ZIP_LOW and V_ZIP_HIGH (interleave the lower or the upper halves), V_EVEN
- * and V_ODD (every second float of both). V_ADD_PRODUCT (a float in memory: sum += s * a), V_ADD_PRODUCTS (sum += s *
- * a, sum2 += s * b) and those of three only where the compiler needs help (vector.h). Other arithmetic is the
- * compiler's, on its vector types. */
+ * Numbers: VL floats in a vector. MR pixels in the largest convolution tile of two blocks; MR_STRIDED where the
+ * distance between pixels is known only at run time. WIDE_BLOCKS is the most blocks of a tile. STEPS_A_ROUND steps
+ * follow each other without a loop; with UNROLL_TAPS all steps of a full tap do. WINOGRAD_PATCHES of a tile.
+ *
+ * Types: v_f of floats, v_i of integers and masks. Memory: V_LOAD and V_STORE (unaligned), V_SET1 (broadcasts a float),
+ * V_SET2 (broadcasts two neighbouring floats of memory). Arithmetic: V_FMA (a * b + c), V_MAX and V_MIN (the second
+ * operand where one is NaN), V_UNORDERED (a mask: where one is NaN). Shuffles: V_ZIP_LOW and V_ZIP_HIGH (interleave the
+ * lower or the upper halves), V_EVEN and V_ODD (every second float of both).
+ *
+ * Optional, where the compiler needs help (vector.h has the others): V_ADD_PRODUCT (sum += s * a, s a float in memory),
+ * V_ADD_PRODUCTS (two sums) and V_ADD_3_PRODUCTS. Other arithmetic is the compiler's, on its vector types. */
 #include "../fastcnn.h"
 
 #include <math.h>
@@ -15,7 +18,7 @@
 
 #define FC_JOIN2(name, isa) fc_##name##_##isa
 #define FC_JOIN(name, isa) FC_JOIN2(name, isa)
-#define FC_FN(name) FC_JOIN(name, FC_ISA) /* fc_conv_row_avx2: the names that a profiler shows */
+#define FC_FN(name) FC_JOIN(name, FC_ISA) /* fc_matvec_avx2: the names that a profiler shows */
 #define FC_TEXT2(isa) #isa
 #define FC_TEXT(isa) FC_TEXT2(isa)
 #define FC_INLINE static inline __attribute__((always_inline))
@@ -24,7 +27,9 @@
 #include "activation.h"
 #include "interleave.h"
 #include "conv_tile.h"
+#include "conv_blocks.h"
 #include "conv_half.h"
+#include "conv_steps.h"
 #include "conv_narrow.h"
 #include "conv_row.h"
 #include "matvec.h"
@@ -44,7 +49,9 @@ fc_kernels FC_FN(kernels) = {
     .vl = VL,
     .mr = MR,
     .wide_blocks = WIDE_BLOCKS,
-    .conv_row = FC_FN(conv_row),
+    .conv_blocks = FC_FN(conv_blocks),
+    .conv_steps = FC_FN(conv_steps),
+    .conv_narrow = FC_FN(conv_narrow),
     .halve_weights = FC_FN(halve_weights),
     .matvec = FC_FN(matvec),
     .matvec_split = FC_FN(matvec_split),

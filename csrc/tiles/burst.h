@@ -1,4 +1,4 @@
-/* burst.h: independent multiply-adds and nothing else: the arithmetic peak that benchmarks relate to. */
+/* burst.h: independent multiply-adds and nothing else: the arithmetic peak that benchmarks compare with. */
 #define FC_BURST_CHAINS 12 /* latency 4 x 2 units on current cores, with room to spare; fits 16 registers */
 
 static double FC_FN(multiply_add_burst)(ptrdiff_t n, float *sink)

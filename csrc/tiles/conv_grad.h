@@ -1,8 +1,8 @@
 /* conv_grad.h: gradients of filters: sums over pixels of inputs times gradients of outputs (see fc_conv_grad).
  *
- * A tile holds P input channels x B blocks of output channels in registers while images, rows and pixels go by: each
- * pixel is B loads, P broadcasts and P x B multiply-adds. With 16 registers 4 x 3 or 6 x 2 are kept, with 32 of
- * them 8 x 3. Each call sums from zero and adds the total to what is there: short sums lose less to rounding. */
+ * A tile holds the sums of P input channels x B blocks of output channels in registers over all images, rows and
+ * pixels. Each pixel takes B loads, P broadcasts and P x B multiply-adds. 16 registers hold 4 x 3 or 6 x 2 sums, 32
+ * hold 8 x 3. Each call sums from zero and adds the total to what is there: short sums lose less to rounding. */
 #if MR == 6
 #define FC_GRAD_LANES 4
 #define FC_GRAD_PAIR_LANES 6
@@ -49,8 +49,8 @@ FC_INLINE void conv_grad_tile(const fc_conv_grad *r, const float *x, const ptrdi
         }
 }
 
-/* Channels in even parts, as pixels in conv_row.h: 9 become 5 + 4, never 4 + 4 + 1, whose last sum would wait for
- * itself. A single block has no other sums to work on meanwhile: it takes the more channels. */
+/* Channels in even parts, as pixels in conv_row.h: 9 become 5 + 4, never 4 + 4 + 1, whose last sum waits for itself. A
+ * single block has no other sums meanwhile, and takes more channels. */
 // clang-format off
 #define FC_GRAD_TILE(P) case P: conv_grad_tile(r, r->x + i, r->to + i, P <= most ? P : 1, blocks); break;
 #define FC_GRAD_TILES(F) FC_UP_TO_6(F) F(7) F(8)
@@ -90,7 +90,7 @@ static void FC_FN(conv_grad)(const fc_conv_grad *r)
         FC_FN(conv_grad_1)(r);
 }
 
-/* Depthwise: kh x kw taps of one block of channels; the taps of a row of the filter are summed side by side. */
+/* Depthwise: kh x kw taps of one block of channels. The taps of a row of the filter are summed side by side. */
 FC_INLINE void depthwise_grad_tile(const fc_depthwise_grad *r, const float *x, float *y, const int kh, const int kw)
 {
     v_f acc[3][5];

@@ -1,13 +1,13 @@
-/* conv_half.h: tiles whose last block of output channels is at most half full (see fc_conv_row for the sum).
+/* conv_half.h: tiles of blocks whose last block of output channels is at most half full (see fc_conv_blocks).
  *
- * Computed as a whole block, half of it would be for nothing. Here a vector holds half a block twice: the products of
- * an input channel and those of the next one, side by side. A step takes two input channels: it broadcasts both of a
- * pixel and multiplies them with one vector of weights for each half block, where conv_tile.h takes one for a block. In
- * the end the sums of even and of odd channels are added. Where tiles wait for loads, these have the fewest. */
-#define FC_HALF_PAIR (2 * MR / 3) /* pixels: three vectors for each */
+ * Computed as a whole block, half of its multiply-adds are wasted. Here a vector holds half a block twice: the products
+ * of an input channel and those of the next one, side by side. A step takes two input channels. It broadcasts both of a
+ * pixel and multiplies them by one vector of weights for each half block, where blocks_tile takes one for each block.
+ * In the end the sums of even and of odd channels are added. Of all tiles that wait for loads, these load least. */
+#define FC_HALF_PAIR (2 * MR / 3) /* pixels of a tile of two blocks, with three vectors of sums each */
 
-/* Weights of some steps of one or two blocks, of which the last one is half full, to this order, in place: a pair of
- * steps gets 2 * blocks - 1 vectors of the memory that it has. */
+/* Puts weights of one or two blocks, of which the last is half full, into this order, in place. Two steps fill
+ * 2 * blocks - 1 vectors of the memory of 2 * blocks. */
 static void FC_FN(halve_weights)(float *w, ptrdiff_t steps, ptrdiff_t blocks)
 {
     for (; steps > 0; steps -= 2, w += 2 * blocks * VL) {
@@ -21,7 +21,7 @@ static void FC_FN(halve_weights)(float *w, ptrdiff_t steps, ptrdiff_t blocks)
     }
 }
 
-/* What a pixel's sums start from: the even lanes of H vectors. */
+/* Loads what the sums of a pixel start from into the even lanes of H vectors. */
 FC_INLINE void half_start(const float *start, ptrdiff_t block, v_f acc[3], const int H)
 {
     const v_f zero = V_SET1(0.0f), first = V_LOAD(start);
@@ -32,26 +32,28 @@ FC_INLINE void half_start(const float *start, ptrdiff_t block, v_f acc[3], const
     }
 }
 
-/* As conv_tile. */
-FC_INLINE void half_tile(const fc_conv_row *r, FC_FN(tile_place) *at, const int P, const int B, const ptrdiff_t x_pixel)
+/* As blocks_tile. */
+FC_INLINE void half_tile(const fc_conv_blocks *r, FC_FN(tile_place) *at, const int P, const int B,
+                         const ptrdiff_t x_pixel)
 {
     const float *x = at->x, *residual = at->residual;
     float *y = at->y;
     const ptrdiff_t until_gap = at->until_gap;
     const int H = 2 * B - 1, side_by_side = __builtin_constant_p(x_pixel) && x_pixel == VL;
-    const ptrdiff_t y_gap = side_by_side ? r->y_gap : 0;
+    const ptrdiff_t y_gap = side_by_side ? r->row.y_gap : 0;
     v_f acc[MR][3];
 #pragma GCC unroll 14
     for (int p = 0; p < P; p++)
         if (r->accumulate)
-            half_start(y + p * r->y_pixel + passed_gap(p, until_gap, y_gap), r->y_block, acc[p], H);
+            half_start(y + p * r->row.y_pixel + passed_gap(p, until_gap, y_gap), r->row.y_block, acc[p], H);
         else
-            half_start(r->bias, VL, acc[p], H);
+            half_start(r->row.bias, VL, acc[p], H);
 
-    FC_FN(conv_operands) from = {r->w, x, x, at->ahead};
-    for (const ptrdiff_t *tap = r->taps, *whole = tap + r->whole, *end = whole + r->last; tap < end; tap++) {
+    FC_FN(conv_operands) from = {r->row.w, x, x, at->ahead};
+    const ptrdiff_t *tap = r->row.taps, *full = tap + r->full_taps, *end = full + r->partial_taps;
+    for (; tap < end; tap++) {
         begin_tap(r, &from, x, tap, end, P, x_pixel);
-        const ptrdiff_t steps = tap < whole ? r->lanes : r->last_lanes;
+        const ptrdiff_t steps = tap < full ? r->full_channels : r->partial_channels;
 #pragma GCC unroll 1
         for (ptrdiff_t i = 0; i < steps; i += 2, from.in += 2, from.w += 2 * B * VL) {
             v_f weight[3];
@@ -80,10 +82,10 @@ FC_INLINE void half_tile(const fc_conv_row *r, FC_FN(tile_place) *at, const int 
         sums[p][B - 1] = V_EVEN(last, last) + V_ODD(last, last);
     }
     if (side_by_side && until_gap < P)
-        store_sums(r, sums, y, residual, 0, P, B, until_gap, y_gap, r->residual_gap, r->y_pixel, 0);
+        store_sums(&r->row, sums, y, residual, 0, P, B, until_gap, y_gap, r->row.residual_gap, r->row.y_pixel);
     else
-        store_sums(r, sums, y, residual, 0, P, B, P, 0, 0, r->y_pixel, 0);
-    activate_tile(r, y, P, B, until_gap, y_gap);
+        store_sums(&r->row, sums, y, residual, 0, P, B, P, 0, 0, r->row.y_pixel);
+    activate_tile(&r->row, y, P, B, until_gap, y_gap);
     at->ahead = from.ahead;
-    pass_pixels(r, at, P, x_pixel, r->y_pixel);
+    pass_pixels(&r->row, at, P, x_pixel, r->row.y_pixel);
 }

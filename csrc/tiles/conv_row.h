@@ -1,8 +1,10 @@
-/* conv_row.h: a row of pixels times some blocks of output channels, tile by tile. A family of tiles is for one distance
- * between pixels: known when this is compiled, it costs no register. */
+/* conv_row.h: a row of pixels, tile by tile: the entries of blocks and of steps.
+ *
+ * A row is compiled for several distances between pixels: one that is known at compile time costs no register. */
+enum { FC_BLOCKS_TILE, FC_HALF_TILE, FC_STEPS_TILE };
 
-/* One tile for every number of pixels up to a family's limit (larger ones are not compiled: P is then 1). A single
- * block of output channels takes twice as many pixels, to have as many sums in flight. */
+/* There is a tile for every number of pixels up to a limit. Larger ones are not compiled: their P is 1. A single block
+ * of output channels takes twice as many pixels, to have as many sums in flight. */
 // clang-format off
 #define FC_UP_TO_6(F) F(1) F(2) F(3) F(4) F(5) F(6)
 #define FC_QUAD_TILES(F) F(1) F(2) F(3)
@@ -19,10 +21,12 @@
 #define FC_TILE(P, B) \
     case P: \
         for (; count > 0; count--) \
-            if (half && B <= 2) \
-                half_tile(r, &at, P <= limit ? P : 1, B, x_pixel); \
+            if (tile == FC_STEPS_TILE && B <= 2) \
+                steps_tile((const fc_conv_steps *)r, &at, P <= limit ? P : 1, B, x_pixel, y_pixel); \
+            else if (tile == FC_HALF_TILE && B <= 2) \
+                half_tile((const fc_conv_blocks *)r, &at, P <= limit ? P : 1, B, x_pixel); \
             else \
-                conv_tile(r, &at, P <= limit ? P : 1, B, x_pixel, y_pixel, stepped); \
+                blocks_tile((const fc_conv_blocks *)r, &at, P <= limit ? P : 1, B, x_pixel, y_pixel); \
         break;
 #define FC_PAIR(P) FC_TILE(P, 2)
 #define FC_TRIPLE(P) FC_TILE(P, 3)
@@ -30,15 +34,16 @@
 #define FC_SINGLE(P) FC_TILE(P, 1)
 // clang-format on
 
-FC_INLINE void conv_row_by(const fc_conv_row *r, const ptrdiff_t x_pixel, const ptrdiff_t y_pixel, const int blocks,
-                           const int limit, const int stepped, const int half)
+/* A family's struct begins with its row. */
+FC_INLINE void conv_row_by(const fc_conv_row *r, const int tile, const ptrdiff_t x_pixel, const ptrdiff_t y_pixel,
+                           const int blocks, const int limit)
 {
-    /* Even parts: 13 pixels become 5 + 4 + 4, never 6 + 6 + 1, whose last tile would wait for its weights. */
+    /* Even parts: 13 pixels become 5 + 4 + 4, never 6 + 6 + 1, whose last tile waits for its weights. */
     const ptrdiff_t tiles = (r->pixels + limit - 1) / limit;
     const ptrdiff_t part = quotient(r->pixels, tiles), larger = r->pixels - part * tiles;
-    FC_FN(tile_place) at = {r->x, r->finish ? r->residual : NULL, r->y, r->until_gap ? r->until_gap : r->pixels + 1,
-                            (const char *)r->ahead};
-    for (ptrdiff_t done = 0, end; done < tiles; done = end) { /* at most twice: the larger tiles, and the others */
+    FC_FN(tile_place) at = {r->x, r->residual, r->y, r->until_gap ? r->until_gap : r->pixels + 1,
+                            tile == FC_STEPS_TILE ? NULL : (const char *)((const fc_conv_blocks *)r)->ahead};
+    for (ptrdiff_t done = 0, end; done < tiles; done = end) { /* at most twice: larger tiles, then smaller ones */
         const ptrdiff_t more = done < larger;
         end = more ? larger : tiles;
         ptrdiff_t count = end - done;
@@ -61,52 +66,38 @@ FC_INLINE void conv_row_by(const fc_conv_row *r, const ptrdiff_t x_pixel, const 
     }
 }
 
-#define FC_FAMILY(name, x_pixel, y_pixel, single_limit, pair_limit, stepped, half)                                     \
-    static __attribute__((noinline)) void FC_FN(name)(const fc_conv_row *r)                                            \
+#define FC_ROW(name, kind, tile, x_pixel, y_pixel, single_limit, pair_limit)                                           \
+    static __attribute__((noinline)) void FC_FN(name)(const kind *r)                                                   \
     {                                                                                                                  \
-        if (r->blocks == 2)                                                                                            \
-            conv_row_by(r, x_pixel, y_pixel, 2, pair_limit, stepped, half);                                            \
+        if (r->row.blocks == 2)                                                                                        \
+            conv_row_by(&r->row, tile, x_pixel, y_pixel, 2, pair_limit);                                               \
         else                                                                                                           \
-            conv_row_by(r, x_pixel, y_pixel, 1, single_limit, stepped, half);                                          \
+            conv_row_by(&r->row, tile, x_pixel, y_pixel, 1, single_limit);                                             \
     }
+#define FC_BLOCKS_ROW(name, x_pixel, y_pixel, single_limit, pair_limit)                                                \
+    FC_ROW(name, fc_conv_blocks, FC_BLOCKS_TILE, x_pixel, y_pixel, single_limit, pair_limit)
+#define FC_HALF_ROW(name, x_pixel, y_pixel, single_limit, pair_limit)                                                  \
+    FC_ROW(name, fc_conv_blocks, FC_HALF_TILE, x_pixel, y_pixel, single_limit, pair_limit)
+#define FC_STEPS_ROW(name, x_pixel, y_pixel, single_limit, pair_limit)                                                 \
+    FC_ROW(name, fc_conv_steps, FC_STEPS_TILE, x_pixel, y_pixel, single_limit, pair_limit)
 
 /* Pixels side by side (of y, too), every second one, neighbouring floats (the columns of im2col), any distance. */
-FC_FAMILY(conv_row_stride1, VL, VL, 2 * MR, MR, 0, 0)
-FC_FAMILY(conv_row_stride2, 2 * VL, r->y_pixel, 2 * MR, MR, 0, 0)
-FC_FAMILY(conv_row_dense, 1, r->y_pixel, 2 * MR, MR, 0, 0)
-FC_FAMILY(conv_row_strided, r->x_pixel, r->y_pixel, MR_STRIDED, MR_STRIDED, 0, 0)
+FC_BLOCKS_ROW(conv_blocks_stride1, VL, VL, 2 * MR, MR)
+FC_BLOCKS_ROW(conv_blocks_stride2, 2 * VL, r->row.y_pixel, 2 * MR, MR)
+FC_BLOCKS_ROW(conv_blocks_dense, 1, r->row.y_pixel, 2 * MR, MR)
+FC_BLOCKS_ROW(conv_blocks_strided, r->row.x_pixel, r->row.y_pixel, MR_STRIDED, MR_STRIDED)
 /* With a half block. */
-FC_FAMILY(conv_row_half_stride1, VL, VL, MR, FC_HALF_PAIR, 0, 1)
-FC_FAMILY(conv_row_half, r->x_pixel, r->y_pixel, MR_STRIDED, FC_HALF_PAIR < MR_STRIDED ? FC_HALF_PAIR : MR_STRIDED, 0,
-          1)
-/* Single steps: of grey images; of every second pixel of a plane, and every pixel and every second one of a colour
- * image, where many pixels at once would need as many distances; any others. */
-FC_FAMILY(conv_row_steps_grey, 1, r->y_pixel, 2 * MR, MR, 1, 0)
-FC_FAMILY(conv_row_steps_grey_stride2, 2, VL, MR_STRIDED, MR, 1, 0)
-FC_FAMILY(conv_row_steps_colour, 3, VL, MR_STRIDED, MR, 1, 0)
-FC_FAMILY(conv_row_steps_colour_stride2, 6, VL, MR_STRIDED, MR, 1, 0)
-FC_FAMILY(conv_row_steps_stride1, VL, VL, 2 * MR, MR, 1, 0)
-FC_FAMILY(conv_row_steps, r->x_pixel, r->y_pixel, MR_STRIDED, MR_STRIDED, 1, 0)
-
-static void FC_FN(conv_row_steps_any)(const fc_conv_row *r)
-{
-    if (r->x_pixel == 1 && FC_FN(is_narrow)(r))
-        FC_FN(conv_narrow)(r);
-    else if (r->x_pixel == 1)
-        FC_FN(conv_row_steps_grey)(r);
-    else if (r->y_pixel != VL)
-        FC_FN(conv_row_steps)(r);
-    else if (r->x_pixel == VL)
-        FC_FN(conv_row_steps_stride1)(r);
-    else if (r->x_pixel == 2)
-        FC_FN(conv_row_steps_grey_stride2)(r);
-    else if (r->x_pixel == 3)
-        FC_FN(conv_row_steps_colour)(r);
-    else if (r->x_pixel == 6)
-        FC_FN(conv_row_steps_colour_stride2)(r);
-    else
-        FC_FN(conv_row_steps)(r);
-}
+FC_HALF_ROW(conv_half_stride1, VL, VL, MR, FC_HALF_PAIR)
+FC_HALF_ROW(conv_half_strided, r->row.x_pixel, r->row.y_pixel, MR_STRIDED,
+            FC_HALF_PAIR < MR_STRIDED ? FC_HALF_PAIR : MR_STRIDED)
+/* Steps of plain images; of every second pixel of those, and of every pixel and every second one of RGB images, where a
+ * larger tile needs as many distances; of blocked images; of any others. */
+FC_STEPS_ROW(conv_steps_plain, 1, r->row.y_pixel, 2 * MR, MR)
+FC_STEPS_ROW(conv_steps_plain_stride2, 2, VL, MR_STRIDED, MR)
+FC_STEPS_ROW(conv_steps_rgb, 3, VL, MR_STRIDED, MR)
+FC_STEPS_ROW(conv_steps_rgb_stride2, 6, VL, MR_STRIDED, MR)
+FC_STEPS_ROW(conv_steps_stride1, VL, VL, 2 * MR, MR)
+FC_STEPS_ROW(conv_steps_strided, r->row.x_pixel, r->row.y_pixel, MR_STRIDED, MR_STRIDED)
 
 #if WIDE_BLOCKS > 2
 /* Of three and four blocks. All registers are in use: where the compiler colours them, it moves sums to and fro. */
@@ -115,47 +106,64 @@ static void FC_FN(conv_row_steps_any)(const fc_conv_row *r)
 #else
 #define FC_NO_COLOURING
 #endif
-#define FC_WIDE_FAMILY(name, x_pixel, y_pixel)                                                                         \
-    static __attribute__((noinline)) FC_NO_COLOURING void FC_FN(name)(const fc_conv_row *r)                            \
+#define FC_WIDE_ROW(name, x_pixel, y_pixel)                                                                            \
+    static __attribute__((noinline)) FC_NO_COLOURING void FC_FN(name)(const fc_conv_blocks *r)                         \
     {                                                                                                                  \
-        if (r->blocks == 3)                                                                                            \
-            conv_row_by(r, x_pixel, y_pixel, 3, 2 * MR / 3, 0, 0);                                                     \
+        if (r->row.blocks == 3)                                                                                        \
+            conv_row_by(&r->row, FC_BLOCKS_TILE, x_pixel, y_pixel, 3, 2 * MR / 3);                                     \
         else                                                                                                           \
-            conv_row_by(r, x_pixel, y_pixel, 4, 2 * MR / 4, 0, 0);                                                     \
+            conv_row_by(&r->row, FC_BLOCKS_TILE, x_pixel, y_pixel, 4, 2 * MR / 4);                                     \
     }
-FC_WIDE_FAMILY(conv_row_wide_stride1, VL, VL)
-FC_WIDE_FAMILY(conv_row_wide_stride2, 2 * VL, r->y_pixel)
-
-static void FC_FN(conv_row_wide)(const fc_conv_row *r)
-{
-    if (r->x_pixel == VL && r->y_pixel == VL)
-        FC_FN(conv_row_wide_stride1)(r);
-    else
-        FC_FN(conv_row_wide_stride2)(r);
-}
+FC_WIDE_ROW(conv_wide_stride1, VL, VL)
+FC_WIDE_ROW(conv_wide_stride2, 2 * VL, r->row.y_pixel)
 #endif
 
-static void FC_FN(conv_row)(const fc_conv_row *r)
+static void FC_FN(conv_blocks)(const fc_conv_blocks *r)
 {
-    if (r->pixels <= 0)
+    const ptrdiff_t x_pixel = r->row.x_pixel;
+    const int side_by_side = x_pixel == VL && r->row.y_pixel == VL;
+    if (r->row.pixels <= 0)
         return;
-    const int side_by_side = r->x_pixel == VL && r->y_pixel == VL;
-    if (r->lanes == 1)
-        FC_FN(conv_row_steps_any)(r);
 #if WIDE_BLOCKS > 2
-    else if (r->blocks > 2)
-        FC_FN(conv_row_wide)(r);
+    if (r->row.blocks > 2) {
+        if (side_by_side)
+            FC_FN(conv_wide_stride1)(r);
+        else
+            FC_FN(conv_wide_stride2)(r);
+        return;
+    }
 #endif
-    else if (r->half && side_by_side)
-        FC_FN(conv_row_half_stride1)(r);
+    if (r->half && side_by_side)
+        FC_FN(conv_half_stride1)(r);
     else if (r->half)
-        FC_FN(conv_row_half)(r);
+        FC_FN(conv_half_strided)(r);
     else if (side_by_side)
-        FC_FN(conv_row_stride1)(r);
-    else if (r->x_pixel == 2 * VL)
-        FC_FN(conv_row_stride2)(r);
-    else if (r->x_pixel == 1)
-        FC_FN(conv_row_dense)(r);
+        FC_FN(conv_blocks_stride1)(r);
+    else if (x_pixel == 2 * VL)
+        FC_FN(conv_blocks_stride2)(r);
+    else if (x_pixel == 1)
+        FC_FN(conv_blocks_dense)(r);
     else
-        FC_FN(conv_row_strided)(r);
+        FC_FN(conv_blocks_strided)(r);
+}
+
+static void FC_FN(conv_steps)(const fc_conv_steps *r)
+{
+    const ptrdiff_t x_pixel = r->row.x_pixel;
+    if (r->row.pixels <= 0)
+        return;
+    if (x_pixel == 1)
+        FC_FN(conv_steps_plain)(r);
+    else if (r->row.y_pixel != VL)
+        FC_FN(conv_steps_strided)(r);
+    else if (x_pixel == VL)
+        FC_FN(conv_steps_stride1)(r);
+    else if (x_pixel == 2)
+        FC_FN(conv_steps_plain_stride2)(r);
+    else if (x_pixel == 3)
+        FC_FN(conv_steps_rgb)(r);
+    else if (x_pixel == 6)
+        FC_FN(conv_steps_rgb_stride2)(r);
+    else
+        FC_FN(conv_steps_strided)(r);
 }

@@ -1,8 +1,8 @@
 /* depthwise.h: every channel with its own filter; a vector holds VL channels of one pixel.
  *
- * A tile is P neighbouring outputs of one row. For the usual filters, 3 or 5 taps wide and stride 1 or 2, each input of
- * a row is loaded once and goes into every output that it touches; others load it for each tap. */
-#define FC_DEPTHWISE_PIXELS (MR < 10 ? 10 : MR) /* Zen 3: up to a tenth faster than 8 (2026-11) */
+ * A tile is P neighbouring outputs of one row. Filters 3 or 5 taps wide with stride 1 or 2 load each input of a row
+ * once, and add it to every output that it touches. Other filters load it for each tap. */
+#define FC_DEPTHWISE_PIXELS (MR < 10 ? 10 : MR) /* docs/tuning.md, "Depthwise tiles" */
 
 FC_INLINE void depthwise_tile(const fc_depthwise *r, const float *x, float *y, const float *residual, const int P,
                               const int kw, const int stride)

@@ -30,8 +30,8 @@ static void FC_FN(activate_grad)(const fc_activation *act, const float *g, const
         v_store_part(y + i, v_activate_grad(act, v_load_part(g + i, n - i), v_load_part(v + i, n - i)), n - i);
 }
 
-/* One row of windows, as pool_row takes them: each gradient goes to the first of the largest inputs (to the last NaN,
- * if there is one), or in equal parts to all inputs of an average. */
+/* One row of windows, as pool_row takes them. The gradient of a maximum goes to the first of the largest inputs, or to
+ * the last NaN if there is one. The gradient of an average goes in equal parts to all inputs. */
 static void FC_FN(pool_grad_row)(const fc_pool_row *r, const float *g, float *y, ptrdiff_t y_row)
 {
     for (ptrdiff_t p = 0; p < r->pixels; p++) {

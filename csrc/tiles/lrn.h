@@ -2,8 +2,8 @@
  *
  *   y[c] = x[c] / s[c]^beta,  s[c] = bias + scale * sum over k < size of x[c - before + k]^2
  *
- * Squares of all channels of a pixel go to scratch memory, with zeros on both sides, from where each sum is `size`
- * loads. Powers of 3/4, 1/2 and 1 are square roots; others are taken one by one. */
+ * The squares of all channels of a pixel go to scratch memory, with zeros on both sides. Each sum is then `size` loads.
+ * Powers of 3/4, 1/2 and 1 are square roots; others are computed float by float. */
 
 FC_INLINE v_f v_power(v_f x, float beta)
 {
@@ -22,7 +22,7 @@ FC_INLINE v_f v_power(v_f x, float beta)
     return V_LOAD(lanes);
 }
 
-/* The squares of a pixel, behind `before` zeros that are there already, with `size` + VL zeros behind them. */
+/* The squares of a pixel, behind `before` zeros that are there already, and `size` + VL zeros behind them. */
 FC_INLINE void lrn_squares(const fc_lrn_row *a, const float *x, ptrdiff_t blocks, float *squares)
 {
     for (ptrdiff_t b = 0; b < blocks; b++) {

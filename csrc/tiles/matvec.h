@@ -1,7 +1,7 @@
-/* matvec.h: fully connected layers for one input, which wait for weights from memory: up to eight output blocks at
- * once, each pair and an odd one a stream of its own. The sums are added in the order of conv_tile.h, so that an input
- * gives the same bits alone and among others. */
-#define FC_MATVEC_AHEAD 512 /* floats: 2 KB of each stream on their way */
+/* matvec.h: fully connected layers for one input, which wait for weights from memory. A tile computes up to eight
+ * output blocks. Each pair of blocks, and an odd one, is a stream of weights. Sums are added in the order of
+ * blocks_tile, so that an input gives the same bits alone and in a batch. */
+#define FC_MATVEC_AHEAD 512 /* floats of each stream that are prefetched: docs/tuning.md, "Prefetch" */
 
 FC_INLINE void matvec_tile(const fc_matvec *m, ptrdiff_t first, const int blocks)
 {
@@ -47,8 +47,8 @@ static void FC_FN(matvec)(const fc_matvec *m)
     }
 }
 
-/* Few outputs leave the processor waiting for one sum after the other: four of them run at the same time, each over a
- * quarter of the inputs. */
+/* With few outputs, the processor waits for one sum after the other. Four sums therefore run at the same time, each
+ * over a quarter of the inputs. */
 FC_INLINE void matvec_quarters(const fc_matvec *m, const int B)
 {
     v_f acc[4][2];

@@ -1,6 +1,6 @@
-/* norm.h: sums over the pixels of one block of channels, and what batch normalisation makes of them.
+/* norm.h: sums over the pixels of one block of channels, and what batch normalisation computes from them.
  *
- * Sums are kept in floats for as many pixels as lose no digit that matters, then in doubles. */
+ * Sums are floats for FC_SUM_PIXELS pixels, whose rounding is negligible, and are then added to doubles. */
 #define FC_SUM_PIXELS 128
 
 FC_INLINE void add_lanes(double *sums, v_f v)
@@ -11,7 +11,7 @@ FC_INLINE void add_lanes(double *sums, v_f v)
         sums[i] += (double)lanes[i];
 }
 
-/* The gradient g of act(x * scale + shift) as it comes out behind the activation. */
+/* The gradient by x * scale + shift from the gradient g by act(x * scale + shift). */
 FC_INLINE v_f v_gate(const fc_gate *gate, v_f g, v_f x)
 {
     const v_f v = V_FMA(x, V_LOAD(gate->affine), V_LOAD(gate->affine + VL)); /* the bits of `affine` */

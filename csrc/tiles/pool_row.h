@@ -59,7 +59,7 @@ FC_INLINE void max3_span(const float *x, ptrdiff_t x_row, float *y, ptrdiff_t pi
     }
 }
 
-/* Windows that need no clipping, of the usual kinds; the first and the last pixels are left over. */
+/* Windows of the usual kinds that need no clipping. The first and the last pixels are left over. */
 FC_INLINE void pool_inside(const fc_pool_row *r, ptrdiff_t *first, ptrdiff_t *last)
 {
     *first = *last = r->pixels;

@@ -24,8 +24,8 @@ FC_INLINE v_f v_select(v_i mask, v_f a, v_f b)
     return (v_f)((mask & (v_i)a) | (~mask & (v_i)b));
 }
 
-/* a / b of numbers that are not negative. Rows may be so short that dividing 64 bits, the slower by half, would show
- * (Emerald Rapids, 2026-11: 2 % of Winograd's products). */
+/* a / b of numbers that are not negative. A division of 64 bits is slower by half, and rows may be so short that it
+ * counts: docs/tuning.md, "Short rows". */
 FC_INLINE ptrdiff_t quotient(ptrdiff_t a, ptrdiff_t b)
 {
     return (a | b) >> 32 ? a / b : (ptrdiff_t)((uint32_t)a / (uint32_t)b);

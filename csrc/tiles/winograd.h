@@ -1,13 +1,13 @@
-/* winograd.h: transforms of Winograd's minimal filtering F(m x m, 3 x 3), for m = 2, 4 and 6, and for
- * m = 2 with stride 2; one vector of channels.
+/* winograd.h: transforms of Winograd's minimal filtering F(m x m, 3 x 3), of one vector of channels. m is 2, 4 or 6, or
+ * 2 with stride 2.
  *
  *   Y = A^T [ (G g G^T) * (B^T d B) ] A        (* element by element)
  *
- * d is a patch of m + 2 pixels squared, g a filter, Y m x m outputs, here with stride 1 (Winograd, Arithmetic
- * Complexity of Computations, 1980; Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, 2015). The
- * matrices follow from the points at which polynomials are evaluated: 0, 1, -1, infinity for m = 2; 0, p, -p, q, -q,
- * infinity for m = 4 with p = sqrt(1/2), q = sqrt(2), which keeps rounding errors a quarter of those of the usual 1 and
- * 2:
+ * d is a patch of m + 2 pixels squared, g a filter, Y m x m outputs, here with stride 1. References: Winograd,
+ * Arithmetic Complexity of Computations, 1980; Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, 2015.
+ * The matrices follow from the points at which polynomials are evaluated. For m = 2 these are 0, 1, -1, infinity. For
+ * m = 4 they are 0, p, -p, q, -q, infinity with p = sqrt(1/2), q = sqrt(2): rounding errors are then a quarter of those
+ * of the usual 1 and 2.
  *
  *          |-1   0   5/2   0  -1   0 |            | 1  1    1   1/2    1/2    0 |
  *          | 0 -2p   -2    p   1   0 |            | 0  p   -p   q/2   -q/2   0 |
@@ -16,16 +16,17 @@
  *          | 0  q/2 -1/2  -q   1   0 |
  *          | 0   1    0  -5/2  0   1 |
  *
- * (halves there and a minus, with twice the rows of G and -g0: transforming filters then takes no multiplications, see
- * winograd_sums.h), and 0, p, -p, 1, -1, q, -q, infinity for m = 6: row k of A^T holds the k-th powers of the points;
- * row j of B^T the coefficients of x (x^2 - p^2) (x^2 - 1) (x^2 - q^2) / (x - point j), written out in winograd_in6.
+ * The halves in A^T and the minus in B^T go with twice the rows of G and with -g0: transforming filters then takes no
+ * multiplications, see winograd_sums.h. For m = 6 the points are 0, p, -p, 1, -1, q, -q, infinity. Row k of A^T holds
+ * the k-th powers of the points. Row j of B^T holds the coefficients of x (x^2 - p^2) (x^2 - 1) (x^2 - q^2) / (x -
+ * point j), written out in winograd_in6.
  *
- * A patch of m - 1 outputs does without the component of infinity, the last one, which only the last output sees.
+ * A patch of m - 1 outputs does without the component of infinity, the last one: only the last output needs it.
  *
- * With stride 2 (Yang, Yepez and Ko, Stride 2 1-D, 2-D, and 3-D Winograd for Convolutional Neural Networks, 2020), m is
- * 2 and d is 5 pixels squared. Of a line of them, the outer taps of the filter see those with even numbers, which is
- * F(2, 2) with the points 0, 1 and infinity; the middle tap alone sees the other two, one for each output, so that its
- * products can be added to those of the components that only go to this output, the first and the last:
+ * Stride 2 follows Yang, Yepez and Ko, Stride 2 1-D, 2-D, and 3-D Winograd for Convolutional Neural Networks, 2020.
+ * Here m is 2 and d is 5 pixels squared. The outer taps of the filter meet the pixels of a line with even numbers,
+ * which is F(2, 2) with the points 0, 1 and infinity. The middle tap alone meets the other two, one for each output.
+ * Its products are therefore added to the components of a single output, the first and the last:
  *
  *     G g = g0, g0 + g2, g2, g1     B^T d = d0 - d2, d2, d4 - d2, d1, d3
  *     Y = a + b, b + c     a = g0 (d0 - d2) + g1 d1     b = (g0 + g2) d2     c = g2 (d4 - d2) + g1 d3
@@ -141,8 +142,8 @@ FC_INLINE void winograd_out(const int m, const int stride, const v_f *t, v_f *y)
         winograd_out2(t, y);
 }
 
-/* B^T d B, stored as vectors `component` floats apart. For m = 4, half of the columns at a time: 18 vectors find room
- * in registers, where 36 would not. */
+/* B^T d B, stored as vectors `component` floats apart. For m = 4, half of the columns at a time: 18 vectors fit the
+ * registers, 36 do not. */
 FC_INLINE void winograd_input(const int m, const int stride, const float *x, ptrdiff_t x_row, float *v,
                               ptrdiff_t component)
 {
@@ -206,7 +207,7 @@ FC_INLINE void winograd_line(const int m, const int stride, const fc_winograd_ou
         out[c] += bias;
 }
 
-/* act(A^T M A + bias + residual) from A^T M, of so many rows and columns. */
+/* act(A^T M A + bias + residual) from A^T M, for `rows` rows and `columns` columns. */
 FC_INLINE void winograd_rows(const int m, const int stride, const fc_winograd_output *o,
                              v_f half[FC_WINOGRAD_MOST][FC_WINOGRAD_MOST], const ptrdiff_t rows,
                              const ptrdiff_t columns, const int has_residual)
@@ -233,7 +234,7 @@ FC_INLINE void winograd_rows(const int m, const int stride, const fc_winograd_ou
     }
 }
 
-/* act(A^T M A + bias + residual), as far as it lies inside the image: mostly as a whole. */
+/* act(A^T M A + bias + residual), for the rows and columns that lie inside the image: mostly all. */
 FC_INLINE void winograd_output(const int m, const int stride, const fc_winograd_output *o)
 {
     v_f half[FC_WINOGRAD_MOST][FC_WINOGRAD_MOST];
@@ -249,7 +250,7 @@ FC_INLINE void winograd_output(const int m, const int stride, const fc_winograd_
         winograd_rows(m, stride, o, half, rows, columns, 0);
 }
 
-/* Maxima of 2 x 2 pixels of the same, without residual and for activations up to FC_CLIP, which commute with it. */
+/* Maxima of 2 x 2 pixels of the same, without residual and for activations up to FC_CLIP, which commute with maxima. */
 FC_INLINE void winograd_pooled(const int m, const int stride, const fc_winograd_output *o)
 {
     v_f half[FC_WINOGRAD_MOST][FC_WINOGRAD_MOST], upper[FC_WINOGRAD_MOST], lower[FC_WINOGRAD_MOST];

@@ -1,16 +1,16 @@
 /* winograd_sums.h: the products of F(4 x 4, 3 x 3) for few patches, of filters transformed while they are read.
  *
- * Transformed ahead, a filter is four times as large: where patches are few, reading it takes longer than the products.
- * Here nine numbers come from memory, the filter in a basis from which the rows of G (winograd.h) are near:
+ * A transformed filter is four times as large: where patches are few, reading it takes longer than the products. Here
+ * nine numbers come from memory, the filter in a basis from which additions give the rows of G (winograd.h):
  *
  *     S = -(2 g0 + g2) / 3     T = (g0 + 2 g2) / 3     D = -sqrt(2) / 3 g1
  *     G g = 2 S + T, S + D, S - D, T - D, T + D, S + 2 T
  *
- * in both directions. A tile holds the sums of a row of six components for a few patches and one block of outputs; each
- * step makes the six filters and multiplies them with the patches. Patches of three rows or columns of outputs do
+ * in both directions. A tile holds the sums of a row of six components for a few patches and one block of outputs. Each
+ * step computes the six filters and multiplies them with the patches. Patches of three rows or columns of outputs do
  * without the last row or column of components. */
 
-/* One row of G g, from the basis: by additions alone, which many cores do beside their multiply-adds. */
+/* One row of G g, from the basis: by additions alone, which many cores compute beside their multiply-adds. */
 FC_INLINE v_f winograd_from_basis(const int row, const v_f s, const v_f t, const v_f d)
 {
     switch (row) {

@@ -41,18 +41,18 @@ class Tile:
     call: Callable[[Workshop, Any], np.ndarray]
     define: Callable[[Any], np.ndarray]
     close: float = 0.0  # how far a result may lie from its definition, where sums and products are not exact
-    family: str = ""  # of a field's tiles
+    variant: str = ""  # of the field's problems
 
     def __str__(self) -> str:
-        return "-".join(filter(None, (self.field, self.family)))
+        return "-".join(filter(None, (self.field, self.variant)))
 
 
 TILES = [
-    Tile("conv_row", rows.draw_blocks, rows.call_blocks, rows.define_row, family="blocks"),
-    Tile("conv_row", rows.draw_half, rows.call_half, rows.define_row, family="half"),
-    Tile("conv_row", rows.draw_dense, rows.call_dense, rows.define_row, family="dense"),
-    Tile("conv_row", rows.draw_steps, rows.call_steps, rows.define_row, family="steps"),
-    Tile("conv_row", rows.draw_narrow, rows.call_narrow, rows.define_row, family="narrow"),
+    Tile("conv_blocks", rows.draw_blocks, rows.call_blocks, rows.define_row),
+    Tile("conv_blocks", rows.draw_half, rows.call_half, rows.define_row, variant="half"),
+    Tile("conv_blocks", rows.draw_dense, rows.call_dense, rows.define_row, variant="dense"),
+    Tile("conv_steps", rows.draw_steps, rows.call_steps, rows.define_row),
+    Tile("conv_narrow", rows.draw_narrow, rows.call_narrow, rows.define_row),
     Tile("halve_weights", rows.draw_halves, rows.call_halves, rows.define_halves),
     Tile("matvec", windows.draw_matvec, windows.call_matvec, windows.define_matvec),
     Tile("matvec_split", windows.draw_matvec_split, windows.call_matvec_split, windows.define_matvec),

@@ -1,4 +1,4 @@
-"""Rows of convolutions, `conv_row` in its families, and the order of weights that one of them takes."""
+"""Rows of convolutions in their families, and the order of weights for half blocks."""
 
 from __future__ import annotations
 
@@ -75,22 +75,30 @@ class Outputs:
         told = {"y_pixel": pixel, "y_block": block, "residual_block": block}
         if self.width:
             first, others, gap = self.width
-            told |= {"until_gap": first, "y_width": others, "y_gap": gap * vl, "residual_gap": gap * vl}
+            told |= {"until_gap": first, "gap_every": others, "y_gap": gap * vl, "residual_gap": gap * vl}
         return told
 
 
-def call_outputs(shop: Workshop, p, channels, packed, **fields):
-    """One call, for some output channels, with their weights as they are packed. Where some are kept, y holds them."""
+def call_row(shop: Workshop, family: str, p, channels, packed, row, **fields):
+    """One call of a family, for some output channels, with their weights as they are packed; `row` and `fields` are
+    fields of its structs. What is not finished has neither residual nor activation."""
     outputs = Outputs(shop, p.x.shape[1], p.wide, p.by_rows)
     y = outputs.lay_out(np.full((p.x.shape[1], len(channels)), np.nan) if p.before is None else p.before[:, channels])
-    residual = None if p.residual is None else outputs.lay_out(p.residual[:, channels])
-    shop.call("conv_row", shop.struct(
+    residual = outputs.lay_out(p.residual[:, channels]) if p.finish and p.residual is not None else None
+    shared = shop.struct(
         "fc_conv_row", w=packed, bias=shop.give(shop.blocked(p.bias[None, channels])), residual=residual, y=y,
-        pixels=p.x.shape[1], blocks=-(-len(channels) // shop.vl), finish=p.finish, ahead=packed, ahead_bytes=64,
-        accumulate=p.before is not None and not fields.get("kept"), act=shop.activation(p.name), **outputs.distances(y),
-        **fields,
-    ))  # fmt: skip
+        pixels=p.x.shape[1], blocks=-(-len(channels) // shop.vl), act=shop.activation(p.name if p.finish else "none"),
+        **outputs.distances(y), **row,
+    )  # fmt: skip
+    shop.call(f"conv_{family}", shop.struct(f"fc_conv_{family}", row=shared, **fields))
     return outputs.read(y, len(channels))
+
+
+def call_taps(shop: Workshop, p, channels, packed, row, **fields):
+    """One call for taps of many channels, which start from y where that holds earlier sums."""
+    accumulate = p.before is not None
+    ahead = {"ahead": packed, "ahead_bytes": 64}
+    return call_row(shop, "blocks", p, channels, packed, row, accumulate=accumulate, **ahead, **fields)
 
 
 # Blocks: taps of many channels.
@@ -115,26 +123,26 @@ def weights_of(shop: Workshop, w):
 
 
 def input_blocks(shop: Workshop, p):
-    """Inputs in blocks, pixels `step` vectors apart; where each tap's lie, and their numbers and lanes as fields."""
+    """Inputs in blocks, pixels `step` vectors apart: fields of the row, and numbers of taps and channels."""
     vl, (taps, pixels, ins) = shop.vl, p.x.shape
     blocks = -(-ins // vl)
     x = np.full((blocks, taps, (pixels - 1) * p.step + 1, vl), np.nan, np.float32)
     for tap in range(taps):
         x[:, tap, :: p.step] = shop.blocked(p.x[tap])
     last = taps if ins % vl else 0
-    return {
-        "x": shop.give(x), "taps": shop.give(np.arange(blocks * taps) * x[0, 0].size, np.intp),
-        "whole": blocks * taps - last, "last": last,
-        "lanes": vl, "last_lanes": ins - (blocks - 1) * vl, "x_lane": 1, "x_pixel": p.step * vl,
+    places = shop.give(np.arange(blocks * taps) * x[0, 0].size, np.intp)
+    return {"x": shop.give(x), "taps": places, "x_pixel": p.step * vl}, {
+        "full_taps": blocks * taps - last, "full_channels": vl,
+        "partial_taps": last, "partial_channels": ins - (blocks - 1) * vl, "x_channel": 1,
     }  # fmt: skip
 
 
 def call_blocks(shop: Workshop, p):
-    y, inputs = np.empty((p.x.shape[1], len(p.bias))), input_blocks(shop, p)
+    y, (row, taps) = np.empty((p.x.shape[1], len(p.bias))), input_blocks(shop, p)
     most = min(p.blocks, shop.table.wide_blocks) * shop.vl
     for begin in range(0, len(p.bias), most):
         channels = np.arange(begin, min(begin + most, len(p.bias)))
-        y[:, channels] = call_outputs(shop, p, channels, shop.give(weights_of(shop, p.w[..., channels])), **inputs)
+        y[:, channels] = call_taps(shop, p, channels, shop.give(weights_of(shop, p.w[..., channels])), row, **taps)
     return y
 
 
@@ -147,7 +155,7 @@ def draw_half(rng, n):
 
 
 def call_half(shop: Workshop, p):
-    y, inputs, vl = np.empty((p.x.shape[1], len(p.bias))), input_blocks(shop, p), shop.vl
+    y, (row, taps), vl = np.empty((p.x.shape[1], len(p.bias))), input_blocks(shop, p), shop.vl
     wholes = len(p.bias) - LANES // 2
     for call in range(LANES // vl):
         half = wholes + np.arange(vl // 2) + call * vl // 2
@@ -155,7 +163,7 @@ def call_half(shop: Workshop, p):
         packed = shop.give(np.nan_to_num(weights_of(shop, p.w[..., channels])))
         blocks = -(-len(channels) // vl)
         shop.call("halve_weights", packed, packed.size // (blocks * vl), blocks)
-        y[:, channels] = call_outputs(shop, p, channels, packed, half=1, **inputs)
+        y[:, channels] = call_taps(shop, p, channels, packed, row, half=1, **taps)
     return y
 
 
@@ -169,24 +177,14 @@ def call_dense(shop: Workshop, p):
     """A matrix product, of columns as im2col makes them, or of rows."""
     y, vl, (_, pixels, ins) = np.empty((p.x.shape[1], len(p.bias))), shop.vl, p.x.shape
     x = shop.give(p.x[0].T if p.columns else p.x[0])
-    x_lane, x_pixel = (pixels, 1) if p.columns else (1, ins)
-    taps = shop.give(np.zeros(1), np.intp)
+    x_channel, x_pixel = (pixels, 1) if p.columns else (1, ins)
+    row = {"x": x, "taps": shop.give(np.zeros(1), np.intp), "x_pixel": x_pixel}
     for begin in range(0, len(p.bias), len(p.bias) // LANES * vl):
         channels = np.arange(begin, begin + len(p.bias) // LANES * vl)
         packed = shop.give(shop.blocked(p.w[0][:, channels]).transpose(1, 0, 2))
-        y[:, channels] = call_outputs(
-            shop,
-            p,
-            channels,
-            packed,
-            x=x,
-            taps=taps,
-            whole=1,
-            lanes=ins,
-            last_lanes=ins,
-            x_lane=x_lane,
-            x_pixel=x_pixel,
-        )
+        y[:, channels] = call_taps(
+            shop, p, channels, packed, row, full_taps=1, full_channels=ins, x_channel=x_channel,
+        )  # fmt: skip
     return y
 
 
@@ -195,10 +193,12 @@ def call_dense(shop: Workshop, p):
 
 def draw_steps(rng, n):
     p = draw_row(rng, n, int(rng.integers(1, 12)), 1, LANES * int(rng.integers(1, 3)))
+    p.before = None
     p.step = [1, 2, 3, 6, 5, None][rng.integers(6)]  # None: a vector
     p.kept, p.skip = int(rng.integers(0, 4)), int(rng.integers(0, 3)) if len(p.bias) == LANES else 0
-    if p.kept:  # y holds what a block computed for another group
-        p.before, p.finish = None, True
+    if p.step is None and rng.integers(2):
+        width = int(rng.integers(28, 40))  # no less than the largest tile
+        p.wide = int(rng.integers(1, width + 1)), width, int(rng.integers(1, 4))
     return p
 
 
@@ -208,14 +208,14 @@ def step_inputs(shop: Workshop, p, step):
     x = np.full((taps, (pixels - 1) * step + 1), np.nan, np.float32)
     x[:, ::step] = p.x[..., 0]
     places = shop.give(np.arange(taps) * x.shape[1], np.intp)
-    return {"x": shop.give(x), "taps": places, "whole": taps, "lanes": 1, "last_lanes": 1, "x_pixel": step}
+    return {"x": shop.give(x), "taps": places, "x_pixel": step}
 
 
 def call_steps(shop: Workshop, p):
     y, vl, count = np.empty((p.x.shape[1], len(p.bias))), shop.vl, len(p.bias) // LANES * shop.vl
-    inputs = step_inputs(shop, p, p.step or vl)
+    row = step_inputs(shop, p, p.step or vl)
     given = Problem(**vars(p))
-    if p.kept:
+    if p.kept:  # y holds what another group has computed
         given.before = define_row(Problem(**{**vars(p), "finish": False})).astype(np.float32)
     for begin in range(0, len(p.bias), count):
         channels = np.arange(begin, begin + count)
@@ -224,7 +224,8 @@ def call_steps(shop: Workshop, p):
         packed = np.full((len(w), count // vl + p.skip, vl), np.nan, np.float32)
         packed[:, : count // vl] = shop.blocked(w).transpose(1, 0, 2)
         packed = shop.give(packed.ravel()[: packed.size - p.skip * vl])
-        y[:, channels] = call_outputs(shop, given, channels, packed, kept=p.kept, w_skip=p.skip * vl, **inputs)
+        family = {"steps": len(p.x), "kept": p.kept, "w_skip": p.skip * vl}
+        y[:, channels] = call_row(shop, "steps", given, channels, packed, row, **family)
     return y
 
 
@@ -234,8 +235,7 @@ def call_steps(shop: Workshop, p):
 def draw_narrow(rng, n):
     """Pixels of one row; of two, the first half of them above the others, where `below` is set."""
     below, plain = bool(rng.integers(2)), bool(rng.integers(2))
-    if below or plain:
-        n = max(n, LANES)
+    n = max(n, LANES)
     n += n % 2 if below else 0
     p = draw_row(
         rng,
@@ -262,11 +262,12 @@ def call_narrow(shop: Workshop, p):
         w, bias = (shop.give(np.nan_to_num(shop.blocked(a)[0])) for a in (p.w[:, 0, channels], p.bias[None, channels]))
         residual = None if p.residual is None else shop.give(np.nan_to_num(shop.blocked(p.residual[:, channels])[0]))
         y = shop.take(len(channels), pixels // rows) if p.plain else shop.take(pixels // rows, vl)
-        shop.call("conv_row", shop.struct(
-            "fc_conv_row", x=x, taps=places, w=w, bias=bias, residual=residual, y=y, whole=taps, lanes=1, last_lanes=1,
-            x_pixel=1, y_pixel=1 if p.plain else vl, y_block=pixels // rows, pixels=pixels, blocks=1,
-            narrow=len(channels), x_below=pixels if p.below else 0, finish=1, act=shop.activation(p.name),
-        ))  # fmt: skip
+        row = shop.struct(
+            "fc_conv_row", x=x, taps=places, w=w, bias=bias, residual=residual, y=y, pixels=pixels, x_pixel=1,
+            y_pixel=1 if p.plain else vl, y_block=pixels // rows, blocks=1, act=shop.activation(p.name),
+        )  # fmt: skip
+        family = {"steps": taps, "channels": len(channels), "x_pool_row": pixels if p.below else 0}
+        shop.call("conv_narrow", shop.struct("fc_conv_narrow", row=row, **family))
         results.append(y.T if p.plain else y[:, : len(channels)])
     return np.concatenate(results, axis=1)
 

@@ -17,8 +17,8 @@ from fastcnn.kernels._tiles cimport fc_tensor
 
 from fastcnn.kernels.view import View
 
-# Vectors of a window, as far as that is enough for the rows that are needed again and as many new ones: 128 or 256 KB,
-# which leave room for inputs and outputs in the second-level cache (Zen 3, 2026-11).
+# Vectors of a window, where these hold the rows that are needed again and as many new ones. Inputs and outputs still
+# fit the second-level cache: docs/tuning.md, "Windows".
 WINDOW_VECTORS = 4096
 cdef enum:
     STATE_FLOATS = 16  # at the start of the scratch memory
@@ -128,9 +128,9 @@ cdef Part part_of(Step step) except *:
 
 
 def band_rows(ptrdiff_t height, ptrdiff_t most, ptrdiff_t kept, ptrdiff_t stride):
-    """Rows of a band: of an image of that height, where a window has room for `most` rows, `kept` of them above the band,
-    and the reader goes on by `stride`. The last band may have fewer. Several bands are an even number, as far as that
-    is possible: two threads then have the same work.
+    """Rows of a band, in an image of `height` rows. A window has room for `most` rows, `kept` of them above the band.
+    The reader moves on by `stride`. The last band may have fewer rows. Several bands are an even number where that is
+    possible: two threads then have the same work.
 
     Examples
     --------
@@ -151,8 +151,8 @@ cdef class InBands(Step):
     y, x : View
         OUT, IN; of the reader and of the convolution.
     conv, reader : callable
-        From the views of what they write and read, of one image, to a step: a `DirectConv`; a `DepthwiseConv` or a `Pool`
-        that finds its padding above and below as zeros in x.
+        From the views of what they write and read, of one image, to a step. `conv` makes a `DirectConv`. `reader` makes
+        a `DepthwiseConv` or a `Pool`, which finds its padding above and below as zeros in x.
     between : (C, H, W)
         Of the convolution's output.
     step : int

@@ -9,7 +9,7 @@ from math import gcd
 import numpy as np
 
 from fastcnn.kernels._step cimport (
-    Rows, Step, Walk, WeightedOperands, address, blocks_of, ceil_div, set_activation, share, walk, walks,
+    Rows, Step, Walk, address, blocks_of, ceil_div, set_activation, share, walk, walks,
 )
 from fastcnn.kernels._tiles cimport fc_depthwise, fc_kernels, fc_tensor
 
@@ -74,9 +74,8 @@ cdef class DepthwiseConv(Step):
 
     def __init__(self, y, x, residual, weights, bias, kernel, strides, pads, dilations, activation):
         cdef DepthwiseArgs *a = &self.a
-        self.run, self.args, self.args_size, self.owned = run_depthwise, a, sizeof(DepthwiseArgs), (weights, bias)
-        self.bind(<WeightedOperands *>a, &a.rows.act, y, x, weights, bias, activation)
-        self.operand(2, &a.residual, residual)
+        self.run = run_depthwise
+        self.bind(a, sizeof(DepthwiseArgs), &a.rows.act, y, x, residual, weights, bias, activation)
         a.rows.kh, a.rows.kw = kernel
         a.rows.x_row, a.rows.x_col = dilations[0] * a.x.row, dilations[1] * a.x.lanes
         a.rows.x_pixel, a.rows.y_pixel = strides[1] * a.x.lanes, a.y.lanes
@@ -146,8 +145,8 @@ cdef void sort_taps(const StridedArgs *a, const float *weights, float *to) noexc
 
 
 def phases(taps, stride, before, dilation):
-    """Which taps meet which pixels: pixel stride * q + c reads gradient (stride * q + c + before - dilation * tap) / stride
-    for each tap that divides.
+    """Which taps meet which pixels. Pixel stride * q + c reads gradient (stride * q + c + before - dilation * tap) /
+    stride for each tap that divides.
 
     Returns
     -------

@@ -14,13 +14,14 @@ import numpy as np
 
 from fastcnn.kernels._step cimport ONE_TAP, Step, address, blocks_of, ceil_div, floats, set_activation, share
 from fastcnn.kernels._tiles cimport (
-    fc_conv_grad, fc_conv_row, fc_depthwise_grad, fc_kernels, fc_pixel_sums, fc_tensor,
+    fc_conv_blocks, fc_conv_grad, fc_depthwise_grad, fc_kernels, fc_pixel_sums, fc_tensor, set_product,
 )
 
 cdef enum:
-    CHUNK_PIXELS = 512  # pixels of outputs summed before the sums are stored (Zen 3, 2026-11)
-    MOST_BLOCKS = 3     # blocks of outputs in a tile
+    # docs/tuning.md, "Sums of gradients".
+    CHUNK_PIXELS = 512  # pixels of outputs summed before the sums are stored
     STRIP_FEATURES = 96
+    MOST_BLOCKS = 3  # blocks of outputs in a tile
 
 
 cdef struct ConvGradArgs:
@@ -33,7 +34,7 @@ cdef struct ConvGradArgs:
     ptrdiff_t groups, ins, in_blocks, out_blocks, out_parts  # of a group
     ptrdiff_t kh, kw, stride_h, stride_w, dilation_h, dilation_w, top, left
     ptrdiff_t columns        # taps of a row of the filter, 1 where they are lanes of one
-    ptrdiff_t images, height # of a chunk
+    ptrdiff_t images, height  # of a chunk
 
 
 cdef void run_dense(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
@@ -181,31 +182,32 @@ cdef struct LinearGradArgs:
     fc_tensor y  # OUT a parameter
     fc_tensor x  # IN  rows
     fc_tensor g  # IN  rows
-    fc_conv_row row
+    fc_conv_blocks product
     ptrdiff_t out_blocks, strips
 
 
 cdef void run_linear(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
     """The matrix product of x's columns with g; units are (pair of output blocks, strip of features)."""
     cdef const LinearGradArgs *a = <const LinearGradArgs *>raw
-    cdef fc_conv_row row = a.row
-    cdef ptrdiff_t vl = a.kernels.vl, pairs = ceil_div(a.out_blocks, 2), unit, block, first, n, packed = -1, count, width
+    cdef fc_conv_blocks product = a.product
+    cdef ptrdiff_t vl = a.kernels.vl, pairs = ceil_div(a.out_blocks, 2), packed = -1
+    cdef ptrdiff_t unit, block, first, n, count, width
     for unit in range(share(pairs * a.strips, tid, nthreads), share(pairs * a.strips, tid + 1, nthreads)):
         block, first = unit // a.strips * 2, unit % a.strips * STRIP_FEATURES
-        row.blocks = <int>min(2, a.out_blocks - block)
+        product.row.blocks = <int>min(2, a.out_blocks - block)
         if packed != block:
-            width = row.blocks * vl
+            width = product.row.blocks * vl
             count = min(width, a.g.w - block * vl)
             for n in range(a.g.n):
                 memcpy(scratch + n * width, a.g.data + n * a.g.image + block * vl, count * sizeof(float))
                 memset(scratch + n * width + count, 0, (width - count) * sizeof(float))
             packed = block
-        row.w = scratch
-        row.ahead = scratch
-        row.pixels = min(STRIP_FEATURES, a.x.w - first)
-        row.x = a.x.data + first
-        row.y = a.y.data + (block * a.x.w + first) * vl
-        a.kernels.conv_row(&row)
+        product.row.w = scratch
+        product.ahead = scratch
+        product.row.pixels = min(STRIP_FEATURES, a.x.w - first)
+        product.row.x = a.x.data + first
+        product.row.y = a.y.data + (block * a.x.w + first) * vl
+        a.kernels.conv_blocks(&product)
 
 
 cdef class LinearGradWeight(Step):
@@ -229,13 +231,10 @@ cdef class LinearGradWeight(Step):
         self.operand(2, &a.g, g)
         a.kernels = self.kernels
         a.out_blocks, a.strips = ceil_div(a.g.w, vl), ceil_div(a.x.w, STRIP_FEATURES)
-        set_activation(&a.row.act, None)
-        a.row.bias = floats(zeros)
-        a.row.taps, a.row.whole, a.row.last = ONE_TAP, 1, 0
-        a.row.lanes = a.row.last_lanes = a.x.n
-        a.row.x_lane, a.row.x_pixel = a.x.image, 1
-        a.row.y_pixel, a.row.y_block = vl, a.x.w * vl
-        a.row.finish = 1
+        set_activation(&a.product.row.act, None)
+        set_product(&a.product, ONE_TAP, a.x.n, a.x.image, 1)
+        a.product.row.bias = floats(zeros)
+        a.product.row.y_pixel, a.product.row.y_block = vl, a.x.w * vl
         self.scratch_floats = 2 * vl * a.x.n
         self.work(ceil_div(a.out_blocks, 2) * a.strips, a.x.n * a.x.w * a.out_blocks)
 
@@ -249,7 +248,7 @@ cdef struct SumArgs:
 
 cdef void run_channel_sum(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
     cdef const SumArgs *a = <const SumArgs *>raw
-    cdef ptrdiff_t vl = a.kernels.vl, blocks = ceil_div(a.y.c, vl), block, image, k, n
+    cdef ptrdiff_t vl = a.kernels.vl, blocks = ceil_div(a.y.c, vl), block, image, k
     cdef double *totals = <double *>scratch
     cdef fc_pixel_sums sums
     sums.x, sums.moments, sums.sums, sums.shift = NULL, 0, totals, scratch

@@ -1,18 +1,21 @@
 """Convolution by im2col and a matrix product: slower than the others, and refuses nothing.
 
 Takes and gives NCHW. For a strip of output pixels, the inputs of every tap are copied into columns
-[in_channel][ky][kx][pixel], unless the planes are that already; then y = weights x columns (Chellapilla, Puri, Simard: High Performance Convolutional
-Neural Networks for Document Processing, 2006). The columns of a strip fit the second-level cache.
+[in_channel][ky][kx][pixel], unless the planes are that already. Then y = weights x columns. The columns of a strip fit
+the second-level cache. Reference: Chellapilla, Puri, Simard, High Performance Convolutional Neural Networks for
+Document Processing, 2006.
 """
 
 from libc.stddef cimport ptrdiff_t
 from libc.string cimport memcpy, memset
 
-from fastcnn.kernels._step cimport ONE_TAP, Step, WeightedOperands, ceil_div, share
-from fastcnn.kernels._tiles cimport FC_ADD, fc_activation, fc_conv_row, fc_kernels, fc_tensor, look_ahead
+from fastcnn.kernels._step cimport ONE_TAP, Step, ceil_div, share
+from fastcnn.kernels._tiles cimport (
+    FC_ADD, FC_NONE, fc_activation, fc_conv_blocks, fc_kernels, fc_tensor, look_ahead, set_product,
+)
 
 cdef enum:
-    COLUMN_FLOATS = 65_536  # of a strip: 256 KB
+    COLUMN_FLOATS = 65_536  # of a strip: docs/tuning.md, "Columns"
 
 
 cdef struct Im2colArgs:
@@ -81,25 +84,23 @@ cdef void run_im2col(const void *raw, float *scratch, int tid, int nthreads) noe
     cdef float *tile = scratch
     cdef float *columns = scratch + 2 * vl * a.columns
     cdef const float *plane
-    cdef fc_conv_row row
-    row.taps, row.whole, row.last = ONE_TAP, 1, 0
-    row.lanes = row.last_lanes = a.inner
-    row.x_pixel, row.y_pixel = 1, vl
-    row.residual, row.residual_block = NULL, 0
-    row.accumulate, row.finish, row.until_gap = 0, a.residual.data == NULL, 0
-    row.kept = row.w_skip = row.half = row.narrow = 0
-    row.act = a.act
-    row.x, row.y = columns, tile
+    cdef fc_conv_blocks product
+    memset(&product, 0, sizeof(product))
+    set_product(&product, ONE_TAP, a.inner, 0, 1)
+    product.row.act = a.act
+    if a.residual.data != NULL:  # then `store_blocks` finishes the outputs
+        product.row.act.kind = FC_NONE
+    product.row.x, product.row.y, product.row.y_pixel = columns, tile, vl
     for unit in range(share(a.x.n * units, tid, nthreads), share(a.x.n * units, tid + 1, nthreads)):
         image, part = unit // units, unit % units
         first = part % a.strips * a.columns
         count = min(a.columns, a.y.h * a.y.w - first)
-        row.x_lane, row.pixels, row.y_block = count, count, count * vl
+        product.x_channel, product.row.pixels, product.row.y_block = count, count, count * vl
         begin = part // a.strips
         for group in range(begin, begin + 1 if a.in_place else a.groups):
             if a.in_place:
-                row.x = a.x.data + image * a.x.image + group * a.ins * a.x.block + first
-                row.x_lane = a.x.block
+                product.row.x = a.x.data + image * a.x.image + group * a.ins * a.x.block + first
+                product.x_channel = a.x.block
             for i in range(0 if a.in_place else a.ins):
                 plane = a.x.data + image * a.x.image + (group * a.ins + i) * a.x.block
                 for k in range(a.kh * a.kw):
@@ -107,11 +108,11 @@ cdef void run_im2col(const void *raw, float *scratch, int tid, int nthreads) noe
             for pair in range(ceil_div(a.out_blocks, 2)):
                 block = 2 * pair
                 blocks = min(2, a.out_blocks - block)
-                row.blocks = <int>blocks
-                row.w = a.weights.data + (group * a.out_blocks + block) * vl * a.inner
-                row.bias = a.bias.data + (group * a.out_blocks + block) * vl
-                look_ahead(&row, a.inner, ceil_div(count, a.kernels.mr), vl)
-                a.kernels.conv_row(&row)
+                product.row.blocks = <int>blocks
+                product.row.w = a.weights.data + (group * a.out_blocks + block) * vl * a.inner
+                product.row.bias = a.bias.data + (group * a.out_blocks + block) * vl
+                look_ahead(&product, a.inner, ceil_div(count, a.kernels.mr), vl)
+                a.kernels.conv_blocks(&product)
                 store_blocks(a, tile, image, group * a.outs + block * vl, min(blocks * vl, a.outs - block * vl), first,
                              count)
 
@@ -135,9 +136,8 @@ cdef class Im2colConv(Step):
 
     def __init__(self, y, x, residual, weights, bias, kernel, strides, pads, dilations, groups, activation):
         cdef Im2colArgs *a = &self.a
-        self.run, self.args, self.owned = run_im2col, a, (weights, bias)
-        self.bind(<WeightedOperands *>a, &a.act, y, x, weights, bias, activation)
-        self.operand(2, &a.residual, residual)
+        self.run = run_im2col
+        self.bind(a, sizeof(Im2colArgs), &a.act, y, x, residual, weights, bias, activation)
         a.groups, a.ins, a.outs = groups, x.c // groups, y.c // groups
         a.kh, a.kw = kernel
         a.inner = a.ins * a.kh * a.kw

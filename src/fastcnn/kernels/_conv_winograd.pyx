@@ -1,46 +1,46 @@
-"""Winograd convolution, F(2x2, 3x3), F(4x4, 3x3) and F(6x6, 3x3), on the blocked layout: 3 x 3, one group, stride 1, and
+"""Winograd convolution, F(2x2, 3x3), F(4x4, 3x3) and F(6x6, 3x3), on the blocked layout: 3 x 3, one group, stride 1.
 F(2x2, 3x3) with stride 2 too.
 
-A block of patches is transformed (V), multiplied with the transformed filters (U), one matrix product for each of the
-components, which are as many as a patch has pixels, and transformed back:
+A block of patches is transformed (V) and multiplied with the transformed filters (U): one matrix product for each
+component, of which a patch has as many as pixels. The products (M) are transformed back:
 
     V[component][input block][patch]  U[component][bundle of output blocks]  M[component][output block][patch]
 
-V and M of a block of patches lie in scratch memory. The input carries its padding as halo, and zeros as far as the
-last patch reaches. The algebra stands in csrc/tiles/winograd.h. With stride 2, some components of V have a U in common,
-and some products an M.
+V and M of a block of patches lie in scratch memory. The input carries its padding as halo, and zeros up to the end of
+the last patch. csrc/tiles/winograd.h has the algebra. With stride 2, some components of V share a U, and some products
+share an M.
 
-Where m does not divide the size of the output, some patches in a line have m - 1 outputs: they do without the products of
-the last component, which only the last output sees. Patches lie in the order of the products that they need,
+Where m does not divide the size of the output, some patches in a line have m - 1 outputs. They do without the products
+of the last component, which only the last output needs. Patches lie in the order of the products that they need,
 
     [low and broad | tall and broad | tall and slim | low and slim]    tall: m rows of outputs; broad: m columns
 
-in all images together, so that each product is of neighbours: the last row of components of those that are tall, the
-last column of those that are broad.
+over all images of a batch, so that each product is of neighbours. Tall patches need the last row of components, broad
+ones the last column.
 
-Where there are few patches, filters may be transformed while they are read, for every few patches anew (see
-csrc/tiles/winograd_sums.h): V is [few patches][input block][component][patch], and M of one output block at a time.
+Where there are few patches, filters may be transformed while they are read, anew for each tile of patches (see
+csrc/tiles/winograd_sums.h). V is then [tile of patches][input block][component][patch], and M of one output block.
 """
 
 from libc.stddef cimport ptrdiff_t
+from libc.string cimport memset
 
 import numpy as np
 
 from fastcnn.kernels._direct_filters cimport bundle_begins
-from fastcnn.kernels._step cimport LINE_FLOATS, Step, WeightedOperands, address, ceil_div, floats, odd_lines, share
+from fastcnn.kernels._step cimport LINE_FLOATS, Step, address, ceil_div, floats, odd_lines, share
 from fastcnn.kernels._tiles cimport (
-    bytes_per_step, fc_conv_row, fc_kernels, fc_tensor, fc_winograd_output, fc_winograd_sums, most_pixels,
+    FC_NONE, bytes_per_step, fc_conv_blocks, fc_kernels, fc_tensor, fc_winograd_output, fc_winograd_sums, most_pixels,
 )
 
 cdef enum:
-    # Patches in a block: enough to pay for reading all transformed filters once (Zen 4, 2026-11).
-    PATCHES = 28
-    # Floats between the transformed filters in use and those fetched meanwhile: where input channels are few, the next
-    # bundle of output blocks would come too late (Emerald Rapids, 2026-11: SqueezeNet with AVX2 1 % slower).
+    # docs/tuning.md, "Winograd".
+    PATCHES = 28  # in a block: they pay for reading all transformed filters once
+    # Floats between the transformed filters in use and those that are prefetched: with few input channels, prefetching
+    # the next bundle of output blocks is too late.
     LEAST_AHEAD = 2048
-    # Of filters that are transformed while they are read: patches that read them together, and blocks of their input
-    # channels that stay in the caches near the core meanwhile (Zen 4: no matter; Zen 5: 5 % faster than twice as many;
-    # 2026-11).
+    # Of filters that are transformed while they are read: the patches that share a read, and the blocks of input
+    # channels that stay in the caches near the core meanwhile.
     PATCHES_TOGETHER = 16
     CHUNK_BLOCKS = 4
 
@@ -160,34 +160,34 @@ cdef void multiply(const WinogradArgs *a, ptrdiff_t first, ptrdiff_t last, ptrdi
     """Products for bundles first .. last of output blocks; component outermost, so that U is read as one stream."""
     cdef ptrdiff_t vl = a.kernels.vl, most = a.kernels.wide_blocks, bundle, block, begin
     cdef const Product *product
-    cdef fc_conv_row row
-    row.bias, row.residual = a.zeros, NULL
-    row.x_lane, row.x_pixel = 1, vl
-    row.y_block, row.y_pixel, row.residual_block = a.patches * vl, vl, 0
-    row.taps, row.lanes, row.last_lanes = a.taps, vl, a.x.c - (a.ins - 1) * vl
-    row.last = 1 if row.last_lanes < vl else 0
-    row.whole = a.ins - row.last
-    row.finish = 0
-    row.until_gap = row.kept = row.w_skip = row.half = row.narrow = 0
+    cdef fc_conv_blocks tile
+    memset(&tile, 0, sizeof(tile))
+    tile.row.bias, tile.row.taps, tile.row.act.kind = a.zeros, a.taps, FC_NONE
+    tile.x_channel, tile.row.x_pixel = 1, vl
+    tile.row.y_block, tile.row.y_pixel = a.patches * vl, vl
+    tile.full_channels, tile.partial_channels = vl, a.x.c - (a.ins - 1) * vl
+    tile.partial_taps = 1 if tile.partial_channels < vl else 0
+    tile.full_taps = a.ins - tile.partial_taps
     for product in a.products[:a.components]:
         begin = max(0, product.begin - patch0)
-        row.pixels = min(count, product.end - patch0) - begin
-        if row.pixels <= 0:
+        tile.row.pixels = min(count, product.end - patch0) - begin
+        if tile.row.pixels <= 0:
             continue
-        row.x, row.accumulate = v + product.v * a.v_component + begin * vl, <int>product.accumulate
-        # Here, as divisions for every bundle of blocks would take 2 to 4 % of the time (Emerald Rapids, 2026-11).
-        row.ahead_bytes = bytes_per_step(most, ceil_div(row.pixels, most_pixels(a.kernels, most)), vl)
+        tile.row.x, tile.accumulate = v + product.v * a.v_component + begin * vl, <int>product.accumulate
+        # Once for all bundles, as divisions take time: docs/tuning.md, "Short rows".
+        tile.ahead_bytes = bytes_per_step(most, ceil_div(tile.row.pixels, most_pixels(a.kernels, most)), vl)
         for bundle in range(first, last):
             block = a.begins[bundle]
-            row.blocks = <int>(a.begins[bundle + 1] - block)
-            row.w = a.weights.data + product.u * a.u_component + block * vl * a.x.c
-            row.y = m + product.m * a.m_component + ((block - a.begins[first]) * a.patches + begin) * vl
-            row.ahead = row.w + max(<ptrdiff_t>LEAST_AHEAD, row.blocks * vl * a.x.c)  # the next bundle, or further on
-            a.kernels.conv_row(&row)
+            tile.row.blocks = <int>(a.begins[bundle + 1] - block)
+            tile.row.w = a.weights.data + product.u * a.u_component + block * vl * a.x.c
+            tile.row.y = m + product.m * a.m_component + ((block - a.begins[first]) * a.patches + begin) * vl
+            # The next bundle, or further on.
+            tile.ahead = tile.row.w + max(<ptrdiff_t>LEAST_AHEAD, tile.row.blocks * vl * a.x.c)
+            a.kernels.conv_blocks(&tile)
 
 
-cdef void transform_outputs(const WinogradArgs *a, ptrdiff_t first, ptrdiff_t last, const Place *places, ptrdiff_t count,
-                            const float *m) noexcept nogil:
+cdef void transform_outputs(const WinogradArgs *a, ptrdiff_t first, ptrdiff_t last, const Place *places,
+                            ptrdiff_t count, const float *m) noexcept nogil:
     cdef ptrdiff_t vl = a.kernels.vl, block, p
     cdef fc_winograd_output output = a.output
     for block in range(first, last):
@@ -234,7 +234,7 @@ cdef inline bint needs_last_row(const WinogradArgs *a, ptrdiff_t patch0) noexcep
 
 cdef void multiply_lean(const WinogradArgs *a, ptrdiff_t block, ptrdiff_t patch0, ptrdiff_t few, const float *v,
                         float *m) noexcept nogil:
-    """Products for one output block and so many times a few patches, for some input channels after the other."""
+    """Products for one output block and `few` tiles of patches, chunk by chunk of the input channels."""
     cdef ptrdiff_t vl = a.kernels.vl, most = CHUNK_BLOCKS * vl, channel = 0, rows = 0, row, patch, tall, i
     cdef fc_winograd_sums sums
     for i in range(few):
@@ -260,7 +260,7 @@ cdef void multiply_lean(const WinogradArgs *a, ptrdiff_t block, ptrdiff_t patch0
 
 
 cdef void run_lean(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
-    """Units are (block of patches, output block); each thread transforms the inputs of its patches by itself."""
+    """Units are (block of patches, output block). Each thread transforms the inputs of its own patches."""
     cdef const WinogradArgs *a = <const WinogradArgs *>raw
     cdef ptrdiff_t unit, block, first, few, i, left
     cdef Ready *ready = <Ready *>scratch
@@ -307,9 +307,8 @@ cdef class WinogradConv(Step):
     def __init__(self, y, x, residual, weights, bias, m, stride, pads, pool, activation, lean=False):
         cdef WinogradArgs *a = &self.a
         cdef ptrdiff_t vl = self.kernels.vl, n, low, slim
-        self.run, self.args = run_lean if lean else run_winograd, a
-        self.bind(<WeightedOperands *>a, &a.output.act, y, x, weights, bias, activation)
-        self.operand(2, &a.residual, residual)
+        self.run = run_lean if lean else run_winograd
+        self.bind(a, sizeof(WinogradArgs), &a.output.act, y, x, residual, weights, bias, activation)
         a.m, a.stride, a.top, a.left, a.pool = m, stride, pads[0], pads[1], pool
         a.kind = m // 2 - 1 if stride == 1 else 3
         a.components, a.sums = (side ** 2 for side in line_sizes(m, stride)[1:])
@@ -323,7 +322,7 @@ cdef class WinogradConv(Step):
         a.total = n * a.rows * a.columns
         a.ins, a.outs = ceil_div(a.x.c, vl), ceil_div(a.y.c, vl)
         a.output.y_row, a.output.residual_row = a.y.row, a.residual.row
-        self.owned = weights, bias, self.lay_out_lean() if lean else self.lay_out()
+        self.owned = self.owned, self.lay_out_lean() if lean else self.lay_out()
         a.output.component = a.m_component
         self.may_be_cut((a.outs if lean else 2) * a.blocks, a.components * a.total * a.x.c * a.outs)
 
@@ -357,7 +356,8 @@ cdef class WinogradConv(Step):
         us, vs, sums = line_sizes(a.m, a.stride)
         begun = set()
         rows = []
-        for u, v, to in sorted((us * u + u2, vs * v + v2, sums * to + to2) for u, v, to in line for u2, v2, to2 in line):
+        pairs = ((us * u + u2, vs * v + v2, sums * to + to2) for u, v, to in line for u2, v2, to2 in line)
+        for u, v, to in sorted(pairs):
             tall, broad = to // sums == sums - 1, to % sums == sums - 1
             rows.append((u, v, to, to in begun, a.first_tall if tall else 0,
                          a.end_broad if broad else a.end_tall if tall else a.total))

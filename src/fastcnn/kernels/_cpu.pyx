@@ -1,16 +1,16 @@
 """The processor: which instruction set the kernels use, and how many threads.
 
-The one file that owns thread counts. The order of precedence: `num_threads` of a context or `set_num_threads`,
-FASTCNN_NUM_THREADS, OMP_NUM_THREADS, then the smaller of the processors this process may run on and the CPU quota
-of its control groups. A lower limit set on the OpenMP runtime (threadpoolctl, OMP_THREAD_LIMIT) always holds. The
+The one file that owns thread counts. The order of precedence: `num_threads` of a context or `set_num_threads`;
+FASTCNN_NUM_THREADS; OMP_NUM_THREADS. Without these, it is the smaller of the processors this process may run on and
+the CPU quota of its control groups.
+
+A lower limit set on the OpenMP runtime (threadpoolctl, OMP_THREAD_LIMIT) always holds. The
 threads themselves are those of csrc/team.c: OpenMP is only asked for its limits.
 """
 
 import math
 import os
 import threading
-
-from libc.stddef cimport ptrdiff_t
 
 from fastcnn.kernels._tiles cimport fc_kernels
 

@@ -2,8 +2,8 @@ from libc.stddef cimport ptrdiff_t
 
 from fastcnn.kernels._step cimport ceil_div
 
-# How many bundles so many blocks of outputs make, of at most so many each. Where those are more than two, an even number
-# of bundles: two threads then have the same work.
+# The number of bundles of at most `most` blocks. It is even where bundles may have more than two blocks: two threads
+# then have the same work.
 cdef inline ptrdiff_t count_bundles(ptrdiff_t blocks, ptrdiff_t most) noexcept nogil:
     if most <= 2:
         return ceil_div(blocks, most)

@@ -1,8 +1,8 @@
 """The filters and biases of direct convolution in the order in which tiles read them.
 
-Blocks of output channels are computed by bundles, the weights of a bundle side by side: a tile multiplies every input
-that it loads with all of them. Tiles of two blocks exist for every layout of the input, those of more for blocked ones
-(csrc/tiles/conv_row.h). All bundles of a layer are as even as can be: 5 blocks by two are 2 + 2 + 1, and by four 3 + 2.
+Blocks of output channels are computed by bundles, with the weights of a bundle side by side: a tile multiplies every
+input that it loads with all of them. Tiles of two blocks exist for every layout of the input, larger ones for blocked
+inputs (csrc/tiles/conv_row.h). The bundles of a layer are even: 5 blocks by two are 2 + 2 + 1, and by four 3 + 2.
 """
 
 from libc.stddef cimport ptrdiff_t
@@ -17,8 +17,8 @@ from fastcnn.kernels._tiles cimport fc_kernels
 from fastcnn.kernels import storage
 
 cdef enum:
-    # Floats of weights that a pair of output blocks reads in one pass: 16 KB (Zen 4, 2026-11). Wider bundles read as many
-    # channels (Emerald Rapids, 2026-11: ResNet-50 2 % faster than with half of them).
+    # Floats of weights that a pair of output blocks reads in one pass. Wider bundles read as many input channels:
+    # docs/tuning.md, "Panels".
     CHUNK_FLOATS = 4096
 
 
@@ -52,9 +52,9 @@ def pack_weights(weight, ptrdiff_t groups, ptrdiff_t lanes, ptrdiff_t vl, ptrdif
     Returns
     -------
     float32 array
-        [group][chunk][bundle of blocks][input block][kh][kw][lane][block of the bundle][VL]. Output channels that do not
-        exist are zeros; input channels that do not exist are left out. With half a block, the last bundle is in the order
-        of csrc/tiles/conv_half.h.
+        [group][chunk][bundle of blocks][input block][kh][kw][lane][block of the bundle][VL]. Output channels that do
+        not exist are zeros; input channels that do not exist are left out. With half a block, the last bundle is in the
+        order of csrc/tiles/conv_half.h.
     """
     cdef ptrdiff_t outs = weight.shape[0] // groups, ins = weight.shape[1], area = weight.shape[2] * weight.shape[3]
     cdef ptrdiff_t blocks = ceil_div(outs, vl), taps = ins * area, group, block, i, tap, first, count, step
@@ -74,8 +74,8 @@ def pack_weights(weight, ptrdiff_t groups, ptrdiff_t lanes, ptrdiff_t vl, ptrdif
         for group in range(groups):
             for block in range(blocks):
                 place = bundle_of(block, blocks, bundle)
-                interleave_filters(kernels, source, factors, group * outs + block * vl, min(vl, outs - block * vl), taps,
-                                   block_rows)
+                interleave_filters(kernels, source, factors, group * outs + block * vl, min(vl, outs - block * vl),
+                                   taps, block_rows)
                 for i in range(ins):
                     before = i // most * most
                     size = min(most, ins - before)
@@ -84,8 +84,8 @@ def pack_weights(weight, ptrdiff_t groups, ptrdiff_t lanes, ptrdiff_t vl, ptrdif
                     count = min(lanes, ins - first)
                     for tap in range(area):
                         step = (first - before) * area + tap * count + i - first  # in the order of the tiles' loops
-                        memcpy(bundled + (step * place.width + block - place.begin) * vl, block_rows + (i * area + tap) * vl,
-                               vl * sizeof(float))
+                        memcpy(bundled + (step * place.width + block - place.begin) * vl,
+                               block_rows + (i * area + tap) * vl, vl * sizeof(float))
         if half:
             place = bundle_of(blocks - 1, blocks, bundle)
             before = 0
@@ -98,8 +98,8 @@ def pack_weights(weight, ptrdiff_t groups, ptrdiff_t lanes, ptrdiff_t vl, ptrdif
 
 
 def leaves_half(ptrdiff_t ins, ptrdiff_t outs, ptrdiff_t groups, ptrdiff_t lanes, ptrdiff_t vl):
-    """Whether the last block of outputs is at most half full and tiles can leave the other half out: of blocks of inputs,
-    two by two.
+    """Whether the last block of outputs is at most half full and tiles can leave the other half out. Those tiles take
+    blocks of inputs, two channels at a time.
 
     Examples
     --------
@@ -110,7 +110,7 @@ def leaves_half(ptrdiff_t ins, ptrdiff_t outs, ptrdiff_t groups, ptrdiff_t lanes
 
 
 def tile_blocks(ptrdiff_t ins, ptrdiff_t outs, ptrdiff_t groups, ptrdiff_t lanes, strides, ptrdiff_t vl):
-    """Blocks of outputs that a tile takes at most: `bundle` of `pack_weights`."""
+    """The most blocks of outputs that a tile takes: `bundle` of `pack_weights`."""
     blocked = lanes == vl <= ins // groups and strides[1] <= 2
     return current().wide_blocks if blocked and not leaves_half(ins, outs, groups, lanes, vl) else 2
 
@@ -121,7 +121,7 @@ def chunk_blocks(ptrdiff_t lanes, kernel, ptrdiff_t vl):
 
 
 def block_lanes(ptrdiff_t lanes, ptrdiff_t channels):
-    """Channels in a block, as convolutions see an input with so many `lanes`: all those of a plain one are one block."""
+    """Channels in a block of an input, as convolutions see it: all channels of a plain input are one block."""
     return channels if lanes == 1 else lanes
 
 

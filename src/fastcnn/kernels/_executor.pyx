@@ -62,7 +62,7 @@ cdef class Executor:
         p.begins[p.stages] = count
 
     cdef void reserve(self, ptrdiff_t count) except *:
-        """Memory for the tables of so many steps."""
+        """Allocate the tables of `count` steps."""
         cdef Program *p = &self.program
         p.runs = <fc_run *>calloc(count + 1, sizeof(fc_run))
         p.args = <const void **>calloc(count + 1, sizeof(void *))
@@ -160,7 +160,7 @@ cdef class Executor:
 
 
 def run_chunks(list executors, list arrays, strides, ptrdiff_t count):
-    """Run a plan on each of `count` parts of a batch, every executor on a thread of its own.
+    """Run a plan on each of `count` parts of a batch, each executor on its own thread.
 
     Parameters
     ----------

@@ -3,8 +3,8 @@ pixels are the rows of the left matrix. Weights and bias are packed by `_direct_
 
 from libc.stddef cimport ptrdiff_t
 
-from fastcnn.kernels._step cimport ONE_TAP, Step, WeightedOperands, ceil_div, share
-from fastcnn.kernels._tiles cimport fc_conv_row, fc_kernels, fc_matvec, fc_tensor, look_ahead
+from fastcnn.kernels._step cimport ONE_TAP, Step, ceil_div, share
+from fastcnn.kernels._tiles cimport fc_conv_blocks, fc_kernels, fc_matvec, fc_tensor, look_ahead, set_product
 
 
 cdef struct GemmArgs:
@@ -13,15 +13,16 @@ cdef struct GemmArgs:
     fc_tensor x  # IN  rows
     fc_tensor weights   # IN  packed
     fc_tensor bias      # IN  whole blocks
-    fc_conv_row row
+    fc_tensor residual  # none
+    fc_conv_blocks product
     ptrdiff_t inner, out_blocks, columns, strips
 
 
 cdef void run_gemm(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
-    """Units are (pair of output blocks, strip of rows): a thread keeps its weights while the rows go by. Which kernel
-    adds up in which order follows from the layer alone."""
+    """Units are (pair of output blocks, strip of rows): a thread reads its weights once for many rows. The layer alone
+    decides which kernel adds up in which order."""
     cdef const GemmArgs *a = <const GemmArgs *>raw
-    cdef fc_conv_row row = a.row
+    cdef fc_conv_blocks product = a.product
     cdef ptrdiff_t vl = a.kernels.vl, pairs = ceil_div(a.out_blocks, 2), units = pairs * a.strips, unit, block, first
     if a.out_blocks <= 2:
         for unit in range(share(a.x.n, tid, nthreads), share(a.x.n, tid + 1, nthreads)):
@@ -33,14 +34,14 @@ cdef void run_gemm(const void *raw, float *scratch, int tid, int nthreads) noexc
     for unit in range(share(units, tid, nthreads), share(units, tid + 1, nthreads)):
         block = unit // a.strips * 2
         first = unit % a.strips * a.columns
-        row.blocks = <int>min(2, a.out_blocks - block)
-        row.pixels = min(a.columns, a.x.n - first)
-        row.x = a.x.data + first * a.x.image
-        row.y = a.y.data + first * a.y.image + block * vl
-        row.w = a.weights.data + block * vl * a.inner
-        look_ahead(&row, a.inner, ceil_div(row.pixels, a.kernels.mr), vl)
-        row.bias = a.bias.data + block * vl
-        a.kernels.conv_row(&row)
+        product.row.blocks = <int>min(2, a.out_blocks - block)
+        product.row.pixels = min(a.columns, a.x.n - first)
+        product.row.x = a.x.data + first * a.x.image
+        product.row.y = a.y.data + first * a.y.image + block * vl
+        product.row.w = a.weights.data + block * vl * a.inner
+        look_ahead(&product, a.inner, ceil_div(product.row.pixels, a.kernels.mr), vl)
+        product.row.bias = a.bias.data + block * vl
+        a.kernels.conv_blocks(&product)
 
 
 cdef void multiply_vector(const GemmArgs *a, ptrdiff_t row, ptrdiff_t first, ptrdiff_t last) noexcept nogil:
@@ -49,7 +50,7 @@ cdef void multiply_vector(const GemmArgs *a, ptrdiff_t row, ptrdiff_t first, ptr
     cdef fc_matvec product
     product.x, product.w = a.x.data + row * a.x.image, a.weights.data + first * vl * a.inner
     product.bias, product.y = a.bias.data + first * vl, a.y.data + row * a.y.image + first * vl
-    product.inner, product.blocks, product.act = a.inner, last - first, a.row.act
+    product.inner, product.blocks, product.act = a.inner, last - first, a.product.row.act
     if a.out_blocks <= 2:
         a.kernels.matvec_split(&product)
     else:
@@ -72,17 +73,14 @@ cdef class Gemm(Step):
 
     def __init__(self, y, x, weights, bias, activation):
         cdef GemmArgs *a = &self.a
-        self.run, self.args, self.owned = run_gemm, a, (weights, bias)
-        self.bind(<WeightedOperands *>a, &a.row.act, y, x, weights, bias, activation)
+        self.run = run_gemm
+        self.bind(a, sizeof(GemmArgs), &a.product.row.act, y, x, None, weights, bias, activation)
         a.inner = a.x.w
         a.out_blocks = ceil_div(y.w, self.kernels.vl)
         a.columns = 8 * self.kernels.mr
         a.strips = max(1, ceil_div(a.x.n, a.columns))
-        a.row.x_pixel, a.row.x_lane = a.x.image, 1
-        a.row.y_pixel, a.row.y_block = a.y.image, self.kernels.vl
-        a.row.taps, a.row.whole, a.row.last = ONE_TAP, 1, 0
-        a.row.lanes = a.row.last_lanes = a.inner
-        a.row.finish = 1
+        set_product(&a.product, ONE_TAP, a.inner, 1, a.x.image)
+        a.product.row.y_pixel, a.product.row.y_block = a.y.image, self.kernels.vl
         # A vector is multiplied with four pairs of blocks at once.
         pairs = ceil_div(a.out_blocks, 2)
         self.may_be_cut(pairs // 4 if a.x.n == 1 else pairs * a.strips, a.x.n * a.out_blocks * a.inner)

@@ -11,7 +11,7 @@ from fastcnn.kernels._step cimport (
 from fastcnn.kernels._tiles cimport FC_ADD, FC_MULTIPLY, fc_activation, fc_kernels, fc_tensor
 
 cdef enum:
-    SPAN_FLOATS = 8192  # a unit of work of a gapless tensor: half a first-level cache
+    SPAN_FLOATS = 8192  # a unit of work of a gapless tensor: docs/tuning.md, "Spans"
 
 
 cdef struct PointwiseArgs:

@@ -1,4 +1,4 @@
-"""Gradients of elementwise functions and of softmax, dropout, sums over repeated dimensions, and pixels spread apart."""
+"""Gradients of elementwise functions and softmax, dropout, sums over repeated dimensions, and pixels spread apart."""
 
 from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport uint32_t, uint64_t
@@ -8,7 +8,7 @@ from fastcnn.kernels._step cimport Step, blocks_of, ceil_div, is_dense, set_grad
 from fastcnn.kernels._tiles cimport fc_activation, fc_kernels, fc_tensor
 
 cdef enum:
-    SPAN_FLOATS = 8192
+    SPAN_FLOATS = 8192  # docs/tuning.md, "Spans"
 
 
 cdef struct GradArgs:
@@ -110,8 +110,8 @@ cdef void philox(uint32_t *counter, uint32_t key0, uint32_t key1) noexcept nogil
     """Philox4x32-10: four random words from a counter and a key (Salmon et al., Parallel random numbers: as easy as
     1, 2, 3, 2011)."""
     cdef uint64_t a, b
-    cdef int i
-    for i in range(10):
+    cdef int _
+    for _ in range(10):
         a = <uint64_t>0xD2511F53U * counter[0]
         b = <uint64_t>0xCD9E8D57U * counter[2]
         counter[0] = <uint32_t>(b >> 32) ^ counter[1] ^ key0
@@ -218,7 +218,8 @@ cdef class SumTo(Step):
 
 cdef void run_spread(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
     cdef const MoveArgs *a = <const MoveArgs *>raw
-    cdef ptrdiff_t blocks = blocks_of(&a.y), units = a.y.n * blocks * a.y.h, lanes = a.y.lanes, unit, image, block, r, q, c
+    cdef ptrdiff_t blocks = blocks_of(&a.y), units = a.y.n * blocks * a.y.h, lanes = a.y.lanes
+    cdef ptrdiff_t unit, image, block, r, q, c
     cdef const float *x
     cdef float *y
     for unit in range(share(units, tid, nthreads), share(units, tid + 1, nthreads)):

@@ -17,9 +17,9 @@ cdef struct Program:
     ptrdiff_t *vectors   # and operations on vectors that it takes, about
     int stages
     ptrdiff_t *begins    # the first step of each stage, and the end of the last one
-    int lanes            # to so many lanes are the pieces of the steps dealt in this run,
-    int *cuts            # of each step so many to each,
-    uint64_t *left       # and of each lane's these are left, for each step
+    int lanes            # among which the pieces of the steps are dealt in this run,
+    int *cuts            # how many pieces of each step every lane gets,
+    uint64_t *left       # and which of a lane's are left, for each step
     float *scratch
     size_t scratch_stride
     int last_stop        # the run may be stopped before this stage is begun, not any more afterwards

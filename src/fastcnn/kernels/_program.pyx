@@ -1,8 +1,8 @@
 """Programs: the steps of a plan, bound to memory, and how threads share them.
 
-Steps that need not wait for each other are a stage. Each stage is divided into as many lanes as threads are wanted; which
-thread does which lane is the business of csrc/team.c. Large steps are cut into pieces: threads that are done with their
-own take pieces that others have not begun, and between two pieces the calling thread looks for signals.
+Steps that need not wait for each other are a stage. Each stage is divided into as many lanes as threads are wanted.
+csrc/team.c decides which thread computes which lane. Large steps are cut into pieces. Threads that are done with their
+own take pieces that others have not begun. Between two pieces the calling thread looks for signals.
 """
 
 from cpython.exc cimport PyErr_CheckSignals
@@ -15,7 +15,7 @@ from libc.string cimport memset
 
 from fastcnn.kernels._step cimport LONGEST_PIECE, Rows, Walk, blocks_of, ceil_div, share, walk, walks
 from fastcnn.kernels._team cimport (
-    FC_JOB_LOST, fc_default_float_modes, fc_do_job, fc_job, fc_restore_float_modes, fc_seconds, fc_take,
+    fc_default_float_modes, fc_do_job, fc_job, fc_restore_float_modes, fc_seconds, fc_take,
 )
 from fastcnn.kernels._tiles cimport fc_tensor
 
@@ -78,7 +78,7 @@ cdef void zero_halo(const fc_tensor *t, int tid, int nthreads) noexcept nogil:
 
 
 cdef void deal(Program *p, int lanes) noexcept nogil:
-    """Cut all steps for so many lanes, and deal the pieces."""
+    """Cut all steps for a number of lanes, and deal the pieces."""
     cdef ptrdiff_t i, cuts
     cdef int lane
     if p.lanes != lanes:
@@ -259,8 +259,8 @@ cdef double seconds() noexcept nogil:
 
 
 class default_float_modes:
-    """Context: the calling thread rounds to nearest and keeps subnormal numbers, as kernels do, whatever another library
-    has set; its own modes come back on leaving.
+    """Context: the calling thread rounds to nearest and keeps subnormal numbers, as kernels do, whatever another
+    library has set. Its own modes come back on leaving.
 
     Examples
     --------

@@ -7,10 +7,8 @@ by the modules of the kernels that read them.
 
 from libc.stddef cimport ptrdiff_t
 
-import numpy as np
-
 from fastcnn.kernels._direct_filters cimport Bundle, bundle_of
-from fastcnn.kernels._step cimport Step, ceil_div, floats, share
+from fastcnn.kernels._step cimport Step, ceil_div, share
 from fastcnn.kernels._tiles cimport fc_kernels, fc_tensor
 
 

@@ -1,4 +1,4 @@
-"""Repeated calls: from one array to another with as little Python as possible, by executors that `_executor` has bound."""
+"""Repeated calls: from array to array with as little Python as possible, by executors that `_executor` has bound."""
 
 cimport numpy as cnp
 from libc.stddef cimport ptrdiff_t
@@ -64,8 +64,8 @@ cdef class Repeat:
         return True
 
     def run(self, x):
-        """The output; None where x is not a float32 array of that shape as it is, no executor is idle, or another
-        instruction set is in use by now."""
+        """The output. None where x is not a float32 array of that shape, no executor is idle, or another instruction
+        set has come into use."""
         cdef int threads = 1
         cdef ptrdiff_t i
         cdef Executor executor

@@ -2,15 +2,14 @@ from libc.stddef cimport ptrdiff_t
 
 from fastcnn.kernels._tiles cimport fc_activation, fc_kernels, fc_tensor
 
-# Part `tid` of the `nthreads` of a step: one for each lane, or several where the step is cut into more.
-# `scratch` is the thread's own memory, of the size that the step asked for; its first ptrdiff_t is 0 before the first
-# part that the thread does, so that one part can tell the next what it has left there.
+# Computes part `tid` of the `nthreads` parts of a step: one for each lane, or several where the step is cut into more.
+# `scratch` is the thread's own memory, of the size that the step asked for. Its first ptrdiff_t is 0 before the first
+# part that the thread computes, so that one part can tell the next what it has left there.
 ctypedef void (*fc_run)(const void *args, float *scratch, int tid, int nthreads) noexcept nogil
 
 cdef enum:
     MAX_OPERANDS = 7
-    # Pixels that a convolution computes for all outputs before the next ones: 100 KB of inputs of a 1x1 convolution
-    # (Zen 4, 2026-11).
+    # Pixels that a convolution computes for all outputs before the next ones: docs/tuning.md, "Panels".
     PANEL_PIXELS = 196
     LINE_FLOATS = 16
     # Operations on vectors in the longest piece of a step that can be divided so finely: docs/tuning.md, "Pieces".
@@ -22,18 +21,19 @@ cdef struct Operands:
     fc_tensor y
     fc_tensor x
 
-# How the arguments of layers with weights begin: as Operands, and then the weights.
+# How the arguments of layers with weights begin: as Operands, and then the other operands.
 cdef struct WeightedOperands:
     const fc_kernels *kernels
     fc_tensor y
     fc_tensor x
     fc_tensor weights
     fc_tensor bias
+    fc_tensor residual  # data is NULL without one
 
 cdef class Step:
     cdef fc_run run
     cdef const void *args
-    cdef size_t args_size                  # of steps whose args begin with Operands, and that keep nothing between calls
+    cdef size_t args_size                  # where args begin with Operands (see _bands)
     cdef bint shared                       # all threads take part; else the first does it alone
     cdef fc_tensor *operands[MAX_OPERANDS]  # the first is written, and gets zeros as its halo
     cdef int slots[MAX_OPERANDS]           # which memory each lies in, and how far from its start
@@ -46,7 +46,8 @@ cdef class Step:
     cdef const fc_kernels *kernels
     cdef void operand(self, int index, fc_tensor *tensor, object view) except *
     cdef void weights(self, int index, fc_tensor *tensor, object source) except *
-    cdef void bind(self, WeightedOperands *args, fc_activation *act, y, x, weights, bias, activation) except *
+    cdef void bind(self, void *args, size_t args_size, fc_activation *act, y, x, residual, weights, bias,
+                   activation) except *
     cdef void may_be_cut(self, ptrdiff_t units, ptrdiff_t vectors) except *
     cdef void work(self, ptrdiff_t units, ptrdiff_t vectors) noexcept
     cdef void estimate_work(self) noexcept
@@ -66,8 +67,8 @@ cdef inline const float *floats(object array) except NULL:
 cdef inline ptrdiff_t ceil_div(ptrdiff_t a, ptrdiff_t b) noexcept nogil:
     return (a + b - 1) // b
 
-# The smallest odd number of cache lines that holds so many floats, in floats: stores of one vector to each of several
-# arrays so far apart meet different sets of the cache.
+# The smallest odd number of cache lines that holds `count` floats, in floats. Stores of one vector to each of several
+# arrays at this distance meet different sets of the cache.
 cdef inline ptrdiff_t odd_lines(ptrdiff_t count) noexcept nogil:
     return (ceil_div(count, LINE_FLOATS) | 1) * LINE_FLOATS
 
@@ -75,10 +76,10 @@ cdef inline ptrdiff_t odd_lines(ptrdiff_t count) noexcept nogil:
 cdef inline ptrdiff_t share(ptrdiff_t total, int tid, int nthreads) noexcept nogil:
     return total * tid // nthreads
 
-# The filters of outputs first .. first + count, `length` weights each, side by side as rows of VL floats; multiplied with
-# one number each where `scale` is not NULL.
-cdef inline void interleave_filters(const fc_kernels *kernels, const float *weights, const float *scale, ptrdiff_t first,
-                                    ptrdiff_t count, ptrdiff_t length, float *rows) noexcept nogil:
+# Puts the filters of outputs first .. first + count, `length` weights each, side by side as rows of VL floats. Where
+# `scale` is not NULL, each filter is multiplied with its number.
+cdef inline void interleave_filters(const fc_kernels *kernels, const float *weights, const float *scale,
+                                    ptrdiff_t first, ptrdiff_t count, ptrdiff_t length, float *rows) noexcept nogil:
     cdef ptrdiff_t i, k
     kernels.interleave(weights + first * length, length, rows, count, length)
     if scale != NULL:
@@ -99,8 +100,8 @@ cdef struct Walk:
     bint by_rows
     ptrdiff_t unit, end, block
 
-# Threads divide up large images by rows, as convolutions do, small ones by channels: what one thread writes, the same
-# thread then reads, as far as possible; from another one's cache it comes as slowly as from memory.
+# Threads divide up large images by rows, as convolutions do, and small ones by channels. A thread then mostly reads
+# what it has written: from another core's cache, values come as slowly as from memory.
 cdef inline Walk walk(const fc_tensor *t, int tid, int nthreads) noexcept nogil:
     cdef Walk w
     cdef ptrdiff_t units

@@ -1,4 +1,4 @@
-"""Steps: a kernel with its arguments. Each kernel module of this room makes its own; the executor binds them to memory."""
+"""Steps: a kernel with its arguments. Each kernel module of this room makes its own. _executor binds them to memory."""
 
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
 from libc.math cimport INFINITY, NAN, isfinite
@@ -37,7 +37,7 @@ cdef void set_activation(fc_activation *act, object description) except *:
 
 
 cdef void set_gradient_activation(fc_activation *act, object description) except *:
-    """As `set_activation`, for gradients: an infinite bound is NaN, which nothing reaches, so that infinity itself passes."""
+    """As `set_activation`, for gradients. An infinite bound is NaN, which nothing reaches, so that infinity passes."""
     set_activation(act, description)
     act.low, act.high = act.low if isfinite(act.low) else NAN, act.high if isfinite(act.high) else NAN
 
@@ -84,13 +84,17 @@ cdef class Step:
         else:
             tensor.data = <float *>floats(source)
 
-    cdef void bind(self, WeightedOperands *args, fc_activation *act, y, x, weights, bias, activation) except *:
-        """Describe what every layer with weights takes: operands 0, 1, 3 and 4; 2 is left for a residual."""
-        args.kernels = self.kernels
-        self.operand(0, &args.y, y)
-        self.operand(1, &args.x, x)
-        self.weights(3, &args.weights, weights)
-        self.weights(4, &args.bias, bias)
+    cdef void bind(self, void *args, size_t args_size, fc_activation *act, y, x, residual, weights, bias,
+                   activation) except *:
+        """Describe what every layer with weights takes, where `args` begin with WeightedOperands."""
+        cdef WeightedOperands *own = <WeightedOperands *>args
+        self.args, self.args_size, self.owned = args, args_size, (weights, bias)
+        own.kernels = self.kernels
+        self.operand(0, &own.y, y)
+        self.operand(1, &own.x, x)
+        self.operand(2, &own.residual, residual)
+        self.weights(3, &own.weights, weights)
+        self.weights(4, &own.bias, bias)
         set_activation(act, activation)
 
     cdef void may_be_cut(self, ptrdiff_t units, ptrdiff_t vectors) except *:

@@ -33,19 +33,35 @@ cdef extern from "fastcnn.h" nogil:
         const float *bias
         const float *residual
         float *y
-        ptrdiff_t whole, last
-        ptrdiff_t lanes, last_lanes
-        ptrdiff_t x_lane, x_pixel
-        ptrdiff_t y_block, y_pixel, residual_block
         ptrdiff_t pixels
-        ptrdiff_t until_gap, y_width, y_gap, residual_gap
-        ptrdiff_t kept, w_skip
-        int blocks, half, narrow
-        ptrdiff_t x_below
-        int accumulate, finish
+        ptrdiff_t x_pixel, y_pixel
+        ptrdiff_t y_block, residual_block
+        ptrdiff_t until_gap, gap_every
+        ptrdiff_t y_gap, residual_gap
+        int blocks
+        fc_activation act
+
+    ctypedef struct fc_conv_blocks:
+        fc_conv_row row
+        ptrdiff_t full_taps, full_channels
+        ptrdiff_t partial_taps, partial_channels
+        ptrdiff_t x_channel
+        int accumulate
+        int half
         const float *ahead
         ptrdiff_t ahead_bytes
-        fc_activation act
+
+    ctypedef struct fc_conv_steps:
+        fc_conv_row row
+        ptrdiff_t steps
+        ptrdiff_t kept
+        ptrdiff_t w_skip
+
+    ctypedef struct fc_conv_narrow:
+        fc_conv_row row
+        ptrdiff_t steps
+        ptrdiff_t channels
+        ptrdiff_t x_pool_row
 
     ctypedef struct fc_matvec:
         const float *x
@@ -159,7 +175,9 @@ cdef extern from "fastcnn.h" nogil:
         int mr
         int wide_blocks
         int available
-        void (*conv_row)(const fc_conv_row *row) noexcept nogil
+        void (*conv_blocks)(const fc_conv_blocks *row) noexcept nogil
+        void (*conv_steps)(const fc_conv_steps *row) noexcept nogil
+        void (*conv_narrow)(const fc_conv_narrow *row) noexcept nogil
         void (*halve_weights)(float *w, ptrdiff_t steps, ptrdiff_t blocks) noexcept nogil
         void (*matvec)(const fc_matvec *product) noexcept nogil
         void (*matvec_split)(const fc_matvec *product) noexcept nogil
@@ -204,18 +222,26 @@ cdef extern from "fastcnn.h" nogil:
         double (*multiply_add_burst)(ptrdiff_t n, float *sink) noexcept nogil
 
 
-# Pixels of the largest tile of so many blocks.
+# Pixels of the largest tile of this many blocks.
 cdef inline ptrdiff_t most_pixels(const fc_kernels *kernels, ptrdiff_t blocks) noexcept nogil:
     return 2 * kernels.mr // blocks if blocks > 2 else kernels.mr
 
 
-# Bytes of a row's weights for each step of so many tiles.
+# Bytes of weights that a tile prefetches at each step, where the weights of a row are spread over its tiles.
 cdef inline ptrdiff_t bytes_per_step(ptrdiff_t blocks, ptrdiff_t tiles, ptrdiff_t vl) noexcept nogil:
     return (blocks * vl * <ptrdiff_t>sizeof(float) + tiles - 1) // tiles
 
 
-# Ask for weights while the tiles of a row of `steps` go by: the next row's, piece by piece; or, where a single tile reads
-# each weight once, those 4 KB further on.
-cdef inline void look_ahead(fc_conv_row *row, ptrdiff_t steps, ptrdiff_t tiles, ptrdiff_t vl) noexcept nogil:
-    row.ahead = row.w + (row.blocks * vl * steps if tiles > 1 else 1024)
-    row.ahead_bytes = bytes_per_step(row.blocks, tiles, vl)
+# Prefetch weights while the tiles of a row of `steps` are computed: the next row's, piece by piece. A single tile reads
+# each weight once, and prefetches those 4 KB further on.
+cdef inline void look_ahead(fc_conv_blocks *tile, ptrdiff_t steps, ptrdiff_t tiles, ptrdiff_t vl) noexcept nogil:
+    tile.ahead = tile.row.w + (tile.row.blocks * vl * steps if tiles > 1 else 1024)
+    tile.ahead_bytes = bytes_per_step(tile.row.blocks, tiles, vl)
+
+
+# A matrix product is a convolution of a single tap, of `inner` channels x_channel floats apart.
+cdef inline void set_product(fc_conv_blocks *tile, const ptrdiff_t *one_tap, ptrdiff_t inner, ptrdiff_t x_channel,
+                             ptrdiff_t x_pixel) noexcept nogil:
+    tile.row.taps, tile.full_taps, tile.partial_taps = one_tap, 1, 0
+    tile.full_channels = tile.partial_channels = inner
+    tile.x_channel, tile.row.x_pixel = x_channel, x_pixel

@@ -15,7 +15,7 @@ SETTINGS = ("rate", "decay", "momentum", "epsilon", "beta2", "one_minus_beta1", 
 _KINDS = {"SGD": FC_SGD, "Adam": FC_ADAM, "AdamW": FC_ADAMW, "RMSprop": FC_RMSPROP}
 
 cdef enum:
-    SPAN_FLOATS = 4096
+    SPAN_FLOATS = 4096  # docs/tuning.md, "Spans"
 
 
 cdef struct UpdateArgs:

@@ -90,8 +90,8 @@ def pack_winograd(weight, int m, ptrdiff_t vl, scale=None, bint lean=False, int 
     """
     cdef ptrdiff_t outs = weight.shape[0], ins = weight.shape[1], block, i
     cdef const fc_kernels *kernels = current()
-    cdef FilterOrder order  # refers to the array beside it
-    owned = order_filters(&order, m, stride, lean, ins, outs, vl)
+    cdef FilterOrder order
+    _kept = order_filters(&order, m, stride, lean, ins, outs, vl)  # the array that `order` refers to
     packed = storage.allocate(order.side * order.side * order.blocks * vl * ins)
     rows = np.empty(ins * 9 * vl, np.float32)  # [in_channel][ky][kx][VL] of one block
     cdef const float *source = floats(weight)

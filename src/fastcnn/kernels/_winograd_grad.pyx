@@ -1,12 +1,12 @@
 """Gradient of 3 x 3 filters, stride 1, one group, by Winograd's F(4x4, 3x3): a quarter of the multiplications.
 
-From Y = A^T [(G w G^T) * (B^T d B)] A for every patch d of the input follows, g the gradient of Y (Lavin and Gray,
-https://arxiv.org/abs/1509.09308, read backwards),
+For every patch d of the input, Y = A^T [(G w G^T) * (B^T d B)] A (Lavin and Gray, https://arxiv.org/abs/1509.09308).
+With g the gradient of Y, it follows that
 
     dw = G^T [sum over patches of (B^T d B) * (A g A^T)] G
 
-The sums are 36 products of matrices, over patches. Threads own blocks of output channels, and transform the inputs
-each for itself: that costs little beside the products.
+The sums are 36 products of matrices, over patches. Threads own blocks of output channels. Each transforms all inputs
+again: that costs little beside the products.
 
     V[component][input block][patch]  U[component][output block][patch]  M[component][output block][input]
 """
@@ -21,7 +21,7 @@ from fastcnn.kernels._tiles cimport fc_conv_grad, fc_kernels, fc_tensor
 from fastcnn.kernels._winograd_filters import filter_matrix
 
 cdef enum:
-    PATCHES = 64      # summed before the sums are stored (Zen 3, 2026-11)
+    PATCHES = 64      # summed before the sums are stored: docs/tuning.md, "Winograd"
     MOST_BLOCKS = 12  # of outputs whose sums are kept at a time
     TILE_BLOCKS = 3
     COMPONENTS = 36

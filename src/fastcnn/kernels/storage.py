@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 ALIGNMENT = 16  # floats: one cache line
-HUGE_PAGE = 1 << 19  # floats: 2 MB
+HUGE_PAGE = 1 << 19  # floats: 2 MB; docs/tuning.md, "Huge pages"
 
 
 def allocate(floats: int) -> np.ndarray:
@@ -20,9 +20,9 @@ def allocate(floats: int) -> np.ndarray:
 
 
 def allocate_arena(floats: int) -> np.ndarray:
-    """As `allocate`; large ones lie in as few huge pages as can be, whole ones where the system has them: an image's
-    values are read in all orders, each page of 4 KB has to be looked up, and where it lies in the caches is luck
-    (MobileNetV2, ResNet-18 and ResNet-50 1 % faster on Zen 5, 2026-11). What is never touched takes no memory.
+    """As `allocate`. A large arena fills whole huge pages where the system has them. The values of an image are read in
+    all orders, and each page of 4 KB costs a look-up: docs/tuning.md, "Huge pages". Pages that are never touched take
+    no memory.
 
     Examples
     --------

@@ -1,0 +1,51 @@
+/* conv_steps.h: tiles whose taps hold a single channel (see fc_conv_steps for the sum).
+ *
+ * There is no loop over channels: it would end after three or five rounds, and the processor mispredicts each end. A
+ * step loads its tap as well, so that no load is left over for prefetching: docs/tuning.md, "Steps of a tile". */
+
+/* The mask of the first n lanes begins at VL - n. */
+static const int first_lanes[2 * VL] = {[0 ... VL - 1] = -1};
+
+/* Stores the sums of P pixels, but for the channels of the first block that y keeps. */
+FC_INLINE void store_steps(const fc_conv_steps *r, FC_FN(tile_sums) acc, float *y, const float *residual, const int P,
+                           const int B, ptrdiff_t until_gap, ptrdiff_t y_gap, ptrdiff_t residual_gap,
+                           const ptrdiff_t y_pixel)
+{
+    if (r->kept) {
+        v_i kept;
+        memcpy(&kept, first_lanes + VL - r->kept, sizeof kept);
+#pragma GCC unroll 28
+        for (int p = 0; p < P; p++)
+            acc[p][0] = v_select(kept, V_LOAD(y + p * y_pixel + passed_gap(p, until_gap, y_gap)), acc[p][0]);
+    }
+    store_sums(&r->row, acc, y, residual, 0, P, B, until_gap, y_gap, residual_gap, y_pixel);
+}
+
+/* Computes a tile and moves on to the next one. */
+FC_INLINE void steps_tile(const fc_conv_steps *r, FC_FN(tile_place) *at, const int P, const int B,
+                          const ptrdiff_t x_pixel, const ptrdiff_t y_pixel)
+{
+    const float *x = at->x, *w = r->row.w;
+    float *y = at->y;
+    const ptrdiff_t until_gap = at->until_gap;
+    const int side_by_side = __builtin_constant_p(x_pixel) && x_pixel == VL;
+    const ptrdiff_t y_gap = side_by_side ? r->row.y_gap : 0;
+    FC_FN(tile_sums) acc;
+#pragma GCC unroll 28
+    for (int p = 0; p < P; p++)
+#pragma GCC unroll 4
+        for (int b = 0; b < B; b++)
+            acc[p][b] = V_LOAD(r->row.bias + b * VL);
+
+    for (const ptrdiff_t *tap = r->row.taps, *end = tap + r->steps; tap < end; tap++) {
+        add_step(acc, w, x + *tap, 0, P, B, x_pixel);
+        w += B * VL + (B == 1 ? r->w_skip : 0);
+    }
+
+    if (side_by_side && until_gap < P)
+        store_steps(r, acc, y, at->residual, P, B, until_gap, y_gap, r->row.residual_gap, y_pixel);
+    else
+        store_steps(r, acc, y, at->residual, P, B, P, 0, 0, y_pixel);
+    activate_tile(&r->row, y, P, B, until_gap, y_gap);
+    pass_pixels(&r->row, at, P, x_pixel, y_pixel);
+}

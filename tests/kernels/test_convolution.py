@@ -101,6 +101,15 @@ def test_few_channels_of_grey_images(isa, poisoned, width, outs):
     assert np.array_equal(functional.conv2d(exact, weight, bias), reference.conv2d(exact, weight, bias))
 
 
+def test_joined_rows_of_vectors_of_pixels_end_with_a_vector(isa, poisoned):
+    """1 x 1 filters join the rows of an image and cut them anew: of 399 rows, the last would have 2 pixels."""
+    rng = np.random.default_rng(4)
+    x = rng.integers(-8, 9, (2, 1, 290, 269)).astype(np.float32)
+    weight = rng.integers(-8, 9, (3, 1, 1, 1)).astype(np.float32)
+    y = functional.conv2d(x, weight, out=guarded((2, 3, 290, 269)))
+    assert np.array_equal(y, x * weight.reshape(1, 3, 1, 1))
+
+
 @pytest.mark.parametrize("beyond", [1, 2, 4, 5, 8, 9])
 @pytest.mark.parametrize("blocks", [0, 1, 2])
 @pytest.mark.parametrize(("kernel", "stride", "width"), [(1, 1, 13), (1, 2, 12), (3, 1, 16), (3, 2, 5)])

@@ -4,8 +4,8 @@ The one file that owns thread counts. The order of precedence: `num_threads` of 
 FASTCNN_NUM_THREADS; OMP_NUM_THREADS. Without these, it is the smaller of the processors this process may run on and
 the CPU quota of its control groups.
 
-A lower limit set on the OpenMP runtime (threadpoolctl, OMP_THREAD_LIMIT) always holds. The
-threads themselves are those of csrc/team.c: OpenMP is only asked for its limits.
+A lower limit set on the OpenMP runtime (threadpoolctl, OMP_THREAD_LIMIT) always holds. The threads themselves are those
+of csrc/team.c: OpenMP is only asked for its limits.
 """
 
 import math

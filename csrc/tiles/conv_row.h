@@ -81,11 +81,18 @@ FC_INLINE void conv_row_by(const fc_conv_row *r, const int tile, const ptrdiff_t
 #define FC_STEPS_ROW(name, x_pixel, y_pixel, single_limit, pair_limit)                                                 \
     FC_ROW(name, fc_conv_steps, FC_STEPS_TILE, x_pixel, y_pixel, single_limit, pair_limit)
 
-/* Pixels side by side (of y, too), every second one, neighbouring floats (the columns of im2col), any distance. */
+/* Pixels side by side (of y, too), every second one, neighbouring floats (the columns of im2col). */
 FC_BLOCKS_ROW(conv_blocks_stride1, VL, VL, 2 * MR, MR)
 FC_BLOCKS_ROW(conv_blocks_stride2, 2 * VL, r->row.y_pixel, 2 * MR, MR)
 FC_BLOCKS_ROW(conv_blocks_dense, 1, r->row.y_pixel, 2 * MR, MR)
-FC_BLOCKS_ROW(conv_blocks_strided, r->row.x_pixel, r->row.y_pixel, MR_STRIDED, MR_STRIDED)
+/* Any distance. Single blocks have a function of their own: in a common one, their tiles spill distances. */
+#define FC_STRIDED_ROW(name, blocks)                                                                                   \
+    static __attribute__((noinline)) void FC_FN(name)(const fc_conv_blocks *r)                                         \
+    {                                                                                                                  \
+        conv_row_by(&r->row, FC_BLOCKS_TILE, r->row.x_pixel, r->row.y_pixel, blocks, MR_STRIDED);                      \
+    }
+FC_STRIDED_ROW(conv_single_strided, 1)
+FC_STRIDED_ROW(conv_pair_strided, 2)
 /* With a half block. */
 FC_HALF_ROW(conv_half_stride1, VL, VL, MR, FC_HALF_PAIR)
 FC_HALF_ROW(conv_half_strided, r->row.x_pixel, r->row.y_pixel, MR_STRIDED,
@@ -143,8 +150,10 @@ static void FC_FN(conv_blocks)(const fc_conv_blocks *r)
         FC_FN(conv_blocks_stride2)(r);
     else if (x_pixel == 1)
         FC_FN(conv_blocks_dense)(r);
+    else if (r->row.blocks == 2)
+        FC_FN(conv_pair_strided)(r);
     else
-        FC_FN(conv_blocks_strided)(r);
+        FC_FN(conv_single_strided)(r);
 }
 
 static void FC_FN(conv_steps)(const fc_conv_steps *r)

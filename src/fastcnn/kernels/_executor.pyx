@@ -175,7 +175,7 @@ def run_chunks(list executors, list arrays, strides, ptrdiff_t count):
     cdef ptrdiff_t[::1] steps = strides
     cdef int lanes = min(len(executors), FC_MOST_LANES), threads, i
     cdef Executor executor
-    # Addresses in arrays of NumPy's: they go away by themselves, whatever is raised.
+    # Addresses in NumPy arrays, which are freed whatever is raised.
     table = np.zeros((4, max(lanes, len(arrays))), np.intp)
     cdef ptrdiff_t[:, ::1] view = table
     cdef Chunks chunks

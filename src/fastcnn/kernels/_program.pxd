@@ -12,23 +12,23 @@ cdef struct Program:
     const void **args
     fc_tensor **outputs
     int *shared
-    ptrdiff_t *pieces    # into which threads may cut a step to help each other,
-    ptrdiff_t *units     # into which it may be cut at all,
-    ptrdiff_t *vectors   # and operations on vectors that it takes, about
+    ptrdiff_t *pieces    # of each step: as of Step
+    ptrdiff_t *units
+    ptrdiff_t *vectors
     int stages
     ptrdiff_t *begins    # the first step of each stage, and the end of the last one
-    int lanes            # among which the pieces of the steps are dealt in this run,
-    int *cuts            # how many pieces of each step every lane gets,
-    uint64_t *left       # and which of a lane's are left, for each step
-    float *scratch
-    size_t scratch_stride
-    int last_stop        # the run may be stopped before this stage is begun, not any more afterwards
+    int lanes            # among which this run deals the pieces of the steps
+    int *cuts            # of each step: its pieces for each lane
+    uint64_t *left       # of each step and lane: the pieces that are left, as of `fc_take`
+    float *scratch           # of the first thread
+    size_t scratch_stride    # from one thread's to the next
+    int last_stop        # the last stage before which the run may be stopped
     bint looks           # whether the first thread looks for signals
-    int *stop            # whether the rest of the run is left out,
-    int own_stop
-    ptrdiff_t vectors_since  # operations since the first thread last asked for the time,
-    double looked            # when it last looked for signals,
-    PyObject *error          # and what these have raised
+    int *stop            # whether the rest of the run is left out
+    int own_stop         # where `stop` points, unless several programs share one
+    ptrdiff_t vectors_since  # operations on vectors since the first thread last asked for the time
+    double looked            # when the first thread last looked for signals
+    PyObject *error          # what a signal handler has raised
 
 # An operand that lies in the caller's arrays: its address is filled in by every run.
 cdef struct Patch:

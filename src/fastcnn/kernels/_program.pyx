@@ -48,7 +48,7 @@ def stop_where(asked):
 
 
 cdef void zero_halo(const fc_tensor *t, int tid, int nthreads) noexcept nogil:
-    """This lane's share of the zeros around the planes of an output."""
+    """Write this lane's share of the zeros around the planes of an output."""
     if t.top + t.left + t.bottom + t.right == 0:
         return
     cdef ptrdiff_t width = t.left + t.w + t.right, r, last
@@ -136,7 +136,7 @@ cdef void raise_error(Program *p) except *:
 
 
 cdef void run_pieces(Program *p, ptrdiff_t i, float *scratch, int lane, bint looks) noexcept nogil:
-    """The pieces of one lane, side by side; then those of other lanes that nobody has begun yet."""
+    """Compute the pieces of one lane in their order, then those of other lanes that nobody has begun."""
     cdef int turn, pieces = p.lanes * p.cuts[i]
     cdef ptrdiff_t piece
     if p.lanes == 1:
@@ -158,7 +158,7 @@ cdef void run_pieces(Program *p, ptrdiff_t i, float *scratch, int lane, bint loo
 
 
 cdef void share_step(Program *p, ptrdiff_t i, float *scratch, int lane, bint looks) noexcept nogil:
-    """One lane of a step."""
+    """Compute one lane of a step."""
     (<ptrdiff_t *>scratch)[0] = 0
     if not p.shared[i]:
         if lane > 0:
@@ -176,7 +176,7 @@ cdef void share_step(Program *p, ptrdiff_t i, float *scratch, int lane, bint loo
 
 
 cdef void share_stage(void *program, int stage, int lane, int worker) noexcept nogil:
-    """One lane of a stage; the caller is worker 0. While it is here, no later stage has begun."""
+    """Compute one lane of a stage; the caller is worker 0. No later stage begins before it returns."""
     cdef Program *p = <Program *>program
     cdef ptrdiff_t i
     for i in range(p.begins[stage], p.begins[stage + 1]):
@@ -186,20 +186,20 @@ cdef void share_stage(void *program, int stage, int lane, int worker) noexcept n
 
 
 cdef void run_alone(Program *p) noexcept nogil:
-    """All stages on the calling thread."""
+    """Run all stages on the calling thread."""
     cdef int stage
     for stage in range(p.stages):
         share_stage(p, stage, 0, 0)
 
 
 cdef void prepare(Program *p, int lanes) noexcept nogil:
-    """Before a run."""
+    """Prepare a run."""
     p.vectors_since, p.looked = 0, 0
     deal(p, lanes)
 
 
 cdef int run_program(Program *p, int lanes) noexcept nogil:
-    """All stages, in the default floating-point modes; gives the threads that were there, or FC_JOB_LOST."""
+    """Run all stages in the default floating-point modes. Gives the number of threads, or FC_JOB_LOST."""
     cdef unsigned long modes = fc_default_float_modes()
     cdef fc_job job
     cdef int threads = 1
@@ -219,7 +219,7 @@ cdef int run_program(Program *p, int lanes) noexcept nogil:
 
 
 cdef void run_chunks(void *raw, int stage, int lane, int worker) noexcept nogil:
-    """Chunks that nobody has begun, by this thread's own program."""
+    """Run chunks that nobody has begun, by this thread's own program."""
     cdef Chunks *c = <Chunks *>raw
     cdef Program *p = c.programs[worker]
     cdef ptrdiff_t chunk, i
@@ -254,7 +254,7 @@ cdef int share_chunks(Chunks *c, int lanes) noexcept nogil:
 
 
 cdef double seconds() noexcept nogil:
-    """Of a clock that only goes forward."""
+    """Seconds of a clock that only goes forward."""
     return fc_seconds()
 
 

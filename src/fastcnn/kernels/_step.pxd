@@ -15,7 +15,7 @@ cdef enum:
     # Operations on vectors in the longest piece of a step that can be divided so finely: docs/tuning.md, "Pieces".
     LONGEST_PIECE = 1 << 23
 
-# How the arguments of steps begin that another one can run on some rows (see _bands).
+# How arguments begin where another step can run them on some rows (see _bands).
 cdef struct Operands:
     const fc_kernels *kernels
     fc_tensor y
@@ -39,9 +39,9 @@ cdef class Step:
     cdef int slots[MAX_OPERANDS]           # which memory each lies in, and how far from its start
     cdef ptrdiff_t offsets[MAX_OPERANDS]
     cdef size_t scratch_floats             # for each thread
-    cdef ptrdiff_t pieces                  # into which threads may cut the work to help each other; else 0
-    cdef ptrdiff_t units                   # into which the work can be divided at all,
-    cdef ptrdiff_t vectors                 # and operations on vectors that it takes, about
+    cdef ptrdiff_t pieces                  # into which threads may cut the work to help each other; 0: into none
+    cdef ptrdiff_t units                   # into which the work can be divided at most
+    cdef ptrdiff_t vectors                 # estimated operations on vectors
     cdef object owned                      # arrays that args points into
     cdef const fc_kernels *kernels
     cdef void operand(self, int index, fc_tensor *tensor, object view) except *

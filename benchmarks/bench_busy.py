@@ -2,8 +2,8 @@
 
     python benchmarks/bench_busy.py [--networks LeNet,ResNet-18] [--batches 1,16] [--busy 0,1,2,4] [--seconds 4]
 
-Two threads each, engines in turns in processes of their own, beside so many processes that compute all the time. Prints
-the median and the 99th percentile of single predictions in milliseconds. The rows "quota" have no such processes: the
+Two threads each, engines in turns in processes of their own, beside 0 to 4 processes that compute all the time. Prints
+the median and the 99th percentile of single predictions in milliseconds. The rows "quota" have no busy processes: the
 engine's control group has a quota of one processor, as containers do; they need the right to make control groups.
 """
 
@@ -30,7 +30,7 @@ CONTROL_GROUPS = Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup")  # of versio
 
 @contextlib.contextmanager
 def busy_processes(count: int) -> Iterator[None]:
-    """So many processes that do nothing but compute."""
+    """`count` processes that do nothing but compute."""
     processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
     try:
         yield

@@ -3,15 +3,16 @@
     python benchmarks/bench_training.py [--networks LeNet,ResNet-20] [--engines fastcnn,torch] [--threads 1,2]
                                         [--rate 0.001] [--rounds 3] [--seconds 1] [--json FILE]
 
-One process for each engine, one active at a time, in turns with a pause between them, from the same first weights on
-the same batch: SGD with momentum, dropout off. Prints median milliseconds, the ratio of PyTorch's better step to ours,
-the largest relative difference of the losses of the first 20 steps, and the peak of memory. Machines are noisy: only
+Each engine has a process, one is active at a time, in turns with a pause between them. All start from the same weights
+and train on the same batch: SGD with momentum, dropout off. Prints median milliseconds, and the ratio of PyTorch's
+better step to ours. Prints the largest relative difference of the losses of the first 20 steps, and the peak of memory,
+too. Machines are noisy: only
 ratios within a run count, and * marks those that were disturbed (see peers/run.py).
 
 Losses are compared twice: ours with PyTorch's, and (`others`) those of PyTorch's two layouts with each other. A network
-that rounding errors throw far in 20 steps shows in the second: the first gradients of MobileNetV2 and ResNet-18 in
-float32 are 0.5 to 3 % from those in float64, in PyTorch as here, because Relu lets some pixels through in one and not
-in the other. The lower the rate of learning, the less of it the losses show.
+that rounding errors throw far in 20 steps shows in the second. The first gradients of MobileNetV2 and ResNet-18 in
+float32 are 0.5 to 3 % from those in float64, in PyTorch as here: Relu lets some pixels through in one and not in the
+other. The lower the learning rate, the less of it the losses show.
 """
 
 from __future__ import annotations

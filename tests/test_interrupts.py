@@ -68,7 +68,7 @@ timer.start()
 history = model.fit(x, y, epochs=50, batch_size=64)
 assert history.interrupted
 changed = {name for name, array in model.state_dict().items() if not np.array_equal(array, before[name])}
-assert len(changed) in (0, len(before)), sorted(changed)  # of whole steps
+assert len(changed) in (0, len(before)), sorted(changed)  # of finished steps
 assert np.isfinite(model(x[:1])).all()
 history = model.fit(x[:8], y[:8], epochs=1, batch_size=8)
 assert history.epochs == 1 and not history.interrupted

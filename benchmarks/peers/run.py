@@ -5,10 +5,10 @@
 One process for each engine, one active at a time, in rounds with a pause between them: idle worker threads of one
 engine would slow the others. Medians of single predictions; machines are noisy, so only ratios within a run count.
 Where others' work shares the cores, all slow down for a while, and the more the nearer they are to the peak. So a small
-matrix product is timed on each core before and after each turn: a turn runs on the core (or cores) that are then the
-fastest, and of each engine those turns count during which the machine was fastest. Rounds go on until each engine has
+matrix product is timed on each core before and after each turn. A turn runs on the core (or cores) that are then the
+fastest. Of each engine those turns count during which the machine was fastest. Rounds go on until each engine has
 enough undisturbed turns; rows for which there was not time enough are marked with *.
-ncnn takes single images: a batch counts as so many of them. draw.py makes a picture of the JSON; start.py measures the
+ncnn takes single images: a batch counts as that many calls. draw.py makes a picture of the JSON; start.py measures the
 time to the first prediction, and memory.
 """
 
@@ -106,7 +106,7 @@ def take_turns(
     workers: list[Worker], rounds: int, seconds: float = SECONDS, pause: float = PAUSE
 ) -> tuple[list[list[float]], bool]:
     """The times of each worker in the least disturbed of its turns, as many as there are rounds, and whether these were
-    undisturbed. All measure in turn, round by round, until each has had enough such turns or patience ends."""
+    undisturbed. All measure in turn, round by round, until each has had enough undisturbed turns or patience ends."""
     start = time.monotonic()
     while len(workers[0].turns) < rounds or (
         time.monotonic() < start + PATIENCE and any(worker.undisturbed() < rounds for worker in workers)

@@ -120,12 +120,28 @@ NETWORKS = (
 
 
 def test_networks(budget):
-    """Predictions: each image's are those that it has alone."""
+    """Predictions of a reproducible model: each image's are those that it has alone."""
     for name in budget(NETWORKS[:1], NETWORKS):
         model = fc.zoo.build(name)
+        model.reproducible = True
         images = np.random.default_rng(0).standard_normal((max(BATCHES), *model.input_shape), np.float32)
         expected = np.concatenate([model(image[None]) for image in images])
         for batch in BATCHES:
             for threads in THREADS:
                 with fc.num_threads(threads):
                     assert np.array_equal(model(images[:batch]), expected[:batch]), (name, batch, threads)
+
+
+def test_places_in_a_batch(budget):
+    """Predictions of any model: the same for any number of threads and any order of the images."""
+    for name in budget(NETWORKS[:2], NETWORKS):
+        model = fc.zoo.build(name)
+        rng = np.random.default_rng(0)
+        images = rng.standard_normal((max(BATCHES), *model.input_shape), np.float32)
+        for batch in BATCHES:
+            with fc.num_threads(1):
+                expected = model(images[:batch])
+            order = rng.permutation(batch)
+            for threads in THREADS:
+                with fc.num_threads(threads):
+                    assert np.array_equal(model(images[:batch][order]), expected[order]), (name, batch, threads)

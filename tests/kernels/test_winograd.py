@@ -223,7 +223,7 @@ def test_maxima_inside(algorithm, stride, size, activation, isa, poisoned):
     assert "pool" not in [step.kernel for step in plan.steps]
     for result in results[3:]:
         assert np.array_equal(result, results[3], equal_nan=True)
-        # A NaN reaches its whole patch: the others must agree with the definition.
+        # A NaN reaches all of its patch: the others must agree with the definition.
         number = ~np.isnan(result)
         assert np.isnan(result[np.isnan(results[0])]).all() and number[1].all()
         near = 5e-5 if algorithm == "winograd6" else 1e-5

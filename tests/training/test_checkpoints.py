@@ -1,4 +1,4 @@
-"""Checkpoints: a kill at any moment leaves a whole one, and the run that goes on from it ends with the same bits."""
+"""Checkpoints: a kill at any moment leaves a complete one, and the run that goes on from it ends with the same bits."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_killed_at_random_times(tmp_path, budget):
         process.send_signal(signal.SIGKILL)
         process.communicate()
         kills += process.returncode == -signal.SIGKILL
-        assert steps_in(path) >= (0, 1)  # the old one or the new one, but whole
+        assert steps_in(path) >= (0, 1)  # the old one or the new one, and complete
         if process.returncode == 0:  # it was faster: once more from the start
             run += 1
             path = tmp_path / f"run{run}"

@@ -79,8 +79,11 @@ class Moments:
 
 
 def call_in_the_middle(monkeypatch, call, patience):
-    """Have another thread call in every step of a trainer, which reads the trainer's arrays half before and half after
-    the step's arithmetic if it is let; gives a function that gives the results since its last call."""
+    """Have another thread call in the middle of every step of a trainer.
+
+    If it is let, it reads the trainer's arrays half before and half after the step's arithmetic. Returns a
+    function that gives the results since its last call.
+    """
     resume, arrived = threading.Event(), threading.Event()
     stepping, plain, joins = threading.get_ident(), fc.Trainer._plain, []
 

@@ -68,7 +68,7 @@ class Graph:
 
     @property
     def is_general(self) -> bool:
-        """Whether operations without kernels are in it: such a graph is resolved for the shapes of its inputs first."""
+        """Whether it has operations without kernels: it is then resolved for the shapes of its inputs first."""
         return any(ops.is_general(node.op) for node in self.nodes)
 
     def infer(self, input_shapes: Mapping[str, Shape]) -> dict[str, Shape]:
@@ -152,7 +152,7 @@ class Graph:
         Raises
         ------
         ValueError
-            Where the text is not such a graph.
+            Where the text is no graph of this form.
 
         Examples
         --------

@@ -49,7 +49,7 @@ def conv2d(
     pads : four int >= 0
         Zeros at top, left, bottom, right. They take part: zero times an infinite weight is NaN.
     groups : int >= 1
-        Channels and outputs are split into so many equal parts; an output sees the channels of its part.
+        The number of equal parts of channels and outputs; an output sees the channels of its part.
 
     Returns
     -------
@@ -157,8 +157,8 @@ def avg_pool2d(
 ) -> Array:
     """Mean of each window; NaN where a window has nothing to count.
 
-    With x surrounded by zeros, and `count` the number of the window's pixels that lie in the padded image if
-    `count_include_pad`, else in the image (never those that `ceil_mode` adds beyond the padding)::
+    x is surrounded by zeros. `count` is the number of the window's pixels that lie in the padded image if
+    `count_include_pad`, else in the image; those that `ceil_mode` adds beyond the padding never count::
 
         y[n, c, i, j] = (sum over u, v of x[n, c, i*sh + u - top, j*sw + v - left]) / count[i, j]
 

@@ -226,7 +226,7 @@ def global_avg_pool2d_grad(grad: npt.ArrayLike, size: Ints) -> Array:
 
 @ieee
 def batch_stats(x: npt.ArrayLike) -> Array:
-    """Mean and variance (of the whole batch, biased) of each channel, (N, C, ...) to (C, 2).
+    """Mean and biased variance over the batch, of each channel, (N, C, ...) to (C, 2).
 
     Examples
     --------

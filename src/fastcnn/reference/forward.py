@@ -233,8 +233,11 @@ def batch_norm(
 ) -> Array:
     """Normalize each channel by known statistics (Ioffe and Szegedy, https://arxiv.org/abs/1502.03167).
 
-    y[n, c, ...] = (x[n, c, ...] - mean[c]) / sqrt(var[c] + eps) * weight[c] + bias[c], for x of shape
-    (N, C, ...) and all others (C,); weight 1 and bias 0 where absent. NaN where var + eps < 0.
+    For x of shape (N, C, ...), all others of shape (C,), an absent weight of 1 and an absent bias of 0::
+
+        y[n, c, ...] = (x[n, c, ...] - mean[c]) / sqrt(var[c] + eps) * weight[c] + bias[c]
+
+    y is NaN where var + eps < 0.
 
     Examples
     --------

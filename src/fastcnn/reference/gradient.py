@@ -67,7 +67,9 @@ def conv2d_grad_weight(
 ) -> Array:
     """Gradient of `conv2d` by the weight, whose filters are `kernel` (kh, kw) in size.
 
-    dw[o, c, u, v] = sum over n, i, j of grad[n, o, i, j] * x[n, c, i*sh + u*dh - top, j*sw + v*dw - left]
+    In the notation of `conv2d`::
+
+        dw[o, c, u, v] = sum over n, i, j of grad[n, o, i, j] * x[n, c, i*sh + u*dh - top, j*sw + v*dw - left]
 
     Examples
     --------

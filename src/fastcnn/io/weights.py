@@ -22,14 +22,12 @@ from fastcnn.io._memory import LARGE, allocate
 from fastcnn.io._numbers import in_order
 from fastcnn.io._regular import open_regular
 from fastcnn.io._replace import replacing
+from fastcnn.ops.budget import MAX_BYTES, Budget, Cost, json_cost
 
 __all__ = ["read_safetensors", "read_weights", "write_safetensors"]
 
-# Times as many bytes a header takes once it is read; and what is allowed however few `max_bytes` are.
-_HEADER_GROWTH, _LEAST_HEADER_BYTES = 32, 1 << 16
 
-
-def read_weights(path: str | os.PathLike[str], *, max_bytes: int = 4 << 30) -> dict[str, np.ndarray]:
+def read_weights(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> dict[str, np.ndarray]:
     """Read all arrays of a safetensors file or of a PyTorch checkpoint, whichever it is by its content.
 
     Parameters
@@ -75,7 +73,7 @@ def read_weights(path: str | os.PathLike[str], *, max_bytes: int = 4 << 30) -> d
 
 
 def read_safetensors(
-    path: str | os.PathLike[str], *, max_bytes: int = 4 << 30, stored: bool = False
+    path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES, stored: bool = False
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Read the arrays and the metadata of a safetensors file.
 
@@ -119,18 +117,18 @@ def read_safetensors(
     """
     max_bytes = as_size(max_bytes, "max_bytes")
     file = _File(path)
-    if file.size > max_bytes:
-        raise ModelLoadError(f"{path}: file has {file.size} bytes, more than max_bytes={max_bytes}")
+    budget = Budget(max_bytes)
     try:
+        budget.require(Cost(file.size, 0), "the file")
         length = int.from_bytes(file.read(0, LENGTH_BYTES).tobytes(), "little")
-        most = min(MAX_HEADER_BYTES, max(_LEAST_HEADER_BYTES, max_bytes // _HEADER_GROWTH))
-        if length > most:
-            raise ModelLoadError(f"header has {length} bytes, expected at most {most} (max_bytes={max_bytes})")
+        if length > MAX_HEADER_BYTES:
+            raise ModelLoadError(f"header has {length} bytes, expected at most {MAX_HEADER_BYTES}")
+        # Of its metadata, too, whoever reads the JSON in those: they are parts of it.
+        Budget.of_objects(max_bytes).require(json_cost(length), "header")
         data = LENGTH_BYTES + length
         entries, metadata = parse_header(file.read(LENGTH_BYTES, length).tobytes(), file.size - data)
         total = sum(prod(entry.shape) * entry.kind.result.itemsize for entry in entries.values())
-        if total > max_bytes:
-            raise ModelLoadError(f"its arrays take {total} bytes, more than max_bytes={max_bytes}")
+        budget.require(Cost(total, 0), "its arrays")
         tensors = {}
         for name in sorted(entries):
             source = _Source(file, data, entries[name])

@@ -46,19 +46,36 @@ def test_every_operation_is_swept():
 
 
 SAVE = """
-import resource, sys
+import os, resource, sys
 import numpy as np
 import fastcnn as fc
-model = fc.Sequential(fc.Linear(4000, 4000, init=lambda rng, shape: np.zeros(shape, "f")))  # 64 MB
+method, path, first, free = sys.argv[1], sys.argv[2], sys.argv[3] == "first", int(sys.argv[4]) << 20
+model = fc.Sequential(fc.Linear(4000, 2500, init=lambda rng, shape: np.zeros(shape, "f")))  # 40 MB
 model.input_shape = (4000,)
-model.graph()
+write = getattr(model, method)
+if not first:
+    write(path)
+    before = open(path, "rb").read(1000)
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + (16 << 20), resource.RLIM_INFINITY))
-model.save(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_AS, (used + free, resource.RLIM_INFINITY))
+try:
+    write(path)
+except MemoryError:
+    print("no memory")
+    assert first or open(path, "rb").read(1000) == before
+    assert os.listdir(os.path.dirname(path)) == ([] if first else [os.path.basename(path)])
 resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-assert np.array_equal(fc.load(sys.argv[1]).state_dict()["0.bias"], model[0].bias)
+write(path)
+assert np.array_equal(fc.load(path).state_dict()["0.bias"], model[0].bias)
 """
 
 
-def test_saving_takes_no_memory_for_weights(tmp_path):
-    run("-c", SAVE, str(tmp_path / "net"))
+@pytest.mark.parametrize(("method", "order", "free"), [("save", "first", 16), ("export_onnx", "second", 24)])
+def test_writing_takes_no_memory_for_weights(tmp_path, method, order, free):
+    assert run("-c", SAVE, method, str(tmp_path / "net.onnx"), order, str(free)) == ""
+
+
+@pytest.mark.parametrize("order", ["first", "second"])
+def test_where_onnx_would_crash_it_is_not_called(tmp_path, order):
+    """Protobuf follows null pointers where there is no memory."""
+    assert run("-c", SAVE, "export_onnx", str(tmp_path / "net.onnx"), order, "8") == "no memory\n"

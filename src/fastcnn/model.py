@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from fastcnn._arguments import as_int
 from fastcnn.errors import ModelLoadError
 from fastcnn.network import Network, Prediction
+from fastcnn.ops.budget import MAX_BYTES
 
 if TYPE_CHECKING:
     from fastcnn.profile import Profile
@@ -368,7 +369,7 @@ class Model(Network):
 
         save(self, path)
 
-    def load_weights(self, path: str | os.PathLike[str], *, max_bytes: int = 4 << 30) -> None:
+    def load_weights(self, path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> None:
         """Take weights from a file, by name: safetensors, or a PyTorch checkpoint (.pth, .pt) of torchvision or timm.
 
         Parameters

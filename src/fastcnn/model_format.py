@@ -57,8 +57,8 @@ def export_onnx(network: Network, path: str | os.PathLike[str]) -> None:
         metadata["fastcnn.classes"] = json.dumps(network.classes, ensure_ascii=False)
     if network.preprocess is not None:
         metadata["fastcnn.preprocess"] = json.dumps(network.preprocess.to_dict())
-    graph = network.graph()
+    graph = network._stored_graph()
     shapes = {value: (sizes[0] or 1, *network.input_shape) for value, sizes in graph.inputs.items()}
-    content = to_onnx(graph, shapes, metadata)
+    parts = to_onnx(graph, shapes, metadata)
     with replacing(path) as file:
-        file.write(content)
+        file.writelines(parts)

@@ -25,12 +25,14 @@ from fastcnn.graph_model import GraphModel
 from fastcnn.graph_network import check_cost
 from fastcnn.io.image import Preprocess
 from fastcnn.io.onnx_import import OnnxFile, read_onnx
-from fastcnn.ops.budget import MAX_BYTES, Budget
+from fastcnn.ops.budget import MAX_BYTES, Budget, Cost, json_cost
 
 __all__ = ["load_onnx"]
 
 # Two sizes that stand for all where the file leaves one free.
 _PROBES = (224, 256)
+# What a byte of Python's literals becomes at most, with the syntax tree; and operations to read it.
+_LITERAL_BYTES, _LITERAL_WORK = 640, 1000
 _BUFFER_INPUTS = {"BatchNormalization": (3, 4)}
 Sizes = tuple[int | None, ...]
 
@@ -88,7 +90,7 @@ def _to_model(file: OnnxFile, output: str | None, max_bytes: int) -> GraphModel:
         check_cost(model, native, {name: (1, *(size or _PROBES[0] for size in shape[1:]))}, max_bytes)
     if None not in shape[1:] and len(shape) > 1:
         model.input_shape = [size for size in shape[1:] if size is not None]
-    _describe(model, file.metadata)
+    _describe(model, file.metadata, Budget.of_objects(max_bytes))
     return model
 
 
@@ -155,7 +157,7 @@ def _buffers(graph: Graph, trainable: frozenset[str]) -> Iterable[str]:
             yield name
 
 
-def _describe(model: GraphModel, metadata: dict[str, str]) -> None:
+def _describe(model: GraphModel, metadata: dict[str, str], budget: Budget) -> None:
     """Classes and preprocessing, as `Model.export_onnx` writes them; or class names as Ultralytics does."""
     readers = {
         "fastcnn.preprocess": lambda text: setattr(model, "preprocess", Preprocess.from_dict(json.loads(text))),
@@ -163,10 +165,13 @@ def _describe(model: GraphModel, metadata: dict[str, str]) -> None:
     }
     for key in readers.keys() & metadata.keys():
         try:
+            budget.require(json_cost(len(metadata[key])))
             readers[key](metadata[key])
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise ValueError(f"metadata {key!r}: {error}") from error
-    if model.classes is None and "names" in metadata and len(metadata["names"]) < 1 << 20:
+    if model.classes is None and "names" in metadata:
+        size = len(metadata["names"])
+        budget.require(Cost(_LITERAL_BYTES * size, _LITERAL_WORK * size), "metadata 'names'")
         try:
             names = ast.literal_eval(metadata["names"])
         except (ValueError, SyntaxError, MemoryError, RecursionError):

@@ -19,7 +19,7 @@ from fastcnn.compiler import slices
 from fastcnn.compiler.expand import expand
 from fastcnn.compiler.plan import compile_graph
 from fastcnn.graph.ir import Graph
-from fastcnn.kernels import _bands, _cpu
+from fastcnn.kernels import _bands, _cpu, _step
 
 pytestmark = pytest.mark.usefixtures("isa", "poisoned")
 CHUNKS = 10
@@ -30,7 +30,9 @@ def cases(count, chunk, kind):
     for i in range(count // CHUNKS):
         seed = [kind, chunk, i]
         rng = np.random.default_rng(seed)
-        with fc.num_threads(int(rng.choice(THREADS, p=(0.96, 0.02, 0.02)))):
+        # Steps are cut as finely as can be in some cases: each asks whether to go on before it does a little.
+        with pytest.MonkeyPatch.context() as patch, fc.num_threads(int(rng.choice(THREADS, p=(0.96, 0.02, 0.02)))):
+            patch.setattr(_step, "LONGEST_PIECE", int(rng.choice([1, 10, 1 << 23], p=(0.2, 0.2, 0.6))))
             yield rng, seed
 
 

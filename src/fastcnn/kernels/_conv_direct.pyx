@@ -15,7 +15,7 @@ from libc.stddef cimport ptrdiff_t
 import numpy as np
 
 from fastcnn.kernels._direct_filters cimport bundle_begins
-from fastcnn.kernels._step cimport PANEL_PIXELS, Step, WeightedOperands, address, ceil_div, share
+from fastcnn.kernels._step cimport PANEL_PIXELS, Step, WeightedOperands, address, ceil_div, goes_on, share
 from fastcnn.kernels._tiles cimport FC_NARROW_MOST, fc_conv_row, fc_kernels, fc_tensor, look_ahead, most_pixels
 
 from fastcnn.kernels._direct_filters import block_lanes, chunk_blocks
@@ -69,6 +69,8 @@ cdef struct ConvArgs:
     bint gathered        # panels' inputs are copied to scratch memory: [tap][pixel][VL]
     ptrdiff_t kh, kw, x_row, x_col, x_pixel  # what that copy needs: the filter, and distances between taps and pixels
     ptrdiff_t panel_pixels
+    # Outputs of a row before the thread asks whether to go on, 0: it does not; and at least.
+    ptrdiff_t at_a_time, least
     bint half            # the last block of outputs is at most half full: see `leaves_half`
     bint scattered       # a group's channels lie anywhere in blocks: weights and bias are packed as of one group
     ptrdiff_t group_outs, channels  # outputs of a group, and of all
@@ -137,21 +139,45 @@ cdef void conv_panel(const ConvArgs *a, ptrdiff_t image, ptrdiff_t panel, ptrdif
 cdef void conv_rows(const ConvArgs *a, fc_conv_row *row, const float *x, ptrdiff_t image, ptrdiff_t block,
                     ptrdiff_t first, ptrdiff_t rows, ptrdiff_t pixels, ptrdiff_t steps) noexcept nogil:
     """A bundle of blocks of outputs, for some rows of so many pixels and sums of so many steps."""
-    cdef ptrdiff_t vl = a.kernels.vl, tiles = ceil_div(pixels, most_pixels(a.kernels, row.blocks)), r, at
-    cdef ptrdiff_t width = a.y.w, lanes = a.y.lanes
+    cdef ptrdiff_t vl = a.kernels.vl, tiles = ceil_div(pixels, most_pixels(a.kernels, row.blocks)), r
     row.bias = a.bias.data + block * vl
     look_ahead(row, steps, rows * tiles, vl)
     for r in range(first, first + rows):
         row.pixels = min(a.columns, a.pixels - r * a.columns) if a.pixels else pixels
         row.x = x if a.gathered else x + r * a.x_step
-        at = r * a.columns
-        row.y = a.y.data + image * a.y.image + block * a.y.block + at // width * a.y.row + at % width * lanes
-        if a.residual.data != NULL:
-            row.residual = (a.residual.data + image * a.residual.image + block * a.residual.block
-                            + at // width * a.residual.row + at % width * lanes)
-        row.until_gap = width - at % width if a.row.y_width else 0
-        a.kernels.conv_row(row)
+        if a.at_a_time == 0:
+            place_outputs(a, row, image, block, r * a.columns)
+            a.kernels.conv_row(row)
+        else:
+            conv_stretches(a, row, image, block, r * a.columns, steps)
         row.ahead += tiles * steps * row.ahead_bytes // <ptrdiff_t>sizeof(float)
+
+
+cdef void place_outputs(const ConvArgs *a, fc_conv_row *row, ptrdiff_t image, ptrdiff_t block,
+                        ptrdiff_t at) noexcept nogil:
+    """Where the outputs of a block go, from the `at`-th one of an image on."""
+    cdef ptrdiff_t width = a.y.w, lanes = a.y.lanes
+    row.y = a.y.data + image * a.y.image + block * a.y.block + at // width * a.y.row + at % width * lanes
+    if a.residual.data != NULL:
+        row.residual = (a.residual.data + image * a.residual.image + block * a.residual.block
+                        + at // width * a.residual.row + at % width * lanes)
+    row.until_gap = width - at % width if a.row.y_width else 0
+
+
+cdef void conv_stretches(const ConvArgs *a, const fc_conv_row *row, ptrdiff_t image, ptrdiff_t block, ptrdiff_t at,
+                         ptrdiff_t steps) noexcept nogil:
+    """One row as the tiles see it, some of its pixels at a time."""
+    cdef fc_conv_row part = row[0]
+    cdef ptrdiff_t outputs = row.pixels // a.pool, i, begin
+    cdef ptrdiff_t count = max(1, min(ceil_div(outputs, a.at_a_time), outputs // a.least))
+    for i in range(count):
+        begin = share(outputs, <int>i, <int>count)
+        part.pixels = (share(outputs, <int>i + 1, <int>count) - begin) * a.pool
+        part.x = row.x + begin * a.pool * row.x_pixel
+        place_outputs(a, &part, image, block, at + begin)
+        if not goes_on(part.pixels * steps * row.blocks):
+            return
+        a.kernels.conv_row(&part)
 
 
 cdef void scattered_panel(const ConvArgs *a, ptrdiff_t image, ptrdiff_t panel, ptrdiff_t first,
@@ -245,9 +271,21 @@ cdef class DirectConv(Step):
             taps = (self.set_gathered_taps(channels, kernel, strides, dilations) if gather
                     else self.set_taps(channels, kernel, strides, dilations))
         self.owned = weights, bias, taps, begins
-        # The gathered inputs of a panel are for all its outputs.
-        units = a.x.n * a.panels * (1 if a.gathered else a.groups * a.bundles)
-        self.may_be_cut(units, a.x.n * a.rows * a.columns * a.groups * a.out_blocks * a.steps)
+        panels, bundles = a.x.n * a.panels, a.groups * a.bundles
+        self.may_be_cut(panels * bundles, a.x.n * a.rows * a.columns * a.pool * a.groups * a.out_blocks * a.steps)
+        if a.gathered:  # the inputs of a panel are for all its outputs
+            self.pieces = min(self.pieces, panels)
+        self.set_stretches(bundle)
+
+    cdef void set_stretches(self, bundle) except *:
+        """Of rows that take long; a vector of pixels at least, where tiles may take them."""
+        cdef ConvArgs *a = &self.a
+        cdef ptrdiff_t vl = self.kernels.vl, each = ceil_div(a.steps * a.chunk, a.in_blocks)
+        if a.row.narrow > 0 and a.row.x_pixel == 1 and a.pool * a.columns >= vl:
+            a.least, each = vl, 2 * each * a.row.narrow * a.pool  # of what is almost two vectors
+        else:
+            a.least, each = 1, each * min(bundle, a.out_blocks)
+        a.at_a_time = a.least * self.at_a_time(max(1, max(a.columns, PANEL_PIXELS) // a.least), each)
 
     cdef object set_taps(self, channels, kernel, strides, dilations):
         """Where the inputs of one sum lie; gives the array that holds it."""

@@ -27,7 +27,9 @@ from libc.stddef cimport ptrdiff_t
 import numpy as np
 
 from fastcnn.kernels._direct_filters cimport bundle_begins
-from fastcnn.kernels._step cimport LINE_FLOATS, Step, WeightedOperands, address, ceil_div, floats, odd_lines, share
+from fastcnn.kernels._step cimport (
+    LINE_FLOATS, Step, WeightedOperands, address, ceil_div, floats, goes_on, odd_lines, share,
+)
 from fastcnn.kernels._tiles cimport (
     bytes_per_step, fc_conv_row, fc_kernels, fc_tensor, fc_winograd_output, fc_winograd_sums, most_pixels,
 )
@@ -119,6 +121,7 @@ cdef struct WinogradArgs:
     const ptrdiff_t *begins    # of bundles, and the end of the last one
     ptrdiff_t v_component, m_component, u_component
     ptrdiff_t v_block    # from one block of input channels to the next
+    bint watched         # whether the thread asks within a unit whether to go on
 
 
 cdef void locate(const WinogradArgs *a, ptrdiff_t first, ptrdiff_t count, Place *places) noexcept nogil:
@@ -183,6 +186,8 @@ cdef void multiply(const WinogradArgs *a, ptrdiff_t first, ptrdiff_t last, ptrdi
             row.w = a.weights.data + product.u * a.u_component + block * vl * a.x.c
             row.y = m + product.m * a.m_component + ((block - a.begins[first]) * a.patches + begin) * vl
             row.ahead = row.w + max(<ptrdiff_t>LEAST_AHEAD, row.blocks * vl * a.x.c)  # the next bundle, or further on
+            if a.watched and not goes_on(row.pixels * row.blocks * a.x.c):
+                return
             a.kernels.conv_row(&row)
 
 
@@ -244,6 +249,8 @@ cdef void multiply_lean(const WinogradArgs *a, ptrdiff_t block, ptrdiff_t patch0
         sums.channels = min(most, a.x.c - channel)
         sums.accumulate = channel > 0
         sums.w = a.weights.data + (block * a.x.c + channel) * 9 * vl
+        if a.watched and not goes_on(a.components * few * a.patches * sums.channels):
+            return
         row = 0
         for i in range(few):
             patch = patch0 + i * a.patches
@@ -325,7 +332,11 @@ cdef class WinogradConv(Step):
         a.output.y_row, a.output.residual_row = a.y.row, a.residual.row
         self.owned = weights, bias, self.lay_out_lean() if lean else self.lay_out()
         a.output.component = a.m_component
-        self.may_be_cut((a.outs if lean else 2) * a.blocks, a.components * a.total * a.x.c * a.outs)
+        self.may_be_cut((a.outs if lean else a.bundles) * a.blocks, a.components * a.total * a.x.c * a.outs)
+        if not lean:  # inputs are transformed once more for other bundles
+            self.pieces = min(self.pieces, 2 * a.blocks)
+        each = CHUNK_BLOCKS * vl * PATCHES_TOGETHER * a.components if lean else a.patches * self.kernels.wide_blocks * a.x.c
+        a.watched = self.at_a_time(1, each) > 0
 
     cdef object lay_out(self):
         """Scratch memory for blocks of patches; gives the arrays that the arguments refer to."""

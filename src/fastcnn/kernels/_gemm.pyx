@@ -6,6 +6,8 @@ from libc.stddef cimport ptrdiff_t
 from fastcnn.kernels._step cimport ONE_TAP, Step, WeightedOperands, ceil_div, share
 from fastcnn.kernels._tiles cimport fc_conv_row, fc_kernels, fc_matvec, fc_tensor, look_ahead
 
+from fastcnn.kernels import _step
+
 
 cdef struct GemmArgs:
     const fc_kernels *kernels
@@ -76,7 +78,7 @@ cdef class Gemm(Step):
         self.bind(<WeightedOperands *>a, &a.row.act, y, x, weights, bias, activation)
         a.inner = a.x.w
         a.out_blocks = ceil_div(y.w, self.kernels.vl)
-        a.columns = 8 * self.kernels.mr
+        a.columns = max(1, min(8 * self.kernels.mr, _step.LONGEST_PIECE // max(1, 2 * a.inner)))
         a.strips = max(1, ceil_div(a.x.n, a.columns))
         a.row.x_pixel, a.row.x_lane = a.x.image, 1
         a.row.y_pixel, a.row.y_block = a.y.image, self.kernels.vl
@@ -85,4 +87,7 @@ cdef class Gemm(Step):
         a.row.finish = 1
         # A vector is multiplied with four pairs of blocks at once.
         pairs = ceil_div(a.out_blocks, 2)
-        self.may_be_cut(pairs // 4 if a.x.n == 1 else pairs * a.strips, a.x.n * a.out_blocks * a.inner)
+        vectors = a.x.n * a.out_blocks * a.inner
+        self.may_be_cut(a.x.n if a.out_blocks <= 2 else pairs * (1 if a.x.n == 1 else a.strips), vectors)
+        if a.x.n == 1:
+            self.pieces = min(self.pieces, pairs // 4)

@@ -13,8 +13,9 @@ cdef struct Program:
     fc_tensor **outputs
     int *shared
     ptrdiff_t *pieces    # into which threads may cut a step to help each other,
-    ptrdiff_t *units     # into which it may be cut at all,
+    ptrdiff_t *least     # into which it is cut so that none takes long,
     ptrdiff_t *vectors   # and operations on vectors that it takes, about
+    int *watched         # whether it calls `goes_on` within its units
     int stages
     ptrdiff_t *begins    # the first step of each stage, and the end of the last one
     int lanes            # to so many lanes are the pieces of the steps dealt in this run,

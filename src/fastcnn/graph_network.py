@@ -162,7 +162,7 @@ def check_cost(network: GraphNetwork, graph: Graph, shapes: Mapping[str, tuple[i
         return
     budget = network._budget(graph, shapes)
     if budget is not None and arena_bound(graph, graph.infer(shapes)) > budget.bytes:
-        from fastcnn.compiler.plan import arena_bytes
+        from fastcnn.compiler.compile import arena_bytes
 
         size = arena_bytes(graph, shapes, budget)
         try:

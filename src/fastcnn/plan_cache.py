@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
 import numpy as np
 
 from fastcnn._forks import Guard
+from fastcnn.compiler.compile import compile_batch
 from fastcnn.compiler.lower import Packed
-from fastcnn.compiler.plan import Plan, compile_batch
+from fastcnn.compiler.plan import Plan
 from fastcnn.graph.ir import Graph
 from fastcnn.io.preprocess import Pixels
 from fastcnn.kernels import _cpu

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fastcnn._table import as_table
+from fastcnn.compiler.compile import compile_graph
 from fastcnn.compiler.mixed import compile_general
-from fastcnn.compiler.plan import compile_graph
 
 if TYPE_CHECKING:
     from fastcnn.graph.ir import Graph

@@ -14,7 +14,6 @@ from math import prod
 
 import numpy as np
 
-from fastcnn import ops
 from fastcnn.compiler.expand import expand
 from fastcnn.compiler.fold import drop_repeated_relu
 from fastcnn.graph.autodiff import differentiate
@@ -141,7 +140,7 @@ def _recomputed(nodes: list[Node], forward: int) -> list[Node]:
     readers. Cheap are normalisation, whose input is kept anyway, and functions of single elements of cheap values."""
     cheap: dict[str, Node] = {}
     for node in nodes[:forward]:
-        elements = ops.get(node.op).is_activation or node.op == "DropoutTraining"
+        elements = node.kind.is_activation or node.op == "DropoutTraining"
         if node.op == "BatchNormTraining" or (elements and node.inputs[0] in cheap):
             cheap[node.output] = node
     again: dict[str, str] = {}
@@ -194,11 +193,11 @@ def _scheduled(graph: Graph, updates: list[Node]) -> list[Node]:
     used = set(graph.outputs) | {name for node in updates for name in node.inputs}
     kept: list[Node] = []
     for node in reversed(graph.nodes):
-        if node.output in used or ops.get(node.op).updates:
+        if node.output in used or node.kind.updates:
             kept.append(node)
             used.update(node.inputs)
     kept = [*reversed(kept), *updates]
-    return sorted(kept, key=lambda node: ops.get(node.op).updates)  # stable: each part stays in order
+    return sorted(kept, key=lambda node: node.kind.updates)  # stable: each part stays in order
 
 
 def _packed(nodes: list[Node], state: list[str]) -> set[str]:
@@ -206,8 +205,8 @@ def _packed(nodes: list[Node], state: list[str]) -> set[str]:
     plain = {
         name
         for node in nodes
-        if ops.get(node.op).layout != "parameter"
+        if node.kind.layout != "parameter"
         for i, name in enumerate(node.inputs)
-        if i not in ops.get(node.op).constants
+        if i not in node.kind.constants
     }
     return {name for name in state if name.partition("@")[0] not in plain}

@@ -66,11 +66,6 @@ class Graph:
     constants: dict[str, np.ndarray]
     types: dict[str, str] = field(default_factory=dict)
 
-    @property
-    def is_general(self) -> bool:
-        """Whether operations without kernels are in it: such a graph is resolved for the shapes of its inputs first."""
-        return any(ops.is_general(node.op) for node in self.nodes)
-
     def infer(self, known: Mapping[str, Shape]) -> dict[str, Shape]:
         """Shapes of all values.
 

@@ -106,6 +106,8 @@ class Op:
         Whether any number of inputs may come.
     layout : {"plain", "blocked", "follow", "vectors", "parameter"}
         How values are stored that it reads and writes: see compiler/layout.py.
+    opset : int
+        The version of ONNX whose form its attributes have.
     constants : tuple of int
         Inputs that are packed ahead, or in training stored as parameters: weights.
     """
@@ -115,6 +117,7 @@ class Op:
     arguments: tuple[str, ...] = ("x",)
     required: int = 1
     variadic: bool = False
+    opset: int = 17
     layout: str = "plain"
     constants: tuple[int, ...] = ()
     is_activation: bool = False  # may be fused into its producer

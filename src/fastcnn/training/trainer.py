@@ -320,7 +320,7 @@ class Trainer(Holder):
                 if "running_mean" in layer._buffers:
                     momenta[f"{prefix}running_mean"] = getattr(layer, "momentum", 0.1)
         return step_graph(
-            self.model.graph(shape[1:]),
+            self.model._kernel_graph(shape[1:]),
             shape,
             trainable,
             momenta,

@@ -130,8 +130,10 @@ def fuse_pools(state: State) -> State:
         conv = state.makers.get(pool.inputs[0]) if pool.op == "MaxPool" else None
         if conv is None or not state.is_private(conv.output):
             continue
-        from_caller = conv.inputs[0] in state.graph.inputs
-        if _can_pool(conv, pool, shapes[conv.output]) and conv.kind.pools(conv, from_caller, shapes, vl):
+        if not _can_pool(conv, pool, shapes[conv.output]):
+            continue
+        access = conv.kind.access(conv, shapes, vl)
+        if access.pools or (access.pools_input and conv.inputs[0] in state.graph.inputs):
             fused = (*conv.attrs.get("fused", ()), pool.name)
             attrs = {**conv.attrs, "pool": True, "fused": fused}
             hosts[conv.output] = Node(conv.op, conv.name, conv.inputs, pool.output, attrs)

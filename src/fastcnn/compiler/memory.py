@@ -156,11 +156,12 @@ class _Placer:
             return pair._replace(w=1, offset=pair.offset + node.attrs["index"] * pair.lanes)
         if name in self.layouts.joins:
             return self.joined_view(i, *self.layouts.joins[name])
+        access = op.access(node, self.shapes, self.vl)
         if name in self.layouts.parameters:
             view = self.parameter_view(self.shapes[name], ARENA)
         else:
-            view = self.own_view(name, op.pads_rows)
-        source = self.written_over(i, view)
+            view = self.own_view(name, access.pads_rows)
+        source = self.written_over(i, view, access.overwrites)
         if source:
             self.share(name, source)
         else:
@@ -200,11 +201,11 @@ class _Placer:
         view = dense_view(shape, source.slot)
         return view._replace(image=source.image if view.n == source.n else view.image, offset=source.offset)
 
-    def written_over(self, i: int, view: View) -> str:
-        """An input that node i may write over, as it lies like the output and is read for the last time; or ""."""
+    def written_over(self, i: int, view: View, places: tuple[int, ...]) -> str:
+        """Of the inputs at `places`, which node i may write over, one that lies like the output and is read for the
+        last time; or ""."""
         node = self.graph.nodes[i]
         owners = [self.root.get(name, name) for name in node.inputs]
-        places = node.kind.may_write_over(node, self.shapes, self.vl)
         kept = {owner for place, owner in enumerate(owners) if place not in places}
         for place in places:
             name, owner = node.inputs[place], owners[place]

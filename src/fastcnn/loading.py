@@ -15,11 +15,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from fastcnn._arguments import as_path
+from fastcnn.compiler.network import check_cost, read_constants
 from fastcnn.errors import ModelLoadError
 from fastcnn.graph.ir import Graph
-from fastcnn.graph.stored import read_and_keep
 from fastcnn.graph_model import GraphModel
-from fastcnn.graph_network import check_cost
 from fastcnn.model_format import FORMAT, FORMAT_VERSION
 from fastcnn.ops.budget import MAX_BYTES
 
@@ -92,13 +91,11 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> GraphMo
 
     buffers = _entry(path, metadata, "buffers", lambda text: _buffer_names(text, tensors))
     graph = _entry(path, metadata, "graph", lambda text: Graph.from_json(text, tensors))
-    if graph.is_general:  # which operations it comes to may depend on the values
-        for name in graph.constants:
-            read_and_keep(graph.constants, name)
+    read_constants(graph)
     model = _entry(path, metadata, "graph", lambda _: GraphModel(graph, buffers, max_bytes))
     _entry(path, metadata, "input_shape", lambda text: _set(model, "input_shape", json.loads(text)))
     shapes = dict.fromkeys(graph.inputs, (1, *(model.input_shape or ())))
-    _entry(path, metadata, "graph", lambda _: check_cost(model, graph, shapes, max_bytes))
+    _entry(path, metadata, "graph", lambda _: check_cost(graph, shapes, max_bytes))
     if "classes" in metadata:
         _entry(path, metadata, "classes", lambda text: _set(model, "classes", json.loads(text)))
     if "preprocess" in metadata:

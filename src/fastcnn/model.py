@@ -342,7 +342,7 @@ class Model(Network):
         repeats = as_int(repeats, "tune: repeats", 1)
         if len(batch) == 0:
             raise ValueError("tune: len(x)=0, expected at least one input")
-        graph = self.graph(batch.shape[1:])
+        graph = self._kernel_graph(batch.shape[1:])
         times = measure(graph, dict.fromkeys(graph.inputs, batch), repeats)
         best = {key: min(candidates, key=candidates.__getitem__) for key, candidates in times.items()}
         self.tuning = {**self._tuning, **best}

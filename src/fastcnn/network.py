@@ -6,7 +6,7 @@ which learn and are saved, are model.py's; networks that are given as graphs are
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,6 @@ from fastcnn.plan_cache import Compiled, PlanCache
 
 if TYPE_CHECKING:
     from fastcnn.io.image import Preprocess
-    from fastcnn.ops.budget import Budget
 
 __all__ = ["Network", "Prediction"]
 
@@ -328,10 +327,6 @@ class Network(Layer):
         shapes = [(batch, *x.shape[1:]) for batch in batches]
         return self._cache.get_all(self, shapes, x.preprocess if isinstance(x, Pixels) else None)
 
-    def _budget(self, graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Budget | None:
-        """What compiling the graph may take; None where nobody bounds it."""
-        return None
-
     # -- what it is ----------------------------------------------------------------------------------
 
     def graph(self, input_shape: Sequence[int] | None = None) -> Graph:
@@ -352,15 +347,27 @@ class Network(Layer):
         ValueError
             If there is no shape, or it does not fit the layers.
         """
+        return self._read(lambda: self._stored_graph(input_shape))
+
+    def _kernel_graph(self, input_shape: Sequence[int]) -> Graph:
+        """`graph` in operations with kernels alone, which is what is trained, tuned and cut."""
+        return self._read(lambda: self._traced(input_shape))
+
+    def _read(self, make: Callable[[], Graph]) -> Graph:
+        """Return what `make` gives, all of its constants in memory and of one training step."""
 
         def read() -> Graph:
             self.state_dict()  # reads what lies in a file
-            return self._stored_graph(input_shape)
+            return make()
 
         return self._settled(read)
 
     def _stored_graph(self, input_shape: Sequence[int] | None = None) -> Graph:
         """`graph`, in which constants that lie in a file stay there."""
+        return self._traced(input_shape)
+
+    def _traced(self, input_shape: Sequence[int] | None) -> Graph:
+        """What `forward` does with a symbol."""
         name = type(self).__name__
         shape = self._input_shape if input_shape is None else _checked_shape(input_shape, name)
         if shape is None:

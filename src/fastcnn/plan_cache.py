@@ -6,23 +6,21 @@ What a plan is, and that several threads may run it, is compiler/plan.py's.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
 from fastcnn._forks import Guard
 from fastcnn.compiler.lower import Packed
-from fastcnn.compiler.plan import Plan, compile_batch
+from fastcnn.compiler.network import Runnable, compile_network
 from fastcnn.graph.ir import Graph
 from fastcnn.io.preprocess import Pixels
 from fastcnn.kernels import _cpu
 from fastcnn.kernels._repeat import Repeat
 from fastcnn.layers.newer import watch
-from fastcnn.ops.budget import MAX_BYTES, Budget
 
 if TYPE_CHECKING:
-    from fastcnn.compiler.mixed import MixedPlan
     from fastcnn.io.image import Preprocess
 
 __all__ = ["Compilable", "Compiled", "PlanCache"]
@@ -40,7 +38,7 @@ _LOOKS = 3
 class Compilable(Protocol):
     """What the cache needs of a network."""
 
-    _max_bytes: int | None
+    _max_bytes: int | None  # that a prediction for one input may take
 
     @property
     def tuning(self) -> dict[str, str]:
@@ -59,14 +57,11 @@ class Compilable(Protocol):
     def _stored_graph(self, input_shape: Sequence[int]) -> Graph:
         """The network as a graph; constants that lie in a file stay there."""
 
-    def _budget(self, graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Budget | None:
-        """What compiling the graph may take; None where nobody bounds it."""
-
 
 class Compiled(NamedTuple):
     """A plan, and what a prediction must know of its graph."""
 
-    plan: Plan | MixedPlan
+    plan: Runnable
     output_shape: tuple[int, ...]
     ends_in_softmax: bool
 
@@ -173,8 +168,7 @@ class PlanCache:
             return compiled
 
     def _remember(self, key: _Key, compiled: Compiled) -> None:
-        repeat = compiled.plan.repeat(key[0]) if isinstance(compiled.plan, Plan) else None
-        self._recent = _Recent(self._known, key, compiled, repeat)
+        self._recent = _Recent(self._known, key, compiled, compiled.plan.repeat(key[0]))
 
     def _look(self, network: Compilable, shape: tuple[int, ...]) -> tuple[object, Graph]:
         """Return the graph of the network as it is, and `_changes` of that moment."""
@@ -189,30 +183,14 @@ class PlanCache:
 
 def _compile(network: Compilable, graph: Graph, key: _Key, packed: Packed) -> Compiled:
     shape, preprocess, _ = key
-    shapes = dict.fromkeys(graph.inputs, shape)
-    pixels = {} if preprocess is None else dict.fromkeys(graph.inputs, preprocess.levels())
-    output = graph.outputs[0]
-    if graph.is_general:
-        return _compile_general(graph, shapes, network.tuning, pixels, network._max_bytes or MAX_BYTES)
-    last = next((node.op for node in graph.nodes if node.output == output), None)
-    budget = network._budget(graph, shapes)
-    plan = compile_batch(graph, shapes, packed, network.tuning, pixels, network.reproducible, budget)
-    return Compiled(plan, graph.infer(shapes)[output], last == "Softmax")
-
-
-def _compile_general(
-    graph: Graph,
-    shapes: Mapping[str, tuple[int, ...]],
-    tuning: Mapping[str, str],
-    pixels: Mapping[str, np.ndarray],
-    max_bytes: int,
-) -> Compiled:
-    from fastcnn.compiler.mixed import compile_general
-
-    whole = compile_general(graph, shapes, tuning, max_bytes, pixels)
-    output = graph.outputs[0]
-    last = next((node.op for node in graph.nodes if node.output == output), "")
-    shape = whole.resolved.known[output].shape or ()  # () where it depends on values
-    if shape and whole.plan.parts > 1:
-        shape = (shape[0] * whole.plan.parts, *shape[1:])
-    return Compiled(whole.plan, shape, last.endswith("Softmax") and not last.endswith("LogSoftmax"))
+    compiled = compile_network(
+        graph,
+        dict.fromkeys(graph.inputs, shape),
+        packed=packed,
+        tuning=network.tuning,
+        pixels={} if preprocess is None else dict.fromkeys(graph.inputs, preprocess.levels()),
+        reproducible=network.reproducible,
+        max_bytes=network._max_bytes,
+    )
+    # The graph is not kept: its constants would stay in memory beside the packed ones.
+    return Compiled(compiled.plan, compiled.output_shape, compiled.ends_in_softmax)

@@ -19,8 +19,7 @@ from fastcnn.kernels import _cpu, _executor, _pool, storage
 from fastcnn.kernels.view import View
 
 if TYPE_CHECKING:
-    from fastcnn.compiler.mixed import MixedPlan
-    from fastcnn.compiler.plan import Plan
+    from fastcnn.compiler.network import Runnable
 
 __all__ = ["Profile", "StepProfile", "profile_plan"]
 
@@ -173,12 +172,12 @@ def _cells(step: StepProfile, total: float) -> tuple[str, ...]:
     )
 
 
-def profile_plan(plan: Plan | MixedPlan, inputs: Sequence[np.ndarray], repeats: int) -> Profile:
+def profile_plan(plan: Runnable, inputs: Sequence[np.ndarray], repeats: int) -> Profile:
     """Time the steps of a plan.
 
     Parameters
     ----------
-    plan : Plan or MixedPlan
+    plan : Runnable
     inputs : sequence of float32 arrays
     repeats : int
         The number of runs, of which times are medians.
@@ -206,7 +205,7 @@ def profile_plan(plan: Plan | MixedPlan, inputs: Sequence[np.ndarray], repeats: 
     return Profile(steps, _median_seconds(plan, inputs, repeats), _cpu.isa(), threads, peak, bandwidth)
 
 
-def _median_seconds(plan: Plan | MixedPlan, inputs: Sequence[np.ndarray], repeats: int) -> float:
+def _median_seconds(plan: Runnable, inputs: Sequence[np.ndarray], repeats: int) -> float:
     """The time of a run, waits between steps included."""
     times = []
     for _ in range(repeats):

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import gcd, prod, sqrt
 
-from fastcnn.compiler._edit import replaced
-from fastcnn.graph.ir import Graph, Node
+from fastcnn.compiler.state import State
+from fastcnn.graph.ir import Node
 from fastcnn.kernels._conv_winograd import filter_numbers, line_products, line_sizes, patch_counts
 from fastcnn.ops.base import resolve_pads
 
@@ -277,17 +277,11 @@ def _forced(problem: Problem, wanted: str, entries: Sequence[Algorithm]) -> tupl
     raise ValueError(f"algorithm={wanted!r}, expected one of {', '.join(algorithm_names())}")
 
 
-def with_algorithms(
-    graph: Graph,
-    shapes: Mapping[str, tuple[int, ...]],
-    vl: int,
-    packed_ahead: bool,
-    tuning: Mapping[str, str] | None,
-    together: int,
-) -> Graph:
-    """The graph with the algorithm, its layout, the reasons and the actual padding in every convolution."""
+def choose_algorithms(state: State) -> State:
+    """Put the algorithm, its layout, the reasons and the actual padding into every convolution."""
+    shapes, options = state.shapes, state.options
     nodes = []
-    for node in graph.nodes:
+    for node in state.graph.nodes:
         if node.op == "Conv":
             weight, size = shapes[node.inputs[1]], shapes[node.output]
             problem = Problem(
@@ -297,13 +291,13 @@ def with_algorithms(
                 (weight[2], weight[3]),
                 node.attrs["strides"],
                 node.attrs["dilations"],
-                vl,
+                options.vl,
                 (size[2], size[3]),
-                packed_ahead,
-                together,
+                options.packed_ahead,
+                options.together,
             )
             try:
-                entry, reasons = choose(problem, node.attrs["algorithm"], tuning)
+                entry, reasons = choose(problem, node.attrs["algorithm"], options.tuning)
             except ValueError as error:
                 where = f"node {node.name!r} (Conv): " if node.name else ""  # eager calls have no node
                 raise ValueError(f"{where}{error}") from None
@@ -320,4 +314,4 @@ def with_algorithms(
             }
             node = Node(node.op, node.name, node.inputs, node.output, attrs)
         nodes.append(node)
-    return replaced(graph, nodes)
+    return state.with_nodes(nodes)

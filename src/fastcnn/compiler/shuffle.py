@@ -13,27 +13,19 @@ from math import prod
 
 import numpy as np
 
-from fastcnn.compiler._edit import consumers, has_free_filters, is_private, replaced, with_filters
-from fastcnn.graph.ir import Graph, Node
+from fastcnn.compiler._edit import has_free_filters, with_filters
+from fastcnn.compiler.state import State
+from fastcnn.graph.ir import Node
 
 
-def fold_shuffles(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
-    """The graph without the shuffles whose readers can do without.
-
-    Parameters
-    ----------
-    graph : Graph
-        After choosing, not changed: only direct convolution looks its inputs up.
-    shapes : dict
-        Of every value.
-    """
-    users, constants = consumers(graph), dict(graph.constants)
-    outputs = set(graph.outputs)
+def fold_shuffles(state: State) -> State:
+    """Leave out the shuffles whose readers can do without: only direct convolution looks its inputs up."""
+    graph, shapes, constants = state.graph, state.shapes, dict(state.graph.constants)
     instead: dict[str, Node | None] = {}  # by the output of a node: what stands in its place
 
     def reader(name: str) -> Node | None:
         """The only one."""
-        return users[name][0] if is_private(outputs, users, name) else None
+        return state.users[name][0] if state.is_private(name) else None
 
     for first in graph.nodes:
         transpose = reader(first.output) if first.op == "Reshape" else None
@@ -55,8 +47,10 @@ def fold_shuffles(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
         attrs = {**conv.attrs, "places": tuple(sources.tolist()), "fused": fused}
         instead[conv.output] = Node(conv.op, conv.name, (x, *conv.inputs[1:]), conv.output, attrs)
         instead |= dict.fromkeys((node.output for node in shuffle), None)
+    if not instead:
+        return state
     nodes = [instead.get(node.output, node) for node in graph.nodes]
-    return replaced(graph, [node for node in nodes if node is not None], constants)
+    return state.with_nodes((node for node in nodes if node is not None), constants)
 
 
 def _sources(

@@ -11,17 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn import ops
-from fastcnn.compiler.mixed import compile_general
+from fastcnn.compiler.network import infer_values
 from fastcnn.graph.ir import Graph, Node
 from fastcnn.io._memory import ask_memory
 from fastcnn.io._onnx_package import import_onnx
 from fastcnn.io._onnx_stream import ELEMENT_TYPES, FILE_LIMIT, check_model, stream_model
+from fastcnn.ops.general import General
+from fastcnn.ops.node import Op
 
 __all__ = ["to_onnx"]
 
-OPSET, IR_VERSION = 17, 8
-GENERAL_OPSET, GENERAL_IR_VERSION = 21, 10
+OPSET, IR_VERSION = Op.opset, 8
+GENERAL_OPSET, GENERAL_IR_VERSION = General.opset, 10
 # What the `onnx` package takes at most for a node or one of its inputs, from making it to checking it; and beside them.
 _PROTO_BYTES, _SPARE_BYTES = 4096, 16 << 20
 
@@ -86,15 +87,11 @@ class _Writer:
         self.tensors: list[Any] = []  # what becomes a constant on the way; the graph's own are _onnx_stream.py's
         self.opset, self.ir_version = OPSET, IR_VERSION
         self.types: dict[str, str] = dict(graph.types)
-        self.shapes: dict[str, tuple[int, ...] | None]
-        if graph.is_general:
+        self.shapes, types = infer_values(graph, input_shapes)
+        self.types |= types
+        if any(node.kind.opset == GENERAL_OPSET for node in graph.nodes):
             self.opset, self.ir_version = GENERAL_OPSET, GENERAL_IR_VERSION
-            known = compile_general(graph, input_shapes).resolved.known
-            self.shapes = {name: value.shape for name, value in known.items()}
-            self.types |= {name: value.dtype.name for name, value in known.items() if value.dtype is not None}
             self._raise_opset()
-        else:
-            self.shapes = dict(graph.infer(input_shapes))
 
     def _raise_opset(self) -> None:
         """As high as the newest operator needs, and the lowest IR version that goes with it."""
@@ -132,7 +129,7 @@ class _Writer:
         """A node as ONNX has it."""
         from onnx import helper
 
-        if ops.is_general(node.op):
+        if node.kind.opset == GENERAL_OPSET:
             return self.general(node)
         attrs = dict(node.attrs)
         rule = _NATIVE.get(node.op)

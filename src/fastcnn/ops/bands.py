@@ -3,12 +3,13 @@ compiler makes it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from fastcnn.kernels import _bands, _conv_depthwise, _conv_direct, _pool
 from fastcnn.kernels._step import Step
+from fastcnn.ops.access import Access
 from fastcnn.ops.base import resolve_pads
 from fastcnn.ops.conv import Conv, depthwise_arguments, direct_arguments
 from fastcnn.ops.node import Attrs, Lowering, Node, Op, Shape, Shapes
@@ -22,7 +23,6 @@ class InBands(Op):
 
     name = "InBands"
     constants = (1, 2, 3, 4)
-    layout = "blocked"
     is_internal = True
 
     def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
@@ -31,14 +31,9 @@ class InBands(Op):
             attrs["reader"].attrs, [attrs["between"], *shapes[3:]], output
         )
 
-    def halo(self, node: Node, shapes: Sequence[Shape]) -> tuple[int, int, int, int]:
-        return _CONV.halo(node.attrs["conv"], shapes)
-
-    def reads_few(self, node: Node) -> bool:
-        return _CONV.reads_few(node.attrs["conv"])
-
-    def reads_plain(self, node: Node, shapes: Sequence[Shape], vl: int) -> bool:
-        return _CONV.reads_plain(node.attrs["conv"], shapes, vl)
+    def access(self, node: Node, shapes: Mapping[str, Shape], vl: int) -> Access:
+        conv = _CONV.access(node.attrs["conv"], shapes, vl)
+        return Access("blocked", conv.halo, reads_narrow=conv.reads_narrow, reads_plain=conv.reads_plain)
 
     def lower(self, node: Node, ctx: Lowering) -> None:
         conv, reader, between = node.attrs["conv"], node.attrs["reader"], node.attrs["between"][1:]

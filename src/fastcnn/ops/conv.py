@@ -19,6 +19,7 @@ from fastcnn.kernels import (
     _winograd_filters,
 )
 from fastcnn.kernels.view import NO_HALO, View
+from fastcnn.ops.access import Access
 from fastcnn.ops.base import check_size, images, resolve_pads, window_output
 from fastcnn.ops.node import Attrs, Backward, Lowering, Node, Op, Shape, Shapes
 
@@ -89,53 +90,36 @@ class Conv(Op):
             grads[0] = back.add("ConvGradInput", grad, weight, size=size, **window)
         return grads
 
-    def pools(self, node: Node, from_caller: bool, shapes: Mapping[str, Shape], vl: int) -> bool:
-        """Whether maxima of 2 x 2 outputs can be taken while they are computed: of whole patches; or, of grey images as
-        they come from the caller, of vectors of pixels."""
-        algorithm = node.attrs["algorithm"]
-        if algorithm != "direct" or not from_caller or shapes[node.inputs[0]][1] != 1:
-            return algorithm in _PATCHES
-        _, outs, _, width = shapes[node.output]
-        return _conv_direct.pools(outs, node.attrs["strides"], width, vl)
-
-    def reads_few(self, node: Node) -> bool:
-        dense: bool = node.attrs["algorithm"] == "direct" and node.attrs["group"] == 1
-        return dense
-
-    def reads_plain(self, node: Node, shapes: Sequence[Shape], vl: int) -> bool:
-        """Whether plain images are read as they are: of few channels, without padding."""
-        return self.reads_few(node) and shapes[0][1] < vl and not any(node.attrs["pads"])
-
-    def writes_plain(self, node: Node, shapes: Mapping[str, Shape], vl: int) -> bool:
-        """Whether the output can be plain as well as blocked."""
-        if node.attrs["algorithm"] != "direct" or node.attrs["group"] > 1 or len(node.inputs) > 3:
-            return False
-        width = shapes[node.output][3] * (2 if node.attrs.get("pool") else 1)
-        outs, ins, *kernel = shapes[node.inputs[1]]
-        return _conv_direct.writes_planes(ins, outs, kernel, node.attrs["strides"], width, vl)
-
-    def layout_for(self, node: Node, shapes: Sequence[Shape], vl: int) -> str:
-        layout: str = node.attrs["layout"]
-        return layout
-
-    def halo(self, node: Node, shapes: Sequence[Shape]) -> tuple[int, int, int, int]:
-        pads: tuple[int, int, int, int] = node.attrs["pads"]
-        patch = _PATCHES.get(node.attrs["algorithm"])
-        if patch:
-            return winograd_halo(pads, shapes[0][2:], patch, node.attrs["strides"][0], bool(node.attrs.get("pool")))
-        return pads if node.attrs["layout"] == "blocked" else NO_HALO
-
-    def may_write_over(self, node: Node, shapes: Mapping[str, Shape], vl: int) -> Sequence[int]:
-        """The residual, where each output is computed once and as a whole."""
-        if len(node.inputs) < 4:
-            return ()
-        algorithm = node.attrs["algorithm"]
-        outs, ins, *kernel = shapes[node.inputs[1]]
+    def access(self, node: Node, shapes: Mapping[str, Shape], vl: int) -> Access:
+        attrs, algorithm, pads = node.attrs, node.attrs["algorithm"], node.attrs["pads"]
+        residual = (3,) if len(node.inputs) > 3 else ()
         if algorithm == "direct":
-            once = node.attrs["group"] == 1 and _conv_direct.writes_once(ins, outs, kernel, vl)
-        else:
-            once = algorithm == "depthwise" or algorithm in _PATCHES
-        return (3,) if once else ()
+            return self._direct_access(node, shapes, vl, residual)
+        if algorithm in _PATCHES:
+            size, whole = shapes[node.inputs[0]][2:], bool(attrs.get("pool"))
+            halo = winograd_halo(pads, size, _PATCHES[algorithm], attrs["strides"][0], whole)
+            return Access(attrs["layout"], halo, residual, pools=True)
+        overwrites = residual if algorithm == "depthwise" else ()  # the others compute an output in several steps
+        return Access(attrs["layout"], pads if attrs["layout"] == "blocked" else NO_HALO, overwrites)
+
+    @staticmethod
+    def _direct_access(node: Node, shapes: Mapping[str, Shape], vl: int, residual: tuple[int, ...]) -> Access:
+        attrs, dense = node.attrs, node.attrs["group"] == 1
+        outs, ins, *kernel = shapes[node.inputs[1]]
+        channels, width = shapes[node.inputs[0]][1], shapes[node.output][3]
+        computed = width * (2 if attrs.get("pool") else 1)
+        return Access(
+            attrs["layout"],
+            attrs["pads"],
+            overwrites=residual if dense and _conv_direct.writes_once(ins, outs, kernel, vl) else (),
+            reads_narrow=dense,
+            reads_plain=dense and channels < vl and not any(attrs["pads"]),
+            writes_plain=dense
+            and not residual
+            and _conv_direct.writes_planes(ins, outs, kernel, attrs["strides"], computed, vl),
+            # Grey images are computed by vectors of pixels, which hold whole windows of some widths alone.
+            pools_input=channels == 1 and _conv_direct.pools(outs, attrs["strides"], width, vl),
+        )
 
     def order(
         self, node: Node, index: int, shapes: Mapping[str, Shape], lanes: Mapping[str, int], vl: int

@@ -41,7 +41,7 @@ def split_model(model: Network, shape: tuple[int, ...]) -> tuple[GraphNetwork, G
     >>> [list(part.state_dict()) for part in (body, head)]
     [['0.weight', '0.bias'], ['2.weight', '2.bias']]
     """
-    graph = model.graph(shape)
+    graph = model._kernel_graph(shape)
     learning = {
         f"{path}.{name}" if path else name
         for path, layer in model.named_layers()

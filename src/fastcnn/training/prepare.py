@@ -77,7 +77,7 @@ def outputs_of(model: Network, shape: tuple[int, ...]) -> int:
     ValueError
         If the output is not (N, outputs).
     """
-    graph = model.graph(shape)
+    graph = model._kernel_graph(shape)
     output = graph.infer(dict.fromkeys(graph.inputs, (1, *shape)))[graph.outputs[0]]
     if len(output) != 2:
         raise ValueError(f"fit: the network's output is {('N', *output[1:])}, expected (N, outputs)")

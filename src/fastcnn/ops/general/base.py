@@ -63,6 +63,8 @@ class General(Op):
         Of each attribute: "int", "float", "str", "Ints" or "Floats", with " | None" where it may be absent.
     """
 
+    opset = 21
+
     def __init__(
         self,
         name: str,

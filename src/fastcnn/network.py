@@ -107,6 +107,9 @@ class Network(Layer):
             if not listed or not all(isinstance(name, str) for name in listed):
                 raise TypeError(f"{type(self).__name__}.classes: expected a sequence of str, one per output")
             names = [str(name) for name in listed]  # of NumPy's str_, plain ones
+            for name in names:
+                if not name.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in name):
+                    raise ValueError(f"{type(self).__name__}.classes: {name!r}, expected text that UTF-8 can hold")
         object.__setattr__(self, "_classes", names)
 
     @property

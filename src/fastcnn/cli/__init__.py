@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 
 from fastcnn._version import __version__
+from fastcnn.cli._output import printable_output
 
 _COMMANDS = {
     "classify": "name what photos show",
@@ -64,8 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     try:
-        code: int = options.run(options)
-        sys.stdout.flush()
+        with printable_output():
+            code: int = options.run(options)
+            sys.stdout.flush()
         return code
     except KeyboardInterrupt:
         return 130

@@ -6,11 +6,11 @@ import argparse
 import json
 import sys
 import warnings
-from pathlib import Path
 from typing import Any
 
 from fastcnn import zoo
-from fastcnn.cli._models import add_threads
+from fastcnn.cli._models import add_on_error, add_threads, screen_photos
+from fastcnn.cli._preflight import check_format, check_plot, check_space, check_writable
 from fastcnn.errors import FastcnnWarning
 from fastcnn.kernels._cpu import set_num_threads
 from fastcnn.model import Model
@@ -83,17 +83,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint, if there is one")
     parser.add_argument("--plot", metavar="FILE", help="draw the confusion matrix (needs matplotlib)")
     parser.add_argument("--json", action="store_true", help="print a JSON object")
+    add_on_error(parser)
     add_threads(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Train, save, report; 130 where Ctrl-C ended the training early (the model is saved all the same)."""
-    _check_folder_of(options.output)
+    for option, path in (("-o", options.output), ("--checkpoint", options.checkpoint)):
+        if path is not None:
+            check_writable(path, option)
     if options.plot:
-        _check_folder_of(options.plot)
+        check_plot(options.plot)
     set_num_threads(options.threads)
     model = _network(options, list(class_folders(options.folder)))
+    check_format(model, options.output)
+    check_space(model, options.output, options.checkpoint)
     learn, validate = _photos(options, model)
     if not options.json:
         print(
@@ -109,12 +114,6 @@ def run(options: argparse.Namespace) -> int:
         report.plot(options.plot)
     _tell(options, model, history, report)
     return 130 if history.interrupted else 0
-
-
-def _check_folder_of(file: str) -> None:
-    folder = Path(file).parent
-    if not folder.is_dir():
-        raise NotADirectoryError(f"{file}: there is no folder {folder}")
 
 
 def _network(options: argparse.Namespace, classes: list[str]) -> Model:
@@ -142,10 +141,12 @@ def _photos(options: argparse.Namespace, model: Model) -> tuple[Dataset, Dataset
     """Return the photos to learn from, and those to examine."""
     assert model.preprocess is not None  # both kinds of networks have one
     data, _ = dataset_of_folder(options.folder, model.preprocess, model.classes)
+    data = screen_photos(data, options, model.classes)
     try:
         share = float(options.validation)
     except ValueError:
-        return data, dataset_of_folder(options.validation, model.preprocess, model.classes)[0]
+        others, _ = dataset_of_folder(options.validation, model.preprocess, model.classes)
+        return data, screen_photos(others, options, model.classes)
     learn, validate = split(data.labels, share, options.seed)
     return data.subset(learn), data.subset(validate)
 

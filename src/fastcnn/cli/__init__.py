@@ -1,8 +1,8 @@
-"""The command line: `fastcnn classify | train | evaluate | info | convert | tune | doctor | bench`.
+"""The command line: `fastcnn classify | train | check | evaluate | info | convert | tune | doctor | bench`.
 
 One module a command, imported when it runs.
 
-Exit codes: 0 all went well; 1 some photos could not be read, or a check failed; 2 the command cannot run (usage,
+Exit codes: 0 all went well; 1 some photos could not be read, or a check found faults; 2 the command cannot run (usage,
 model, missing package); 130 interrupted.
 """
 
@@ -20,6 +20,7 @@ from fastcnn.cli._output import printable_output
 _COMMANDS = {
     "classify": "name what photos show",
     "train": "train a classifier on a folder of photos",
+    "check": "find broken, double and odd photos in a folder",
     "evaluate": "examine a classifier on a folder of photos",
     "info": "describe a model, or show where its time goes",
     "convert": "turn a model into ONNX or safetensors",

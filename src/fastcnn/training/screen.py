@@ -20,7 +20,7 @@ from fastcnn.training.folders import PhotoSource
 from fastcnn.training.loader import read_ahead
 from fastcnn.training.prepare import is_paths
 
-__all__ = ["ON_ERROR", "Unreadable", "describe_unreadable", "screened", "why_unreadable"]
+__all__ = ["ON_ERROR", "Unreadable", "as_unreadable", "describe_unreadable", "screened", "why_unreadable"]
 
 ON_ERROR = ("skip", "stop")
 MOST_SKIPPED = 0.1  # of all photos; more of them points to a wrong folder or a broken disk
@@ -39,9 +39,14 @@ def why_unreadable(path: str) -> Unreadable | None:
     try:
         examine_file(path)
     except (ImageError, OSError) as error:
-        text = str(error.strerror or error) if isinstance(error, OSError) else str(error)
-        return Unreadable(path, text.removeprefix(f"{path}: "))
+        return as_unreadable(path, error)
     return None
+
+
+def as_unreadable(path: str, error: ImageError | OSError) -> Unreadable:
+    """A photo, and what reading it has raised."""
+    text = str(error.strerror or error) if isinstance(error, OSError) else str(error)
+    return Unreadable(path, text.removeprefix(f"{path}: "))
 
 
 def screened(

@@ -2,8 +2,8 @@
 
 One module a command, imported when it runs.
 
-Exit codes: 0 all went well; 1 some photos could not be read, or a check found faults; 2 the command cannot run (usage,
-model, missing package); 130 interrupted.
+Exit codes: 0 all went well; 1 some photos could not be read, a check found faults, or training has diverged;
+2 the command cannot run (usage, model, missing package); 130 interrupted.
 """
 
 from __future__ import annotations
@@ -75,6 +75,9 @@ def _run(options: argparse.Namespace) -> int:
     except BrokenPipeError:
         # Whoever read the output has gone: nothing more to say, not even on the way out.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except ArithmeticError as error:
+        print(f"fastcnn {options.command}: {error}", file=sys.stderr)
         return 1
     except (ImportError, OSError, TypeError, ValueError) as error:
         print(f"fastcnn {options.command}: {error}", file=sys.stderr)

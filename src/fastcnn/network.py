@@ -297,7 +297,9 @@ class Network(Layer):
             x: Any = Pixels(self.preprocess.pixels(image)[None], self.preprocess)
         else:
             x = self.preprocess(image)
-        probabilities = self.predict_proba(x)[0]
+        return self._most_probable(self.predict_proba(x)[0], top)
+
+    def _most_probable(self, probabilities: np.ndarray, top: int) -> list[Prediction]:
         best = np.argsort(-probabilities, kind="stable")[:top].tolist()
         names = self._classes or [str(i) for i in range(len(probabilities))]
         return [Prediction(i, names[i], float(probabilities[i])) for i in best]

@@ -117,13 +117,13 @@ def _numbers(text: str) -> tuple[float, ...]:
     return tuple(float(part) for part in text.split(","))
 
 
-def add_on_error(parser: argparse.ArgumentParser) -> None:
+def add_on_error(parser: argparse.ArgumentParser, what: str = "leave them out, up to a tenth of all, or stop") -> None:
     """The option --on-error."""
     parser.add_argument(
         "--on-error",
         choices=ON_ERROR,
         default="skip",
-        help="photos that cannot be read: leave them out, up to a tenth of all, or stop (default: skip)",
+        help=f"photos that cannot be read: {what} (default: skip)",
     )
 
 

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import ModuleType
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from fastcnn.errors import ImageError
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["SUFFIXES", "decode", "import_pillow"]
+__all__ = ["SUFFIXES", "Facts", "decode", "examine", "import_pillow"]
 
 # Formats of photos only: Pillow's others include EPS, which runs a program to decode. AVIF stands last: see
 # _open.
@@ -77,24 +77,65 @@ def _quiet_pillow() -> Iterator[None]:
 
 def decode(source: BinaryIO | Image.Image, name: str, max_pixels: int) -> np.ndarray:
     """Return the pixels of a file or of an image that may not be decoded yet; `name` is for messages."""
-    pillow = import_pillow()
-    try:
-        with _quiet_pillow():
-            image = source if isinstance(source, pillow.Image) else _open(cast(BinaryIO, source), name)
-            _check_size(image.size, name, max_pixels)
-            if image.format == "TIFF":  # Its tags are read, and warned of, in the course of decoding.
-                image.load()
+    import_pillow()
+    with _errors_named(name):
+        image = _opened(source, name, max_pixels)
         image.load()
-        orientation = _orientation(image)
-        pixels = _to_rgb(image, name)
-        if orientation in _ORIENTATIONS:
-            upright = pillow.Transpose[_ORIENTATIONS[orientation]]
-            pixels = np.array(pillow.fromarray(pixels).transpose(upright))
-        return pixels
+        return _upright(image, name)[0]
+
+
+class Facts(NamedTuple):
+    """What a photo is, as it lies in its file."""
+
+    width: int
+    height: int
+    mode: str
+    orientation: int
+    thumbnail: np.ndarray  # (16, 16, 3) uint8, upright
+
+
+def examine(source: BinaryIO, name: str, max_pixels: int) -> Facts:
+    """Decode a photo as small as its format allows: whatever `decode` refuses is refused."""
+    pillow = import_pillow()
+    with _errors_named(name):
+        image = _opened(source, name, max_pixels)
+        mode, (width, height) = image.mode, image.size
+        image.draft("RGB", (64, 64))  # only JPEG knows how; all of its data are read nevertheless
+        image.load()
+        pixels, orientation = _upright(image, name)
+        thumbnail = pillow.fromarray(pixels).resize((16, 16), pillow.Resampling.BOX)
+        return Facts(width, height, mode, orientation, np.asarray(thumbnail))
+
+
+@contextmanager
+def _errors_named(name: str) -> Iterator[None]:
+    """Turn whatever Pillow raises into an ImageError."""
+    try:
+        yield
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # A damaged file makes Pillow raise nearly anything.
         raise ImageError(f"{name}: damaged, or not supported: {error or type(error).__name__}") from error
+
+
+def _opened(source: BinaryIO | Image.Image, name: str, max_pixels: int) -> Image.Image:
+    with _quiet_pillow():
+        image = source if isinstance(source, import_pillow().Image) else _open(cast(BinaryIO, source), name)
+        _check_size(image.size, name, max_pixels)
+        if image.format == "TIFF":  # Its tags are read, and warned of, in the course of decoding.
+            image.load()
+    return cast("Image.Image", image)
+
+
+def _upright(image: Image.Image, name: str) -> tuple[np.ndarray, int]:
+    """Return the pixels, turned as EXIF says, and what it says."""
+    pillow = import_pillow()
+    orientation = _orientation(image)
+    pixels = _to_rgb(image, name)
+    if orientation not in _ORIENTATIONS:
+        return pixels, 1
+    upright = pillow.Transpose[_ORIENTATIONS[orientation]]
+    return np.array(pillow.fromarray(pixels).transpose(upright)), orientation
 
 
 def _open(file: BinaryIO, name: str) -> Image.Image:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from math import prod
 from types import ModuleType
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -16,6 +17,7 @@ import numpy as np
 
 from fastcnn._forks import Guard
 from fastcnn.errors import ImageError
+from fastcnn.io._memory import ask_memory
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -54,13 +56,26 @@ def _show_again() -> None:
 
 _filters = Guard(_show_again)
 
+# Where Pillow's libraries cannot be loaded for want of memory, it has no WebP and no AVIF for good.
+_LIBRARIES = 32 << 20
+_loaded = False
+# What decoders take at most for a pixel, and beside the pixels.
+_PIXEL_BYTES, _SPARE_BYTES = 32, 8 << 20
+
 
 def import_pillow() -> ModuleType:
-    """Return the module PIL.Image; if it is missing, the error names the extra to install."""
+    """Return the module PIL.Image, with all formats; if it is missing, the error names the extra to install."""
+    global _loaded
+    if not _loaded:
+        ask_memory(_LIBRARIES)
     try:
         from PIL import Image
     except ImportError as error:
         raise ImportError('reading photos needs Pillow: pip install "fastcnn[images]"', name="PIL") from error
+    if not _loaded:
+        with _quiet_pillow():
+            Image.init()
+        _loaded = True
     return Image
 
 
@@ -78,6 +93,7 @@ def _quiet_pillow() -> Iterator[None]:
 def decode(source: BinaryIO | Image.Image, name: str, max_pixels: int) -> np.ndarray:
     """Return the pixels of a file or of an image that may not be decoded yet; `name` is for messages."""
     pillow = import_pillow()
+    image: Image.Image | None = None
     try:
         with _quiet_pillow():
             image = source if isinstance(source, pillow.Image) else _open(cast(BinaryIO, source), name)
@@ -94,7 +110,14 @@ def decode(source: BinaryIO | Image.Image, name: str, max_pixels: int) -> np.nda
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # A damaged file makes Pillow raise nearly anything.
-        raise ImageError(f"{name}: damaged, or not supported: {error or type(error).__name__}") from error
+        message = f"{name}: damaged, or not supported: {error or type(error).__name__}"
+        raise _image_error(message, 0 if image is None else prod(image.size)) from error
+
+
+def _image_error(message: str, pixels: int) -> ImageError:
+    """What tells of a damaged file; where memory is short, a MemoryError is raised: decoders call that damage, too."""
+    ask_memory(_SPARE_BYTES + _PIXEL_BYTES * pixels)
+    return ImageError(message)
 
 
 def _open(file: BinaryIO, name: str) -> Image.Image:
@@ -103,7 +126,7 @@ def _open(file: BinaryIO, name: str) -> Image.Image:
     try:
         return Image.open(file, formats=_FORMATS)
     except (UnidentifiedImageError, KeyError) as error:  # KeyError: a Pillow that does not know AVIF
-        raise ImageError(f"{name}: no image, or none of the formats {', '.join(_FORMATS)}") from error
+        raise _image_error(f"{name}: no image, or none of the formats {', '.join(_FORMATS)}", 0) from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name}: too large: {error}") from error
 

@@ -8,9 +8,14 @@ import sys
 import sysconfig
 from pathlib import Path
 
+import numpy as np
+import onnx
 import out_of_memory
 import pytest
+from checkpoints import storage, tensor, zipped
+from PIL import Image
 
+import fastcnn as fc
 from fastcnn import functional as F
 
 SOURCE = Path(__file__).with_name("failing_malloc.c")
@@ -79,3 +84,66 @@ def test_writing_takes_no_memory_for_weights(tmp_path, method, order, free):
 def test_where_onnx_would_crash_it_is_not_called(tmp_path, order):
     """Protobuf follows null pointers where there is no memory."""
     assert run("-c", SAVE, "export_onnx", str(tmp_path / "net.onnx"), order, "8") == "no memory\n"
+
+
+LOAD = """
+import resource, sys
+import numpy as np
+import fastcnn as fc
+from fastcnn.io.image import load_image
+from fastcnn.io.weights import read_weights
+kind, path = sys.argv[1:]
+read = {"photo": load_image, "weights": read_weights}.get(kind, lambda path: fc.load(path).state_dict())
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+short = 0
+for free in [*range(8), *range(8, 400, 4)]:
+    resource.setrlimit(resource.RLIMIT_AS, (used + (free << 20), resource.RLIM_INFINITY))
+    try:
+        read(path)
+        break
+    except MemoryError:
+        short += 1
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+assert len(read(path))
+print(short)
+"""
+
+
+def make_model(path):
+    model = fc.Sequential(fc.Linear(1000, 2500, init=lambda rng, shape: np.zeros(shape, "f")))  # 10 MB
+    model.input_shape = (1000,)
+    (model.export_onnx if path.suffix == ".onnx" else model.save)(path)
+
+
+def make_onnx_of_numbers(path):
+    """Numbers that are not raw data go through protobuf."""
+    make_model(path)
+    model = onnx.load(path)
+    model.graph.initializer[0].ClearField("raw_data")
+    model.graph.initializer[0].float_data.extend(np.zeros(2_500_000))
+    onnx.save(model, path)
+
+
+def make_checkpoint(path):
+    weight = tensor(storage(2_500_000), 0, (1000, 2500), (2500, 1))
+    path.write_bytes(zipped({"weight": weight}, {"0": np.zeros(2_500_000, np.float32)}))
+
+
+def make_photo(path):
+    Image.new("RGB", (1200, 1200), "red").save(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "make"),
+    [
+        ("model", "net.onnx", make_model),
+        ("model", "net.onnx", make_onnx_of_numbers),
+        ("model", "net.safetensors", make_model),
+        ("weights", "net.pth", make_checkpoint),
+        *[("photo", f"photo.{suffix}", make_photo) for suffix in ("jpg", "png", "tif", "jp2", "avif")],
+    ],
+)
+def test_short_memory_is_never_taken_for_damage(tmp_path, kind, name, make):
+    """Whatever is free, a file is read or MemoryError is raised; and once there is more, it is read."""
+    make(tmp_path / name)
+    assert int(run("-c", LOAD, kind, str(tmp_path / name))) >= 5

@@ -412,6 +412,8 @@ class Model(Network):
             If `input_shape` is not set, or the file would exceed the 2 GB that ONNX allows.
         ImportError
             Without the `onnx` package, which ``pip install "fastcnn[onnx]"`` brings.
+        MemoryError
+            If there is none for the network's nodes; the weights are not copied.
         OSError
             If the file cannot be written.
         """

@@ -422,6 +422,20 @@ def test_budget_bounds_weights_and_values():
         load_onnx(content, max_bytes=20_000)
 
 
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [("fastcnn.classes", "[" + "[]," * 50_000 + "[]]"), ("names", "{" + "0:{}," * 5_000 + "2:{}}")],
+)
+def test_budget_bounds_what_metadata_become(key, text):
+    model = build.classifier()
+    helper.set_model_props(model, {key: text})
+    content = model.SerializeToString()
+    with pytest.raises(ModelLoadError, match=f"metadata '{key}': needs .* bytes, more than max_bytes leaves .2097152"):
+        load_onnx(content, max_bytes=1 << 20)
+    if key == "names":  # which are none
+        assert load_onnx(content).classes is None
+
+
 def test_external_data_below_the_folder(path, tmp_path):
     onnx.save(
         build.classifier(), tmp_path / "ext.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0

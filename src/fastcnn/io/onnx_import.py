@@ -84,7 +84,7 @@ def read_onnx(source: str | os.PathLike[str] | bytes, *, max_bytes: int = MAX_BY
     source : path-like, or bytes
         The file, or its content.
     max_bytes : int
-        The most that the file, and that all its arrays, may take.
+        The most that the file, that its messages in memory, and that its nodes and arrays may take.
 
     Returns
     -------

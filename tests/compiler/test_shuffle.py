@@ -9,7 +9,7 @@ from definitions import evaluate
 
 import fastcnn
 from fastcnn import ops
-from fastcnn.compiler.plan import compile_graph
+from fastcnn.compiler.compile import compile_graph
 from fastcnn.graph.ir import Graph, Node
 
 # Channels, groups, stride, the sizes that stay behind the channels in the middle of the shuffle.

@@ -8,7 +8,7 @@ import pytest
 import fastcnn
 from fastcnn import functional as F
 from fastcnn.compiler import plan, slices
-from fastcnn.compiler.plan import compile_graph
+from fastcnn.compiler.compile import compile_graph
 from fastcnn.kernels import _bands, _cpu
 from fastcnn.layers import BatchNorm2d, Conv2d, GlobalAvgPool2d, Linear
 

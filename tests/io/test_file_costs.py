@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 import fastcnn as fc
 from fastcnn import ops
-from fastcnn.compiler.plan import compile_graph
+from fastcnn.compiler.compile import compile_graph
 from fastcnn.graph.ir import Graph, Node
 from fastcnn.io.weights import write_safetensors
 from fastcnn.onnx_model import load_onnx

@@ -16,8 +16,8 @@ import fastcnn as fc
 from fastcnn import functional as F
 from fastcnn import reference
 from fastcnn.compiler import slices
-from fastcnn.compiler.expand import expand
-from fastcnn.compiler.plan import compile_graph
+from fastcnn.compiler.compile import compile_graph
+from fastcnn.compiler.expand import expanded
 from fastcnn.graph.ir import Graph
 from fastcnn.kernels import _bands, _cpu
 
@@ -51,7 +51,8 @@ def between_steps(op, attrs, arrays, rng):
     operands = tuple(f"same {name}" if name in images else name for name in arrays)
     nodes += [node(op, operands, "y", **attrs), node("MaxPool", ("y",), "same y", kernel_shape=(1, 1))]
     shapes = {name: array.shape for name, array in arrays.items()}
-    graph = expand(Graph(nodes, shapes, ["same y"], {}), shapes)
+    graph = Graph(nodes, shapes, ["same y"], {})
+    graph = replace(graph, nodes=expanded(nodes, graph.infer(shapes)))
     found = graph.infer(shapes)
     plan = compile_graph(replace(graph, nodes=any_algorithm(graph.nodes, found, rng)), shapes)
     out = fenced(np.full(plan.output_shapes[0], np.nan))

@@ -10,8 +10,8 @@ import pytest
 from convolutions import any_algorithm, extreme_case, node, random_case
 
 import fastcnn as fc
-from fastcnn.compiler.expand import expand
-from fastcnn.compiler.plan import compile_graph
+from fastcnn.compiler.compile import compile_graph
+from fastcnn.compiler.expand import expanded
 from fastcnn.graph.ir import Graph
 from fastcnn.kernels import _cpu
 
@@ -43,7 +43,8 @@ def layers(rng):
     ]
     shapes = {"x": case.x[:1].shape, "weight": case.weight.shape, "pooled": (1, *outputs)}
     shapes["pooled"] = Graph(nodes[:3], {**shapes}, ["y"], {}).infer(shapes)["y"]
-    graph = expand(Graph(nodes, shapes, ["y", "dx", "dw", "db"], {}), shapes)
+    graph = Graph(nodes, shapes, ["y", "dx", "dw", "db"], {})
+    graph = replace(graph, nodes=expanded(graph.nodes, graph.infer(shapes)))
     graph = replace(graph, nodes=any_algorithm(graph.nodes, graph.infer(shapes), rng))
     arrays = {name: rng.standard_normal((batch, *shape[1:]), np.float32) for name, shape in shapes.items()}
     return graph, arrays | {"weight": rng.standard_normal(case.weight.shape, np.float32)}

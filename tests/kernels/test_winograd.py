@@ -13,7 +13,7 @@ from memory_guard import guarded
 import fastcnn
 from fastcnn import ops, reference
 from fastcnn.compiler.choose import ALGORITHMS
-from fastcnn.compiler.plan import compile_graph
+from fastcnn.compiler.compile import compile_graph
 from fastcnn.graph.ir import Graph, Node
 from fastcnn.kernels import _cpu
 from fastcnn.kernels._conv_winograd import patch_counts

@@ -14,8 +14,9 @@ import numpy as np
 
 from fastcnn import ops
 from fastcnn.compiler.batch import is_separable
+from fastcnn.compiler.compile import compile_batch, compile_graph
 from fastcnn.compiler.mixed import MixedPlan, compile_mixed
-from fastcnn.compiler.plan import Plan, compile_batch, compile_graph
+from fastcnn.compiler.plan import Plan
 from fastcnn.compiler.resolve import resolve
 from fastcnn.compiler.runnable import CompiledNetwork, ends_in_softmax
 from fastcnn.graph.ir import Graph, check_shape

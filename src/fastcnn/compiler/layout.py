@@ -18,44 +18,12 @@ never have one, except copies made for a convolution.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
-from fastcnn.compiler._edit import consumers
+from fastcnn.compiler.state import Layouts, State
 from fastcnn.graph.ir import Graph, Node
 from fastcnn.kernels.view import NO_HALO, Halo
 from fastcnn.ops.access import Access
-
-
-@dataclass
-class Layouts:
-    """What the pass decided.
-
-    Attributes
-    ----------
-    graph : Graph
-        With Reorder nodes.
-    shapes : dict
-        Of every value, new ones included.
-    lanes : dict
-        Channels stored side by side: 1 is plain.
-    halos : dict
-        Top, left, bottom, right zeros around each plane; absent without halo.
-    joins : dict
-        Values that are written straight into a concatenation: its output, and their first channel there.
-    parameters : set of str
-        Values stored as parameters.
-    pixels : set of str
-        Inputs stored as pixels.
-    """
-
-    graph: Graph
-    shapes: dict[str, tuple[int, ...]]
-    lanes: dict[str, int]
-    halos: dict[str, Halo] = field(default_factory=dict)
-    joins: dict[str, tuple[str, int]] = field(default_factory=dict)
-    parameters: set[str] = field(default_factory=set)
-    pixels: set[str] = field(default_factory=set)
 
 
 def levels_of(name: str) -> str:
@@ -63,29 +31,12 @@ def levels_of(name: str) -> str:
     return f"{name}:levels"
 
 
-def arrange(
-    graph: Graph,
-    shapes: dict[str, tuple[int, ...]],
-    vl: int,
-    parameters: Iterable[str] = (),
-    pixels: Iterable[str] = (),
-) -> Layouts:
-    """Decide the layout of every value.
+def arrange(state: State) -> State:
+    """Decide the layout of every value, and put Reorder nodes where two of them meet.
 
-    Parameters
-    ----------
-    graph : Graph
-        After choosing: convolutions name their algorithm's layout.
-    shapes : dict
-        Of every value.
-    vl : int
-        Floats in a vector.
-    parameters : iterable of str
-        Graph inputs that are stored as parameters.
-    pixels : iterable of str
-        Graph inputs (N, C, H, W) that are stored as pixels, uint8 (N, H, W, C); the graph has their `levels_of`.
+    Convolutions name their algorithm's layout by now. Constants are added for what pixels stand for (`levels_of`).
     """
-    return _Arranger(graph, shapes, vl, set(parameters), set(pixels)).run()
+    return _Arranger(state).run()
 
 
 def _union(a: Halo, b: Halo) -> Halo:
@@ -93,11 +44,12 @@ def _union(a: Halo, b: Halo) -> Halo:
 
 
 class _Arranger:
-    def __init__(
-        self, graph: Graph, shapes: dict[str, tuple[int, ...]], vl: int, parameters: set[str], pixels: set[str]
-    ) -> None:
-        self.graph, self.vl, self.parameters, self.pixels = graph, vl, parameters, pixels
-        self.shapes, self.users = dict(shapes), consumers(graph)
+    def __init__(self, state: State) -> None:
+        levels = {levels_of(name): array for name, array in state.options.pixels.items()}
+        self.state, self.users = state, state.users
+        self.graph = graph = replace(state.graph, constants={**state.graph.constants, **levels})
+        self.vl, self.pixels, self.parameters = state.options.vl, state.options.pixels, set(state.options.parameters)
+        self.shapes = {**state.shapes, **{name: array.shape for name, array in levels.items()}}
         self.external = {*graph.inputs, *graph.constants}
         self.concatenations = {node.output for node in graph.nodes if node.op == "Concat"}
         self.lanes = dict.fromkeys(self.external, 1)
@@ -110,12 +62,14 @@ class _Arranger:
         self.copies: dict[tuple[str, int, bool], str] = {}
         self.accesses: dict[str, Access] = {}  # by output
 
-    def run(self) -> Layouts:
+    def run(self) -> State:
         for node in self.graph.nodes:
             self.place(node)
         outputs = [self.plain_output(name, i) for i, name in enumerate(self.graph.outputs)]
-        graph = Graph(self.nodes, self.graph.inputs, outputs, self.graph.constants)
-        return Layouts(graph, self.shapes, self.lanes, self.halos, self.join(), self.parameters, self.pixels)
+        graph = Graph(self.nodes, self.graph.inputs, outputs, self.graph.constants, self.graph.types)
+        joins = self.join()
+        layouts = Layouts(self.lanes, self.halos, joins, frozenset(self.parameters))
+        return replace(self.state, graph=graph, shapes=self.shapes, layouts=layouts)
 
     def append(self, node: Node) -> None:
         self.nodes.append(node)
@@ -166,8 +120,11 @@ class _Arranger:
             inputs[i] = self.stored(inputs[i], False)
             name = self.fetch(inputs[i], self.lanes_for(node, i, lanes), halo if i == 0 else NO_HALO)
             inputs[i] = self.gapless(name, node.output) if op.is_alias else name
-        attrs = {**node.attrs, "blocks": self.blocks[inputs[0]]} if inputs and inputs[0] in self.blocks else node.attrs
-        self.append(replace(node, inputs=tuple(inputs), attrs=attrs))
+        if tuple(inputs) != node.inputs:
+            node = replace(node, inputs=tuple(inputs))
+        if inputs and inputs[0] in self.blocks:
+            node = node.deciding(blocks=self.blocks[inputs[0]])
+        self.append(node)
         self.lanes[node.output] = lanes if len(self.shapes[node.output]) == 4 and not op.packs else 1
         if op.packs or (op.updates and node.inputs[0] in self.parameters):
             self.parameters.add(node.output)

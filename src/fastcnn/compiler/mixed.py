@@ -17,8 +17,9 @@ from typing import ClassVar
 import numpy as np
 
 from fastcnn import ops
+from fastcnn.compiler.compile import compile_graph
 from fastcnn.compiler.lower import Packed, StepInfo
-from fastcnn.compiler.plan import Plan, compile_graph
+from fastcnn.compiler.plan import Plan
 from fastcnn.compiler.resolve import Resolved
 from fastcnn.graph.ir import Graph, Node
 from fastcnn.kernels._program import default_float_modes

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from fastcnn import ops
+from fastcnn.compiler.compile import arena_bytes, compile_batch
 from fastcnn.compiler.cost import arena_bound, take_network
 from fastcnn.compiler.lower import Packed
-from fastcnn.compiler.plan import arena_bytes, compile_batch
 from fastcnn.compiler.runnable import CompiledNetwork, Runnable, ends_in_softmax
 from fastcnn.graph.ir import Graph, Shape
 from fastcnn.graph.stored import StoredArray, read_and_keep

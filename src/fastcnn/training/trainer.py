@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcnn._arguments import as_float, as_mapping, as_real_array, as_seed
-from fastcnn.compiler.plan import Plan, compile_graph
+from fastcnn.compiler.compile import compile_graph
+from fastcnn.compiler.plan import Plan
 from fastcnn.kernels import _cpu, storage
 from fastcnn.kernels._program import default_float_modes
 from fastcnn.kernels._update import SETTINGS

@@ -21,6 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fastcnn._table import Columns
+
 sys.path.insert(0, str(Path(__file__).parent / "peers"))
 
 THREADS, TURNS = 2, 4
@@ -88,20 +90,19 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="of each engine")
     options = parser.parse_args()
     engines = ["fastcnn", *[peer for peer in ("onnxruntime",) if importlib.util.find_spec(peer)]]
-    print(
-        f"{'network':12} {'batch':>5} {'busy':>6} "
-        + " ".join(f"{engine + ' median, p99':>26}" for engine in engines)
-        + f" {'theirs / ours':>14}"
-    )
+    pairs = [heading for engine in engines for heading in (f"{engine} median", "p99")]
+    headings = ["network", "batch", "busy", *pairs, *(["theirs / ours"] if len(engines) > 1 else [])]
+    columns = Columns.under(headings, 11, left={0})
+    print(columns.line(headings))
     for name in options.networks.split(","):
         for batch in map(int, options.batches.split(",")):
             for busy in options.busy.split(","):
                 times = measure(name, batch, busy, engines, options.seconds)
                 medians = [1e3 * float(np.median(times[engine])) for engine in engines]
                 worst = [1e3 * float(np.percentile(times[engine], 99)) for engine in engines]
-                cells = " ".join(f"{pair[0]:13.3f}{pair[1]:13.3f}" for pair in zip(medians, worst, strict=True))
-                ratio = f"{medians[1] / medians[0]:14.2f}" if len(engines) > 1 else ""
-                print(f"{name:12} {batch:5} {busy:>6} {cells} {ratio}", flush=True)
+                cells = [f"{value:.3f}" for pair in zip(medians, worst, strict=True) for value in pair]
+                ratio = [f"{medians[1] / medians[0]:.2f}"] if len(engines) > 1 else []
+                print(columns.line([name, str(batch), busy, *cells, *ratio]), flush=True)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ from networks import _explicit, cifar_cnn  # noqa: E402
 from run import Worker, take_turns  # noqa: E402
 
 import fastcnn as fc  # noqa: E402
+from fastcnn._table import Columns  # noqa: E402
 
 NETWORKS = {  # and the batch
     "LeNet": (fc.zoo.lenet, (1, 28, 28), 64),
@@ -109,21 +110,22 @@ def main() -> None:
     parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args()
     engines = options.engines.split(",")
-    print(
-        f"{'network':12} {'threads':>7} "
-        + " ".join(f"{engine:>19}" for engine in engines)
-        + f" {'ratio':>7} {'losses':>8} {'others':>8}  peak MB"
-    )
+    headings = ["network", "threads", *engines, "ratio", "losses", "others", "peak MB"]
+    columns = Columns.under(headings, 10, left={0, len(headings) - 1})
+    print(columns.line(headings))
     rows = []
     for name in options.networks.split(","):
         for threads in map(int, options.threads.split(",")):
             row = compare(name, threads, engines, options.rate, options.rounds, options.seconds)
             rows.append(row)
-            cells = " ".join(f"{row['ms'][engine]:19.2f}" for engine in engines)
-            peaks = " ".join(f"{row['peak'][engine] / 1e6:.0f}" for engine in engines)
-            numbers = f"{row['ratio']:6.2f}{' ' if row['quiet'] else '*'} {row['loss_difference']:8.1e}"
-            others = f"{row['loss_difference_of_others']:8.1e}"
-            print(f"{name:12} {threads:7} {cells} {numbers} {others}  {peaks}", flush=True)
+            cells = [
+                *(f"{row['ms'][engine]:.2f}" for engine in engines),
+                f"{row['ratio']:.2f}{' ' if row['quiet'] else '*'}",
+                f"{row['loss_difference']:.1e}",
+                f"{row['loss_difference_of_others']:.1e}",
+                " ".join(f"{row['peak'][engine] / 1e6:.0f}" for engine in engines),
+            ]
+            print(columns.line([name, str(threads), *cells]), flush=True)
     if options.json:
         Path(options.json).write_text(json.dumps(rows, indent=2) + "\n")
 

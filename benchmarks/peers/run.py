@@ -29,6 +29,8 @@ from pathlib import Path
 import numpy as np
 from networks import NETWORKS, save_all
 
+from fastcnn._table import Columns
+
 PEERS = ("onnxruntime", "openvino", "torch", "ncnn")
 ROUNDS, SECONDS, PAUSE = 15, 0.1, 0.05
 PATIENCE = 60.0  # seconds for a row, where turns are disturbed
@@ -149,11 +151,9 @@ def main() -> None:
     parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args()
     engines = ["fastcnn", *[peer for peer in PEERS if importlib.util.find_spec(peer)]]
-    print(
-        f"{'network':12} {'batch':>5} {'threads':>7} "
-        + " ".join(f"{engine:>12}" for engine in engines)
-        + f" {'best / ours':>12}"
-    )
+    headings = ["network", "batch", "threads", *engines, "best / ours"]
+    columns = Columns.under(headings, 12, left={0})
+    print(columns.line(headings))
     rows = []
     for batch in map(int, options.batches.split(",")):
         for name in options.networks.split(","):
@@ -163,8 +163,8 @@ def main() -> None:
                 rows.append(
                     {"network": name, "batch": batch, "threads": threads, "ms": times, "ratio": ratio, "quiet": quiet}
                 )
-                cells = " ".join(f"{times[engine]:12.3f}" for engine in engines)
-                print(f"{name:12} {batch:5} {threads:7} {cells} {ratio:12.2f}{' ' if quiet else '*'}", flush=True)
+                cells = [*(f"{times[engine]:.3f}" for engine in engines), f"{ratio:.2f}{' ' if quiet else '*'}"]
+                print(columns.line([name, str(batch), str(threads), *cells]), flush=True)
                 if options.json:  # after each row: a long run may be cut off
                     Path(options.json).write_text(json.dumps(rows, indent=2) + "\n")
 

@@ -1,6 +1,6 @@
 """Networks that are given as graphs: read from files, or cut out of other networks.
 
-Reading files is loading.py's and onnx_model.py's, cutting training/features.py's.
+loading.py and onnx_model.py read the files, training/features.py cuts networks.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fastcnn.ops.budget import MAX_BYTES
 
 __all__ = ["GraphNetwork"]
 
-MAX_DEPTH = 100  # of layers within layers; walks through them recurse
+MAX_DEPTH = 100  # layers within layers, through which functions recurse
 
 
 class _Group(Layer):
@@ -33,17 +33,17 @@ class GraphNetwork(Network):
     Parameters
     ----------
     graph : Graph
-        One input whose first axis is the batch, one output. Its constants become the network's parameters,
-        under the same dotted names; they are not copied, and must not be changed afterwards.
+        A graph with one output and one input, whose first axis is the batch. Its constants become parameters under
+        the same dotted names. They are not copied, and must not be changed afterwards.
     buffers : collection of str
-        Names of the constants that training must leave alone.
+        Names of the constants that training must not change.
     max_bytes : int, optional
-        The most that a prediction may take for one input, where the graph comes from a file.
+        Limit of a prediction for one input, for graphs from files.
 
     Raises
     ------
     ValueError
-        If the graph is not valid or does not have one input and one output.
+        If the graph is not valid, or does not have one input and one output.
 
     Examples
     --------
@@ -64,14 +64,14 @@ class GraphNetwork(Network):
         self._graph = Graph(graph.nodes, graph.inputs, graph.outputs, fixed, graph.types)
         self._max_bytes = max_bytes
         self._input_type = np.dtype(graph.types.get(next(iter(graph.inputs)), "float32"))
-        # In the order of use, which is the order in which layers list them.
+        # In the order of use, as layers list them.
         used = [name for node in graph.nodes for name in node.inputs if name in graph.constants]
         for name in dict.fromkeys([*used, *graph.constants]):
             if name not in fixed:
                 self._place(name, graph.constants[name], name in buffers)
 
     def _place(self, name: str, array: np.ndarray, is_buffer: bool) -> None:
-        # Into the registries directly: in a file, names such as "forward" or "0" are only names.
+        # Directly into the registries, as a file may use names such as "forward" or "0".
         *path, local = name.split(".")
         if len(path) > MAX_DEPTH:
             raise ValueError(f"constant {name[:80]!r}…: {len(path) + 1} parts, expected at most {MAX_DEPTH + 1}")
@@ -79,13 +79,13 @@ class GraphNetwork(Network):
         for part in path:
             layer = layer._children.setdefault(part, _Group())
         if not isinstance(array, StoredArray):
-            with np.errstate(over="ignore", invalid="ignore"):  # as in layers: what float32 cannot hold is infinite
+            with np.errstate(over="ignore", invalid="ignore"):  # beyond float32's range a value becomes infinite
                 array = np.array(array, np.float32, order="C", copy=None).view()
             array.flags.writeable = False
         (layer._buffers if is_buffer else layer._parameters)[local] = array
 
     def _stored_graph(self, input_shape: Sequence[int] | None = None) -> Graph:
-        """The network as a graph, see `Network._stored_graph`; general operations stay as they are."""
+        """See `Network._stored_graph`; general operations stay as they are."""
         graph = self._graph
         if is_resolved(graph):
             return super()._stored_graph(input_shape)
@@ -103,7 +103,7 @@ class GraphNetwork(Network):
         )
 
     def forward(self, x: Any) -> Any:
-        """Apply the graph's nodes to a symbol, in their order."""
+        """Apply the graph's nodes to a symbol, one after the other."""
         graph = self._graph
         if not is_resolved(graph):
             from fastcnn.compiler.general import resolve_for_kernels
@@ -120,7 +120,7 @@ class GraphNetwork(Network):
         return values[graph.outputs[0]]
 
     def extra_repr(self) -> str:
-        """Return the number of nodes, and the input's shape."""
+        """Return the number of nodes and the input's shape."""
         (shape,) = self._graph.inputs.values()
         return f"{len(self._graph.nodes)} nodes, input {('N', *shape[1:])}"
 

@@ -17,6 +17,7 @@ from fastcnn.compiler.choose import ARITHMETIC, Problem, algorithm_names, choose
 from fastcnn.compiler.compile import compile_graph
 from fastcnn.compiler.state import Options, State
 from fastcnn.graph.ir import Graph, Node
+from fastcnn.ops.decisions import ConvChoice
 
 ACTIVATIONS = [
     ("Relu", {}),
@@ -129,7 +130,7 @@ def test_values_alive_together_never_overlap():
         graph = Builder(rng).graph()
         shapes = graph.infer({"x": (2, *graph.inputs["x"][1:])})
         nodes = [
-            Node(n.op, n.name, n.inputs, n.output, {**n.attrs, "layout": "blocked", "algorithm": "direct"})
+            n.deciding(choice=ConvChoice("direct", "blocked", shapes[n.inputs[1]][2:], n.attrs["pads"]))
             if n.op == "Conv" and n.attrs["group"] == 1 and n.attrs["auto_pad"] == "NOTSET"
             else n
             for n in graph.nodes

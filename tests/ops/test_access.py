@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from fastcnn.compiler.choose import ALGORITHMS
-from fastcnn.compiler.plan import compile_graph
+from fastcnn.compiler.compile import compile_graph
 from fastcnn.graph.ir import Graph, Node
 from fastcnn.kernels import _cpu
 from fastcnn.ops.access import Access
 from fastcnn.ops.conv import Conv
+from fastcnn.ops.decisions import ConvChoice, Decisions
 
 VL = _cpu.vector_length()
 
@@ -25,9 +26,10 @@ def access(op: str, attrs: dict, *shapes: tuple[int, ...]) -> Access:
 def convolution(algorithm: str, channels: int, groups: int = 1, residual: bool = False, pads: int = 1) -> Access:
     """Of 3 x 3 pixels on images of 20 x 20, as it is once its algorithm is chosen."""
     layout = next(entry.layout for entry in ALGORITHMS if entry.name == algorithm)
-    attrs = {**Conv.defaults, "pads": (pads,) * 4, "group": groups, "algorithm": algorithm, "layout": layout}
+    decided = Decisions(choice=ConvChoice(algorithm, layout, (3, 3), (pads,) * 4))
+    attrs = {**Conv.defaults, "pads": (pads,) * 4, "group": groups}
     image, weight = (1, channels, 20, 20), (channels, channels // groups, 3, 3)
-    node = Node("Conv", "conv", ("x", "w", "", "r") if residual else ("x", "w"), "y", attrs)
+    node = Node("Conv", "conv", ("x", "w", "", "r") if residual else ("x", "w"), "y", attrs, decided)
     return node.kind.access(node, {"x": image, "r": image, "w": weight, "y": image}, VL)
 
 

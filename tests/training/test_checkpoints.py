@@ -157,7 +157,7 @@ def test_other_settings_and_files_are_refused(tmp_path):
     fit(path)
     for name, value, was in (("seed", 4, 3), ("batch_size", 6, 5)):
         settings = {"epochs": 3, "batch_size": 5, "seed": 3, "validation": 0.2, name: value}
-        with pytest.raises(ValueError, match=f"fit: {name}={value}, expected {was}, with which .*run was begun"):
+        with pytest.raises(ValueError, match=f"fit: {name}={value}, expected {was} as in .*run"):
             network().fit(*data(), checkpoint=path, resume=True, **settings)
     with pytest.raises(ValueError, match="fit: inputs=24, expected 19"):
         network().fit(*data(), batch_size=5, seed=3, checkpoint=path, resume=True)

@@ -216,7 +216,7 @@ def test_progress_on_stderr(capsys, monkeypatch):
         ({"augment": True}, "fit: augment=True"),
         ({"callbacks": [1]}, "fit: callbacks has 1"),
         ({"resume": True}, "no checkpoint to resume from"),
-        ({"checkpoint_steps": 3}, "checkpoint is not set"),
+        ({"checkpoint_steps": 3}, "checkpoint_steps=3 without checkpoint, expected a file"),
         ({"validation": 1.5}, "validation=1.5"),
         ({"validation": 3}, "validation=3.0"),
         ({"loss": "hinge"}, "loss='hinge'"),

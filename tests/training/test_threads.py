@@ -208,7 +208,8 @@ def test_who_looks_waits_for_one_step_only(monkeypatch):
         if moment == "after":
             return
         waited_for.append(len(looks) == len(joins))
-        joins.append(in_thread(lambda: looks.append(model[0].weight.tobytes())))
+        # The note is part of the look: behind it, the thread could be late while the next step begins.
+        joins.append(in_thread(lambda: model._settled(lambda: looks.append(model[0].weight.tobytes()))))
         for _ in range(10_000):
             if not trainer._turn.lock.acquire(blocking=False):
                 break  # it waits

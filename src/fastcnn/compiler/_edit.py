@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,15 +12,15 @@ from fastcnn.graph.ir import Graph, Node
 
 def renamed(node: Node, names: Mapping[str, str]) -> Node:
     """The node reading other values."""
-    if not any(name in names for name in node.inputs):
+    if names.keys().isdisjoint(node.inputs):
         return node
-    return Node(node.op, node.name, tuple(names.get(name, name) for name in node.inputs), node.output, node.attrs)
+    return replace(node, inputs=tuple(names.get(name, name) for name in node.inputs))
 
 
 def has_free_filters(node: Node, graph: Graph, algorithm: str) -> bool:
     """Whether it is a convolution by that algorithm whose filters can be put into another order, or be divided up: they
     are constants, and no residual has their order."""
-    if node.op != "Conv" or node.attrs["algorithm"] != algorithm or len(node.inputs) > 3:
+    if node.op != "Conv" or node.choice.algorithm != algorithm or len(node.inputs) > 3:
         return False
     return all(name in graph.constants for name in node.inputs[1:] if name)
 
@@ -39,12 +40,10 @@ def with_filters(conv: Node, x: str, which: np.ndarray | slice, mark: str, const
     constants : dict
         Gets them.
     """
-    attrs, inputs = dict(conv.attrs), [x]
+    inputs, scale = [x], conv.decided.scale
     for name in conv.inputs[1:]:
         inputs.append(name and f"{name}{mark}@{conv.name}")
         if name:
             constants[inputs[-1]] = np.asarray(constants[name])[which]
-    if "scale" in attrs:
-        name, scale = attrs["scale"]
-        attrs["scale"] = name, scale[which]
-    return Node(conv.op, conv.name, tuple(inputs), conv.output, attrs)
+    conv = replace(conv, inputs=tuple(inputs))
+    return conv if scale is None else conv.deciding(scale=replace(scale, factors=scale.factors[which]))

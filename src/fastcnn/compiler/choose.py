@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from math import gcd, prod, sqrt
 
 from fastcnn.compiler.state import State
-from fastcnn.graph.ir import Node
 from fastcnn.kernels._conv_winograd import filter_numbers, line_products, line_sizes, patch_counts
 from fastcnn.ops.base import resolve_pads
+from fastcnn.ops.decisions import ConvChoice
 
 # Rates of one core, for the estimates: multiply-adds in operations a second, by the length of a vector (between those
 # of Zen 4 and of a Xeon with AVX-512, and of Zen 3, 2026-11); bytes of weights that come from beyond the second-level
@@ -278,7 +278,7 @@ def _forced(problem: Problem, wanted: str, entries: Sequence[Algorithm]) -> tupl
 
 
 def choose_algorithms(state: State) -> State:
-    """Put the algorithm, its layout, the reasons and the actual padding into every convolution."""
+    """Tell every convolution its algorithm, with layout, reasons and the actual padding (`ConvChoice`)."""
     shapes, options = state.shapes, state.options
     nodes = []
     for node in state.graph.nodes:
@@ -302,16 +302,7 @@ def choose_algorithms(state: State) -> State:
                 where = f"node {node.name!r} (Conv): " if node.name else ""  # eager calls have no node
                 raise ValueError(f"{where}{error}") from None
             pads = resolve_pads(node.attrs, shapes[node.inputs[0]][2:], problem.kernel)
-            attrs = {
-                **node.attrs,
-                "algorithm": entry.name,
-                "layout": entry.layout,
-                "reasons": reasons,
-                "problem": problem.key,
-                "kernel_shape": problem.kernel,
-                "pads": pads,
-                "auto_pad": "NOTSET",
-            }
-            node = Node(node.op, node.name, node.inputs, node.output, attrs)
+            choice = ConvChoice(entry.name, entry.layout, problem.kernel, pads, problem.key, reasons)
+            node = node.deciding(choice=choice)
         nodes.append(node)
     return state.with_nodes(nodes)

@@ -44,6 +44,9 @@ PASSES: tuple[Pass, ...] = (
     place,
 )
 
+# Called after each pass with the state and the name of the pass: the tests have verify.py's `verify` here.
+after_pass: Callable[[State, str], None] | None = None
+
 
 def stages(state: State) -> Iterator[tuple[str, State]]:
     """The state after each pass, and the name of the pass.
@@ -60,6 +63,8 @@ def stages(state: State) -> Iterator[tuple[str, State]]:
     """
     for step in PASSES:
         state = step(state)
+        if after_pass is not None:
+            after_pass(state, step.__name__)
         yield step.__name__, state
 
 

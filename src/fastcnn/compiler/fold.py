@@ -16,6 +16,7 @@ from fastcnn.compiler._edit import renamed
 from fastcnn.compiler.cost import definition_cost
 from fastcnn.compiler.state import State
 from fastcnn.graph.ir import Graph, Node, Shape
+from fastcnn.ops.decisions import Scale
 
 _TRANSPARENT = {"Dropout", "Identity"}
 
@@ -23,8 +24,7 @@ _TRANSPARENT = {"Dropout", "Identity"}
 def fold(state: State) -> State:
     """Leave out the nodes whose work can be done once.
 
-    Convolutions with a batch normalisation folded in have the attribute ``scale``: its name, and what their weights are
-    multiplied with.
+    Convolutions with a batch normalisation folded in know what their weights are multiplied with (`Scale`).
     """
     with np.errstate(all="ignore"):  # a negative variance gives NaN, as everywhere
         for step in (_drop_transparent, _drop_repeated_relu, _fold_constants, _join_swish, _join_affine):
@@ -183,5 +183,5 @@ def _with_folded_weights(conv: Node, norm: Node, constants: dict[str, np.ndarray
     name = f"{norm.inputs[2]}*{norm.name}"
     constants[name] = (scale * (bias - mean) + beta).astype(np.float32)
     # The weights are multiplied where they are packed: copies of all of them would take as much memory as the network.
-    attrs = {**conv.attrs, "scale": (norm.name, scale.astype(np.float32))}
-    return Node(conv.op, conv.name, (conv.inputs[0], conv.inputs[1], name), norm.output, attrs)
+    folded = replace(conv, inputs=(conv.inputs[0], conv.inputs[1], name), output=norm.output)
+    return folded.deciding(scale=Scale(norm.name, scale.astype(np.float32)))

@@ -16,6 +16,7 @@ from dataclasses import replace
 from fastcnn.compiler.state import State
 from fastcnn.graph.ir import Node, Shape
 from fastcnn.ops.base import resolve_pads
+from fastcnn.ops.decisions import Finish
 
 
 def fuse(state: State) -> State:
@@ -59,13 +60,7 @@ def _fuse_gates(state: State) -> State:
             weight, bias = norm.inputs[2:]
             further = (weight, bias) if node.op == "NormSums" else (bias,)  # NormGrad reads the weight already
             inputs = (gate.inputs[0], *node.inputs[1:], *further)
-            node = Node(
-                node.op,
-                node.name,
-                inputs,
-                node.output,
-                {**node.attrs, "activation": (act.op, act.attrs), "fused": (gate.name,)},
-            )
+            node = replace(node, inputs=inputs).deciding(gate=(act.op, act.attrs), fused=(gate.name,))
         nodes.append(node)
     return state.with_nodes(nodes) if gates else state
 
@@ -99,7 +94,7 @@ def _fuse_residuals(state: State) -> State:
             other = node.inputs[1] if node.inputs[0] == name else node.inputs[0]
             inputs = (*producer.inputs, *[""] * (most - len(producer.inputs)), other)
             nodes[position[name]] = None
-            nodes[i] = Node(producer.op, producer.name, inputs, node.output, {**producer.attrs, "fused": (node.name,)})
+            nodes[i] = replace(producer, inputs=inputs, output=node.output).deciding(fused=(node.name,))
             position[node.output], changed = i, True
             break
     return state.with_nodes(node for node in nodes if node is not None) if changed else state
@@ -115,9 +110,8 @@ def _fuse_activations(state: State) -> State:
             act = state.users[node.output][0]
             if act.kind.is_activation:
                 absorbed.add(act.output)
-                fused = (*node.attrs.get("fused", ()), act.name)
-                attrs = {**node.attrs, "activation": (act.op, act.attrs), "fused": fused}
-                node = Node(node.op, node.name, node.inputs, act.output, attrs)
+                finish, fused = Finish((act.op, act.attrs)), (*node.decided.fused, act.name)
+                node = replace(node, output=act.output).deciding(finish=finish, fused=fused)
         nodes.append(node)
     return state.with_nodes(nodes) if absorbed else state
 
@@ -134,9 +128,8 @@ def fuse_pools(state: State) -> State:
             continue
         access = conv.kind.access(conv, shapes, vl)
         if access.pools or (access.pools_input and conv.inputs[0] in state.graph.inputs):
-            fused = (*conv.attrs.get("fused", ()), pool.name)
-            attrs = {**conv.attrs, "pool": True, "fused": fused}
-            hosts[conv.output] = Node(conv.op, conv.name, conv.inputs, pool.output, attrs)
+            finish, fused = replace(conv.decided.finish, pool=True), (*conv.decided.fused, pool.name)
+            hosts[conv.output] = replace(conv, output=pool.output).deciding(finish=finish, fused=fused)
     if not hosts:
         return state
     absorbed = {node.output for node in hosts.values()}
@@ -144,7 +137,8 @@ def fuse_pools(state: State) -> State:
 
 
 def _can_pool(conv: Node, pool: Node, shape: Shape) -> bool:
-    if len(conv.inputs) > 3 or conv.attrs.get("activation", ("Relu", {}))[0] not in ("Relu", "Clip"):
+    activation = conv.decided.finish.activation
+    if len(conv.inputs) > 3 or (activation is not None and activation[0] not in ("Relu", "Clip")):
         return False
     window = pool.attrs
     if window["kernel_shape"] != (2, 2) or window["strides"] != (2, 2) or window["dilations"] != (1, 1):

@@ -120,8 +120,11 @@ class _Arranger:
             inputs[i] = self.stored(inputs[i], False)
             name = self.fetch(inputs[i], self.lanes_for(node, i, lanes), halo if i == 0 else NO_HALO)
             inputs[i] = self.gapless(name, node.output) if op.is_alias else name
-        attrs = {**node.attrs, "blocks": self.blocks[inputs[0]]} if inputs and inputs[0] in self.blocks else node.attrs
-        self.append(replace(node, inputs=tuple(inputs), attrs=attrs))
+        if tuple(inputs) != node.inputs:
+            node = replace(node, inputs=tuple(inputs))
+        if inputs and inputs[0] in self.blocks:
+            node = node.deciding(blocks=self.blocks[inputs[0]])
+        self.append(node)
         self.lanes[node.output] = lanes if len(self.shapes[node.output]) == 4 and not op.packs else 1
         if op.packs or (op.updates and node.inputs[0] in self.parameters):
             self.parameters.add(node.output)

@@ -118,7 +118,7 @@ class Lowering:
         self, kind: str, make: Callable[..., np.ndarray], index: int, variant: object = None
     ) -> np.ndarray | View:
         """Weights in the kernel's order: packed ahead where they are constants, else by a step of the plan."""
-        place = self._node.attrs.get("packed", {}).get(index, index)
+        place = self._node.decided.packed.get(index, index)
         name = self._node.inputs[place] if place < len(self._node.inputs) else ""
         if name and name not in self._constants:
             return self.view(name)
@@ -132,15 +132,6 @@ class Lowering:
         self.makers.append(lambda: make(*arguments))
         views = [argument for argument in arguments if isinstance(argument, View)]
         self.waits.append(self._hazards.before(views[:writes], views[writes:]))
-        node = self._node
-        self.infos.append(
-            StepInfo(
-                node.name,
-                node.attrs.get("fused", ()),
-                kernel,
-                node.attrs.get("reasons", {}),
-                self._operations,
-                self._bytes,
-                node.attrs.get("problem", ""),
-            )
-        )
+        name, decided = self._node.name, self._node.decided
+        reasons, problem = ({}, "") if decided.choice is None else (decided.choice.reasons, decided.choice.problem)
+        self.infos.append(StepInfo(name, decided.fused, kernel, reasons, self._operations, self._bytes, problem))

@@ -14,7 +14,7 @@ from fastcnn.graph.ir import Node
 def pack_weights(state: State) -> State:
     """Put a PackWeights node before each node whose kernel does not read parameters as they are.
 
-    The packed weights become further inputs of the node; its attribute `packed` tells the place of each.
+    The packed weights become further inputs of the node, which knows the place of each (`Decisions.packed`).
     """
     layouts, vl = state.arranged, state.options.vl
     if not layouts.parameters:
@@ -33,6 +33,6 @@ def pack_weights(state: State) -> State:
                 nodes.append(Node("PackWeights", inputs[-1], (name,), inputs[-1], order))
                 shapes[inputs[-1]], lanes[inputs[-1]] = (order["size"],), 1
         if packed:
-            node = replace(node, inputs=tuple(inputs), attrs={**node.attrs, "packed": packed})
+            node = replace(node, inputs=tuple(inputs)).deciding(packed=packed)
         nodes.append(node)
     return replace(state.with_nodes(nodes, shapes=shapes), layouts=replace(layouts, lanes=lanes))

@@ -9,6 +9,7 @@ The depthwise convolution in between may be absent.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -43,9 +44,9 @@ def fold_shuffles(state: State) -> State:
             conv, x = after, conv.output
         elif not _looks_up(conv, last.output):
             continue
-        fused = (*(node.name for node in shuffle), *conv.attrs.get("fused", ()))
-        attrs = {**conv.attrs, "places": tuple(sources.tolist()), "fused": fused}
-        instead[conv.output] = Node(conv.op, conv.name, (x, *conv.inputs[1:]), conv.output, attrs)
+        fused = (*(node.name for node in shuffle), *conv.decided.fused)
+        looking = replace(conv, inputs=(x, *conv.inputs[1:]))
+        instead[conv.output] = looking.deciding(places=tuple(sources.tolist()), fused=fused)
         instead |= dict.fromkeys((node.output for node in shuffle), None)
     if not instead:
         return state
@@ -70,5 +71,5 @@ def _sources(
 
 def _looks_up(node: Node, x: str) -> bool:
     """Whether it is a convolution that can be told where the channels of x lie."""
-    direct = node.op == "Conv" and node.attrs["algorithm"] == "direct" and node.attrs["group"] > 1
-    return direct and node.inputs[0] == x and "places" not in node.attrs
+    direct = node.op == "Conv" and node.choice.algorithm == "direct" and node.attrs["group"] > 1
+    return direct and node.inputs[0] == x and not node.decided.places

@@ -18,7 +18,8 @@ from fastcnn.compiler._edit import has_free_filters, with_filters
 from fastcnn.compiler.state import State
 from fastcnn.graph.ir import Node, Shape
 from fastcnn.kernels._bands import WINDOW_VECTORS
-from fastcnn.ops.bands import reader_rows
+from fastcnn.ops.bands import Bands, reader_rows
+from fastcnn.ops.decisions import Decisions
 
 # Bytes between the two from which on it pays, and rows of new pixels that a slice's window should have room for.
 LARGE_BYTES = 1 << 20
@@ -62,7 +63,7 @@ def _are_such(conv: Node, reader: Node, state: State) -> bool:
     # A concatenation that reads it takes it as a whole.
     joined = any(user.op == "Concat" for user in state.users[reader.output])
     between = state.is_private(conv.output) and reader.output not in state.outputs and not joined
-    if not between or conv.attrs["group"] != 1 or "pool" in conv.attrs:
+    if not between or conv.attrs["group"] != 1 or conv.decided.finish.pool:
         return False
     return _may_read_zeros(conv, reader, state.shapes)
 
@@ -80,7 +81,7 @@ def _may_read_zeros(conv: Node, reader: Node, shapes: Mapping[str, Shape]) -> bo
 
 def _is_positive(conv: Node) -> bool:
     """Whether its activation leaves nothing negative."""
-    name, attrs = conv.attrs.get("activation") or ("Identity", {"min": -1.0})
+    name, attrs = conv.decided.finish.activation or ("Identity", {"min": -1.0})
     return bool(name == "Relu" or (name == "Clip" and attrs["min"] >= 0.0))
 
 
@@ -103,16 +104,9 @@ def _in_bands(conv: Node, reader: Node, shapes: Mapping[str, Shape]) -> Node:
     """The two as one node."""
     x, *filters = conv.inputs
     inputs = (x, *filters, *[""] * (2 - len(filters)), *reader.inputs[1:])
-    fused = (*conv.attrs.get("fused", ()), reader.name, *reader.attrs.get("fused", ()))
-    attrs = {
-        "conv": conv,
-        "reader": reader,
-        "between": shapes[conv.output],
-        "fused": fused,
-        "reasons": conv.attrs["reasons"],
-        "problem": conv.attrs["problem"],
-    }
-    return Node("InBands", conv.name, inputs, reader.output, attrs)
+    decided = Decisions(fused=(*conv.decided.fused, reader.name, *reader.decided.fused), choice=conv.choice)
+    bands = Bands(conv, reader, shapes[conv.output])
+    return Node("InBands", conv.name, inputs, reader.output, {"bands": bands}, decided)
 
 
 def _slice(node: Node, x: str, low: int, high: int, constants: dict[str, np.ndarray], shapes: dict[str, Shape]) -> Node:

@@ -91,40 +91,40 @@ class Conv(Op):
         return grads
 
     def access(self, node: Node, shapes: Mapping[str, Shape], vl: int) -> Access:
-        attrs, algorithm, pads = node.attrs, node.attrs["algorithm"], node.attrs["pads"]
+        choice = node.choice
         residual = (3,) if len(node.inputs) > 3 else ()
-        if algorithm == "direct":
+        if choice.algorithm == "direct":
             return self._direct_access(node, shapes, vl, residual)
-        if algorithm in _PATCHES:
-            size, whole = shapes[node.inputs[0]][2:], bool(attrs.get("pool"))
-            halo = winograd_halo(pads, size, _PATCHES[algorithm], attrs["strides"][0], whole)
-            return Access(attrs["layout"], halo, residual, pools=True)
-        overwrites = residual if algorithm == "depthwise" else ()  # the others compute an output in several steps
-        return Access(attrs["layout"], pads if attrs["layout"] == "blocked" else NO_HALO, overwrites)
+        if choice.algorithm in _PATCHES:
+            size, whole = shapes[node.inputs[0]][2:], node.decided.finish.pool
+            halo = winograd_halo(choice.pads, size, _PATCHES[choice.algorithm], node.attrs["strides"][0], whole)
+            return Access(choice.layout, halo, residual, pools=True)
+        overwrites = residual if choice.algorithm == "depthwise" else ()  # im2col computes an output in several steps
+        return Access(choice.layout, choice.pads if choice.layout == "blocked" else NO_HALO, overwrites)
 
     @staticmethod
     def _direct_access(node: Node, shapes: Mapping[str, Shape], vl: int, residual: tuple[int, ...]) -> Access:
-        attrs, dense = node.attrs, node.attrs["group"] == 1
+        choice, strides, dense = node.choice, node.attrs["strides"], node.attrs["group"] == 1
         outs, ins, *kernel = shapes[node.inputs[1]]
         channels, width = shapes[node.inputs[0]][1], shapes[node.output][3]
-        computed = width * (2 if attrs.get("pool") else 1)
+        computed = width * (2 if node.decided.finish.pool else 1)
         return Access(
-            attrs["layout"],
-            attrs["pads"],
+            choice.layout,
+            choice.pads,
             overwrites=residual if dense and _conv_direct.writes_once(ins, outs, kernel, vl) else (),
             reads_narrow=dense,
-            reads_plain=dense and channels < vl and not any(attrs["pads"]),
+            reads_plain=dense and channels < vl and not any(choice.pads),
             writes_plain=dense
             and not residual
-            and _conv_direct.writes_planes(ins, outs, kernel, attrs["strides"], computed, vl),
+            and _conv_direct.writes_planes(ins, outs, kernel, strides, computed, vl),
             # Grey images are computed by vectors of pixels, which hold whole windows of some widths alone.
-            pools_input=channels == 1 and _conv_direct.pools(outs, attrs["strides"], width, vl),
+            pools_input=channels == 1 and _conv_direct.pools(outs, strides, width, vl),
         )
 
     def order(
         self, node: Node, index: int, shapes: Mapping[str, Shape], lanes: Mapping[str, int], vl: int
     ) -> dict[str, Any] | None:
-        weight, groups, algorithm = shapes[node.inputs[1]], node.attrs["group"], node.attrs["algorithm"]
+        weight, groups, algorithm = shapes[node.inputs[1]], node.attrs["group"], node.choice.algorithm
         outs, ins, area = weight[0], weight[1], prod(weight[2:])
         if index == 2:
             cut = algorithm == "im2col" and groups > 1 and outs // groups % vl
@@ -153,7 +153,7 @@ class Conv(Op):
     def lower(self, node: Node, ctx: Lowering) -> None:
         x, y = ctx.view(node.inputs[0]), ctx.view(node.output)
         residual = ctx.view(node.inputs[3]) if len(node.inputs) > 3 and node.inputs[3] else None
-        _LOWERINGS[node.attrs["algorithm"]](node, ctx, y, x, residual)
+        _LOWERINGS[node.choice.algorithm](node, ctx, y, x, residual)
 
 
 def direct_order(
@@ -222,8 +222,8 @@ def winograd_halo(
     return top, left, max(0, far[0]), max(0, far[1])
 
 
-def _window(attrs: Attrs) -> tuple[Any, ...]:
-    return attrs["kernel_shape"], attrs["strides"], attrs["pads"], attrs["dilations"]
+def _window(node: Node) -> tuple[Any, ...]:
+    return node.choice.kernel, node.attrs["strides"], node.choice.pads, node.attrs["dilations"]
 
 
 def _packed_filters(
@@ -236,8 +236,9 @@ def _packed_filters(
 ) -> np.ndarray | View:
     """The weights, which are input `index`, multiplied with what compiler/fold.py has left beside them, in the order
     that `pack` makes."""
-    norm, scale = node.attrs.get("scale", ("", None))
-    return ctx.weights(kind, lambda weight: pack(weight, scale), index, variant=(variant, norm))
+    scale = node.decided.scale
+    norm, factors = ("", None) if scale is None else (scale.norm, scale.factors)
+    return ctx.weights(kind, lambda weight: pack(weight, factors), index, variant=(variant, norm))
 
 
 def _packed_bias(ctx: Lowering, channels: int, groups: int, index: int = 2) -> np.ndarray | View:
@@ -250,8 +251,8 @@ def _packed_bias(ctx: Lowering, channels: int, groups: int, index: int = 2) -> n
 def _places(node: Node, ins: int, outs: int, vl: int) -> np.ndarray | None:
     """Where each input channel lies, unless a group's are whole blocks in their order, and its outputs too."""
     groups = node.attrs["group"]
-    if "places" in node.attrs:
-        return np.array(node.attrs["places"])
+    if node.decided.places:
+        return np.array(node.decided.places)
     return np.arange(ins) if groups > 1 and (ins // groups % vl or outs // groups % vl) else None
 
 
@@ -276,9 +277,10 @@ def direct_arguments(node: Node, ctx: Lowering, outs: int, x: View) -> tuple[Any
 
     weights = _packed_filters(node, ctx, "direct", pack, variant=(groups, lanes, bundle, places is None))
     bias = _packed_bias(ctx, outs, 1)  # by blocks of all channels, as a group's are whole blocks or cut through them
-    pool = 2 if node.attrs.get("pool") else 1
+    finish = node.decided.finish
     halved = half and isinstance(weights, np.ndarray)  # where plans pack, they pack whole blocks
-    return weights, bias, *_window(node.attrs), groups, node.attrs.get("activation"), places, pool, halved, bundle
+    pool = 2 if finish.pool else 1
+    return weights, bias, *_window(node), groups, finish.activation, places, pool, halved, bundle
 
 
 def _lower_depthwise(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> None:
@@ -292,12 +294,12 @@ def depthwise_arguments(node: Node, ctx: Lowering, channels: int, index: int = 1
         return _conv_depthwise.pack_depthwise(weight if scale is None else weight * scale[:, None, None, None], ctx.vl)
 
     weights = _packed_filters(node, ctx, "depthwise", pack, index=index)
-    return weights, _packed_bias(ctx, channels, 1, index + 1), *_window(node.attrs), node.attrs.get("activation")
+    return weights, _packed_bias(ctx, channels, 1, index + 1), *_window(node), node.decided.finish.activation
 
 
 def _lower_winograd(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> None:
-    algorithm, attrs = node.attrs["algorithm"], node.attrs
-    m, lean, stride = _PATCHES[algorithm], algorithm == _LEAN, attrs["strides"][0]
+    algorithm, finish = node.choice.algorithm, node.decided.finish
+    m, lean, stride = _PATCHES[algorithm], algorithm == _LEAN, node.attrs["strides"][0]
 
     def pack(weight: np.ndarray, scale: np.ndarray | None) -> np.ndarray:
         return _winograd_filters.pack_winograd(np.ascontiguousarray(weight), m, ctx.vl, scale, lean, stride)
@@ -314,9 +316,9 @@ def _lower_winograd(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) ->
         bias,
         m,
         stride,
-        attrs["pads"],
-        2 if attrs.get("pool") else 1,
-        attrs.get("activation"),
+        node.choice.pads,
+        2 if finish.pool else 1,
+        finish.activation,
         lean,
     )
 
@@ -338,9 +340,9 @@ def _lower_im2col(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> N
         residual,
         weights,
         bias,
-        *_window(node.attrs),
+        *_window(node),
         groups,
-        node.attrs.get("activation"),
+        node.decided.finish.activation,
     )
 
 

@@ -63,7 +63,7 @@ class Binary(Op):
         shapes = [ctx.shape(name) for name in names]
         if views[0].lanes == 1:
             views = _broadcast(views, shapes)
-        ctx.emit(self.name.lower(), _pointwise.Binary, self.name, *views, node.attrs.get("activation"))
+        ctx.emit(self.name.lower(), _pointwise.Binary, self.name, *views, node.decided.finish.activation)
 
 
 def _broadcast(views: Sequence[View], shapes: Sequence[Shape]) -> list[View]:

@@ -69,7 +69,7 @@ class Gemm(Op):
         return direct_order(outs, ins, 1, vl) if index == 1 else None
 
     def lower(self, node: Node, ctx: Lowering) -> None:
-        blocks: tuple[int, ...] | None = node.attrs.get("blocks")  # of such images x is, as they lie in memory
+        blocks = node.decided.blocks  # of such images x is, as they lie in memory
 
         def pack(weight: np.ndarray) -> np.ndarray:
             if blocks:
@@ -80,8 +80,8 @@ class Gemm(Op):
 
         y, x = ctx.view(node.output), ctx.view(node.inputs[0])
         bias = ctx.weights("bias", lambda bias: _direct_filters.pack_bias(bias, y.w, 1, ctx.vl), 2, variant=(y.w, 1))
-        weights = ctx.weights("gemm", pack, 1, variant=blocks)
-        ctx.emit("gemm", _gemm.Gemm, y, x, weights, bias, node.attrs.get("activation"))
+        weights = ctx.weights("gemm", pack, 1, variant=blocks or None)
+        ctx.emit("gemm", _gemm.Gemm, y, x, weights, bias, node.decided.finish.activation)
 
 
 OPS = (Gemm(),)

@@ -7,7 +7,7 @@ What shape rules share is base.py's. The protocols stand for what lies above: au
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, Protocol
 
@@ -16,10 +16,12 @@ import numpy as np
 from fastcnn.kernels._step import Step
 from fastcnn.kernels.view import View
 from fastcnn.ops.access import Access
+from fastcnn.ops.decisions import ConvChoice, Decisions
 
 Shape = tuple[int, ...]
 Shapes = Sequence[Shape | None]
 Attrs = Mapping[str, Any]
+UNDECIDED = Decisions()
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Node:
         Name of the value it computes.
     attrs : dict
         All of its attributes.
+    decided : Decisions
+        What the compiler has decided about it.
     """
 
     op: str
@@ -45,11 +49,22 @@ class Node:
     inputs: tuple[str, ...]
     output: str
     attrs: Mapping[str, Any]
+    decided: Decisions = UNDECIDED
 
     @property
     def kind(self) -> Op:
         """Its operation; ValueError where there is none of this name."""
         return _KINDS.get(self.op) or get(self.op)
+
+    @property
+    def choice(self) -> ConvChoice:
+        """How a convolution is computed, once that is chosen."""
+        assert self.decided.choice is not None
+        return self.decided.choice
+
+    def deciding(self, **decisions: Any) -> Node:
+        """The node with further decisions."""
+        return replace(self, decided=replace(self.decided, **decisions))
 
 
 class Backward(Protocol):

@@ -2,8 +2,8 @@
 
     python benchmarks/bench_busy.py [--networks LeNet,ResNet-18] [--batches 1,16] [--busy 0,1,2,4] [--seconds 4]
 
-Two threads each, engines in turns in processes of their own, beside so many processes that compute all the time. Prints
-the median and the 99th percentile of single predictions in milliseconds. The rows "quota" have no such processes: the
+Two threads each, engines in turns in processes of their own, beside 0 to 4 processes that compute all the time. Prints
+the median and the 99th percentile of single predictions in milliseconds. The rows "quota" have no busy processes: the
 engine's control group has a quota of one processor, as containers do; they need the right to make control groups.
 """
 
@@ -21,6 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fastcnn._table import Columns
+
 sys.path.insert(0, str(Path(__file__).parent / "peers"))
 
 THREADS, TURNS = 2, 4
@@ -30,7 +32,7 @@ CONTROL_GROUPS = Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup")  # of versio
 
 @contextlib.contextmanager
 def busy_processes(count: int) -> Iterator[None]:
-    """So many processes that do nothing but compute."""
+    """`count` processes that do nothing but compute."""
     processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
     try:
         yield
@@ -88,20 +90,19 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="of each engine")
     options = parser.parse_args()
     engines = ["fastcnn", *[peer for peer in ("onnxruntime",) if importlib.util.find_spec(peer)]]
-    print(
-        f"{'network':12} {'batch':>5} {'busy':>6} "
-        + " ".join(f"{engine + ' median, p99':>26}" for engine in engines)
-        + f" {'theirs / ours':>14}"
-    )
+    pairs = [heading for engine in engines for heading in (f"{engine} median", "p99")]
+    headings = ["network", "batch", "busy", *pairs, *(["theirs / ours"] if len(engines) > 1 else [])]
+    columns = Columns.under(headings, 11, left={0})
+    print(columns.line(headings))
     for name in options.networks.split(","):
         for batch in map(int, options.batches.split(",")):
             for busy in options.busy.split(","):
                 times = measure(name, batch, busy, engines, options.seconds)
                 medians = [1e3 * float(np.median(times[engine])) for engine in engines]
                 worst = [1e3 * float(np.percentile(times[engine], 99)) for engine in engines]
-                cells = " ".join(f"{pair[0]:13.3f}{pair[1]:13.3f}" for pair in zip(medians, worst, strict=True))
-                ratio = f"{medians[1] / medians[0]:14.2f}" if len(engines) > 1 else ""
-                print(f"{name:12} {batch:5} {busy:>6} {cells} {ratio}", flush=True)
+                cells = [f"{value:.3f}" for pair in zip(medians, worst, strict=True) for value in pair]
+                ratio = [f"{medians[1] / medians[0]:.2f}"] if len(engines) > 1 else []
+                print(columns.line([name, str(batch), busy, *cells, *ratio]), flush=True)
 
 
 if __name__ == "__main__":

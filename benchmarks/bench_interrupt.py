@@ -18,6 +18,7 @@ import warnings
 import numpy as np
 
 import fastcnn as fc
+from fastcnn._table import Columns
 
 
 def prediction(name: str):
@@ -64,13 +65,15 @@ def main() -> None:
     options = parser.parse_args()
     warnings.simplefilter("ignore", fc.FastcnnWarning)
     rng = np.random.default_rng(0)
-    print(f"{'':24}{'median':>10}{'p99':>10}{'max':>10}  ms")
+    headings = ["call", "median ms", "p99 ms", "max ms"]
+    columns = Columns([24, 10, 10, 10], left={0})
+    print(columns.line(headings))
     for name in options.networks:
         for what in (prediction, training):
             call = what(name)
             times = [1e3 * latency(call, rng.uniform(0.05, 1.5)) for _ in range(options.times)]
             row = np.median(times), np.percentile(times, 99), max(times)
-            print(f"{name + ' ' + what.__name__:24}" + "".join(f"{value:10.1f}" for value in row), flush=True)
+            print(columns.line([f"{name} {what.__name__}", *(f"{value:.1f}" for value in row)]), flush=True)
 
 
 if __name__ == "__main__":

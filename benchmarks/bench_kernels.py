@@ -15,7 +15,7 @@ import pytest
 
 from fastcnn.cli._shapes import LAYERS
 from fastcnn.cli.bench import candidates
-from fastcnn.compiler.plan import compile_graph
+from fastcnn.compiler.compile import compile_graph
 from fastcnn.compiler.tune import measure
 from fastcnn.kernels import _cpu
 

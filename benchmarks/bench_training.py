@@ -3,15 +3,16 @@
     python benchmarks/bench_training.py [--networks LeNet,ResNet-20] [--engines fastcnn,torch] [--threads 1,2]
                                         [--rate 0.001] [--rounds 3] [--seconds 1] [--json FILE]
 
-One process for each engine, one active at a time, in turns with a pause between them, from the same first weights on
-the same batch: SGD with momentum, dropout off. Prints median milliseconds, the ratio of PyTorch's better step to ours,
-the largest relative difference of the losses of the first 20 steps, and the peak of memory. Machines are noisy: only
+Each engine has a process, one is active at a time, in turns with a pause between them. All start from the same weights
+and train on the same batch: SGD with momentum, dropout off. Prints median milliseconds, and the ratio of PyTorch's
+better step to ours. Prints the largest relative difference of the losses of the first 20 steps, and the peak of memory,
+too. Machines are noisy: only
 ratios within a run count, and * marks those that were disturbed (see peers/run.py).
 
 Losses are compared twice: ours with PyTorch's, and (`others`) those of PyTorch's two layouts with each other. A network
-that rounding errors throw far in 20 steps shows in the second: the first gradients of MobileNetV2 and ResNet-18 in
-float32 are 0.5 to 3 % from those in float64, in PyTorch as here, because Relu lets some pixels through in one and not
-in the other. The lower the rate of learning, the less of it the losses show.
+that rounding errors throw far in 20 steps shows in the second. The first gradients of MobileNetV2 and ResNet-18 in
+float32 are 0.5 to 3 % from those in float64, in PyTorch as here: Relu lets some pixels through in one and not in the
+other. The lower the learning rate, the less of it the losses show.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from networks import _explicit, cifar_cnn  # noqa: E402
 from run import Worker, take_turns  # noqa: E402
 
 import fastcnn as fc  # noqa: E402
+from fastcnn._table import Columns  # noqa: E402
 
 NETWORKS = {  # and the batch
     "LeNet": (fc.zoo.lenet, (1, 28, 28), 64),
@@ -108,21 +110,22 @@ def main() -> None:
     parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args()
     engines = options.engines.split(",")
-    print(
-        f"{'network':12} {'threads':>7} "
-        + " ".join(f"{engine:>19}" for engine in engines)
-        + f" {'ratio':>7} {'losses':>8} {'others':>8}  peak MB"
-    )
+    headings = ["network", "threads", *engines, "ratio", "losses", "others", "peak MB"]
+    columns = Columns.under(headings, 10, left={0, len(headings) - 1})
+    print(columns.line(headings))
     rows = []
     for name in options.networks.split(","):
         for threads in map(int, options.threads.split(",")):
             row = compare(name, threads, engines, options.rate, options.rounds, options.seconds)
             rows.append(row)
-            cells = " ".join(f"{row['ms'][engine]:19.2f}" for engine in engines)
-            peaks = " ".join(f"{row['peak'][engine] / 1e6:.0f}" for engine in engines)
-            numbers = f"{row['ratio']:6.2f}{' ' if row['quiet'] else '*'} {row['loss_difference']:8.1e}"
-            others = f"{row['loss_difference_of_others']:8.1e}"
-            print(f"{name:12} {threads:7} {cells} {numbers} {others}  {peaks}", flush=True)
+            cells = [
+                *(f"{row['ms'][engine]:.2f}" for engine in engines),
+                f"{row['ratio']:.2f}{' ' if row['quiet'] else '*'}",
+                f"{row['loss_difference']:.1e}",
+                f"{row['loss_difference_of_others']:.1e}",
+                " ".join(f"{row['peak'][engine] / 1e6:.0f}" for engine in engines),
+            ]
+            print(columns.line([name, str(threads), *cells]), flush=True)
     if options.json:
         Path(options.json).write_text(json.dumps(rows, indent=2) + "\n")
 

@@ -30,8 +30,8 @@ def make_image() -> np.ndarray:
 def find_vertical_lines(image: np.ndarray) -> np.ndarray:
     """A convolution slides a small filter over the image: at each place it multiplies and adds up.
 
-    This filter is written by hand. Its middle column counts for, and its neighbours count against, so
-    that the sum is large where a vertical line passes, and zero on an even surface.
+    This filter is written by hand. Its middle column counts for, and its neighbours count against. So
+    the sum is large where a vertical line passes, and zero on an even surface.
     """
     vertical_line = np.array(
         [
@@ -58,7 +58,7 @@ def keep_positive(values: np.ndarray) -> np.ndarray:
 def shrink(matrix: np.ndarray) -> np.ndarray:
     """Max pooling keeps the largest number of each 2x2 square: 75 % less data, and the strongest finds.
 
-    A 4x4 matrix has four such squares, so sixteen numbers become four.
+    A 4x4 matrix has four of those squares, so sixteen numbers become four.
     """
     return fc.max_pool2d(matrix[None, None], kernel_size=2)[0, 0]
 

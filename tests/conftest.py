@@ -7,7 +7,9 @@ import signal
 import pytest
 from memory_guard import guarded
 
+from fastcnn.compiler import compile as compiling
 from fastcnn.compiler import eager, plan
+from fastcnn.compiler.verify import verify
 from fastcnn.kernels import _cpu, _step, storage
 
 THREADS = (1, 2, 3)
@@ -15,6 +17,8 @@ THREADS = (1, 2, 3)
 # A job in the background starts with Ctrl-C ignored, and so would all that its tests start.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+compiling.after_pass = verify  # whatever tests compile is verified after each pass
 
 
 def pytest_addoption(parser):

@@ -48,7 +48,7 @@ class Case:
 def able(
     x: Sequence[int], weight: Sequence[int], groups: int, stride: tuple[int, int], dilation: tuple[int, int]
 ) -> list[Algorithm]:
-    """The algorithms that compute a convolution of these shapes on the instruction set in use."""
+    """The algorithms that compute a convolution of the given shapes on the instruction set in use."""
     problem = Problem(x[1], weight[0], groups, (weight[2], weight[3]), stride, dilation, _cpu.vector_length(), (1, 1))
     return [entry for entry in ALGORITHMS if not entry.why_not(problem)]
 
@@ -77,7 +77,7 @@ def random_case(rng: np.random.Generator, integers: bool) -> Case:
     largest, longest = 5, 20
     if kind == "grouped":
         groups = int(rng.integers(2, 5))
-        unit = int(rng.choice([1, 5, 8, 16]))  # whole blocks sometimes
+        unit = int(rng.choice([1, 5, 8, 16]))  # full blocks sometimes
         ins, outs = unit * int(rng.integers(1, 4)) * groups, unit * int(rng.integers(1, 4)) * groups
     elif kind == "depthwise":
         groups = ins = outs = max(2, ins)

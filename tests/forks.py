@@ -79,6 +79,15 @@ def fitting(number, turn):
     assert model.evaluate(IMAGES, LABELS).accuracy >= 0
 
 
+def beside_sklearn(number, turn):
+    """Threads of OpenMP's are at work in the parent, ours in the children."""
+    if os.getpid() == SHARED["parent"]:
+        SHARED["cluster"]()
+    assert SHARED["it"](IMAGES).shape == (2, 10)
+    if turn % 2:
+        assert np.isfinite(SHARED["trainer"].step(IMAGES, LABELS))
+
+
 def answer(seed):
     """The same in every process."""
     model = fc.zoo.lenet(rng=seed)
@@ -86,7 +95,7 @@ def answer(seed):
     return model(IMAGES).tolist()
 
 
-SCENARIOS = {f.__name__: f for f in (eager, models, mixed, building, training, loading, fitting)}
+SCENARIOS = {f.__name__: f for f in (eager, models, mixed, building, training, loading, fitting, beside_sklearn)}
 
 
 def prepare(name):
@@ -102,6 +111,14 @@ def prepare(name):
             SHARED["it"] = fc.load(path)
     if name == "training":
         SHARED["it"] = [fc.Trainer(fc.zoo.lenet(rng=i), fc.SGD(1e-4)) for i in range(4)]
+    if name == "beside_sklearn":
+        from sklearn.cluster import KMeans
+
+        points = np.random.default_rng(0).random((2000, 8))
+        SHARED["cluster"] = lambda: KMeans(20, n_init=1, max_iter=5, random_state=0, tol=0).fit(points)
+        SHARED["parent"], SHARED["it"] = os.getpid(), fc.zoo.lenet()
+        SHARED["trainer"] = fc.Trainer(fc.zoo.lenet(), fc.SGD(1e-4))
+        fc.set_num_threads(2)
     if name == "loading":
         from photos import encode, noise
         from PIL import Image

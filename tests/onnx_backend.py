@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx.backend.base import Backend, BackendRep
 
-from fastcnn.compiler.mixed import compile_general
+from fastcnn.compiler.general import compile_general
 from fastcnn.compiler.native import RULES
 from fastcnn.io.onnx_import import OLDEST_OPSET, read_onnx, supported_operators
 from fastcnn.ops.budget import KERNEL, LOADING_WORK, STEP_WORK
@@ -41,8 +41,8 @@ class Network(BackendRep):
     def run(self, inputs, **kwargs):
         arrays = [np.asarray(array) for array in inputs]
         shapes = {name: array.shape for name, array in zip(self.graph.inputs, arrays, strict=True)}
-        whole = compile_general(self.graph, shapes, max_bytes=BUDGET)
-        return tuple(whole.plan.run(arrays))
+        compiled = compile_general(self.graph, shapes, max_bytes=BUDGET)
+        return tuple(compiled.plan.run(arrays))
 
 
 class FastcnnBackend(Backend):

@@ -76,3 +76,24 @@ def test_table_of_interrupts():
     assert result.returncode == 0, result.stderr
     _, *rows = result.stdout.splitlines()
     assert [row.split()[:2] for row in rows] == [["lenet", "prediction"], ["lenet", "training"]]
+
+
+def test_table_of_compiling_beside_another_tree(tmp_path):
+    """This tree against itself: three rows, and the file says what the table says."""
+    command = [sys.executable, "benchmarks/bench_compile.py", "--networks", "lenet", "--turns", "1", "--compiles", "1"]
+    command += ["--against", str(ROOT), "--json", str(tmp_path / "rows.json")]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    header, *rows = (line.split() for line in result.stdout.splitlines())
+    assert header == ["network", "what", "ms", "against", "ratio"]
+    assert [row[:2] for row in rows] == [["lenet", "plan"], ["lenet", "again"], ["lenet", "step"]]
+    for row, found in zip(rows, json.loads((tmp_path / "rows.json").read_text()), strict=True):
+        assert row[:2] == [found["network"], found["kind"]]
+        assert abs(float(row[2]) - found["ms"]) <= 0.01 and abs(float(row[3]) - found["against"]) <= 0.01
+        assert abs(found["ratio"] - found["ms"] / found["against"]) <= 1e-9
+
+
+def test_compiling_beside_a_tree_without_the_package_is_refused(tmp_path):
+    command = [sys.executable, "benchmarks/bench_compile.py", "--networks", "lenet", "--against", str(tmp_path)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode != 0 and "no package in src" in result.stderr

@@ -79,9 +79,3 @@ def test_public_names_are_documented_with_an_example():
             assert getattr(module, name).__doc__, f"{module.__name__}.{name}"
     for name in fastcnn.functional.__all__:
         assert ">>>" in getattr(fastcnn.functional, name).__doc__, name
-
-
-def test_contributing_draws_the_tree_as_it_is():
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    for folder in (path.name for path in (ROOT / "src" / "fastcnn").iterdir() if (path / "__init__.py").exists()):
-        assert f"{folder}/" in text, folder

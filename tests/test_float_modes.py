@@ -50,7 +50,7 @@ WEIGHT = np.full((64, 64, 3, 3), 2**-4, np.float32)
 
 
 def tiny_convolution(threads: int) -> np.ndarray:
-    """Products that are subnormal, shared by so many threads."""
+    """Products that are subnormal, on a given number of threads."""
     with fc.num_threads(threads):
         return F.conv2d(IMAGE, WEIGHT, padding=1)
 

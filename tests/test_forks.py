@@ -73,7 +73,7 @@ def script(text, *arguments, **environment):
 
 @pytest.mark.parametrize("scenario", forks.SCENARIOS)
 def test_children_of_busy_parents(scenario, budget):
-    assert f" 0 of {budget(15, 500)} hang" in run(str(HERE / "forks.py"), scenario, str(budget(15, 500)), timeout=7200)
+    assert f" 0 of {budget(20, 500)} hang" in run(str(HERE / "forks.py"), scenario, str(budget(20, 500)), timeout=7200)
 
 
 def test_every_lock_is_a_guards():

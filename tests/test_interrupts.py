@@ -36,6 +36,15 @@ PREDICTIONS = {
     "many_images": "model = fc.zoo.vgg16(); call = lambda: model(np.zeros((64, 3, 224, 224), 'f'))",
     "huge_pooling": "m = fc.MaxPool2d(2001, 1, 1000); x = np.zeros((1, 1, 3000, 3000), 'f'); call = lambda: m(x)",
     "huge_average": "call = lambda: fc.functional.avg_pool2d(np.zeros((1, 1, 3000, 3000), 'f'), 2001, 1, 1000)",
+    **{
+        name: f"from fastcnn import functional as F; x = np.zeros((1, 1, 2000, 2000), 'f'); call = lambda: F.{call}"
+        for name, call in {
+            "gradient_of_huge_pooling": "max_pool2d_grad(x, x, 1501, 1, 750)",
+            "gradient_of_huge_average": "avg_pool2d_grad(x, x.shape[2:], 1501, 1, 750)",
+            "huge_filter": "conv2d(x, x[..., :1501, :1501], padding=750)",
+            "gradient_by_huge_filter": "conv2d_grad_weight(x, x, (1501, 1501), padding=750)",
+        }.items()
+    },
 }
 
 
@@ -68,7 +77,7 @@ timer.start()
 history = model.fit(x, y, epochs=50, batch_size=64)
 assert history.interrupted
 changed = {name for name, array in model.state_dict().items() if not np.array_equal(array, before[name])}
-assert len(changed) in (0, len(before)), sorted(changed)  # of whole steps
+assert len(changed) in (0, len(before)), sorted(changed)  # of finished steps
 assert np.isfinite(model(x[:1])).all()
 history = model.fit(x[:8], y[:8], epochs=1, batch_size=8)
 assert history.epochs == 1 and not history.interrupted
@@ -96,6 +105,25 @@ except Stop:
     print(np.isfinite(model(x[:1])).all())
 """
     assert run(code).strip() == "True"
+
+
+def test_ctrl_c_is_heard_after_a_handler_that_computes():
+    """A handler runs within a unit of one run, and starts another one, which asks in the same thread."""
+    code = f"""
+{PREDICTIONS["gradient_of_huge_pooling"]}
+from fastcnn.kernels import _step
+def compute(number, frame):
+    _step.LONGEST_PIECE = 1  # it asks, too
+    small = np.ones((1, 1, 9, 9), 'f')
+    computed.append(F.max_pool2d_grad(small, small, 3, 1, 1).sum())
+computed = []
+signal.signal(signal.SIGUSR1, compute)
+threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGUSR1)).start()
+seconds = interrupted(call, 2.0)
+print(*computed, seconds)
+"""
+    total, seconds = run(code).split()
+    assert float(total) == 81 and float(seconds) < 10
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])

@@ -18,7 +18,7 @@ EXAMPLES = {"layers": 1_200, "model": 900, "training": 1_200, "io": 1_200, "esti
 @pytest.mark.parametrize("area", EXAMPLES)
 def test_bad_arguments_give_named_errors(area, budget):
     push = EXAMPLES[area]
-    nightly = 20 * push  # of all areas together 100 000
+    nightly = 20 * push  # in all areas 100 000
     seed = budget(0, int.from_bytes(os.urandom(4), "little"))
     command = [sys.executable, junk.__file__, area, str(budget(push, nightly)), str(seed)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OPENBLAS_NUM_THREADS": "1"}

@@ -80,11 +80,11 @@ def test_assignment_keeps_the_shape_and_names_what_is_wrong():
 
 def test_arrays_and_lists_of_layers_cannot_be_forgotten():
     layer = Layer()
-    with pytest.raises(TypeError, match=r"Layer\.mean: wrap the array in Parameter"):
+    with pytest.raises(TypeError, match=r"Layer\.mean: got a plain array, expected Parameter"):
         layer.mean = np.zeros(3)
-    with pytest.raises(TypeError, match=r"Layer\.blocks: put the layers into a Sequential"):
+    with pytest.raises(TypeError, match=r"Layer\.blocks: got a list of layers, expected a Sequential"):
         layer.blocks = [ReLU()]
-    with pytest.raises(AttributeError, match="forward is taken by a method"):
+    with pytest.raises(AttributeError, match="forward is a method, expected another name"):
         layer.forward = ReLU()
     with pytest.raises(ValueError, match="without dots"):
         setattr(layer, "a.b", ReLU())

@@ -67,13 +67,13 @@ def reference(model: Model, x: np.ndarray) -> np.ndarray:
 def compilations(monkeypatch):
     """The input shapes that have been compiled so far."""
     shapes = []
-    compile_batch = plan_cache.compile_batch
+    compile_network = plan_cache.compile_network
 
-    def counting(graph, input_shapes, *rest):
+    def counting(graph, input_shapes, **settings):
         shapes.extend(input_shapes.values())
-        return compile_batch(graph, input_shapes, *rest)
+        return compile_network(graph, input_shapes, **settings)
 
-    monkeypatch.setattr(plan_cache, "compile_batch", counting)
+    monkeypatch.setattr(plan_cache, "compile_network", counting)
     return shapes
 
 

@@ -8,9 +8,14 @@ import sys
 import sysconfig
 from pathlib import Path
 
+import numpy as np
+import onnx
 import out_of_memory
 import pytest
+from checkpoints import storage, tensor, zipped
+from PIL import Image
 
+import fastcnn as fc
 from fastcnn import functional as F
 
 SOURCE = Path(__file__).with_name("failing_malloc.c")
@@ -46,19 +51,99 @@ def test_every_operation_is_swept():
 
 
 SAVE = """
-import resource, sys
+import os, resource, sys
 import numpy as np
 import fastcnn as fc
-model = fc.Sequential(fc.Linear(4000, 4000, init=lambda rng, shape: np.zeros(shape, "f")))  # 64 MB
+method, path, first, free = sys.argv[1], sys.argv[2], sys.argv[3] == "first", int(sys.argv[4]) << 20
+model = fc.Sequential(fc.Linear(4000, 2500, init=lambda rng, shape: np.zeros(shape, "f")))  # 40 MB
 model.input_shape = (4000,)
-model.graph()
+write = getattr(model, method)
+if not first:
+    write(path)
+    before = open(path, "rb").read(1000)
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + (16 << 20), resource.RLIM_INFINITY))
-model.save(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_AS, (used + free, resource.RLIM_INFINITY))
+try:
+    write(path)
+except MemoryError:
+    print("no memory")
+    assert first or open(path, "rb").read(1000) == before
+    assert os.listdir(os.path.dirname(path)) == ([] if first else [os.path.basename(path)])
 resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-assert np.array_equal(fc.load(sys.argv[1]).state_dict()["0.bias"], model[0].bias)
+write(path)
+assert np.array_equal(fc.load(path).state_dict()["0.bias"], model[0].bias)
 """
 
 
-def test_saving_takes_no_memory_for_weights(tmp_path):
-    run("-c", SAVE, str(tmp_path / "net"))
+@pytest.mark.parametrize(("method", "order", "free"), [("save", "first", 16), ("export_onnx", "second", 24)])
+def test_writing_takes_no_memory_for_weights(tmp_path, method, order, free):
+    assert run("-c", SAVE, method, str(tmp_path / "net.onnx"), order, str(free)) == ""
+
+
+@pytest.mark.parametrize("order", ["first", "second"])
+def test_where_onnx_would_crash_it_is_not_called(tmp_path, order):
+    """Protobuf follows null pointers where there is no memory."""
+    assert run("-c", SAVE, "export_onnx", str(tmp_path / "net.onnx"), order, "8") == "no memory\n"
+
+
+LOAD = """
+import resource, sys
+import numpy as np
+import fastcnn as fc
+from fastcnn.io.image import load_image
+from fastcnn.io.weights import read_weights
+kind, path = sys.argv[1:]
+read = {"photo": load_image, "weights": read_weights}.get(kind, lambda path: fc.load(path).state_dict())
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+short = 0
+for free in [*range(8), *range(8, 400, 4)]:
+    resource.setrlimit(resource.RLIMIT_AS, (used + (free << 20), resource.RLIM_INFINITY))
+    try:
+        read(path)
+        break
+    except MemoryError:
+        short += 1
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+assert len(read(path))
+print(short)
+"""
+
+
+def make_model(path):
+    model = fc.Sequential(fc.Linear(1000, 2500, init=lambda rng, shape: np.zeros(shape, "f")))  # 10 MB
+    model.input_shape = (1000,)
+    (model.export_onnx if path.suffix == ".onnx" else model.save)(path)
+
+
+def make_onnx_of_numbers(path):
+    """Numbers that are not raw data go through protobuf."""
+    make_model(path)
+    model = onnx.load(path)
+    model.graph.initializer[0].ClearField("raw_data")
+    model.graph.initializer[0].float_data.extend(np.zeros(2_500_000))
+    onnx.save(model, path)
+
+
+def make_checkpoint(path):
+    weight = tensor(storage(2_500_000), 0, (1000, 2500), (2500, 1))
+    path.write_bytes(zipped({"weight": weight}, {"0": np.zeros(2_500_000, np.float32)}))
+
+
+def make_photo(path):
+    Image.new("RGB", (1200, 1200), "red").save(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "make"),
+    [
+        ("model", "net.onnx", make_model),
+        ("model", "net.onnx", make_onnx_of_numbers),
+        ("model", "net.safetensors", make_model),
+        ("weights", "net.pth", make_checkpoint),
+        *[("photo", f"photo.{suffix}", make_photo) for suffix in ("jpg", "png", "tif", "jp2", "avif")],
+    ],
+)
+def test_short_memory_is_never_taken_for_damage(tmp_path, kind, name, make):
+    """Whatever is free, a file is read or MemoryError is raised; and once there is more, it is read."""
+    make(tmp_path / name)
+    assert int(run("-c", LOAD, kind, str(tmp_path / name))) >= 5

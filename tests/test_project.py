@@ -49,6 +49,13 @@ def test_floors():
     assert " kept, 0 broken" in result.stdout
 
 
+def test_the_compiler_alone_asks_which_operations_have_kernels():
+    """Whoever wants a network compiled calls `compile_network`, whatever its operations are."""
+    package = ROOT / "src/fastcnn"
+    others = [path for path in package.rglob("*.py") if path.relative_to(package).parts[0] not in ("compiler", "ops")]
+    assert others and not [path for path in others if "is_general" in path.read_text(encoding="utf-8")]
+
+
 def test_stubs_tell_the_truth():
     assert len(STUBS) == len(list((ROOT / "src/fastcnn/kernels").glob("*.pyx")))
     options = ("--ignore-disjoint-bases", "--allowlist", "tests/stubtest_allowlist.txt")

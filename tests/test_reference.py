@@ -33,7 +33,7 @@ def apply(name, x):
 
 
 def integers(rng, *shape):
-    """Whole numbers, whose sums of products are exact in any order."""
+    """Integers, whose sums of products are exact in any order."""
     return rng.integers(-9, 10, shape).astype(np.float64)
 
 

@@ -114,7 +114,7 @@ def test_random_state_as_scikit_learn_takes_it():
 
 
 def test_layers_built_in_threads_have_weights_of_their_own():
-    """No two are the same, all together are those that one thread builds."""
+    """No two are the same, and all are those that one thread builds."""
 
     def built():
         layers.manual_seed(3)

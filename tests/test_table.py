@@ -26,6 +26,12 @@ def test_fixed_columns_let_long_cells_stand_out():
         columns.line(["a"])
 
 
+def test_columns_under_headings_know_no_rows_yet():
+    columns = Columns.under(["network", "ms", "peak in megabytes"], 9, left={0})
+    assert columns.widths == [9, 9, 17]
+    assert columns.line(["LeNet", "0.1", "12"]) == "LeNet            0.1                 12"
+
+
 @pytest.mark.parametrize(
     ("footer", "end"),
     [("", []), ("3 rows", ["-" * 27, "3 rows"]), (("total", "13.5", ""), ["-" * 27, "total          13.5"])],

@@ -112,13 +112,13 @@ def test_forked_children_never_hang():
 
 
 FORK_BESIDE_OPENMP = """
-import os, signal, numpy as np, fastcnn
+import os, signal, sys, numpy as np, fastcnn
 from sklearn.cluster import KMeans
 points = np.random.default_rng(0).random((2000, 8))
 KMeans(20, n_init=1, random_state=0).fit(points)  # its threads are OpenMP's
 model, x = fastcnn.zoo.resnet20(), np.ones((4, 3, 32, 32), np.float32)
 fastcnn.set_num_threads(2)
-for _ in range(20):
+for _ in range(int(sys.argv[1])):
     child = os.fork()
     if child == 0:
         signal.alarm(30)
@@ -127,9 +127,11 @@ for _ in range(20):
 """
 
 
-def test_forked_children_of_openmp_never_hang():
+def test_forked_children_of_openmp_never_hang(budget):
     """Another library has used OpenMP before the fork, this one no threads: the child has threads of its own."""
-    subprocess.run([sys.executable, "-W", "ignore", "-c", FORK_BESIDE_OPENMP], check=True, timeout=120)
+    forks = str(budget(20, 500))
+    command = [sys.executable, "-W", "ignore", "-c", FORK_BESIDE_OPENMP, forks]
+    subprocess.run(command, check=True, timeout=budget(120, 3600))
 
 
 FORK_WITHIN_A_RUN = """

@@ -18,6 +18,7 @@ import onnx
 from run import race
 
 import fastcnn as fc
+from fastcnn._table import Columns
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 from onnx_builders import with_random_weights  # noqa: E402
@@ -45,7 +46,8 @@ def main() -> None:
     parser.add_argument("--models", default="", help="part of the names (default: all)")
     parser.add_argument("--threads", default="1,2")
     options = parser.parse_args()
-    print(f"{'model':22} {'threads':>7} {'fastcnn ms':>11} {'ONNX Runtime ms':>16} {'ratio':>6}")
+    columns = Columns([22, 7, 11, 16, 7], left={0})
+    print(columns.line(["model", "threads", "fastcnn ms", "ONNX Runtime ms", "ratio"]))
     ratios = []
     for path in sorted(DATA.glob("light_*.onnx")):
         if not any(name in path.stem for name in options.models.split(",")):
@@ -53,11 +55,9 @@ def main() -> None:
         for threads in map(int, options.threads.split(",")):
             times, quiet = compare(path, threads)
             ratios.append(times["onnxruntime"] / times["fastcnn"])
-            print(
-                f"{path.stem:22} {threads:7} {times['fastcnn']:11.2f} {times['onnxruntime']:16.2f} {ratios[-1]:6.2f}"
-                + ("" if quiet else "*"),
-                flush=True,
-            )
+            ratio = f"{ratios[-1]:.2f}{' ' if quiet else '*'}"
+            cells = [f"{times[engine]:.2f}" for engine in ("fastcnn", "onnxruntime")]
+            print(columns.line([path.stem, str(threads), *cells, ratio]), flush=True)
     print(f"smallest {min(ratios):.2f}, geometric mean {statistics.geometric_mean(ratios):.2f}")
 
 

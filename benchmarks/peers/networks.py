@@ -57,7 +57,8 @@ def save_all(name: str, batch: int, folder: Path, engines: list[str]) -> np.ndar
     np.save(folder / "x.npy", x)
     if {"onnxruntime", "openvino"} & set(engines):
         graph = replace(model.graph(), inputs={"x": x.shape})  # every engine knows the batch
-        (folder / "model.onnx").write_bytes(to_onnx(graph, graph.inputs, {}))
+        with (folder / "model.onnx").open("wb") as file:
+            file.writelines(to_onnx(graph, graph.inputs, {}))
     if "torch" in engines:
         write_torchscript(model.graph(), x, folder / "model.pt")
     if "ncnn" in engines:  # takes single images

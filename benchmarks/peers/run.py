@@ -5,10 +5,10 @@
 One process for each engine, one active at a time, in rounds with a pause between them: idle worker threads of one
 engine would slow the others. Medians of single predictions; machines are noisy, so only ratios within a run count.
 Where others' work shares the cores, all slow down for a while, and the more the nearer they are to the peak. So a small
-matrix product is timed on each core before and after each turn: a turn runs on the core (or cores) that are then the
-fastest, and of each engine those turns count during which the machine was fastest. Rounds go on until each engine has
+matrix product is timed on each core before and after each turn. A turn runs on the core (or cores) that are then the
+fastest. Of each engine those turns count during which the machine was fastest. Rounds go on until each engine has
 enough undisturbed turns; rows for which there was not time enough are marked with *.
-ncnn takes single images: a batch counts as so many of them. draw.py makes a picture of the JSON; start.py measures the
+ncnn takes single images: a batch counts as that many calls. draw.py makes a picture of the JSON; start.py measures the
 time to the first prediction, and memory.
 """
 
@@ -28,6 +28,8 @@ from pathlib import Path
 
 import numpy as np
 from networks import NETWORKS, save_all
+
+from fastcnn._table import Columns
 
 PEERS = ("onnxruntime", "openvino", "torch", "ncnn")
 ROUNDS, SECONDS, PAUSE = 15, 0.1, 0.05
@@ -106,7 +108,7 @@ def take_turns(
     workers: list[Worker], rounds: int, seconds: float = SECONDS, pause: float = PAUSE
 ) -> tuple[list[list[float]], bool]:
     """The times of each worker in the least disturbed of its turns, as many as there are rounds, and whether these were
-    undisturbed. All measure in turn, round by round, until each has had enough such turns or patience ends."""
+    undisturbed. All measure in turn, round by round, until each has had enough undisturbed turns or patience ends."""
     start = time.monotonic()
     while len(workers[0].turns) < rounds or (
         time.monotonic() < start + PATIENCE and any(worker.undisturbed() < rounds for worker in workers)
@@ -149,11 +151,9 @@ def main() -> None:
     parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args()
     engines = ["fastcnn", *[peer for peer in PEERS if importlib.util.find_spec(peer)]]
-    print(
-        f"{'network':12} {'batch':>5} {'threads':>7} "
-        + " ".join(f"{engine:>12}" for engine in engines)
-        + f" {'best / ours':>12}"
-    )
+    headings = ["network", "batch", "threads", *engines, "best / ours"]
+    columns = Columns.under(headings, 12, left={0})
+    print(columns.line(headings))
     rows = []
     for batch in map(int, options.batches.split(",")):
         for name in options.networks.split(","):
@@ -163,8 +163,8 @@ def main() -> None:
                 rows.append(
                     {"network": name, "batch": batch, "threads": threads, "ms": times, "ratio": ratio, "quiet": quiet}
                 )
-                cells = " ".join(f"{times[engine]:12.3f}" for engine in engines)
-                print(f"{name:12} {batch:5} {threads:7} {cells} {ratio:12.2f}{' ' if quiet else '*'}", flush=True)
+                cells = [*(f"{times[engine]:.3f}" for engine in engines), f"{ratio:.2f}{' ' if quiet else '*'}"]
+                print(columns.line([name, str(batch), str(threads), *cells]), flush=True)
                 if options.json:  # after each row: a long run may be cut off
                     Path(options.json).write_text(json.dumps(rows, indent=2) + "\n")
 

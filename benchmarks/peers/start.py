@@ -20,6 +20,8 @@ import numpy as np
 from networks import save_all
 from run import PEERS
 
+from fastcnn._table import Columns
+
 RUNS = 5
 CODE = """
 import importlib, json, sys
@@ -53,10 +55,11 @@ def main() -> None:
                 measured[engine].append(json.loads(output.splitlines()[-1]))
         size = sum(array.nbytes for array in load_weights(Path(folder))) / 2**20
     print(f"{name}: weights {size:.0f} MiB; batch 1, 2 threads, medians of {RUNS}")
-    print(f"{'engine':12} {'import s':>9} {'load + first s':>15} {'peak MiB':>9}")
+    columns = Columns([19, 9, 15, 9], left={0})
+    print(columns.line(["engine", "import s", "load + first s", "peak MiB"]))
     for engine, rows in measured.items():
         imported, first, peak = (statistics.median(column) for column in zip(*rows, strict=True))
-        print(f"{engine:12} {imported:9.3f} {first:15.3f} {peak:9.0f}")
+        print(columns.line([engine, f"{imported:.3f}", f"{first:.3f}", f"{peak:.0f}"]))
 
 
 def load_weights(folder: Path) -> list[np.ndarray]:

@@ -1,7 +1,7 @@
 """scikit-learn's conventions, kept without needing scikit-learn: parameters, tags, and what inputs and labels may be.
 
 Messages are worded as scikit-learn words them, and its own exceptions are raised where it is installed; it is imported
-only when it asks for tags, or when one of these is raised.
+only when it asks for tags, or when one of its errors is raised.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Parameters:
         Raises
         ------
         ValueError
-            If there is no such argument.
+            If there is no argument of this name.
         """
         known = self._parameter_names()
         for name, value in parameters.items():
@@ -116,7 +116,7 @@ def checked_inputs(x: Any) -> np.ndarray:
 
 
 def checked_labels(y: Any, count: int, estimator: object) -> np.ndarray:
-    """Return the labels of so many inputs, (N,) integers, strings or bools.
+    """Return the labels of N inputs, (N,) integers, strings or bools.
 
     Raises
     ------

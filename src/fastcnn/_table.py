@@ -44,6 +44,11 @@ class Columns:
         """Columns as wide as their widest cells."""
         return Columns([max(map(len, column)) for column in zip(*rows, strict=True)], left, gap)
 
+    @staticmethod
+    def under(headings: Sequence[str], least: int, left: Collection[int] = (), gap: str = "  ") -> Columns:
+        """Columns as wide as their headings, and at least `least`: for rows that are printed one by one."""
+        return Columns([max(len(heading), least) for heading in headings], left, gap)
+
 
 def as_table(rows: Sequence[Sequence[str]], left: Collection[int] = (), footer: str | Sequence[str] = "") -> str:
     """A heading, a rule and the rows; with a footer, another rule and that.

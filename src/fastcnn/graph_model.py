@@ -1,6 +1,6 @@
 """`GraphModel`: a model that is given as a graph.
 
-What it predicts is graph_network.py's, reading it from a file loading.py's and onnx_model.py's.
+graph_network.py predicts; loading.py and onnx_model.py read models from files.
 """
 
 from __future__ import annotations

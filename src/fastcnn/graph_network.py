@@ -1,27 +1,26 @@
 """Networks that are given as graphs: read from files, or cut out of other networks.
 
-Reading files is loading.py's and onnx_model.py's, cutting training/features.py's.
+loading.py and onnx_model.py read the files, training/features.py cuts networks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from fastcnn import ops
-from fastcnn.compiler.cost import arena_bound, take_network
+from fastcnn.compiler.network import fixed_constants, is_resolved
 from fastcnn.graph.ir import Graph
 from fastcnn.graph.stored import StoredArray
 from fastcnn.graph.trace import scope
 from fastcnn.layers.base import Layer
 from fastcnn.network import Network
-from fastcnn.ops.budget import MAX_BYTES, Budget
+from fastcnn.ops.budget import MAX_BYTES
 
-__all__ = ["GraphNetwork", "check_cost"]
+__all__ = ["GraphNetwork"]
 
-MAX_DEPTH = 100  # of layers within layers; walks through them recurse
+MAX_DEPTH = 100  # layers within layers, through which functions recurse
 
 
 class _Group(Layer):
@@ -34,17 +33,17 @@ class GraphNetwork(Network):
     Parameters
     ----------
     graph : Graph
-        One input whose first axis is the batch, one output. Its constants become the network's parameters,
-        under the same dotted names; they are not copied, and must not be changed afterwards.
+        A graph with one output and one input, whose first axis is the batch. Its constants become parameters under
+        the same dotted names. They are not copied, and must not be changed afterwards.
     buffers : collection of str
-        Names of the constants that training must leave alone.
+        Names of the constants that training must not change.
     max_bytes : int, optional
-        The most that a prediction may take for one input, where the graph comes from a file.
+        Limit of a prediction for one input, for graphs from files.
 
     Raises
     ------
     ValueError
-        If the graph is not valid or does not have one input and one output.
+        If the graph is not valid, or does not have one input and one output.
 
     Examples
     --------
@@ -61,21 +60,18 @@ class GraphNetwork(Network):
         for what, names in (("inputs", list(graph.inputs)), ("outputs", graph.outputs)):
             if len(names) != 1:
                 raise ValueError(f"the graph has {len(names)} {what} ({', '.join(names)}), expected 1")
-        # Numbers of other types than float32 (indices, shapes) belong to the structure.
-        fixed = {}
-        if graph.is_general:
-            fixed = {name: array for name, array in graph.constants.items() if array.dtype != np.float32}
+        fixed = fixed_constants(graph)
         self._graph = Graph(graph.nodes, graph.inputs, graph.outputs, fixed, graph.types)
         self._max_bytes = max_bytes
         self._input_type = np.dtype(graph.types.get(next(iter(graph.inputs)), "float32"))
-        # In the order of use, which is the order in which layers list them.
+        # In the order of use, as layers list them.
         used = [name for node in graph.nodes for name in node.inputs if name in graph.constants]
         for name in dict.fromkeys([*used, *graph.constants]):
             if name not in fixed:
                 self._place(name, graph.constants[name], name in buffers)
 
     def _place(self, name: str, array: np.ndarray, is_buffer: bool) -> None:
-        # Into the registries directly: in a file, names such as "forward" or "0" are only names.
+        # Directly into the registries, as a file may use names such as "forward" or "0".
         *path, local = name.split(".")
         if len(path) > MAX_DEPTH:
             raise ValueError(f"constant {name[:80]!r}…: {len(path) + 1} parts, expected at most {MAX_DEPTH + 1}")
@@ -83,15 +79,15 @@ class GraphNetwork(Network):
         for part in path:
             layer = layer._children.setdefault(part, _Group())
         if not isinstance(array, StoredArray):
-            with np.errstate(over="ignore", invalid="ignore"):  # as in layers: what float32 cannot hold is infinite
+            with np.errstate(over="ignore", invalid="ignore"):  # beyond float32's range a value becomes infinite
                 array = np.array(array, np.float32, order="C", copy=None).view()
             array.flags.writeable = False
         (layer._buffers if is_buffer else layer._parameters)[local] = array
 
     def _stored_graph(self, input_shape: Sequence[int] | None = None) -> Graph:
-        """The network as a graph, see `Network._stored_graph`; general operations stay as they are."""
+        """See `Network._stored_graph`; general operations stay as they are."""
         graph = self._graph
-        if not graph.is_general:
+        if is_resolved(graph):
             return super()._stored_graph(input_shape)
         shape = self.input_shape if input_shape is None else tuple(input_shape)
         ((name, expected),) = graph.inputs.items()
@@ -107,10 +103,12 @@ class GraphNetwork(Network):
         )
 
     def forward(self, x: Any) -> Any:
-        """Apply the graph's nodes to a symbol, in their order."""
+        """Apply the graph's nodes to a symbol, one after the other."""
         graph = self._graph
-        if graph.is_general:
-            graph = self._resolved(x.shape)
+        if not is_resolved(graph):
+            from fastcnn.compiler.general import resolve_for_kernels
+
+            graph = resolve_for_kernels(self.graph(x.shape[1:]), x.shape[1:], self._max_bytes or MAX_BYTES)
         ((input_name, shape),) = graph.inputs.items()
         expected = tuple(h if w is None else w for h, w in zip(x.shape[1:], shape[1:], strict=False))
         if len(shape) != len(x.shape) or x.shape[1:] != expected:
@@ -121,51 +119,10 @@ class GraphNetwork(Network):
                 values[node.output] = x.tracer.apply(node.op, [values[n] for n in node.inputs], node.attrs)
         return values[graph.outputs[0]]
 
-    def _resolved(self, shape: tuple[int, ...]) -> Graph:
-        """The graph in operations with kernels, which is what can be traced."""
-        from fastcnn.compiler.resolve import resolve
-
-        graph = self.graph(shape[1:])
-        resolved = resolve(graph, dict.fromkeys(graph.inputs, shape), Budget(self._max_bytes or MAX_BYTES)).graph
-        others = sorted({node.op for node in resolved.nodes if ops.is_general(node.op)})
-        if others:
-            raise ValueError(
-                f"the network has operations without kernels ({', '.join(others)}): it predicts, but "
-                "cannot become part of another model or be trained"
-            )
-        return resolved
-
-    def _budget(self, graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Budget | None:
-        """What is left for compiling, where the graph comes from a file and its operations have kernels."""
-        if self._max_bytes is None:
-            return None
-        budget = Budget(self._max_bytes, next(iter(shapes.values()), (1,))[0])
-        budget.keep(sum(array.nbytes for array in graph.constants.values() if not isinstance(array, StoredArray)))
-        take_network(graph, graph.infer(shapes), budget)
-        return budget
-
     def extra_repr(self) -> str:
-        """Return the number of nodes, and the input's shape."""
+        """Return the number of nodes and the input's shape."""
         (shape,) = self._graph.inputs.values()
         return f"{len(self._graph.nodes)} nodes, input {('N', *shape[1:])}"
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.extra_repr()})"
-
-
-def check_cost(network: GraphNetwork, graph: Graph, shapes: Mapping[str, tuple[int, ...]], max_bytes: int) -> None:
-    """Whether the graph takes inputs of these shapes, and a prediction no more than it may."""
-    if graph.is_general:
-        from fastcnn.compiler.mixed import compile_general
-
-        compile_general(graph, shapes, max_bytes=max_bytes)
-        return
-    budget = network._budget(graph, shapes)
-    if budget is not None and arena_bound(graph, graph.infer(shapes)) > budget.bytes:
-        from fastcnn.compiler.plan import arena_bytes
-
-        size = arena_bytes(graph, shapes, budget)
-        try:
-            budget.keep(size)
-        except ValueError as error:
-            raise ValueError(f"its values with padding, in vectors: {error}") from None

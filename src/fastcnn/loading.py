@@ -1,7 +1,7 @@
-"""Models from files: what `Model.save` has written, and ONNX files.
+"""Models from files: files of `Model.save`, and ONNX files.
 
-Whatever a file says is checked before it is used; nothing in it is run. What `Model.save` writes is told in
-model_format.py, ONNX is onnx_model.py's, reading the container io/weights.py's.
+Everything in a file is checked before it is used, and nothing in it is run. model_format.py describes the format of
+`Model.save`, onnx_model.py reads ONNX, and io/weights.py reads the container.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from fastcnn._arguments import as_path
+from fastcnn.compiler.network import check_cost, read_constants
 from fastcnn.errors import ModelLoadError
 from fastcnn.graph.ir import Graph
-from fastcnn.graph.stored import read_and_keep
 from fastcnn.graph_model import GraphModel
-from fastcnn.graph_network import check_cost
 from fastcnn.model_format import FORMAT, FORMAT_VERSION
 from fastcnn.ops.budget import MAX_BYTES
 
@@ -29,31 +28,30 @@ T = TypeVar("T")
 
 
 def load(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> GraphModel:
-    """Read a model that `Model.save` has written, or an ONNX file.
+    """Read a model from a file of `Model.save`, or from an ONNX file.
 
     Parameters
     ----------
     path : path-like
         The file. It can come from anyone: it is checked, and nothing in it is run.
     max_bytes : int
-        The most that the file and its arrays may take, and with them all values of a prediction for one input, and
-        what is computed on the way. It bounds the work, too: until it is loaded, a file may ask for 8 elementary
-        operations for each of these bytes, and a prediction for one input for 256 of NumPy's, or 4096 of the
-        kernels'. Whatever asks for more is refused before anything is spent. A batch may take as much for each input.
+        Limit of the file, its arrays and all values of a prediction for one input. It bounds the work as well. Loading
+        may take 8 elementary operations for each byte of the limit. A prediction for one input may take 256 of NumPy's,
+        or 4096 of the kernels'. A file that asks for more is refused in advance. A batch may take as much for each
+        input.
 
     Returns
     -------
     GraphModel
-        Predicts as the saved model did, at the input size it was saved for. Its parameters have the
-        names they had. Large ones stay in the file, which is kept open, until somebody asks for their values, so that
-        a model which only predicts does not hold them twice. The file may be deleted or replaced meanwhile; if it is
-        written over in place, what is still to be read raises ModelLoadError.
+        Predicts like the saved model, at the input size it was saved for. Parameters keep their names. Large
+        parameters stay in the open file until their values are read, so that a model which only predicts does not hold
+        them twice. The file may be deleted or replaced meanwhile. If it is overwritten in place, reading the remaining
+        parameters raises ModelLoadError.
 
     Raises
     ------
     ModelLoadError
-        If the file is not such a model, is damaged, or needs more than `max_bytes` allows; the message names what
-        is wrong.
+        If the file is not a model, is damaged, or needs more than `max_bytes` allows. The message names the cause.
     OSError
         If the file cannot be read.
 
@@ -92,13 +90,11 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> GraphMo
 
     buffers = _entry(path, metadata, "buffers", lambda text: _buffer_names(text, tensors))
     graph = _entry(path, metadata, "graph", lambda text: Graph.from_json(text, tensors))
-    if graph.is_general:  # which operations it comes to may depend on the values
-        for name in graph.constants:
-            read_and_keep(graph.constants, name)
+    read_constants(graph)
     model = _entry(path, metadata, "graph", lambda _: GraphModel(graph, buffers, max_bytes))
     _entry(path, metadata, "input_shape", lambda text: _set(model, "input_shape", json.loads(text)))
     shapes = dict.fromkeys(graph.inputs, (1, *(model.input_shape or ())))
-    _entry(path, metadata, "graph", lambda _: check_cost(model, graph, shapes, max_bytes))
+    _entry(path, metadata, "graph", lambda _: check_cost(graph, shapes, max_bytes))
     if "classes" in metadata:
         _entry(path, metadata, "classes", lambda text: _set(model, "classes", json.loads(text)))
     if "preprocess" in metadata:
@@ -112,7 +108,7 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> GraphMo
 
 
 def _entry(path: Any, metadata: Mapping[str, str], key: str, read: Callable[[str], T]) -> T:
-    """Apply `read` to a metadata entry; whatever it finds wrong becomes a ModelLoadError naming the entry."""
+    """Apply `read` to a metadata entry; its errors become a ModelLoadError that names the entry."""
     if key not in metadata:
         raise ModelLoadError(f"{path}: metadata {key!r} is missing")
     try:

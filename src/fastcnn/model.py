@@ -1,7 +1,7 @@
-"""Models: networks that learn, are examined, tuned, and written to files.
+"""Models: networks that learn, are evaluated, tuned, and written to files.
 
-Predicting is network.py's, learning training/'s, the formats of files model_format.py's and io/'s, reading them
-loading.py's. What only some programs need is imported when it is asked for.
+network.py predicts, training/ learns, model_format.py and io/ write files, and loading.py reads them. Modules that few
+programs need are imported where they are used.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from fastcnn._arguments import as_int
 from fastcnn.errors import ModelLoadError
 from fastcnn.network import Network, Prediction
+from fastcnn.ops.budget import MAX_BYTES
 
 if TYPE_CHECKING:
     from fastcnn.profile import Profile
@@ -33,19 +34,19 @@ __all__ = ["Model", "Prediction"]
 class Model(Network):
     """A network: layers set as attributes, and a ``forward`` of one input and one output.
 
-    Calling a model with an array traces ``forward`` once for the array's shape, compiles the graph, keeps
-    the plan (for the last 8 shapes) and runs it. Within another model it is a layer like any other.
-    Models can be called from many threads, pickled and deep-copied; plans are not part of the copy. While one thread
-    trains a model, a prediction in another has the parameters of one step: the last that is finished, or one before.
+    A call with an array traces ``forward`` once for the array's shape, compiles the graph and runs the plan. Plans of
+    the last 8 shapes are kept. Within another model it is a layer like any other. Models can be called from many
+    threads, pickled and deep-copied; copies have no plans. While one thread trains a model, a prediction in another
+    thread uses the parameters of one finished step.
 
     Attributes
     ----------
     classes : list of str, or None
-        The names of the outputs.
+        Names of the outputs.
     input_shape : tuple of int, or None
         Shape of one input without the batch axis, usually (channels, height, width).
     preprocess : fastcnn.io.image.Preprocess, or None
-        Turns a photo into an input; used by `classify`.
+        Turns a photo into an input for `classify`.
 
     Examples
     --------
@@ -99,83 +100,82 @@ class Model(Network):
         Parameters
         ----------
         x : array_like (N, ...), folder, sequence of paths, or iterable
-            Inputs, for images (N, C, H, W), converted to float32 batch by batch. A folder has one sub-folder of photos
-            for each class; its names become `classes`. Photos go through `preprocess`, or are scaled to -1 … 1 where
-            there is none. An iterable yields (x, y) batches, and is gone through once in each epoch.
+            Inputs, for images (N, C, H, W), converted to float32 batch by batch. A folder has a sub-folder of photos
+            for each class, and the names of these become `classes`. Photos go through `preprocess`, or are scaled to
+            -1 … 1 without one. An iterable yields (x, y) batches, and is iterated once in each epoch.
         y : array_like (N,) or (N, outputs), optional
-            Numbers of classes, or names of classes (which become `classes`, sorted, where the model has none); or
-            probabilities, or whatever `loss` compares the outputs with. Not for folders and iterables.
+            True labels: numbers or names of classes. A model without `classes` takes over the sorted names. Or
+            probabilities, or other values that `loss` compares the outputs with. Not for folders and iterables.
         epochs : int
-            How often the data are gone through, shuffled anew each time.
+            Passes over the data, each shuffled anew.
         batch_size : int
-            Inputs in one step; the last step of an epoch has what is left.
+            Inputs in a step; the last step of an epoch has the remainder.
         validation : float, (x, y) or folder, optional
-            Data to examine the model on after each epoch; a number between 0 and 1 is a share of the data, of each
-            class the same.
+            Data to evaluate the model on after each epoch. A number between 0 and 1 is a share of the data, the same
+            for each class.
         optimizer : Optimizer, optional
-            Such as ``SGD(0.1, momentum=0.9)``; ``Adam()`` by default.
+            For instance ``SGD(0.1, momentum=0.9)``; by default ``Adam()``.
         loss : str or Loss
-            "cross_entropy", "mse", "binary_cross_entropy", or such as ``CrossEntropy(label_smoothing=0.1)``.
+            "cross_entropy", "mse", "binary_cross_entropy", or a loss: ``CrossEntropy(label_smoothing=0.1)``.
         schedule : schedule, optional
-            Such as ``OneCycle()`` or ``Warmup(5, Cosine())``: factors on the optimizer's learning rate. Any function of
-            (step, steps, steps in an epoch) will do.
+            Factors on the optimizer's learning rate: ``OneCycle()`` or ``Warmup(5, Cosine())``, or any function of
+            (step, steps, steps in an epoch).
         augment : Augment, optional
-            Random changes to images, (C, H, W); not for iterables.
+            Random changes to images (C, H, W); not for iterables.
         callbacks : sequence of functions
             Each is called after each epoch with a `fastcnn.training.loop.Run`: model, trainer, history, epoch, and
             ``stop()``.
         patience : int, optional
-            Stop when the validation loss (or the loss, without validation) has not improved for so many epochs.
+            Epochs without a better validation loss after which training stops; without validation the loss counts.
         keep_best : bool
-            End with the parameters of the epoch with the lowest validation loss (or loss), not of the last one.
+            End with the parameters of the epoch with the lowest validation loss; without validation the loss counts.
         checkpoint : path-like, optional
-            File to keep the state of the training in, written after each epoch and on Ctrl-C; a kill at any moment
-            leaves a whole one.
+            File for the state of the training, written after each epoch and on Ctrl-C. A kill at any moment leaves a
+            complete checkpoint.
         checkpoint_steps : int, optional
-            Write it after every so many steps, too.
+            Steps after which the checkpoint is written within an epoch.
         resume : bool
-            Go on from `checkpoint`, if there is such a file. The result has the same bits as that of a training that
-            was never interrupted.
+            Continue from `checkpoint` if the file exists. The result has the same bits as a training without a break.
         clip_norm : float, optional
-            Scale the gradients of a step down to this Euclidean norm, where it is larger.
+            Largest Euclidean norm of the gradients of a step; larger gradients are scaled down.
         recompute : bool
             Compute activations twice instead of keeping them: less memory, more time.
         seed : int
-            Of the order of inputs, augmentation, dropout and the split. The same seed gives the same bits on any
-            number of threads and workers.
+            Seed of shuffling, augmentation, dropout and the split. The same seed gives the same bits on any number of
+            threads and workers.
         workers : int, optional
-            Threads that read and augment images ahead; by default 2 where there is something to do.
+            Threads that read and augment images ahead; by default 2 for photos and augmented images.
         progress : bool, optional
-            Show a progress bar for each epoch on stderr (a line, where tqdm is not installed); by default on a terminal
-            only.
+            Show a progress bar for each epoch on stderr, or a line where tqdm is not installed; by default only on a
+            terminal.
 
         Returns
         -------
         History
             A dict of lists: "loss", "accuracy", "validation_loss", …; ``plot()`` draws it. Ctrl-C ends the training
-            after the current step: a `FastcnnWarning` tells so, the model keeps what it has learned, and the history
-            so far is returned, with ``interrupted`` set.
+            after the current step with a `FastcnnWarning`. The model then keeps what it has learned, and the history
+            has ``interrupted`` set.
 
         Raises
         ------
         ValueError, TypeError
-            Naming the argument that is wrong; if `resume` finds a checkpoint of other data or settings.
+            If an argument is wrong, which the message names, or if the checkpoint is of other data or settings.
         FloatingPointError
-            If the loss is not finite any more.
+            If the loss is not finite.
         ImageError
-            If a photo cannot be read; it names the file.
+            If a photo cannot be read; the message names the file.
 
         Notes
         -----
-        Layers that are frozen (`Layer.freeze`) stay as they are. Where all layers up to some point are, and nothing is
-        augmented, what they compute is computed once and reused in every epoch.
+        Frozen layers (`Layer.freeze`) stay as they are. If all layers up to some point are frozen and nothing is
+        augmented, their outputs are computed once and reused in every epoch.
 
         Examples
         --------
         >>> import numpy as np
         >>> from fastcnn import Linear, ReLU, Sequential
         >>> x = np.random.default_rng(0).standard_normal((200, 2)).astype(np.float32)
-        >>> y = (x[:, 0] * x[:, 1] > 0).astype(int)  # in which quadrants a point lies: no line separates them
+        >>> y = (x[:, 0] * x[:, 1] > 0).astype(int)  # quadrants, which no line separates
         >>> model = Sequential(Linear(2, 16), ReLU(), Linear(16, 2))
         >>> history = model.fit(x, y, epochs=60)
         >>> history["accuracy"][-1] > 0.9
@@ -213,18 +213,18 @@ class Model(Network):
     def evaluate(
         self, x: Any, y: Any = None, batch_size: int = 32, workers: int | None = None, progress: bool | None = None
     ) -> Report:
-        """Examine a classifier on data whose classes are known.
+        """Evaluate a classifier on data with true labels.
 
         Parameters
         ----------
         x, y, batch_size, workers, progress
-            As for `fit`; no iterables.
+            As for `fit`, without iterables.
 
         Returns
         -------
         fastcnn.training.report.Report
-            ``print`` it: accuracy, precision and recall of each class, confusions, the worst mistakes;
-            ``to_dict()`` is for JSON, ``plot(path)`` draws the confusions.
+            ``print`` it for accuracy, precision and recall of each class, the confusion matrix and the worst mistakes.
+            ``to_dict()`` is for JSON, ``plot(path)`` draws the confusion matrix.
 
         Raises
         ------
@@ -259,7 +259,7 @@ class Model(Network):
     # -- looking inside -------------------------------------------------------------------------------
 
     def summary(self, input_shape: Sequence[int] | None = None) -> Summary:
-        """Return a table of layers: output shapes, parameters, arithmetic, and the kernels chosen.
+        """Return a table of layers: output shapes, parameters, arithmetic and chosen kernels.
 
         Parameters
         ----------
@@ -269,27 +269,27 @@ class Model(Network):
         Returns
         -------
         fastcnn.summary.Summary
-            ``print`` it; ``rows[i].reasons`` tells why other kernels were not taken.
+            ``print`` it for the table; ``rows[i].reasons`` says why other kernels were not taken.
         """
         from fastcnn.summary import summarise
 
         return summarise(self._stored_graph(input_shape))
 
     def profile(self, x: ArrayLike, repeats: int = 20) -> Profile:
-        """Tell where the time of a prediction goes.
+        """Measure the steps of a prediction.
 
         Parameters
         ----------
         x : array_like (N, ...) of real numbers
             A batch of inputs, N >= 1.
         repeats : int
-            Times are medians of so many runs.
+            Runs whose median time counts.
 
         Returns
         -------
         fastcnn.profile.Profile
-            ``print`` it for a table of steps: time, speed, how near the machine's limit; ``to_dict()`` is for JSON,
-            ``plot(path)`` draws the roofline, and ``steps[i].reasons`` tells why other algorithms were not taken.
+            ``print`` it for a table of steps: time, speed, and share of the machine's limit. ``to_dict()`` is for JSON,
+            ``plot(path)`` draws the roofline. ``steps[i].reasons`` says why other algorithms were not taken.
 
         Examples
         --------
@@ -310,21 +310,20 @@ class Model(Network):
     def tune(self, x: ArrayLike, repeats: int = 10) -> dict[str, dict[str, float]]:
         """Time the algorithms of every convolution on this machine, and use the fastest from now on.
 
-        Without it a fixed cost model chooses. What is found for a batch then holds for batches of every size.
-        Algorithms differ in rounding (see `fastcnn.functional.conv2d`), so a tuned model's outputs may differ from an
-        untuned one's in the last digits.
+        Without tuning a fixed cost model chooses. The choices for a batch hold for batches of every size. Algorithms
+        differ in rounding (see `fastcnn.functional.conv2d`), so that outputs may change in the last digits.
 
         Parameters
         ----------
         x : array_like (N, ...) of real numbers
-            A batch of inputs as they will come, N >= 1.
+            A typical batch of inputs, N >= 1.
         repeats : int
-            Times are medians of so many turns, in each of which an algorithm runs beside the untuned network.
+            Turns whose median time counts; in each turn an algorithm runs next to the untuned network.
 
         Returns
         -------
         dict
-            Seconds of each algorithm, for each kind of convolution. The fastest stand in `tuning`.
+            Seconds of each algorithm, for each kind of convolution. `tuning` holds the fastest.
 
         Examples
         --------
@@ -341,7 +340,7 @@ class Model(Network):
         repeats = as_int(repeats, "tune: repeats", 1)
         if len(batch) == 0:
             raise ValueError("tune: len(x)=0, expected at least one input")
-        graph = self.graph(batch.shape[1:])
+        graph = self._kernel_graph(batch.shape[1:])
         times = measure(graph, dict.fromkeys(graph.inputs, batch), repeats)
         best = {key: min(candidates, key=candidates.__getitem__) for key, candidates in times.items()}
         self.tuning = {**self._tuning, **best}
@@ -355,7 +354,7 @@ class Model(Network):
         Parameters
         ----------
         path : path-like
-            Replaced at once when the file is complete. `fastcnn.load` reads it.
+            File to write, for `fastcnn.load`. An old file is replaced in one moment when the new one is complete.
 
         Raises
         ------
@@ -368,21 +367,22 @@ class Model(Network):
 
         save(self, path)
 
-    def load_weights(self, path: str | os.PathLike[str], *, max_bytes: int = 4 << 30) -> None:
+    def load_weights(self, path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> None:
         """Take weights from a file, by name: safetensors, or a PyTorch checkpoint (.pth, .pt) of torchvision or timm.
 
         Parameters
         ----------
         path : path-like
-            It can come from anyone: it is checked, and nothing in it is run. Names that start with "module.", as
-            PyTorch's DataParallel writes them, are taken without it.
+            The file. It can come from anyone: it is checked, and nothing in it is run. The prefix "module." of
+            PyTorch's DataParallel is removed from names.
         max_bytes : int
-            The most that the arrays may take together.
+            Limit of the sum of all arrays.
 
         Raises
         ------
         ModelLoadError
-            If the file is damaged or hostile, or its names and shapes are not the model's: all that differ are listed.
+            If the file is damaged or hostile, or if names or shapes differ from the model's. The message lists all
+            differences.
         OSError
             If the file cannot be read.
         """
@@ -402,8 +402,9 @@ class Model(Network):
         Parameters
         ----------
         path : path-like
-            Replaced at once when the file is complete. Opset 17 and IR version 8, unless the network has operations
-            that are newer. The size of the batch is free; classes and preprocessing are kept as metadata.
+            File to write. An old file is replaced in one moment when the new one is complete. The file has opset 17 and
+            IR version 8, or newer ones if an operation needs them. The size of the batch is free. Classes and
+            preprocessing are kept as metadata.
 
         Raises
         ------
@@ -411,6 +412,8 @@ class Model(Network):
             If `input_shape` is not set, or the file would exceed the 2 GB that ONNX allows.
         ImportError
             Without the `onnx` package, which ``pip install "fastcnn[onnx]"`` brings.
+        MemoryError
+            If there is none for the network's nodes; the weights are not copied.
         OSError
             If the file cannot be written.
         """

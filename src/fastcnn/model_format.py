@@ -1,8 +1,8 @@
-"""Networks as files: one safetensors file holds the weights, and as metadata the graph and what it is for; or ONNX.
+"""Networks as files: a safetensors file of weights with the graph as metadata, or an ONNX file.
 
 The metadata are strings: ``format``, ``format_version``, ``graph`` (JSON, graph/ir.py), ``buffers``,
-``input_shape``, ``classes``, ``preprocess`` and ``tuning`` (JSON). Reading them is loading.py's, writing the container
-io/weights.py's, making an ONNX file of a graph io/onnx_export.py's.
+``input_shape``, ``classes``, ``preprocess`` and ``tuning`` (JSON). loading.py reads them, io/weights.py writes the
+container, and io/onnx_export.py writes ONNX.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def export_onnx(network: Network, path: str | os.PathLike[str]) -> None:
         metadata["fastcnn.classes"] = json.dumps(network.classes, ensure_ascii=False)
     if network.preprocess is not None:
         metadata["fastcnn.preprocess"] = json.dumps(network.preprocess.to_dict())
-    graph = network.graph()
+    graph = network._stored_graph()
     shapes = {value: (sizes[0] or 1, *network.input_shape) for value, sizes in graph.inputs.items()}
-    content = to_onnx(graph, shapes, metadata)
+    parts = to_onnx(graph, shapes, metadata)
     with replacing(path) as file:
-        file.write(content)
+        file.writelines(parts)

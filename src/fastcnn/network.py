@@ -1,12 +1,12 @@
 """Networks: layers that are traced into a graph, compiled once per input shape, and run.
 
-Holds predictions in batches. Tracing is graph/trace.py's, compiling compiler/'s, keeping plans plan_cache.py's. Models,
-which learn and are saved, are model.py's; networks that are given as graphs are graph_network.py's.
+This file predicts in batches. graph/trace.py traces, compiler/ compiles, and plan_cache.py keeps the plans. model.py
+adds learning and files, and graph_network.py holds networks that are given as graphs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,23 +24,22 @@ from fastcnn.plan_cache import Compiled, PlanCache
 
 if TYPE_CHECKING:
     from fastcnn.io.image import Preprocess
-    from fastcnn.ops.budget import Budget
 
 __all__ = ["Network", "Prediction"]
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One class that a network sees in a photo.
+    """One class that a network predicts for a photo.
 
     Attributes
     ----------
     index : int
-        Number of the output.
+        Number of the class.
     label : str
-        Its name.
+        Name of the class.
     probability : float
-        From 0 to 1.
+        Probability of the class, from 0 to 1.
     """
 
     index: int
@@ -51,17 +50,17 @@ class Prediction:
 class Network(Layer):
     """Layers set as attributes, and a ``forward`` of one input and one output: what predicts.
 
-    Calling it with an array traces ``forward`` once for the array's shape, compiles the graph, keeps the plan (for the
-    last 8 shapes) and runs it. Within another network it is a layer like any other. `Model` adds learning and files.
+    A call with an array traces ``forward`` once for the array's shape, compiles the graph and runs the plan. Plans of
+    the last 8 shapes are kept. Within another network it is a layer like any other. `Model` adds learning and files.
 
     Attributes
     ----------
     classes : list of str, or None
-        The names of the outputs.
+        Names of the outputs.
     input_shape : tuple of int, or None
         Shape of one input without the batch axis, usually (channels, height, width).
     preprocess : fastcnn.io.image.Preprocess, or None
-        Turns a photo into an input; used by `classify`.
+        Turns a photo into an input for `classify`.
 
     Examples
     --------
@@ -106,7 +105,10 @@ class Network(Layer):
             listed = list(names) if _is_sequence(names) else []
             if not listed or not all(isinstance(name, str) for name in listed):
                 raise TypeError(f"{type(self).__name__}.classes: expected a sequence of str, one per output")
-            names = [str(name) for name in listed]  # of NumPy's str_, plain ones
+            names = [str(name) for name in listed]  # plain strings instead of NumPy's
+            for name in names:
+                if not name.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in name):
+                    raise ValueError(f"{type(self).__name__}.classes: {name!r}, expected text that UTF-8 can hold")
         object.__setattr__(self, "_classes", names)
 
     @property
@@ -123,10 +125,10 @@ class Network(Layer):
 
     @property
     def tuning(self) -> dict[str, str]:
-        """The fastest algorithm of each kind of convolution, as `Model.tune` has measured it; empty before.
+        """The fastest algorithm of each kind of convolution, as measured by `Model.tune`; empty before.
 
-        Plain text that can be reviewed, kept as JSON and assigned to another model; `Model.save` writes it into the
-        file. Entries that a network or a machine does not know are ignored.
+        The entries are plain text that can be reviewed, kept as JSON and assigned to another model. `Model.save` writes
+        them into the file. Entries that a network or a machine does not know are ignored.
         """
         return dict(self._tuning)
 
@@ -141,11 +143,10 @@ class Network(Layer):
 
     @property
     def reproducible(self) -> bool:
-        """Whether an image's outputs have the same bits in batches of every size; False to begin with.
+        """Whether an image's outputs have the same bits in batches of every size; False by default.
 
-        They are the same for any number of threads, in every place of a batch and in every run anyway. Batches may take
-        other algorithms than single images, which differ in rounding (see `fastcnn.functional.conv2d`), where that is
-        faster.
+        The number of threads, the place in the batch and the run never change the bits. The size of the batch may:
+        larger batches can take faster algorithms that round differently (see `fastcnn.functional.conv2d`).
         """
         return self._reproducible
 
@@ -162,13 +163,13 @@ class Network(Layer):
         Parameters
         ----------
         x : array_like (N, ...) of real numbers
-            A batch of inputs, for images (N, C, H, W); converted to float32, or to the type of number that an ONNX
-            file asks for. A `Symbol`, while an outer model is traced, gives a symbol.
+            A batch of inputs, for images (N, C, H, W). Inputs are converted to float32, or to the type that an ONNX
+            file asks for. While an outer model is traced, a `Symbol` gives a symbol.
 
         Returns
         -------
         ndarray, float32
-            What ``forward`` returns, for a classifier usually (N, classes) scores.
+            The output of ``forward``, for a classifier usually (N, classes) scores.
 
         Raises
         ------
@@ -184,7 +185,7 @@ class Network(Layer):
         if len(inputs) != 1 or isinstance(inputs[0], Symbol):
             return super().__call__(*inputs)
         x = self._as_batch(inputs[0])
-        if len(x) == 0:  # kernels have nothing to do, but the shape is known
+        if len(x) == 0:  # kernels take no empty batch, but the output's shape is known
             return np.empty((0, *self._compiled(1, x).output_shape[1:]), np.float32)
         return self._cache.get(self, x.shape).plan.run([x])[0]
 
@@ -196,20 +197,20 @@ class Network(Layer):
         x : array_like (N, ...) of real numbers
             A batch of inputs, for images (N, C, H, W).
         batch_size : int
-            Inputs that go through the network at once; bounds the memory in use beside `x` and the result, also where
-            `x` is of another type than float32 or lies in a file (`numpy.memmap`).
+            Inputs that go through the network at once. It bounds the memory beside `x` and the result, also where `x`
+            is not float32 or lies in a file (`numpy.memmap`).
         progress : bool
-            Show a progress bar on stderr (a line, where tqdm is not installed).
+            Show a progress bar on stderr, or a line where tqdm is not installed.
 
         Returns
         -------
         ndarray (N, classes), float32
-            The softmax of the outputs, or the outputs as they are where the network ends in a softmax.
+            The softmax of the outputs, or the outputs themselves if the network ends in a softmax.
 
         Raises
         ------
         ValueError
-            If the outputs are not (N, classes) with two classes or more: a single output is for
+            If the outputs are not (N, classes) with at least two classes. A network with a single output needs
             ``sigmoid(model(x))``.
 
         Examples
@@ -221,7 +222,7 @@ class Network(Layer):
         """
         batch_size = as_int(batch_size, "predict: batch_size", 1)
         x = x if isinstance(x, Pixels) or (isinstance(x, np.ndarray) and x.ndim) else self._as_batch(x)
-        # The plans of all batches at once: their weights are of one step, even while another thread trains the model.
+        # All plans at once, so that their weights are of one step even while another thread trains the model.
         sizes = list(dict.fromkeys((min(len(x), batch_size) or 1, len(x) % batch_size or 1)))
         plans = dict(zip(sizes, self._compiled_all(sizes, self._as_chunk(x[:1])), strict=True))
         shape = next(iter(plans.values())).output_shape
@@ -250,7 +251,7 @@ class Network(Layer):
         Returns
         -------
         ndarray (N,)
-            Names where `classes` is set, else numbers of the outputs (int64).
+            Names of the classes if `classes` is set, otherwise their numbers (int64).
 
         Examples
         --------
@@ -267,20 +268,19 @@ class Network(Layer):
         return indices if self._classes is None else np.array(self._classes)[indices]
 
     def classify(self, image: Any, top: int = 5) -> list[Prediction]:
-        """Tell what is in a photo.
+        """Classify a photo.
 
         Parameters
         ----------
         image : path, bytes, PIL image or ndarray (H, W, 3) uint8
-            Whatever `preprocess` takes.
+            A photo in any form that `preprocess` takes.
         top : int
             Number of classes to return.
 
         Returns
         -------
         list of Prediction
-            (index, label, probability), the most probable first. Without `classes` the label is the
-            number.
+            (index, label, probability), the most probable first. Without `classes` the label is the number.
 
         Raises
         ------
@@ -294,7 +294,9 @@ class Network(Layer):
             x: Any = Pixels(self.preprocess.pixels(image)[None], self.preprocess)
         else:
             x = self.preprocess(image)
-        probabilities = self.predict_proba(x)[0]
+        return self._most_probable(self.predict_proba(x)[0], top)
+
+    def _most_probable(self, probabilities: np.ndarray, top: int) -> list[Prediction]:
         best = np.argsort(-probabilities, kind="stable")[:top].tolist()
         names = self._classes or [str(i) for i in range(len(probabilities))]
         return [Prediction(i, names[i], float(probabilities[i])) for i in best]
@@ -315,7 +317,7 @@ class Network(Layer):
         return x if isinstance(x, Pixels) else self._as_batch(x)
 
     def _takes_pixels(self, preprocess: Any) -> bool:
-        """Whether `predict_proba` may be given `Pixels`: neither it nor the preprocessing is a user's own."""
+        """Whether `predict_proba` takes `Pixels`: neither it nor the preprocessing is overridden."""
         from fastcnn.io.image import Preprocess
 
         function = getattr(self.predict_proba, "__func__", None)
@@ -327,10 +329,6 @@ class Network(Layer):
     def _compiled_all(self, batches: Sequence[int], x: np.ndarray | Pixels) -> list[Compiled]:
         shapes = [(batch, *x.shape[1:]) for batch in batches]
         return self._cache.get_all(self, shapes, x.preprocess if isinstance(x, Pixels) else None)
-
-    def _budget(self, graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Budget | None:
-        """What compiling the graph may take; None where nobody bounds it."""
-        return None
 
     # -- what it is ----------------------------------------------------------------------------------
 
@@ -352,15 +350,27 @@ class Network(Layer):
         ValueError
             If there is no shape, or it does not fit the layers.
         """
+        return self._read(lambda: self._stored_graph(input_shape))
+
+    def _kernel_graph(self, input_shape: Sequence[int]) -> Graph:
+        """`graph` in operations with kernels alone, which is what is trained, tuned and cut."""
+        return self._read(lambda: self._traced(input_shape))
+
+    def _read(self, make: Callable[[], Graph]) -> Graph:
+        """Return what `make` gives, all of its constants in memory and of one training step."""
 
         def read() -> Graph:
             self.state_dict()  # reads what lies in a file
-            return self._stored_graph(input_shape)
+            return make()
 
         return self._settled(read)
 
     def _stored_graph(self, input_shape: Sequence[int] | None = None) -> Graph:
         """`graph`, in which constants that lie in a file stay there."""
+        return self._traced(input_shape)
+
+    def _traced(self, input_shape: Sequence[int] | None) -> Graph:
+        """What `forward` does with a symbol."""
         name = type(self).__name__
         shape = self._input_shape if input_shape is None else _checked_shape(input_shape, name)
         if shape is None:

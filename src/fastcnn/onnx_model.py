@@ -15,24 +15,21 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from fastcnn import ops
 from fastcnn._arguments import as_size
-from fastcnn.compiler.batch import is_separable
-from fastcnn.compiler.resolve import resolve
+from fastcnn.compiler.general import PROBES, resolve_for_any_batch
+from fastcnn.compiler.network import check_cost
 from fastcnn.errors import ModelLoadError
 from fastcnn.graph.ir import Graph
 from fastcnn.graph_model import GraphModel
-from fastcnn.graph_network import check_cost
 from fastcnn.io.image import Preprocess
 from fastcnn.io.onnx_import import OnnxFile, read_onnx
-from fastcnn.ops.budget import MAX_BYTES, Budget
+from fastcnn.ops.budget import MAX_BYTES, Budget, Cost, json_cost
 
 __all__ = ["load_onnx"]
 
-# Two sizes that stand for all where the file leaves one free.
-_PROBES = (224, 256)
+# What a byte of Python's literals becomes at most, with the syntax tree; and operations to read it.
+_LITERAL_BYTES, _LITERAL_WORK = 640, 1000
 _BUFFER_INPUTS = {"BatchNormalization": (3, 4)}
-Sizes = tuple[int | None, ...]
 
 
 def load_onnx(
@@ -82,13 +79,13 @@ def _to_model(file: OnnxFile, output: str | None, max_bytes: int) -> GraphModel:
     ((name, shape),) = graph.inputs.items()
     if not shape:
         raise ValueError(f"input {name!r} has no dimensions, expected a batch (N, ...)")
-    native = _native(graph, shape, max_bytes)
+    native = resolve_for_any_batch(graph, max_bytes)
     model = GraphModel(native or graph, frozenset(_buffers(native or graph, file.trainable)), max_bytes)
     if native is not None:
-        check_cost(model, native, {name: (1, *(size or _PROBES[0] for size in shape[1:]))}, max_bytes)
+        check_cost(native, {name: (1, *(size or PROBES[0] for size in shape[1:]))}, max_bytes)
     if None not in shape[1:] and len(shape) > 1:
         model.input_shape = [size for size in shape[1:] if size is not None]
-    _describe(model, file.metadata)
+    _describe(model, file.metadata, Budget.of_objects(max_bytes))
     return model
 
 
@@ -100,49 +97,13 @@ def _single_output(graph: Graph, output: str | None) -> Graph:
     return Graph(graph.nodes, graph.inputs, [output], graph.constants, graph.types)
 
 
-def _native(graph: Graph, shape: Sizes, max_bytes: int) -> Graph | None:
-    """The network in operations with kernels, for any batch; None where there is none such."""
-    name = next(iter(graph.inputs))
-    batches = (shape[0],) if shape[0] is not None else (1, 3)
-    sizes = [[size or probe for size in shape[1:]] for probe in (_PROBES if None in shape[1:] else (0,))]
-    found: list[Graph] = []
-    for concrete in [(batch, *rest) for rest in sizes for batch in batches]:
-        try:
-            found.append(resolve(graph, {name: concrete}, Budget(max_bytes)).graph)
-        except ValueError:
-            if None in shape[1:]:
-                return None  # it may be made for other sizes
-            raise
-    first = found[0]
-    general = any(ops.is_general(node.op) for node in first.nodes) or not first.nodes or graph.types
-    if general or any(not _equal(first, other) for other in found[1:]):
-        return None
-    result = Graph(first.nodes, {name: (None, *shape[1:])}, first.outputs, first.constants)
-    if first.outputs[0] in (*first.constants, name):
-        return None
-    if shape[0] is not None and not is_separable(result, {name: (2 * shape[0], *sizes[0])}):
-        return None  # made for this batch only
-    return result
-
-
-def _equal(a: Graph, b: Graph) -> bool:
-    return (
-        a.nodes == b.nodes
-        and a.constants.keys() == b.constants.keys()
-        and all(
-            array is b.constants[name] or np.array_equal(array, b.constants[name], equal_nan=True)
-            for name, array in a.constants.items()
-        )
-    )
-
-
 def _buffers(graph: Graph, trainable: frozenset[str]) -> Iterable[str]:
     """Statistics; and constants that were none of the file's weights, nor made from them."""
     weights = {
         name
         for node in graph.nodes
         for i, name in enumerate(node.inputs)
-        if i in ops.get(node.op).constants and i not in _BUFFER_INPUTS.get(node.op, ())
+        if i in node.kind.constants and i not in _BUFFER_INPUTS.get(node.op, ())
     }
     statistics = {
         node.inputs[i]
@@ -155,7 +116,7 @@ def _buffers(graph: Graph, trainable: frozenset[str]) -> Iterable[str]:
             yield name
 
 
-def _describe(model: GraphModel, metadata: dict[str, str]) -> None:
+def _describe(model: GraphModel, metadata: dict[str, str], budget: Budget) -> None:
     """Classes and preprocessing, as `Model.export_onnx` writes them; or class names as Ultralytics does."""
     readers = {
         "fastcnn.preprocess": lambda text: setattr(model, "preprocess", Preprocess.from_dict(json.loads(text))),
@@ -163,10 +124,13 @@ def _describe(model: GraphModel, metadata: dict[str, str]) -> None:
     }
     for key in readers.keys() & metadata.keys():
         try:
+            budget.require(json_cost(len(metadata[key])))
             readers[key](metadata[key])
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise ValueError(f"metadata {key!r}: {error}") from error
-    if model.classes is None and "names" in metadata and len(metadata["names"]) < 1 << 20:
+    if model.classes is None and "names" in metadata:
+        size = len(metadata["names"])
+        budget.require(Cost(_LITERAL_BYTES * size, _LITERAL_WORK * size), "metadata 'names'")
         try:
             names = ast.literal_eval(metadata["names"])
         except (ValueError, SyntaxError, MemoryError, RecursionError):

@@ -19,8 +19,7 @@ from fastcnn.kernels import _cpu, _executor, _pool, storage
 from fastcnn.kernels.view import View
 
 if TYPE_CHECKING:
-    from fastcnn.compiler.mixed import MixedPlan
-    from fastcnn.compiler.plan import Plan
+    from fastcnn.compiler.network import Runnable
 
 __all__ = ["Profile", "StepProfile", "profile_plan"]
 
@@ -39,7 +38,7 @@ class StepProfile:
     fused : tuple of str
         Layers that are computed on the way.
     kernel : str
-        Such as "direct" or "winograd".
+        For example "direct" or "winograd".
     reasons : mapping of str to str
         The algorithms that were not chosen, and why.
     seconds : float
@@ -77,12 +76,12 @@ class Profile:
     steps : list of StepProfile
         In the order of execution.
     seconds : float
-        Median time of a whole prediction, without waits between steps; so less than the sum of all steps.
+        Median time of a prediction, without waits between steps; so less than the sum of all steps.
     isa : str
         Instruction set.
     threads : int
     peak : float
-        Multiply-add peak of these threads, FLOP/s, measured.
+        Multiply-add peak of the threads in use, FLOP/s, measured.
     bandwidth : float
         Bytes a second that these threads read from memory, measured.
     """
@@ -173,15 +172,15 @@ def _cells(step: StepProfile, total: float) -> tuple[str, ...]:
     )
 
 
-def profile_plan(plan: Plan | MixedPlan, inputs: Sequence[np.ndarray], repeats: int) -> Profile:
+def profile_plan(plan: Runnable, inputs: Sequence[np.ndarray], repeats: int) -> Profile:
     """Time the steps of a plan.
 
     Parameters
     ----------
-    plan : Plan or MixedPlan
+    plan : Runnable
     inputs : sequence of float32 arrays
     repeats : int
-        Medians of so many runs.
+        The number of runs, of which times are medians.
     """
     threads = plan.threads()
     peak, bandwidth = _cpu.measure_peak(0.1) * threads, measure_bandwidth(threads)
@@ -206,7 +205,7 @@ def profile_plan(plan: Plan | MixedPlan, inputs: Sequence[np.ndarray], repeats: 
     return Profile(steps, _median_seconds(plan, inputs, repeats), _cpu.isa(), threads, peak, bandwidth)
 
 
-def _median_seconds(plan: Plan | MixedPlan, inputs: Sequence[np.ndarray], repeats: int) -> float:
+def _median_seconds(plan: Runnable, inputs: Sequence[np.ndarray], repeats: int) -> float:
     """The time of a run, waits between steps included."""
     times = []
     for _ in range(repeats):
@@ -217,7 +216,7 @@ def _median_seconds(plan: Plan | MixedPlan, inputs: Sequence[np.ndarray], repeat
 
 
 def measure_bandwidth(threads: int, megabytes: int = 128) -> float:
-    """Bytes a second that so many threads read from memory together: the best of several passes.
+    """Bytes a second that the threads read from memory: the best of several passes.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""`Sequential`: a model that applies layers one after the other."""
+"""`Sequential`: a model that applies its layers in order."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["Sequential"]
 
 
 class Sequential(Model):
-    """Layers applied one after the other.
+    """A model that applies its layers in order.
 
     Parameters
     ----------
     *layers : Layer
-        Named "0", "1", …; or one mapping of names to layers.
+        Layers, which are named "0", "1", …; or one mapping of names to layers.
 
     Examples
     --------

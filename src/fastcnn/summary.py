@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fastcnn._table import as_table
-from fastcnn.compiler.mixed import compile_general
-from fastcnn.compiler.plan import compile_graph
+from fastcnn.compiler.network import compile_network
 
 if TYPE_CHECKING:
     from fastcnn.graph.ir import Graph
@@ -93,14 +92,10 @@ def summarise(graph: Graph) -> Summary:
     -------
     Summary
     """
-    shapes = {name: (1, *(size or 1 for size in shape[1:])) for name, shape in graph.inputs.items()}
-    if graph.is_general:
-        shapes = {name: tuple(size or 1 for size in shape) for name, shape in graph.inputs.items()}
-        whole = compile_general(graph, shapes)
-        graph, steps = whole.resolved.graph, whole.plan.steps
-        values = {name: known.shape or () for name, known in whole.resolved.known.items()}
-    else:
-        values, steps = graph.infer(shapes), compile_graph(graph, shapes).steps
+    shapes = {name: tuple(size or 1 for size in shape) for name, shape in graph.inputs.items()}
+    compiled = compile_network(graph, shapes)
+    graph, steps = compiled.graph, compiled.plan.steps
+    values = {name: shape or () for name, shape in compiled.shapes.items()}
     by_name = {step.name: step for step in steps}
     hosts = {name: step.name for step in steps for name in step.fused}
     counted: set[str] = set()

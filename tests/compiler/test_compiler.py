@@ -14,8 +14,10 @@ import fastcnn
 from fastcnn import ops
 from fastcnn.compiler import layout, memory
 from fastcnn.compiler.choose import ARITHMETIC, Problem, algorithm_names, choose
-from fastcnn.compiler.plan import compile_graph
+from fastcnn.compiler.compile import compile_graph
+from fastcnn.compiler.state import Options, State
 from fastcnn.graph.ir import Graph, Node
+from fastcnn.ops.decisions import ConvChoice
 
 ACTIVATIONS = [
     ("Relu", {}),
@@ -128,7 +130,7 @@ def test_values_alive_together_never_overlap():
         graph = Builder(rng).graph()
         shapes = graph.infer({"x": (2, *graph.inputs["x"][1:])})
         nodes = [
-            Node(n.op, n.name, n.inputs, n.output, {**n.attrs, "layout": "blocked", "algorithm": "direct"})
+            n.deciding(choice=ConvChoice("direct", "blocked", shapes[n.inputs[1]][2:], n.attrs["pads"]))
             if n.op == "Conv" and n.attrs["group"] == 1 and n.attrs["auto_pad"] == "NOTSET"
             else n
             for n in graph.nodes
@@ -136,9 +138,8 @@ def test_values_alive_together_never_overlap():
         ]
         if len(nodes) != len(graph.nodes):
             continue
-        placer = memory._Placer(
-            layout.arrange(graph.__class__(nodes, graph.inputs, graph.outputs, graph.constants), shapes, 8), 8
-        )
+        state = State(replace(graph, nodes=nodes), shapes, Options(vl=8))
+        placer = memory._Placer(layout.arrange(state))
         placement = placer.run()
         offsets, total = placer.pack()
         assert total == placement.arena_floats <= sum(size + memory.ALIGNMENT for size in placer.sizes.values())

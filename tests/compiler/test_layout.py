@@ -8,8 +8,8 @@ from definitions import evaluate
 
 import fastcnn
 from fastcnn import functional as F
+from fastcnn.compiler.compile import compile_graph
 from fastcnn.compiler.memory import Waits
-from fastcnn.compiler.plan import compile_graph
 from fastcnn.graph.ir import Graph, Node
 from fastcnn.kernels.view import View
 

@@ -9,7 +9,7 @@ from definitions import evaluate
 
 import fastcnn
 from fastcnn import ops
-from fastcnn.compiler.plan import compile_graph
+from fastcnn.compiler.compile import compile_graph
 from fastcnn.graph.ir import Graph, Node
 
 # Channels, groups, stride, the sizes that stay behind the channels in the middle of the shuffle.
@@ -54,7 +54,7 @@ def unit(channels, groups, stride, rest, depthwise=True, extra=(), parameters=Fa
 
 
 def check(graph, *shuffles):
-    """Right results, the same for any number of threads; with so many transposes."""
+    """Right results, the same for any number of threads; with the expected number of transposes."""
     rng = np.random.default_rng(0)
     x = {name: rng.standard_normal(shape, np.float32) for name, shape in graph.inputs.items()}
     plan = compile_graph(graph, graph.inputs)

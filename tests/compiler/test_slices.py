@@ -1,4 +1,4 @@
-"""Tests of slices and bands: the same bits as of whole layers, and only where nobody else needs what lies between."""
+"""Tests of slices and bands: the same bits as of uncut layers, and only where nobody else needs what lies between."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import fastcnn
 from fastcnn import functional as F
 from fastcnn.compiler import plan, slices
-from fastcnn.compiler.plan import compile_graph
+from fastcnn.compiler.compile import compile_graph
 from fastcnn.kernels import _bands, _cpu
 from fastcnn.layers import BatchNorm2d, Conv2d, GlobalAvgPool2d, Linear
 
@@ -120,7 +120,7 @@ def test_normalised_blocks_give_the_bits_of_whole_layers(isa, poisoned, small_ca
 
 def test_layers_that_stay_whole(small_cache):
     assert steps_of("depthwise", compiled(Shared(), 1)) == 1  # somebody else reads what lies between
-    assert steps_of("depthwise", compiled(Net(98), 1)) == 1  # the last block is not whole
+    assert steps_of("depthwise", compiled(Net(98), 1)) == 1  # the last block is partial
     kernels = [step.kernel for step in compiled(Net(96, groups=1), 1).steps]
     assert "depthwise" not in kernels and len(kernels) == len(compiled(Net(96, groups=1), 1, whole=True).steps)
 

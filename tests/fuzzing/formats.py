@@ -125,7 +125,7 @@ def kept(target: str) -> list[Path]:
 
 
 def inputs(target: str, seed: int, count: int) -> Iterator[bytes]:
-    """So many changed files, the same ones for the same seed: of the valid ones and of the corpus in turns."""
+    """`count` changed files, the same ones for the same seed: of the valid ones and of the corpus in turns."""
     rng = random.Random(f"{target} {seed}")
     beginnings = [seeds(target), [path.read_bytes() for path in kept(target)] or seeds(target)]
     for i in range(count):

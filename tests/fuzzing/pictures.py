@@ -12,7 +12,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def changed_image(content: bytes, rng: random.Random) -> bytes:
-    """An image with one change, in most cases one that leaves its container whole."""
+    """An image with one change, in most cases one that leaves its container intact."""
     if rng.random() < 0.7:
         if content.startswith(_PNG):
             return _changed_png(content, rng)

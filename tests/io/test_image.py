@@ -112,7 +112,7 @@ def test_pillow_is_imported_when_needed():
 
 
 def resized_then_cropped(pixels: np.ndarray, settings: Preprocess) -> np.ndarray:
-    """The same by Pillow alone, on the whole photo: (height, width, 3) uint8."""
+    """The same by Pillow alone, on the uncut photo: (height, width, 3) uint8."""
     height, width = settings.size
     least = [int(length / settings.crop_fraction) for length in settings.size]
     scale = max(least[0] / pixels.shape[0], least[1] / pixels.shape[1])
@@ -123,7 +123,7 @@ def resized_then_cropped(pixels: np.ndarray, settings: Preprocess) -> np.ndarray
 
 
 def grey_levels(x: np.ndarray, settings: Preprocess) -> np.ndarray:
-    """Undo the normalisation of one photo: (height, width, 3) float64, of whole numbers."""
+    """Undo the normalisation of one photo: (height, width, 3) float64, of integers."""
     levels = x[0].transpose(1, 2, 0) * np.array(settings.std) + settings.mean
     assert np.abs(levels - np.rint(levels)).max() < 1e-3
     return np.rint(levels)

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
 import fastcnn as fc
+from fastcnn.compiler.network import is_resolved
 from fastcnn.errors import ModelLoadError
 from fastcnn.io.image import Preprocess
 from fastcnn.io.onnx_import import read_onnx
@@ -36,7 +37,7 @@ def test_a_classifier_becomes_operations_with_kernels_for_any_batch(path):
     model = fc.load(path)
     assert isinstance(model, fc.Model) and model.input_shape == (3, 12, 12)
     np.testing.assert_allclose(model(X), evaluate(build.classifier(), X), rtol=1e-5, atol=1e-5)
-    assert not model.graph().is_general
+    assert is_resolved(model.graph())
     assert [row.op for row in model.summary().rows] == [
         "Conv",
         "BatchNormalization",
@@ -76,8 +77,22 @@ def test_a_transformer_runs_in_numpy_between_kernels(tmp_path):
     assert (fc.load(tmp_path / "vit.safetensors")(x) == model(x)).all()
     model.export_onnx(tmp_path / "again.onnx")
     np.testing.assert_allclose(evaluate(onnx.load(tmp_path / "again.onnx"), x), expected, rtol=1e-5, atol=1e-5)
-    with pytest.raises(ValueError, match="operations without kernels .*ai.onnx::Einsum"):
-        fc.Sequential(model, fc.ReLU())(x)
+    for use in (fc.Sequential(model, fc.ReLU()), model.tune, lambda x: model.fit(x, np.zeros(len(x), int), epochs=1)):
+        with pytest.raises(ValueError, match=r"operations without kernels .*ai.onnx::Einsum.*: it predicts"):
+            use(x)
+
+
+def test_a_network_that_looks_at_its_batch_is_refused_within_another():
+    nodes = [
+        helper.make_node("Shape", ["x"], ["shape"], "shape", end=1),
+        helper.make_node("Cast", ["shape"], ["size"], "size", to=onnx.TensorProto.FLOAT),
+        helper.make_node("Mul", ["x", "size"], ["y"], "times"),
+    ]
+    proto = build.model(nodes, [build.value("x", ["N", 5])], [build.value("y", ["N", 5])])
+    model, x = load_onnx(proto.SerializeToString()), X.reshape(-1)[:20].reshape(4, 5)
+    np.testing.assert_array_equal(model(x), 4 * x)
+    with pytest.raises(ValueError, match=r"depends on the batch's size: it predicts, but cannot become part"):
+        fc.Sequential(model)(x)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -143,7 +158,7 @@ def test_free_image_sizes():
     weight = build.tensor("w", np.random.default_rng(0).standard_normal((4, 3, 3, 3)).astype(np.float32))
     proto = build.model(nodes, [build.value("x", ["N", 3, "H", "W"])], [build.value("y", ["N", 4])], [weight])
     model = load_onnx(proto.SerializeToString())
-    assert model.input_shape is None and not model._graph.is_general
+    assert model.input_shape is None and is_resolved(model._graph)
     for size in ((9, 12), (30, 7)):
         x = np.random.default_rng(1).standard_normal((2, 3, *size)).astype(np.float32)
         np.testing.assert_allclose(model(x), evaluate(proto, x), rtol=1e-5, atol=1e-5)
@@ -157,7 +172,7 @@ def test_a_batch_that_is_fixed_is_run_in_parts(tmp_path):
     ]
     proto = build.model(nodes, [build.value("x", [2, 5])], [build.value("y", [2, 5])])
     model, x = load_onnx(proto.SerializeToString()), X.reshape(-1)[:30].reshape(6, 5)
-    assert model._graph.is_general
+    assert not is_resolved(model._graph)
     np.testing.assert_allclose(model(x), np.concatenate([evaluate(proto, x[i : i + 2]) for i in (0, 2, 4)]), rtol=1e-5)
     with pytest.raises(ValueError, match=r"input 'x': shape=\(3, 5\), expected \(2, 5\)"):
         model(x[:3])
@@ -299,7 +314,7 @@ def test_squeeze_and_excite_has_kernels_throughout(tmp_path):
     ]
     proto = build.model(nodes, [build.value("x", ["N", 3, 12, 12])], [build.value("y", None)])
     model = load_onnx(proto.SerializeToString())
-    assert not model._graph.is_general
+    assert is_resolved(model._graph)
     np.testing.assert_allclose(model(X), evaluate(proto, X), rtol=1e-5, atol=1e-6)
     model.export_onnx(tmp_path / "again.onnx")
     np.testing.assert_allclose(evaluate(onnx.load(tmp_path / "again.onnx"), X), model(X), rtol=1e-5, atol=1e-6)
@@ -347,7 +362,7 @@ def response_of_pytorch(before, after, kernel=(5, 1, 1), shape=(0, 1, 7, 4, -1))
 def test_local_response_normalisation_is_known_as_pytorch_writes_it(proto, kernel):
     model, x = load_onnx(proto.SerializeToString()), X.reshape(-1)[: 3 * 112].reshape(3, 7, 4, 4)
     np.testing.assert_allclose(model(x), evaluate(proto, x), rtol=1e-5, atol=1e-5)
-    assert model._graph.is_general != kernel
+    assert is_resolved(model._graph) == kernel
     assert not kernel or [row.op for row in model.summary().rows] == ["LRN"]
 
 
@@ -401,10 +416,24 @@ def test_all_unsupported_operators_are_named_at_once():
 def test_budget_bounds_weights_and_values():
     content = build.classifier().SerializeToString()
     read_onnx(content, max_bytes=1 << 20)
-    with pytest.raises(ModelLoadError, match="max_bytes=3000"):
+    with pytest.raises(ModelLoadError, match="the file: needs .* max_bytes leaves .3000"):
         load_onnx(content, max_bytes=3000)
     with pytest.raises(ModelLoadError, match="max_bytes"):
         load_onnx(content, max_bytes=20_000)
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [("fastcnn.classes", "[" + "[]," * 50_000 + "[]]"), ("names", "{" + "0:{}," * 5_000 + "2:{}}")],
+)
+def test_budget_bounds_what_metadata_become(key, text):
+    model = build.classifier()
+    helper.set_model_props(model, {key: text})
+    content = model.SerializeToString()
+    with pytest.raises(ModelLoadError, match=f"metadata '{key}': needs .* bytes, more than max_bytes leaves .2097152"):
+        load_onnx(content, max_bytes=1 << 20)
+    if key == "names":  # which are none
+        assert load_onnx(content).classes is None
 
 
 def test_external_data_below_the_folder(path, tmp_path):

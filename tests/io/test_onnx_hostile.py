@@ -275,7 +275,7 @@ def test_external_data_need_a_file():
 def test_a_file_beyond_the_budget_is_not_read(folder):
     path = folder / "evil.onnx"
     path.write_bytes(build.classifier().SerializeToString())
-    with pytest.raises(ModelLoadError, match="file has .* bytes, more than max_bytes=100"):
+    with pytest.raises(ModelLoadError, match="the file: needs .* bytes, more than max_bytes leaves .100"):
         fc.load(path, max_bytes=100)
 
 

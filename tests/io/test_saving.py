@@ -1,4 +1,4 @@
-"""Saving safely: kills, full disks and failures at any moment leave a whole file, and nothing else for long."""
+"""Saving safely: kills, full disks and failures at any moment leave a complete file, and nothing else for long."""
 
 from __future__ import annotations
 

@@ -155,11 +155,26 @@ def test_published_weights():
 
 def test_max_bytes_bounds_arrays_and_file():
     content = zipped({"a": tensor(), "b": tensor(None, 5, (1000, 1000), (0, 0))})
-    with pytest.raises(ModelLoadError, match="its arrays take 4000024 bytes, more than max_bytes=4000023"):
+    with pytest.raises(ModelLoadError, match="its arrays: needs 4000024 bytes, more than max_bytes leaves .4000023"):
         load_torch_checkpoint(content, max_bytes=4_000_023)
     assert len(load_torch_checkpoint(content, max_bytes=4_000_024)) == 2
-    with pytest.raises(ModelLoadError, match="its parts of the file take 24 bytes, more than max_bytes=23"):
+    with pytest.raises(ModelLoadError, match="its parts of the file: needs 24 bytes, more than max_bytes leaves .23"):
         load_torch_checkpoint(zipped({"a": tensor(None, 0, (1,), (1,))}), max_bytes=23)
+
+
+def test_max_bytes_bounds_what_describes_the_arrays():
+    """In Python's objects: a dictionary is a byte of a pickle; an entry of an archive takes ten times its own."""
+    objects = zipped(Code(b"](" + b"}" * 60_000 + b"e"))
+    with pytest.raises(ModelLoadError, match=r"pickle: its objects from byte \d+ on: needs .*, more than max_bytes"):
+        load_torch_checkpoint(objects, max_bytes=4 << 20)
+    with pytest.raises(ModelLoadError, match="holds a list, expected a state dict"):
+        load_torch_checkpoint(objects, max_bytes=16 << 20)
+    with pytest.raises(ModelLoadError, match=r"pickle: its objects .* more than max_bytes leaves"):
+        load_torch_checkpoint(flat(Code(b"](" + b"}" * 60_000 + b"e")), max_bytes=4 << 20)
+    entries = zipped({"a": tensor()}, others={f"entry{i}": b"" for i in range(6000)})
+    with pytest.raises(ModelLoadError, match=r"zip archive: its directory: needs .*, more than max_bytes"):
+        load_torch_checkpoint(entries, max_bytes=4 << 20)
+    assert len(load_torch_checkpoint(entries, max_bytes=16 << 20)) == 1
 
 
 MAKE_TRACE = call(named("os", "mkdir"), "trace")

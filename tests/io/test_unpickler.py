@@ -15,10 +15,11 @@ from fastcnn.errors import ModelLoadError
 from fastcnn.io._torch_tensor import ALLOWED
 from fastcnn.io._unpickler import DataUnpickler
 from fastcnn.io.torch_checkpoint import load_torch_checkpoint
+from fastcnn.ops.budget import Budget
 
 
 def load(content: bytes) -> object:
-    return DataUnpickler(content, ALLOWED, lambda key: key).load()
+    return DataUnpickler(content, ALLOWED, lambda key: key, Budget()).load()
 
 
 def text(value: str) -> bytes:
@@ -46,7 +47,7 @@ def test_integer_keys_become_their_digits():
 
 
 def test_several_pickles_one_after_the_other():
-    pickles = DataUnpickler(pickle.dumps([1, 2], 2) + pickle.dumps({"a": 1}, 4) + b"rest", {}, str)
+    pickles = DataUnpickler(pickle.dumps([1, 2], 2) + pickle.dumps({"a": 1}, 4) + b"rest", {}, str, Budget())
     assert pickles.load() == [1, 2]
     assert pickles.load() == {"a": 1}
     assert pickles.position == len(pickle.dumps([1, 2], 2) + pickle.dumps({"a": 1}, 4))

@@ -80,7 +80,7 @@ def test_bfloat16_becomes_float32(tmp_path):
     tensors, _ = read_safetensors(tmp_path / "net")
     assert_equal(tensors["a"], np.array([[1, -2], [np.inf, -0.0]], np.float32))
     (tmp_path / "net").write_bytes(safetensors_file({"a": entry("BF16", (1000,), 2000)}, bytes(2000)))
-    with pytest.raises(ModelLoadError, match="its arrays take 4000 bytes, more than max_bytes=3999"):
+    with pytest.raises(ModelLoadError, match="its arrays: needs 4000 bytes, more than max_bytes leaves .3999"):
         read_safetensors(tmp_path / "net", max_bytes=3999)
 
 
@@ -201,11 +201,21 @@ def test_a_file_replaced_meanwhile_is_not_mixed_with_the_new_one(tmp_path, monke
     assert_equal(tensors["a"], np.arange(6, dtype="f4"))
 
 
+def test_max_bytes_bounds_what_the_header_becomes(tmp_path):
+    """In Python's objects, thirty times its size; small ones are read whatever is allowed."""
+    write_safetensors(tmp_path / "net", {}, {"note": "[" + "[]," * 30_000 + "[]]"})
+    with pytest.raises(ModelLoadError, match=r"header: needs 288\d+ bytes, more than max_bytes leaves .2097152"):
+        read_safetensors(tmp_path / "net", max_bytes=1 << 20)
+    read_safetensors(tmp_path / "net", max_bytes=3 << 20)
+    write_safetensors(tmp_path / "net", {}, {"note": "[" + "[]," * 20_000 + "[]]"})
+    read_safetensors(tmp_path / "net", max_bytes=1 << 17)
+
+
 def test_file_larger_than_max_bytes(tmp_path):
     path = tmp_path / "net"
     with path.open("wb") as file:
         file.truncate(1 << 40)  # takes no room on the disk
-    with pytest.raises(ModelLoadError, match=f"file has {1 << 40} bytes, more than max_bytes={4 << 30}"):
+    with pytest.raises(ModelLoadError, match=f"the file: needs {1 << 40} bytes, more than max_bytes leaves .{4 << 30}"):
         read_safetensors(path)
 
 

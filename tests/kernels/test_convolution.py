@@ -157,8 +157,9 @@ def test_first_layers_of_every_width(channels, stride, padding, isa, poisoned):
 @pytest.mark.parametrize(("algorithm", "stride"), [("direct", 1), ("direct", 2), ("winograd", 1)])
 @pytest.mark.parametrize("blocks", range(1, 10))
 def test_bundles_of_every_size(algorithm, stride, blocks, isa, poisoned):
-    """Output blocks go together by up to four: every number of them, with every number of pixels in a row, in one pass
-    over the inputs and in two, and the last block whole and cut."""
+    """A tile takes up to four output blocks: every number of them, with every number of pixels in a row.
+
+    Inputs are read in one pass and in two, and the last block is full and partial."""
     vl, rng = _cpu.vector_length(), np.random.default_rng([blocks, stride])
     kernel = 3 if algorithm == "winograd" else 1
     for ins, outs in ((vl + 2, blocks * vl), (33 * vl, blocks * vl - 1)):

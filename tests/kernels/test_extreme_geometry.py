@@ -16,10 +16,10 @@ import fastcnn as fc
 from fastcnn import functional as F
 from fastcnn import reference
 from fastcnn.compiler import slices
-from fastcnn.compiler.expand import expand
-from fastcnn.compiler.plan import compile_graph
+from fastcnn.compiler.compile import compile_graph
+from fastcnn.compiler.expand import expanded
 from fastcnn.graph.ir import Graph
-from fastcnn.kernels import _bands, _cpu
+from fastcnn.kernels import _bands, _cpu, _step
 
 pytestmark = pytest.mark.usefixtures("isa", "poisoned")
 CHUNKS = 10
@@ -30,7 +30,9 @@ def cases(count, chunk, kind):
     for i in range(count // CHUNKS):
         seed = [kind, chunk, i]
         rng = np.random.default_rng(seed)
-        with fc.num_threads(int(rng.choice(THREADS, p=(0.96, 0.02, 0.02)))):
+        # Steps are cut as finely as can be in some cases: each asks whether to go on before it does a little.
+        with pytest.MonkeyPatch.context() as patch, fc.num_threads(int(rng.choice(THREADS, p=(0.96, 0.02, 0.02)))):
+            patch.setattr(_step, "LONGEST_PIECE", int(rng.choice([1, 10, 1 << 23], p=(0.2, 0.2, 0.6))))
             yield rng, seed
 
 
@@ -51,7 +53,8 @@ def between_steps(op, attrs, arrays, rng):
     operands = tuple(f"same {name}" if name in images else name for name in arrays)
     nodes += [node(op, operands, "y", **attrs), node("MaxPool", ("y",), "same y", kernel_shape=(1, 1))]
     shapes = {name: array.shape for name, array in arrays.items()}
-    graph = expand(Graph(nodes, shapes, ["same y"], {}), shapes)
+    graph = Graph(nodes, shapes, ["same y"], {})
+    graph = replace(graph, nodes=expanded(nodes, graph.infer(shapes)))
     found = graph.infer(shapes)
     plan = compile_graph(replace(graph, nodes=any_algorithm(graph.nodes, found, rng)), shapes)
     out = fenced(np.full(plan.output_shapes[0], np.nan))

@@ -8,6 +8,7 @@ import pytest
 import fastcnn as fc
 from fastcnn import ops, reference
 from fastcnn.compiler import fuse, plan
+from fastcnn.compiler.compile import compile_graph
 from fastcnn.graph.ir import Graph, Node
 
 pytestmark = pytest.mark.usefixtures("isa", "poisoned")
@@ -44,7 +45,7 @@ def values(shape, *images):
 def run(nodes, inputs, outputs, threads=1):
     """The outputs, and the names of the kernels."""
     shapes = {name: array.shape for name, array in inputs.items()}
-    compiled = plan.compile_graph(Graph(nodes, shapes, outputs, {}), shapes)
+    compiled = compile_graph(Graph(nodes, shapes, outputs, {}), shapes)
     with fc.num_threads(threads):
         return compiled.run(list(inputs.values())), [step.kernel for step in compiled.steps]
 

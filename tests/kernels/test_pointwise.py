@@ -24,7 +24,7 @@ SPECIAL = [np.nan, np.inf, -np.inf, -0.0, 1e-40, -1e-40, 3e38, -3e38, 88.8, -88.
 
 
 def assert_close(y, expected, ulp, absolute=3e-37):
-    """Within so many units in the last place of float32; where exp overflows, results below `absolute` may be 0."""
+    """Within `ulp` units in the last place of float32; where exp overflows, results below `absolute` may be 0."""
     assert y.dtype == np.float32
     with np.errstate(invalid="ignore", over="ignore"):
         rounded = expected.astype(np.float32)

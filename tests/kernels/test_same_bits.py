@@ -10,10 +10,10 @@ import pytest
 from convolutions import any_algorithm, extreme_case, node, random_case
 
 import fastcnn as fc
-from fastcnn.compiler.expand import expand
-from fastcnn.compiler.plan import compile_graph
+from fastcnn.compiler.compile import compile_graph
+from fastcnn.compiler.expand import expanded
 from fastcnn.graph.ir import Graph
-from fastcnn.kernels import _cpu
+from fastcnn.kernels import _cpu, _step
 
 pytestmark = pytest.mark.usefixtures("poisoned")
 THREADS = (1, 2, 3, 4, 7, 8, 16)
@@ -43,7 +43,8 @@ def layers(rng):
     ]
     shapes = {"x": case.x[:1].shape, "weight": case.weight.shape, "pooled": (1, *outputs)}
     shapes["pooled"] = Graph(nodes[:3], {**shapes}, ["y"], {}).infer(shapes)["y"]
-    graph = expand(Graph(nodes, shapes, ["y", "dx", "dw", "db"], {}), shapes)
+    graph = Graph(nodes, shapes, ["y", "dx", "dw", "db"], {})
+    graph = replace(graph, nodes=expanded(graph.nodes, graph.infer(shapes)))
     graph = replace(graph, nodes=any_algorithm(graph.nodes, graph.infer(shapes), rng))
     arrays = {name: rng.standard_normal((batch, *shape[1:]), np.float32) for name, shape in shapes.items()}
     return graph, arrays | {"weight": rng.standard_normal(case.weight.shape, np.float32)}
@@ -58,21 +59,26 @@ def compiled(graph, arrays):
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_layers_and_their_gradients(chunk, budget):
     for i in range(budget(500, 10_000) // CHUNKS // len(_cpu.available_isas())):
-        graph, arrays = layers(np.random.default_rng([chunk, i]))
-        plan, results = compiled(graph, arrays), []
-        for threads in THREADS:
-            with fc.num_threads(threads):
-                results.append(plan.run(list(arrays.values())))
-            for result, expected in zip(results[-1], results[0], strict=True):
-                assert np.array_equal(result, expected), (chunk, i, threads)
-        images = [
-            {**arrays, "x": x[None], "pooled": grad[None]}
-            for x, grad in zip(arrays["x"], arrays["pooled"], strict=True)
-        ]
-        alone = compiled(graph, images[0])
-        for place, image in enumerate(images):
-            for result, expected in zip(alone.run(list(image.values()))[:2], results[0], strict=False):
-                assert np.array_equal(result[0], expected[place]), (chunk, i, place)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(_step, "LONGEST_PIECE", (1 << 23, 1, 50)[i % 3])  # cut as usual, or finely
+            check_layers(np.random.default_rng([chunk, i]), (chunk, i))
+
+
+def check_layers(rng, seed):
+    graph, arrays = layers(rng)
+    plan, results = compiled(graph, arrays), []
+    for threads in THREADS:
+        with fc.num_threads(threads):
+            results.append(plan.run(list(arrays.values())))
+        for result, expected in zip(results[-1], results[0], strict=True):
+            assert np.array_equal(result, expected), (seed, threads)
+    images = [
+        {**arrays, "x": x[None], "pooled": grad[None]} for x, grad in zip(arrays["x"], arrays["pooled"], strict=True)
+    ]
+    alone = compiled(graph, images[0])
+    for place, image in enumerate(images):
+        for result, expected in zip(alone.run(list(image.values()))[:2], results[0], strict=False):
+            assert np.array_equal(result[0], expected[place]), (seed, place)
 
 
 def trained(batch, threads):
@@ -120,12 +126,28 @@ NETWORKS = (
 
 
 def test_networks(budget):
-    """Predictions: each image's are those that it has alone."""
+    """Predictions of a reproducible model: each image's are those that it has alone."""
     for name in budget(NETWORKS[:1], NETWORKS):
         model = fc.zoo.build(name)
+        model.reproducible = True
         images = np.random.default_rng(0).standard_normal((max(BATCHES), *model.input_shape), np.float32)
         expected = np.concatenate([model(image[None]) for image in images])
         for batch in BATCHES:
             for threads in THREADS:
                 with fc.num_threads(threads):
                     assert np.array_equal(model(images[:batch]), expected[:batch]), (name, batch, threads)
+
+
+def test_places_in_a_batch(budget):
+    """Predictions of any model: the same for any number of threads and any order of the images."""
+    for name in budget(NETWORKS[:2], NETWORKS):
+        model = fc.zoo.build(name)
+        rng = np.random.default_rng(0)
+        images = rng.standard_normal((max(BATCHES), *model.input_shape), np.float32)
+        for batch in BATCHES:
+            with fc.num_threads(1):
+                expected = model(images[:batch])
+            order = rng.permutation(batch)
+            for threads in THREADS:
+                with fc.num_threads(threads):
+                    assert np.array_equal(model(images[:batch][order]), expected[order]), (name, batch, threads)

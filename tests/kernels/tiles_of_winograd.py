@@ -166,7 +166,7 @@ def define_weight(p):
     return on_both_sides(filter_matrix(4).T, p.x)
 
 
-_PATCHES = 4  # of a problem: a whole number of calls of every table
+_PATCHES = 4  # of a problem: a multiple of what one call takes, in every table
 
 
 def draw_winograd_sums(rng, n):

@@ -10,7 +10,7 @@ import numpy as np
 from c_header import constants, structs
 from memory_guard import guarded
 
-LANES = 16  # of a problem: a whole number of vectors of every instruction set
+LANES = 16  # of a problem: a multiple of the vectors of every instruction set
 
 
 class Workshop:

@@ -7,7 +7,7 @@ import pytest
 
 import fastcnn
 from fastcnn import ops
-from fastcnn.compiler.plan import compile_graph
+from fastcnn.compiler.compile import compile_graph
 from fastcnn.graph.ir import Graph, Node
 
 

@@ -12,7 +12,7 @@ from fastcnn.graph.ir import Graph, Node
 def gradients(graph: Graph, values: dict[str, np.ndarray], loss: str) -> tuple[float, dict[str, np.ndarray]]:
     """The loss, and the gradients of all constants, by autodiff's graph run on the definitions."""
     shapes = {name: values[name].shape for name in graph.inputs}
-    backward, names = differentiate(graph, shapes, loss, set(graph.constants))
+    backward, names, _ = differentiate(graph, shapes, loss, set(graph.constants))
     values = evaluate(backward, **{**graph.constants, **values})
     return float(values[loss][0]), {name: values[grad] for name, grad in names.items()}
 

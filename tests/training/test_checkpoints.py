@@ -1,4 +1,4 @@
-"""Checkpoints: a kill at any moment leaves a whole one, and the run that goes on from it ends with the same bits."""
+"""Checkpoints: a kill at any moment leaves a complete one, and the run that goes on from it ends with the same bits."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_killed_at_random_times(tmp_path, budget):
         process.send_signal(signal.SIGKILL)
         process.communicate()
         kills += process.returncode == -signal.SIGKILL
-        assert steps_in(path) >= (0, 1)  # the old one or the new one, but whole
+        assert steps_in(path) >= (0, 1)  # the old one or the new one, and complete
         if process.returncode == 0:  # it was faster: once more from the start
             run += 1
             path = tmp_path / f"run{run}"
@@ -157,7 +157,7 @@ def test_other_settings_and_files_are_refused(tmp_path):
     fit(path)
     for name, value, was in (("seed", 4, 3), ("batch_size", 6, 5)):
         settings = {"epochs": 3, "batch_size": 5, "seed": 3, "validation": 0.2, name: value}
-        with pytest.raises(ValueError, match=f"fit: {name}={value}, expected {was}, with which .*run was begun"):
+        with pytest.raises(ValueError, match=f"fit: {name}={value}, expected {was} as in .*run"):
             network().fit(*data(), checkpoint=path, resume=True, **settings)
     with pytest.raises(ValueError, match="fit: inputs=24, expected 19"):
         network().fit(*data(), batch_size=5, seed=3, checkpoint=path, resume=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import onnx_builders as build
 import pytest
 from training import network_of_pytorch
 from training.networks import gradients, numeric, with_loss
@@ -118,19 +119,6 @@ def test_a_file_from_elsewhere_is_tuned_and_goes_back(tmp_path):
     np.testing.assert_array_equal(fc.load(tmp_path / "tuned.onnx")(x), model(x))
 
 
-def in_another_engine(path, x):
-    """What ONNX Runtime, or where that is not installed, the onnx package makes of a file."""
-    try:
-        from onnxruntime import InferenceSession
-    except ImportError:
-        from onnx.reference import ReferenceEvaluator as InferenceSession
-
-        session = InferenceSession(str(path))
-    else:
-        session = InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return session.run(None, {"x": x})[0]
-
-
 def test_a_network_from_pytorch_is_tuned_as_there_and_goes_back(tmp_path):
     """Residual, batch and local response normalisation included: the outputs, the losses of 20 steps and the tuned
     outputs are PyTorch's; the file that is written gives the same here and in another engine."""
@@ -148,4 +136,4 @@ def test_a_network_from_pytorch_is_tuned_as_there_and_goes_back(tmp_path):
     np.testing.assert_allclose(outputs, expected["trained"], rtol=1e-4, atol=1e-4)
     model.export_onnx(tmp_path / "tuned.onnx")
     np.testing.assert_allclose(fc.load(tmp_path / "tuned.onnx")(images), outputs, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(in_another_engine(tmp_path / "tuned.onnx", images), outputs, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(build.in_another_engine(tmp_path / "tuned.onnx", images), outputs, rtol=1e-5, atol=1e-5)

@@ -79,8 +79,11 @@ class Moments:
 
 
 def call_in_the_middle(monkeypatch, call, patience):
-    """Have another thread call in every step of a trainer, which reads the trainer's arrays half before and half after
-    the step's arithmetic if it is let; gives a function that gives the results since its last call."""
+    """Have another thread call in the middle of every step of a trainer.
+
+    If it is let, it reads the trainer's arrays half before and half after the step's arithmetic. Returns a
+    function that gives the results since its last call.
+    """
     resume, arrived = threading.Event(), threading.Event()
     stepping, plain, joins = threading.get_ident(), fc.Trainer._plain, []
 
@@ -205,7 +208,8 @@ def test_who_looks_waits_for_one_step_only(monkeypatch):
         if moment == "after":
             return
         waited_for.append(len(looks) == len(joins))
-        joins.append(in_thread(lambda: looks.append(model[0].weight.tobytes())))
+        # The note is part of the look: behind it, the thread could be late while the next step begins.
+        joins.append(in_thread(lambda: model._settled(lambda: looks.append(model[0].weight.tobytes()))))
         for _ in range(10_000):
             if not trainer._turn.lock.acquire(blocking=False):
                 break  # it waits

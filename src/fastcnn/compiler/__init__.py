@@ -1,8 +1,8 @@
 """The compiler: from a Graph to a Plan, one pass a file.
 
-    fold ▸ fuse ▸ choose ▸ layout ▸ memory ─▶ Plan
+    expand ▸ fold ▸ fuse ▸ choose ▸ shuffle ▸ slices ▸ layout ▸ pack ▸ memory ─▶ lower ─▶ Plan
 
-Every pass takes a graph and gives a new one (or what it decided about it); none changes its argument. What each
-operation knows of itself — shapes, layouts, kernels — stands in `fastcnn.ops`; how kernels compute in
+`PASSES` in compile.py is the order of the passes. Each takes a `State` and gives a new one; none changes its argument.
+What each operation knows of itself — shapes, layouts, kernels — stands in `fastcnn.ops`; how kernels compute in
 `fastcnn.kernels`.
 """

@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import gcd, prod, sqrt
 
-from fastcnn.compiler._edit import replaced
-from fastcnn.graph.ir import Graph, Node
+from fastcnn.compiler.state import State
 from fastcnn.kernels._conv_winograd import filter_numbers, line_products, line_sizes, patch_counts
 from fastcnn.ops.base import resolve_pads
+from fastcnn.ops.decisions import ConvChoice
 
 # Rates of one core, for the estimates: multiply-adds in operations a second, by the length of a vector (between those
 # of Zen 4 and of a Xeon with AVX-512, and of Zen 3, 2026-11); bytes of weights that come from beyond the second-level
@@ -277,17 +277,11 @@ def _forced(problem: Problem, wanted: str, entries: Sequence[Algorithm]) -> tupl
     raise ValueError(f"algorithm={wanted!r}, expected one of {', '.join(algorithm_names())}")
 
 
-def with_algorithms(
-    graph: Graph,
-    shapes: Mapping[str, tuple[int, ...]],
-    vl: int,
-    packed_ahead: bool,
-    tuning: Mapping[str, str] | None,
-    together: int,
-) -> Graph:
-    """The graph with the algorithm, its layout, the reasons and the actual padding in every convolution."""
+def choose_algorithms(state: State) -> State:
+    """Tell every convolution its algorithm, with layout, reasons and the actual padding (`ConvChoice`)."""
+    shapes, options = state.shapes, state.options
     nodes = []
-    for node in graph.nodes:
+    for node in state.graph.nodes:
         if node.op == "Conv":
             weight, size = shapes[node.inputs[1]], shapes[node.output]
             problem = Problem(
@@ -297,27 +291,18 @@ def with_algorithms(
                 (weight[2], weight[3]),
                 node.attrs["strides"],
                 node.attrs["dilations"],
-                vl,
+                options.vl,
                 (size[2], size[3]),
-                packed_ahead,
-                together,
+                options.packed_ahead,
+                options.together,
             )
             try:
-                entry, reasons = choose(problem, node.attrs["algorithm"], tuning)
+                entry, reasons = choose(problem, node.attrs["algorithm"], options.tuning)
             except ValueError as error:
                 where = f"node {node.name!r} (Conv): " if node.name else ""  # eager calls have no node
                 raise ValueError(f"{where}{error}") from None
             pads = resolve_pads(node.attrs, shapes[node.inputs[0]][2:], problem.kernel)
-            attrs = {
-                **node.attrs,
-                "algorithm": entry.name,
-                "layout": entry.layout,
-                "reasons": reasons,
-                "problem": problem.key,
-                "kernel_shape": problem.kernel,
-                "pads": pads,
-                "auto_pad": "NOTSET",
-            }
-            node = Node(node.op, node.name, node.inputs, node.output, attrs)
+            choice = ConvChoice(entry.name, entry.layout, problem.kernel, pads, problem.key, reasons)
+            node = node.deciding(choice=choice)
         nodes.append(node)
-    return replaced(graph, nodes)
+    return state.with_nodes(nodes)

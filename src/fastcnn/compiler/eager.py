@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from fastcnn import ops
-from fastcnn.compiler.plan import Plan, compile_graph
+from fastcnn.compiler.compile import compile_graph
+from fastcnn.compiler.plan import Plan
 from fastcnn.graph.ir import Graph, Node
 from fastcnn.kernels import _cpu
 

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from fastcnn import ops
-from fastcnn.compiler._edit import replaced
-from fastcnn.graph.ir import Graph, Node
+from fastcnn.compiler.state import State
+from fastcnn.graph.ir import Node, Shape
+from fastcnn.ops.node import Op
 
 
-def expand(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]]) -> Graph:
-    """The graph without operations that have no kernels of their own.
+def expand(state: State) -> State:
+    """Replace operations that have no kernels of their own."""
+    nodes = expanded(state.graph.nodes, state.shapes)
+    return state if nodes == state.graph.nodes else state.with_nodes(nodes)
+
+
+def expanded(nodes: Iterable[Node], shapes: Mapping[str, Shape]) -> list[Node]:
+    """The nodes, and simpler ones in place of those that are made of such.
 
     Parameters
     ----------
-    graph : Graph
-        Not changed.
-    input_shapes : dict
-        Shape of each graph input.
+    nodes : iterable of Node
+    shapes : dict
+        Of every value.
     """
-    shapes: dict[str, tuple[int, ...]] | None = None
-    nodes: list[Node] = []
-    for node in graph.nodes:
-        if type(node.kind).expand is ops.Op.expand:
-            nodes.append(node)
-            continue
-        if shapes is None:
-            shapes = graph.infer(input_shapes)
-        nodes += node.kind.expand(node, shapes)
-    return replaced(graph, nodes)
+    result: list[Node] = []
+    for node in nodes:
+        if type(node.kind).expand is Op.expand:
+            result.append(node)
+        else:
+            result += node.kind.expand(node, shapes)
+    return result

@@ -7,172 +7,173 @@ the convolution before it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
-from fastcnn.compiler._edit import consumers, renamed, replaced
+from fastcnn.compiler._edit import renamed
 from fastcnn.compiler.cost import definition_cost
-from fastcnn.graph.ir import Graph, Node
-from fastcnn.ops.budget import Budget
+from fastcnn.compiler.state import State
+from fastcnn.graph.ir import Graph, Node, Shape
+from fastcnn.ops.decisions import Scale
 
 _TRANSPARENT = {"Dropout", "Identity"}
 
 
-def fold(graph: Graph, shapes: Mapping[str, tuple[int, ...]], budget: Budget | None = None) -> Graph:
-    """The graph without nodes whose work can be done once.
+def fold(state: State) -> State:
+    """Leave out the nodes whose work can be done once.
 
-    Parameters
-    ----------
-    graph : Graph
-        Not changed.
-    shapes : dict
-        Of every value.
-    budget : Budget, optional
-        Asked before a constant is computed.
-
-    Returns
-    -------
-    Graph
-        New nodes; convolutions with a batch normalisation folded in have the attribute ``scale``: its name, and what
-        their weights are multiplied with.
+    Convolutions with a batch normalisation folded in know what their weights are multiplied with (`Scale`).
     """
     with np.errstate(all="ignore"):  # a negative variance gives NaN, as everywhere
-        graph = _fold_constants(drop_repeated_relu(_drop_transparent(graph)), shapes, budget)
-        return _fold_batch_norm(_join_affine(_join_swish(graph), shapes))
+        for step in (_drop_transparent, _drop_repeated_relu, _fold_constants, _join_swish, _join_affine):
+            state = step(state)
+        return _fold_batch_norm(state)
 
 
-def _drop_transparent(graph: Graph) -> Graph:
+def _drop_transparent(state: State) -> State:
     source: dict[str, str] = {}
-    outputs = set(graph.outputs)
     nodes = []
-    for node in graph.nodes:
-        node = renamed(node, source)
-        if node.op in _TRANSPARENT and node.output not in outputs:
-            source[node.output] = node.inputs[0]
+    for node in state.graph.nodes:
+        if node.op in _TRANSPARENT and node.output not in state.outputs:
+            source[node.output] = source.get(node.inputs[0], node.inputs[0])
         else:
-            nodes.append(node)
-    return replaced(graph, nodes)
+            nodes.append(renamed(node, source))
+    return state.with_nodes(nodes) if source else state
+
+
+def _drop_repeated_relu(state: State) -> State:
+    graph = drop_repeated_relu(state.graph)
+    return state if graph is state.graph else state.with_nodes(graph.nodes)
 
 
 def drop_repeated_relu(graph: Graph) -> Graph:
     """A ReLU changes nothing where the values come out of a ReLU, maxima of them included."""
     source: dict[str, str] = {}
     rectified: set[str] = set()
-    outputs = set(graph.outputs)
     nodes = []
     for node in graph.nodes:
         node = renamed(node, source)
-        if node.op == "Relu" and node.inputs[0] in rectified and node.output not in outputs:
-            source[node.output] = node.inputs[0]
-            continue
-        if node.op == "Relu" or (node.op == "MaxPool" and node.inputs[0] in rectified):
+        if node.op == "Relu":
+            if node.inputs[0] in rectified and node.output not in graph.outputs:
+                source[node.output] = node.inputs[0]
+                continue
+            rectified.add(node.output)
+        elif node.op == "MaxPool" and node.inputs[0] in rectified:
             rectified.add(node.output)
         nodes.append(node)
-    return replaced(graph, nodes)
+    return replace(graph, nodes=nodes) if source else graph
 
 
-def _fold_constants(graph: Graph, shapes: Mapping[str, tuple[int, ...]], budget: Budget | None) -> Graph:
-    constants, outputs = dict(graph.constants), set(graph.outputs)
+def _fold_constants(state: State) -> State:
+    constants, budget = dict(state.graph.constants), state.options.budget
     nodes = []
-    for node in graph.nodes:
-        if node.output in outputs or not all(name in constants for name in node.inputs if name):
+    for node in state.graph.nodes:
+        if node.output in state.outputs or not all(name in constants for name in node.inputs if name):
             nodes.append(node)
             continue
         if budget is not None:
             try:
-                budget.require(definition_cost(node, shapes))
+                budget.require(definition_cost(node, state.shapes))
             except ValueError as error:
                 raise ValueError(f"node {node.name!r} ({node.op}), of constants: {error}") from None
         inputs = [np.asarray(constants[name]) if name else None for name in node.inputs]
         constants[node.output] = node.kind.reference(node.attrs, inputs).astype(np.float32)
-    return replaced(graph, nodes, constants)
+    return state.with_nodes(nodes, constants) if len(nodes) < len(state.graph.nodes) else state
 
 
-def _join_swish(graph: Graph) -> Graph:
+def _join_swish(state: State) -> State:
     """x * sigmoid(x), as files of older opsets write it."""
-    gates = {node.output: node for node in graph.nodes if node.op == "Sigmoid"}
-    users, outputs = consumers(graph), set(graph.outputs)
+    gates = {node.output: node for node in state.graph.nodes if node.op == "Sigmoid"}
     nodes: list[Node] = []
     joined: set[str] = set()
-    for node in graph.nodes:
-        for name, x in (node.inputs[::-1], node.inputs) if node.op == "Mul" else ():
-            if name in gates and gates[name].inputs[0] == x and len(users[name]) == 1 and name not in outputs:
+    for node in state.graph.nodes:
+        for name, x in (node.inputs[::-1], node.inputs) if gates and node.op == "Mul" else ():
+            if name in gates and gates[name].inputs[0] == x and state.is_private(name):
                 node = Node("Swish", node.name, (x,), node.output, {})
                 joined.add(gates.pop(name).output)
         nodes.append(node)
-    return replaced(graph, [node for node in nodes if node.output not in joined])
+    return state.with_nodes(node for node in nodes if node.output not in joined) if joined else state
 
 
-def _join_affine(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
+def _join_affine(state: State) -> State:
     """Products and sums with one number for each channel as batch normalisations; of several of these in a row, one."""
-    constants, users, outputs = dict(graph.constants), consumers(graph), set(graph.outputs)
+    constants = dict(state.graph.constants)
     nodes: list[Node] = []
     place: dict[str, int] = {}  # of affine nodes, by their outputs
-    for node in graph.nodes:
-        affine = _affine(node, constants, shapes)
-        if affine is None:
+    changed = False
+    for node in state.graph.nodes:
+        operands = _affine_operands(node, constants, state.shapes)
+        if operands is None:
             nodes.append(node)
             continue
-        x, scale, shift = affine
-        at, name = len(nodes), node.name
-        if x in place and len(users[x]) == 1 and x not in outputs:
-            at = place.pop(x)
-            before = _affine(nodes[at], constants, shapes)
-            assert before is not None
-            x, inner, offset = before
-            name, scale, shift = nodes[at].name, inner * scale, offset * scale + shift
-        if at < len(nodes) or node.op != "BatchNormalization":
+        x, at = operands[0], len(nodes)
+        joins = x in place and state.is_private(x)
+        if joins or node.op != "BatchNormalization":
+            scale, shift = _affine(node, operands[1], constants)
+            name = node.name
+            if joins:
+                at = place.pop(x)
+                inner, offset = _affine(nodes[at], "", constants)
+                x, name = nodes[at].inputs[0], nodes[at].name
+                scale, shift = inner * scale, offset * scale + shift
             values = {"weight": scale, "bias": shift, "mean": 0 * scale, "var": 0 * scale + 1}
             names = [f"{node.output}*{part}" for part in values]
             constants |= zip(names, (array.astype(np.float32) for array in values.values()), strict=True)
             node = Node("BatchNormalization", name, (x, *names), node.output, {"epsilon": 0.0})
+            changed = True
         nodes[at : at + 1] = [node]
         place[node.output] = at
-    return replaced(graph, nodes, constants)
+    return state.with_nodes(nodes, constants) if changed else state
 
 
-def _affine(
-    node: Node, constants: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]
-) -> tuple[str, np.ndarray, np.ndarray] | None:
-    """(x, scale, shift) where the node is x * scale + shift by channels of images, in float64."""
+def _affine_operands(
+    node: Node, constants: Mapping[str, np.ndarray], shapes: Mapping[str, Shape]
+) -> tuple[str, str] | None:
+    """Of a node that is x * scale + shift by channels of images x, and the one constant of a product or sum."""
+    if node.op not in ("BatchNormalization", "Mul", "Add"):
+        return None
     shape = shapes[node.output]
     if len(shape) != 4:
         return None
     if node.op == "BatchNormalization":
-        if not all(name in constants for name in node.inputs[1:]):
-            return None
-        gamma, beta, mean, var = (np.asarray(constants[name], np.float64) for name in node.inputs[1:])
-        scale = gamma / np.sqrt(var + node.attrs["epsilon"])
-        return node.inputs[0], scale, beta - mean * scale
-    if node.op in ("Mul", "Add"):
-        for x, name in (node.inputs, node.inputs[::-1]):
-            array = constants.get(name)
-            by_channel = array is not None and array.shape in ((shape[1], 1, 1), (1, shape[1], 1, 1))
-            if array is not None and by_channel and shapes[x] == shape:
-                values = np.asarray(array, np.float64).ravel()
-                return (x, values, 0 * values) if node.op == "Mul" else (x, 0 * values + 1, values)
+        return (node.inputs[0], "") if all(name in constants for name in node.inputs[1:]) else None
+    for x, name in (node.inputs, node.inputs[::-1]):
+        by_channel = name in constants and constants[name].shape in ((shape[1], 1, 1), (1, shape[1], 1, 1))
+        if by_channel and shapes[x] == shape:
+            return x, name
     return None
 
 
-def _fold_batch_norm(graph: Graph) -> Graph:
-    constants, users, outputs = dict(graph.constants), consumers(graph), set(graph.outputs)
-    norms = {node.inputs[0]: node for node in graph.nodes if node.op == "BatchNormalization"}
+def _affine(node: Node, name: str, constants: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Scale and shift of such a node in float64, where `name` is its constant."""
+    if node.op == "BatchNormalization":
+        gamma, beta, mean, var = (np.asarray(constants[name], np.float64) for name in node.inputs[1:])
+        scale = gamma / np.sqrt(var + node.attrs["epsilon"])
+        return scale, beta - mean * scale
+    values = np.asarray(constants[name], np.float64).ravel()
+    return (values, 0 * values) if node.op == "Mul" else (0 * values + 1, values)
+
+
+def _fold_batch_norm(state: State) -> State:
+    constants = dict(state.graph.constants)
+    norms = {node.inputs[0]: node for node in state.graph.nodes if node.op == "BatchNormalization"}
     nodes: list[Node] = []
     folded: set[str] = set()
-    for node in graph.nodes:
+    for node in state.graph.nodes:
         norm = norms.get(node.output)
-        if node.op == "Conv" and norm is not None and _foldable(graph, node, norm, users, outputs):
+        if norm is not None and node.op == "Conv" and _foldable(node, norm, state):
             nodes.append(_with_folded_weights(node, norm, constants))
             folded.add(norm.output)
         elif node.output not in folded:
             nodes.append(node)
-    return replaced(graph, nodes, constants)
+    return state.with_nodes(nodes, constants) if folded else state
 
 
-def _foldable(graph: Graph, conv: Node, norm: Node, users: dict[str, list[Node]], outputs: Collection[str]) -> bool:
-    known = all(name in graph.constants for name in (*conv.inputs[1:], *norm.inputs[1:]) if name)
-    return known and len(users[conv.output]) == 1 and conv.output not in outputs
+def _foldable(conv: Node, norm: Node, state: State) -> bool:
+    known = all(name in state.graph.constants for name in (*conv.inputs[1:], *norm.inputs[1:]) if name)
+    return known and state.is_private(conv.output)
 
 
 def _with_folded_weights(conv: Node, norm: Node, constants: dict[str, np.ndarray]) -> Node:
@@ -182,5 +183,5 @@ def _with_folded_weights(conv: Node, norm: Node, constants: dict[str, np.ndarray
     name = f"{norm.inputs[2]}*{norm.name}"
     constants[name] = (scale * (bias - mean) + beta).astype(np.float32)
     # The weights are multiplied where they are packed: copies of all of them would take as much memory as the network.
-    attrs = {**conv.attrs, "scale": (norm.name, scale.astype(np.float32))}
-    return Node(conv.op, conv.name, (conv.inputs[0], conv.inputs[1], name), norm.output, attrs)
+    folded = replace(conv, inputs=(conv.inputs[0], conv.inputs[1], name), output=norm.output)
+    return folded.deciding(scale=Scale(norm.name, scale.astype(np.float32)))

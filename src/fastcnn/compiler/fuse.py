@@ -11,46 +11,48 @@ The fused node stands where the last of them stood, so that a residual is comput
 
 from __future__ import annotations
 
-from fastcnn.compiler._edit import consumers, is_private, replaced
-from fastcnn.graph.ir import Graph, Node
+from dataclasses import replace
+
+from fastcnn.compiler.state import State
+from fastcnn.graph.ir import Node, Shape
 from fastcnn.ops.base import resolve_pads
+from fastcnn.ops.decisions import Finish
 
 
-def fuse(graph: Graph, shapes: dict[str, tuple[int, ...]]) -> Graph:
-    """The graph with residual sums and activations inside their producers.
-
-    Parameters
-    ----------
-    graph : Graph
-        After folding; not changed.
-    shapes : dict
-        Of every value: a sum is only fused where nothing is broadcast.
-    """
-    return _fuse_activations(_fuse_residuals(_fuse_gates(graph), shapes))
+def fuse(state: State) -> State:
+    """Put residual sums and activations inside their producers. What remains is counted as the work to do."""
+    state = _fuse_activations(_fuse_residuals(_fuse_gates(state)))
+    shapes = state.shapes
+    operations = sum(
+        node.kind.flops(node.attrs, [shapes[name] if name else None for name in node.inputs], shapes[node.output])
+        for node in state.graph.nodes
+    )
+    return replace(state, operations=operations)
 
 
-def _fuse_gates(graph: Graph) -> Graph:
+def _fuse_gates(state: State) -> State:
     """What passes a Relu or Clip right behind a batch normalisation follows from that one's input, which its own
     gradient reads anyway. Both then pass the gate twice, and nothing is stored in between."""
-    outputs = set(graph.outputs)
-    users, producers = consumers(graph), {node.output: node for node in graph.nodes}
-    position = {node.output: i for i, node in enumerate(graph.nodes)}
     gates: dict[str, tuple[Node, Node, Node]] = {}
-    for gate in graph.nodes:
-        act = producers.get(gate.inputs[1]) if gate.op in ("ReluGrad", "ClipGrad") else None
-        if act is None or act.op != gate.op.removesuffix("Grad") or gate.output in outputs:
+    position: dict[str, int] = {}
+    for gate in state.graph.nodes:
+        if gate.op not in ("ReluGrad", "ClipGrad"):
             continue
-        norm = producers.get(act.inputs[0])
+        act = state.makers.get(gate.inputs[1])
+        if act is None or act.op != gate.op.removesuffix("Grad") or gate.output in state.outputs:
+            continue
+        norm = state.makers.get(act.inputs[0])
         if norm is None or norm.op != "BatchNormTraining":
             continue
-        readers = users[gate.output]
-        changes = [user for name in norm.inputs[2:] for user in users[name] if user.kind.updates]
+        position = position or {node.output: i for i, node in enumerate(state.graph.nodes)}
+        readers = state.users[gate.output]
+        changes = [user for name in norm.inputs[2:] for user in state.users[name] if user.kind.updates]
         last = max((position[reader.output] for reader in readers), default=-1)
         unchanged = all(position[change.output] > last for change in changes)
         if unchanged and all(_reads_gradient_of(reader, norm, gate) for reader in readers):
             gates[gate.output] = gate, act, norm
     nodes = []
-    for node in graph.nodes:
+    for node in state.graph.nodes if gates else ():
         if node.output in gates:
             continue
         if node.inputs and node.inputs[0] in gates:
@@ -58,15 +60,9 @@ def _fuse_gates(graph: Graph) -> Graph:
             weight, bias = norm.inputs[2:]
             further = (weight, bias) if node.op == "NormSums" else (bias,)  # NormGrad reads the weight already
             inputs = (gate.inputs[0], *node.inputs[1:], *further)
-            node = Node(
-                node.op,
-                node.name,
-                inputs,
-                node.output,
-                {**node.attrs, "activation": (act.op, act.attrs), "fused": (gate.name,)},
-            )
+            node = replace(node, inputs=inputs).deciding(gate=(act.op, act.attrs), fused=(gate.name,))
         nodes.append(node)
-    return replaced(graph, nodes)
+    return state.with_nodes(nodes) if gates else state
 
 
 def _reads_gradient_of(node: Node, norm: Node, gate: Node) -> bool:
@@ -79,17 +75,18 @@ def _reads_gradient_of(node: Node, norm: Node, gate: Node) -> bool:
 _INPUTS = {"Conv": 3, "BatchNormTraining": 4}
 
 
-def _fuse_residuals(graph: Graph, shapes: dict[str, tuple[int, ...]]) -> Graph:
-    users, outputs = consumers(graph), set(graph.outputs)
-    position = {node.output: i for i, node in enumerate(graph.nodes)}
-    nodes: list[Node | None] = list(graph.nodes)
-    for i, node in enumerate(graph.nodes):
+def _fuse_residuals(state: State) -> State:
+    shapes = state.shapes
+    position = {node.output: i for i, node in enumerate(state.graph.nodes)}
+    nodes: list[Node | None] = list(state.graph.nodes)
+    changed = False
+    for i, node in enumerate(state.graph.nodes):
         if node.op != "Add" or len({shapes[name] for name in (*node.inputs, node.output)}) != 1:
             continue
         # Of two such producers the later one takes the sum in: its output is still in the cache.
         for name in sorted(node.inputs, key=lambda name: -position.get(name, -1)):
             producer = nodes[position[name]] if name in position else None
-            if producer is None or producer.op not in _INPUTS or not is_private(outputs, users, name):
+            if producer is None or producer.op not in _INPUTS or not state.is_private(name):
                 continue
             most = _INPUTS[producer.op]
             if len(producer.inputs) > most:
@@ -97,60 +94,51 @@ def _fuse_residuals(graph: Graph, shapes: dict[str, tuple[int, ...]]) -> Graph:
             other = node.inputs[1] if node.inputs[0] == name else node.inputs[0]
             inputs = (*producer.inputs, *[""] * (most - len(producer.inputs)), other)
             nodes[position[name]] = None
-            nodes[i] = Node(producer.op, producer.name, inputs, node.output, {**producer.attrs, "fused": (node.name,)})
-            position[node.output] = i
+            nodes[i] = replace(producer, inputs=inputs, output=node.output).deciding(fused=(node.name,))
+            position[node.output], changed = i, True
             break
-    return replaced(graph, [node for node in nodes if node is not None])
+    return state.with_nodes(node for node in nodes if node is not None) if changed else state
 
 
-def _fuse_activations(graph: Graph) -> Graph:
-    users, outputs = consumers(graph), set(graph.outputs)
+def _fuse_activations(state: State) -> State:
     nodes: list[Node] = []
     absorbed: set[str] = set()
-    for node in graph.nodes:
+    for node in state.graph.nodes:
         if node.output in absorbed:
             continue
-        if node.kind.takes_activation and is_private(outputs, users, node.output):
-            act = users[node.output][0]
+        if node.kind.takes_activation and state.is_private(node.output):
+            act = state.users[node.output][0]
             if act.kind.is_activation:
                 absorbed.add(act.output)
-                fused = (*node.attrs.get("fused", ()), act.name)
-                attrs = {**node.attrs, "activation": (act.op, act.attrs), "fused": fused}
-                node = Node(node.op, node.name, node.inputs, act.output, attrs)
+                finish, fused = Finish((act.op, act.attrs)), (*node.decided.fused, act.name)
+                node = replace(node, output=act.output).deciding(finish=finish, fused=fused)
         nodes.append(node)
-    return replaced(graph, nodes)
+    return state.with_nodes(nodes) if absorbed else state
 
 
-def fuse_pools(graph: Graph, shapes: dict[str, tuple[int, ...]], vl: int) -> Graph:
-    """The graph with maxima of 2 x 2 pixels inside the convolutions that can take them.
-
-    Parameters
-    ----------
-    graph : Graph
-        After choosing; not changed.
-    shapes : dict
-        Of every value.
-    vl : int
-        Floats in a vector.
-    """
-    users, outputs = consumers(graph), set(graph.outputs)
-    producers = {node.output: node for node in graph.nodes}
+def fuse_pools(state: State) -> State:
+    """Put maxima of 2 x 2 pixels inside the convolutions that can take them, which depends on their algorithms."""
+    shapes, vl = state.shapes, state.options.vl
     hosts: dict[str, Node] = {}  # by the output of the convolution
-    for pool in graph.nodes:
-        conv = producers.get(pool.inputs[0]) if pool.op == "MaxPool" else None
-        if conv is None or not is_private(outputs, users, conv.output):
+    for pool in state.graph.nodes:
+        conv = state.makers.get(pool.inputs[0]) if pool.op == "MaxPool" else None
+        if conv is None or not state.is_private(conv.output):
             continue
-        from_caller = conv.inputs[0] in graph.inputs
-        if _can_pool(conv, pool, shapes[conv.output]) and conv.kind.pools(conv, from_caller, shapes, vl):
-            fused = (*conv.attrs.get("fused", ()), pool.name)
-            attrs = {**conv.attrs, "pool": True, "fused": fused}
-            hosts[conv.output] = Node(conv.op, conv.name, conv.inputs, pool.output, attrs)
+        if not _can_pool(conv, pool, shapes[conv.output]):
+            continue
+        access = conv.kind.access(conv, shapes, vl)
+        if access.pools or (access.pools_input and conv.inputs[0] in state.graph.inputs):
+            finish, fused = replace(conv.decided.finish, pool=True), (*conv.decided.fused, pool.name)
+            hosts[conv.output] = replace(conv, output=pool.output).deciding(finish=finish, fused=fused)
+    if not hosts:
+        return state
     absorbed = {node.output for node in hosts.values()}
-    return replaced(graph, [hosts.get(node.output, node) for node in graph.nodes if node.output not in absorbed])
+    return state.with_nodes(hosts.get(node.output, node) for node in state.graph.nodes if node.output not in absorbed)
 
 
-def _can_pool(conv: Node, pool: Node, shape: tuple[int, ...]) -> bool:
-    if len(conv.inputs) > 3 or conv.attrs.get("activation", ("Relu", {}))[0] not in ("Relu", "Clip"):
+def _can_pool(conv: Node, pool: Node, shape: Shape) -> bool:
+    activation = conv.decided.finish.activation
+    if len(conv.inputs) > 3 or (activation is not None and activation[0] not in ("Relu", "Clip")):
         return False
     window = pool.attrs
     if window["kernel_shape"] != (2, 2) or window["strides"] != (2, 2) or window["dilations"] != (1, 1):

@@ -1,7 +1,7 @@
 """Layout: how every value is stored between steps, and reorders where two ideas of that meet.
 
 A value is plain (NCHW) or blocked ([N][C/VL][H][W][VL]). Graph inputs and outputs are plain; each operation says
-what it reads (`Op.layout`, or its algorithm's); the others follow what they are given. A convolution that reads
+what it reads (`Op.access`); the others follow what they are given. A convolution that reads
 fewer channels than a vector holds straight from a plain value takes them as one block of C lanes (NHWC), or as they are
 where it needs no padding; then the convolution before leaves them plain, if it can. What is flattened for matrix
 products alone stays blocked: their weights are packed in the order of the blocks.
@@ -18,43 +18,12 @@ never have one, except copies made for a convolution.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
-from fastcnn.compiler._edit import consumers
+from fastcnn.compiler.state import Layouts, State
 from fastcnn.graph.ir import Graph, Node
 from fastcnn.kernels.view import NO_HALO, Halo
-
-
-@dataclass
-class Layouts:
-    """What the pass decided.
-
-    Attributes
-    ----------
-    graph : Graph
-        With Reorder nodes.
-    shapes : dict
-        Of every value, new ones included.
-    lanes : dict
-        Channels stored side by side: 1 is plain.
-    halos : dict
-        Top, left, bottom, right zeros around each plane; absent without halo.
-    joins : dict
-        Values that are written straight into a concatenation: its output, and their first channel there.
-    parameters : set of str
-        Values stored as parameters.
-    pixels : set of str
-        Inputs stored as pixels.
-    """
-
-    graph: Graph
-    shapes: dict[str, tuple[int, ...]]
-    lanes: dict[str, int]
-    halos: dict[str, Halo] = field(default_factory=dict)
-    joins: dict[str, tuple[str, int]] = field(default_factory=dict)
-    parameters: set[str] = field(default_factory=set)
-    pixels: set[str] = field(default_factory=set)
+from fastcnn.ops.access import Access
 
 
 def levels_of(name: str) -> str:
@@ -62,29 +31,12 @@ def levels_of(name: str) -> str:
     return f"{name}:levels"
 
 
-def arrange(
-    graph: Graph,
-    shapes: dict[str, tuple[int, ...]],
-    vl: int,
-    parameters: Iterable[str] = (),
-    pixels: Iterable[str] = (),
-) -> Layouts:
-    """Decide the layout of every value.
+def arrange(state: State) -> State:
+    """Decide the layout of every value, and put Reorder nodes where two of them meet.
 
-    Parameters
-    ----------
-    graph : Graph
-        After choosing: convolutions name their algorithm's layout.
-    shapes : dict
-        Of every value.
-    vl : int
-        Floats in a vector.
-    parameters : iterable of str
-        Graph inputs that are stored as parameters.
-    pixels : iterable of str
-        Graph inputs (N, C, H, W) that are stored as pixels, uint8 (N, H, W, C); the graph has their `levels_of`.
+    Convolutions name their algorithm's layout by now. Constants are added for what pixels stand for (`levels_of`).
     """
-    return _Arranger(graph, shapes, vl, set(parameters), set(pixels)).run()
+    return _Arranger(state).run()
 
 
 def _union(a: Halo, b: Halo) -> Halo:
@@ -92,11 +44,12 @@ def _union(a: Halo, b: Halo) -> Halo:
 
 
 class _Arranger:
-    def __init__(
-        self, graph: Graph, shapes: dict[str, tuple[int, ...]], vl: int, parameters: set[str], pixels: set[str]
-    ) -> None:
-        self.graph, self.vl, self.parameters, self.pixels = graph, vl, parameters, pixels
-        self.shapes, self.users = dict(shapes), consumers(graph)
+    def __init__(self, state: State) -> None:
+        levels = {levels_of(name): array for name, array in state.options.pixels.items()}
+        self.state, self.users = state, state.users
+        self.graph = graph = replace(state.graph, constants={**state.graph.constants, **levels})
+        self.vl, self.pixels, self.parameters = state.options.vl, state.options.pixels, set(state.options.parameters)
+        self.shapes = {**state.shapes, **{name: array.shape for name, array in levels.items()}}
         self.external = {*graph.inputs, *graph.constants}
         self.concatenations = {node.output for node in graph.nodes if node.op == "Concat"}
         self.lanes = dict.fromkeys(self.external, 1)
@@ -107,13 +60,16 @@ class _Arranger:
         self.roots: dict[str, str] = {}  # of aliases the value whose memory they are
         self.first = {name: i for i, name in reversed([*enumerate(graph.outputs)])}
         self.copies: dict[tuple[str, int, bool], str] = {}
+        self.accesses: dict[str, Access] = {}  # by output
 
-    def run(self) -> Layouts:
+    def run(self) -> State:
         for node in self.graph.nodes:
             self.place(node)
         outputs = [self.plain_output(name, i) for i, name in enumerate(self.graph.outputs)]
-        graph = Graph(self.nodes, self.graph.inputs, outputs, self.graph.constants)
-        return Layouts(graph, self.shapes, self.lanes, self.halos, self.join(), self.parameters, self.pixels)
+        graph = Graph(self.nodes, self.graph.inputs, outputs, self.graph.constants, self.graph.types)
+        joins = self.join()
+        layouts = Layouts(self.lanes, self.halos, joins, frozenset(self.parameters))
+        return replace(self.state, graph=graph, shapes=self.shapes, layouts=layouts)
 
     def append(self, node: Node) -> None:
         self.nodes.append(node)
@@ -151,10 +107,10 @@ class _Arranger:
     def place(self, node: Node) -> None:
         """Bring the operands of a node into the layout that it reads."""
         op = node.kind
+        operands = op.operands(node)
         places = [i for i, name in enumerate(node.inputs) if name and i not in op.constants]
-        operands = [node.inputs[i] for i in places]
         lanes = self.wanted(node, operands)
-        halo = op.halo(node, [self.shapes[name] for name in operands])
+        halo = self.access(node).halo
         inputs = list(node.inputs)  # by place: x + conv(x) may read x in two layouts
         for i in op.constants:
             if i < len(inputs) and inputs[i] and inputs[i] not in self.graph.constants:
@@ -164,11 +120,21 @@ class _Arranger:
             inputs[i] = self.stored(inputs[i], False)
             name = self.fetch(inputs[i], self.lanes_for(node, i, lanes), halo if i == 0 else NO_HALO)
             inputs[i] = self.gapless(name, node.output) if op.is_alias else name
-        attrs = {**node.attrs, "blocks": self.blocks[inputs[0]]} if inputs and inputs[0] in self.blocks else node.attrs
-        self.append(replace(node, inputs=tuple(inputs), attrs=attrs))
+        if tuple(inputs) != node.inputs:
+            node = replace(node, inputs=tuple(inputs))
+        if inputs and inputs[0] in self.blocks:
+            node = node.deciding(blocks=self.blocks[inputs[0]])
+        self.append(node)
         self.lanes[node.output] = lanes if len(self.shapes[node.output]) == 4 and not op.packs else 1
         if op.packs or (op.updates and node.inputs[0] in self.parameters):
             self.parameters.add(node.output)
+
+    def access(self, node: Node) -> Access:
+        """How the node reads and writes; its operands' copies have their shapes, and change nothing."""
+        access = self.accesses.get(node.output)
+        if access is None:
+            self.accesses[node.output] = access = node.kind.access(node, self.shapes, self.vl)
+        return access
 
     def stored(self, name: str, as_parameter: bool) -> str:
         """The name under which a value is stored as a parameter, or not as one."""
@@ -185,35 +151,26 @@ class _Arranger:
 
     def wanted(self, node: Node, operands: list[str]) -> int:
         """Lanes that the node writes, and reads with one exception (see lanes_for)."""
-        op = node.kind
-        shapes = [self.shapes[name] for name in (*operands, node.output)]
-        layout = op.layout_for(node, shapes, self.vl)
-        if layout == "follow":
-            blocked = any(self.lanes[name] > 1 for name in operands) and op.can_block(node, shapes, self.vl)
-            layout = "blocked" if blocked else "plain"
-        elif layout == "vectors":
-            # Worth two reorders where a vector is mostly full.
-            channels = self.shapes[operands[0]][1]
-            blocked = any(self.lanes[name] > 1 for name in operands) or 2 * channels >= self.vl
-            layout = "blocked" if blocked else "plain"
-        return self.vl if layout == "blocked" and not self.stays_plain(node) else 1
+        layout = self.access(node).layout
+        blocked = layout == "blocked" or (layout == "follow" and any(self.lanes[name] > 1 for name in operands))
+        return self.vl if blocked and not self.stays_plain(node) else 1
 
     def stays_plain(self, node: Node) -> bool:
         """Whether a convolution need not make blocks, as its readers would have to look for few channels in them."""
-        if node.output in self.first or not node.kind.writes_plain(node, self.shapes, self.vl):
+        if node.output in self.first or not self.access(node).writes_plain:
             return False
         return all(self.reads_plain(reader, node.output) for reader in self.users[node.output])
 
     def reads_plain(self, node: Node, name: str) -> bool:
         """Whether a convolution reads few channels as they are in a plain value."""
         only_there = name == node.inputs[0] and name not in node.inputs[1:] and name not in self.pixels
-        return only_there and node.kind.reads_plain(node, [self.shapes[name]], self.vl)
+        return only_there and self.access(node).reads_plain
 
     def lanes_for(self, node: Node, place: int, lanes: int) -> int:
         """A dense convolution takes few channels of a plain value as one narrow block, or as they are."""
         name = node.inputs[place]
         few = self.shapes[name][1] if len(self.shapes[name]) == 4 else self.vl
-        if place == 0 and node.kind.reads_few(node) and few < self.vl and self.lanes[name] == 1:
+        if place == 0 and self.access(node).reads_narrow and few < self.vl and self.lanes[name] == 1:
             return 1 if self.reads_plain(node, name) else few
         if node.op == "Flatten":
             return self.lanes[name] if self.keeps_blocks(node, name) else 1
@@ -254,7 +211,7 @@ class _Arranger:
         """The value without padding between its rows, unless the alias has the same rows."""
         root = self.roots.get(name, name)
         cut = self.lanes[root] > 1 and self.shapes[root][1] % self.lanes[root] > 0  # the last block is not whole
-        padded = cut or (root in self.makers and self.makers[root].kind.pads_rows)
+        padded = cut or (root in self.makers and self.access(self.makers[root]).pads_rows)
         shape = self.shapes[alias]
         if not padded or (len(shape) == 2 and shape[0] == self.shapes[name][0]):
             return name
@@ -276,7 +233,7 @@ class _Arranger:
         """Outputs lie in the caller's memory: plain, without gaps, each its own."""
         name = self.stored(name, False)
         producer = self.makers.get(name)
-        direct = producer is not None and producer.kind.writes_plain_output(self.shapes[name], self.vl)
+        direct = producer is not None and not producer.kind.is_alias and not self.access(producer).pads_rows
         if direct and self.lanes[name] == 1 and self.first.get(name, index) == index and name not in self.halos:
             return name
         return self.reorder(name, f"{name}:output{index}", 1)

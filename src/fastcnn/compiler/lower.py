@@ -14,12 +14,12 @@ import numpy as np
 
 from fastcnn.compiler import memory
 from fastcnn.compiler.cost import packed_bound
-from fastcnn.compiler.layout import Layouts
+from fastcnn.compiler.state import State
 from fastcnn.graph.ir import Node
 from fastcnn.kernels._program import default_float_modes
 from fastcnn.kernels._step import Step
 from fastcnn.kernels.view import View
-from fastcnn.ops.budget import Budget, Cost
+from fastcnn.ops.budget import Cost
 
 Packed = dict[tuple[Any, ...], np.ndarray]
 
@@ -70,21 +70,20 @@ class Refill:
 class Lowering:
     """What `Op.lower` sees: the views and constants of a node, and where to put its steps."""
 
-    def __init__(
-        self, layouts: Layouts, placement: memory.Placement, packed: Packed, vl: int, budget: Budget | None
-    ) -> None:
-        self.vl, self._budget = vl, budget
+    def __init__(self, state: State, packed: Packed) -> None:
+        self.vl, self._budget = state.options.vl, state.options.budget
         self.makers: list[Callable[[], Step]] = []
         self.waits: list[bool] = []
         self.infos: list[StepInfo] = []
         self.first_update: int | None = None  # the first step that changes what outlives a run
         self.refills: list[tuple[np.ndarray, Refill]] = []
-        self._layouts, self._placement, self._packed = layouts, placement, packed
+        self._constants, self._shapes, self._views = state.graph.constants, state.shapes, state.placed.views
+        self._packed = packed
         self._hazards = memory.Waits()
         self._node: Node
 
     def lower(self, node: Node) -> None:
-        shapes = self._layouts.shapes
+        shapes = self._shapes
         sizes = [shapes[name] if name else None for name in node.inputs]
         self._node = node
         self._operations = node.kind.flops(node.attrs, sizes, shapes[node.output])
@@ -93,11 +92,11 @@ class Lowering:
 
     def view(self, name: str) -> View:
         """Where a value lies."""
-        return self._placement.views[name]
+        return self._views[name]
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a value."""
-        return self._layouts.shapes[name]
+        return self._shapes[name]
 
     def pack(self, kind: str, make: Callable[..., np.ndarray], *indices: int, variant: object = None) -> np.ndarray:
         """Weights in the kernel's order, made once for all plans of a model: make(*arrays) of the constants behind
@@ -109,7 +108,7 @@ class Lowering:
             if self._budget is not None:
                 group = max(1, self._node.attrs.get("group", 1))
                 self._budget.require(Cost(sum(packed_bound(self.shape(name), group) for name in names if name), 0))
-            self._packed[key] = refill(self._layouts.graph.constants)
+            self._packed[key] = refill(self._constants)
             if self._budget is not None:
                 self._budget.keep(self._packed[key].nbytes)
         self.refills.append((self._packed[key], refill))
@@ -119,9 +118,9 @@ class Lowering:
         self, kind: str, make: Callable[..., np.ndarray], index: int, variant: object = None
     ) -> np.ndarray | View:
         """Weights in the kernel's order: packed ahead where they are constants, else by a step of the plan."""
-        place = self._node.attrs.get("packed", {}).get(index, index)
+        place = self._node.decided.packed.get(index, index)
         name = self._node.inputs[place] if place < len(self._node.inputs) else ""
-        if name and name not in self._layouts.graph.constants:
+        if name and name not in self._constants:
             return self.view(name)
         return self.pack(kind, make, index, variant=variant)
 
@@ -133,15 +132,6 @@ class Lowering:
         self.makers.append(lambda: make(*arguments))
         views = [argument for argument in arguments if isinstance(argument, View)]
         self.waits.append(self._hazards.before(views[:writes], views[writes:]))
-        node = self._node
-        self.infos.append(
-            StepInfo(
-                node.name,
-                node.attrs.get("fused", ()),
-                kernel,
-                node.attrs.get("reasons", {}),
-                self._operations,
-                self._bytes,
-                node.attrs.get("problem", ""),
-            )
-        )
+        name, decided = self._node.name, self._node.decided
+        reasons, problem = ({}, "") if decided.choice is None else (decided.choice.reasons, decided.choice.problem)
+        self.infos.append(StepInfo(name, decided.fused, kernel, reasons, self._operations, self._bytes, problem))

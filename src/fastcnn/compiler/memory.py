@@ -10,45 +10,20 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from math import prod
 
 import numpy as np
 
-from fastcnn.compiler.layout import Layouts
+from fastcnn.compiler.state import Placement, State
+from fastcnn.graph.ir import Shape
 from fastcnn.kernels.storage import ALIGNMENT
 from fastcnn.kernels.view import ARENA, NO_HALO, View, dense_view, four_dimensions, pixel_view
 
 
-@dataclass
-class Placement:
-    """What the pass decided.
-
-    Attributes
-    ----------
-    views : dict of str to View
-        For each value. Slots: 0 is the arena, then come the graph's inputs, `constants`, and the graph's outputs.
-    constants : list of str
-        Constants that steps read as they are; the others are packed weights.
-    arena_floats : int
-        Size of the arena.
-    """
-
-    views: dict[str, View]
-    constants: list[str]
-    arena_floats: int
-
-
-def place(layouts: Layouts, vl: int) -> Placement:
-    """Decide where every value lies.
-
-    Parameters
-    ----------
-    layouts : Layouts
-    vl : int
-        Floats in a vector.
-    """
-    return _Placer(layouts, vl).run()
+def place(state: State) -> State:
+    """Decide where every value lies."""
+    return replace(state, placement=_Placer(state).run())
 
 
 class Waits:
@@ -129,8 +104,9 @@ class _Occupied:
 
 
 class _Placer:
-    def __init__(self, layouts: Layouts, vl: int) -> None:
-        self.layouts, self.graph, self.vl = layouts, layouts.graph, vl
+    def __init__(self, state: State) -> None:
+        self.graph, self.shapes, self.layouts = state.graph, state.shapes, state.arranged
+        self.pixels, self.vl = state.options.pixels, state.options.vl
         self.views: dict[str, View] = {}
         self.root: dict[str, str] = {}  # values that share the memory of another
         self.born: dict[str, int] = {}
@@ -141,8 +117,8 @@ class _Placer:
         constants = self.direct_constants()
         outside = [*self.graph.inputs, *constants, *self.graph.outputs]
         for slot, name in enumerate(outside, 1):
-            shape = self.layouts.shapes[name]
-            if name in self.layouts.pixels:
+            shape = self.shapes[name]
+            if name in self.pixels:
                 self.views[name] = pixel_view(shape, slot)
             else:
                 packed = name in self.layouts.parameters
@@ -171,7 +147,7 @@ class _Placer:
         name, op = node.output, node.kind
         if op.is_alias:
             self.share(name, node.inputs[0])
-            return self.alias_view(self.views[node.inputs[0]], self.layouts.shapes[name])
+            return self.alias_view(self.views[node.inputs[0]], self.shapes[name])
         if op.updates:
             return self.views[node.inputs[0]]
         if node.op == "Column":
@@ -180,11 +156,12 @@ class _Placer:
             return pair._replace(w=1, offset=pair.offset + node.attrs["index"] * pair.lanes)
         if name in self.layouts.joins:
             return self.joined_view(i, *self.layouts.joins[name])
+        access = op.access(node, self.shapes, self.vl)
         if name in self.layouts.parameters:
-            view = self.parameter_view(self.layouts.shapes[name], ARENA)
+            view = self.parameter_view(self.shapes[name], ARENA)
         else:
-            view = self.own_view(name, op.pads_rows)
-        source = self.written_over(i, view)
+            view = self.own_view(name, access.pads_rows)
+        source = self.written_over(i, view, access.overwrites)
         if source:
             self.share(name, source)
         else:
@@ -193,7 +170,7 @@ class _Placer:
 
     def own_view(self, name: str, pads_rows: bool) -> View:
         """A value in memory of its own."""
-        n, c, h, w = four_dimensions(self.layouts.shapes[name])
+        n, c, h, w = four_dimensions(self.shapes[name])
         lanes, halo = self.layouts.lanes[name], self.layouts.halos.get(name, NO_HALO)
         top, left, bottom, right = halo
         row = (left + w + right) * lanes
@@ -203,7 +180,7 @@ class _Placer:
         image = -(-c // lanes) * block
         return View(n, c, h, w, image, block, row, lanes, halo, ARENA, top * row + left * lanes)
 
-    def parameter_view(self, shape: tuple[int, ...], slot: int) -> View:
+    def parameter_view(self, shape: Shape, slot: int) -> View:
         """A parameter: blocks of its first axis."""
         block = prod(shape[1:]) * self.vl
         return View(1, shape[0], 1, prod(shape[1:]), -(-shape[0] // self.vl) * block, block, block, self.vl, slot=slot)
@@ -217,18 +194,18 @@ class _Placer:
             self.born[target] = i
         self.share(name, target)
         whole = self.views[target]
-        return whole._replace(c=self.layouts.shapes[name][1], offset=whole.offset + start // whole.lanes * whole.block)
+        return whole._replace(c=self.shapes[name][1], offset=whole.offset + start // whole.lanes * whole.block)
 
-    def alias_view(self, source: View, shape: tuple[int, ...]) -> View:
+    def alias_view(self, source: View, shape: Shape) -> View:
         """Another shape in the memory of its source, gaps between images included where these stay the same."""
         view = dense_view(shape, source.slot)
         return view._replace(image=source.image if view.n == source.n else view.image, offset=source.offset)
 
-    def written_over(self, i: int, view: View) -> str:
-        """An input that node i may write over, as it lies like the output and is read for the last time; or ""."""
+    def written_over(self, i: int, view: View, places: tuple[int, ...]) -> str:
+        """Of the inputs at `places`, which node i may write over, one that lies like the output and is read for the
+        last time; or ""."""
         node = self.graph.nodes[i]
         owners = [self.root.get(name, name) for name in node.inputs]
-        places = node.kind.may_write_over(node, self.layouts.shapes, self.vl)
         kept = {owner for place, owner in enumerate(owners) if place not in places}
         for place in places:
             name, owner = node.inputs[place], owners[place]

@@ -8,7 +8,7 @@ its own. `Model.summary` and `profile` show such steps as "numpy".
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from math import prod
 from time import perf_counter
@@ -17,10 +17,11 @@ from typing import ClassVar
 import numpy as np
 
 from fastcnn import ops
+from fastcnn.compiler.compile import compile_graph
 from fastcnn.compiler.lower import Packed, StepInfo
-from fastcnn.compiler.plan import Plan, compile_batch, compile_graph
-from fastcnn.compiler.resolve import Resolved, resolve
-from fastcnn.graph.ir import Graph, Node, check_shape
+from fastcnn.compiler.plan import Plan
+from fastcnn.compiler.resolve import Resolved
+from fastcnn.graph.ir import Graph, Node
 from fastcnn.kernels._program import default_float_modes
 from fastcnn.ops.budget import MAX_BYTES, Budget
 from fastcnn.ops.general import General
@@ -88,6 +89,9 @@ class MixedPlan:
             rows.append(row)
         return rows
 
+    def repeat(self, shape: tuple[int, ...]) -> None:
+        """There is no shorter way than `run`."""
+
     def threads(self) -> int:
         """The most threads that a part of the next run uses."""
         return max((part.plan.threads() for part in self._program if isinstance(part, Segment)), default=1)
@@ -130,80 +134,6 @@ class MixedPlan:
             return op.evaluate(node.attrs, [values[name] if name else None for name in node.inputs], budget)
         except ValueError as error:
             raise ValueError(f"node {node.name!r} ({node.op}): {error}") from None
-
-
-@dataclass(frozen=True)
-class Whole:
-    """A general graph, compiled for inputs of given shapes.
-
-    Attributes
-    ----------
-    plan : Plan or MixedPlan
-    resolved : Resolved
-        For as many images as the graph takes.
-    """
-
-    plan: Plan | MixedPlan
-    resolved: Resolved
-
-
-def compile_general(
-    graph: Graph,
-    input_shapes: Mapping[str, tuple[int, ...]],
-    tuning: Mapping[str, str] | None = None,
-    max_bytes: int = MAX_BYTES,
-    pixels: Mapping[str, np.ndarray] | None = None,
-) -> Whole:
-    """Compile a graph of general operations. A graph that was made for batches of one size takes larger ones in parts.
-
-    Parameters
-    ----------
-    graph : Graph
-    input_shapes : dict
-        Shape of each graph input, the batch first.
-    tuning : dict, optional
-        As for `compile_graph`.
-    max_bytes : int
-        The most that its constants and a prediction may take, for each input of the batch.
-    pixels : dict, optional
-        As for `compile_graph`; the plan takes pixels where all is done by kernels.
-
-    Raises
-    ------
-    ValueError
-        Naming the node or the input that does not fit.
-    """
-    parts = _parts(graph, input_shapes)
-    shapes = {
-        name: (shape[0] // parts, *shape[1:]) if parts > 1 else tuple(shape) for name, shape in input_shapes.items()
-    }
-    for name, expected in graph.inputs.items():
-        check_shape(name, shapes[name], expected, input_shapes[name])
-    batches = [shapes[name][0] for name, expected in graph.inputs.items() if expected[:1] == (None,)]
-    images = max(1, min(batches)) if len(batches) == len(graph.inputs) and batches else 1
-    budget = Budget(max_bytes, images)
-    resolved = resolve(graph, shapes, budget)
-    for node in resolved.graph.nodes:  # the values between kernels share memory, which is asked for by their plans
-        if not ops.is_general(node.op):
-            budget.release(4 * prod(resolved.known[node.output].shape or ()))
-    if any(ops.is_general(node.op) for node in resolved.graph.nodes) or _constant_outputs(resolved.graph):
-        plan: Plan | MixedPlan = compile_mixed(resolved, None, tuning, budget, (max_bytes, images))
-    elif parts == 1:
-        return Whole(compile_batch(resolved.graph, shapes, {}, tuning or {}, pixels, budget=budget), resolved)
-    else:
-        plan = compile_graph(resolved.graph, shapes, tuning=tuning, pixels=pixels, budget=budget)
-    return Whole(replace(plan, parts=parts, operations=plan.operations * parts), resolved)
-
-
-def _parts(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]]) -> int:
-    """How many batches of the size that the graph has are in these."""
-    pairs = zip(input_shapes.values(), graph.inputs.values(), strict=True)
-    found = {shape[0] / expected[0] for shape, expected in pairs if shape and expected and expected[0] is not None}
-    return int(found.pop()) if len(found) == 1 and min(found) >= 1 and min(found) % 1 == 0 else 1
-
-
-def _constant_outputs(graph: Graph) -> bool:
-    return any(name in graph.constants or name in graph.inputs for name in graph.outputs)
 
 
 def compile_mixed(

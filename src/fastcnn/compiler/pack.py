@@ -7,25 +7,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fastcnn.compiler.layout import Layouts
-from fastcnn.graph.ir import Graph, Node
+from fastcnn.compiler.state import State
+from fastcnn.graph.ir import Node
 
 
-def pack_weights(layouts: Layouts, vl: int) -> Layouts:
-    """The layouts with a PackWeights node before each node whose kernel does not read parameters as they are.
+def pack_weights(state: State) -> State:
+    """Put a PackWeights node before each node whose kernel does not read parameters as they are.
 
-    The packed weights become further inputs of the node; its attribute `packed` tells the place of each.
-
-    Parameters
-    ----------
-    layouts : Layouts
-        Not changed.
-    vl : int
-        Floats in a vector.
+    The packed weights become further inputs of the node, which knows the place of each (`Decisions.packed`).
     """
-    shapes, lanes = dict(layouts.shapes), dict(layouts.lanes)
+    layouts, vl = state.arranged, state.options.vl
+    if not layouts.parameters:
+        return state
+    shapes, lanes = dict(state.shapes), dict(layouts.lanes)
     nodes: list[Node] = []
-    for node in layouts.graph.nodes:
+    for node in state.graph.nodes:
         op, packed = node.kind, {}
         inputs = [*node.inputs, *[""] * (4 - len(node.inputs))]
         for i in op.constants:
@@ -37,7 +33,6 @@ def pack_weights(layouts: Layouts, vl: int) -> Layouts:
                 nodes.append(Node("PackWeights", inputs[-1], (name,), inputs[-1], order))
                 shapes[inputs[-1]], lanes[inputs[-1]] = (order["size"],), 1
         if packed:
-            node = replace(node, inputs=tuple(inputs), attrs={**node.attrs, "packed": packed})
+            node = replace(node, inputs=tuple(inputs)).deciding(packed=packed)
         nodes.append(node)
-    graph = Graph(nodes, layouts.graph.inputs, layouts.graph.outputs, layouts.graph.constants)
-    return replace(layouts, graph=graph, shapes=shapes, lanes=lanes)
+    return replace(state.with_nodes(nodes, shapes=shapes), layouts=replace(layouts, lanes=lanes))

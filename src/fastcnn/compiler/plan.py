@@ -6,37 +6,23 @@ weights are shared.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from fastcnn.compiler import batch, memory
-from fastcnn.compiler.choose import with_algorithms
-from fastcnn.compiler.expand import expand
-from fastcnn.compiler.fold import fold
-from fastcnn.compiler.fuse import fuse, fuse_pools
-from fastcnn.compiler.layout import arrange, levels_of
-from fastcnn.compiler.lower import Lowering, Packed, Refill, StepInfo
-from fastcnn.compiler.pack import pack_weights
-from fastcnn.compiler.shuffle import fold_shuffles
-from fastcnn.compiler.slices import cut_channels
-from fastcnn.graph.ir import Graph
+from fastcnn.compiler.lower import Refill, StepInfo
 from fastcnn.kernels import _cpu, _executor, _repeat, storage
-from fastcnn.kernels._program import default_float_modes
 from fastcnn.kernels._step import Step
-from fastcnn.ops.budget import Budget
 
 # Below this much work a second thread costs more than it brings: calling it, meeting after each stage and taking
 # data from another core's cache add up to 5 microseconds and more (Sapphire Rapids, 2026-11).
 OPERATIONS_PER_THREAD = 1_000_000
 
-Shapes = Mapping[str, tuple[int, ...]]
-
 
 @dataclass
 class Plan:
-    """A compiled graph; made by `compile_graph`.
+    """A compiled graph; made by `compile_graph` (compile.py).
 
     Attributes
     ----------
@@ -179,185 +165,3 @@ class Plan:
         arena = storage.allocate_arena(self.arena_bytes // 4)
         memory_of_threads = storage.allocate(stride * threads)
         return _executor.Executor(steps, self._waits, arena, memory_of_threads, threads, self._first_update)
-
-
-def compile_batch(
-    graph: Graph,
-    input_shapes: Shapes,
-    packed: Packed,
-    tuning: Mapping[str, str],
-    pixels: Mapping[str, np.ndarray] | None = None,
-    reproducible: bool = True,
-    budget: Budget | None = None,
-) -> Plan:
-    """Compile a network whose inputs are batches, which may go through it in parts.
-
-    Parameters
-    ----------
-    graph : Graph
-    input_shapes : dict
-        Shape of each graph input, the batch first.
-    packed, tuning, pixels : dict
-        As for `compile_graph`.
-    reproducible : bool
-        Whether every image is computed as it is alone; else a batch may take other algorithms.
-    budget : Budget, optional
-        As for `compile_graph`.
-
-    Returns
-    -------
-    Plan
-    """
-    size = next((shape[0] for shape in input_shapes.values()), 1)
-    together = 1 if reproducible else max(1, min(size, batch.MOST_TOGETHER))
-
-    def compiled(shapes: Shapes) -> Plan:
-        return compile_graph(graph, shapes, packed, tuning=tuning, pixels=pixels, together=together, budget=budget)
-
-    def part(images: int) -> Plan:
-        return compiled({name: (images, *shape[1:]) for name, shape in input_shapes.items()})
-
-    if size < 2 * batch.LEAST_PARTS or not batch.is_separable(graph, input_shapes):
-        return compiled(input_shapes)
-    plan = part(1)
-    images = batch.part_size(size, plan.arena_bytes, plan.packed_bytes)
-    if images > 1:
-        plan = part(images)
-    return replace(plan, parts=size // images, operations=plan.operations * (size // images))
-
-
-def compile_graph(
-    graph: Graph,
-    input_shapes: Shapes,
-    packed: Packed | None = None,
-    packed_ahead: bool = True,
-    tuning: Mapping[str, str] | None = None,
-    parameters: Iterable[str] = (),
-    pixels: Mapping[str, np.ndarray] | None = None,
-    together: int = 1,
-    whole: bool = False,
-    budget: Budget | None = None,
-) -> Plan:
-    """Compile a graph for inputs of given shapes, and for the instruction set in use.
-
-    Parameters
-    ----------
-    graph : Graph
-    input_shapes : dict
-        Shape of each graph input.
-    packed : dict, optional
-        Packed weights of earlier plans of the same graph, and of this one afterwards.
-    packed_ahead : bool
-        Whether weights stay as they are for many runs, so that packing them costs nothing.
-    tuning : dict, optional
-        Algorithms that measurements have found best, by `Problem.key`.
-    parameters : iterable of str
-        Inputs that are stored as parameters, in blocks of their first axis: what training changes.
-    pixels : dict, optional
-        Inputs (N, C, H, W) that come as pixels, uint8 (N, H, W, C): what each value of a channel stands for, float32
-        (C, 256).
-    together : int
-        Images for which weights are read at once, as far as the choice of algorithms is concerned.
-    whole : bool
-        Whether every node is a step of its own, also where two would be faster together, some channels and rows at a
-        time.
-    budget : Budget, optional
-        What is left after the graph's constants, inputs and outputs: asked before anything is computed or allocated,
-        for packed weights and the memory of its values.
-
-    Returns
-    -------
-    Plan
-
-    Raises
-    ------
-    ValueError
-        Where shapes do not fit, a forced algorithm cannot compute its layer, or the budget does not suffice; the node
-        is named.
-    """
-    with default_float_modes():  # folding computes, too
-        return _compile_graph(
-            graph,
-            input_shapes,
-            {} if packed is None else packed,
-            packed_ahead,
-            tuning,
-            parameters,
-            {} if pixels is None else pixels,
-            together,
-            whole,
-            budget,
-        )
-
-
-def _compile_graph(
-    graph: Graph,
-    input_shapes: Shapes,
-    packed: Packed,
-    packed_ahead: bool,
-    tuning: Mapping[str, str] | None,
-    parameters: Iterable[str],
-    pixels: Mapping[str, np.ndarray],
-    together: int,
-    whole: bool,
-    budget: Budget | None,
-) -> Plan:
-    vl = _cpu.vector_length()
-    fused, chosen, shapes = _chosen(graph, dict(input_shapes), vl, packed_ahead, tuning, together, whole, budget)
-    chosen.constants.update({levels_of(name): levels for name, levels in pixels.items()})
-    shapes |= {name: array.shape for name, array in chosen.constants.items()}  # of filters in another order, too
-    layouts = pack_weights(arrange(chosen, shapes, vl, parameters, pixels), vl)
-    placement = memory.place(layouts, vl)
-    if budget is not None:
-        try:
-            budget.keep(4 * placement.arena_floats)
-        except ValueError as error:
-            raise ValueError(f"its values with padding, in vectors: {error}") from None
-    lowering = Lowering(layouts, placement, packed, vl, budget)
-    for node in layouts.graph.nodes:
-        lowering.lower(node)
-    operations = sum(
-        node.kind.flops(node.attrs, [shapes[name] if name else None for name in node.inputs], shapes[node.output])
-        for node in fused.nodes
-    )
-    return Plan(
-        steps=lowering.infos,
-        arena_bytes=4 * placement.arena_floats,
-        operations=operations,
-        _makers=lowering.makers,
-        _waits=lowering.waits,
-        _constants=[np.ascontiguousarray(chosen.constants[name], np.float32) for name in placement.constants],
-        _output_shapes=[layouts.shapes[name] for name in layouts.graph.outputs],
-        _refills=lowering.refills,
-        _first_update=len(lowering.makers) if lowering.first_update is None else lowering.first_update,
-        takes_pixels=bool(pixels),
-        _scratch_limit=None if budget is None else budget.bytes,
-    )
-
-
-def _chosen(
-    graph: Graph,
-    input_shapes: dict[str, tuple[int, ...]],
-    vl: int,
-    packed_ahead: bool,
-    tuning: Mapping[str, str] | None,
-    together: int,
-    whole: bool,
-    budget: Budget | None,
-) -> tuple[Graph, Graph, dict[str, tuple[int, ...]]]:
-    """The graph after fusing, the graph with its algorithms, and the shapes of all values."""
-    expanded = expand(graph, input_shapes)
-    folded = fold(expanded, expanded.infer(input_shapes), budget)
-    shapes = folded.infer(input_shapes)
-    fused = fuse(folded, shapes)
-    chosen = with_algorithms(fused, shapes, vl, packed_ahead, tuning, together)
-    chosen = fold_shuffles(fuse_pools(chosen, shapes, vl), shapes)
-    return fused, chosen if whole else cut_channels(chosen, shapes, vl), shapes
-
-
-def arena_bytes(graph: Graph, input_shapes: Shapes, budget: Budget) -> int:
-    """The memory of one concurrent caller of a plan, without making it."""
-    vl = _cpu.vector_length()
-    _, chosen, shapes = _chosen(graph, dict(input_shapes), vl, True, None, 1, False, budget)
-    shapes |= {name: array.shape for name, array in chosen.constants.items()}
-    return 4 * memory.place(pack_weights(arrange(chosen, shapes, vl), vl), vl).arena_floats

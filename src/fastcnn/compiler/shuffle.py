@@ -9,31 +9,24 @@ The depthwise convolution in between may be absent.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import prod
 
 import numpy as np
 
-from fastcnn.compiler._edit import consumers, has_free_filters, is_private, replaced, with_filters
-from fastcnn.graph.ir import Graph, Node
+from fastcnn.compiler._edit import has_free_filters, with_filters
+from fastcnn.compiler.state import State
+from fastcnn.graph.ir import Node
 
 
-def fold_shuffles(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
-    """The graph without the shuffles whose readers can do without.
-
-    Parameters
-    ----------
-    graph : Graph
-        After choosing, not changed: only direct convolution looks its inputs up.
-    shapes : dict
-        Of every value.
-    """
-    users, constants = consumers(graph), dict(graph.constants)
-    outputs = set(graph.outputs)
+def fold_shuffles(state: State) -> State:
+    """Leave out the shuffles whose readers can do without: only direct convolution looks its inputs up."""
+    graph, shapes, constants = state.graph, state.shapes, dict(state.graph.constants)
     instead: dict[str, Node | None] = {}  # by the output of a node: what stands in its place
 
     def reader(name: str) -> Node | None:
         """The only one."""
-        return users[name][0] if is_private(outputs, users, name) else None
+        return state.users[name][0] if state.is_private(name) else None
 
     for first in graph.nodes:
         transpose = reader(first.output) if first.op == "Reshape" else None
@@ -51,12 +44,14 @@ def fold_shuffles(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
             conv, x = after, conv.output
         elif not _looks_up(conv, last.output):
             continue
-        fused = (*(node.name for node in shuffle), *conv.attrs.get("fused", ()))
-        attrs = {**conv.attrs, "places": tuple(sources.tolist()), "fused": fused}
-        instead[conv.output] = Node(conv.op, conv.name, (x, *conv.inputs[1:]), conv.output, attrs)
+        fused = (*(node.name for node in shuffle), *conv.decided.fused)
+        looking = replace(conv, inputs=(x, *conv.inputs[1:]))
+        instead[conv.output] = looking.deciding(places=tuple(sources.tolist()), fused=fused)
         instead |= dict.fromkeys((node.output for node in shuffle), None)
+    if not instead:
+        return state
     nodes = [instead.get(node.output, node) for node in graph.nodes]
-    return replaced(graph, [node for node in nodes if node is not None], constants)
+    return state.with_nodes((node for node in nodes if node is not None), constants)
 
 
 def _sources(
@@ -76,5 +71,5 @@ def _sources(
 
 def _looks_up(node: Node, x: str) -> bool:
     """Whether it is a convolution that can be told where the channels of x lie."""
-    direct = node.op == "Conv" and node.attrs["algorithm"] == "direct" and node.attrs["group"] > 1
-    return direct and node.inputs[0] == x and "places" not in node.attrs
+    direct = node.op == "Conv" and node.choice.algorithm == "direct" and node.attrs["group"] > 1
+    return direct and node.inputs[0] == x and not node.decided.places

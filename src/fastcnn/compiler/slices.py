@@ -8,40 +8,33 @@ Their outputs are concatenated in place.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
 
 import numpy as np
 
-from fastcnn.compiler._edit import consumers, has_free_filters, is_private, replaced, with_filters
-from fastcnn.graph.ir import Graph, Node
+from fastcnn.compiler._edit import has_free_filters, with_filters
+from fastcnn.compiler.state import State
+from fastcnn.graph.ir import Node, Shape
 from fastcnn.kernels._bands import WINDOW_VECTORS
-from fastcnn.ops.bands import reader_rows
+from fastcnn.ops.bands import Bands, reader_rows
+from fastcnn.ops.decisions import Decisions
 
 # Bytes between the two from which on it pays, and rows of new pixels that a slice's window should have room for.
 LARGE_BYTES = 1 << 20
 BAND_ROWS = 14
 
 
-def cut_channels(graph: Graph, shapes: dict[str, tuple[int, ...]], vl: int) -> Graph:
-    """The graph with slices; `shapes` gets those of the new outputs.
-
-    Parameters
-    ----------
-    graph : Graph
-        After choosing; not changed.
-    shapes : dict
-        Of every value.
-    vl : int
-        Floats in a vector.
-    """
-    users, constants, outputs = consumers(graph), dict(graph.constants), set(graph.outputs)
-    makers = {node.output: node for node in graph.nodes}
+def cut_channels(state: State) -> State:
+    """Cut channels into slices, unless every node is to be a step of its own."""
+    if state.options.whole:
+        return state
+    vl, constants, shapes = state.options.vl, dict(state.graph.constants), dict(state.shapes)
     instead: dict[str, list[Node]] = {}
-    for reader in graph.nodes:
-        conv = makers.get(reader.inputs[0]) if reader.inputs else None
-        if conv is None or not _are_such(conv, reader, graph, outputs, users, shapes):
+    for reader in state.graph.nodes:
+        conv = state.makers.get(reader.inputs[0]) if reader.inputs else None
+        if conv is None or not _are_such(conv, reader, state):
             continue
         shape = shapes[conv.output]
         if 4 * prod(shape) <= LARGE_BYTES or shape[1] % vl:
@@ -57,27 +50,25 @@ def cut_channels(graph: Graph, shapes: dict[str, tuple[int, ...]], vl: int) -> G
             parts.append(_in_bands(part, _slice(reader, part.output, low, high, constants, shapes), shapes))
         whole = Node("Concat", f"{reader.name}[:]", tuple(node.output for node in parts), reader.output, {"axis": 1})
         instead[reader.output] = [*parts, whole]
-    nodes = [node for old in graph.nodes for node in instead.get(old.output, [old])]
-    return replaced(graph, nodes, constants)
+    if not instead:
+        return state
+    nodes = [node for old in state.graph.nodes for node in instead.get(old.output, [old])]
+    return state.with_nodes(nodes, constants, shapes)
 
 
-def _are_such(
-    conv: Node,
-    reader: Node,
-    graph: Graph,
-    outputs: Collection[str],
-    users: dict[str, list[Node]],
-    shapes: dict[str, tuple[int, ...]],
-) -> bool:
-    by_channel = reader.op == "MaxPool" or has_free_filters(reader, graph, "depthwise")
-    if not (by_channel and has_free_filters(conv, graph, "direct")):
+def _are_such(conv: Node, reader: Node, state: State) -> bool:
+    by_channel = reader.op == "MaxPool" or has_free_filters(reader, state.graph, "depthwise")
+    if not (by_channel and has_free_filters(conv, state.graph, "direct")):
         return False
-    joined = any(user.op == "Concat" for user in users[reader.output])  # writes into that concatenation as a whole
-    between = is_private(outputs, users, conv.output) and reader.output not in outputs and not joined
-    return between and conv.attrs["group"] == 1 and "pool" not in conv.attrs and _may_read_zeros(conv, reader, shapes)
+    # A concatenation that reads it takes it as a whole.
+    joined = any(user.op == "Concat" for user in state.users[reader.output])
+    between = state.is_private(conv.output) and reader.output not in state.outputs and not joined
+    if not between or conv.attrs["group"] != 1 or conv.decided.finish.pool:
+        return False
+    return _may_read_zeros(conv, reader, state.shapes)
 
 
-def _may_read_zeros(conv: Node, reader: Node, shapes: dict[str, tuple[int, ...]]) -> bool:
+def _may_read_zeros(conv: Node, reader: Node, shapes: Mapping[str, Shape]) -> bool:
     """Whether zeros above and below an image, no more of them than the windows reach over, can stand for padding: no
     maximum changes where nothing is negative, unless all taps of a window lie outside, as with dilation they may."""
     between, read = shapes[conv.output], shapes[reader.output]
@@ -90,11 +81,11 @@ def _may_read_zeros(conv: Node, reader: Node, shapes: dict[str, tuple[int, ...]]
 
 def _is_positive(conv: Node) -> bool:
     """Whether its activation leaves nothing negative."""
-    name, attrs = conv.attrs.get("activation") or ("Identity", {"min": -1.0})
+    name, attrs = conv.decided.finish.activation or ("Identity", {"min": -1.0})
     return bool(name == "Relu" or (name == "Clip" and attrs["min"] >= 0.0))
 
 
-def _cuts(shape: tuple[int, ...], vl: int) -> list[int]:
+def _cuts(shape: Shape, vl: int) -> list[int]:
     """Where slices begin and end: at whole pairs of blocks. A single one loads an input for every multiply-add; Zen 5
     computes pairs a quarter faster (2026-11).
 
@@ -109,25 +100,16 @@ def _cuts(shape: tuple[int, ...], vl: int) -> list[int]:
     return [min(shape[1], pairs * i // count * 2 * vl) for i in range(count + 1)]
 
 
-def _in_bands(conv: Node, reader: Node, shapes: dict[str, tuple[int, ...]]) -> Node:
+def _in_bands(conv: Node, reader: Node, shapes: Mapping[str, Shape]) -> Node:
     """The two as one node."""
     x, *filters = conv.inputs
     inputs = (x, *filters, *[""] * (2 - len(filters)), *reader.inputs[1:])
-    fused = (*conv.attrs.get("fused", ()), reader.name, *reader.attrs.get("fused", ()))
-    attrs = {
-        "conv": conv,
-        "reader": reader,
-        "between": shapes[conv.output],
-        "fused": fused,
-        "reasons": conv.attrs["reasons"],
-        "problem": conv.attrs["problem"],
-    }
-    return Node("InBands", conv.name, inputs, reader.output, attrs)
+    decided = Decisions(fused=(*conv.decided.fused, reader.name, *reader.decided.fused), choice=conv.choice)
+    bands = Bands(conv, reader, shapes[conv.output])
+    return Node("InBands", conv.name, inputs, reader.output, {"bands": bands}, decided)
 
 
-def _slice(
-    node: Node, x: str, low: int, high: int, constants: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...]]
-) -> Node:
+def _slice(node: Node, x: str, low: int, high: int, constants: dict[str, np.ndarray], shapes: dict[str, Shape]) -> Node:
     """Channels low .. high of the node's output, from x; the first slice keeps the name."""
     part = f"[{low}:{high}]"
     name, output = node.name if low == 0 else f"{node.name}{part}", f"{node.output}{part}"

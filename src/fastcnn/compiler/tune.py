@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fastcnn.compiler.choose import ALGORITHMS
-from fastcnn.compiler.plan import Plan, compile_graph
+from fastcnn.compiler.compile import compile_graph
+from fastcnn.compiler.plan import Plan
 from fastcnn.graph.ir import Graph
 
 

@@ -1,7 +1,7 @@
 """Gradients of the functional API's functions, by each of their inputs.
 
-`grad` is the gradient of some number, a loss, by a function's output; each of these gives it by one of the inputs.
-Arguments that a function shares with the forward one mean the same. `fastcnn.Trainer` needs none of these: they are for
+`grad` is the gradient of some number, a loss, by a function's output; each function gives it by one of the inputs.
+Arguments that a function shares with the forward one mean the same. `fastcnn.Trainer` does without: they are for
 checking, and for training loops of one's own.
 """
 
@@ -67,7 +67,7 @@ def conv2d_grad_input(
     Raises
     ------
     ValueError
-        Where grad does not have the shape of the output for such an x.
+        Where grad does not have the shape of the output for an x of this size.
 
     References
     ----------
@@ -117,7 +117,7 @@ def conv2d_grad_weight(
     Notes
     -----
     Winograd's algorithm computes gradients of 3 x 3 filters of stride 1, one group and at least 16 channels. Sums over
-    P pixels of grad, of random signs, then differ from the exact ones by at most 5e-7 times sqrt(P + 8) of their
+    P pixels of grad then differ from the exact ones: for random signs by at most 5e-7 times sqrt(P + 8) of their
     Euclidean norm.
 
     Examples

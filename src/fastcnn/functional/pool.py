@@ -1,4 +1,4 @@
-"""Pooling: maximum and mean over windows and over whole images."""
+"""Pooling: maximum and mean over windows and over images."""
 
 from __future__ import annotations
 

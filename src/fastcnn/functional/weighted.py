@@ -43,10 +43,10 @@ def conv2d(
         Groups of channels that do not see each other; C is depthwise.
     algorithm : {"auto", "direct", "depthwise", "winograd", "winograd2", "winograd_lean", "winograd6", "im2col"}
         How it is computed; ValueError where the one asked for cannot do this layer. "winograd2", "winograd" and
-        "winograd6", that is F(2x2, 3x3), F(4x4, 3x3) and F(6x6, 3x3), do 9/4, 4 and 5 times fewer multiplications of a
-        3 x 3 convolution, and "winograd2" 36/25 times fewer of one with stride 2. Their results differ from the exact
-        ones: for values of random signs, by at most 2e-7, 5e-7 and 5e-6 times sqrt(C + 8) of their Euclidean norm;
-        products that all have one sign add 6e-8 times C. A NaN or infinity spreads over the pixels of its patch.
+        "winograd6" are F(2x2, 3x3), F(4x4, 3x3) and F(6x6, 3x3). They take 9/4, 4 and 5 times fewer multiplications for
+        a 3 x 3 convolution, and "winograd2" 36/25 times fewer for one with stride 2. Their results differ from the
+        exact ones: for values of random signs, by at most 2e-7, 5e-7 and 5e-6 times sqrt(C + 8) of their Euclidean
+        norm; products that all have one sign add 6e-8 times C. A NaN or infinity spreads over the pixels of its patch.
         "winograd_lean" is "winograd" with a quarter of its memory: filters are transformed while they are read. "auto"
         never takes them here, but does in models, whose filters are packed once; "winograd6" only if asked for.
     out : (N, O, OH, OW) array, optional

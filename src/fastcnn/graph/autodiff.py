@@ -7,6 +7,7 @@ differentiation in machine learning: a survey, 2018). What is done with the grad
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from fastcnn import ops
@@ -14,16 +15,16 @@ from fastcnn.graph.ir import Graph, Node, Shape
 
 
 def differentiate(
-    graph: Graph, input_shapes: Mapping[str, Shape], loss: str, wanted: Collection[str]
-) -> tuple[Graph, dict[str, str]]:
+    graph: Graph, shapes: Mapping[str, Shape], loss: str, wanted: Collection[str]
+) -> tuple[Graph, dict[str, str], dict[str, Shape]]:
     """The graph with the nodes that compute the gradients of a loss.
 
     Parameters
     ----------
     graph : Graph
         Not changed.
-    input_shapes : dict
-        Shape of each graph input.
+    shapes : dict
+        Of each graph input; those of other values need not be inferred again.
     loss : str
         The value to differentiate, computed by a loss operation.
     wanted : collection of str
@@ -31,26 +32,27 @@ def differentiate(
 
     Returns
     -------
-    (Graph, dict)
-        The names of the wanted values' gradients; those that the loss does not depend on are absent.
+    (Graph, dict, dict)
+        The names of the wanted values' gradients, absent where the loss does not depend on the value; and the shapes of
+        all values.
 
     Examples
     --------
     >>> node = Node("Gemm", "fc", ("x", "w"), "y", {})
     >>> loss = Node("MeanSquaredError", "loss", ("y", "t"), "l", {})
     >>> shapes = {"x": (8, 3), "w": (2, 3), "t": (8, 2)}
-    >>> graph, grads = differentiate(Graph([node, loss], shapes, ["l"], {}), shapes, "l", {"w"})
-    >>> [node.op for node in graph.nodes], list(grads)
-    (['Gemm', 'MeanSquaredError', 'MeanSquaredErrorGrad', 'GemmGradWeight'], ['w'])
+    >>> graph, grads, shapes = differentiate(Graph([node, loss], shapes, ["l"], {}), shapes, "l", {"w"})
+    >>> [node.op for node in graph.nodes], list(grads), shapes[grads["w"]]
+    (['Gemm', 'MeanSquaredError', 'MeanSquaredErrorGrad', 'GemmGradWeight'], ['w'], (2, 3))
     """
-    return _Differentiator(graph, input_shapes, wanted).run(loss, wanted)
+    return _Differentiator(graph, shapes, wanted).run(loss, wanted)
 
 
 class _Differentiator:
     """What `Op.gradient` sees as `back`."""
 
-    def __init__(self, graph: Graph, input_shapes: Mapping[str, Shape], wanted: Collection[str]) -> None:
-        self.graph, self.shapes = graph, graph.infer(input_shapes)
+    def __init__(self, graph: Graph, shapes: Mapping[str, Shape], wanted: Collection[str]) -> None:
+        self.graph, self.shapes = graph, graph.infer(shapes)
         self.nodes = list(graph.nodes)
         self.reached = set(wanted)
         for node in graph.nodes:
@@ -72,7 +74,7 @@ class _Differentiator:
     def shape(self, name: str) -> Shape:
         return self.shapes[name]
 
-    def run(self, loss: str, wanted: Collection[str]) -> tuple[Graph, dict[str, str]]:
+    def run(self, loss: str, wanted: Collection[str]) -> tuple[Graph, dict[str, str], dict[str, Shape]]:
         parts: dict[str, list[str]] = {loss: [loss]}
         for node in reversed(self.graph.nodes):
             if node.output in parts and self.needs(node.output):
@@ -82,7 +84,7 @@ class _Differentiator:
                     if grad is not None and self.needs(name):
                         parts.setdefault(name, []).append(grad)
         grads_of = {name: self.total(parts[name]) for name in wanted if name in parts}
-        return Graph(self.nodes, self.graph.inputs, self.graph.outputs, self.graph.constants), grads_of
+        return replace(self.graph, nodes=self.nodes), grads_of, self.shapes
 
     def total(self, parts: list[str]) -> str:
         while len(parts) > 1:

@@ -16,7 +16,7 @@ import numpy as np
 from fastcnn import ops
 from fastcnn.ops.node import Node
 
-__all__ = ["FORMAT_VERSION", "Graph", "Node", "Shape", "check_shape", "live"]
+__all__ = ["FORMAT_VERSION", "Graph", "Node", "Shape", "add_shapes", "check_shape", "live"]
 
 FORMAT_VERSION = 1
 INPUT_TYPES = (
@@ -66,33 +66,24 @@ class Graph:
     constants: dict[str, np.ndarray]
     types: dict[str, str] = field(default_factory=dict)
 
-    @property
-    def is_general(self) -> bool:
-        """Whether operations without kernels are in it: such a graph is resolved for the shapes of its inputs first."""
-        return any(ops.is_general(node.op) for node in self.nodes)
-
-    def infer(self, input_shapes: Mapping[str, Shape]) -> dict[str, Shape]:
+    def infer(self, known: Mapping[str, Shape]) -> dict[str, Shape]:
         """Shapes of all values.
 
         Parameters
         ----------
-        input_shapes : dict of str to tuple of int
+        known : dict of str to tuple of int
+            Of the inputs. What else it tells of is not inferred again.
 
         Raises
         ------
         ValueError
             Where a node cannot take its inputs; names the node.
         """
-        shapes: dict[str, Shape] = {name: array.shape for name, array in self.constants.items()}
+        shapes: dict[str, Shape] = {**known, **{name: array.shape for name, array in self.constants.items()}}
         for name, expected in self.inputs.items():
-            shapes[name] = tuple(input_shapes[name])
+            shapes[name] = tuple(known[name])
             check_shape(name, shapes[name], expected)
-        for node in self.nodes:
-            try:
-                operands = [shapes[name] if name else None for name in node.inputs]
-                shapes[node.output] = node.kind.infer(node.attrs, operands)
-            except ValueError as error:
-                raise ValueError(f"node {node.name!r} ({node.op}): {error}") from None
+        add_shapes(self.nodes, shapes)
         return shapes
 
     def validate(self) -> None:
@@ -152,7 +143,7 @@ class Graph:
         Raises
         ------
         ValueError
-            Where the text is not such a graph.
+            Where the text is no graph of this form.
 
         Examples
         --------
@@ -197,6 +188,38 @@ def check_shape(name: str, got: Shape, expected: tuple[int | None, ...], told: S
     """
     if len(got) != len(expected) or any(e not in (None, g) for e, g in zip(expected, got, strict=True)):
         raise ValueError(f"input {name!r}: shape={tuple(got if told is None else told)}, expected {expected}")
+
+
+def add_shapes(nodes: Iterable[Node], shapes: dict[str, Shape]) -> None:
+    """Infer the shapes of values that are not known yet.
+
+    Parameters
+    ----------
+    nodes : iterable of Node
+        In an order in which they can be computed.
+    shapes : dict of str to tuple of int
+        Of what they read; gets those of what they compute.
+
+    Raises
+    ------
+    ValueError
+        Where a node cannot take its inputs; names the node.
+
+    Examples
+    --------
+    >>> shapes = {"x": (2, 3), "z": (5,)}
+    >>> add_shapes([Node("Relu", "a", ("x",), "y", {}), Node("Relu", "b", ("y",), "z", {})], shapes)
+    >>> shapes
+    {'x': (2, 3), 'z': (5,), 'y': (2, 3)}
+    """
+    for node in nodes:
+        if node.output in shapes:
+            continue
+        try:
+            operands = [shapes[name] if name else None for name in node.inputs]
+            shapes[node.output] = node.kind.infer(node.attrs, operands)
+        except ValueError as error:
+            raise ValueError(f"node {node.name!r} ({node.op}): {error}") from None
 
 
 def live(nodes: list[Node], outputs: Iterable[str]) -> list[Node]:

@@ -1,15 +1,21 @@
-"""The types of number that files of weights hold, and how each becomes a dtype that NumPy has.
+"""The types of number that files of weights hold, how each becomes a dtype that NumPy has, and how arrays are written.
 
 Which name each has in which format is left to the formats.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["NUMBER_TYPES", "NumberType"]
+from fastcnn.graph.stored import StoredArray
+
+__all__ = ["NUMBER_TYPES", "NumberType", "in_order"]
+
+# Numbers that are put in order at a time.
+_PART = 1 << 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +63,29 @@ NUMBER_TYPES = {
         ("bool", "u1", "?"),
     )
 }
+
+
+def in_order(array: np.ndarray | StoredArray) -> Iterator[memoryview]:
+    """An array's numbers as files have them, little-endian and by rows, in parts that take little memory; each is
+    valid until the next is asked for.
+
+    Examples
+    --------
+    >>> b"".join(map(bytes, in_order(np.arange(6, dtype=">u2").reshape(2, 3).T))).hex()
+    '000003000100040002000500'
+    """
+    numbers = np.asarray(array)
+    wanted = numbers.dtype.newbyteorder("<")
+    if numbers.flags.c_contiguous and numbers.dtype == wanted:
+        yield numbers.reshape(-1).view(np.uint8).data
+        return
+    parts = np.nditer(
+        numbers,
+        ["external_loop", "buffered", "zerosize_ok"],
+        ["readonly"],
+        wanted,
+        order="C",
+        casting="equiv",
+        buffersize=_PART,
+    )
+    yield from (np.ascontiguousarray(part).view(np.uint8).data for part in parts)

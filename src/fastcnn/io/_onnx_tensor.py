@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 
 from fastcnn.errors import ModelLoadError
+from fastcnn.ops.budget import Budget
 from fastcnn.ops.general.elementwise import DTYPES
 
 MAX_RANK = 32
+_PART = 1 << 16  # values that are converted at a time
 # Where values are that are not in raw_data, by element type (onnx.proto).
 _FIELDS = {
     "float32": "float_data",
@@ -35,21 +37,29 @@ class TensorReader:
     ----------
     folder : Path or None
         Of the model; None where external data is refused.
-    max_bytes : int
-        The most that all arrays may take together.
+    budget : Budget
+        That all arrays are kept in.
     """
 
-    def __init__(self, folder: Path | None, max_bytes: int) -> None:
-        self._folder, self._max_bytes, self._total = folder, max_bytes, 0
+    def __init__(self, folder: Path | None, budget: Budget) -> None:
+        self._folder, self._budget = folder, budget
 
-    def read(self, tensor: Any, where: str) -> np.ndarray:
+    def read(self, tensor: Any, where: str, raw: memoryview | None = None) -> np.ndarray:
         """An array from a TensorProto.
+
+        Parameters
+        ----------
+        tensor : onnx.TensorProto
+        where : str
+            What it is, for messages.
+        raw : memoryview, optional
+            Its raw data, where the message does not hold them.
 
         Raises
         ------
-        ModelLoadError
+        ModelLoadError, ValueError
             Naming the tensor: sizes that make no sense, other types than NumPy's, data of another length, more than
-            `max_bytes`, a place of external data that is refused.
+            the budget has, a place of external data that is refused.
         """
         where = f"{where} {tensor.name[:80]!r}"
         if tensor.data_type not in DTYPES:
@@ -62,13 +72,14 @@ class TensorReader:
         count = prod(shape)
         if count >= 2**62:
             raise ModelLoadError(f"{where}: dimensions {shape[:8]} are more elements than there are addresses")
-        self._total += count * dtype.itemsize
-        if self._total > self._max_bytes:
-            raise ModelLoadError(f"{where}: the file's arrays take more than max_bytes={self._max_bytes}")
+        self._budget.keep(count * dtype.itemsize, where)
         if tensor.HasField("segment"):
             raise ModelLoadError(f"{where}: in segments, which no tool writes")
+        data: bytes | memoryview
         if tensor.data_location == 1:
             data = self._external(tensor, where, count * dtype.itemsize)
+        elif raw is not None:
+            data = raw
         elif tensor.HasField("raw_data"):
             data = tensor.raw_data
         else:
@@ -124,12 +135,24 @@ def _from_field(tensor: Any, dtype: np.dtype, count: int, where: str) -> np.ndar
     values = getattr(tensor, _FIELDS.get(dtype.name, "int32_data"))
     if len(values) != count:
         raise ModelLoadError(f"{where}: {len(values)} values, expected {count} for {tuple(tensor.dims)}")
-    if dtype == np.float16:  # as bits
-        return np.array([value & 0xFFFF for value in values], np.uint16).view(np.float16)
-    if dtype.kind in "fb":
-        return np.fromiter(values, np.float64, count).astype(dtype)
-    wide = np.fromiter(values, np.uint64 if dtype.name in ("uint32", "uint64") else np.int64, count)
-    array = wide.astype(dtype)
-    if (array != wide).any():
-        raise ModelLoadError(f"{where}: values from {wide.min()} to {wide.max()}, expected those of {dtype}")
+    array, left = np.empty(count, dtype), iter(values)
+    for start in range(0, count, _PART):
+        part = array[start : start + _PART]
+        _convert(np.fromiter(left, _wide(dtype), part.size), part, where)
     return array
+
+
+def _wide(dtype: np.dtype) -> str:
+    """What holds any value of the field in which values of a type are."""
+    if dtype in (np.float32, np.float64):
+        return "float64"
+    return "uint64" if dtype.name in ("uint32", "uint64") else "int64"
+
+
+def _convert(values: np.ndarray, out: np.ndarray, where: str) -> None:
+    if out.dtype == np.float16:  # as bits
+        out.view(np.uint16)[:] = values & 0xFFFF
+        return
+    out[:] = values
+    if out.dtype.kind in "iu" and (out != values).any():
+        raise ModelLoadError(f"{where}: values from {values.min()} to {values.max()}, expected those of {out.dtype}")

@@ -9,18 +9,20 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from math import prod
 from types import ModuleType
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 import numpy as np
 
 from fastcnn._forks import Guard
 from fastcnn.errors import ImageError
+from fastcnn.io._memory import ask_memory
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["SUFFIXES", "decode", "import_pillow"]
+__all__ = ["SUFFIXES", "Facts", "decode", "examine", "import_pillow"]
 
 # Formats of photos only: Pillow's others include EPS, which runs a program to decode. AVIF stands last: see
 # _open.
@@ -54,13 +56,26 @@ def _show_again() -> None:
 
 _filters = Guard(_show_again)
 
+# Where Pillow's libraries cannot be loaded for want of memory, it has no WebP and no AVIF for good.
+_LIBRARIES = 32 << 20
+_loaded = False
+# What decoders take at most for a pixel, and beside the pixels.
+_PIXEL_BYTES, _SPARE_BYTES = 32, 8 << 20
+
 
 def import_pillow() -> ModuleType:
-    """Return the module PIL.Image; if it is missing, the error names the extra to install."""
+    """Return the module PIL.Image, with all formats; if it is missing, the error names the extra to install."""
+    global _loaded
+    if not _loaded:
+        ask_memory(_LIBRARIES)
     try:
         from PIL import Image
     except ImportError as error:
         raise ImportError('reading photos needs Pillow: pip install "fastcnn[images]"', name="PIL") from error
+    if not _loaded:
+        with _quiet_pillow():
+            Image.init()
+        _loaded = True
     return Image
 
 
@@ -77,24 +92,74 @@ def _quiet_pillow() -> Iterator[None]:
 
 def decode(source: BinaryIO | Image.Image, name: str, max_pixels: int) -> np.ndarray:
     """Return the pixels of a file or of an image that may not be decoded yet; `name` is for messages."""
-    pillow = import_pillow()
-    try:
-        with _quiet_pillow():
-            image = source if isinstance(source, pillow.Image) else _open(cast(BinaryIO, source), name)
-            _check_size(image.size, name, max_pixels)
-            if image.format == "TIFF":  # Its tags are read, and warned of, in the course of decoding.
-                image.load()
+    import_pillow()
+    with _errors_named(name) as size:
+        image = _opened(source, name, max_pixels, size)
         image.load()
-        orientation = _orientation(image)
-        pixels = _to_rgb(image, name)
-        if orientation in _ORIENTATIONS:
-            upright = pillow.Transpose[_ORIENTATIONS[orientation]]
-            pixels = np.array(pillow.fromarray(pixels).transpose(upright))
-        return pixels
+        return _upright(image, name)[0]
+
+
+class Facts(NamedTuple):
+    """What a photo is, as it lies in its file."""
+
+    width: int
+    height: int
+    mode: str
+    orientation: int
+    thumbnail: np.ndarray  # (16, 16, 3) uint8, upright
+
+
+def examine(source: BinaryIO, name: str, max_pixels: int) -> Facts:
+    """Decode a photo as small as its format allows: whatever `decode` refuses is refused."""
+    pillow = import_pillow()
+    with _errors_named(name) as size:
+        image = _opened(source, name, max_pixels, size)
+        mode, (width, height) = image.mode, image.size
+        image.draft("RGB", (64, 64))  # only JPEG knows how; all of its data are read nevertheless
+        image.load()
+        pixels, orientation = _upright(image, name)
+        thumbnail = pillow.fromarray(pixels).resize((16, 16), pillow.Resampling.BOX)
+        return Facts(width, height, mode, orientation, np.asarray(thumbnail))
+
+
+@contextmanager
+def _errors_named(name: str) -> Iterator[list[int]]:
+    """Turn whatever Pillow raises into an ImageError; the list that it yields takes the image's size, once known."""
+    size: list[int] = []
+    try:
+        yield size
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # A damaged file makes Pillow raise nearly anything.
-        raise ImageError(f"{name}: damaged, or not supported: {error or type(error).__name__}") from error
+        message = f"{name}: damaged, or not supported: {error or type(error).__name__}"
+        raise _image_error(message, prod(size) if size else 0) from error
+
+
+def _image_error(message: str, pixels: int) -> ImageError:
+    """What tells of a damaged file; where memory is short, a MemoryError is raised: decoders call that damage, too."""
+    ask_memory(_SPARE_BYTES + _PIXEL_BYTES * pixels)
+    return ImageError(message)
+
+
+def _opened(source: BinaryIO | Image.Image, name: str, max_pixels: int, size: list[int]) -> Image.Image:
+    with _quiet_pillow():
+        image = source if isinstance(source, import_pillow().Image) else _open(cast(BinaryIO, source), name)
+        size[:] = image.size
+        _check_size(image.size, name, max_pixels)
+        if image.format == "TIFF":  # Its tags are read, and warned of, in the course of decoding.
+            image.load()
+    return cast("Image.Image", image)
+
+
+def _upright(image: Image.Image, name: str) -> tuple[np.ndarray, int]:
+    """Return the pixels, turned as EXIF says, and what it says."""
+    pillow = import_pillow()
+    orientation = _orientation(image)
+    pixels = _to_rgb(image, name)
+    if orientation not in _ORIENTATIONS:
+        return pixels, 1
+    upright = pillow.Transpose[_ORIENTATIONS[orientation]]
+    return np.array(pillow.fromarray(pixels).transpose(upright)), orientation
 
 
 def _open(file: BinaryIO, name: str) -> Image.Image:
@@ -103,7 +168,7 @@ def _open(file: BinaryIO, name: str) -> Image.Image:
     try:
         return Image.open(file, formats=_FORMATS)
     except (UnidentifiedImageError, KeyError) as error:  # KeyError: a Pillow that does not know AVIF
-        raise ImageError(f"{name}: no image, or none of the formats {', '.join(_FORMATS)}") from error
+        raise _image_error(f"{name}: no image, or none of the formats {', '.join(_FORMATS)}", 0) from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name}: too large: {error}") from error
 

@@ -21,6 +21,7 @@ from typing import IO, BinaryIO, NamedTuple, cast
 from fastcnn.errors import ModelLoadError
 from fastcnn.io._torch_tensor import ALLOWED, Storage, StorageTable
 from fastcnn.io._unpickler import MAX_PICKLE_BYTES, DataUnpickler
+from fastcnn.ops.budget import Budget, Cost
 
 __all__ = ["Checkpoint", "is_flat", "is_zip", "open_flat", "open_zip"]
 
@@ -31,6 +32,7 @@ _VERSION = 1001
 
 # zipfile reads a directory of any size at once; this one has room for some 80 000 storages.
 _MAX_READ = 8 << 20
+_DIRECTORY_GROWTH = 16  # what a byte of it becomes at most
 _CHUNK = 1 << 20
 _UNSAFE_NAME = re.compile(r"^/|^[A-Za-z]:|\\|(^|/)\.\.(/|$)")
 _ENCRYPTED = 0x1
@@ -59,11 +61,12 @@ def is_flat(start: bytes) -> bool:
     return start.startswith(_PICKLE_START)
 
 
-def open_flat(file: BinaryIO, size: int) -> Checkpoint:
+def open_flat(file: BinaryIO, size: int, budget: Budget) -> Checkpoint:
     """Read all but the elements of a checkpoint of `size` bytes in the flat format."""
     file.seek(0)
     storages = StorageTable()
-    pickles = DataUnpickler(file.read(min(size, MAX_PICKLE_BYTES)), ALLOWED, storages.persistent_load)
+    content = file.read(min(size, MAX_PICKLE_BYTES, budget.bytes))
+    pickles = DataUnpickler(content, ALLOWED, storages.persistent_load, budget)
     magic_number = pickles.load()
     if type(magic_number) is not int or magic_number != _MAGIC_NUMBER:
         raise ModelLoadError("a pickle, but without PyTorch's magic number: not a checkpoint")
@@ -117,15 +120,17 @@ def _fill(file: IO[bytes], out: memoryview) -> None:
         piece[:] = data
 
 
-def open_zip(file: BinaryIO, size: int) -> Checkpoint:
+def open_zip(file: BinaryIO, size: int, budget: Budget) -> Checkpoint:
     """Read all but the elements of a checkpoint of `size` bytes in the zip format."""
+    bounded = _BoundedFile(file, size, budget)
     try:
-        archive = zipfile.ZipFile(cast(IO[bytes], _BoundedFile(file, size)))
+        archive = zipfile.ZipFile(cast(IO[bytes], bounded))
+        bounded.budget = None
         folder = _folder(archive.namelist())
         entries = _entries(archive)
         storages = StorageTable()
         data = _read_small(archive, entries[folder + "data.pkl"], MAX_PICKLE_BYTES)
-        root = DataUnpickler(data, ALLOWED, storages.persistent_load).load()
+        root = DataUnpickler(data, ALLOWED, storages.persistent_load, budget).load()
         byte_order = _byte_order(archive, entries.get(folder + "byteorder"))
     except ModelLoadError:
         raise
@@ -150,12 +155,14 @@ def open_zip(file: BinaryIO, size: int) -> Checkpoint:
 
 
 class _BoundedFile:
-    """What zipfile needs of a file, with limits to what a damaged directory can make it ask for."""
+    """What zipfile needs of a file, with limits to what a damaged directory can make it ask for; as long as there is a
+    budget, that is asked for what a directory becomes."""
 
-    def __init__(self, file: BinaryIO, size: int) -> None:
+    def __init__(self, file: BinaryIO, size: int, budget: Budget) -> None:
         self._file = file
         self._size = size
         self.tell = file.tell
+        self.budget: Budget | None = budget
 
     def seekable(self) -> bool:
         return True
@@ -171,6 +178,8 @@ class _BoundedFile:
         count = rest if count < 0 else min(count, rest)
         if count > _MAX_READ:
             raise ModelLoadError(f"zip archive has a directory of more than {_MAX_READ} bytes")
+        if self.budget is not None:
+            self.budget.require(Cost(_DIRECTORY_GROWTH * count, 0), "zip archive: its directory")
         return self._file.read(count)
 
 

@@ -3,9 +3,9 @@
 The standard unpickler is not safe for this even with its globals under control. A 20-byte file can make
 it allocate gigabytes (the index of LONG_BINPUT) or overflow the C stack (the hash of a deeply nested
 tuple), and BUILD can change any object within reach. Here a dictionary key is a number or a short name,
-only lists and dictionaries can be changed, nothing recurses, and each step costs constant time and
-memory, so that the limits below bound both. What the allowed globals mean is left to the caller; so is
-putting the file's name into the errors.
+only lists and dictionaries can be changed, and nothing recurses. Each step costs constant time and memory,
+so that the limits below bound both; a budget is asked for the memory. What the allowed globals mean is left
+to the caller; so is putting the file's name into the errors.
 """
 
 from __future__ import annotations
@@ -16,13 +16,16 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 
 from fastcnn.errors import ModelLoadError
+from fastcnn.ops.budget import Budget
 
 __all__ = ["MAX_PICKLE_BYTES", "DataUnpickler"]
 
 # A tensor takes about 140 bytes and 45 steps of a checkpoint's pickle: these are some 20 000 tensors,
-# and in the worst case a second or two and a few hundred megabytes.
+# and in the worst case a second or two.
 MAX_PICKLE_BYTES = 16 << 20
 _MAX_STEPS = 1_000_000
+# What a step takes at most, and for how many steps the budget is asked at a time.
+_STEP_BYTES, _PREPAID = 128, 1024
 # Of a global or a dictionary key. Comparing keys takes time in proportion to their length.
 _MAX_NAME = 1024
 
@@ -39,14 +42,23 @@ class DataUnpickler:
         may call; it gets the tuple of arguments, must check it and take no more than constant time.
     persistent_load : callable
         Turns a persistent id, an arbitrary object that it must check, into an object.
+    budget : Budget
+        Asked for what the objects take, beside the bytes of strings.
     """
 
-    def __init__(self, data: bytes, allowed: Mapping[str, object], persistent_load: Callable[[object], object]) -> None:
+    def __init__(
+        self,
+        data: bytes,
+        allowed: Mapping[str, object],
+        persistent_load: Callable[[object], object],
+        budget: Budget,
+    ) -> None:
         self.position = 0
+        self._budget = budget
         self._data = data
         self._allowed = {"collections.OrderedDict": OrderedDict, **allowed}
         self._persistent_load = persistent_load
-        self._steps = 0
+        self._steps = self._paid = 0
         self._stack: list[object] = []
         self._outer_stacks: list[list[object]] = []
         self._memo: dict[int, object] = {}
@@ -69,9 +81,9 @@ class DataUnpickler:
         Examples
         --------
         >>> import pickle
-        >>> DataUnpickler(pickle.dumps({"size": (2, 3)}), {}, lambda key: key).load()
+        >>> DataUnpickler(pickle.dumps({"size": (2, 3)}), {}, lambda key: key, Budget()).load()
         {'size': (2, 3)}
-        >>> DataUnpickler(pickle.dumps(print), {}, lambda key: key).load()
+        >>> DataUnpickler(pickle.dumps(print), {}, lambda key: key, Budget()).load()
         Traceback (most recent call last):
         fastcnn.errors.ModelLoadError: pickle refers to 'builtins.print', expected only tensors and plain data
         """
@@ -92,6 +104,10 @@ class DataUnpickler:
         self._steps += steps
         if self._steps > _MAX_STEPS:
             raise ModelLoadError(f"pickle takes more than {_MAX_STEPS} steps to read")
+        if self._steps > self._paid:
+            ahead = self._steps - self._paid + _PREPAID
+            self._budget.keep(_STEP_BYTES * ahead, f"pickle: its objects from byte {self.position} on")
+            self._paid += ahead
 
     def _take(self, count: int) -> bytes:
         start, self.position = self.position, self.position + count

@@ -1,30 +1,36 @@
 """Writes ONNX files: our graph's operations and attributes are ONNX's, so little has to change.
 
 Operations with kernels are written for opset 17; a graph of general operations (compiler/resolve.py) for opset 21,
-whose form they have, or the opset of its newest operator.
+whose form they have, or the opset of its newest operator. The weights are _onnx_stream.py's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from fastcnn import ops
-from fastcnn.compiler.mixed import compile_general
+from fastcnn.compiler.network import infer_values
 from fastcnn.graph.ir import Graph, Node
-from fastcnn.ops.general.elementwise import DTYPES
+from fastcnn.io._memory import ask_memory
+from fastcnn.io._onnx_package import import_onnx
+from fastcnn.io._onnx_stream import ELEMENT_TYPES, FILE_LIMIT, check_model, stream_model
+from fastcnn.ops.general import General
+from fastcnn.ops.node import Op
 
 __all__ = ["to_onnx"]
 
-OPSET, IR_VERSION = 17, 8
-GENERAL_OPSET, GENERAL_IR_VERSION = 21, 10
-_ELEMENT_TYPES = {name: number for number, name in DTYPES.items()}
+OPSET, IR_VERSION = Op.opset, 8
+GENERAL_OPSET, GENERAL_IR_VERSION = General.opset, 10
+# What the `onnx` package takes at most for a node or one of its inputs, from making it to checking it; and beside them.
+_PROTO_BYTES, _SPARE_BYTES = 4096, 16 << 20
 
 
-def to_onnx(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str]) -> bytes:
-    """The content of an ONNX file.
+def to_onnx(
+    graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str]
+) -> Iterator[bytes | memoryview]:
+    """The content of an ONNX file, in parts that are to be written one after the other.
 
     Parameters
     ----------
@@ -33,21 +39,27 @@ def to_onnx(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], metadata:
         Shapes of the inputs, for which shapes and ranks are known; a size that is free in the graph is so in the file.
     metadata : dict of str to str
 
+    Yields
+    ------
+    bytes-like
+        Valid until the next is asked for. The weights are not copied.
+
     Raises
     ------
     ValueError
-        If it would exceed 2 GB.
+        If it would exceed 2 GB, before any part is made.
     ImportError
         Without the `onnx` package.
+    MemoryError
+        If there is too little for the nodes; for weights none is needed.
     """
-    try:
-        import onnx
-        from onnx import checker, helper
-    except ImportError:
-        raise ImportError('writing ONNX files needs the package onnx: pip install "fastcnn[onnx]"') from None
+    import_onnx("writing ONNX files")
+    from onnx import helper
+
     total = sum(array.nbytes for array in graph.constants.values())
-    if total >= 2**31 - (1 << 20):
+    if total > FILE_LIMIT:
         raise ValueError(f"export_onnx: the weights have {total} bytes, ONNX files at most 2^31")
+    ask_memory(_SPARE_BYTES + _PROTO_BYTES * (len(graph.nodes) + sum(len(node.inputs) for node in graph.nodes)))
     writer = _Writer(graph, input_shapes)
     nodes = [proto for node in graph.nodes for proto in writer.nodes(node)]
     values = [writer.value(name, graph.inputs[name]) for name in graph.inputs]
@@ -58,39 +70,28 @@ def to_onnx(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], metadata:
                 "computed, and ONNX files have to tell"
             )
     results = [writer.value(name, None) for name in graph.outputs]
-    body = helper.make_graph(nodes, "network", values, results, writer.tensors)
     model = helper.make_model(
-        body,
+        helper.make_graph(nodes, "network", values, results, writer.tensors),
         opset_imports=[helper.make_opsetid("", writer.opset)],
         ir_version=writer.ir_version,
         producer_name="fastcnn",
     )
     helper.set_model_props(model, dict(metadata))
-    checker.check_model(model)
-    content: bytes = onnx.ModelProto.SerializeToString(model)
-    return content
+    check_model(model, graph.constants)
+    return stream_model(model, graph.constants)
 
 
 class _Writer:
     def __init__(self, graph: Graph, input_shapes: Mapping[str, tuple[int, ...]]) -> None:
-        from onnx import numpy_helper
-
         self.graph = graph
-        self.tensors = [
-            numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
-            for name, array in graph.constants.items()
-        ]
+        self.tensors: list[Any] = []  # what becomes a constant on the way; the graph's own are _onnx_stream.py's
         self.opset, self.ir_version = OPSET, IR_VERSION
         self.types: dict[str, str] = dict(graph.types)
-        self.shapes: dict[str, tuple[int, ...] | None]
-        if graph.is_general:
+        self.shapes, types = infer_values(graph, input_shapes)
+        self.types |= types
+        if any(node.kind.opset == GENERAL_OPSET for node in graph.nodes):
             self.opset, self.ir_version = GENERAL_OPSET, GENERAL_IR_VERSION
-            known = compile_general(graph, input_shapes).resolved.known
-            self.shapes = {name: value.shape for name, value in known.items()}
-            self.types |= {name: value.dtype.name for name, value in known.items() if value.dtype is not None}
             self._raise_opset()
-        else:
-            self.shapes = dict(graph.infer(input_shapes))
 
     def _raise_opset(self) -> None:
         """As high as the newest operator needs, and the lowest IR version that goes with it."""
@@ -115,7 +116,7 @@ class _Writer:
             free = [size for shape in self.graph.inputs.values() for size in shape[1:] if size is None]
             batch = any(shape and shape[0] is None for shape in self.graph.inputs.values())
             dims = ["N" if batch else dims[0], *[f"out_{i}" if free else size for i, size in enumerate(dims[1:])]]
-        return helper.make_tensor_value_info(name, _ELEMENT_TYPES[self.types.get(name, "float32")], dims)
+        return helper.make_tensor_value_info(name, ELEMENT_TYPES[self.types.get(name, "float32")], dims)
 
     def tensor(self, name: str, array: np.ndarray) -> str:
         """A further constant."""
@@ -128,7 +129,7 @@ class _Writer:
         """A node as ONNX has it."""
         from onnx import helper
 
-        if ops.is_general(node.op):
+        if node.kind.opset == GENERAL_OPSET:
             return self.general(node)
         attrs = dict(node.attrs)
         rule = _NATIVE.get(node.op)

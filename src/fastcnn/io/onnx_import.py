@@ -1,8 +1,8 @@
 """Reads ONNX files: from a file that can come from anyone to a graph, and to a model.
 
-The `onnx` package parses; everything is checked here before anything large is allocated, and nothing in a file is run.
-Tensors are _onnx_tensor.py's, differences between opsets _onnx_dialect.py's, the operators' meaning ops/general's, and
-how they come to kernels compiler/resolve.py's.
+Everything is checked here before anything large is allocated, and nothing in a file is run. What the `onnx` package
+parses of it is _onnx_parts.py's, tensors are _onnx_tensor.py's, differences between opsets _onnx_dialect.py's, the
+operators' meaning ops/general's, and how they come to kernels compiler/resolve.py's.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn._arguments import as_path
 from fastcnn.errors import ModelLoadError
 from fastcnn.graph.ir import Graph, Node, live
 from fastcnn.io._onnx_dialect import RawNode, normalise
+from fastcnn.io._onnx_parts import OnnxParts
 from fastcnn.io._onnx_tensor import TensorReader
 from fastcnn.io._regular import open_regular
-from fastcnn.ops.budget import MAX_BYTES, NODE_BYTES
+from fastcnn.ops.budget import MAX_BYTES, NODE_BYTES, Budget, Cost
 from fastcnn.ops.general import DOMAIN, TABLE
 from fastcnn.ops.general.elementwise import DTYPES
 
@@ -32,6 +34,7 @@ OLDEST_OPSET = 6
 MAX_NODES = 100_000
 _DOMAINS = ("", "ai.onnx")
 _TRANSLATED = ("Constant", "Upsample")  # become something else on the way
+_ITEM_BYTES = 64  # of an attribute's number or text in a tuple, at most, beside the text itself
 _ATTRIBUTE_KINDS = {1: "f", 2: "i", 3: "s", 4: "t", 6: "floats", 7: "ints", 8: "strings"}  # onnx.proto
 
 
@@ -81,7 +84,7 @@ def read_onnx(source: str | os.PathLike[str] | bytes, *, max_bytes: int = MAX_BY
     source : path-like, or bytes
         The file, or its content.
     max_bytes : int
-        The most that the file, and that all its arrays, may take.
+        The most that the file, that its messages in memory, and that its nodes and arrays may take.
 
     Returns
     -------
@@ -96,43 +99,29 @@ def read_onnx(source: str | os.PathLike[str] | bytes, *, max_bytes: int = MAX_BY
     OSError
         If the file cannot be read.
     """
-    label = "<bytes>" if isinstance(source, bytes) else str(source)
-    content, folder = _content(source, label, max_bytes)
-    model = _parse(content, label)
+    label = "<bytes>" if isinstance(source, bytes) else as_path(source, "source")
     try:
-        return _Importer(model, folder, max_bytes).run()
+        content, folder = _content(source, Budget(max_bytes))
+        parts = OnnxParts(content, Budget.of_objects(max_bytes))
+        return _Importer(parts, folder, Budget(max_bytes)).run()
     except ModelLoadError as error:
         raise ModelLoadError(f"{label}: {error}") from None
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise ModelLoadError(f"{label}: {error}") from error
 
 
-def _content(source: str | os.PathLike[str] | bytes, label: str, max_bytes: int) -> tuple[bytes, Path | None]:
+def _content(source: str | os.PathLike[str] | bytes, budget: Budget) -> tuple[bytes, Path | None]:
     if isinstance(source, bytes):
-        size, content, folder = len(source), source, None
-    else:
-        path = Path(source)
-        with open_regular(path) as file:
-            size = os.fstat(file.fileno()).st_size
-            content = file.read(max_bytes + 1) if size <= max_bytes else b""
-        folder = path.parent
-    if size > max_bytes or len(content) > max_bytes:
-        raise ModelLoadError(f"{label}: file has {size} bytes, more than max_bytes={max_bytes}")
-    return content, folder
-
-
-def _parse(content: bytes, label: str) -> Any:
-    try:
-        import onnx
-        from google.protobuf.message import DecodeError
-    except ImportError:
-        raise ImportError('reading ONNX files needs the package onnx: pip install "fastcnn[onnx]"') from None
-    model = onnx.ModelProto()
-    try:
-        model.ParseFromString(content)
-    except (DecodeError, RuntimeError, UnicodeDecodeError) as error:
-        raise ModelLoadError(f"{label}: not an ONNX file, or a damaged one: {error}") from None
-    return model
+        budget.require(Cost(len(source), 0), "the file")
+        return source, None
+    path = Path(source)
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        budget.require(Cost(size, 0), "the file")
+        content = file.read(size + 1)
+    if len(content) != size:
+        raise ModelLoadError(f"had {size} bytes when it was opened, and {len(content)} or more when it was read")
+    return content, path.parent
 
 
 class _Names:
@@ -153,9 +142,9 @@ class _Names:
 
 
 class _Importer:
-    def __init__(self, model: Any, folder: Path | None, max_bytes: int) -> None:
-        self.model, self.proto, self.max_bytes = model, model.graph, max_bytes
-        self.tensors = TensorReader(folder, max_bytes)
+    def __init__(self, parts: OnnxParts, folder: Path | None, budget: Budget) -> None:
+        self.parts, self.model, self.proto, self.budget = parts, parts.model, parts.graph, budget
+        self.tensors = TensorReader(folder, budget)
         self.constants: dict[str, np.ndarray] = {}
         self.names: dict[str, str] = {}  # from the file's to ours
         self.values, self.node_names = _Names(), _Names()
@@ -166,15 +155,14 @@ class _Importer:
         if not len(self.proto.node) or len(self.proto.node) > MAX_NODES:
             raise ModelLoadError(f"{len(self.proto.node)} nodes, expected 1 to {MAX_NODES}")
         count = len(self.proto.node)
-        if NODE_BYTES * count > self.max_bytes:
-            raise ModelLoadError(f"{count} nodes need {NODE_BYTES * count} bytes, more than max_bytes={self.max_bytes}")
+        self.budget.keep(NODE_BYTES * count, f"its {count} nodes")
         if len(self.model.functions):
             raise ModelLoadError("has functions of its own, which are not supported: inline them (onnx.inliner)")
         if len(self.proto.sparse_initializer):
             raise ModelLoadError("has sparse initializers, which are not supported")
         self.refuse_unknown(opset)
-        for tensor in self.proto.initializer:
-            self.constants[self.define(tensor.name, "initializer")] = self.tensors.read(tensor, "initializer")
+        for tensor, raw in self.parts.tensors():
+            self.constants[self.define(tensor.name, "initializer")] = self.tensors.read(tensor, "initializer", raw)
         trainable = frozenset(name for name, array in self.constants.items() if array.dtype.kind == "f")
         inputs, types = self.inputs()
         nodes = self.nodes(opset)
@@ -302,6 +290,8 @@ class _Importer:
         if kind is None or not proto.name or proto.ref_attr_name:
             raise ModelLoadError(f"attribute {proto.name[:80]!r}: expected numbers, text or a tensor")
         value = getattr(proto, kind)
+        if kind.endswith("s") and kind != "s":
+            self.budget.require(Cost(_ITEM_BYTES * len(value), 0), f"attribute {proto.name[:80]!r}")
         if kind == "s":
             return proto.name, value.decode("utf-8", "replace")
         if kind == "t":

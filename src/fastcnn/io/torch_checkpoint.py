@@ -18,6 +18,7 @@ from fastcnn.errors import ModelLoadError
 from fastcnn.io._regular import open_regular
 from fastcnn.io._torch_container import Checkpoint, is_flat, is_zip, open_flat, open_zip
 from fastcnn.io._torch_tensor import Tensor
+from fastcnn.ops.budget import MAX_BYTES, Budget, Cost
 
 __all__ = ["is_torch_checkpoint", "load_torch_checkpoint"]
 
@@ -37,7 +38,7 @@ def is_torch_checkpoint(start: bytes) -> bool:
 
 
 def load_torch_checkpoint(
-    path_or_bytes: str | os.PathLike[str] | bytes, *, max_bytes: int = 4 << 30
+    path_or_bytes: str | os.PathLike[str] | bytes, *, max_bytes: int = MAX_BYTES
 ) -> dict[str, np.ndarray]:
     """Read the tensors of a state dict that ``torch.save`` has written.
 
@@ -49,7 +50,8 @@ def load_torch_checkpoint(
     path_or_bytes : str, path-like or bytes
         The file, or its content. It holds a state dict, or a dict with one under "state_dict" or "model".
     max_bytes : int
-        The most that the arrays may take together; also that the parts of the file they lie in may.
+        The most that the arrays may take together; also that the parts of the file they lie in may, and that what
+        describes them may, once it is read.
 
     Returns
     -------
@@ -92,20 +94,20 @@ def load_torch_checkpoint(
 
 def _load(file: BinaryIO, name: str, max_bytes: int) -> dict[str, np.ndarray]:
     try:
-        checkpoint = _open(file)
-        return _to_arrays(_state_dict(checkpoint.root), checkpoint, max_bytes)
-    except ModelLoadError as error:
+        checkpoint = _open(file, Budget.of_objects(max_bytes))
+        return _to_arrays(_state_dict(checkpoint.root), checkpoint, Budget(max_bytes))
+    except ValueError as error:
         raise ModelLoadError(f"{name}: {error}") from error.__cause__
 
 
-def _open(file: BinaryIO) -> Checkpoint:
+def _open(file: BinaryIO, budget: Budget) -> Checkpoint:
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
     start = file.read(4)
     if is_zip(start):
-        return open_zip(file, size)
+        return open_zip(file, size, budget)
     if is_flat(start):
-        return open_flat(file, size)
+        return open_flat(file, size, budget)
     raise ModelLoadError("not a PyTorch checkpoint, neither a zip archive nor a pickle")
 
 
@@ -122,17 +124,13 @@ def _state_dict(root: object) -> dict[str, Tensor]:
     return inner
 
 
-def _to_arrays(tensors: dict[str, Tensor], checkpoint: Checkpoint, max_bytes: int) -> dict[str, np.ndarray]:
+def _to_arrays(tensors: dict[str, Tensor], checkpoint: Checkpoint, budget: Budget) -> dict[str, np.ndarray]:
     names_by_storage: dict[str, list[str]] = {}
     for name, tensor in tensors.items():
         names_by_storage.setdefault(tensor.storage.key, []).append(name)
     storages = [tensors[names[0]].storage for names in names_by_storage.values()]
-    for what, total in (
-        ("arrays", sum(tensor.nbytes for tensor in tensors.values())),
-        ("parts of the file", sum(storage.nbytes for storage in storages)),
-    ):
-        if total > max_bytes:
-            raise ModelLoadError(f"its {what} take {total} bytes, more than max_bytes={max_bytes}")
+    budget.require(Cost(sum(tensor.nbytes for tensor in tensors.values()), 0), "its arrays")
+    budget.require(Cost(sum(storage.nbytes for storage in storages), 0), "its parts of the file")
     arrays: dict[str, np.ndarray] = {}
     for storage, names in zip(storages, names_by_storage.values(), strict=True):
         raw = np.empty(storage.nbytes, np.uint8)

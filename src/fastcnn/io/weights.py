@@ -6,9 +6,8 @@ PyTorch checkpoints are torch_checkpoint.py's; which layer an array belongs to i
 
 from __future__ import annotations
 
-import mmap
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from math import prod
 from typing import Any, cast
 
@@ -19,18 +18,16 @@ from fastcnn._arguments import as_array, as_path, as_size
 from fastcnn.errors import ModelLoadError
 from fastcnn.graph.stored import StoredArray
 from fastcnn.io._header import LENGTH_BYTES, MAX_HEADER_BYTES, METADATA, Entry, make_header, parse_header
+from fastcnn.io._memory import LARGE, allocate
+from fastcnn.io._numbers import in_order
 from fastcnn.io._regular import open_regular
 from fastcnn.io._replace import replacing
+from fastcnn.ops.budget import MAX_BYTES, Budget, Cost, json_cost
 
 __all__ = ["read_safetensors", "read_weights", "write_safetensors"]
 
-# Times as many bytes a header takes once it is read; and what is allowed however few `max_bytes` are.
-_HEADER_GROWTH, _LEAST_HEADER_BYTES = 32, 1 << 16
-# Arrays of so many bytes have memory of their own, which goes back to the system with them, and can stay in the file.
-_LARGE = 1 << 17
 
-
-def read_weights(path: str | os.PathLike[str], *, max_bytes: int = 4 << 30) -> dict[str, np.ndarray]:
+def read_weights(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> dict[str, np.ndarray]:
     """Read all arrays of a safetensors file or of a PyTorch checkpoint, whichever it is by its content.
 
     Parameters
@@ -76,7 +73,7 @@ def read_weights(path: str | os.PathLike[str], *, max_bytes: int = 4 << 30) -> d
 
 
 def read_safetensors(
-    path: str | os.PathLike[str], *, max_bytes: int = 4 << 30, stored: bool = False
+    path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES, stored: bool = False
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Read the arrays and the metadata of a safetensors file.
 
@@ -120,23 +117,23 @@ def read_safetensors(
     """
     max_bytes = as_size(max_bytes, "max_bytes")
     file = _File(path)
-    if file.size > max_bytes:
-        raise ModelLoadError(f"{path}: file has {file.size} bytes, more than max_bytes={max_bytes}")
+    budget = Budget(max_bytes)
     try:
+        budget.require(Cost(file.size, 0), "the file")
         length = int.from_bytes(file.read(0, LENGTH_BYTES).tobytes(), "little")
-        most = min(MAX_HEADER_BYTES, max(_LEAST_HEADER_BYTES, max_bytes // _HEADER_GROWTH))
-        if length > most:
-            raise ModelLoadError(f"header has {length} bytes, expected at most {most} (max_bytes={max_bytes})")
+        if length > MAX_HEADER_BYTES:
+            raise ModelLoadError(f"header has {length} bytes, expected at most {MAX_HEADER_BYTES}")
+        # Of its metadata, too, whoever reads the JSON in those: they are parts of it.
+        Budget.of_objects(max_bytes).require(json_cost(length), "header")
         data = LENGTH_BYTES + length
         entries, metadata = parse_header(file.read(LENGTH_BYTES, length).tobytes(), file.size - data)
         total = sum(prod(entry.shape) * entry.kind.result.itemsize for entry in entries.values())
-        if total > max_bytes:
-            raise ModelLoadError(f"its arrays take {total} bytes, more than max_bytes={max_bytes}")
+        budget.require(Cost(total, 0), "its arrays")
         tensors = {}
         for name in sorted(entries):
             source = _Source(file, data, entries[name])
             later = StoredArray(source.entry.shape, source.read_later)
-            stays = stored and source.entry.kind.result == later.dtype and later.nbytes >= _LARGE
+            stays = stored and source.entry.kind.result == later.dtype and later.nbytes >= LARGE
             tensors[name] = cast(np.ndarray, later) if stays else source.read()  # layers and compiler take either
     except ValueError as error:
         raise ModelLoadError(f"{path}: {error}") from error
@@ -160,7 +157,7 @@ class _File:
         """Bytes, in memory that nobody else has."""
         if not 0 <= offset <= offset + size <= self.size:
             raise ModelLoadError(f"needs bytes {offset} to {offset + size} of a file of {self.size}")
-        content = _allocate(size)
+        content = allocate(size)
         done = 0
         while done < size:
             count = os.preadv(self._descriptor, [content[done:].data], offset + done)
@@ -193,17 +190,6 @@ class _Source:
             return self.read()
         except ModelLoadError as error:
             raise ModelLoadError(f"{self.file.path}: {error}") from error
-
-
-def _allocate(size: int) -> np.ndarray:
-    """Bytes of any content. NumPy's memory might stay with the process once it is freed, which doubles that of a
-    network whose weights are read one by one and packed."""
-    if size < _LARGE:
-        return np.empty(size, np.uint8)
-    try:
-        return np.frombuffer(mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), np.uint8)
-    except OSError as error:  # what mmap calls it when there is no memory
-        raise MemoryError(f"{size} bytes") from error
 
 
 def write_safetensors(
@@ -249,8 +235,8 @@ def write_safetensors(
     with replacing(path) as file:
         file.write(header)
         for name in order:
-            for part in _in_order(arrays[name]):
-                file.write(part.data)
+            for part in in_order(arrays[name]):
+                file.write(part)
 
 
 def _checked(mapping: Any, name: str) -> Mapping[Any, Any]:
@@ -273,22 +259,3 @@ def _as_array(name: object, value: ArrayLike | StoredArray) -> np.ndarray | Stor
     if name == METADATA:
         raise ValueError(f"write_safetensors: tensors has the name {name!r}, which the format reserves")
     return value if isinstance(value, StoredArray) else as_array(value, f"write_safetensors: tensors[{name!r}]")
-
-
-def _in_order(array: np.ndarray | StoredArray) -> Iterator[np.ndarray]:
-    """An array's numbers as the format wants them, little-endian and by rows, in parts that take little memory."""
-    numbers = np.asarray(array)
-    wanted = numbers.dtype.newbyteorder("<")
-    if numbers.flags.c_contiguous and numbers.dtype == wanted:
-        yield numbers.reshape(-1).view(np.uint8)
-        return
-    parts = np.nditer(
-        numbers,
-        ["external_loop", "buffered", "zerosize_ok"],
-        ["readonly"],
-        wanted,
-        order="C",
-        casting="equiv",
-        buffersize=_LARGE,
-    )
-    yield from (np.ascontiguousarray(part) for part in parts)

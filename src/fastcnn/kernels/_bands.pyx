@@ -9,12 +9,14 @@ needed move up. Threads share out the bands; whoever begins in the middle of an 
 Fused layers: Alwani et al., Fused-Layer CNN Accelerators, 2016.
 """
 
+from libc.limits cimport INT_MAX
 from libc.stddef cimport ptrdiff_t
 from libc.string cimport memcpy, memmove, memset
 
-from fastcnn.kernels._step cimport Operands, Step, blocks_of, ceil_div, fc_run, share, tensor_of
+from fastcnn.kernels._step cimport Operands, Step, blocks_of, ceil_div, fc_run, goes_on, share, tensor_of
 from fastcnn.kernels._tiles cimport fc_tensor
 
+from fastcnn.kernels import _step
 from fastcnn.kernels.view import View
 
 # Vectors of a window, where these hold the rows that are needed again and as many new ones. Inputs and outputs still
@@ -28,6 +30,8 @@ cdef struct Part:
     fc_run run
     const void *args
     size_t size
+    int pieces         # each of which is short enough to be done at once, or asks whether to go on
+    ptrdiff_t vectors  # operations in a piece
 
 
 cdef struct BandsArgs:
@@ -58,9 +62,13 @@ cdef void compute(const Part *part, float *scratch, ptrdiff_t place, const float
                   ptrdiff_t rows) noexcept nogil:
     """Run a part from x to some rows of y; its scratch memory is at `place`."""
     cdef Operands *own = <Operands *>(scratch + STATE_FLOATS)
+    cdef int piece
     memcpy(own, part.args, part.size)
     own.x.data, own.y.data, own.y.h = <float *>x, y, rows
-    part.run(own, scratch + place, 0, 1)
+    for piece in range(part.pieces):
+        if part.pieces > 1 and not goes_on(part.vectors):
+            return
+        part.run(own, scratch + place, piece, part.pieces)
 
 
 cdef void zero_rows(const BandsArgs *a, float *scratch, ptrdiff_t first, ptrdiff_t count) noexcept nogil:
@@ -123,7 +131,10 @@ cdef void run_bands(const void *raw, float *scratch, int tid, int nthreads) noex
 
 cdef Part part_of(Step step) except *:
     cdef Part part
+    cdef ptrdiff_t units = step.pieces_of(_step.LONGEST_PIECE)
     part.run, part.args, part.size = step.run, step.args, step.args_size
+    part.pieces = <int>min(units, <ptrdiff_t>INT_MAX)
+    part.vectors = step.vectors // part.pieces
     return part
 
 
@@ -192,3 +203,4 @@ cdef class InBands(Step):
         a.place = a.scratch + ceil_div(max(above.scratch_floats, whole.scratch_floats, last.scratch_floats), 16) * 16
         self.scratch_floats = a.place + window.image
         self.may_be_cut(y.n * a.bands, y.n * (a.bands * whole.vectors + reading.vectors))
+        self.at_a_time(1, max(whole.longest, a.whole.vectors, reading.longest, a.reader.vectors))

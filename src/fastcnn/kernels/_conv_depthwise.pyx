@@ -9,7 +9,7 @@ from math import gcd
 import numpy as np
 
 from fastcnn.kernels._step cimport (
-    Rows, Step, Walk, address, blocks_of, ceil_div, set_activation, share, walk, walks,
+    Rows, Step, Walk, address, blocks_of, ceil_div, goes_on, set_activation, share, walk, walk_units, walks,
 )
 from fastcnn.kernels._tiles cimport fc_depthwise, fc_kernels, fc_tensor
 
@@ -36,6 +36,29 @@ cdef struct DepthwiseArgs:
     fc_tensor residual  # IN  like y; data is NULL without one
     fc_depthwise rows
     ptrdiff_t top, left, stride
+    ptrdiff_t at_a_time  # pixels before the thread asks whether to go on; 0: it does not
+
+
+cdef void compute_rows(const fc_kernels *kernels, const fc_depthwise *all_rows, ptrdiff_t at_a_time) noexcept nogil:
+    """Rows, some of their pixels at a time."""
+    cdef fc_depthwise rows = all_rows[0]
+    cdef ptrdiff_t r, first
+    if at_a_time == 0:
+        kernels.depthwise(&rows)
+        return
+    rows.rows = 1
+    for r in range(all_rows.rows):
+        first = 0
+        while first < all_rows.pixels:
+            rows.pixels = min(at_a_time, all_rows.pixels - first)
+            rows.x = all_rows.x + r * rows.x_step + first * rows.x_pixel
+            rows.y = all_rows.y + r * rows.y_row + first * rows.y_pixel
+            if rows.residual != NULL:
+                rows.residual = all_rows.residual + r * rows.residual_row + first * kernels.vl
+            if not goes_on(rows.pixels * rows.kh * rows.kw):
+                return
+            kernels.depthwise(&rows)
+            first += rows.pixels
 
 
 cdef void run_depthwise(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
@@ -54,7 +77,7 @@ cdef void run_depthwise(const void *raw, float *scratch, int tid, int nthreads) 
                              + at.first * a.residual.row)
         rows.w = a.weights.data + at.block * rows.kh * rows.kw * vl
         rows.bias = a.bias.data + at.block * vl
-        a.kernels.depthwise(&rows)
+        compute_rows(a.kernels, &rows, a.at_a_time)
 
 
 cdef class DepthwiseConv(Step):
@@ -82,8 +105,9 @@ cdef class DepthwiseConv(Step):
         a.rows.x_step, a.rows.y_row, a.rows.residual_row = strides[0] * a.x.row, a.y.row, a.residual.row
         a.rows.pixels = a.y.w
         a.top, a.left, a.stride = pads[0], pads[1], strides[0]
-        rows = a.y.n * blocks_of(&a.y) * a.y.h
-        self.may_be_cut(rows, rows * a.y.w * kernel[0] * kernel[1])
+        taps = kernel[0] * kernel[1]
+        self.may_be_cut(walk_units(&a.y), a.y.n * blocks_of(&a.y) * a.y.h * a.y.w * taps)
+        a.at_a_time = self.at_a_time(a.y.w, taps)
 
 
 cdef struct Phase:  # as `phases` tells
@@ -99,6 +123,7 @@ cdef struct StridedArgs:
     const Phase *phases_h
     const Phase *phases_w
     ptrdiff_t kh, kw, stride_h, stride_w, step_h, step_w
+    ptrdiff_t at_a_time  # as of DepthwiseArgs
 
 
 cdef void run_strided(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
@@ -125,7 +150,7 @@ cdef void run_strided(const void *raw, float *scratch, int tid, int nthreads) no
             rows.x = (a.g.data + image * a.g.image + block * a.g.block + (h.start + r // a.stride_h) * a.g.row
                       + w.start * vl)
             rows.y = a.y.data + image * a.y.image + block * a.y.block + r * a.y.row + c * vl
-            a.kernels.depthwise(&rows)
+            compute_rows(a.kernels, &rows, a.at_a_time)
             rows.w += h.count * w.count * vl
 
 
@@ -204,4 +229,8 @@ cdef class StridedDepthwiseGrad(Step):
         a.rows.x_pixel, a.rows.y_pixel = vl, a.stride_w * vl
         a.rows.rows, a.rows.x_step, a.rows.y_row, a.rows.residual_row = 1, 0, 0, 0
         self.scratch_floats = (1 + a.kh * a.kw) * vl
-        self.work(a.y.n * blocks_of(&a.y), a.g.n * blocks_of(&a.g) * a.g.h * a.g.w * a.kh * a.kw)
+        # Most taps that a pixel meets.
+        met = max(row[2] for row in rows) * max(column[2] for column in columns)
+        planes = a.y.n * blocks_of(&a.y)
+        self.work(planes * a.y.h, planes * a.y.h * a.y.w * met)
+        a.at_a_time = self.at_a_time(a.y.w, met)

@@ -110,9 +110,25 @@ cdef class DirectConv(Step):
             taps = self.choose_blocks(channels, kernel, strides, dilations, half)
         self.a.common.row.taps = <const ptrdiff_t *>address(taps)
         self.owned = self.owned, taps, begins
-        # The gathered inputs of a panel serve all its outputs.
-        units = layer.x.n * layer.panels * (1 if gathered else layer.groups * layer.bundles)
-        self.may_be_cut(units, layer.x.n * layer.rows * layer.columns * layer.groups * layer.out_blocks * layer.steps)
+        panels, bundles = layer.x.n * layer.panels, layer.groups * layer.bundles
+        vectors = layer.x.n * layer.rows * layer.columns * pool * layer.groups * layer.out_blocks * layer.steps
+        self.may_be_cut(panels * bundles, vectors)
+        if gathered:  # the inputs of a panel serve all its outputs
+            self.pieces = min(self.pieces, panels)
+        self.set_stretches(bundle, pool)
+
+    cdef void set_stretches(self, bundle, pool) except *:
+        """Rows that take long are computed in stretches, between which the thread asks whether to go on."""
+        cdef Layer *a = &self.a.common.layer
+        cdef ptrdiff_t each = a.steps
+        a.least = 1
+        if self.run == run_narrow:  # a vector of pixels at least, and of almost two there are two
+            a.least, each = self.kernels.vl, 2 * each * self.a.narrow.tile.channels * pool
+        else:
+            if self.run == run_blocks:
+                each = ceil_div(each * self.a.blocks.chunk, self.a.blocks.in_blocks)
+            each *= min(bundle, a.out_blocks)
+        a.at_a_time = a.least * self.at_a_time(max(1, max(a.columns, PANEL_PIXELS) // a.least), each)
 
     cdef void set_rows(self, kernel, strides, pool, bint scattered, bint narrow) except *:
         """Rows are those of the image. Where an output needs one pixel only, they are joined and cut anew, evenly."""

@@ -12,10 +12,12 @@ from libc.string cimport memcpy, memset
 
 import numpy as np
 
-from fastcnn.kernels._step cimport ONE_TAP, Step, address, blocks_of, ceil_div, floats, set_activation, share
+from fastcnn.kernels._step cimport ONE_TAP, Step, address, blocks_of, ceil_div, floats, goes_on, set_activation, share
 from fastcnn.kernels._tiles cimport (
     fc_conv_blocks, fc_conv_grad, fc_depthwise_grad, fc_kernels, fc_pixel_sums, fc_tensor, set_product,
 )
+
+from fastcnn.kernels import _step
 
 cdef enum:
     # docs/tuning.md, "Sums of gradients".
@@ -35,6 +37,8 @@ cdef struct ConvGradArgs:
     ptrdiff_t kh, kw, stride_h, stride_w, dilation_h, dilation_w, top, left
     ptrdiff_t columns        # taps of a row of the filter, 1 where they are lanes of one
     ptrdiff_t images, height  # of a chunk
+    bint watched                                # whether the thread asks within a unit whether to go on,
+    ptrdiff_t pixels_at_a_time, rows_at_a_time  # and after how many pixels of a row, or rows, if not after all of them
 
 
 cdef void run_dense(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
@@ -68,7 +72,25 @@ cdef void add_products(const ConvGradArgs *a, ptrdiff_t unit, ptrdiff_t image, p
     for kx in range(a.columns):
         t.x = x + kx * a.dilation_w * a.x.lanes
         t.y = y + kx * vl
+        if a.watched:
+            add_stretches(a, &t)
+        else:
+            a.kernels.conv_grad(&t)
+
+
+cdef void add_stretches(const ConvGradArgs *a, const fc_conv_grad *all_pixels) noexcept nogil:
+    """The products of a tap, some pixels of a row at a time where it is long."""
+    cdef fc_conv_grad t = all_pixels[0]
+    cdef ptrdiff_t first = 0
+    while first < all_pixels.pixels:
+        t.pixels = min(a.pixels_at_a_time, all_pixels.pixels - first)
+        t.x = all_pixels.x + first * t.x_pixel
+        t.g = all_pixels.g + first * a.kernels.vl
+        if not goes_on(t.images * t.rows * t.pixels * t.lanes * t.blocks):
+            return
         a.kernels.conv_grad(&t)
+        t.accumulate = True
+        first += t.pixels
 
 
 cdef void run_depthwise(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
@@ -82,7 +104,34 @@ cdef void run_depthwise(const void *raw, float *scratch, int tid, int nthreads) 
         for image in range(a.x.n):
             rows.x = (a.x.data + image * a.x.image + block * a.x.block - a.top * a.x.row - a.left * vl)
             rows.g = a.g.data + image * a.g.image + block * a.g.block
-            a.kernels.depthwise_grad(&rows)
+            if a.watched and not goes_on(a.g.h * a.g.w * taps):
+                return
+            if a.rows_at_a_time > 0:
+                add_rows(a, &rows)
+            else:
+                a.kernels.depthwise_grad(&rows)
+
+
+cdef void add_rows(const ConvGradArgs *a, const fc_depthwise_grad *image) noexcept nogil:
+    """What an image gives to a depthwise filter: tap by tap, some rows at a time, or some pixels of a row."""
+    cdef fc_depthwise_grad rows = image[0]
+    cdef ptrdiff_t tap, r, first
+    rows.kh = rows.kw = 1
+    for tap in range(image.kh * image.kw):
+        rows.y = image.y + tap * a.kernels.vl
+        r = 0
+        while r < image.rows:
+            rows.rows, first = min(a.rows_at_a_time, image.rows - r), 0
+            while first < image.pixels:
+                rows.pixels = min(a.pixels_at_a_time, image.pixels - first)
+                rows.x = (image.x + tap // image.kw * image.x_row + tap % image.kw * image.x_col + r * image.x_step
+                          + first * image.x_pixel)
+                rows.g = image.g + r * image.g_row + first * a.kernels.vl
+                if not goes_on(rows.rows * rows.pixels):
+                    return
+                a.kernels.depthwise_grad(&rows)
+                first += rows.pixels
+            r += rows.rows
 
 
 cdef void run_any(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
@@ -103,6 +152,8 @@ cdef void run_any(const void *raw, float *scratch, int tid, int nthreads) noexce
                         r = p * a.stride_h + ky * a.dilation_h - a.top
                         if r < 0 or r >= a.x.h:
                             continue
+                        if a.watched and not goes_on(a.g.w):
+                            return
                         x = a.x.data + n * a.x.image + (o // outs * a.ins + i) * a.x.block + r * a.x.row
                         g = a.g.data + n * a.g.image + o * a.g.block + p * a.g.row
                         for q in range(a.g.w):
@@ -142,9 +193,11 @@ cdef class ConvGradWeight(Step):
         if g.lanes == 1:
             self.run = run_any
             self.work(a.g.c * a.ins, vectors * vl)
+            a.watched = self.at_a_time(1, a.g.w) > 0
         elif groups > 1 and groups == x.c == g.c:
             self.run = run_depthwise
             self.work(blocks_of(&a.g), vectors)
+            self.set_depthwise_stretches()
             a.rows.kh, a.rows.kw, a.rows.rows, a.rows.pixels = a.kh, a.kw, g.h, g.w
             a.rows.x_row, a.rows.x_col, a.rows.x_pixel = a.dilation_h * a.x.row, a.dilation_w * vl, a.stride_w * vl
             a.rows.x_step, a.rows.g_row = a.stride_h * a.x.row, a.g.row
@@ -152,6 +205,20 @@ cdef class ConvGradWeight(Step):
             self.run = run_dense
             self.set_dense()
             self.work(groups * a.out_parts * a.in_blocks * a.kh, vectors)
+            lanes = max(a.tile.lanes, a.x.lanes) * min(MOST_BLOCKS, a.out_blocks)
+            a.pixels_at_a_time = self.at_a_time(a.g.w, a.images * a.height * lanes)
+            a.watched = a.pixels_at_a_time > 0
+
+    cdef void set_depthwise_stretches(self) except *:
+        """Image by image; where that takes long, tap by tap, and so many rows or pixels."""
+        cdef ConvGradArgs *a = &self.a
+        cdef ptrdiff_t pixels = a.g.h * a.g.w, image = pixels * a.kh * a.kw, longest = _step.LONGEST_PIECE
+        if image <= longest:
+            a.watched = self.at_a_time(1, image) > 0
+            return
+        a.watched = True
+        a.pixels_at_a_time = self.at_a_time(a.g.w, 1)
+        a.rows_at_a_time = self.at_a_time(a.g.h, a.g.w) if a.pixels_at_a_time == a.g.w else 1
 
     cdef void set_dense(self) except *:
         cdef ConvGradArgs *a = &self.a
@@ -184,6 +251,7 @@ cdef struct LinearGradArgs:
     fc_tensor g  # IN  rows
     fc_conv_blocks product
     ptrdiff_t out_blocks, strips
+    ptrdiff_t at_a_time  # features; where fewer than a strip, the thread asks in between whether to go on
 
 
 cdef void run_linear(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
@@ -191,7 +259,7 @@ cdef void run_linear(const void *raw, float *scratch, int tid, int nthreads) noe
     cdef const LinearGradArgs *a = <const LinearGradArgs *>raw
     cdef fc_conv_blocks product = a.product
     cdef ptrdiff_t vl = a.kernels.vl, pairs = ceil_div(a.out_blocks, 2), packed = -1
-    cdef ptrdiff_t unit, block, first, n, count, width
+    cdef ptrdiff_t unit, block, first, last, n, count, width
     for unit in range(share(pairs * a.strips, tid, nthreads), share(pairs * a.strips, tid + 1, nthreads)):
         block, first = unit // a.strips * 2, unit % a.strips * STRIP_FEATURES
         product.row.blocks = <int>min(2, a.out_blocks - block)
@@ -204,10 +272,15 @@ cdef void run_linear(const void *raw, float *scratch, int tid, int nthreads) noe
             packed = block
         product.row.w = scratch
         product.ahead = scratch
-        product.row.pixels = min(STRIP_FEATURES, a.x.w - first)
-        product.row.x = a.x.data + first
-        product.row.y = a.y.data + (block * a.x.w + first) * vl
-        a.kernels.conv_blocks(&product)
+        last = min(first + STRIP_FEATURES, a.x.w)
+        while first < last:
+            product.row.pixels = min(a.at_a_time, last - first)
+            product.row.x = a.x.data + first
+            product.row.y = a.y.data + (block * a.x.w + first) * vl
+            if a.at_a_time < STRIP_FEATURES and not goes_on(product.row.pixels * product.row.blocks * a.x.n):
+                return
+            a.kernels.conv_blocks(&product)
+            first += product.row.pixels
 
 
 cdef class LinearGradWeight(Step):
@@ -237,13 +310,14 @@ cdef class LinearGradWeight(Step):
         a.product.row.y_pixel, a.product.row.y_block = vl, a.x.w * vl
         self.scratch_floats = 2 * vl * a.x.n
         self.work(ceil_div(a.out_blocks, 2) * a.strips, a.x.n * a.x.w * a.out_blocks)
+        a.at_a_time = self.at_a_time(STRIP_FEATURES, 2 * a.x.n) or STRIP_FEATURES
 
 
 cdef struct SumArgs:
     const fc_kernels *kernels
     fc_tensor y     # OUT a parameter
     fc_tensor g     # IN  blocked, or rows
-    double *totals
+    bint watched    # whether the thread asks before each image whether to go on
 
 
 cdef void run_channel_sum(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
@@ -256,6 +330,8 @@ cdef void run_channel_sum(const void *raw, float *scratch, int tid, int nthreads
     for block in range(share(blocks, tid, nthreads), share(blocks, tid + 1, nthreads)):
         memset(totals, 0, vl * sizeof(double))
         for image in range(a.g.n):
+            if a.watched and not goes_on(a.g.h * a.g.w):
+                return
             if a.g.lanes > 1:
                 sums.g = a.g.data + image * a.g.image + block * a.g.block
                 a.kernels.pixel_sums(&sums)
@@ -283,3 +359,6 @@ cdef class ChannelSum(Step):
         self.operand(1, &self.a.g, g)
         self.a.kernels = self.kernels
         self.scratch_floats = 2 * self.kernels.vl
+        blocks, pixels = ceil_div(self.a.y.c, self.kernels.vl), self.a.g.h * self.a.g.w
+        self.work(blocks, blocks * self.a.g.n * pixels)
+        self.a.watched = self.at_a_time(1, pixels) > 0

@@ -9,10 +9,12 @@ Document Processing, 2006.
 from libc.stddef cimport ptrdiff_t
 from libc.string cimport memcpy, memset
 
-from fastcnn.kernels._step cimport ONE_TAP, Step, ceil_div, share
+from fastcnn.kernels._step cimport ONE_TAP, Step, ceil_div, goes_on, share
 from fastcnn.kernels._tiles cimport (
     FC_ADD, FC_NONE, fc_activation, fc_conv_blocks, fc_kernels, fc_tensor, look_ahead, set_product,
 )
+
+from fastcnn.kernels import _step
 
 cdef enum:
     COLUMN_FLOATS = 65_536  # of a strip: docs/tuning.md, "Columns"
@@ -29,6 +31,7 @@ cdef struct Im2colArgs:
     ptrdiff_t groups, ins, outs, out_blocks, inner  # of a group; inner = ins * kh * kw
     ptrdiff_t kh, kw, stride_h, stride_w, dilation_h, dilation_w, top, left
     ptrdiff_t columns, strips  # pixels in a strip, strips in an image
+    bint watched               # whether the thread asks within a unit whether to go on
     bint in_place              # each output needs its own pixel only: planes are columns already
 
 
@@ -103,11 +106,15 @@ cdef void run_im2col(const void *raw, float *scratch, int tid, int nthreads) noe
                 product.x_channel = a.x.block
             for i in range(0 if a.in_place else a.ins):
                 plane = a.x.data + image * a.x.image + (group * a.ins + i) * a.x.block
+                if a.watched and not goes_on(a.kh * a.kw * count):
+                    return
                 for k in range(a.kh * a.kw):
                     fill_column(a, plane, k // a.kw, k % a.kw, first, count, columns + (i * a.kh * a.kw + k) * count)
             for pair in range(ceil_div(a.out_blocks, 2)):
                 block = 2 * pair
                 blocks = min(2, a.out_blocks - block)
+                if a.watched and not goes_on(blocks * a.inner * count):
+                    return
                 product.row.blocks = <int>blocks
                 product.row.w = a.weights.data + (group * a.out_blocks + block) * vl * a.inner
                 product.row.bias = a.bias.data + (group * a.out_blocks + block) * vl
@@ -146,9 +153,11 @@ cdef class Im2colConv(Step):
         a.dilation_h, a.dilation_w = dilations
         a.top, a.left = pads[0], pads[1]
         tiles = max(1, min(16, COLUMN_FLOATS // (a.inner * self.kernels.mr)))
-        a.columns = min(tiles * self.kernels.mr, a.y.h * a.y.w)
+        # Of large windows, fewer pixels than a tile holds: they take long enough.
+        a.columns = max(1, min(tiles * self.kernels.mr, a.y.h * a.y.w, _step.LONGEST_PIECE // (2 * a.inner)))
         a.strips = ceil_div(a.y.h * a.y.w, a.columns)
         a.in_place = a.kh * a.kw == 1 and tuple(strides) == (1, 1) and not any(pads) and a.x.row == a.x.w
         self.scratch_floats = a.columns * (2 * self.kernels.vl + a.inner)
         self.work(a.x.n * a.strips * (groups if a.in_place else 1),
                   a.x.n * a.y.h * a.y.w * groups * a.inner * (a.out_blocks + 1))
+        a.watched = self.at_a_time(1, 2 * a.inner * a.columns) > 0

@@ -28,7 +28,7 @@ from libc.string cimport memset
 import numpy as np
 
 from fastcnn.kernels._direct_filters cimport bundle_begins
-from fastcnn.kernels._step cimport LINE_FLOATS, Step, address, ceil_div, floats, odd_lines, share
+from fastcnn.kernels._step cimport LINE_FLOATS, Step, address, ceil_div, floats, goes_on, odd_lines, share
 from fastcnn.kernels._tiles cimport (
     FC_NONE, bytes_per_step, fc_conv_blocks, fc_kernels, fc_tensor, fc_winograd_output, fc_winograd_sums, most_pixels,
 )
@@ -119,6 +119,7 @@ cdef struct WinogradArgs:
     const ptrdiff_t *begins    # of bundles, and the end of the last one
     ptrdiff_t v_component, m_component, u_component
     ptrdiff_t v_block    # from one block of input channels to the next
+    bint watched         # whether the thread asks within a unit whether to go on
 
 
 cdef void locate(const WinogradArgs *a, ptrdiff_t first, ptrdiff_t count, Place *places) noexcept nogil:
@@ -183,6 +184,8 @@ cdef void multiply(const WinogradArgs *a, ptrdiff_t first, ptrdiff_t last, ptrdi
             tile.row.y = m + product.m * a.m_component + ((block - a.begins[first]) * a.patches + begin) * vl
             # The next bundle, or further on.
             tile.ahead = tile.row.w + max(<ptrdiff_t>LEAST_AHEAD, tile.row.blocks * vl * a.x.c)
+            if a.watched and not goes_on(tile.row.pixels * tile.row.blocks * a.x.c):
+                return
             a.kernels.conv_blocks(&tile)
 
 
@@ -244,6 +247,8 @@ cdef void multiply_lean(const WinogradArgs *a, ptrdiff_t block, ptrdiff_t patch0
         sums.channels = min(most, a.x.c - channel)
         sums.accumulate = channel > 0
         sums.w = a.weights.data + (block * a.x.c + channel) * 9 * vl
+        if a.watched and not goes_on(a.components * few * a.patches * sums.channels):
+            return
         row = 0
         for i in range(few):
             patch = patch0 + i * a.patches
@@ -324,7 +329,11 @@ cdef class WinogradConv(Step):
         a.output.y_row, a.output.residual_row = a.y.row, a.residual.row
         self.owned = self.owned, self.lay_out_lean() if lean else self.lay_out()
         a.output.component = a.m_component
-        self.may_be_cut((a.outs if lean else 2) * a.blocks, a.components * a.total * a.x.c * a.outs)
+        self.may_be_cut((a.outs if lean else a.bundles) * a.blocks, a.components * a.total * a.x.c * a.outs)
+        if not lean:  # inputs are transformed once more for other bundles
+            self.pieces = min(self.pieces, 2 * a.blocks)
+        each = CHUNK_BLOCKS * vl * PATCHES_TOGETHER * a.components if lean else a.patches * self.kernels.wide_blocks * a.x.c
+        a.watched = self.at_a_time(1, each) > 0
 
     cdef object lay_out(self):
         """Scratch memory for blocks of patches; gives the arrays that the arguments refer to."""

@@ -20,6 +20,8 @@ cdef struct Layer:
     ptrdiff_t joined         # pixels of an image whose rows are joined and cut anew; 0: rows are those of the image
     ptrdiff_t x_step         # floats of x from one row to the next
     ptrdiff_t panels         # of rows
+    ptrdiff_t at_a_time      # outputs of a row before the thread asks whether to go on; 0: it does not ask
+    ptrdiff_t least          # outputs of a row that a tile takes at least
 
 # How the arguments of every family begin: the first field of a tile's struct is its row.
 cdef struct FamilyArgs:

@@ -8,10 +8,13 @@ cache for all pixels of the panel. Reference: Goto and van de Geijn, Anatomy of 
 
 from libc.stddef cimport ptrdiff_t
 
-from fastcnn.kernels._step cimport ceil_div, share
+from fastcnn.kernels._step cimport ceil_div, goes_on, share
 from fastcnn.kernels._tiles cimport (
     FC_NONE, fc_conv_blocks, fc_conv_narrow, fc_conv_row, fc_conv_steps, look_ahead, most_pixels,
 )
+
+# One call of a family's tiles: the row is the first field of their struct.
+ctypedef void (*Tiles)(const Layer *layer, const fc_conv_row *row) noexcept nogil
 
 # Bundles of output blocks of one group, for one panel.
 cdef struct Part:
@@ -37,16 +40,47 @@ cdef ptrdiff_t count_units(const Layer *a) noexcept nogil:
     return a.x.n * a.panels * a.groups * a.bundles
 
 
-cdef inline void place_outputs(const Layer *a, fc_conv_row *row, ptrdiff_t image, ptrdiff_t block, ptrdiff_t r,
+cdef inline void place_outputs(const Layer *a, fc_conv_row *row, ptrdiff_t image, ptrdiff_t block, ptrdiff_t at,
                                bint finished) noexcept nogil:
-    """Point a row at its outputs in some blocks; `finished`: its sums are complete, so that the residual is added."""
-    cdef ptrdiff_t at = r * a.columns, line = at // a.y.w, pixel = at % a.y.w
+    """Point a row at its outputs in some blocks, from the `at`-th one of the image on.
+
+    `finished`: its sums are complete, so that the residual is added.
+    """
+    cdef ptrdiff_t line = at // a.y.w, pixel = at % a.y.w
     row.y = a.y.data + image * a.y.image + block * a.y.block + line * a.y.row + pixel * a.y.lanes
     row.residual = NULL
     if finished and a.residual.data != NULL:
         row.residual = (a.residual.data + image * a.residual.image + block * a.residual.block + line * a.residual.row
                         + pixel * a.y.lanes)
     row.until_gap = a.y.w - pixel if row.gap_every else 0
+
+
+cdef void compute_stretches(const Layer *a, fc_conv_row *row, Tiles tiles, ptrdiff_t image, ptrdiff_t block,
+                            ptrdiff_t at, ptrdiff_t window, bint finished) noexcept nogil:
+    """A row, some of its outputs at a time; each is of `window` pixels."""
+    cdef ptrdiff_t outputs = row.pixels // window, i, begin
+    cdef ptrdiff_t count = max(1, min(ceil_div(outputs, a.at_a_time), outputs // a.least))
+    cdef const float *x = row.x
+    for i in range(count):
+        begin = share(outputs, <int>i, <int>count)
+        row.pixels = (share(outputs, <int>i + 1, <int>count) - begin) * window
+        row.x = x + begin * window * row.x_pixel
+        place_outputs(a, row, image, block, at + begin, finished)
+        if not goes_on(row.pixels * a.steps * row.blocks):
+            return
+        tiles(a, row)
+
+
+cdef void blocks_tiles(const Layer *layer, const fc_conv_row *row) noexcept nogil:
+    layer.kernels.conv_blocks(<const fc_conv_blocks *>row)
+
+
+cdef void steps_tiles(const Layer *layer, const fc_conv_row *row) noexcept nogil:
+    layer.kernels.conv_steps(<const fc_conv_steps *>row)
+
+
+cdef void narrow_tiles(const Layer *layer, const fc_conv_row *row) noexcept nogil:
+    layer.kernels.conv_narrow(<const fc_conv_narrow *>row)
 
 
 cdef inline ptrdiff_t row_pixels(const Layer *a, ptrdiff_t r) noexcept nogil:
@@ -120,8 +154,11 @@ cdef void bundle_rows(const BlocksArgs *a, fc_conv_blocks *tile, const Part *par
     for r in range(part.low, part.low + rows):
         tile.row.pixels = pixels if gathered else row_pixels(layer, r)
         tile.row.x = x + (r - part.low) * layer.x_step
-        place_outputs(layer, &tile.row, part.image, block, r, finishes)
-        layer.kernels.conv_blocks(tile)
+        if layer.at_a_time == 0:
+            place_outputs(layer, &tile.row, part.image, block, r * layer.columns, finishes)
+            layer.kernels.conv_blocks(tile)
+        else:
+            compute_stretches(layer, &tile.row, blocks_tiles, part.image, block, r * layer.columns, 1, finishes)
         tile.ahead += tiles * steps * tile.ahead_bytes // <ptrdiff_t>sizeof(float)
 
 
@@ -149,8 +186,11 @@ cdef void steps_rows(const StepsArgs *a, fc_conv_steps *tile, const Part *part, 
     for r in range(part.low, part.high):
         tile.row.pixels = row_pixels(layer, r)
         tile.row.x = x + r * layer.x_step
-        place_outputs(layer, &tile.row, part.image, block, r, finishes)
-        layer.kernels.conv_steps(tile)
+        if layer.at_a_time == 0:
+            place_outputs(layer, &tile.row, part.image, block, r * layer.columns, finishes)
+            layer.kernels.conv_steps(tile)
+        else:
+            compute_stretches(layer, &tile.row, steps_tiles, part.image, block, r * layer.columns, 1, finishes)
 
 
 cdef void run_scattered(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
@@ -203,5 +243,8 @@ cdef void run_narrow(const void *raw, float *scratch, int tid, int nthreads) noe
         for r in range(part.low, part.high):
             tile.row.pixels = window * row_pixels(layer, r)
             tile.row.x = x + r * layer.x_step
-            place_outputs(layer, &tile.row, part.image, 0, r, True)
-            layer.kernels.conv_narrow(&tile)
+            if layer.at_a_time == 0:
+                place_outputs(layer, &tile.row, part.image, 0, r * layer.columns, True)
+                layer.kernels.conv_narrow(&tile)
+            else:
+                compute_stretches(layer, &tile.row, narrow_tiles, part.image, 0, r * layer.columns, window, True)

@@ -16,7 +16,7 @@ from fastcnn.kernels._tiles cimport fc_tensor
 
 import numpy as np
 
-from fastcnn.kernels import _cpu
+from fastcnn.kernels import _cpu, _step
 
 
 cdef class Executor:
@@ -40,7 +40,7 @@ cdef class Executor:
     """
 
     def __init__(self, list steps, list waits, arena, scratch, int max_threads, ptrdiff_t first_update=PTRDIFF_MAX):
-        cdef ptrdiff_t count = len(steps), i
+        cdef ptrdiff_t count = len(steps), longest = _step.LONGEST_PIECE, i
         cdef Step step
         cdef Program *p = &self.program
         self.steps, self.arena, self.scratch, self.max_threads = steps, arena, scratch, max_threads
@@ -52,7 +52,8 @@ cdef class Executor:
             step = steps[i]
             p.runs[i], p.args[i], p.outputs[i], p.shared[i] = step.run, step.args, step.operands[0], step.shared
             step.estimate_work()
-            p.pieces[i], p.units[i], p.vectors[i] = step.pieces, step.units, step.vectors
+            p.pieces[i], p.least[i], p.vectors[i] = step.pieces, step.pieces_of(longest), step.vectors
+            p.watched[i] = step.between > 0
             if i == 0 or waits[i]:
                 p.begins[p.stages] = i
                 p.stages += 1
@@ -69,15 +70,16 @@ cdef class Executor:
         p.outputs = <fc_tensor **>calloc(count + 1, sizeof(void *))
         p.shared = <int *>calloc(count + 1, sizeof(int))
         p.pieces = <ptrdiff_t *>calloc(count + 1, sizeof(ptrdiff_t))
-        p.units = <ptrdiff_t *>calloc(count + 1, sizeof(ptrdiff_t))
+        p.least = <ptrdiff_t *>calloc(count + 1, sizeof(ptrdiff_t))
         p.vectors = <ptrdiff_t *>calloc(count + 1, sizeof(ptrdiff_t))
+        p.watched = <int *>calloc(count + 1, sizeof(int))
         p.begins = <ptrdiff_t *>calloc(count + 1, sizeof(ptrdiff_t))
         p.cuts = <int *>calloc(count + 1, sizeof(int))
         p.left = <uint64_t *>calloc(count * self.max_threads + 1, sizeof(uint64_t))
         self.patches = <Patch *>calloc(count * MAX_OPERANDS + 1, sizeof(Patch))
         if (p.runs == NULL or p.args == NULL or p.outputs == NULL or p.shared == NULL or p.pieces == NULL
-                or p.units == NULL or p.vectors == NULL or p.begins == NULL or p.cuts == NULL or p.left == NULL
-                or self.patches == NULL):
+                or p.least == NULL or p.vectors == NULL or p.watched == NULL or p.begins == NULL or p.cuts == NULL
+                or p.left == NULL or self.patches == NULL):
             raise MemoryError("Executor: no memory for the list of steps")
 
     def __dealloc__(self):
@@ -86,8 +88,9 @@ cdef class Executor:
         free(self.program.outputs)
         free(self.program.shared)
         free(self.program.pieces)
-        free(self.program.units)
+        free(self.program.least)
         free(self.program.vectors)
+        free(self.program.watched)
         free(self.program.begins)
         free(self.program.cuts)
         free(self.program.left)

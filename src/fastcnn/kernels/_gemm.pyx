@@ -6,6 +6,8 @@ from libc.stddef cimport ptrdiff_t
 from fastcnn.kernels._step cimport ONE_TAP, Step, ceil_div, share
 from fastcnn.kernels._tiles cimport fc_conv_blocks, fc_kernels, fc_matvec, fc_tensor, look_ahead, set_product
 
+from fastcnn.kernels import _step
+
 
 cdef struct GemmArgs:
     const fc_kernels *kernels
@@ -77,10 +79,13 @@ cdef class Gemm(Step):
         self.bind(a, sizeof(GemmArgs), &a.product.row.act, y, x, None, weights, bias, activation)
         a.inner = a.x.w
         a.out_blocks = ceil_div(y.w, self.kernels.vl)
-        a.columns = 8 * self.kernels.mr
+        a.columns = max(1, min(8 * self.kernels.mr, _step.LONGEST_PIECE // max(1, 2 * a.inner)))
         a.strips = max(1, ceil_div(a.x.n, a.columns))
         set_product(&a.product, ONE_TAP, a.inner, 1, a.x.image)
         a.product.row.y_pixel, a.product.row.y_block = a.y.image, self.kernels.vl
         # A vector is multiplied with four pairs of blocks at once.
         pairs = ceil_div(a.out_blocks, 2)
-        self.may_be_cut(pairs // 4 if a.x.n == 1 else pairs * a.strips, a.x.n * a.out_blocks * a.inner)
+        vectors = a.x.n * a.out_blocks * a.inner
+        self.may_be_cut(a.x.n if a.out_blocks <= 2 else pairs * (1 if a.x.n == 1 else a.strips), vectors)
+        if a.x.n == 1:
+            self.pieces = min(self.pieces, pairs // 4)

@@ -10,13 +10,15 @@ A cross-entropy's targets t carry everything else: class weights, smoothing, the
 from libc.math cimport INFINITY, exp, fabs, isnan, log, log1p
 from libc.stddef cimport ptrdiff_t
 
-from fastcnn.kernels._step cimport Step
+from fastcnn.kernels._step cimport Step, goes_on
 from fastcnn.kernels._tiles cimport fc_tensor
 
 cdef enum:
     CROSS_ENTROPY
     MSE
     BINARY
+    SPAN_CLASSES = 4096
+    OPERATIONS = 16  # on vectors, that take as long as an exponential or logarithm of a double, about
 
 _KINDS = {"CrossEntropy": CROSS_ENTROPY, "MeanSquaredError": MSE, "BinaryCrossEntropy": BINARY}
 
@@ -26,16 +28,24 @@ cdef struct LossArgs:
     fc_tensor scores  # IN  rows
     fc_tensor target  # IN  rows
     int kind
+    bint watched  # whether the thread asks now and then whether to go on
 
 
-cdef void largest_and_log_sum(const float *s, ptrdiff_t n, double *largest, double *log_sum) noexcept nogil:
+cdef bint leaves(const LossArgs *a, ptrdiff_t k) noexcept nogil:
+    """Before class k: whether the rest is not wanted any more."""
+    return a.watched and k % SPAN_CLASSES == 0 and not goes_on(SPAN_CLASSES * OPERATIONS)
+
+
+cdef void largest_and_log_sum(const LossArgs *a, const float *s, double *largest, double *log_sum) noexcept nogil:
     """log(sum of e^s) = largest + log_sum; NaN anywhere makes them NaN."""
     cdef double top = -INFINITY, total = 0.0
     cdef ptrdiff_t k
-    for k in range(n):
+    for k in range(a.scores.w):
         if s[k] > top or isnan(s[k]):
             top = s[k]
-    for k in range(n):
+    for k in range(a.scores.w):
+        if leaves(a, k):
+            return
         total += exp(s[k] - top)
     largest[0], log_sum[0] = top, log(total)
 
@@ -49,8 +59,10 @@ cdef void run_loss(const void *raw, float *scratch, int tid, int nthreads) noexc
     for n in range(a.scores.n):
         s, t = a.scores.data + n * a.scores.image, a.target.data + n * a.target.image
         if a.kind == CROSS_ENTROPY:
-            largest_and_log_sum(s, classes, &largest, &log_sum)
+            largest_and_log_sum(a, s, &largest, &log_sum)
         for k in range(classes):
+            if leaves(a, k):
+                return
             if a.kind == CROSS_ENTROPY:
                 if t[k] != 0:  # 0 * log 0 is 0
                     total += t[k] * (largest + log_sum - s[k])
@@ -65,7 +77,7 @@ cdef void run_loss(const void *raw, float *scratch, int tid, int nthreads) noexc
 
 cdef void run_loss_grad(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
     cdef const LossArgs *a = <const LossArgs *>raw
-    cdef double largest = 0.0, log_sum = 0.0, weight, count = <double>(a.scores.n * a.scores.w)
+    cdef double largest = 0.0, log_sum = 0.0, weight = 0.0, count = <double>(a.scores.n * a.scores.w)
     cdef ptrdiff_t n, k, classes = a.scores.w
     cdef const float *s
     cdef const float *t
@@ -74,11 +86,13 @@ cdef void run_loss_grad(const void *raw, float *scratch, int tid, int nthreads) 
         s, t = a.scores.data + n * a.scores.image, a.target.data + n * a.target.image
         y = a.y.data + n * a.y.image
         if a.kind == CROSS_ENTROPY:
-            largest_and_log_sum(s, classes, &largest, &log_sum)
+            largest_and_log_sum(a, s, &largest, &log_sum)
             weight = 0.0
             for k in range(classes):
                 weight += t[k]
         for k in range(classes):
+            if leaves(a, k):
+                return
             if a.kind == CROSS_ENTROPY:
                 y[k] = <float>(exp(s[k] - largest - log_sum) * weight - t[k])
             elif a.kind == MSE:
@@ -105,6 +119,8 @@ cdef class Loss(Step):
         self.operand(1, &self.a.scores, scores)
         self.operand(2, &self.a.target, target)
         self.a.kind = _KINDS[kind]
+        self.work(1, 2 * OPERATIONS * self.a.scores.n * self.a.scores.w)
+        self.a.watched = self.at_a_time(1, SPAN_CLASSES * OPERATIONS) > 0
 
 
 cdef class LossGrad(Step):
@@ -118,3 +134,5 @@ cdef class LossGrad(Step):
         self.operand(1, &self.a.scores, scores)
         self.operand(2, &self.a.target, target)
         self.a.kind = _KINDS[kind]
+        self.work(1, 2 * OPERATIONS * self.a.scores.n * self.a.scores.w)
+        self.a.watched = self.at_a_time(1, SPAN_CLASSES * OPERATIONS) > 0

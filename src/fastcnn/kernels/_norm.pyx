@@ -15,7 +15,7 @@ from libc.math cimport sqrt
 from libc.stddef cimport ptrdiff_t
 from libc.string cimport memset
 
-from fastcnn.kernels._step cimport Step, blocks_of, ceil_div, set_activation, set_gradient_activation, share
+from fastcnn.kernels._step cimport Step, blocks_of, ceil_div, goes_on, set_activation, set_gradient_activation, share
 from fastcnn.kernels._tiles cimport fc_activation, fc_gate, fc_kernels, fc_pixel_sums, fc_tensor
 
 
@@ -31,6 +31,7 @@ cdef struct NormArgs:
     fc_activation act
     fc_gate gate
     double epsilon
+    bint watched     # whether the thread asks before each image whether to go on
 
 
 cdef void affine_of(const NormArgs *a, ptrdiff_t block, float *affine) noexcept nogil:
@@ -60,6 +61,8 @@ cdef void run_stats(const void *raw, float *scratch, int tid, int nthreads) noex
         memset(totals, 0, 2 * vl * sizeof(double))
         sums.shift = a.x.data + block * a.x.block
         for image in range(a.x.n):
+            if a.watched and not goes_on(a.x.h * a.x.w):
+                return
             sums.g = a.x.data + image * a.x.image + block * a.x.block
             a.kernels.pixel_sums(&sums)
         for k in range(vl):
@@ -86,6 +89,8 @@ cdef class BatchStats(Step):
         self.operand(1, &a.x, x)
         a.kernels = self.kernels
         self.scratch_floats = 4 * self.kernels.vl
+        self.work(blocks_of(&a.x), blocks_of(&a.x) * a.x.n * a.x.h * a.x.w)
+        a.watched = self.at_a_time(1, a.x.h * a.x.w) > 0
 
 
 cdef void run_normalize(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
@@ -150,6 +155,8 @@ cdef void run_norm_sums(const void *raw, float *scratch, int tid, int nthreads) 
             sums.gate.affine = affine
         sums.shift = a.stats.data + 2 * block * vl
         for image in range(a.x.n):
+            if a.watched and not goes_on(a.x.h * a.x.w):
+                return
             sums.g = a.g.data + image * a.g.image + block * a.g.block
             sums.x = a.x.data + image * a.x.image + block * a.x.block
             a.kernels.pixel_sums(&sums)
@@ -188,6 +195,8 @@ cdef class NormSums(Step):
         a.kernels, a.epsilon = self.kernels, epsilon
         set_gate(&a.gate, activation)
         self.scratch_floats = 6 * self.kernels.vl
+        self.work(blocks_of(&a.x), 2 * blocks_of(&a.x) * a.x.n * a.x.h * a.x.w)
+        a.watched = self.at_a_time(1, a.x.h * a.x.w) > 0
 
 
 cdef void run_norm_grad(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:

@@ -192,6 +192,8 @@ cdef class Softmax(Step):
         self.operand(1, &self.a.x, x)
         self.a.kernels = self.kernels
         self.scratch_floats = self.a.x.c
+        rows = self.a.x.n * self.a.x.w
+        self.work(rows, rows * ceil_div(self.a.x.c, self.kernels.vl))
 
 
 cdef struct FillArgs:

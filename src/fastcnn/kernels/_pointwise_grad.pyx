@@ -4,7 +4,7 @@ from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from fastcnn.kernels._step cimport Step, blocks_of, ceil_div, is_dense, set_gradient_activation, share
+from fastcnn.kernels._step cimport Step, blocks_of, ceil_div, goes_on, is_dense, set_gradient_activation, share
 from fastcnn.kernels._tiles cimport fc_activation, fc_kernels, fc_tensor
 
 cdef enum:
@@ -18,6 +18,7 @@ cdef struct GradArgs:
     fc_tensor v  # IN
     fc_activation act
     bint dense
+    ptrdiff_t at_a_time  # elements of an axis before the thread asks whether to go on; 0: it does not
 
 
 cdef void run_activate_grad(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
@@ -74,8 +75,12 @@ cdef void run_softmax_grad(const void *raw, float *scratch, int tid, int nthread
         y = a.y.data + unit // a.g.w * a.y.image + unit % a.g.w
         total = 0.0
         for k in range(a.g.c):
+            if a.at_a_time > 0 and k % a.at_a_time == 0 and not goes_on(a.at_a_time):
+                return
             total += <double>g[k * a.g.block] * v[k * a.v.block]
         for k in range(a.g.c):
+            if a.at_a_time > 0 and k % a.at_a_time == 0 and not goes_on(a.at_a_time):
+                return
             y[k * a.y.block] = v[k * a.v.block] * <float>(g[k * a.g.block] - total)
 
 
@@ -95,6 +100,9 @@ cdef class SoftmaxGrad(Step):
         self.operand(0, &self.a.y, y)
         self.operand(1, &self.a.g, g)
         self.operand(2, &self.a.v, v)
+        rows = self.a.g.n * self.a.g.w
+        self.work(rows, 2 * rows * self.a.g.c)
+        self.a.at_a_time = self.at_a_time(self.a.g.c, 1)
 
 
 cdef struct DropoutArgs:
@@ -177,6 +185,7 @@ cdef struct MoveArgs:
     ptrdiff_t steps[4]  # strides of x, 0 where y repeats it; or of pixels
     ptrdiff_t sizes[4]
     ptrdiff_t top, left, stride_h, stride_w
+    bint watched  # whether the thread asks before each row whether to go on
 
 
 cdef void run_sum_to(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
@@ -194,6 +203,8 @@ cdef void run_sum_to(const void *raw, float *scratch, int tid, int nthreads) noe
         for n in range(counts[0]):
             for c in range(counts[1]):
                 for h in range(counts[2]):
+                    if a.watched and not goes_on(counts[3]):
+                        return
                     for w in range(counts[3]):
                         total += a.x.data[start + n * a.x.image + c * a.x.block + h * a.x.row + w]
         a.y.data[unit] = <float>total
@@ -214,6 +225,8 @@ cdef class SumTo(Step):
         self.run, self.args = run_sum_to, &self.a
         self.operand(0, &self.a.y, y)
         self.operand(1, &self.a.x, x)
+        self.work(y.n * y.c * y.h * y.w, x.n * x.c * x.h * x.w)
+        self.a.watched = self.at_a_time(1, x.w) > 0
 
 
 cdef void run_spread(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:

@@ -3,8 +3,10 @@ the border, so the input needs no halo (and one that it has is not read)."""
 
 from libc.stddef cimport ptrdiff_t
 
-from fastcnn.kernels._step cimport LONGEST_PIECE, Rows, Step, Walk, blocks_of, ceil_div, share, walk, walks
+from fastcnn.kernels._step cimport Rows, Step, Walk, blocks_of, ceil_div, share, walk, walk_units, walks
 from fastcnn.kernels._tiles cimport fc_kernels, fc_pool_row, fc_tensor
+
+from fastcnn.kernels import _step
 
 
 cdef struct PoolArgs:
@@ -78,10 +80,12 @@ cdef class Pool(Step):
         a.row.pad_left, a.row.pad_right, a.row.width = pads[1], pads[3], a.x.w
         a.row.pixels, a.row.lanes, a.row.x_row = a.y.w, a.x.lanes, dilations[0] * a.x.row
         rows, taps = a.y.n * blocks_of(&a.y) * a.y.h, min(kernel[0], x.h) * min(kernel[1], x.w)
-        a.stretches = min(y.w, ceil_div(y.w * taps, <ptrdiff_t>LONGEST_PIECE))
-        if a.stretches > 1:
-            self.run = run_stretches
-        self.may_be_cut(rows * a.stretches, rows * a.y.w * taps)
+        units, longest = walk_units(&a.y), _step.LONGEST_PIECE
+        a.stretches = 1
+        if rows * y.w * taps > units * longest:
+            a.stretches = min(y.w, ceil_div(y.w, max(1, longest // taps)))
+            self.run, units = run_stretches, rows * a.stretches
+        self.may_be_cut(units, rows * a.y.w * taps)
 
 
 cdef struct MeanArgs:

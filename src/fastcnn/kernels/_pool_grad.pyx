@@ -3,7 +3,7 @@
 from libc.stddef cimport ptrdiff_t
 from libc.string cimport memset
 
-from fastcnn.kernels._step cimport Step, blocks_of, ceil_div, share
+from fastcnn.kernels._step cimport Step, blocks_of, ceil_div, goes_on, share
 from fastcnn.kernels._tiles cimport fc_kernels, fc_pool_row, fc_tensor
 
 
@@ -14,6 +14,23 @@ cdef struct PoolGradArgs:
     fc_tensor x  # IN  the input; of averages its sizes alone
     fc_pool_row row
     ptrdiff_t kh, stride_h, dilation_h, top, bottom
+    ptrdiff_t at_a_time  # windows of a row before the thread asks whether to go on; 0: it does not
+    ptrdiff_t taps       # of a window, at most
+
+
+cdef void add_row(const PoolGradArgs *a, fc_pool_row *row, const float *g, float *y, ptrdiff_t y_row) noexcept nogil:
+    """What a row of windows gives to y, window by window."""
+    cdef ptrdiff_t first = 0
+    if a.at_a_time == 0:
+        a.kernels.pool_grad_row(row, g, y, y_row)
+        return
+    while first < a.g.w:
+        row.pixels = min(a.at_a_time, a.g.w - first)
+        row.pad_left = a.row.pad_left - first * row.stride
+        if not goes_on(row.pixels * a.taps):
+            return
+        a.kernels.pool_grad_row(row, g + first * a.kernels.vl, y, y_row)
+        first += row.pixels
 
 
 cdef void run_pool_grad(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
@@ -36,8 +53,8 @@ cdef void run_pool_grad(const void *raw, float *scratch, int tid, int nthreads) 
             start += first * a.dilation_h
             if a.x.data != NULL:
                 row.x = a.x.data + image * a.x.image + block * a.x.block + start * a.x.row
-            a.kernels.pool_grad_row(&row, a.g.data + image * a.g.image + block * a.g.block + r * a.g.row,
-                                    y + start * a.y.row, a.dilation_h * a.y.row)
+            add_row(a, &row, a.g.data + image * a.g.image + block * a.g.block + r * a.g.row, y + start * a.y.row,
+                    a.dilation_h * a.y.row)
 
 
 cdef class PoolGrad(Step):
@@ -66,7 +83,10 @@ cdef class PoolGrad(Step):
         a.row.pad_left, a.row.pad_right, a.row.width = pads[1], pads[3], a.y.w
         a.row.pixels, a.row.lanes, a.row.x_row = a.g.w, a.y.lanes, dilations[0] * a.x.row
         planes = a.y.n * blocks_of(&a.y)
-        self.work(planes, planes * (a.y.h * a.y.w + a.g.h * a.g.w * min(a.kh, a.y.h) * min(a.row.kw, a.y.w)))
+        # A maximum is searched for, and found once more.
+        a.taps = min(a.kh, a.y.h) * min(a.row.kw, a.y.w) * (1 if x is None else 2)
+        self.work(planes, planes * (a.y.h * a.y.w + a.g.h * a.g.w * a.taps))
+        a.at_a_time = self.at_a_time(a.g.w, a.taps)
 
 
 cdef struct MeanGradArgs:

@@ -12,9 +12,10 @@ cdef struct Program:
     const void **args
     fc_tensor **outputs
     int *shared
-    ptrdiff_t *pieces    # of each step: as of Step
-    ptrdiff_t *units
-    ptrdiff_t *vectors
+    ptrdiff_t *pieces    # into which threads may cut a step to help each other,
+    ptrdiff_t *least     # into which it is cut so that none takes long,
+    ptrdiff_t *vectors   # and operations on vectors that it takes, about
+    int *watched         # whether it calls `goes_on` within its units
     int stages
     ptrdiff_t *begins    # the first step of each stage, and the end of the last one
     int lanes            # among which this run deals the pieces of the steps

@@ -13,7 +13,7 @@ from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport uint64_t
 from libc.string cimport memset
 
-from fastcnn.kernels._step cimport LONGEST_PIECE, Rows, Walk, blocks_of, ceil_div, share, walk, walks
+from fastcnn.kernels._step cimport Rows, Walk, Watch, blocks_of, ceil_div, set_watch, share, walk, walks
 from fastcnn.kernels._team cimport (
     fc_default_float_modes, fc_do_job, fc_job, fc_restore_float_modes, fc_seconds, fc_take,
 )
@@ -84,7 +84,7 @@ cdef void deal(Program *p, int lanes) noexcept nogil:
     if p.lanes != lanes:
         p.lanes = lanes
         for i in range(p.count):
-            cuts = min(ceil_div(p.vectors[i], <ptrdiff_t>LONGEST_PIECE), p.units[i]) // lanes
+            cuts = ceil_div(p.least[i], lanes)
             if lanes > 1:
                 cuts = max(cuts, min(PIECES, p.pieces[i] // lanes))
             p.cuts[i] = <int>max(1, min(cuts, INT_MAX // lanes))
@@ -94,10 +94,10 @@ cdef void deal(Program *p, int lanes) noexcept nogil:
                 p.left[lane * p.count + i] = lane * p.cuts[i] | <uint64_t>((lane + 1) * p.cuts[i]) << 32
 
 
-cdef void look(Program *p, ptrdiff_t i, int pieces) noexcept nogil:
-    """After a piece of step i, now and then: look for signals."""
+cdef void look(Program *p, ptrdiff_t vectors) noexcept nogil:
+    """After so many operations on vectors, now and then: look for signals."""
     cdef double now
-    p.vectors_since += p.vectors[i] // pieces
+    p.vectors_since += vectors
     if p.vectors_since < VECTORS_BETWEEN_LOOKS:
         return
     p.vectors_since = 0
@@ -135,6 +135,20 @@ cdef void raise_error(Program *p) except *:
     raise error
 
 
+# Who is asked within the units of a step.
+cdef struct StepWatch:
+    Watch watch
+    Program *program
+    bint looks
+
+
+cdef bint ask(Watch *watch, ptrdiff_t vectors) noexcept nogil:
+    cdef StepWatch *w = <StepWatch *>watch
+    if w.looks:
+        look(w.program, vectors)
+    return not w.program.stop[0]
+
+
 cdef void run_pieces(Program *p, ptrdiff_t i, float *scratch, int lane, bint looks) noexcept nogil:
     """Compute the pieces of one lane in their order, then those of other lanes that nobody has begun."""
     cdef int turn, pieces = p.lanes * p.cuts[i]
@@ -145,7 +159,7 @@ cdef void run_pieces(Program *p, ptrdiff_t i, float *scratch, int lane, bint loo
                 return
             p.runs[i](p.args[i], scratch, <int>piece, pieces)
             if looks:
-                look(p, i, pieces)
+                look(p, p.vectors[i] // pieces)
         return
     for turn in range(p.lanes):
         while not p.stop[0]:
@@ -154,7 +168,17 @@ cdef void run_pieces(Program *p, ptrdiff_t i, float *scratch, int lane, bint loo
                 break
             p.runs[i](p.args[i], scratch, <int>piece, pieces)
             if looks:
-                look(p, i, pieces)
+                look(p, p.vectors[i] // pieces)
+
+
+cdef void watch_step(Program *p, ptrdiff_t i, float *scratch, int lane, bint looks) noexcept nogil:
+    """As `share_step`, of a step that asks within its units whether to go on."""
+    cdef StepWatch w
+    cdef Watch *previous
+    w.watch.ask, w.program, w.looks = ask, p, looks
+    previous = set_watch(&w.watch)  # of a run within which a signal handler has started this one
+    share_step(p, i, scratch, lane, looks)
+    set_watch(previous)
 
 
 cdef void share_step(Program *p, ptrdiff_t i, float *scratch, int lane, bint looks) noexcept nogil:
@@ -172,17 +196,22 @@ cdef void share_step(Program *p, ptrdiff_t i, float *scratch, int lane, bint loo
             return
         p.runs[i](p.args[i], scratch, lane, p.lanes)
     if looks:
-        look(p, i, p.lanes)
+        look(p, p.vectors[i] // p.lanes)
 
 
 cdef void share_stage(void *program, int stage, int lane, int worker) noexcept nogil:
     """Compute one lane of a stage; the caller is worker 0. No later stage begins before it returns."""
     cdef Program *p = <Program *>program
+    cdef float *scratch = p.scratch + worker * p.scratch_stride
+    cdef bint looks = worker == 0 and stage < p.last_stop
     cdef ptrdiff_t i
     for i in range(p.begins[stage], p.begins[stage + 1]):
         if p.stop[0]:
             return
-        share_step(p, i, p.scratch + worker * p.scratch_stride, lane, worker == 0 and stage < p.last_stop)
+        if p.watched[i]:
+            watch_step(p, i, scratch, lane, looks)
+        else:
+            share_step(p, i, scratch, lane, looks)
 
 
 cdef void run_alone(Program *p) noexcept nogil:

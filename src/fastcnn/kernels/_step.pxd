@@ -12,8 +12,6 @@ cdef enum:
     # Pixels that a convolution computes for all outputs before the next ones: docs/tuning.md, "Panels".
     PANEL_PIXELS = 196
     LINE_FLOATS = 16
-    # Operations on vectors in the longest piece of a step that can be divided so finely: docs/tuning.md, "Pieces".
-    LONGEST_PIECE = 1 << 23
 
 # How arguments begin where another step can run them on some rows (see _bands).
 cdef struct Operands:
@@ -30,6 +28,10 @@ cdef struct WeightedOperands:
     fc_tensor bias
     fc_tensor residual  # data is NULL without one
 
+# What a thread asks within a long unit of a step before it does so many operations on vectors: whether to go on.
+cdef struct Watch:
+    bint (*ask)(Watch *watch, ptrdiff_t vectors) noexcept nogil
+
 cdef class Step:
     cdef fc_run run
     cdef const void *args
@@ -42,6 +44,7 @@ cdef class Step:
     cdef ptrdiff_t pieces                  # into which threads may cut the work to help each other; 0: into none
     cdef ptrdiff_t units                   # into which the work can be divided at most
     cdef ptrdiff_t vectors                 # estimated operations on vectors
+    cdef ptrdiff_t between                 # estimated operations between two calls of `goes_on`; 0: a unit is done at once
     cdef object owned                      # arrays that args points into
     cdef const fc_kernels *kernels
     cdef void operand(self, int index, fc_tensor *tensor, object view) except *
@@ -50,7 +53,10 @@ cdef class Step:
                    activation) except *
     cdef void may_be_cut(self, ptrdiff_t units, ptrdiff_t vectors) except *
     cdef void work(self, ptrdiff_t units, ptrdiff_t vectors) noexcept
+    cdef ptrdiff_t at_a_time(self, ptrdiff_t count, ptrdiff_t each) except -1
     cdef void estimate_work(self) noexcept
+    cdef ptrdiff_t unit(self) noexcept
+    cdef ptrdiff_t pieces_of(self, ptrdiff_t longest) noexcept
 
 cdef const ptrdiff_t *ONE_TAP
 
@@ -58,6 +64,8 @@ cdef void set_activation(fc_activation *act, object description) except *
 cdef void set_gradient_activation(fc_activation *act, object description) except *
 cdef const void *address(object array) except NULL
 cdef fc_tensor tensor_of(object view) except *
+cdef Watch *set_watch(Watch *watch) noexcept nogil
+cdef bint goes_on(ptrdiff_t vectors) noexcept nogil
 
 # Address of a C-contiguous float32 array.
 cdef inline const float *floats(object array) except NULL:
@@ -100,14 +108,20 @@ cdef struct Walk:
     bint by_rows
     ptrdiff_t unit, end, block
 
+cdef inline bint goes_by_rows(const fc_tensor *t) noexcept nogil:
+    return t.h > 1 and t.h * t.w > PANEL_PIXELS
+
+cdef inline ptrdiff_t walk_units(const fc_tensor *t) noexcept nogil:
+    return t.n * t.h * (1 if goes_by_rows(t) else blocks_of(t))
+
 # Threads divide up large images by rows, as convolutions do, and small ones by channels. A thread then mostly reads
 # what it has written: from another core's cache, values come as slowly as from memory.
 cdef inline Walk walk(const fc_tensor *t, int tid, int nthreads) noexcept nogil:
     cdef Walk w
     cdef ptrdiff_t units
     w.blocks, w.height, w.block = blocks_of(t), t.h, 0
-    w.by_rows = t.h * t.w > PANEL_PIXELS
-    units = t.n * t.h * (1 if w.by_rows else w.blocks)
+    w.by_rows = goes_by_rows(t)
+    units = walk_units(t)
     w.unit, w.end = share(units, tid, nthreads), share(units, tid + 1, nthreads)
     return w
 

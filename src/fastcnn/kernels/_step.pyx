@@ -12,6 +12,14 @@ from fastcnn.kernels._tiles cimport (
 
 # Operations on vectors in the smallest piece of a step: docs/tuning.md, "Pieces".
 PIECE_VECTORS = 8192
+# And in the longest piece, or between two questions whether to go on with it: docs/tuning.md, "Pieces".
+LONGEST_PIECE = 1 << 23
+
+cdef extern from *:
+    """
+    static _Thread_local void *fastcnn_watch;
+    """
+    void *_watch "fastcnn_watch"
 
 # The tap of a matrix product.
 cdef ptrdiff_t _no_distance = 0
@@ -62,6 +70,20 @@ cdef fc_tensor tensor_of(object view) except *:
     return tensor
 
 
+cdef Watch *set_watch(Watch *watch) noexcept nogil:
+    """Who is asked from now on in this thread, or NULL; gives who was before."""
+    global _watch
+    cdef Watch *previous = <Watch *>_watch
+    _watch = watch
+    return previous
+
+
+cdef bint goes_on(ptrdiff_t vectors) noexcept nogil:
+    """Within a unit of a step, before so many operations on vectors: whether they are still wanted."""
+    cdef Watch *watch = <Watch *>_watch
+    return watch == NULL or watch.ask(watch, vectors)
+
+
 cdef class Step:
     """A kernel with its arguments; subclasses fill in `run`, `args` and the operands."""
 
@@ -106,13 +128,38 @@ cdef class Step:
         """How many operations on vectors the step takes, about, and into how many parts it can be divided."""
         self.units, self.vectors = units, vectors
 
+    cdef ptrdiff_t at_a_time(self, ptrdiff_t count, ptrdiff_t each) except -1:
+        """How many of `count` parts of a unit come between two calls of `goes_on`, where each takes so many operations on
+        vectors; 0 for a unit that is short enough to be done at once."""
+        cdef ptrdiff_t longest = LONGEST_PIECE, number = max(1, min(count, longest // max(1, each)))
+        if self.unit() <= longest:
+            return 0
+        self.between = max(self.between, number * each)
+        return number
+
+    cdef ptrdiff_t unit(self) noexcept:
+        """Operations on vectors in a unit."""
+        return ceil_div(self.vectors, max(1, min(self.units, self.vectors)))
+
+    cdef ptrdiff_t pieces_of(self, ptrdiff_t longest) noexcept:
+        """Into how many pieces the work is cut so that none takes longer, as far as units are short enough."""
+        if self.vectors <= longest:
+            return 1
+        return ceil_div(ceil_div(self.vectors, self.unit()), max(1, longest // self.unit()))
+
+    @property
+    def longest(self):
+        """Operations on vectors, about, that a thread does at least until it looks whether to go on."""
+        self.estimate_work()
+        return self.between or self.unit()
+
     cdef void estimate_work(self) noexcept:
         """Of a step that has not told it: as many operations as vectors of its operands, in any number of parts."""
         cdef int k
         cdef fc_tensor *t
-        if self.units > 0:
+        if self.units > 0 or self.vectors > 0:
             return
-        self.units = PTRDIFF_MAX
+        self.units = PTRDIFF_MAX if self.shared else 1
         for k in range(MAX_OPERANDS):
             t = self.operands[k]
             if t != NULL:

@@ -7,7 +7,7 @@ The formulas are told in training/optimizers.py; their numbers come at run time 
 from libc.math cimport sqrt
 from libc.stddef cimport ptrdiff_t
 
-from fastcnn.kernels._step cimport Step, blocks_of, ceil_div, share
+from fastcnn.kernels._step cimport Step, blocks_of, ceil_div, goes_on, share
 from fastcnn.kernels._tiles cimport FC_ADAM, FC_ADAMW, FC_RMSPROP, FC_SGD, fc_kernels, fc_tensor, fc_update
 
 SETTINGS = ("rate", "decay", "momentum", "epsilon", "beta2", "one_minus_beta1", "one_minus_beta2", "correction1",
@@ -83,6 +83,7 @@ cdef struct NormArgs:
     fc_tensor g  # IN
     fc_tensor previous  # IN  one number; data is NULL for the first
     double limit
+    ptrdiff_t at_a_time  # pixels before the thread asks whether to go on
 
 
 cdef void run_square(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
@@ -96,6 +97,8 @@ cdef void run_square(const void *raw, float *scratch, int tid, int nthreads) noe
             g = a.g.data + image * a.g.image + block * a.g.block
             lanes = min(a.g.lanes, a.g.c - block * a.g.lanes)
             for i in range(a.g.h * a.g.w):
+                if i % a.at_a_time == 0 and not goes_on(min(a.at_a_time, a.g.h * a.g.w) * lanes):
+                    return
                 for k in range(lanes):
                     total += <double>g[i * a.g.lanes + k] * g[i * a.g.lanes + k]
     a.y.data[0] = <float>total
@@ -117,6 +120,9 @@ cdef class SquaredNorm(Step):
         self.operand(0, &self.a.y, y)
         self.operand(1, &self.a.g, g)
         self.operand(2, &self.a.previous, previous)
+        pixels = self.a.g.h * self.a.g.w
+        self.work(1, self.a.g.n * blocks_of(&self.a.g) * pixels * self.a.g.lanes)
+        self.a.at_a_time = self.at_a_time(pixels, self.a.g.lanes) or max(1, pixels)
 
 
 cdef void run_clip(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:

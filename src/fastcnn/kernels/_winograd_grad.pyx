@@ -15,7 +15,7 @@ from libc.stddef cimport ptrdiff_t
 
 import numpy as np
 
-from fastcnn.kernels._step cimport Step, address, ceil_div, floats, odd_lines, share
+from fastcnn.kernels._step cimport Step, address, ceil_div, floats, goes_on, odd_lines, share
 from fastcnn.kernels._tiles cimport fc_conv_grad, fc_kernels, fc_tensor
 
 from fastcnn.kernels._winograd_filters import filter_matrix
@@ -36,6 +36,7 @@ cdef struct WinogradGradArgs:
     const ptrdiff_t *to
     ptrdiff_t top, left, patch_rows, patch_columns, patches, ins, outs, parts
     ptrdiff_t v_component, u_component, m_component
+    bint watched  # whether the thread asks within a unit whether to go on
 
 
 cdef struct Place:
@@ -81,6 +82,8 @@ cdef void add_products(const WinogradGradArgs *a, ptrdiff_t count, ptrdiff_t blo
         for t in range(tiles):
             start = share(blocks, <int>t, <int>tiles)
             tile.blocks = <int>(share(blocks, <int>t + 1, <int>tiles) - start)
+            if a.watched and not goes_on(count * tile.blocks * a.x.c):
+                return
             tile.g = u + component * a.u_component + start * a.patches * vl
             for block in range(a.ins):
                 tile.lanes = min(vl, a.x.c - block * vl)
@@ -102,6 +105,8 @@ cdef void run_winograd_grad(const void *raw, float *scratch, int tid, int nthrea
         low, high = start + share(end - start, part, parts), start + share(end - start, part + 1, parts)
         first = 0
         while first < total:
+            if a.watched and not goes_on(COMPONENTS * a.patches * (a.ins + high - low)):
+                return
             transform(a, first, min(a.patches, total - first), low, high, v, u)
             add_products(a, min(a.patches, total - first), high - low, first > 0, v, u, m)
             first += a.patches
@@ -146,3 +151,4 @@ cdef class WinogradGradWeight(Step):
         # The inputs are transformed once more for each part of the outputs.
         patches = a.x.n * a.patch_rows * a.patch_columns
         self.work(ceil_div(a.outs, <ptrdiff_t>MOST_BLOCKS), COMPONENTS * patches * a.x.c * (a.outs + 8))
+        a.watched = self.at_a_time(1, max(a.patches * TILE_BLOCKS * a.x.c, COMPONENTS * a.patches * (a.ins + kept))) > 0

@@ -1,4 +1,4 @@
-"""Layers that change each value by itself, and softmax: no parameters."""
+"""Elementwise activations and softmax, without parameters."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class HardSwish(Layer):
 
 
 class LeakyReLU(Layer):
-    """Keep what is positive, and multiply the rest by `negative_slope`.
+    """Keep positive values and multiply the others by `negative_slope`.
 
     Examples
     --------
@@ -48,7 +48,7 @@ class LeakyReLU(Layer):
 
 
 class ReLU(Layer):
-    """Keep what is positive, and make the rest zero.
+    """Keep positive values and replace the others by zero.
 
     Examples
     --------
@@ -63,7 +63,7 @@ class ReLU(Layer):
 
 
 class ReLU6(Layer):
-    """Clip to 0…6.
+    """Clip values to 0…6.
 
     Examples
     --------
@@ -108,7 +108,7 @@ class Sigmoid(Layer):
 
 
 class Softmax(Layer):
-    """Turn scores into shares that add up to 1 along `dim`.
+    """Turn scores into probabilities that add up to 1 along `dim`.
 
     Examples
     --------

@@ -1,6 +1,6 @@
-"""What a layer keeps: read-only float32 arrays, marked as parameters or buffers while they are assigned.
+"""The arrays of a layer: read-only float32, marked as parameters or buffers while they are assigned.
 
-Who registers them under a name is base.py's.
+base.py registers them under names.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def frozen_float32(value: ArrayLike, name: str) -> np.ndarray:
     array = as_array(value, name)
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{name}: dtype={array.dtype}, expected a real number type")
-    with np.errstate(over="ignore", invalid="ignore"):  # beyond float32's range a value becomes infinite
+    with np.errstate(over="ignore", invalid="ignore"):  # a value beyond float32's range becomes infinite
         frozen = np.array(array, dtype=np.float32, order="C", copy=True)
     frozen.flags.writeable = False
     return frozen
@@ -27,8 +27,7 @@ def frozen_float32(value: ArrayLike, name: str) -> np.ndarray:
 class Parameter(np.ndarray):
     """An array that a layer owns and training changes: ``self.weight = Parameter(array)``.
 
-    The mark only matters while the attribute is assigned. What the layer keeps, and gives back, is a
-    plain read-only float32 array.
+    The mark only matters during the assignment. The layer keeps, and gives back, a plain read-only float32 array.
 
     Parameters
     ----------
@@ -58,9 +57,9 @@ class Parameter(np.ndarray):
 
 
 class Buffer(np.ndarray):
-    """An array that a layer owns and training does not touch: ``self.running_mean = Buffer(array)``.
+    """An array that a layer owns and no gradient changes: ``self.running_mean = Buffer(array)``.
 
-    It is part of the state dict like a `Parameter`, and takes the same values.
+    A buffer is part of the state dict and takes the same values as a `Parameter`.
 
     Examples
     --------

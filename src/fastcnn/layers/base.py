@@ -1,8 +1,8 @@
 """What every layer is: a tree of named arrays and sub-layers with a ``forward``.
 
-Holds the registration of parameters, buffers and sub-layers, and state dicts. Who is told of changes, and who holds
-newer values, is newer.py's; the layers themselves are in the other files; how a layer's forward becomes a graph is
-graph/trace.py's business, and running it is model.py's.
+This file registers parameters, buffers and sub-layers, and makes state dicts. newer.py tells watchers of changes and
+knows who holds newer values. The other files hold the layers themselves. graph/trace.py turns a forward method into a
+graph, and network.py runs it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fastcnn.layers.newer import Watcher, bring_up_to_date, generation, settled,
 
 __all__ = ["Buffer", "Layer", "LoadResult", "Parameter", "failed_layer", "generation"]
 
-# Saved by PyTorch's BatchNorm beside the statistics; inference has no use for it.
+# PyTorch's BatchNorm saves it beside the statistics, and inference does not need it.
 _IGNORED_SUFFIX = "num_batches_tracked"
 
 _FAILED_LAYER = "fastcnn_layer"
@@ -30,12 +30,12 @@ T = TypeVar("T")
 
 
 def failed_layer(error: BaseException) -> Layer | None:
-    """Return the innermost layer whose forward an error came out of, if one is known."""
+    """Return the innermost layer whose forward raised the error; None where it is not known."""
     return error.__dict__.get(_FAILED_LAYER)
 
 
 class LoadResult(NamedTuple):
-    """What `Layer.load_state_dict` left undone when it was not strict."""
+    """The names that `Layer.load_state_dict` did not match when it was not strict."""
 
     missing: list[str]
     unexpected: list[str]
@@ -44,10 +44,9 @@ class LoadResult(NamedTuple):
 class Layer:
     """Base of all layers: set arrays and sub-layers as attributes, and write ``forward``.
 
-    ``Parameter``, ``Buffer`` and ``Layer`` values are registered under the attribute's name. Assigning a
-    plain array to a registered name replaces its values: the shape must stay, the array is copied, and
-    stored read-only, so that compiled plans always notice. Sub-classes need not call
-    ``super().__init__()``.
+    ``Parameter``, ``Buffer`` and ``Layer`` values are registered under the attribute's name. A plain array that is
+    assigned to a registered name replaces the values and must have the same shape. The layer keeps a read-only copy, so
+    that compiled plans notice every change. Sub-classes need not call ``super().__init__()``.
 
     Examples
     --------
@@ -72,7 +71,7 @@ class Layer:
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         self = super().__new__(cls)
-        # Not through __setattr__, which needs these to be there.
+        # Directly, as __setattr__ needs these entries.
         self.__dict__.update(_parameters={}, _buffers={}, _children={})
         tell_watchers(self)
         return self
@@ -90,11 +89,11 @@ class Layer:
         return store
 
     def forward(self, *inputs: Any) -> Any:
-        """Compute the layer's output; arrays in, arrays out, or symbols in, symbols out."""
+        """Compute the layer's output: arrays from arrays, or symbols from symbols."""
         raise TypeError(f"{type(self).__name__} has no forward method: it only holds other layers")
 
     def __call__(self, *inputs: Any) -> Any:
-        """Run `forward`; while a model is traced, under the layer's path in that model."""
+        """Run `forward`; a tracer names the nodes after the layer's path in the model."""
         with scope(self):
             try:
                 return self.forward(*inputs)
@@ -105,7 +104,7 @@ class Layer:
     # -- attributes ---------------------------------------------------------------------------------
 
     def __getattr__(self, name: str) -> Any:
-        # Only reached when the ordinary look-up has failed.
+        # Python calls it only where the ordinary look-up fails.
         bring_up_to_date(self)
         for store in ("_parameters", "_buffers", "_children"):
             registered = self.__dict__.get(store, {})
@@ -128,9 +127,9 @@ class Layer:
         elif value is not None and (name in self._parameters or name in self._buffers):
             self._replace(name, value, where)
         elif isinstance(value, np.ndarray):
-            raise TypeError(f"{where}: wrap the array in Parameter(...) or Buffer(...), so that it is saved")
+            raise TypeError(f"{where}: got a plain array, expected Parameter(...) or Buffer(...), so that it is saved")
         elif isinstance(value, (list, tuple)) and any(isinstance(item, Layer) for item in value):
-            raise TypeError(f"{where}: put the layers into a Sequential, so that their parameters are saved")
+            raise TypeError(f"{where}: got a list of layers, expected a Sequential, so that their parameters are saved")
         else:
             self._forget(name)
             object.__setattr__(self, name, value)
@@ -151,14 +150,14 @@ class Layer:
         if not name or "." in name:
             raise ValueError(f"{type(self).__name__}: name={name!r}, expected a name without dots")
         if hasattr(type(self), name):
-            raise AttributeError(f"{type(self).__name__}.{name} is taken by a method: choose another name")
+            raise AttributeError(f"{type(self).__name__}.{name} is a method, expected another name for the attribute")
         self.__dict__.pop(name, None)
-        if name not in store:  # a value of another kind may have had the name; else the order is kept
+        if name not in store:  # a value of another kind may have the name; a known name keeps its place
             self._forget(name)
         store[name] = value
 
     def _forget(self, name: str) -> bool:
-        """Remove `name` from whichever registry has it; tell whether one had."""
+        """Remove `name` from the registry that has it; return whether one had."""
         stores: tuple[dict[str, Any], ...] = (self._parameters, self._buffers, self._children)
         found = [store for store in stores if name in store]
         for store in found:
@@ -176,27 +175,27 @@ class Layer:
         return self._parameters if name in self._parameters else self._buffers
 
     def _touch(self, by: Watcher | None = None) -> None:
-        """Tell all who watch the layer that it has changed, but the one that has changed it."""
+        """Tell all watchers of the layer but `by`, which has changed it."""
         tell_watchers(self, by)
 
     def _take_value(self, name: str, array: np.ndarray, by: Watcher) -> None:
-        """Replace the values of a registered array by one that nobody else has."""
+        """Replace a registered array by one that nobody else holds."""
         array.flags.writeable = False
-        parameters, buffers = self.__dict__["_parameters"], self.__dict__["_buffers"]  # whoever writes back asks nobody
+        parameters, buffers = self.__dict__["_parameters"], self.__dict__["_buffers"]  # the properties would ask `by`
         (parameters if name in parameters else buffers)[name] = array
         self._touch(by)
 
     def _settled(self, look: Callable[[], T]) -> T:
-        """Return `look()`, in which no array of this layer and those below it changes by training."""
+        """Return `look()`, during which training changes no array of this layer or of a layer below it."""
         return settled([layer for _, layer in self.named_layers()], look)
 
     # -- training -----------------------------------------------------------------------------------
 
     def freeze(self) -> None:
-        """Keep the arrays of this layer and all below it as they are during training.
+        """Keep the arrays of this layer and all layers below it as they are during training.
 
-        Their parameters get no gradients; a batch normalisation uses, and keeps, its running statistics. Layers before
-        a frozen one are trained through it; where nothing before needs a gradient, none is computed.
+        Their parameters get no gradients. Batch normalisation uses its running statistics and leaves them unchanged.
+        Layers before a frozen one still learn through it.
 
         Examples
         --------
@@ -209,7 +208,7 @@ class Layer:
         self._set_frozen(True)
 
     def thaw(self) -> None:
-        """Undo `freeze`, for this layer and all below it."""
+        """Undo `freeze` for this layer and all layers below it."""
         self._set_frozen(False)
 
     @property
@@ -228,11 +227,11 @@ class Layer:
     # -- the tree -----------------------------------------------------------------------------------
 
     def named_children(self) -> Iterator[tuple[str, Layer]]:
-        """Yield the names of the direct sub-layers, and the sub-layers, in order of assignment."""
+        """Yield name and layer of each direct sub-layer, in order of assignment."""
         yield from self._children.items()
 
     def named_layers(self, prefix: str = "") -> Iterator[tuple[str, Layer]]:
-        """Yield this layer and all below it with their dotted paths, parents first.
+        """Yield dotted path and layer of this layer and all layers below it, parents first.
 
         Examples
         --------
@@ -246,27 +245,27 @@ class Layer:
             yield from child.named_layers(f"{prefix}.{name}" if prefix else name)
 
     def _named_arrays(self, parameters: bool, buffers: bool) -> Iterator[tuple[str, Layer, str]]:
-        """Yield (full name, owning layer, name within it) of the arrays asked for."""
+        """Yield (full name, owning layer, name within the layer) of parameters, buffers or both."""
         for path, layer in self.named_layers():
-            # Not by the properties, which bring values up to date: names are all that is wanted.
+            # Directly, as the properties bring values up to date and only names are needed.
             stores = [layer.__dict__["_parameters"]] * parameters + [layer.__dict__["_buffers"]] * buffers
             for name in (name for store in stores for name in store):
                 yield (f"{path}.{name}" if path else name), layer, name
 
     def named_parameters(self) -> Iterator[tuple[str, np.ndarray]]:
-        """Yield the names and arrays that training changes, of this layer and all below it."""
+        """Yield name and array of each parameter of this layer and all layers below it."""
         for full, layer, name in self._named_arrays(True, False):
             yield full, read_and_keep(layer._parameters, name)
 
     def named_buffers(self) -> Iterator[tuple[str, np.ndarray]]:
-        """Yield the names and arrays that are kept but not trained, of this layer and all below it."""
+        """Yield name and array of each buffer of this layer and all layers below it."""
         for full, layer, name in self._named_arrays(False, True):
             yield full, read_and_keep(layer._buffers, name)
 
     # -- state --------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Return all parameters and buffers by their dotted names, as PyTorch would name them.
+        """Return all parameters and buffers under the dotted names that PyTorch gives them.
 
         Returns
         -------
@@ -287,19 +286,19 @@ class Layer:
         return self._settled(read)
 
     def _stored_state(self) -> dict[str, np.ndarray]:
-        """`state_dict`, in which arrays that lie in a file stay there (`fastcnn.graph.stored`)."""
+        """Return `state_dict`, in which arrays that lie in a file stay there (`fastcnn.graph.stored`)."""
         arrays = self._named_arrays(True, True)
         return self._settled(lambda: {full: layer._store_of(name)[name] for full, layer, name in arrays})
 
     def load_state_dict(self, state: Mapping[str, ArrayLike], strict: bool = True) -> LoadResult:
-        """Copy values into the parameters and buffers, all of them or (on an error) none.
+        """Copy values into the parameters and buffers: all of them, or none if an error occurs.
 
         Parameters
         ----------
         state : mapping of str to array_like
             Arrays by dotted names. PyTorch's ``num_batches_tracked`` entries are ignored.
         strict : bool
-            Whether names that are missing or unexpected are errors. Wrong shapes always are.
+            Whether missing and unexpected names are errors. Wrong shapes always are.
 
         Returns
         -------
@@ -309,7 +308,7 @@ class Layer:
         Raises
         ------
         ValueError
-            Listing every missing, unexpected and mismatched name.
+            Lists every missing, unexpected and mismatched name.
         TypeError
             If a value does not hold real numbers.
 

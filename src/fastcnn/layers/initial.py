@@ -1,6 +1,6 @@
-"""Where a layer's first weights come from: the random generators, and the distributions.
+"""The first weights of layers: random generators and distributions.
 
-The distributions, names apart, are those of torch.nn.init.
+The distributions are those of torch.nn.init under other names.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ __all__ = [
     "uniform",
 ]
 
-# A string, as below nothing of numpy.random is touched before it is needed: it is slow to import.
+# A string, as numpy.random is slow to import and only needed by networks with first weights.
 RandomSource: TypeAlias = "np.random.Generator | int | None"
-# A name of _INITIALISERS, or a function of a generator and a shape that gives an array; None is PyTorch's default.
+# A name in _INITIALISERS, or a function from a generator and a shape to an array; None is PyTorch's default.
 Initialiser: TypeAlias = "str | Callable[[np.random.Generator, tuple[int, ...]], np.ndarray] | None"
 
-# The seed of layers without an ``rng``, and how many generators have been made of it: each layer has its own. One that
-# threads share has a lock, which a process forked meanwhile would find held for ever.
+# The seed of layers without an ``rng``, and a counter of the generators made from it. Each layer has a generator of its
+# own: a shared one has a lock, which a forked process could find held for ever.
 _default: tuple[int, Iterator[int]] = (0, count())
 _scoped_rng: ContextVar[np.random.Generator | None] = ContextVar("_scoped_rng", default=None)
 
@@ -47,7 +47,7 @@ def manual_seed(seed: int) -> None:
     Parameters
     ----------
     seed : int
-        At import the seed is 0, so that a script builds the same weights on every run.
+        The seed is 0 at import, so that a script builds the same weights on every run.
 
     Examples
     --------
@@ -64,12 +64,12 @@ def manual_seed(seed: int) -> None:
 
 @contextmanager
 def seeded(rng: RandomSource) -> Iterator[np.random.Generator]:
-    """Let the layers built inside the block, without an ``rng`` of their own, draw from `rng`.
+    """A block in which layers without an ``rng`` of their own draw from `rng`.
 
     Parameters
     ----------
     rng : numpy.random.Generator, int or None
-        A generator, the seed of a new one, or None for the next of those that layers without one draw from.
+        A generator, the seed of a new one, or None for the next default generator.
 
     Yields
     ------
@@ -92,7 +92,7 @@ def seeded(rng: RandomSource) -> Iterator[np.random.Generator]:
 
 
 def generator_of(rng: RandomSource) -> np.random.Generator:
-    """The generator to draw from, of what a layer was given as `rng`."""
+    """Return the generator for the `rng` argument of a layer."""
     if rng is not None:
         return as_generator(rng, "rng", "an integer >= 0, a numpy.random.Generator or None")
     if (scoped := _scoped_rng.get()) is not None:
@@ -119,7 +119,7 @@ def he_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     ----------
     rng : numpy.random.Generator
     shape : tuple of int
-        Outputs, inputs (of a group), and height and width of filters.
+        Outputs, inputs of a group, and height and width of the filters.
 
     Returns
     -------
@@ -134,7 +134,7 @@ def he_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def he_uniform(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Draw evenly from within sqrt(6 / fan_in); else as `he_normal`. PyTorch's ``kaiming_uniform_``.
+    """Draw uniformly from within sqrt(6 / fan_in); parameters as for `he_normal`. PyTorch's ``kaiming_uniform_``.
 
     Examples
     --------
@@ -148,7 +148,7 @@ def glorot_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarra
     """Draw from a normal distribution of variance 2 / (fan_in + fan_out), which suits tanh and sigmoid.
 
     Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks", 2010; PyTorch's
-    ``xavier_normal_``. Parameters as those of `he_normal`.
+    ``xavier_normal_``. Parameters as for `he_normal`.
 
     Examples
     --------
@@ -159,7 +159,9 @@ def glorot_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarra
 
 
 def glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Draw evenly from within sqrt(6 / (fan_in + fan_out)); else as `glorot_normal`. PyTorch's ``xavier_uniform_``.
+    """Draw uniformly from within sqrt(6 / (fan_in + fan_out)); parameters as for `he_normal`.
+
+    PyTorch's ``xavier_uniform_``.
 
     Examples
     --------
@@ -173,14 +175,14 @@ _INITIALISERS = {f.__name__: f for f in (he_normal, he_uniform, glorot_normal, g
 
 
 def first_weights(init: Initialiser, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Draw a layer's first weights: as `init` says, or PyTorch's default.
+    """Draw a layer's first weights from `init`, or from PyTorch's default.
 
     Raises
     ------
     ValueError
-        If `init` is no name of an initialiser, or gives another shape.
+        If `init` is not the name of an initialiser, or gives another shape.
     TypeError
-        If it is neither a name nor a function.
+        If `init` is neither a name nor a function.
     """
     if init is None:
         return uniform(rng, shape, _fans(shape)[0])
@@ -197,7 +199,7 @@ def first_weights(init: Initialiser, rng: np.random.Generator, shape: tuple[int,
 
 
 def _fans(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Return how many inputs an output has, and how many outputs an input has, as PyTorch counts them."""
+    """Return the inputs of an output and the outputs of an input, as PyTorch counts them."""
     area = math.prod(shape[2:])
     return shape[1] * area, shape[0] * area
 
@@ -207,4 +209,4 @@ def _normal(rng: np.random.Generator, shape: tuple[int, ...], deviation: float) 
 
 
 def _uniform(rng: np.random.Generator, shape: tuple[int, ...], bound: float) -> np.ndarray:
-    return uniform(rng, shape, 1 / bound**2)  # which draws from within 1/sqrt(fan_in)
+    return uniform(rng, shape, 1 / bound**2)  # `uniform` draws from within 1/sqrt(fan_in)

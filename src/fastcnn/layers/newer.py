@@ -1,8 +1,8 @@
-"""Who must know that a layer has changed, and who holds newer values of its arrays than the layer: a trainer.
+"""Changes of layers: watchers are told of them, and a holder keeps newer values than the layer.
 
-Both belong to the layer, so that whoever calls or trains one model never troubles another. Layers tell the caches of
-compiled plans and the trainers that watch them. A trainer need not write back after every step: layers ask it to before
-anybody looks at an array.
+Watchers are trainers and the caches of compiled plans; holders are trainers. Both are kept with the layer, so that
+different models never disturb each other. A trainer need not write back after every step: the layer asks for its values
+when an array is read.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _generation = 0
 
 
 def generation() -> int:
-    """Return a number that grows whenever any layer is built, is trained, or any of its attributes is assigned.
+    """Return a number that grows whenever a layer is built or trained, or one of its attributes is assigned.
 
     Returns
     -------
     int
-        The current count, 0 at import.
+        The current number; 0 at import.
 
     Examples
     --------
@@ -46,29 +46,29 @@ def generation() -> int:
 
 
 class Watcher(Protocol):
-    """Who is told when a layer changes; may be told by any thread, and must not wait for anything then."""
+    """An object that is told when a layer changes: by any thread, so that it must not wait for a lock."""
 
     def layer_changed(self) -> None:
-        """Note that something of the layer has changed, or that a trainer holds newer values of it."""
+        """Note that the layer has changed, or that a trainer holds newer values."""
 
 
 class Holder(ABC):
-    """Base of trainers: holds newer values of some layers' arrays than the layers do.
+    """Base of trainers: holds newer values of arrays than their layers.
 
-    Its own work, steps, and the looks of others exclude each other. Whoever wants to look waits for one step at most:
-    the next one begins after the look. Each layer has at most one holder at a time.
+    Steps of the holder and looks of other threads exclude each other. A look waits for one step at most, as the next
+    step begins after it. Each layer has at most one holder at a time.
     """
 
     def __init__(self) -> None:
         self._guard, self._turn = Guard(self._orphaned), Guard()
-        self._inside = 0  # the thread that holds the lock,
-        self._steps_in = 0  # and the one that is in a step
+        self._inside = 0  # the thread that holds the lock
+        self._steps_in = 0  # the thread that is in a step
         self._serial = next(_serials)
         self._held: list[Any] = []  # the layers
-        self._holds = False  # whether all of them are marked
+        self._holds = False  # whether all of the layers are marked
 
     def sync(self) -> None:
-        """Bring the layers' arrays up to date; done by itself when they are looked at."""
+        """Bring the layers' arrays up to date; reading an array does so too."""
         self._look(lambda: None)
 
     @abstractmethod
@@ -76,14 +76,14 @@ class Holder(ABC):
         """Write newer values to the layers."""
 
     def _orphaned(self) -> None:
-        """In a forked child: another thread, which does not exist there, was at work or looking."""
+        """Repair the state in a forked child, in which a thread that held the lock does not exist."""
         self._inside = self._steps_in = 0
 
     def _work(self, step: Callable[[], T]) -> T:
-        """Return `step()`, called while nobody looks."""
+        """Return `step()`, called while no other thread looks."""
         self._refuse_within_step()
         with self._turn.lock:
-            pass  # those who wait to look come first
+            pass  # waiting looks come first
         with self._guard.lock:
             self._inside = self._steps_in = get_ident()
             try:
@@ -94,13 +94,13 @@ class Holder(ABC):
     def _refuse_within_step(self) -> None:
         if self._inside == get_ident():
             raise RuntimeError(
-                "step: this thread is within a step of the model, expected a call between steps; "
-                "a signal handler may look at the model, not train it"
+                "step: this thread is within a step of the model, expected a call between steps: "
+                "a signal handler may read the model but not train it"
             )
 
     def _look(self, look: Callable[[], T]) -> T:
-        """Return `look()`, called between steps, the layers' arrays up to date."""
-        if self._inside == get_ident():  # within its own work: a step traces the model, or runs a signal handler
+        """Return `look()`, called between steps and with the layers' arrays up to date."""
+        if self._inside == get_ident():  # the step itself traces the model, or a signal handler runs within it
             self._write_back()
             return look()
         with self._turn.lock, self._guard.lock:
@@ -113,8 +113,8 @@ class Holder(ABC):
                 self._inside = 0
 
     def _claim(self) -> bool:
-        """Have all layers ask for newer values before anybody looks; False, and none of them, where one has another
-        holder."""
+        """Mark all layers as held, so that reading them asks for newer values; mark none and return False where one has
+        another holder."""
         for i, layer in enumerate(self._held):
             if layer.__dict__.setdefault("_holder", self) is not self:
                 self._release(i)
@@ -123,19 +123,19 @@ class Holder(ABC):
         return True
 
     def _release(self, first: int | None = None) -> None:
-        """Have the layers, or the first of them, not ask any more."""
+        """Remove the mark from the layers, or from the first of them."""
         self._holds = False
         for layer in self._held[:first]:
             if layer.__dict__.get("_holder") is self:
                 del layer.__dict__["_holder"]
 
     def _rivals(self) -> set[Holder]:
-        """Other holders of the layers."""
+        """Return other holders of the layers."""
         return set() if self._holds else {layer.__dict__.get("_holder") for layer in self._held} - {None, self}
 
 
 def watch(layer: Any, watcher: Watcher) -> None:
-    """Have `watcher` told of changes as long as it exists; a second time nothing happens."""
+    """Tell `watcher` of changes as long as it exists; a second call changes nothing."""
     watchers = layer.__dict__.setdefault("_watchers", {})
     key = id(watcher)
     if key not in watchers:
@@ -151,29 +151,28 @@ def _watchers(layer: Any) -> list[Watcher]:
 
 
 def tell_watchers(layer: Any, but: Watcher | None = None) -> None:
-    """Tell all watchers of a layer, but the one that has changed it."""
+    """Tell all watchers of a layer but the one that has changed it."""
     global _generation
-    _generation = next(_changes)  # without a lock: threads take different numbers, each of which is new
+    _generation = next(_changes)  # no lock: each thread takes a new number
     for watcher in _watchers(layer):
         if watcher is not but:
             watcher.layer_changed()
 
 
 def bring_up_to_date(layer: Any) -> None:
-    """Have whoever holds newer values of the layer's arrays write them back."""
+    """Make the holder of newer values write them to the layer."""
     holder = layer.__dict__.get("_holder")
     if holder is not None:
         holder.sync()
 
 
 def settled(layers: Iterable[Any], look: Callable[[], T]) -> T:
-    """Return `look()`, called while the arrays of all layers are up to date and no trainer changes them: all are of the
-    same step."""
+    """Return `look()`, during which no trainer changes the layers: all arrays are those of one step."""
     holders = {holder._serial: holder for layer in layers for holder in _watchers(layer) if isinstance(holder, Holder)}
     for holder in holders.values():
-        if holder._steps_in == get_ident():  # it holds the layers: to wait for others within its step could be for ever
+        if holder._steps_in == get_ident():  # a thread within a step could wait for another holder for ever
             return holder._look(look)
-    return _among([holders[serial] for serial in sorted(holders)], look)  # always in the same order: no deadlock
+    return _among([holders[serial] for serial in sorted(holders)], look)  # always in the same order, against deadlocks
 
 
 def _among(holders: list[Holder], look: Callable[[], T]) -> T:

@@ -1,4 +1,4 @@
-"""Layers that shrink the image: pooling over windows or over all of it."""
+"""Pooling layers: over windows, or over whole feature maps."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class AvgPool2d(Layer):
 
 
 class GlobalAvgPool2d(Layer):
-    """Mean of each channel: (N, C, H, W) to (N, C, 1, 1).
+    """Mean of each feature map: (N, C, H, W) to (N, C, 1, 1).
 
     Examples
     --------
@@ -67,7 +67,7 @@ class GlobalAvgPool2d(Layer):
 
 
 class MaxPool2d(Layer):
-    """Largest value of each window, channel by channel; NaN wins.
+    """Largest value of each window, channel by channel; a NaN in the window gives NaN.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Layers that move values without changing them, at inference: flatten, dropout."""
+"""Layers that leave values unchanged at inference: flatten, dropout."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Dropout", "Flatten"]
 
 
 class Dropout(Layer):
-    """Zero a share `p` of the values while training; at inference, give back the input.
+    """Zero a share `p` of the values in training; return the input at inference.
 
     Examples
     --------

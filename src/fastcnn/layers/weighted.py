@@ -17,25 +17,25 @@ __all__ = ["BatchNorm2d", "Conv2d", "Linear"]
 
 
 class BatchNorm2d(Layer):
-    """Normalise each channel with the mean and variance that training has kept.
+    """Normalise each channel with running mean and variance.
 
     ``(x - running_mean) / sqrt(running_var + eps) * weight + bias``: Ioffe and Szegedy, "Batch
-    Normalization", 2015. In a `fastcnn.Trainer`, unless the layer is frozen, mean and variance are those of the
-    batch, and the running ones follow: ``running += momentum * (batch's - running)``, the variance unbiased.
+    Normalization", 2015. In training, mean and variance are those of the batch unless the layer is frozen. The running
+    statistics then follow: ``running += momentum * (batch - running)``, with the unbiased variance.
 
     Parameters
     ----------
     num_features : int
         Channels.
     eps : float
-        Added to the variance; TensorFlow's models use 1e-3.
+        Number that is added to the variance; TensorFlow's models use 1e-3.
     momentum : float
         Share of a new batch in the running statistics, from 0 to 1.
 
     Attributes
     ----------
     weight, bias, running_mean, running_var : ndarray (num_features,), float32
-        Ones, zeros, zeros and ones to begin with. The last two are buffers.
+        Begin as ones, zeros, zeros and ones. The running statistics are buffers.
 
     Examples
     --------
@@ -81,15 +81,15 @@ class Conv2d(Layer):
     padding : int, sequence of 2 or 4 int, "same" or "valid"
         As in `fastcnn.functional.conv2d`.
     groups : int
-        Channels are split into this many groups that do not mix; must divide both channel counts.
+        Number of groups of channels that do not mix; must divide both numbers of channels.
     bias : bool
         Whether each filter adds a learned number.
     algorithm : str
         "auto", or a kernel by name; see `fastcnn.functional.conv2d`.
     init : str or function, optional
         Distribution of the first weights: "he_normal", "he_uniform", "glorot_normal", "glorot_uniform" (see
-        `fastcnn.layers.initial`), or a function of a generator and a shape. The default, and that of biases in any
-        case, is PyTorch's: uniform within 1/sqrt(in_channels/groups * kernel height * width).
+        `fastcnn.layers.initial`), or a function of a generator and a shape. The default is PyTorch's: uniform within
+        1/sqrt(in_channels/groups * kernel height * width). Biases always use it.
     rng : numpy.random.Generator or int, optional
         Source of the first weights.
 

@@ -34,9 +34,6 @@ class Flatten(Op):
     def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
         return 0
 
-    def writes_plain_output(self, shape: Shape, vl: int) -> bool:
-        return False  # it writes nothing
-
     def gradient(self, node: Node, grad: str, back: Backward) -> list[str | None]:
         return [back.add("Reshape", grad, shape=back.shape(node.inputs[0]))]
 
@@ -62,9 +59,6 @@ class Reshape(Op):
 
     def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
         return 0
-
-    def writes_plain_output(self, shape: Shape, vl: int) -> bool:
-        return False  # it writes nothing
 
     def gradient(self, node: Node, grad: str, back: Backward) -> list[str | None]:
         return [back.add("Reshape", grad, shape=back.shape(node.inputs[0]))]

@@ -3,12 +3,13 @@ compiler makes it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fastcnn.kernels import _bands, _conv_depthwise, _conv_direct, _pool
 from fastcnn.kernels._step import Step
+from fastcnn.ops.access import Access
 from fastcnn.ops.base import resolve_pads
 from fastcnn.ops.conv import Conv, depthwise_arguments, direct_arguments
 from fastcnn.ops.node import Attrs, Lowering, Node, Op, Shape, Shapes
@@ -17,40 +18,56 @@ from fastcnn.ops.pool import MaxPool
 _CONV, _POOL = Conv(), MaxPool()
 
 
+@dataclass(frozen=True)
+class Bands:
+    """The attribute ``bands`` of `InBands`.
+
+    Attributes
+    ----------
+    conv : Node
+    reader : Node
+        Of what `conv` computes.
+    between : tuple of int
+        The shape of that.
+    """
+
+    conv: Node
+    reader: Node
+    between: Shape
+
+
 class InBands(Op):
-    """The node `reader` of what the node `conv` computes, `between` in shape; inputs are the other ones of both."""
+    """Two nodes (`Bands`) as one; its inputs are theirs but for what lies between."""
 
     name = "InBands"
     constants = (1, 2, 3, 4)
-    layout = "blocked"
     is_internal = True
 
     def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
-        reader = _CONV if attrs["reader"].op == "Conv" else _POOL
-        return _CONV.flops(attrs["conv"].attrs, shapes[:3], attrs["between"]) + reader.flops(
-            attrs["reader"].attrs, [attrs["between"], *shapes[3:]], output
+        bands: Bands = attrs["bands"]
+        reader = _CONV if bands.reader.op == "Conv" else _POOL
+        return _CONV.flops(bands.conv.attrs, shapes[:3], bands.between) + reader.flops(
+            bands.reader.attrs, [bands.between, *shapes[3:]], output
         )
 
-    def halo(self, node: Node, shapes: Sequence[Shape]) -> tuple[int, int, int, int]:
-        return _CONV.halo(node.attrs["conv"], shapes)
-
-    def reads_few(self, node: Node) -> bool:
-        return _CONV.reads_few(node.attrs["conv"])
-
-    def reads_plain(self, node: Node, shapes: Sequence[Shape], vl: int) -> bool:
-        return _CONV.reads_plain(node.attrs["conv"], shapes, vl)
+    def access(self, node: Node, shapes: Mapping[str, Shape], vl: int) -> Access:
+        conv = _CONV.access(node.attrs["bands"].conv, shapes, vl)
+        return Access("blocked", conv.halo, reads_narrow=conv.reads_narrow, reads_plain=conv.reads_plain)
 
     def lower(self, node: Node, ctx: Lowering) -> None:
-        conv, reader, between = node.attrs["conv"], node.attrs["reader"], node.attrs["between"][1:]
+        bands: Bands = node.attrs["bands"]
+        conv, reader, between = bands.conv, bands.reader, bands.between[1:]
         x, y = ctx.view(node.inputs[0]), ctx.view(node.output)
         arguments = direct_arguments(conv, ctx, between[0], x)
         reach, stride, (top, left, _, right) = reader_rows(reader, between)
-        reader = replace(reader, attrs={**reader.attrs, "pads": (0, left, 0, right), "auto_pad": "NOTSET"})
+        inside = (0, left, 0, right)
         make: Callable[..., Step]
         further: tuple[Any, ...]
         if reader.op == "MaxPool":
-            kind, make, further, margins = "pool", _pool.Pool, _POOL.step_arguments(reader.attrs, between[1:]), (0, 0)
+            window = {**reader.attrs, "pads": inside, "auto_pad": "NOTSET"}
+            kind, make, further, margins = "pool", _pool.Pool, _POOL.step_arguments(window, between[1:]), (0, 0)
         else:
+            reader = reader.deciding(choice=replace(reader.choice, pads=inside))
             kind, make, margins = "depthwise", _conv_depthwise.DepthwiseConv, (left, right)
             further = (None, *depthwise_arguments(reader, ctx, between[0], 3))
         ctx.emit(
@@ -73,7 +90,8 @@ def reader_rows(reader: Node, between: Sequence[int]) -> tuple[int, int, tuple[i
     """Of what reads an image of shape (C, H, W): the rows under its window and from one window to the next, and its
     padding."""
     attrs = reader.attrs
-    kernel, dilations = attrs["kernel_shape"], attrs["dilations"]
+    kernel = reader.choice.kernel if reader.op == "Conv" else attrs["kernel_shape"]
+    dilations = attrs["dilations"]
     return (kernel[0] - 1) * dilations[0] + 1, attrs["strides"][0], resolve_pads(attrs, between[1:], kernel)
 
 

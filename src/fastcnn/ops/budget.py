@@ -1,14 +1,14 @@
 """The accountant of what a file may cost: bytes of memory and elementary operations, asked before either is spent.
 
 Loaders, folding, the evaluation of general operations and compiling ask one `Budget`. What an operation costs is told
-by the operation itself, in ops/general and compiler/cost.py.
+by the operation itself, in ops/general and compiler/cost.py; what a file's text and messages become, by who reads them.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["CALL", "KERNEL", "MAX_BYTES", "NODE_BYTES", "Budget", "Cost"]
+__all__ = ["CALL", "KERNEL", "MAX_BYTES", "NODE_BYTES", "Budget", "Cost", "json_cost"]
 
 # What files and predictions may take unless somebody says otherwise.
 MAX_BYTES = 4 << 30
@@ -21,6 +21,10 @@ LEAST_WORK = 1 << 28
 CALL, KERNEL = 2000, 16
 # What a node takes in Python's objects, from the file to the plan.
 NODE_BYTES = 4096
+# However little memory is allowed, so many bytes of Python's objects are, while a file is read.
+LEAST_OBJECT_BYTES = 2 << 20
+# What a byte of JSON becomes at most: a list or a dictionary takes three; and operations to read it.
+_JSON_BYTES, _JSON_WORK = 32, 16
 
 
 class Cost(NamedTuple):
@@ -36,6 +40,17 @@ class Cost(NamedTuple):
 
     bytes: int
     work: int
+
+
+def json_cost(size: int) -> Cost:
+    """Of reading a JSON text of so many bytes.
+
+    Examples
+    --------
+    >>> json_cost(100)
+    Cost(bytes=3200, work=1600)
+    """
+    return Cost(_JSON_BYTES * size, _JSON_WORK * size)
 
 
 class Budget:
@@ -69,37 +84,53 @@ class Budget:
         budget.work = budget.step_work
         return budget
 
-    def require(self, cost: Cost) -> None:
+    @classmethod
+    def of_objects(cls, max_bytes: int) -> Budget:
+        """For what a file becomes in Python's objects while it is read."""
+        return cls(max(LEAST_OBJECT_BYTES, max_bytes))
+
+    def require(self, cost: Cost, what: str = "") -> None:
         """Ask for what is computed now; its memory is given back.
+
+        Parameters
+        ----------
+        cost : Cost
+        what : str
+            How the error begins.
 
         Raises
         ------
         ValueError
             Telling what it needs, and what is left.
         """
-        self._ask_bytes(cost.bytes)
-        self.work = _spent(self.work, cost.work)
+        self._ask_bytes(cost.bytes, what)
+        self.work = _spent(self.work, cost.work, what)
 
     def require_step(self, cost: Cost) -> None:
         """Ask for what every prediction computes anew; raises as `require` does."""
-        self._ask_bytes(cost.bytes)
-        self.step_work = _spent(self.step_work, cost.work)
+        self._ask_bytes(cost.bytes, "")
+        self.step_work = _spent(self.step_work, cost.work, "")
 
-    def keep(self, size: int) -> None:
+    def keep(self, size: int, what: str = "") -> None:
         """Ask for bytes that stay; raises as `require` does."""
-        self._ask_bytes(size)
+        self._ask_bytes(size, what)
         self.bytes -= size
 
     def release(self, size: int) -> None:
         """Give back bytes that were kept."""
         self.bytes += size
 
-    def _ask_bytes(self, size: int) -> None:
+    def _ask_bytes(self, size: int, what: str) -> None:
         if size > self.bytes:
-            raise ValueError(f"needs {size} bytes, more than max_bytes leaves ({max(0, self.bytes)})")
+            raise ValueError(_prefix(what) + f"needs {size} bytes, more than max_bytes leaves ({max(0, self.bytes)})")
 
 
-def _spent(left: int, work: int) -> int:
+def _spent(left: int, work: int, what: str) -> int:
     if work > left:
-        raise ValueError(f"needs work of {work} elementary operations, more than max_bytes allows ({left})")
+        message = f"needs work of {work} elementary operations, more than max_bytes allows ({left})"
+        raise ValueError(_prefix(what) + message)
     return left - work
+
+
+def _prefix(what: str) -> str:
+    return f"{what}: " if what else ""

@@ -19,6 +19,7 @@ from fastcnn.kernels import (
     _winograd_filters,
 )
 from fastcnn.kernels.view import NO_HALO, View
+from fastcnn.ops.access import Access
 from fastcnn.ops.base import check_size, images, resolve_pads, window_output
 from fastcnn.ops.node import Attrs, Backward, Lowering, Node, Op, Shape, Shapes
 
@@ -89,58 +90,41 @@ class Conv(Op):
             grads[0] = back.add("ConvGradInput", grad, weight, size=size, **window)
         return grads
 
-    def pools(self, node: Node, from_caller: bool, shapes: Mapping[str, Shape], vl: int) -> bool:
-        """Whether maxima of 2 x 2 outputs can be taken while they are computed: of whole patches; or, of grey images as
-        they come from the caller, of vectors of pixels."""
-        algorithm = node.attrs["algorithm"]
-        if algorithm != "direct" or not from_caller or shapes[node.inputs[0]][1] != 1:
-            return algorithm in _PATCHES
-        _, outs, _, width = shapes[node.output]
-        return _conv_direct.pools(outs, node.attrs["strides"], width, vl)
+    def access(self, node: Node, shapes: Mapping[str, Shape], vl: int) -> Access:
+        choice = node.choice
+        residual = (3,) if len(node.inputs) > 3 else ()
+        if choice.algorithm == "direct":
+            return self._direct_access(node, shapes, vl, residual)
+        if choice.algorithm in _PATCHES:
+            size, whole = shapes[node.inputs[0]][2:], node.decided.finish.pool
+            halo = winograd_halo(choice.pads, size, _PATCHES[choice.algorithm], node.attrs["strides"][0], whole)
+            return Access(choice.layout, halo, residual, pools=True)
+        overwrites = residual if choice.algorithm == "depthwise" else ()  # im2col computes an output in several steps
+        return Access(choice.layout, choice.pads if choice.layout == "blocked" else NO_HALO, overwrites)
 
-    def reads_few(self, node: Node) -> bool:
-        dense: bool = node.attrs["algorithm"] == "direct" and node.attrs["group"] == 1
-        return dense
-
-    def reads_plain(self, node: Node, shapes: Sequence[Shape], vl: int) -> bool:
-        """Whether plain images are read as they are: of few channels, without padding."""
-        return self.reads_few(node) and shapes[0][1] < vl and not any(node.attrs["pads"])
-
-    def writes_plain(self, node: Node, shapes: Mapping[str, Shape], vl: int) -> bool:
-        """Whether the output can be plain as well as blocked."""
-        if node.attrs["algorithm"] != "direct" or node.attrs["group"] > 1 or len(node.inputs) > 3:
-            return False
-        width = shapes[node.output][3] * (2 if node.attrs.get("pool") else 1)
+    @staticmethod
+    def _direct_access(node: Node, shapes: Mapping[str, Shape], vl: int, residual: tuple[int, ...]) -> Access:
+        choice, strides, dense = node.choice, node.attrs["strides"], node.attrs["group"] == 1
         outs, ins, *kernel = shapes[node.inputs[1]]
-        return _conv_direct.writes_planes(ins, outs, kernel, node.attrs["strides"], width, vl)
-
-    def layout_for(self, node: Node, shapes: Sequence[Shape], vl: int) -> str:
-        layout: str = node.attrs["layout"]
-        return layout
-
-    def halo(self, node: Node, shapes: Sequence[Shape]) -> tuple[int, int, int, int]:
-        pads: tuple[int, int, int, int] = node.attrs["pads"]
-        patch = _PATCHES.get(node.attrs["algorithm"])
-        if patch:
-            return winograd_halo(pads, shapes[0][2:], patch, node.attrs["strides"][0], bool(node.attrs.get("pool")))
-        return pads if node.attrs["layout"] == "blocked" else NO_HALO
-
-    def may_write_over(self, node: Node, shapes: Mapping[str, Shape], vl: int) -> Sequence[int]:
-        """The residual, where each output is computed once and as a whole."""
-        if len(node.inputs) < 4:
-            return ()
-        algorithm = node.attrs["algorithm"]
-        outs, ins, *kernel = shapes[node.inputs[1]]
-        if algorithm == "direct":
-            once = node.attrs["group"] == 1 and _conv_direct.writes_once(ins, outs, kernel, vl)
-        else:
-            once = algorithm == "depthwise" or algorithm in _PATCHES
-        return (3,) if once else ()
+        channels, width = shapes[node.inputs[0]][1], shapes[node.output][3]
+        computed = width * (2 if node.decided.finish.pool else 1)
+        return Access(
+            choice.layout,
+            choice.pads,
+            overwrites=residual if dense and _conv_direct.writes_once(ins, outs, kernel, vl) else (),
+            reads_narrow=dense,
+            reads_plain=dense and channels < vl and not any(choice.pads),
+            writes_plain=dense
+            and not residual
+            and _conv_direct.writes_planes(ins, outs, kernel, strides, computed, vl),
+            # Grey images are computed by vectors of pixels, which hold whole windows of some widths alone.
+            pools_input=channels == 1 and _conv_direct.pools(outs, strides, width, vl),
+        )
 
     def order(
         self, node: Node, index: int, shapes: Mapping[str, Shape], lanes: Mapping[str, int], vl: int
     ) -> dict[str, Any] | None:
-        weight, groups, algorithm = shapes[node.inputs[1]], node.attrs["group"], node.attrs["algorithm"]
+        weight, groups, algorithm = shapes[node.inputs[1]], node.attrs["group"], node.choice.algorithm
         outs, ins, area = weight[0], weight[1], prod(weight[2:])
         if index == 2:
             cut = algorithm == "im2col" and groups > 1 and outs // groups % vl
@@ -169,7 +153,7 @@ class Conv(Op):
     def lower(self, node: Node, ctx: Lowering) -> None:
         x, y = ctx.view(node.inputs[0]), ctx.view(node.output)
         residual = ctx.view(node.inputs[3]) if len(node.inputs) > 3 and node.inputs[3] else None
-        _LOWERINGS[node.attrs["algorithm"]](node, ctx, y, x, residual)
+        _LOWERINGS[node.choice.algorithm](node, ctx, y, x, residual)
 
 
 def direct_order(
@@ -238,8 +222,8 @@ def winograd_halo(
     return top, left, max(0, far[0]), max(0, far[1])
 
 
-def _window(attrs: Attrs) -> tuple[Any, ...]:
-    return attrs["kernel_shape"], attrs["strides"], attrs["pads"], attrs["dilations"]
+def _window(node: Node) -> tuple[Any, ...]:
+    return node.choice.kernel, node.attrs["strides"], node.choice.pads, node.attrs["dilations"]
 
 
 def _packed_filters(
@@ -252,8 +236,9 @@ def _packed_filters(
 ) -> np.ndarray | View:
     """The weights, which are input `index`, multiplied with what compiler/fold.py has left beside them, in the order
     that `pack` makes."""
-    norm, scale = node.attrs.get("scale", ("", None))
-    return ctx.weights(kind, lambda weight: pack(weight, scale), index, variant=(variant, norm))
+    scale = node.decided.scale
+    norm, factors = ("", None) if scale is None else (scale.norm, scale.factors)
+    return ctx.weights(kind, lambda weight: pack(weight, factors), index, variant=(variant, norm))
 
 
 def _packed_bias(ctx: Lowering, channels: int, groups: int, index: int = 2) -> np.ndarray | View:
@@ -266,8 +251,8 @@ def _packed_bias(ctx: Lowering, channels: int, groups: int, index: int = 2) -> n
 def _places(node: Node, ins: int, outs: int, vl: int) -> np.ndarray | None:
     """Where each input channel lies, unless a group's are whole blocks in their order, and its outputs too."""
     groups = node.attrs["group"]
-    if "places" in node.attrs:
-        return np.array(node.attrs["places"])
+    if node.decided.places:
+        return np.array(node.decided.places)
     return np.arange(ins) if groups > 1 and (ins // groups % vl or outs // groups % vl) else None
 
 
@@ -292,9 +277,10 @@ def direct_arguments(node: Node, ctx: Lowering, outs: int, x: View) -> tuple[Any
 
     weights = _packed_filters(node, ctx, "direct", pack, variant=(groups, lanes, bundle, places is None))
     bias = _packed_bias(ctx, outs, 1)  # by blocks of all channels, as a group's are whole blocks or cut through them
-    pool = 2 if node.attrs.get("pool") else 1
+    finish = node.decided.finish
     halved = half and isinstance(weights, np.ndarray)  # where plans pack, they pack whole blocks
-    return weights, bias, *_window(node.attrs), groups, node.attrs.get("activation"), places, pool, halved, bundle
+    pool = 2 if finish.pool else 1
+    return weights, bias, *_window(node), groups, finish.activation, places, pool, halved, bundle
 
 
 def _lower_depthwise(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> None:
@@ -308,12 +294,12 @@ def depthwise_arguments(node: Node, ctx: Lowering, channels: int, index: int = 1
         return _conv_depthwise.pack_depthwise(weight if scale is None else weight * scale[:, None, None, None], ctx.vl)
 
     weights = _packed_filters(node, ctx, "depthwise", pack, index=index)
-    return weights, _packed_bias(ctx, channels, 1, index + 1), *_window(node.attrs), node.attrs.get("activation")
+    return weights, _packed_bias(ctx, channels, 1, index + 1), *_window(node), node.decided.finish.activation
 
 
 def _lower_winograd(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> None:
-    algorithm, attrs = node.attrs["algorithm"], node.attrs
-    m, lean, stride = _PATCHES[algorithm], algorithm == _LEAN, attrs["strides"][0]
+    algorithm, finish = node.choice.algorithm, node.decided.finish
+    m, lean, stride = _PATCHES[algorithm], algorithm == _LEAN, node.attrs["strides"][0]
 
     def pack(weight: np.ndarray, scale: np.ndarray | None) -> np.ndarray:
         return _winograd_filters.pack_winograd(np.ascontiguousarray(weight), m, ctx.vl, scale, lean, stride)
@@ -330,9 +316,9 @@ def _lower_winograd(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) ->
         bias,
         m,
         stride,
-        attrs["pads"],
-        2 if attrs.get("pool") else 1,
-        attrs.get("activation"),
+        node.choice.pads,
+        2 if finish.pool else 1,
+        finish.activation,
         lean,
     )
 
@@ -354,9 +340,9 @@ def _lower_im2col(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> N
         residual,
         weights,
         bias,
-        *_window(node.attrs),
+        *_window(node),
         groups,
-        node.attrs.get("activation"),
+        node.decided.finish.activation,
     )
 
 

@@ -11,6 +11,8 @@ import numpy as np
 
 from fastcnn import reference
 from fastcnn.kernels import _conv_depthwise, _conv_grad, _pointwise_grad, _repack, _winograd_grad
+from fastcnn.kernels.view import Halo
+from fastcnn.ops.access import Access
 from fastcnn.ops.base import check_pair, images, window_output
 from fastcnn.ops.conv import winograd_halo
 from fastcnn.ops.met import WindowsMet, windows_met
@@ -151,14 +153,15 @@ class DepthwiseGradInput(ConvGradInput):
     def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
         return 2 * prod(images(shapes, "grad")) * prod(attrs["kernel_shape"])
 
-    def halo(self, node: Node, shapes: Sequence[Shape]) -> tuple[int, int, int, int]:
+    def access(self, node: Node, shapes: Mapping[str, Shape], vl: int) -> Access:
         kernel, strides, pads, dilations, size = (
             node.attrs[key] for key in ("kernel_shape", "strides", "pads", "dilations", "size")
         )
+        grad = shapes[node.inputs[0]]
         (top, bottom), (left, right) = (
-            strided_halo(kernel[i], strides[i], pads[i], dilations[i], size[i], shapes[0][2 + i]) for i in range(2)
+            strided_halo(kernel[i], strides[i], pads[i], dilations[i], size[i], grad[2 + i]) for i in range(2)
         )
-        return top, left, bottom, right
+        return Access("blocked", (top, left, bottom, right))
 
     def lower(self, node: Node, ctx: Lowering) -> None:
         weights = ctx.weights("depthwise", lambda weight: _conv_depthwise.pack_depthwise(weight, ctx.vl), 1)
@@ -287,26 +290,20 @@ class ConvGradWeight(Op):
         windows = windows_met(node.attrs, x[2:], node.attrs["kernel_shape"], grad[2:])
         return _with_met(node, node.op, 1, windows, {**node.attrs, **windows.attrs})
 
-    def reads_few(self, node: Node) -> bool:
-        dense: bool = node.attrs["group"] == 1
-        return dense
-
     def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
         grad = shapes[1]
         assert grad is not None
         return 2 * prod(grad) * prod(output[1:])
 
-    def layout_for(self, node: Node, shapes: Sequence[Shape], vl: int) -> str:
-        groups, ins, outs = node.attrs["group"], shapes[0][1], shapes[1][1]
+    def access(self, node: Node, shapes: Mapping[str, Shape], vl: int) -> Access:
+        x, grad = (shapes[name] for name in node.inputs)
+        groups, ins, outs = node.attrs["group"], x[1], grad[1]
         aligned = groups == 1 or groups == ins == outs or (ins // groups % vl == 0 and outs // groups % vl == 0)
-        return "blocked" if aligned else "plain"
-
-    def halo(self, node: Node, shapes: Sequence[Shape]) -> tuple[int, int, int, int]:
-        halo: tuple[int, int, int, int] = node.attrs["pads"]
-        if _takes_winograd(node.attrs, *shapes[:2]):
-            halo = winograd_halo(halo, shapes[0][2:], 4, whole=True)
+        halo: Halo = node.attrs["pads"]
+        if _takes_winograd(node.attrs, x, grad):
+            halo = winograd_halo(halo, x[2:], 4, whole=True)
         top, left, bottom, right = (max(0, zeros) for zeros in halo)
-        return top, left, bottom, right
+        return Access("blocked" if aligned else "plain", (top, left, bottom, right), reads_narrow=groups == 1)
 
     def lower(self, node: Node, ctx: Lowering) -> None:
         attrs = node.attrs
@@ -354,8 +351,8 @@ class ChannelSum(Op):
         assert inputs[0] is not None
         return reference.conv2d_grad_bias(inputs[0])
 
-    def layout_for(self, node: Node, shapes: Sequence[Shape], vl: int) -> str:
-        return "blocked" if len(shapes[0]) == 4 else "plain"
+    def access(self, node: Node, shapes: Mapping[str, Shape], vl: int) -> Access:
+        return Access("blocked" if len(shapes[node.inputs[0]]) == 4 else "plain")
 
     def lower(self, node: Node, ctx: Lowering) -> None:
         ctx.emit("channelsum", _conv_grad.ChannelSum, ctx.view(node.output), ctx.view(node.inputs[0]))

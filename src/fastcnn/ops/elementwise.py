@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from fastcnn import reference
 from fastcnn.kernels import _pointwise, _pointwise_grad
 from fastcnn.kernels.view import View
+from fastcnn.ops.access import Access
 from fastcnn.ops.base import check_size
 from fastcnn.ops.node import Attrs, Backward, Lowering, Node, Op, Shape, Shapes
 
@@ -52,8 +53,9 @@ class Binary(Op):
             grads.append(part if back.shape(part) == shape else back.add("SumTo", part, shape=shape))
         return grads
 
-    def can_block(self, node: Node, shapes: Sequence[Shape], vl: int) -> bool:
-        return len(shapes[0]) == 4 and len(set(shapes)) == 1
+    def access(self, node: Node, shapes: Mapping[str, Shape], vl: int) -> Access:
+        same = len({shapes[name] for name in (*node.inputs, node.output)}) == 1
+        return super().access(node, shapes, vl) if same else self.access_as(node, "plain")
 
     def lower(self, node: Node, ctx: Lowering) -> None:
         names = (node.output, *node.inputs)
@@ -61,7 +63,7 @@ class Binary(Op):
         shapes = [ctx.shape(name) for name in names]
         if views[0].lanes == 1:
             views = _broadcast(views, shapes)
-        ctx.emit(self.name.lower(), _pointwise.Binary, self.name, *views, node.attrs.get("activation"))
+        ctx.emit(self.name.lower(), _pointwise.Binary, self.name, *views, node.decided.finish.activation)
 
 
 def _broadcast(views: Sequence[View], shapes: Sequence[Shape]) -> list[View]:

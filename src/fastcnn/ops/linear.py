@@ -10,6 +10,7 @@ import numpy as np
 
 from fastcnn import reference
 from fastcnn.kernels import _direct_filters, _gemm
+from fastcnn.ops.access import Access
 from fastcnn.ops.base import check_size
 from fastcnn.ops.conv import direct_order
 from fastcnn.ops.node import Attrs, Backward, Lowering, Node, Op, Shape, Shapes
@@ -23,7 +24,6 @@ class Gemm(Op):
     required = 2
     constants = (1, 2)
     takes_activation = True
-    pads_rows = True
 
     def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
         x, weight = shapes[0], shapes[1]
@@ -48,8 +48,8 @@ class Gemm(Op):
         assert weight is not None
         return 2 * prod(output) * weight[1]
 
-    def writes_plain_output(self, shape: Shape, vl: int) -> bool:
-        return shape[1] % vl == 0
+    def access(self, node: Node, shapes: Mapping[str, Shape], vl: int) -> Access:
+        return Access(pads_rows=shapes[node.output][1] % vl > 0)
 
     def gradient(self, node: Node, grad: str, back: Backward) -> list[str | None]:
         x, weight, *bias = node.inputs
@@ -69,7 +69,7 @@ class Gemm(Op):
         return direct_order(outs, ins, 1, vl) if index == 1 else None
 
     def lower(self, node: Node, ctx: Lowering) -> None:
-        blocks: tuple[int, ...] | None = node.attrs.get("blocks")  # of such images x is, as they lie in memory
+        blocks = node.decided.blocks  # of such images x is, as they lie in memory
 
         def pack(weight: np.ndarray) -> np.ndarray:
             if blocks:
@@ -80,8 +80,8 @@ class Gemm(Op):
 
         y, x = ctx.view(node.output), ctx.view(node.inputs[0])
         bias = ctx.weights("bias", lambda bias: _direct_filters.pack_bias(bias, y.w, 1, ctx.vl), 2, variant=(y.w, 1))
-        weights = ctx.weights("gemm", pack, 1, variant=blocks)
-        ctx.emit("gemm", _gemm.Gemm, y, x, weights, bias, node.attrs.get("activation"))
+        weights = ctx.weights("gemm", pack, 1, variant=blocks or None)
+        ctx.emit("gemm", _gemm.Gemm, y, x, weights, bias, node.decided.finish.activation)
 
 
 OPS = (Gemm(),)

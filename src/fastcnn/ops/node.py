@@ -7,18 +7,21 @@ What shape rules share is base.py's. The protocols stand for what lies above: au
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, Protocol
 
 import numpy as np
 
 from fastcnn.kernels._step import Step
-from fastcnn.kernels.view import NO_HALO, View
+from fastcnn.kernels.view import View
+from fastcnn.ops.access import Access
+from fastcnn.ops.decisions import ConvChoice, Decisions
 
 Shape = tuple[int, ...]
 Shapes = Sequence[Shape | None]
 Attrs = Mapping[str, Any]
+UNDECIDED = Decisions()
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,8 @@ class Node:
         Name of the value it computes.
     attrs : dict
         All of its attributes.
+    decided : Decisions
+        What the compiler has decided about it.
     """
 
     op: str
@@ -44,11 +49,22 @@ class Node:
     inputs: tuple[str, ...]
     output: str
     attrs: Mapping[str, Any]
+    decided: Decisions = UNDECIDED
 
     @property
     def kind(self) -> Op:
         """Its operation; ValueError where there is none of this name."""
         return _KINDS.get(self.op) or get(self.op)
+
+    @property
+    def choice(self) -> ConvChoice:
+        """How a convolution is computed, once that is chosen."""
+        assert self.decided.choice is not None
+        return self.decided.choice
+
+    def deciding(self, **decisions: Any) -> Node:
+        """The node with further decisions."""
+        return replace(self, decided=replace(self.decided, **decisions))
 
 
 class Backward(Protocol):
@@ -104,8 +120,10 @@ class Op:
         How many of them must be present.
     variadic : bool
         Whether any number of inputs may come.
-    layout : {"plain", "blocked", "follow", "vectors", "parameter"}
-        How values are stored that it reads and writes: see compiler/layout.py.
+    layout : {"plain", "blocked", "follow", "parameter"}
+        How values are stored that it reads and writes, where `access` does not tell otherwise: see `Access`.
+    opset : int
+        The version of ONNX whose form its attributes have.
     constants : tuple of int
         Inputs that are packed ahead, or in training stored as parameters: weights.
     """
@@ -115,13 +133,13 @@ class Op:
     arguments: tuple[str, ...] = ("x",)
     required: int = 1
     variadic: bool = False
+    opset: int = 17
     layout: str = "plain"
     constants: tuple[int, ...] = ()
     is_activation: bool = False  # may be fused into its producer
     takes_activation: bool = False  # may take in the activation after it
     is_elementwise: bool = False  # reads for each element of its output the same ones of its inputs
     is_alias: bool = False  # its output is its input's memory
-    pads_rows: bool = False  # stores whole vectors at the end of a row
     is_internal: bool = False  # made by the compiler, refused in graphs
     packs: bool = False  # its output is stored as a parameter
     updates: bool = False  # writes over its first input, wherever that is
@@ -161,48 +179,30 @@ class Op:
         """The nodes that compute it, the last one its output: itself, or simpler ones."""
         return [node]
 
-    def layout_for(self, node: Node, shapes: Sequence[Shape], vl: int) -> str:
-        """`layout`, where it depends on the node."""
-        return self.layout
+    def access(self, node: Node, shapes: Mapping[str, Shape], vl: int) -> Access:
+        """How the kernel of a node reads and writes; `shapes` are those of all values.
+
+        Convolutions are asked once their algorithm is chosen. By default the access is that of `layout`; what follows
+        its operands is plain unless all of them are images.
+        """
+        layout = self.layout
+        if layout == "follow" and any(len(shapes[name]) != 4 for name in (*self.operands(node), node.output)):
+            layout = "plain"
+        return self.access_as(node, layout)
+
+    def access_as(self, node: Node, layout: str) -> Access:
+        """The access by elements, or of a kernel that reads and writes its values as they are, in a layout."""
+        return Access(layout, overwrites=tuple(range(len(node.inputs))) if self.is_elementwise else ())
+
+    def operands(self, node: Node) -> list[str]:
+        """The inputs that are not weights."""
+        return [name for i, name in enumerate(node.inputs) if name and i not in self.constants]
 
     def order(
         self, node: Node, index: int, shapes: Mapping[str, Shape], lanes: Mapping[str, int], vl: int
     ) -> dict[str, Any] | None:
         """Attributes of PackWeights for the parameter `index`; None where the kernel reads it as it is."""
         return None
-
-    def can_block(self, node: Node, shapes: Sequence[Shape], vl: int) -> bool:
-        """Whether it can follow blocked inputs; `shapes` are the operands' and the output's."""
-        return all(len(shape) == 4 for shape in shapes)
-
-    def may_write_over(self, node: Node, shapes: Mapping[str, Shape], vl: int) -> Sequence[int]:
-        """Inputs each element of which is read for the same one of the output alone, before that is written."""
-        return range(len(node.inputs)) if self.is_elementwise else ()
-
-    def halo(self, node: Node, shapes: Sequence[Shape]) -> tuple[int, int, int, int]:
-        """Zeros it reads around its first input: top, left, bottom, right."""
-        return NO_HALO
-
-    def reads_few(self, node: Node) -> bool:
-        """Whether images of few channels are read as one block of these."""
-        return False
-
-    def reads_plain(self, node: Node, shapes: Sequence[Shape], vl: int) -> bool:
-        """Whether a blocked operation reads its first operand as it is where that is plain."""
-        return False
-
-    def writes_plain(self, node: Node, shapes: Mapping[str, Shape], vl: int) -> bool:
-        """Whether a blocked operation can write its output plain, too."""
-        return False
-
-    def pools(self, node: Node, from_caller: bool, shapes: Mapping[str, Shape], vl: int) -> bool:
-        """Whether its kernel can take maxima of 2 x 2 outputs (`pool` in its attributes), of what comes `from_caller`
-        or of another step's output."""
-        return False
-
-    def writes_plain_output(self, shape: Shape, vl: int) -> bool:
-        """Whether it can write a plain value straight into the caller's gapless array."""
-        return True
 
     def lower(self, node: Node, ctx: Lowering) -> None:
         """Emit the kernel steps of a node."""

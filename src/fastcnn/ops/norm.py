@@ -83,7 +83,7 @@ class BatchNormalization(Op):
         variant = (blocked, epsilon)
         scales = ctx.pack("scale", scale, 1, 4, variant=variant)
         shifts = ctx.pack("shift", shift, 1, 2, 3, 4, variant=variant)
-        ctx.emit("affine", _pointwise.Affine, y, x, scales, shifts, node.attrs.get("activation"))
+        ctx.emit("affine", _pointwise.Affine, y, x, scales, shifts, node.decided.finish.activation)
 
 
 def _slope(weight: np.ndarray, var: np.ndarray, epsilon: float) -> np.ndarray:

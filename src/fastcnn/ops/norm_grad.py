@@ -77,13 +77,13 @@ class BatchNormTraining(Op):
     def lower(self, node: Node, ctx: Lowering) -> None:
         views = [ctx.view(name) for name in (node.output, *node.inputs)]
         residual = views.pop() if len(node.inputs) > 4 else None
-        ctx.emit("normalize", _norm.Normalize, *views, residual, node.attrs["epsilon"], node.attrs.get("activation"))
+        ctx.emit("normalize", _norm.Normalize, *views, residual, node.attrs["epsilon"], node.decided.finish.activation)
 
 
 class NormSums(Op):
     """Sums over a batch of grad, and of grad * h, h the normalised x: (C, 2).
 
-    With weight and bias, which the compiler adds, grad is that behind the attribute `activation`, as in NormGrad.
+    With weight and bias, which the compiler adds, grad has yet to pass `Decisions.gate`, as in NormGrad.
     """
 
     name = "NormSums"
@@ -104,10 +104,10 @@ class NormSums(Op):
         return np.stack([grad.sum(axis=(0, 2, 3)), (grad * h).sum(axis=(0, 2, 3))], axis=1)
 
     def lower(self, node: Node, ctx: Lowering) -> None:
-        activation = node.attrs.get("activation")
+        gate = node.decided.gate
         views = [ctx.view(name) for name in (node.output, *node.inputs)]
-        weight, bias = views[4:] if activation else (None, None)
-        ctx.emit("normsums", _norm.NormSums, *views[:4], weight, bias, node.attrs["epsilon"], activation)
+        weight, bias = views[4:] if gate else (None, None)
+        ctx.emit("normsums", _norm.NormSums, *views[:4], weight, bias, node.attrs["epsilon"], gate)
 
 
 class NormGrad(Op):
@@ -131,10 +131,10 @@ class NormGrad(Op):
         return reference.batch_norm_grad(grad, x, weight, attrs["epsilon"])
 
     def lower(self, node: Node, ctx: Lowering) -> None:
-        activation = node.attrs.get("activation")
+        gate = node.decided.gate
         views = [ctx.view(name) for name in (node.output, *node.inputs)]
-        bias = views.pop() if activation else None
-        ctx.emit("normgrad", _norm.NormGrad, *views, bias, node.attrs["epsilon"], activation)
+        bias = views.pop() if gate else None
+        ctx.emit("normgrad", _norm.NormGrad, *views, bias, node.attrs["epsilon"], gate)
 
 
 class BatchNormGrad(Op):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from fastcnn import reference
 from fastcnn.kernels import _pool, _pool_grad
+from fastcnn.ops.access import Access
 from fastcnn.ops.base import images, resolve_pads, window_output
 from fastcnn.ops.node import Attrs, Backward, Lowering, Node, Op, Shape, Shapes
 
@@ -19,7 +20,7 @@ _WINDOW = {"kernel_shape": (1, 1), "strides": (1, 1), "pads": (0, 0, 0, 0), "cei
 class WindowPool(Op):
     """A function of every window; PyTorch's rules for padding and ceil_mode."""
 
-    layout = "vectors"
+    layout = "follow"
 
     def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
         shape, kernel = images(shapes), attrs["kernel_shape"]
@@ -31,6 +32,10 @@ class WindowPool(Op):
 
     def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
         return prod(output) * prod(attrs["kernel_shape"])
+
+    def access(self, node: Node, shapes: Mapping[str, Shape], vl: int) -> Access:
+        # Worth two reorders where a vector is mostly full.
+        return Access("blocked") if 2 * shapes[node.inputs[0]][1] >= vl else super().access(node, shapes, vl)
 
     def step_arguments(self, attrs: Attrs, size: Sequence[int]) -> tuple[Any, ...]:
         """What `Pool` takes behind the views, for images of that height and width."""

@@ -5,7 +5,7 @@ Axes are renamed and reordered in axes.py."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from fastcnn import reference
 from fastcnn.kernels import _pointwise, _reorder
 from fastcnn.kernels.view import NO_HALO, View
+from fastcnn.ops.access import Access
 from fastcnn.ops.base import check_size
 from fastcnn.ops.node import Attrs, Backward, Lowering, Node, Op, Shape, Shapes
 
@@ -70,10 +71,10 @@ class Concat(Op):
     def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
         return 0
 
-    def can_block(self, node: Node, shapes: Sequence[Shape], vl: int) -> bool:
-        if len(shapes[0]) != 4:
-            return False
-        return node.attrs["axis"] % 4 != 1 or all(shape[1] % vl == 0 for shape in shapes[:-2])
+    def access(self, node: Node, shapes: Mapping[str, Shape], vl: int) -> Access:
+        parts = [shapes[name] for name in node.inputs]
+        whole = len(parts[0]) == 4 and (node.attrs["axis"] % 4 != 1 or all(part[1] % vl == 0 for part in parts[:-1]))
+        return Access("follow" if whole else "plain")
 
     def gradient(self, node: Node, grad: str, back: Backward) -> list[str | None]:
         axis, start = node.attrs["axis"] % len(back.shape(grad)), 0
@@ -132,9 +133,10 @@ class Pad(Op):
     def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
         return 0
 
-    def can_block(self, node: Node, shapes: Sequence[Shape], vl: int) -> bool:
+    def access(self, node: Node, shapes: Mapping[str, Shape], vl: int) -> Access:
         pads = node.attrs["pads"]
-        return len(shapes[0]) == 4 and pads[1] == pads[5] == 0
+        whole = len(shapes[node.inputs[0]]) == 4 and pads[1] == pads[5] == 0
+        return Access("follow" if whole else "plain")
 
     def gradient(self, node: Node, grad: str, back: Backward) -> list[str | None]:
         shape = back.shape(node.inputs[0])
@@ -169,8 +171,9 @@ class Crop(Op):
     def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
         return 0
 
-    def can_block(self, node: Node, shapes: Sequence[Shape], vl: int) -> bool:
-        return len(shapes[0]) == 4 and node.attrs["starts"][1] % vl == 0
+    def access(self, node: Node, shapes: Mapping[str, Shape], vl: int) -> Access:
+        whole = len(shapes[node.inputs[0]]) == 4 and node.attrs["starts"][1] % vl == 0
+        return Access("follow" if whole else "plain")
 
     def lower(self, node: Node, ctx: Lowering) -> None:
         source, shape = ctx.view(node.inputs[0]), ctx.shape(node.inputs[0])
@@ -211,10 +214,11 @@ class Slice(Op):
     def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
         return 0
 
-    def can_block(self, node: Node, shapes: Sequence[Shape], vl: int) -> bool:
-        x = shapes[0]
+    def access(self, node: Node, shapes: Mapping[str, Shape], vl: int) -> Access:
+        x = shapes[node.inputs[0]]
         start = slice(node.attrs["start"], node.attrs["end"]).indices(x[node.attrs["axis"] % len(x)])[0]
-        return len(x) == 4 and (node.attrs["axis"] % 4 != 1 or start % vl == 0)
+        whole = len(x) == 4 and (node.attrs["axis"] % 4 != 1 or start % vl == 0)
+        return Access("follow" if whole else "plain")
 
     def gradient(self, node: Node, grad: str, back: Backward) -> list[str | None]:
         shape = back.shape(node.inputs[0])

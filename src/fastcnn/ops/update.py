@@ -78,8 +78,11 @@ class ClipScale(Op):
 
 
 class DropoutTraining(Op):
-    """x / (1 - ratio), or 0 for a random share `ratio`: which elements follows from the clock (seed and step, two
-    64-bit numbers in four floats' bits), the number of the `layer` and the element's index alone."""
+    """x / (1 - ratio), or 0 for a random share `ratio` of the elements.
+
+    Which ones follows from the clock, the number of the `layer` and the element's index alone. The clock is the seed
+    and the step, two 64-bit numbers in the bits of four floats.
+    """
 
     name = "DropoutTraining"
     defaults = {"ratio": 0.5, "layer": 0}

@@ -106,8 +106,8 @@ def silu(x: npt.ArrayLike) -> Array:
 def softmax(x: npt.ArrayLike, axis: int = -1) -> Array:
     """y = exp(x) / sum of exp(x) along an axis: shares that add up to 1 (Bridle, NIPS 1989).
 
-    Above and below, exp(x - max x) stands for exp(x), so that exp never overflows and the sum is at least 1
-    (Blanchard, Higham and Higham, "Accurately computing the log-sum-exp and softmax functions", 2021). A
+    Above and below, exp(x - max x) stands for exp(x), so that exp never overflows and the sum is at least 1.
+    Source: Blanchard, Higham and Higham, "Accurately computing the log-sum-exp and softmax functions", 2021. A
     slice that holds NaN or inf, or nothing but -inf, becomes NaN.
 
     Examples

@@ -49,7 +49,7 @@ def conv2d(
     pads : four int >= 0
         Zeros at top, left, bottom, right. They take part: zero times an infinite weight is NaN.
     groups : int >= 1
-        Channels and outputs are split into so many equal parts; an output sees the channels of its part.
+        The number of equal parts of channels and outputs; an output sees the channels of its part.
 
     Returns
     -------
@@ -157,8 +157,8 @@ def avg_pool2d(
 ) -> Array:
     """Mean of each window; NaN where a window has nothing to count.
 
-    With x surrounded by zeros, and `count` the number of the window's pixels that lie in the padded image if
-    `count_include_pad`, else in the image (never those that `ceil_mode` adds beyond the padding)::
+    x is surrounded by zeros. `count` is the number of the window's pixels that lie in the padded image if
+    `count_include_pad`, else in the image; those that `ceil_mode` adds beyond the padding never count::
 
         y[n, c, i, j] = (sum over u, v of x[n, c, i*sh + u - top, j*sw + v - left]) / count[i, j]
 
@@ -233,8 +233,11 @@ def batch_norm(
 ) -> Array:
     """Normalize each channel by known statistics (Ioffe and Szegedy, https://arxiv.org/abs/1502.03167).
 
-    y[n, c, ...] = (x[n, c, ...] - mean[c]) / sqrt(var[c] + eps) * weight[c] + bias[c], for x of shape
-    (N, C, ...) and all others (C,); weight 1 and bias 0 where absent. NaN where var + eps < 0.
+    For x of shape (N, C, ...), all others of shape (C,), an absent weight of 1 and an absent bias of 0::
+
+        y[n, c, ...] = (x[n, c, ...] - mean[c]) / sqrt(var[c] + eps) * weight[c] + bias[c]
+
+    y is NaN where var + eps < 0.
 
     Examples
     --------

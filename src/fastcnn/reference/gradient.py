@@ -67,7 +67,9 @@ def conv2d_grad_weight(
 ) -> Array:
     """Gradient of `conv2d` by the weight, whose filters are `kernel` (kh, kw) in size.
 
-    dw[o, c, u, v] = sum over n, i, j of grad[n, o, i, j] * x[n, c, i*sh + u*dh - top, j*sw + v*dw - left]
+    In the notation of `conv2d`::
+
+        dw[o, c, u, v] = sum over n, i, j of grad[n, o, i, j] * x[n, c, i*sh + u*dh - top, j*sw + v*dw - left]
 
     Examples
     --------
@@ -226,7 +228,7 @@ def global_avg_pool2d_grad(grad: npt.ArrayLike, size: Ints) -> Array:
 
 @ieee
 def batch_stats(x: npt.ArrayLike) -> Array:
-    """Mean and variance (of the whole batch, biased) of each channel, (N, C, ...) to (C, 2).
+    """Mean and biased variance over the batch, of each channel, (N, C, ...) to (C, 2).
 
     Examples
     --------

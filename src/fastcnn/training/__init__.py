@@ -1,4 +1,4 @@
-"""Training: data, losses, optimizers, schedules, the trainer that runs a compiled step, and the loop around it."""
+"""Training: data, losses, optimizers and schedules, the trainer that runs a compiled step, and the loop of epochs."""
 
 from fastcnn.training.augment import Augment
 from fastcnn.training.history import History

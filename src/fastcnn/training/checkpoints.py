@@ -1,7 +1,7 @@
-"""Checkpoints: everything that a training run needs to go on, to the bit, in one safetensors file.
+"""Checkpoints: one safetensors file with everything that a training run needs to continue with the same bits.
 
-A kill at any moment leaves the old checkpoint or the new one (io/_replace.py). What is in it, and when it is written,
-is loop.py's.
+A kill at any moment leaves the old checkpoint or the new one (io/_replace.py). loop.py decides what a checkpoint holds
+and when it is written.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class Checkpoint:
     Attributes
     ----------
     model, trainer : dict of str to ndarray
-        Their state dicts.
+        State dicts of the model and the trainer.
     best : dict of str to ndarray
-        State dict of the model as it was best, or empty.
+        State dict of the model after its best epoch, or empty.
     run : dict
-        What JSON holds: epoch and step, settings that must not change, sums of the epoch so far, history.
+        Values for JSON: epoch and step, settings that must not change, sums of the current epoch, history.
     """
 
     model: dict[str, np.ndarray]
@@ -43,12 +43,12 @@ class Checkpoint:
 
 
 def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
-    """Write a checkpoint; until it is complete and on the disk, the old one stays.
+    """Write a checkpoint; the old one stays until the new one is complete and on the disk.
 
     Raises
     ------
     OSError
-        If the file cannot be written: the old one is untouched.
+        If the file cannot be written. The old one is untouched.
 
     Examples
     --------
@@ -71,9 +71,9 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     Raises
     ------
     ModelLoadError
-        If the file is damaged or no checkpoint.
+        If the file is damaged or is not a checkpoint.
     OSError
-        If it cannot be read, as FileNotFoundError.
+        If the file cannot be read, FileNotFoundError for instance.
     """
     from fastcnn.io.weights import read_safetensors
 

@@ -1,6 +1,6 @@
-"""Features: what a frozen part of a network makes of its inputs, computed once instead of in every epoch.
+"""Features: the outputs of a network's frozen part, computed once instead of in every epoch.
 
-The network's graph is cut in two behind what training does not change. Freezing itself is the layers' business.
+The network's graph is cut in two behind the frozen part. Layers themselves are frozen in layers/base.py.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ def split_model(model: Network, shape: tuple[int, ...]) -> tuple[GraphNetwork, G
     ----------
     model : Network
     shape : tuple of int
-        Of one input.
+        Shape of one input.
 
     Returns
     -------
     tuple of GraphNetwork, or None
-        ``head(body(x))`` is ``model(x)``; names of parameters are kept. None where nothing worth it is frozen, or where
-        the learning part needs more than one value of the frozen one.
+        ``head(body(x))`` is ``model(x)``, and parameters keep their names. None where nothing is frozen that computes,
+        where nothing learns, or where the learning part reads several values of the frozen part.
 
     Examples
     --------
@@ -41,7 +41,7 @@ def split_model(model: Network, shape: tuple[int, ...]) -> tuple[GraphNetwork, G
     >>> [list(part.state_dict()) for part in (body, head)]
     [['0.weight', '0.bias'], ['2.weight', '2.bias']]
     """
-    graph = model.graph(shape)
+    graph = model._kernel_graph(shape)
     learning = {
         f"{path}.{name}" if path else name
         for path, layer in model.named_layers()
@@ -71,7 +71,7 @@ def split_model(model: Network, shape: tuple[int, ...]) -> tuple[GraphNetwork, G
 
 
 def _set_up(part: Network, model: Network) -> None:
-    """Give the layers of a part what training must know of the model's: frozen or not, and how means run."""
+    """Copy the layers' settings for training from the model: frozen or not, and momentum."""
     layers = dict(model.named_layers())
     for path, layer in part.named_layers():  # parents first, as freezing goes down
         original = layers.get(path)
@@ -90,7 +90,7 @@ def _part(graph: Graph, nodes: list[Node], inputs: dict[str, tuple[int | None, .
 def features_of(
     body: Network, data: Dataset, batch_size: int, workers: int | None = None, progress: bool | None = False
 ) -> Dataset:
-    """Return the same data set with the frozen part's outputs as its inputs.
+    """Return the data set with the frozen part's outputs in place of its inputs.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def features_of(
     Returns
     -------
     Dataset
-        In memory; a few kilobytes for each photo.
+        Its inputs are in memory.
     """
     batches = Batches(data, batch_size, shuffle=False, workers=workers)
     features = []

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from fastcnn._names import readable
 from fastcnn.io.image import Preprocess, find_images, load_image
 from fastcnn.training.augment import Augment
 from fastcnn.training.data import Dataset, targets_of_names
@@ -86,6 +87,8 @@ class PixelSource(PhotoSource):
 def class_folders(folder: str | os.PathLike[str]) -> dict[str, list[Path]]:
     """List the photos of ``folder/class_name/*``, by class, sorted; hidden folders do not count.
 
+    Names that are no UTF-8 are taken for Latin-1: classes are text, whatever the file system holds.
+
     Raises
     ------
     NotADirectoryError
@@ -109,10 +112,10 @@ def class_folders(folder: str | os.PathLike[str]) -> dict[str, list[Path]]:
     names = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not names:
         raise ValueError(f"{root}: no sub-folders, expected one for each class, with photos")
-    found = {}
+    found: dict[str, list[Path]] = {}
     for name in names:
         try:
-            found[name] = find_images(root / name)
+            found.setdefault(readable(name), []).extend(find_images(root / name))
         except FileNotFoundError:
             raise ValueError(f"{root / name}: no photos, expected at least one of the class {name!r}") from None
     return found

@@ -1,4 +1,4 @@
-"""What `Model.fit` returns: how loss and accuracy went, epoch by epoch."""
+"""The history of a training: loss and accuracy of each epoch, as `Model.fit` returns them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _PANELS = (("loss", "validation_loss"), ("accuracy", "validation_accuracy"), ("l
 
 
 class History(dict[str, list[float]]):
-    """A dict of lists with one number for each epoch, which JSON can hold.
+    """A dict of lists with one number for each epoch, ready for JSON.
 
-    Keys are ``loss`` (mean over the inputs, each before the step that learned from it), ``learning_rate`` (of the last
-    step), ``seconds`` and ``images_per_second``; for classifiers ``accuracy``; with validation data ``validation_loss``
-    and ``validation_accuracy``.
+    Every training has ``loss``, ``learning_rate``, ``seconds`` and ``images_per_second``. Classifiers add ``accuracy``,
+    validation data add ``validation_loss`` and ``validation_accuracy``. The loss is the mean over the epoch's inputs,
+    each measured before the step that learns from it. The learning rate is that of the last step.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class History(dict[str, list[float]]):
 
     @property
     def epochs(self) -> int:
-        """Number of epochs."""
+        """Number of epochs done."""
         return max((len(values) for values in self.values()), default=0)
 
     def add(self, **values: float) -> None:
@@ -52,12 +52,12 @@ class History(dict[str, list[float]]):
             self.setdefault(name, []).append(float(value))
 
     def best(self, name: str = "validation_loss") -> int:
-        """Return the first epoch (from 0) with the lowest loss, or the highest accuracy.
+        """Return the first epoch, counted from 0, with the lowest loss or the highest accuracy.
 
         Raises
         ------
         ValueError
-            If there are no such numbers.
+            If the history has no numbers of that name.
         """
         as_choice(name, "best: name", [known for known, values in self.items() if values])
         signs = -1.0 if name.endswith("accuracy") else 1.0
@@ -86,7 +86,7 @@ class History(dict[str, list[float]]):
         Parameters
         ----------
         path : path-like, optional
-            Of an image to write; the suffix (.png, .svg, .pdf) tells the format.
+            Image to write; the suffix (.png, .svg, .pdf) names the format.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""Ctrl-C while training: a step is either given up or completed, so that the model and its optimizer stay in step."""
+"""Ctrl-C while training: a step is either given up or completed, so that model and optimizer stay consistent."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["Interrupt"]
 
 
 class Interrupt:
-    """While its block runs, Ctrl-C raises KeyboardInterrupt only where `check` is called, within `allowed`, or out of a
-    network that runs: a training step is then given up before it has changed anything.
+    """A block in which Ctrl-C raises KeyboardInterrupt only at chosen places.
 
-    A second Ctrl-C raises at once. Handlers that the program has set itself, and threads other than the main one, are
-    left alone; so is the handler that was there before, afterwards.
+    The places are calls of `check`, blocks of `allowed`, and a running network. A training step is given up there
+    before it has changed anything. A second Ctrl-C raises at once. Handlers of the program's own, and threads other
+    than the main one, are left alone. At its end the block restores Python's handler.
 
     Examples
     --------
@@ -52,7 +52,7 @@ class Interrupt:
             self._installed = False
             try:
                 stop_where(self._asked_before)
-            finally:  # a second Ctrl-C may raise at the call before, nothing is left to do after this one
+            finally:  # a second Ctrl-C may raise in the call above, and this one still restores the handler
                 signal.signal(signal.SIGINT, signal.default_int_handler)
         if kind is None:
             self.check()
@@ -73,7 +73,7 @@ class Interrupt:
 
     @contextmanager
     def allowed(self) -> Iterator[None]:
-        """Within it, as waiting for data may take long, Ctrl-C raises at once."""
+        """A block in which Ctrl-C raises at once, because waiting for data may take long."""
         self._allowed = True
         try:
             self.check()

@@ -1,6 +1,6 @@
-"""Batches: put together in background threads, ahead of the step that learns from them, but never far ahead.
+"""Batches: background threads load them a little ahead of the step that learns from them.
 
-The numbers depend on seed, epoch and image only, so not on how many threads there are, or which was first.
+A batch depends on the seed, the epoch and its images alone. The number of threads and their order change nothing.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from fastcnn.training.data import BATCH, IMAGE, ORDER, ArraySource, Dataset, as_
 
 __all__ = ["Batch", "Batches", "IterableBatches", "read_ahead"]
 
-# Numbers in an image from which on NumPy's work on it, for which other threads need not wait, outweighs Python's
-# (Zen 3, 2026-11).
+# Values in an image from which on augmentation gains from a thread: NumPy works without the GIL, and on smaller images
+# Python's own work outweighs it. Tuned on Zen 3, 2026-11.
 _WORTH_A_THREAD = 3 * 64 * 64
 
 
@@ -41,15 +41,15 @@ class Batches:
     ----------
     data : Dataset
     batch_size : int
-        The last batch of an epoch has what is left.
+        Inputs in a batch; the last one of an epoch has the remainder.
     classes : int
-        Outputs of the network: mixup makes probabilities of numbers of classes.
+        Outputs of the network. Mixup needs them, as it turns class numbers into probabilities.
     shuffle : bool
     augment : Augment, optional
     seed : int
     workers : int, optional
-        Threads; 0 for none. By default 2, but none where there is little to do: for arrays, if images are not
-        augmented, or small.
+        Threads that load batches; 0 for none. By default 2 for photos and for large images that are augmented, and 0
+        otherwise.
 
     Examples
     --------
@@ -82,7 +82,7 @@ class Batches:
         return -(-len(self.data) // self.batch_size)
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """Yield the batches of an epoch, from the one of number `first` on."""
+        """Yield the batches of an epoch, beginning with number `first`."""
         order = np.arange(len(self.data))
         if self.shuffle:
             order = random_of(self.seed, ORDER, epoch).permutation(order)
@@ -101,7 +101,7 @@ class Batches:
         x = np.empty((len(indices), *source.shape), getattr(source, "dtype", np.float32))  # uint8 of a PixelSource
         for i, index in enumerate(indices.tolist()):
             if stopped():
-                break  # nobody wants the batch any more
+                break  # nobody reads the batch
             rng = None if self.augment is None else random_of(self.seed, IMAGE, epoch, index)
             x[i] = source.load(index, self.augment, rng)
         if self.augment is not None and self.augment.mixup:
@@ -112,7 +112,7 @@ class Batches:
 
 
 class IterableBatches:
-    """Batches that someone else makes: an iterable of (x, y), gone through once in each epoch.
+    """Batches of the caller's own: an iterable of (x, y), iterated once in each epoch.
 
     Parameters
     ----------
@@ -132,15 +132,15 @@ class IterableBatches:
             return len(self.batches)  # type: ignore[arg-type]
         except TypeError:
             raise ValueError(
-                "fit: x is an iterable without a length, which a schedule needs to know: give a list of batches, or an "
-                "object with __iter__ and __len__"
+                "fit: x is an iterable without a length, expected a list of batches, or an object with __iter__ and "
+                "__len__: a schedule needs the number of batches"
             ) from None
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """Yield the batches, from the one of number `first` on."""
+        """Yield the batches, beginning with number `first`."""
         if epoch and iter(self.batches) is self.batches:
             raise ValueError(
-                "fit: x is an iterator, which can be gone through only once, expected epochs=1, or an iterable such as "
+                "fit: x is an iterator, which can be iterated only once, expected epochs=1, or an iterable such as "
                 "a list, or an object with __iter__"
             )
         for number, pair in enumerate(self.batches):
@@ -154,10 +154,10 @@ class IterableBatches:
 
 
 def read_ahead(make: Callable[[int, Callable[[], bool]], Any], numbers: Iterable[int], workers: int) -> Iterator[Any]:
-    """Yield ``make(number, stopped)`` for each number, in order, made by `workers` threads one or two batches ahead.
+    """Yield ``make(number, stopped)`` for each number, in order; `workers` threads work one or two batches ahead.
 
-    When the iterator is closed, or anything fails, on either side, ``stopped()`` is true and all threads end. A forked
-    child, which has none of the threads, goes on without.
+    ``stopped()`` becomes true, and all threads end, when the iterator is closed or anything fails on either side. A
+    forked child has none of the threads and makes the remaining batches itself.
 
     Examples
     --------
@@ -174,7 +174,7 @@ def read_ahead(make: Callable[[int, Callable[[], bool]], Any], numbers: Iterable
     pending: deque[tuple[int, Future[Any]]] = deque()
     try:
         while os.getpid() == parent:
-            # One more than threads: whoever is ready finds work.
+            # One task more than threads: a thread that is done finds work at once.
             for number in islice(rest, workers + 1 - len(pending)):
                 pending.append((number, pool.submit(make, number, stop.is_set)))
             if not pending:

@@ -1,7 +1,6 @@
 """The loop of `Model.fit`: steps in epochs, validation, the best weights, checkpoints, Ctrl-C.
 
-A single step is trainer.py's, what it learns from loader.py's, settings options.py's, progress on the terminal
-_progress.py's.
+trainer.py runs a single step, loader.py makes its batch, options.py checks the settings, _progress.py shows progress.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from fastcnn.network import Network
 from fastcnn.training.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from fastcnn.training.data import Dataset, split
 from fastcnn.training.features import features_of, split_model
+from fastcnn.training.finite import LossNotFinite, not_finite, why_not_finite
 from fastcnn.training.history import History
 from fastcnn.training.interrupt import Interrupt
 from fastcnn.training.loader import Batch, Batches, IterableBatches
@@ -37,7 +37,7 @@ __all__ = ["Run", "fit"]
 
 @dataclass
 class _Sums:
-    """Of the epoch so far."""
+    """Sums over the current epoch."""
 
     loss: float = 0.0
     hits: int = 0
@@ -53,9 +53,9 @@ class Run:
     ----------
     model : Model
     trainer : Trainer
-        While a frozen part's features are reused, it trains the rest of the network only.
+        While features of a frozen part are reused, it trains the rest of the network only.
     history : History
-        With all epochs up to the one that has just ended.
+        Holds all epochs that have ended.
     epoch : int
         Number of epochs done.
     """
@@ -67,16 +67,16 @@ class Run:
     _stopped: bool = False
     _learner: Any = None
     _step: int = 0
-    _counted: int = 0  # the trainer's steps that the sums hold
+    _counted: int = 0  # steps of the trainer that are in the sums
     _sums: _Sums = field(default_factory=_Sums)
     _best: dict[str, np.ndarray] = field(default_factory=dict)
 
     def stop(self) -> None:
-        """Let this epoch be the last."""
+        """End the training after this epoch."""
         self._stopped = True
 
     def _sync(self) -> None:
-        """Let the model have the trainer's parameters."""
+        """Bring the model's arrays up to date with the trainer's."""
         self.trainer.sync()
         if self._learner is not self.model:
             self.model.load_state_dict(self._learner.state_dict(), strict=False)
@@ -97,7 +97,7 @@ def fit(model: Network, x: Any, y: Any, options: Options) -> History:
 
 
 def _interrupted(history: History, epoch: int, options: Options, stacklevel: int) -> History:
-    """Note in the history, and tell, that Ctrl-C has ended the training."""
+    """Record in the history that Ctrl-C has ended the training, and warn."""
     history.interrupted = True
     where = f"in epoch {min(epoch + 1, options.epochs)} of {options.epochs}"
     warnings.warn(f"fit: interrupted {where}; the model is as the last step left it", FastcnnWarning, stacklevel)
@@ -107,13 +107,15 @@ def _interrupted(history: History, epoch: int, options: Options, stacklevel: int
 def _validation(
     model: Network, data: Dataset | IterableBatches, options: Options
 ) -> tuple[Dataset | IterableBatches, Dataset | None]:
-    """Return what to learn from, and what to validate with."""
+    """Return the data to learn from and the data to validate with."""
     given = options.validation
     if given is None:
         return data, None
     if isinstance(given, Real):
         if not isinstance(data, Dataset):
-            raise ValueError(f"fit: validation={given}, but an iterable cannot be split: give (x, y)")
+            raise ValueError(
+                f"fit: validation={given} of an iterable, expected a pair (x, y): an iterable cannot be split"
+            )
         learn, validate = split(data.labels, float(given), options.seed)
         return data.subset(learn), data.subset(validate)
     pair = given if isinstance(given, (tuple, list)) and len(given) == 2 else (given, None)
@@ -124,21 +126,19 @@ def _validation(
 
 
 def _resumed(model: Network, data: Dataset | IterableBatches, options: Options) -> Checkpoint | None:
-    """Return the checkpoint to go on from, its parameters already in the model; None where there is none yet."""
+    """Return the checkpoint to resume from, with its parameters already in the model; None where there is none."""
     if not options.resume or not os.path.exists(options.checkpoint or ""):
         return None
     checkpoint = read_checkpoint(options.checkpoint or "")
     for name, now in _fixed_settings(data, options).items():
         if checkpoint.run.get(name) != now:
-            raise ValueError(
-                f"fit: {name}={now}, expected {checkpoint.run.get(name)}, with which {options.checkpoint} was begun"
-            )
+            raise ValueError(f"fit: {name}={now}, expected {checkpoint.run.get(name)} as in {options.checkpoint}")
     model.load_state_dict(checkpoint.model)
     return checkpoint
 
 
 def _fixed_settings(data: Dataset | IterableBatches, options: Options) -> dict[str, int]:
-    """Return what must be the same for the whole of a run."""
+    """Return the settings that may not change when a run is resumed."""
     settings = {"seed": options.seed, "batch_size": options.batch_size}
     return {**settings, "inputs": len(data)} if isinstance(data, Dataset) else settings
 
@@ -146,7 +146,8 @@ def _fixed_settings(data: Dataset | IterableBatches, options: Options) -> dict[s
 def _without_frozen_part(
     model: Network, data: Dataset | IterableBatches, validation: Dataset | None, options: Options
 ) -> tuple[Network, Dataset | IterableBatches, Dataset | None]:
-    """Return the part of the network that learns, and features in place of inputs, where that is possible."""
+    """Return the learning part of the network, with features in place of inputs; the network itself where nothing is
+    frozen."""
     if options.augment is not None or not isinstance(data, Dataset) or options.epochs < 2:
         return model, data, validation
     parts = split_model(model, data.source.shape)
@@ -189,6 +190,8 @@ class _Loop:
         self.monitor = "loss" if validation is None else "validation_loss"
         if saved is not None:
             self._restore(saved)
+        self._good = model.state_dict()  # its arrays are read-only: whoever changes one puts in another
+        self._last: Batch
 
     def _batches(self, learner: Network, data: Dataset | IterableBatches) -> Batches | IterableBatches:
         if isinstance(data, IterableBatches):
@@ -204,22 +207,36 @@ class _Loop:
         )
 
     def train(self) -> History:
-        """Train until the last epoch, until a callback or patience has had enough, or until Ctrl-C."""
+        """Train until the last epoch, until a callback or patience has had enough, or until Ctrl-C.
+
+        Weights that are not finite are never what is left, nor in a checkpoint: the last good ones take their place.
+        """
+        run = self.run
+        try:
+            self._epochs()
+        except LossNotFinite:
+            run.model.load_state_dict(run._best or self._good)
+            raise
+        if self.options.keep_best and run._best:
+            run.model.load_state_dict(run._best)
+        elif self._is_spoilt():
+            run.model.load_state_dict(self._good)
+        return run.history
+
+    def _epochs(self) -> None:
         run, options = self.run, self.options
         try:
             with Interrupt() as interrupt:
                 while run.epoch < options.epochs and not run._stopped:
                     self._epoch(interrupt)
         except KeyboardInterrupt:
-            if run.trainer.steps == run._counted:  # else a step is ahead of the sums: the last checkpoint stays
+            if run.trainer.steps == run._counted:  # otherwise the sums lack a step, and the last checkpoint stays
                 run._sync()
-                self._checkpoint()
-            _interrupted(run.history, run.epoch, options, stacklevel=5)
+                if not self._is_spoilt():
+                    self._checkpoint()
+            _interrupted(run.history, run.epoch, options, stacklevel=6)
         finally:
             run._sync()
-        if options.keep_best and run._best:
-            run.model.load_state_dict(run._best)
-        return run.history
 
     def _epoch(self, interrupt: Interrupt) -> None:
         run, sums = self.run, self.run._sums
@@ -244,6 +261,7 @@ class _Loop:
             if not sums.count:
                 raise ValueError("fit: x yields no batches, expected at least one")
             run._sync()
+            self._check_weights()
             with interrupt.allowed():
                 scores = self._validate()
             self._end_epoch(scores)
@@ -255,22 +273,39 @@ class _Loop:
             done, total = run.epoch * steps + run._step, self.options.epochs * steps
             run.trainer.learning_rate = self.base_rate * self.options.schedule(done, total, steps)
         loss = run.trainer.step(batch.x, batch.y)
+        self._last = batch
         if not np.isfinite(loss):
-            raise FloatingPointError(
-                f"fit: the loss is {loss} in epoch {run.epoch + 1}, step {run._step + 1}: the learning rate is too "
-                "high, or inputs are not finite"
-            )
+            raise self._failure(f"the loss is {loss} in epoch {run.epoch + 1}, step {run._step + 1}")
         sums.loss += loss * len(batch.x)
         sums.hits += self._hits(run.trainer.outputs, batch.y)
         sums.count += len(batch.x)
         run._step, run._counted = run._step + 1, run.trainer.steps
+
+    def _is_spoilt(self) -> bool:
+        """Whether weights are not finite that were when the run began, or its last epoch ended."""
+        return bool(set(not_finite(self.run.model.state_dict())).difference(not_finite(self._good)))
+
+    def _check_weights(self) -> None:
+        """Refuse weights that the last step has spoilt, though its loss was good."""
+        if self._is_spoilt():
+            raise self._failure(f"weights are not finite after epoch {self.run.epoch + 1}, step {self.run._step}")
+
+    def _failure(self, what: str) -> LossNotFinite:
+        run, trainer = self.run, self.run.trainer
+        why = why_not_finite(self._last, trainer.loss, trainer.outputs.shape[1], self._good, trainer.learning_rate)
+        return LossNotFinite(f"fit: {what}: {why}; the model is as it was {self._good_since()}", run.history)
+
+    def _good_since(self) -> str:
+        if self.run._best:
+            return f"after epoch {self.run.history.best(self.monitor) + 1}, the best"
+        return f"after epoch {self.run.epoch}" if self.run.epoch else "before"
 
     def _accuracy(self) -> dict[str, float]:
         sums = self.run._sums
         return {"accuracy": sums.hits / sums.count} if self.counts_hits else {}
 
     def _hits(self, scores: np.ndarray, y: np.ndarray) -> int:
-        """Return how many classes are recognised."""
+        """Return the number of inputs whose predicted label is the true label."""
         if not self.counts_hits:
             return 0
         labels = y if y.ndim == 1 else y.argmax(axis=1)
@@ -301,9 +336,10 @@ class _Loop:
             images_per_second=sums.count / max(sums.seconds, 1e-9),
         )
         run.epoch, run._step, run._sums = run.epoch + 1, 0, _Sums()
+        self._good = run.model.state_dict()
         best = run.history.best(self.monitor)
         if options.keep_best and best == run.epoch - 1:
-            run._best = dict(run.model.state_dict())  # its arrays are read-only: whoever changes one puts in another
+            run._best = dict(self._good)  # no copy: its arrays are read-only, and changes replace them
         if options.patience is not None and run.epoch - 1 - best >= options.patience:
             run.stop()
         for callback in options.callbacks:
@@ -316,6 +352,7 @@ class _Loop:
         every = self.options.checkpoint_steps
         if every is not None and self.run._step % every == 0:
             self.run._sync()
+            self._check_weights()
             self._checkpoint()
 
     def _checkpoint(self) -> None:

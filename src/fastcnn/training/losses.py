@@ -1,5 +1,7 @@
-"""Losses: what a step minimises. Each checks labels and makes the matrix of targets that its kernel takes; the formulas
-of the kernels, on scores and targets alone, are `fastcnn.reference`'s."""
+"""Losses: what a step minimises. Each checks the labels and makes the matrix of targets that its kernel reads.
+
+`fastcnn.reference` defines the kernels' formulas, on scores and targets alone.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ class Loss:
     op: str
 
     def target(self, y: ArrayLike, shape: tuple[int, int]) -> np.ndarray:
-        """The float32 matrix that the operation takes, for labels `y` of scores of a `shape` (N, classes)."""
+        """Return the float32 matrix that the operation reads, for labels `y` and scores of `shape` (N, classes)."""
         raise TypeError(f"{type(self).__name__} has no target method: use CrossEntropy, MSE or BinaryCrossEntropy")
 
     def __repr__(self) -> str:
@@ -39,14 +41,14 @@ class CrossEntropy(Loss):
         q = (1 - e) * t + e / K                       t: one-hot labels, or the probabilities
         loss = sum over n, k of -w[k] * q[n, k] * log softmax(scores)[n, k] / count
 
-    where count is the sum of the labels' weights, or N for probabilities.
+    where count is the sum of the labels' weights, or N if labels are probabilities.
 
     Parameters
     ----------
     label_smoothing : float
         From 0 to 1 (Szegedy et al., https://arxiv.org/abs/1512.00567, section 7).
     class_weights : array_like (classes,), optional
-        How much each class counts.
+        Weight of each class.
 
     Raises
     ------
@@ -67,11 +69,14 @@ class CrossEntropy(Loss):
         self.class_weights = None
         if class_weights is not None:
             self.class_weights = as_real_array(class_weights, "CrossEntropy: class_weights").astype(np.float64)
-        if self.class_weights is not None and (self.class_weights.ndim != 1 or not (self.class_weights >= 0).all()):
-            raise ValueError(f"CrossEntropy: class_weights={class_weights!r}, expected one number >= 0 for each class")
+        weights = self.class_weights
+        if weights is not None and (weights.ndim != 1 or not ((weights >= 0) & (weights < np.inf)).all()):
+            raise ValueError(
+                f"CrossEntropy: class_weights={class_weights!r}, expected one finite number >= 0 for each class"
+            )
 
     def target(self, y: ArrayLike, shape: tuple[int, int]) -> np.ndarray:
-        """The coefficients of -log softmax: (N, classes) float32."""
+        """Return the coefficients of -log softmax: (N, classes) float32."""
         shape = rows, classes = as_pair(shape, "CrossEntropy: shape", 0)
         labels = as_array(y, "CrossEntropy: y")
         weights = self.class_weights
@@ -88,7 +93,7 @@ class CrossEntropy(Loss):
             share = (1 - self.label_smoothing) * labels + self.label_smoothing / classes
         if weights is not None:
             share *= weights
-        with np.errstate(all="ignore"):  # no label counts: NaN, as PyTorch's
+        with np.errstate(all="ignore"):  # all weights are zero: NaN, as in PyTorch
             return (share / count).astype(np.float32)
 
 
@@ -104,13 +109,15 @@ class MSE(Loss):
     op = "MeanSquaredError"
 
     def target(self, y: ArrayLike, shape: tuple[int, int]) -> np.ndarray:
-        """The values that scores should have: (N, classes) float32."""
+        """Return the values that the scores should have: (N, classes) float32."""
         return _rows(y, shape, "MSE")
 
 
 class BinaryCrossEntropy(Loss):
-    """Cross-entropy of independent yes-or-no scores before their sigmoid, mean over all; as PyTorch's
-    ``BCEWithLogitsLoss``. Labels are (N, classes), or (N,) of 0 and 1 for a single score.
+    """Cross-entropy of independent binary scores before their sigmoid, mean over all; as PyTorch's
+    ``BCEWithLogitsLoss``.
+
+    Labels are (N, classes), or (N,) of 0 and 1 for a single score.
 
     Examples
     --------
@@ -122,7 +129,7 @@ class BinaryCrossEntropy(Loss):
     op = "BinaryCrossEntropy"
 
     def target(self, y: ArrayLike, shape: tuple[int, int]) -> np.ndarray:
-        """The probability of "yes" for each score: (N, classes) float32."""
+        """Return the probability of label 1 for each score: (N, classes) float32."""
         return _rows(y, shape, "BinaryCrossEntropy")
 
 
@@ -130,7 +137,7 @@ _NAMES = {"cross_entropy": CrossEntropy, "mse": MSE, "binary_cross_entropy": Bin
 
 
 def loss_of(loss: str | Loss) -> Loss:
-    """A loss by name, or itself."""
+    """Return the loss of a name; a loss itself is returned as it is."""
     if isinstance(loss, Loss):
         return loss
     named: Loss = _NAMES[as_choice(loss, "loss", _NAMES, ", or a Loss")]()
@@ -161,5 +168,5 @@ def _checked_matrix(values: np.ndarray, shape: tuple[int, int], name: str) -> np
     if values.dtype.kind not in "biuf":
         raise TypeError(f"{name}: y.dtype={values.dtype}, expected real numbers")
     if values.shape != shape:
-        raise ValueError(f"{name}: y.shape={values.shape}, expected {shape}, as the scores")
+        raise ValueError(f"{name}: y.shape={values.shape}, expected {shape}, the shape of the scores")
     return values

@@ -1,8 +1,8 @@
-"""Optimizers: how parameters follow gradients. Each tells the numbers of its formula; the arithmetic, inside the
-compiled step, is kernels/_update's. Settings and results are those of PyTorch's optimizers of the same names.
+"""Optimizers: how parameters follow gradients. Settings and results are those of PyTorch's optimizers.
 
-g is the gradient of a parameter p, clipped where the trainer clips, t the number of the step from 1 on; all but AdamW
-begin with g += weight_decay * p.
+Each optimizer gives the numbers of its formula. kernels/_update does the arithmetic inside the compiled step. In the
+formulas g is the gradient of a parameter p, clipped if the trainer clips. t is the number of the step, from 1 on. All
+but AdamW begin with g += weight_decay * p.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop"]
 
 
 class Optimizer:
-    """Base of all optimizers: settings, no state. One may serve several trainers.
+    """Base of all optimizers: settings without state, so that several trainers can share one.
 
     Attributes
     ----------
     learning_rate : float
-        That a trainer begins with.
+        Learning rate that a trainer begins with.
     kind : str
-        Its formula in kernels/_update.
+        Name of the formula in kernels/_update.
     """
 
     kind: ClassVar[str]
@@ -36,11 +36,11 @@ class Optimizer:
         self.weight_decay = _number(self, "weight_decay", weight_decay)
 
     def states(self) -> tuple[str, ...]:
-        """Which running means it keeps of each parameter: of "first", "second", "third"."""
+        """Return the running means that it keeps for each parameter: some of "first", "second", "third"."""
         raise TypeError(f"{type(self).__name__} has no states: use SGD, Adam, AdamW or RMSprop")
 
     def numbers(self, step: int) -> Mapping[str, float]:
-        """The numbers of the formula in step `step`, from 1 on; `rate` comes from the trainer."""
+        """Return the numbers of the formula for step `step`, from 1 on; the trainer adds `rate`."""
         return {"decay": self.weight_decay}
 
     def __repr__(self) -> str:
@@ -84,7 +84,7 @@ class SGD(Optimizer):
             raise ValueError("SGD: nesterov=True with momentum=0, expected a momentum above 0")
 
     def states(self) -> tuple[str, ...]:
-        """The running gradient, if there is a momentum."""
+        """Return "first", the running gradient, if there is a momentum."""
         return ("first",) if self.momentum else ()
 
     def numbers(self, step: int) -> Mapping[str, float]:
@@ -131,7 +131,7 @@ class Adam(Optimizer):
         self.betas, self.eps = (first, second), _number(self, "eps", eps)
 
     def states(self) -> tuple[str, ...]:
-        """Both running means."""
+        """Return the means of the gradient and of its square."""
         return ("first", "second")
 
     def numbers(self, step: int) -> Mapping[str, float]:
@@ -150,7 +150,7 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam whose weight decay is apart from the gradient (Loshchilov and Hutter, https://arxiv.org/abs/1711.05101).
+    """Adam with decoupled weight decay (Loshchilov and Hutter, https://arxiv.org/abs/1711.05101).
 
     p -= learning_rate * weight_decay * p, then as `Adam`.
 
@@ -181,7 +181,7 @@ class RMSprop(Optimizer):
     ----------
     learning_rate, alpha, eps, weight_decay, momentum : float
     centered : bool
-        Divide by the spread of the gradients around their mean (Graves, https://arxiv.org/abs/1308.0850, section 4.2):
+        Divide by the gradients' standard deviation (Graves, https://arxiv.org/abs/1308.0850, section 4.2):
         c = alpha c + (1 - alpha) g;  u = g / (sqrt(v - c^2) + eps).
 
     Examples
@@ -207,7 +207,7 @@ class RMSprop(Optimizer):
         self.centered = bool(as_flag(centered, "RMSprop: centered"))
 
     def states(self) -> tuple[str, ...]:
-        """The mean square; the running step if there is a momentum, and the mean gradient if centered."""
+        """Return the mean square, the running step if there is a momentum, and the mean gradient if centered."""
         return *(("first",) if self.momentum else ()), "second", *(("third",) if self.centered else ())
 
     def numbers(self, step: int) -> Mapping[str, float]:

@@ -1,4 +1,4 @@
-"""The settings of `Model.fit`, checked. What they mean is said there; what they do is in loop.py."""
+"""The settings of `Model.fit`, checked. `Model.fit` documents them, loop.py applies them."""
 
 from __future__ import annotations
 
@@ -60,4 +60,4 @@ class Options:
         if self.resume and self.checkpoint is None:
             raise ValueError("fit: resume=True, but there is no checkpoint to resume from")
         if self.checkpoint_steps is not None and self.checkpoint is None:
-            raise ValueError(f"fit: checkpoint_steps={self.checkpoint_steps}, but checkpoint is not set")
+            raise ValueError(f"fit: checkpoint_steps={self.checkpoint_steps} without checkpoint, expected a file")

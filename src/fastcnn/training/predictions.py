@@ -1,4 +1,4 @@
-"""Predictions for a whole data set, batch by batch, photos read ahead in threads."""
+"""Predictions for a data set, batch by batch; threads read photos ahead."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["predictions"]
 def predictions(model: Network, data: Dataset, batch_size: int, workers: int | None = None) -> Iterator[np.ndarray]:
     """Yield what `Model.predict_proba` returns for each batch, in the order of the data.
 
-    Photos come as pixels where the model takes them.
+    Photos reach the model as pixels where it takes pixels.
 
     Examples
     --------

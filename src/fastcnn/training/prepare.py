@@ -1,6 +1,6 @@
-"""What `Model.fit` and `Model.evaluate` are given, as data sets that suit the model.
+"""Data sets from the arguments of `Model.fit` and `Model.evaluate`, checked against the model.
 
-Knows arrays, iterables, lists of files and folders of classes. Nothing of the model is changed before all is checked.
+Arguments are arrays, iterables, lists of files or folders of classes. The model changes only after all checks.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def prepare(model: Network, x: Any, y: Any = None, *, adopt: bool = True) -> Dat
     y : array_like, optional
         Numbers or names of classes, or (N, outputs) numbers; None for folders and iterables.
     adopt : bool
-        Whether the model takes over names of classes, shape of inputs and preprocessing where it has none.
+        Whether the model takes over class names, input shape and preprocessing that it lacks.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def outputs_of(model: Network, shape: tuple[int, ...]) -> int:
     ValueError
         If the output is not (N, outputs).
     """
-    graph = model.graph(shape)
+    graph = model._kernel_graph(shape)
     output = graph.infer(dict.fromkeys(graph.inputs, (1, *shape)))[graph.outputs[0]]
     if len(output) != 2:
         raise ValueError(f"fit: the network's output is {('N', *output[1:])}, expected (N, outputs)")

@@ -1,4 +1,4 @@
-"""How well a classifier does: accuracy, precision and recall of each class, confusions, the worst mistakes."""
+"""The report of an evaluation: accuracy, scores of each class, confusion matrix, worst mistakes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fastcnn._table import Columns
 __all__ = ["ClassScore", "Mistake", "Report", "report"]
 
 _MOST_MISTAKES = 10
-_WIDEST_TABLE = 20  # classes; more would not fit on a screen
+_WIDEST_TABLE = 20  # classes whose confusion matrix fits on a screen
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class ClassScore:
     ----------
     label : str
     precision : float
-        Of the inputs taken for this class, the share that are of it; 0 where there are none.
+        Share of the predictions of this class that are right; 0 where there are none.
     recall : float
-        Of the inputs of this class, the share taken for it; 0 where there are none.
+        Share of the inputs of this class that are predicted as it; 0 where there are none.
     f1 : float
-        Harmonic mean of both.
+        Harmonic mean of precision and recall.
     count : int
         Inputs of this class.
     """
@@ -45,14 +45,14 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class Mistake:
-    """An input taken for what it is not.
+    """An input whose predicted label is not its true label.
 
     Attributes
     ----------
     name : str
-        Its file, or its number.
+        File of the input, or its number.
     label, predicted : str
-        What it is, and what it was taken for.
+        The true and the predicted label.
     probability : float
         Of the predicted class.
     """
@@ -70,16 +70,16 @@ class Report:
     Attributes
     ----------
     count : int
-        Inputs.
+        Number of inputs.
     accuracy : float
-        Share of the inputs whose class is recognised.
+        Share of the inputs whose predicted label is the true label.
     loss : float
         Mean cross-entropy.
     scores : list of ClassScore
     confusion : list of list of int
-        ``confusion[i][j]`` inputs of class i were taken for class j.
+        ``confusion[i][j]`` is the number of inputs with true label i and predicted label j.
     mistakes : list of Mistake
-        The ten of which the network was most certain, most certain first.
+        The ten mistakes with the highest probability, the highest first.
     """
 
     count: int
@@ -90,7 +90,7 @@ class Report:
     mistakes: list[Mistake]
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as plain numbers, strings, lists and dicts, for `json.dump`."""
+        """Return the report as plain numbers, strings, lists and dicts, for `json.dump`."""
         from dataclasses import asdict
 
         return asdict(self)
@@ -109,7 +109,8 @@ class Report:
         if self.mistakes:
             lines += ["", "worst mistakes"]
             lines += [
-                f"{100 * m.probability:5.1f} %  {m.name}: {m.label}, taken for {m.predicted}" for m in self.mistakes
+                f"{100 * m.probability:5.1f} %  {m.name}: true {m.label}, predicted {m.predicted}"
+                for m in self.mistakes
             ]
         return "\n".join(lines)
 
@@ -118,7 +119,7 @@ class Report:
         cell = max(3, *(len(str(number)) for row in self.confusion for number in row))
         columns = Columns([3, width, *(cell for _ in classes)], left={1}, gap=" ")
         lines = [
-            "confusion: rows are what it is, columns what it was taken for",
+            "confusion matrix: rows are true labels, columns are predicted labels",
             columns.line(["", "", *map(str, classes)]),
         ]
         for i, score, row in zip(classes, self.scores, self.confusion, strict=True):
@@ -129,12 +130,12 @@ class Report:
         return f"<pre>{html.escape(str(self))}</pre>"
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
-        """Draw the confusions as a matrix.
+        """Draw the confusion matrix.
 
         Parameters
         ----------
         path : path-like, optional
-            Of an image to write; the suffix (.png, .svg, .pdf) tells the format.
+            Image to write; the suffix (.png, .svg, .pdf) names the format.
 
         Returns
         -------
@@ -159,23 +160,23 @@ class Report:
                 axes.text(j, i, str(number), ha="center", va="center", color="white" if shares[i, j] > 0.5 else "black")
         axes.set_xticks(range(len(labels)), labels, rotation=90)
         axes.set_yticks(range(len(labels)), labels)
-        axes.set(xlabel="taken for", ylabel="is", title=f"{100 * self.accuracy:.1f} % of {self.count}")
+        axes.set(xlabel="predicted label", ylabel="true label", title=f"{100 * self.accuracy:.1f} % of {self.count}")
 
 
 def report(
     probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str] | None = None, names: Sequence[str] = ()
 ) -> Report:
-    """Compare predictions with the truth.
+    """Compare predicted labels with true labels.
 
     Parameters
     ----------
     probabilities : ndarray (N, classes)
     labels : ndarray (N,) of int
-        Numbers of the classes.
+        True labels, as numbers of the classes.
     classes : sequence of str, optional
-        Their names.
+        Names of the classes.
     names : sequence of str, optional
-        What the inputs are called; their numbers by default.
+        Names of the inputs; by default their numbers.
 
     Returns
     -------
@@ -191,26 +192,26 @@ def report(
     cat       50.0 %   100 %  0.667      1
     dog      100.0 %    50 %  0.667      2
     <BLANKLINE>
-    confusion: rows are what it is, columns what it was taken for
+    confusion matrix: rows are true labels, columns are predicted labels
                 1   2
       1 cat     1   .
       2 dog     1   1
     <BLANKLINE>
     worst mistakes
-     80.0 %  1: dog, taken for cat
+     80.0 %  1: true dog, predicted cat
     """
     count, number = probabilities.shape
     classes = [str(i) for i in range(number)] if classes is None else list(classes)
     predicted = probabilities.argmax(axis=1)
     confusion = np.zeros((number, number), np.int64)
     np.add.at(confusion, (labels, predicted), 1)
-    hits, taken, true = confusion.diagonal(), confusion.sum(axis=0), confusion.sum(axis=1)
+    hits, predictions, true = confusion.diagonal(), confusion.sum(axis=0), confusion.sum(axis=1)
     scores = [
         ClassScore(
             classes[i],
-            _share(hits[i], taken[i]),
+            _share(hits[i], predictions[i]),
             _share(hits[i], true[i]),
-            _share(2 * hits[i], taken[i] + true[i]),
+            _share(2 * hits[i], predictions[i] + true[i]),
             int(true[i]),
         )
         for i in range(number)

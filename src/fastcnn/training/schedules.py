@@ -1,7 +1,6 @@
 """Schedules: how the learning rate changes while a network trains.
 
-A schedule gives the factor on the optimizer's learning rate at a step; who counts the steps, and sets the rate, is
-loop.py.
+A schedule gives the factor on the optimizer's learning rate at a step. loop.py counts the steps and sets the rate.
 """
 
 from __future__ import annotations
@@ -15,18 +14,18 @@ from fastcnn._arguments import as_float, as_int, as_share, as_size
 
 __all__ = ["Cosine", "OneCycle", "Schedule", "StepDecay", "Warmup"]
 
-# factor = schedule(step, steps, epoch_steps): the step from 0, how many there will be, and how many make an epoch.
+# factor = schedule(step, steps, epoch_steps): number of the step from 0 on, steps in the training, steps in an epoch.
 Schedule: TypeAlias = Callable[[int, int, int], float]
 
 
 @dataclass(frozen=True)
 class StepDecay:
-    """Multiply the learning rate by `gamma` after every so many epochs: PyTorch's StepLR and MultiStepLR.
+    """Multiply the learning rate by `gamma` at regular epochs or at given ones: PyTorch's StepLR and MultiStepLR.
 
     Parameters
     ----------
     epochs : int or sequence of int
-        Every how many; or the numbers of epochs after which it is done.
+        The interval in epochs, or the numbers of epochs after which the rate changes.
     gamma : float
 
     Examples
@@ -57,12 +56,12 @@ class StepDecay:
 
 @dataclass(frozen=True)
 class Cosine:
-    """Go down along half a cosine, from 1 to `final` after the last step: PyTorch's CosineAnnealingLR.
+    """Fall along half a cosine, from 1 to `final` after the last step: PyTorch's CosineAnnealingLR.
 
     Parameters
     ----------
     final : float
-        From 0 to 1: the last factor.
+        Last factor, from 0 to 1.
 
     Notes
     -----
@@ -126,14 +125,14 @@ class OneCycle:
 
 @dataclass(frozen=True)
 class Warmup:
-    """Rise evenly for some epochs, then follow another schedule: PyTorch's LinearLR within a SequentialLR.
+    """Rise linearly for some epochs, then follow another schedule: PyTorch's LinearLR within a SequentialLR.
 
     Parameters
     ----------
     epochs : float
-        How long it rises; parts of an epoch count.
+        Length of the rise; fractions of an epoch are allowed.
     then : schedule, optional
-        What comes then, over the steps that are left; 1 by default.
+        Schedule of the remaining steps; by default the factor is 1.
     start : float
         First factor.
 

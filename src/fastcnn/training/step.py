@@ -14,11 +14,10 @@ from math import prod
 
 import numpy as np
 
-from fastcnn import ops
-from fastcnn.compiler.expand import expand
+from fastcnn.compiler.expand import expanded
 from fastcnn.compiler.fold import drop_repeated_relu
 from fastcnn.graph.autodiff import differentiate
-from fastcnn.graph.ir import Graph, Node, Shape
+from fastcnn.graph.ir import Graph, Node, Shape, add_shapes
 from fastcnn.kernels._update import SETTINGS
 from fastcnn.ops.update import MEANS
 from fastcnn.training.losses import Loss
@@ -36,7 +35,7 @@ class StepGraph:
     graph : Graph
         Inputs: x, target, the optimizer's numbers, the clock, then `state`; outputs: loss and scores.
     shapes : dict
-        Of the inputs.
+        Of all values.
     state : list of str
         Names of what the step changes: parameters, running statistics, and running means of the optimizer,
         ``name@first`` and so on; and constants that it reads in the same form.
@@ -87,34 +86,37 @@ def step_graph(
         Whether normalised values and what follows from them by elements are computed again for the backward pass.
     """
     (x,) = graph.inputs
-    forward = _in_training_mode(drop_repeated_relu(graph), {x: shape}, momenta)
-    scores = forward.outputs[0]
-    score_shape = forward.infer({x: shape, CLOCK: (4,)})[scores]
-    if len(score_shape) != 2:
-        raise ValueError(f"the network gives {score_shape}, expected scores (N, classes)")
-    nodes = [*forward.nodes, Node(loss.op, "@loss", (scores, TARGET), "@loss", {})]
-    trained = [name for name in forward.constants if name in trainable]
-    state = [name for name in forward.constants if name in trainable or name in _kept_as_parameters(nodes)]
-    shapes: dict[str, Shape] = {x: shape, TARGET: score_shape, NUMBERS: (len(SETTINGS),), CLOCK: (4,)}
-    shapes |= {name: forward.constants[name].shape for name in state}
-    constants = {name: array for name, array in forward.constants.items() if name not in state}
-    step = Graph(nodes, dict(shapes), ["@loss", scores], constants)
-    step, grads = differentiate(step, shapes, "@loss", trained)
-    if recompute:
-        step = replace(step, nodes=_recomputed(step.nodes, len(nodes)))
+    graph = drop_repeated_relu(graph)
+    shapes = graph.infer({x: shape})
+    scores = graph.outputs[0]
+    if len(shapes[scores]) != 2:
+        raise ValueError(f"the network gives {shapes[scores]}, expected scores (N, classes)")
+    forward = [*_in_training_mode(graph, shapes, momenta), Node(loss.op, "@loss", (scores, TARGET), "@loss", {})]
+    kept = _kept_as_parameters(forward)
+    trained = [name for name in graph.constants if name in trainable]
+    state = [name for name in graph.constants if name in trainable or name in kept]
+    shapes |= {TARGET: shapes[scores], NUMBERS: (len(SETTINGS),), CLOCK: (4,)}
+    inputs = {name: shapes[name] for name in (x, TARGET, NUMBERS, CLOCK, *state)}
+    constants = {name: array for name, array in graph.constants.items() if name not in inputs}
+    step = Graph(forward, dict(inputs), ["@loss", scores], constants)
+    step, grads, shapes = differentiate(step, shapes, "@loss", trained)
+    nodes = _recomputed(step.nodes, len(forward)) if recompute else step.nodes
     trained = [name for name in trained if name in grads]
-    means = [f"{name}@{mean}" for name in trained for mean in optimizer.states()]
-    shapes |= {name: shapes[name.rpartition("@")[0]] for name in means}
+    means = {f"{name}@{mean}": shapes[name] for name in trained for mean in optimizer.states()}
     state += means
-    updates = _updates(trained, grads, optimizer, clip_norm)
+    inputs |= means
+    shapes |= means
+    nodes = _scheduled(nodes, step.outputs, _updates(trained, grads, optimizer, clip_norm))
     # Expanded: what reads weights as they are, and what as parameters, shows only then.
-    step = expand(replace(step, nodes=_scheduled(step, updates), inputs=dict(shapes)), shapes)
-    first = {name: forward.constants[name] for name in state if name in forward.constants}
-    return StepGraph(step, shapes, state, _packed(step.nodes, state), trained, first)
+    add_shapes(nodes, shapes)
+    nodes = expanded(nodes, shapes)
+    add_shapes(nodes, shapes)
+    first = {name: graph.constants[name] for name in state if name in graph.constants}
+    step = replace(step, nodes=nodes, inputs=dict(inputs))
+    return StepGraph(step, shapes, state, _packed(nodes, state), trained, first)
 
 
-def _in_training_mode(graph: Graph, shapes: Mapping[str, Shape], momenta: Mapping[str, float]) -> Graph:
-    sizes = graph.infer(shapes)
+def _in_training_mode(graph: Graph, sizes: Mapping[str, Shape], momenta: Mapping[str, float]) -> list[Node]:
     nodes: list[Node] = []
     for i, node in enumerate(graph.nodes):
         x = node.inputs[0]
@@ -133,7 +135,7 @@ def _in_training_mode(graph: Graph, shapes: Mapping[str, Shape], momenta: Mappin
             nodes.append(Node("DropoutTraining", node.name, (x, CLOCK), node.output, attrs))
         else:
             nodes.append(node)
-    return Graph(nodes, {**graph.inputs, CLOCK: (4,)}, graph.outputs, graph.constants)
+    return nodes
 
 
 def _recomputed(nodes: list[Node], forward: int) -> list[Node]:
@@ -141,7 +143,7 @@ def _recomputed(nodes: list[Node], forward: int) -> list[Node]:
     readers. Cheap are normalisation, whose input is kept anyway, and functions of single elements of cheap values."""
     cheap: dict[str, Node] = {}
     for node in nodes[:forward]:
-        elements = ops.get(node.op).is_activation or node.op == "DropoutTraining"
+        elements = node.kind.is_activation or node.op == "DropoutTraining"
         if node.op == "BatchNormTraining" or (elements and node.inputs[0] in cheap):
             cheap[node.output] = node
     again: dict[str, str] = {}
@@ -189,16 +191,16 @@ def _updates(trained: list[str], grads: Mapping[str, str], optimizer: Optimizer,
     return nodes
 
 
-def _scheduled(graph: Graph, updates: list[Node]) -> list[Node]:
+def _scheduled(nodes: list[Node], outputs: Collection[str], updates: list[Node]) -> list[Node]:
     """The nodes whose values are used, and all that changes the state after them: until then a step can be given up."""
-    used = set(graph.outputs) | {name for node in updates for name in node.inputs}
+    used = set(outputs) | {name for node in updates for name in node.inputs}
     kept: list[Node] = []
-    for node in reversed(graph.nodes):
-        if node.output in used or ops.get(node.op).updates:
+    for node in reversed(nodes):
+        if node.output in used or node.kind.updates:
             kept.append(node)
             used.update(node.inputs)
     kept = [*reversed(kept), *updates]
-    return sorted(kept, key=lambda node: ops.get(node.op).updates)  # stable: each part stays in order
+    return sorted(kept, key=lambda node: node.kind.updates)  # stable: each part stays in order
 
 
 def _packed(nodes: list[Node], state: list[str]) -> set[str]:
@@ -206,8 +208,8 @@ def _packed(nodes: list[Node], state: list[str]) -> set[str]:
     plain = {
         name
         for node in nodes
-        if ops.get(node.op).layout != "parameter"
+        if node.kind.layout != "parameter"
         for i, name in enumerate(node.inputs)
-        if i not in ops.get(node.op).constants
+        if i not in node.kind.constants
     }
     return {name for name in state if name.partition("@")[0] not in plain}

@@ -1,8 +1,8 @@
-"""The trainer: one compiled step at a time, for people who write their own loop.
+"""The trainer: one compiled step at a time, for users who write their own loop.
 
-Keeps the state of training, parameters, running statistics and the optimizer's running means, in the form that the
-step works on: weights in blocks of output channels, as their gradients are computed and their kernels read them. The
-model's own arrays are brought up to date when somebody looks at them. What a step does is told in training/step.py.
+The trainer keeps the state of training: parameters, running statistics and the optimizer's running means. It keeps them
+in the form that the step reads, weights in blocks of output channels. Reading an array of the model brings the model up
+to date. training/step.py builds the graph of a step.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcnn._arguments import as_float, as_mapping, as_real_array, as_seed
-from fastcnn.compiler.plan import Plan, compile_graph
+from fastcnn.compiler.compile import compile_graph
+from fastcnn.compiler.plan import Plan
 from fastcnn.kernels import _cpu, storage
 from fastcnn.kernels._program import default_float_modes
 from fastcnn.kernels._update import SETTINGS
@@ -31,12 +32,12 @@ __all__ = ["Trainer"]
 
 T = TypeVar("T")
 
-MAX_PLANS = 3  # batch shapes whose plans are kept: whole batches, the last one, and one more
+MAX_PLANS = 3  # batch shapes whose plans are kept: the full batch, the last one of an epoch, and one more
 
 
 class _Compiled(NamedTuple):
     plan: Plan
-    order: list[str]  # of the state among the inputs
+    order: list[str]  # names of the state, in the order of the inputs
     loss: np.ndarray
     scores: np.ndarray
 
@@ -44,37 +45,38 @@ class _Compiled(NamedTuple):
 class Trainer(Holder):
     """Trains a model, step by step; each step is one call of compiled code.
 
-    The model can be called, saved and looked at between steps: it is brought up to date by itself (and by `sync`).
-    Arrays that are assigned to it are taken over by the next step.
+    The model can be called, saved and read between steps. Reading it brings its arrays up to date, as `sync` does. The
+    next step takes over arrays that are assigned to the model.
 
-    Threads may look at the model, predict with it and assign to it at any time: they wait for one step at most.
-    Trainers of different models do not disturb each other; trainers of one model, and steps of one trainer in several
-    threads, take turns. Where a step raises, all is as after the last finished one, which `steps` tells. A signal
-    handler that runs within a step sees the same; where it changes the model, the step begins again. A process that is
-    forked while another thread is in a step begins again from what had been looked at last.
+    Threads may read the model, predict with it and assign to it at any time. They wait for one step at most. Trainers
+    of different models are independent. Trainers of one model, and threads that share a trainer, take turns.
+
+    A step that raises leaves the state of the last finished step; `steps` counts the finished ones. A signal handler
+    that runs within a step sees that state too. If the handler changes the model, the step begins again. A process that
+    is forked while another thread is in a step continues from the arrays that were read last.
 
     Parameters
     ----------
     model : Model
-        With one output (N, classes). Layers that are frozen (`Layer.freeze`) stay as they are.
+        With one output (N, classes). Frozen layers (`Layer.freeze`) stay as they are.
     optimizer : Optimizer
     loss : str or Loss
         "cross_entropy", "mse", "binary_cross_entropy", or an object.
     clip_norm : float, optional
-        Gradients are scaled down where their norm, of all parameters together, is larger (Pascanu et al.,
+        Largest Euclidean norm of the gradients of all parameters; larger gradients are scaled down (Pascanu et al.,
         https://arxiv.org/abs/1211.5063).
     recompute : bool
-        Compute cheap values, activations and normalised ones, again in the backward pass instead of keeping them
-        (Chen et al., https://arxiv.org/abs/1604.06174): less memory, the same bits.
+        Compute activations and normalised values again in the backward pass instead of keeping them (Chen et al.,
+        https://arxiv.org/abs/1604.06174). It takes less memory and gives the same bits.
     seed : int
-        Of dropout. The random numbers of a step follow from the seed and the number of the step alone.
+        Seed of dropout. The random numbers of a step depend on the seed and the number of the step alone.
 
     Attributes
     ----------
     outputs : ndarray (N, classes), float32
-        Scores of the last step's forward pass, before the update; overwritten by the next step.
+        Scores of the last step's forward pass, before the update. The next step overwrites them.
     learning_rate : float
-        Of the next step; may be set before each.
+        Learning rate of the next step; can be set before each.
     steps : int
         Number of steps done.
 
@@ -115,17 +117,17 @@ class Trainer(Holder):
         self.clip_norm, self.recompute, self.seed = clip_norm, recompute, as_seed(seed, "Trainer: seed")
         self.learning_rate = optimizer.learning_rate
         self._plans: OrderedDict[tuple[int, ...], _Compiled] = OrderedDict()
-        self._state: dict[str, np.ndarray] = {}  # in the step's form
+        self._state: dict[str, np.ndarray] = {}  # in the form that the step reads
         self._forms: dict[str, tuple[tuple[int, ...], bool]] = {}  # shape, and whether it is stored as a parameter
-        self._means: dict[str, np.ndarray] = {}  # loaded, of parameters that no plan has asked for
+        self._means: dict[str, np.ndarray] = {}  # loaded ones that no plan has read yet
         self._numbers, self._clock = np.zeros(len(SETTINGS), np.float32), np.zeros(4, np.uint32)
-        self._changes = object()  # another one after each change of the model
-        self._seen: object = None  # the one of what was taken over
+        self._changes = object()  # replaced after each change of the model
+        self._seen: object = None  # `_changes` when the model's arrays were taken over
         self._isa, self._vl = "", 1
-        self._is_newer = False  # whether the state is, than the layers
-        self._done: list[None] = []  # an item for each step, added by the very call that does it
-        self._steps_before = 0  # those of the run that this one goes on from
-        self._expected = 0  # items, once the step that was begun last is done
+        self._is_newer = False  # whether the state is newer than the layers
+        self._done: list[None] = []  # an item for each step, added by the call that does the step
+        self._steps_before = 0  # steps of the run that this one resumes
+        self._expected = 0  # length of `_done` after the step that runs now
         self.outputs = np.zeros((0, 0), np.float32)
 
     @property
@@ -141,12 +143,12 @@ class Trainer(Holder):
         x : array_like (N, ...) of real numbers
             Inputs, N >= 1.
         y : array_like
-            Labels, as the loss takes them: integers (N,), or for each score a number (N, classes).
+            Labels in a form that the loss takes: integers (N,), or a number for each score (N, classes).
 
         Returns
         -------
         float
-            The loss of the batch, before the update.
+            Loss of the batch before the update.
 
         Raises
         ------
@@ -159,22 +161,22 @@ class Trainer(Holder):
         if len(batch) == 0:
             raise ValueError(f"Trainer.step: x.shape={batch.shape}, expected at least one input")
         while True:
-            for rival in self._rivals():  # another trainer's steps come before this one
+            for rival in self._rivals():  # this step continues from another trainer's steps
                 rival._refuse_within_step()
                 rival.sync()
-            with default_float_modes():  # for the numbers of the optimizer and the targets, too
+            with default_float_modes():  # the optimizer's numbers and the targets are computed here, too
                 loss = self._work(lambda: self._step(batch, labels))
             if loss is not None:
                 return loss
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Return what resuming needs beside the model's own state: the optimizer's running means, by the parameter's
-        name with "@first", "@second" or "@third", and "@steps" and "@learning_rate".
+        """Return what resuming needs beside the model's own state.
 
         Returns
         -------
         dict of str to ndarray
-            float32, but for the last two.
+            The optimizer's running means, float32, under the parameter's name with "@first", "@second" or "@third";
+            "@steps", int64; and "@learning_rate", float64.
         """
 
         def read() -> dict[str, np.ndarray]:
@@ -185,12 +187,12 @@ class Trainer(Holder):
         return self._look(read)
 
     def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
-        """Continue from what `state_dict` gave; the model's own state is loaded by the model.
+        """Continue from a state that `state_dict` gave; the model loads its own state.
 
         Raises
         ------
         ValueError
-            If it does not belong to this model.
+            If the state does not belong to this model.
         """
         state = as_mapping(state, "Trainer.load_state_dict: state")
         shapes = {name: array.shape for name, array in self.model.named_parameters()}
@@ -212,7 +214,7 @@ class Trainer(Holder):
         self._look(change)
 
     def layer_changed(self) -> None:
-        """Note that a layer has changed, which the next step takes over."""
+        """Note that a layer has changed; the next step takes the change over."""
         self._changes = object()
 
     # -- inside ---------------------------------------------------------------------------------------
@@ -220,13 +222,14 @@ class Trainer(Holder):
     def _look(self, look: Callable[[], T]) -> T:
         result = super()._look(look)
         if self._inside == get_ident() and self._updating and self._changes is not self._seen:
-            # A signal handler has changed the model within a step: this goes on with arrays that nobody asks for.
-            self._done, self._expected = self._done.copy(), 0  # the step that goes on does not count
+            # A signal handler has changed the model within a step. That step finishes on arrays that nobody reads,
+            # and does not count.
+            self._done, self._expected = self._done.copy(), 0
             self._begin_again(self._means | self._plain_means())
         return result
 
     def _step(self, batch: np.ndarray, labels: np.ndarray) -> float | None:
-        """Do a step; None where the layers were changed meanwhile, by another trainer or a signal handler."""
+        """Do a step; return None where another trainer or a signal handler has changed the layers meanwhile."""
         if self._changes is not self._seen or _cpu.isa() != self._isa:
             self._take_over()
         if not (self._holds or self._claim()) or self._changes is not self._seen:
@@ -243,33 +246,33 @@ class Trainer(Holder):
             compiled.plan.run(arrays, [compiled.loss, compiled.scores], self._done)
         finally:
             self._expected = 0
-            self._tell()  # again, where a signal handler has looked meanwhile
+            self._tell()  # again, as a signal handler may have read the layers meanwhile
         if self._seen is None:
             return None
         self.outputs = compiled.scores
         return float(compiled.loss[0])
 
     def _tell(self) -> None:
-        """Tell who watches the layers that there are newer values, or will be: whoever looks waits for the step."""
+        """Tell the layers' watchers that newer values exist or will: whoever reads them waits for the step."""
         if not self._is_newer:
             for layer in self._held:
                 layer._touch(self)
-            self._is_newer = True  # at last, so that Ctrl-C among the calls leaves it to the next step
+            self._is_newer = True  # set last, so that the next step repeats calls that Ctrl-C has cut short
 
     @property
     def _updating(self) -> bool:
-        """Whether a step has begun and is not done."""
+        """Whether a step has begun and has not ended."""
         return len(self._done) < self._expected
 
     def _begin_again(self, means: dict[str, np.ndarray]) -> None:
-        """Let the next step start from the model's arrays and from these means."""
+        """Make the next step start from the model's arrays and from these means."""
         self._seen = None
         self._means, self._state, self._forms = means, {}, {}
         self._plans.clear()
 
     def _orphaned(self) -> None:
         super()._orphaned()
-        if self._updating:  # half a step is in the state; the layers have what was written back last
+        if self._updating:  # the state holds half a step; the layers hold what was written back last
             self._expected, self._is_newer = 0, False
             self._release()
             self._begin_again({})
@@ -282,10 +285,10 @@ class Trainer(Holder):
         self._clock[:] = [word & 0xFFFFFFFF for word in words]
 
     def _take_over(self) -> None:
-        """Start from the model's arrays, as one of its layers has changed, or the instruction set."""
+        """Start from the model's arrays, as a layer or the instruction set has changed."""
         for _, layer in self.model.named_layers():
             watch(layer, self)
-        changes = self._changes  # later ones are for the next step
+        changes = self._changes  # the next step takes over later changes
         self._write_back()
         self._release()
         self._begin_again(self._means | self._plain_means())
@@ -303,7 +306,7 @@ class Trainer(Holder):
                 self._state[name] = self._stored(name, values.get(name))
                 self._means.pop(name, None)
         scores = np.zeros(plan.output_shapes[1], np.float32)
-        self._seen = self._changes  # forward methods may have set attributes; others wait until the step is done
+        self._seen = self._changes  # forward methods may have set attributes; other threads wait for the step
         self._plans[shape] = compiled = _Compiled(plan, step.state, np.zeros(1, np.float32), scores)
         if len(self._plans) > MAX_PLANS:
             self._plans.popitem(last=False)
@@ -319,7 +322,7 @@ class Trainer(Holder):
                 if "running_mean" in layer._buffers:
                     momenta[f"{prefix}running_mean"] = getattr(layer, "momentum", 0.1)
         return step_graph(
-            self.model.graph(shape[1:]),
+            self.model._kernel_graph(shape[1:]),
             shape,
             trainable,
             momenta,
@@ -330,7 +333,7 @@ class Trainer(Holder):
         )
 
     def _stored(self, name: str, value: np.ndarray | None) -> np.ndarray:
-        """A value (zeros if None) in the form in which the step keeps it."""
+        """Return a value, or zeros for None, in the form that the step reads."""
         shape, packed = self._forms[name]
         value = np.zeros(shape, np.float32) if value is None else np.ascontiguousarray(value, np.float32)
         if packed:
@@ -340,16 +343,16 @@ class Trainer(Holder):
         return array
 
     def _plain(self, name: str) -> np.ndarray:
-        """A value in its own shape."""
+        """Return a value of the state in its own shape."""
         shape, packed = self._forms[name]
         return from_blocks(self._state[name], shape, self._vl) if packed else np.array(self._state[name])
 
     def _plain_means(self) -> dict[str, np.ndarray]:
-        """The optimizer's running means, as the state has them."""
+        """Return the optimizer's running means from the state."""
         return {name: self._plain(name) for name in self._state if "@" in name}
 
     def _write_back(self) -> None:
-        """Put the state into the model's layers: all of it, or on an error nothing."""
+        """Write the state to the model's layers: all of it, or nothing if an error occurs."""
         if self._is_newer:
             owned = [place for place in self.model._named_arrays(True, True) if place[0] in self._state]
             arrays = [self._plain(full) for full, _, _ in owned]

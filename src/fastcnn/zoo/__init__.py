@@ -99,7 +99,7 @@ def build(name: str, *, weights: str | os.PathLike[str] | None = None, **setting
     Raises
     ------
     ValueError
-        If there is no such architecture.
+        If there is no architecture of this name.
     ModelLoadError
         If the file is damaged, or its names and shapes are other ones.
 

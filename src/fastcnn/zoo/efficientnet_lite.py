@@ -1,8 +1,8 @@
 """EfficientNet-Lite0 to 4: EfficientNet (Tan and Le, 2019) without squeeze-excite, with ReLU6.
 
 Layer names are those of the ImageNet checkpoints that zoo/pretrained.py reads. The tables are of the
-reference implementation, github.com/tensorflow/tpu, models/official/efficientnet/lite: padding is
-TensorFlow's "SAME", batch normalisation has eps 1e-3, stem and head keep their width at every scale, and
+reference implementation, github.com/tensorflow/tpu, models/official/efficientnet/lite. Padding is
+TensorFlow's "SAME", and batch normalisation has eps 1e-3. At every scale stem and head keep their width, and
 the first and last stage their depth.
 """
 

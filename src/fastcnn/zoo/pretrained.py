@@ -72,7 +72,7 @@ def load_pretrained(name: str, num_classes: int | None = None, *, freeze: bool =
     name : str
         "efficientnet_lite0", "efficientnet_lite1" or "efficientnet_lite2".
     num_classes : int, optional
-        Give it a new last layer of so many outputs, without names, that has learned nothing yet.
+        The outputs of a new last layer, without names, that has learned nothing yet.
     freeze : bool
         With `num_classes`: whether training leaves the other layers as they are. `Layer.thaw` undoes it.
     rng : numpy.random.Generator, int or None

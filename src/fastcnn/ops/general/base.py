@@ -1,6 +1,6 @@
 """General operations: ONNX's operators in plain NumPy, for any type of number and any number of dimensions.
 
-Graphs that come from ONNX files consist of these, under ONNX's qualified names ("ai.onnx::Conv"). The compiler replaces
+Graphs that come from ONNX files consist of them, under ONNX's qualified names ("ai.onnx::Conv"). The compiler replaces
 those that it can by the operations with kernels (compiler/native.py); what is left runs as it is here. The definitions
 are those of https://onnx.ai/onnx/operators, in the form of opset 21; older forms are brought to it by
 io/_onnx_dialect.py.
@@ -62,6 +62,8 @@ class General(Op):
     annotations : dict
         Of each attribute: "int", "float", "str", "Ints" or "Floats", with " | None" where it may be absent.
     """
+
+    opset = 21
 
     def __init__(
         self,
@@ -229,7 +231,7 @@ def width_of(*arrays: Any) -> int:
 
 
 def elements_of(*arrays: Any) -> int:
-    """Elements of arrays broadcast together; where they do not fit, of the largest."""
+    """Elements of arrays that are broadcast; where they do not fit, of the largest."""
     shapes = [x.shape for x in arrays if x is not None]
     try:
         return prod(np.broadcast_shapes(*shapes))
@@ -243,7 +245,7 @@ def cost_of(size: int, work: int) -> Cost:
 
 
 def by_elements(arrays: int, passes: int = 0) -> Costs:
-    """The cost of a function that holds so many arrays of the result's size at one time, and passes over so many."""
+    """The cost of a function by the number of arrays of the result's size that it holds, and that it passes over."""
 
     def cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
         count = elements_of(*inputs)

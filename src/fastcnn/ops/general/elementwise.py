@@ -1,4 +1,4 @@
-"""Functions of single elements, of two or several arrays broadcast together, and casts."""
+"""Functions of single elements, of two or several arrays that are broadcast, and casts."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _erf(x: Array) -> Array:
 
 
 def _with_erf(arrays: int) -> Costs:
-    """The cost of so many arrays, and of the error function of one."""
+    """The cost of a number of arrays, and of the error function of one."""
 
     def cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
         count, held = inputs[0].size, by_elements(arrays)(attrs, inputs)
@@ -135,7 +135,7 @@ def _binary(name: str, function: Callable[..., Any], arrays: int) -> General:
 
 
 def _pair_cost(arrays: int) -> Costs:
-    """The cost of a function of two arrays that holds so many of the result's size."""
+    """The cost of a function of two arrays, by the number of arrays of the result's size that it holds."""
 
     def cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
         x, y = inputs

@@ -23,7 +23,7 @@ from fastcnn.ops.node import Attrs
 
 
 def _first(arrays: int) -> Costs:
-    """The cost of a function that holds so many arrays of the size of its first operand at one time."""
+    """The cost of a function by the number of arrays, as large as its first operand, that it holds at one time."""
 
     def cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
         return by_elements(arrays)(attrs, inputs[:1])
@@ -125,7 +125,7 @@ def _along(name: str, function: Callable[[Array, int], Array]) -> General:
         where = axis_of(axis, x.ndim)
         if not flatten:
             return function(x, where)
-        rows = x.reshape(int(np.prod(x.shape[:where])), -1)  # before opset 13: all axes from there on together
+        rows = x.reshape(int(np.prod(x.shape[:where])), -1)  # before opset 13: all axes from there on as one
         return function(rows, 1).reshape(x.shape)
 
     return General(name, call, _first(5))

@@ -62,8 +62,10 @@ def _resize_cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
 
 
 def coordinates(length: int, size: int, scale: float, mode: str, start: float, end: float) -> Array:
-    """Where in the input each output element lies; `scale * length`, which need not be whole, is the size that some of
-    the rules go by."""
+    """Where in the input each output element lies.
+
+    Some of the rules go by the size `scale * length`, which may have a fraction.
+    """
     i = np.arange(size, dtype=np.float64)
     wide = scale * length
     if mode == "half_pixel":

@@ -148,8 +148,11 @@ def convolution_cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
 
 
 def _pool_cost(source: int, result: int, places: int, width: int | None = None) -> Costs:
-    """The cost of a function that holds so many arrays of the size of the padded input, of the output, and of one
-    plane of each, at one time; of numbers of so many bytes, or as `width_of` says."""
+    """The cost of a function by the numbers of arrays that it holds at one time.
+
+    `source` arrays have the size of the padded input, `result` that of the output, `places` that of a plane of both.
+    An element takes `width` bytes, or as many as `width_of` says.
+    """
 
     def cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
         x = inputs[0]
@@ -231,7 +234,7 @@ def _check_kernel(stated: Ints | None, actual: Ints) -> None:
 
 
 def _transpose_plan(x: Any, w: Any, attrs: Attrs) -> tuple[Ints, Ints, Ints, Pads]:
-    """Strides, dilations, sizes of the whole result, and what is cut off."""
+    """Strides, dilations, sizes of the result before it is cut, and what is cut off."""
     rank = x.ndim - 2
     strides, dilations, raw = _defaults(rank, attrs.get("strides"), attrs.get("dilations"), attrs.get("pads"))
     extra = attrs.get("output_padding") or (0,) * rank

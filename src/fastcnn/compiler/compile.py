@@ -1,0 +1,206 @@
+"""Compiling: a graph goes through the passes, in the order of `PASSES`, and is lowered to a plan.
+
+What each pass does is told in its own file, what passes hand on in state.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from fastcnn.compiler import batch
+from fastcnn.compiler.choose import choose_algorithms
+from fastcnn.compiler.expand import expand
+from fastcnn.compiler.fold import fold
+from fastcnn.compiler.fuse import fuse, fuse_pools
+from fastcnn.compiler.layout import arrange
+from fastcnn.compiler.lower import Lowering, Packed
+from fastcnn.compiler.memory import place
+from fastcnn.compiler.pack import pack_weights
+from fastcnn.compiler.plan import Plan
+from fastcnn.compiler.shuffle import fold_shuffles
+from fastcnn.compiler.slices import cut_channels
+from fastcnn.compiler.state import Options, State
+from fastcnn.graph.ir import Graph, Shape
+from fastcnn.kernels import _cpu
+from fastcnn.kernels._program import default_float_modes
+from fastcnn.ops.budget import Budget
+
+Shapes = Mapping[str, Shape]
+Pass = Callable[[State], State]
+
+PASSES: tuple[Pass, ...] = (
+    expand,
+    fold,
+    fuse,
+    choose_algorithms,
+    fuse_pools,
+    fold_shuffles,
+    cut_channels,
+    arrange,
+    pack_weights,
+    place,
+)
+
+# Called after each pass with the state and the name of the pass: the tests have verify.py's `verify` here.
+after_pass: Callable[[State, str], None] | None = None
+
+
+def stages(state: State) -> Iterator[tuple[str, State]]:
+    """The state after each pass, and the name of the pass.
+
+    Parameters
+    ----------
+    state : State
+        Of the graph that comes in.
+
+    Raises
+    ------
+    ValueError
+        As of `compile_graph`.
+    """
+    for step in PASSES:
+        state = step(state)
+        if after_pass is not None:
+            after_pass(state, step.__name__)
+        yield step.__name__, state
+
+
+def compile_batch(
+    graph: Graph,
+    input_shapes: Shapes,
+    packed: Packed,
+    tuning: Mapping[str, str],
+    pixels: Mapping[str, np.ndarray] | None = None,
+    reproducible: bool = True,
+    budget: Budget | None = None,
+) -> Plan:
+    """Compile a network whose inputs are batches, which may go through it in parts.
+
+    Parameters
+    ----------
+    graph : Graph
+    input_shapes : dict
+        Shape of each graph input, the batch first.
+    packed, tuning, pixels : dict
+        As for `compile_graph`.
+    reproducible : bool
+        Whether every image is computed as it is alone; else a batch may take other algorithms.
+    budget : Budget, optional
+        As for `compile_graph`.
+
+    Returns
+    -------
+    Plan
+    """
+    size = next((shape[0] for shape in input_shapes.values()), 1)
+    together = 1 if reproducible else max(1, min(size, batch.MOST_TOGETHER))
+
+    def compiled(shapes: Shapes) -> Plan:
+        return compile_graph(graph, shapes, packed, tuning=tuning, pixels=pixels, together=together, budget=budget)
+
+    def part(images: int) -> Plan:
+        return compiled({name: (images, *shape[1:]) for name, shape in input_shapes.items()})
+
+    if size < 2 * batch.LEAST_PARTS or not batch.is_separable(graph, input_shapes):
+        return compiled(input_shapes)
+    plan = part(1)
+    images = batch.part_size(size, plan.arena_bytes, plan.packed_bytes)
+    if images > 1:
+        plan = part(images)
+    return replace(plan, parts=size // images, operations=plan.operations * (size // images))
+
+
+def compile_graph(
+    graph: Graph,
+    input_shapes: Shapes,
+    packed: Packed | None = None,
+    packed_ahead: bool = True,
+    tuning: Mapping[str, str] | None = None,
+    parameters: Iterable[str] = (),
+    pixels: Mapping[str, np.ndarray] | None = None,
+    together: int = 1,
+    whole: bool = False,
+    budget: Budget | None = None,
+) -> Plan:
+    """Compile a graph for inputs of given shapes, and for the instruction set in use.
+
+    Parameters
+    ----------
+    graph : Graph
+    input_shapes : dict
+        Shape of each graph input; of the other values too, where they have been inferred.
+    packed : dict, optional
+        Packed weights of earlier plans of the same graph, and of this one afterwards.
+    packed_ahead : bool
+        Whether weights stay as they are for many runs, so that packing them costs nothing.
+    tuning : dict, optional
+        Algorithms that measurements have found best, by `Problem.key`.
+    parameters : iterable of str
+        Inputs that are stored as parameters, in blocks of their first axis: what training changes.
+    pixels : dict, optional
+        Inputs (N, C, H, W) that come as pixels, uint8 (N, H, W, C): what each value of a channel stands for, float32
+        (C, 256).
+    together : int
+        Images for which weights are read at once, as far as the choice of algorithms is concerned.
+    whole : bool
+        Whether every node is a step of its own, also where two would be faster together, some channels and rows at a
+        time.
+    budget : Budget, optional
+        What is left after the graph's constants, inputs and outputs: asked before anything is computed or allocated,
+        for packed weights and the memory of its values.
+
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    ValueError
+        Where shapes do not fit, a forced algorithm cannot compute its layer, or the budget does not suffice; the node
+        is named.
+    """
+    vl = _cpu.vector_length()
+    options = Options(vl, packed_ahead, tuning or {}, frozenset(parameters), pixels or {}, together, whole, budget)
+    with default_float_modes():  # folding computes, too
+        state = _through_passes(State(graph, graph.infer(input_shapes), options))
+        return _lowered(state, {} if packed is None else packed)
+
+
+def arena_bytes(graph: Graph, input_shapes: Shapes, budget: Budget) -> int:
+    """The memory of one concurrent caller of a plan, without making it."""
+    options = Options(_cpu.vector_length(), budget=budget)
+    return 4 * _through_passes(State(graph, graph.infer(input_shapes), options)).placed.arena_floats
+
+
+def _through_passes(state: State) -> State:
+    for _, after in stages(state):
+        state = after
+    return state
+
+
+def _lowered(state: State, packed: Packed) -> Plan:
+    graph, placement, budget = state.graph, state.placed, state.options.budget
+    if budget is not None:
+        try:
+            budget.keep(4 * placement.arena_floats)
+        except ValueError as error:
+            raise ValueError(f"its values with padding, in vectors: {error}") from None
+    lowering = Lowering(state, packed)
+    for node in graph.nodes:
+        lowering.lower(node)
+    return Plan(
+        steps=lowering.infos,
+        arena_bytes=4 * placement.arena_floats,
+        operations=state.operations,
+        _makers=lowering.makers,
+        _waits=lowering.waits,
+        _constants=[np.ascontiguousarray(graph.constants[name], np.float32) for name in placement.constants],
+        _output_shapes=[state.shapes[name] for name in graph.outputs],
+        _refills=lowering.refills,
+        _first_update=len(lowering.makers) if lowering.first_update is None else lowering.first_update,
+        takes_pixels=bool(state.options.pixels),
+        _scratch_limit=None if budget is None else budget.bytes,
+    )

@@ -1,0 +1,179 @@
+"""Networks of ONNX's general operations: resolved for the shapes of their inputs, then compiled.
+
+What an operation becomes is resolve.py's, the steps in NumPy between kernels are mixed.py's. A graph that was made for
+batches of one size takes larger ones in parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from math import prod
+
+import numpy as np
+
+from fastcnn import ops
+from fastcnn.compiler.batch import is_separable
+from fastcnn.compiler.compile import compile_batch, compile_graph
+from fastcnn.compiler.mixed import MixedPlan, compile_mixed
+from fastcnn.compiler.plan import Plan
+from fastcnn.compiler.resolve import resolve
+from fastcnn.compiler.runnable import CompiledNetwork, ends_in_softmax
+from fastcnn.graph.ir import Graph, check_shape
+from fastcnn.ops.budget import MAX_BYTES, Budget
+
+__all__ = ["PROBES", "compile_general", "resolve_for_any_batch", "resolve_for_kernels"]
+
+# Two sizes that stand for all where a graph leaves one free.
+PROBES = (224, 256)
+# Two batches that stand for all.
+BATCHES = (1, 3)
+
+
+def compile_general(
+    graph: Graph,
+    input_shapes: Mapping[str, tuple[int, ...]],
+    tuning: Mapping[str, str] | None = None,
+    max_bytes: int = MAX_BYTES,
+    pixels: Mapping[str, np.ndarray] | None = None,
+) -> CompiledNetwork:
+    """Compile a graph of general operations.
+
+    Parameters
+    ----------
+    graph : Graph
+    input_shapes : dict
+        Shape of each graph input, the batch first.
+    tuning : dict, optional
+        As for `compile_graph`.
+    max_bytes : int
+        The most that its constants and a prediction may take, for each input of the batch.
+    pixels : dict, optional
+        As for `compile_graph`; the plan takes pixels where kernels compute all of it.
+
+    Raises
+    ------
+    ValueError
+        Naming the node or the input that does not fit.
+    """
+    parts = _parts(graph, input_shapes)
+    shapes = {
+        name: (shape[0] // parts, *shape[1:]) if parts > 1 else tuple(shape) for name, shape in input_shapes.items()
+    }
+    for name, expected in graph.inputs.items():
+        check_shape(name, shapes[name], expected, input_shapes[name])
+    batches = [shapes[name][0] for name, expected in graph.inputs.items() if expected[:1] == (None,)]
+    images = max(1, min(batches)) if len(batches) == len(graph.inputs) and batches else 1
+    budget = Budget(max_bytes, images)
+    resolved = resolve(graph, shapes, budget)
+    for node in resolved.graph.nodes:  # the values between kernels share memory, which is asked for by their plans
+        if not ops.is_general(node.op):
+            budget.release(4 * prod(resolved.known[node.output].shape or ()))
+    plan: Plan | MixedPlan
+    if _others(resolved.graph) or _constant_outputs(resolved.graph):
+        plan = compile_mixed(resolved, None, tuning, budget, (max_bytes, images))
+        plan = replace(plan, parts=parts, operations=plan.operations * parts)
+    elif parts == 1:
+        plan = compile_batch(resolved.graph, shapes, {}, tuning or {}, pixels, budget=budget)
+    else:
+        plan = compile_graph(resolved.graph, shapes, tuning=tuning, pixels=pixels, budget=budget)
+        plan = replace(plan, parts=parts, operations=plan.operations * parts)
+    known = {name: value.shape for name, value in resolved.known.items()}
+    shape = known[graph.outputs[0]] or ()
+    whole = (shape[0] * parts, *shape[1:]) if shape else ()
+    return CompiledNetwork(plan, resolved.graph, known, whole, ends_in_softmax(graph))
+
+
+def _parts(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """How many batches of the graph's own size the inputs hold."""
+    pairs = zip(input_shapes.values(), graph.inputs.values(), strict=True)
+    found = {shape[0] / expected[0] for shape, expected in pairs if shape and expected and expected[0] is not None}
+    return int(found.pop()) if len(found) == 1 and min(found) >= 1 and min(found) % 1 == 0 else 1
+
+
+def _others(graph: Graph) -> list[str]:
+    """The operations without kernels."""
+    return sorted({node.op for node in graph.nodes if ops.is_general(node.op)})
+
+
+def _constant_outputs(graph: Graph) -> bool:
+    return any(name in graph.constants or name in graph.inputs for name in graph.outputs)
+
+
+def resolve_for_kernels(graph: Graph, input_shape: tuple[int, ...], max_bytes: int = MAX_BYTES) -> Graph:
+    """The network in operations with kernels, for inputs of one shape in batches of any size.
+
+    Parameters
+    ----------
+    graph : Graph
+        With one input.
+    input_shape : tuple of int
+        Without the batch.
+    max_bytes : int
+        What resolving and a prediction for one input may take.
+
+    Raises
+    ------
+    ValueError
+        Naming the operations without kernels, or the node that does not fit.
+    """
+    ((name, shape),) = graph.inputs.items()
+    fixed = replace(graph, inputs={name: (*shape[:1], *input_shape)})
+    result = resolve_for_any_batch(fixed, max_bytes)
+    if result is None:
+        batch = shape[0] if shape and shape[0] is not None else 1
+        others = _others(resolve(graph, {name: (batch, *input_shape)}, Budget(max_bytes)).graph)
+        reason = f"has operations without kernels ({', '.join(others)})" if others else "depends on the batch's size"
+        raise ValueError(
+            f"the network {reason}: it predicts, but cannot become part of another model, be tuned or be trained"
+        )
+    return result
+
+
+def resolve_for_any_batch(graph: Graph, max_bytes: int = MAX_BYTES) -> Graph | None:
+    """The network in operations with kernels, for batches of any size; None where it has others, or depends on the
+    batch or on the sizes that the graph leaves free.
+
+    Parameters
+    ----------
+    graph : Graph
+        With one input.
+    max_bytes : int
+        What resolving and a prediction for one input may take.
+
+    Raises
+    ------
+    ValueError
+        Naming the node that does not fit.
+    """
+    ((name, shape),) = graph.inputs.items()
+    batches = (shape[0],) if shape[0] is not None else BATCHES
+    sizes = [[size or probe for size in shape[1:]] for probe in (PROBES if None in shape[1:] else (0,))]
+    found: list[Graph] = []
+    for concrete in [(batch, *rest) for rest in sizes for batch in batches]:
+        try:
+            found.append(resolve(graph, {name: concrete}, Budget(max_bytes)).graph)
+        except ValueError:
+            if None in shape[1:]:
+                return None  # it may be made for other sizes
+            raise
+    first = found[0]
+    if _others(first) or not first.nodes or graph.types or any(not _equal(first, other) for other in found[1:]):
+        return None
+    result = Graph(first.nodes, {name: (None, *shape[1:])}, first.outputs, first.constants)
+    if _constant_outputs(result):
+        return None
+    if shape[0] is not None and not is_separable(result, {name: (2 * shape[0], *sizes[0])}):
+        return None  # made for this batch only
+    return result
+
+
+def _equal(a: Graph, b: Graph) -> bool:
+    return (
+        a.nodes == b.nodes
+        and a.constants.keys() == b.constants.keys()
+        and all(
+            array is b.constants[name] or np.array_equal(array, b.constants[name], equal_nan=True)
+            for name, array in a.constants.items()
+        )
+    )

@@ -1,0 +1,162 @@
+"""Networks, compiled: one way for every graph.
+
+A graph whose operations have kernels becomes a plan. One of ONNX's general operations is resolved first, for the shapes
+of its inputs; that is general.py's, which few networks need and which is imported for them alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from fastcnn import ops
+from fastcnn.compiler.compile import arena_bytes, compile_batch
+from fastcnn.compiler.cost import arena_bound, take_network
+from fastcnn.compiler.lower import Packed
+from fastcnn.compiler.runnable import CompiledNetwork, Runnable, ends_in_softmax
+from fastcnn.graph.ir import Graph, Shape
+from fastcnn.graph.stored import StoredArray, read_and_keep
+from fastcnn.ops.budget import MAX_BYTES, Budget
+
+__all__ = [
+    "CompiledNetwork",
+    "Runnable",
+    "check_cost",
+    "compile_network",
+    "fixed_constants",
+    "infer_values",
+    "is_resolved",
+    "read_constants",
+]
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def is_resolved(graph: Graph) -> bool:
+    """Whether all operations have kernels, for inputs of every shape that the graph takes.
+
+    Examples
+    --------
+    >>> from fastcnn.graph.ir import Node
+    >>> is_resolved(Graph([Node("ai.onnx::Relu", "a", ("x",), "y", {})], {"x": (None, 4)}, ["y"], {}))
+    False
+    """
+    return not any(ops.is_general(node.op) for node in graph.nodes)
+
+
+def compile_network(
+    graph: Graph,
+    input_shapes: Shapes,
+    *,
+    packed: Packed | None = None,
+    tuning: Mapping[str, str] | None = None,
+    pixels: Mapping[str, np.ndarray] | None = None,
+    reproducible: bool = True,
+    max_bytes: int | None = None,
+) -> CompiledNetwork:
+    """Compile a network whose inputs are batches.
+
+    Parameters
+    ----------
+    graph : Graph
+        Of any operations.
+    input_shapes : dict
+        Shape of each graph input, the batch first.
+    packed, tuning, pixels : dict, optional
+        As for `compile_graph`.
+    reproducible : bool
+        Whether every image is computed as it is alone; else a batch may take other algorithms.
+    max_bytes : int, optional
+        The most that constants and a prediction may take, for each input of the batch. By default general operations
+        are held to `MAX_BYTES`, the others to nothing.
+
+    Raises
+    ------
+    ValueError
+        Naming the node or the input that does not fit.
+
+    Examples
+    --------
+    >>> from fastcnn import Linear, Sequential
+    >>> compiled = compile_network(Sequential(Linear(2, 3)).graph((2,)), {"x": (5, 2)})
+    >>> compiled.output_shape, compiled.ends_in_softmax, compiled.plan.steps[0].kernel
+    ((5, 3), False, 'gemm')
+    """
+    if not is_resolved(graph):
+        from fastcnn.compiler.general import compile_general
+
+        return compile_general(graph, input_shapes, tuning, max_bytes or MAX_BYTES, pixels)
+    budget = None if max_bytes is None else _budget(graph, input_shapes, max_bytes)
+    plan = compile_batch(
+        graph, input_shapes, {} if packed is None else packed, tuning or {}, pixels, reproducible, budget
+    )
+    shapes = graph.infer(input_shapes)
+    return CompiledNetwork(plan, graph, shapes, shapes[graph.outputs[0]], ends_in_softmax(graph))
+
+
+def _budget(graph: Graph, input_shapes: Shapes, max_bytes: int) -> Budget:
+    """What is left for compiling after the network's constants, inputs, outputs and work."""
+    budget = Budget(max_bytes, next(iter(input_shapes.values()), (1,))[0])
+    budget.keep(sum(array.nbytes for array in graph.constants.values() if not isinstance(array, StoredArray)))
+    take_network(graph, graph.infer(input_shapes), budget)
+    return budget
+
+
+def check_cost(graph: Graph, input_shapes: Shapes, max_bytes: int) -> None:
+    """Refuse a graph that does not take inputs of these shapes, or whose prediction takes too much.
+
+    Parameters
+    ----------
+    graph : Graph
+    input_shapes : dict
+        Shape of each graph input.
+    max_bytes : int
+        The most that constants and a prediction may take, for each input of the batch.
+
+    Raises
+    ------
+    ValueError
+        Naming the node or the input that does not fit, or what takes too much.
+    """
+    if not is_resolved(graph):
+        compile_network(graph, input_shapes, max_bytes=max_bytes)  # what it takes shows only when it is resolved
+        return
+    budget = _budget(graph, input_shapes, max_bytes)
+    if arena_bound(graph, graph.infer(input_shapes)) > budget.bytes:
+        size = arena_bytes(graph, input_shapes, budget)
+        try:
+            budget.keep(size)
+        except ValueError as error:
+            raise ValueError(f"its values with padding, in vectors: {error}") from None
+
+
+def infer_values(graph: Graph, input_shapes: Shapes) -> tuple[Mapping[str, Shape | None], Mapping[str, str]]:
+    """Shapes of all values, None where one depends on values, and the types of those that are not float32.
+
+    Raises
+    ------
+    ValueError
+        Naming the node that cannot take its inputs.
+    """
+    if is_resolved(graph):
+        return graph.infer(input_shapes), {}
+    from fastcnn.compiler.resolve import resolve
+
+    known = resolve(graph, input_shapes).known
+    types = {name: value.dtype.name for name, value in known.items() if value.dtype is not None}
+    return {name: value.shape for name, value in known.items()}, types
+
+
+def fixed_constants(graph: Graph) -> dict[str, np.ndarray]:
+    """The constants that belong to a graph's structure, as indices and shapes do; parameters are float32."""
+    if is_resolved(graph):
+        return {}
+    return {name: array for name, array in graph.constants.items() if array.dtype != np.float32}
+
+
+def read_constants(graph: Graph) -> None:
+    """Read from their file, and keep, the constants whose values compiling looks at."""
+    if not is_resolved(graph):  # which operations it comes to may depend on any of them
+        for name in graph.constants:
+            read_and_keep(graph.constants, name)

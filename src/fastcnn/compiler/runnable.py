@@ -1,0 +1,92 @@
+"""What compiling a network gives: something that runs, and what its users must know of the graph.
+
+`Plan` (plan.py) and `MixedPlan` (mixed.py) are what runs; nobody outside the compiler tells them apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from fastcnn.compiler.lower import StepInfo
+from fastcnn.graph.ir import Graph, Shape
+from fastcnn.kernels._repeat import Repeat
+
+__all__ = ["CompiledNetwork", "Runnable", "ends_in_softmax"]
+
+
+class Runnable(Protocol):
+    """A compiled network, whatever computes its steps."""
+
+    @property
+    def steps(self) -> list[StepInfo]:
+        """The steps of one part of the batch, in the order in which they run."""
+
+    @property
+    def operations(self) -> int:
+        """Floating point operations of one run."""
+
+    @property
+    def arena_bytes(self) -> int:
+        """Memory of one concurrent caller; inputs, weights and outputs do not count."""
+
+    @property
+    def parts(self) -> int:
+        """The number of parts into which a batch is cut."""
+
+    @property
+    def takes_pixels(self) -> bool:
+        """Whether inputs come as pixels, uint8 (N, H, W, C)."""
+
+    def run(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray] | None = None) -> list[np.ndarray]:
+        """Run on a batch; several Python threads may do so at once."""
+
+    def times(self, inputs: Sequence[np.ndarray], repeats: int) -> list[list[float]]:
+        """The seconds of each step, in each of `repeats` runs of one part of the batch."""
+
+    def threads(self) -> int:
+        """The most threads that the next run uses."""
+
+    def repeat(self, shape: tuple[int, ...]) -> Repeat | None:
+        """The shortest way to run on inputs of one shape, where there is one."""
+
+
+@dataclass(frozen=True)
+class CompiledNetwork:
+    """A network, compiled for inputs of given shapes.
+
+    Attributes
+    ----------
+    plan : Runnable
+    graph : Graph
+        In the operations that run, before the compiler's passes.
+    shapes : dict
+        Of every value of that graph, in one part of the batch where the graph has a fixed batch; None where a shape
+        depends on values.
+    output_shape : tuple of int
+        For the batch that was asked for; () where it depends on values.
+    ends_in_softmax : bool
+        Whether the outputs are probabilities.
+    """
+
+    plan: Runnable
+    graph: Graph
+    shapes: Mapping[str, Shape | None]
+    output_shape: Shape
+    ends_in_softmax: bool
+
+
+def ends_in_softmax(graph: Graph) -> bool:
+    """Whether a graph's first output is a softmax.
+
+    Examples
+    --------
+    >>> from fastcnn.graph.ir import Node
+    >>> ends_in_softmax(Graph([Node("ai.onnx::Softmax", "s", ("x",), "y", {})], {"x": (None, 4)}, ["y"], {}))
+    True
+    """
+    last = next((node.op for node in graph.nodes if node.output == graph.outputs[0]), "")
+    return last.rpartition(":")[2] == "Softmax"

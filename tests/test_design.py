@@ -1,0 +1,24 @@
+"""The pages for contributors show the house as it is: CONTRIBUTING.md's tree and the picture of the floors."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PICTURE = runpy.run_path(str(ROOT / "docs" / "draw_floors.py"))
+
+
+def test_contributing_lists_all_rooms_in_floor_order():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    tree = re.search(r"```\nsrc/fastcnn/\n(.*?)\ncsrc/", text, re.DOTALL)[1]
+    listed = [name for line in tree.splitlines() for name in re.findall(r"(?:^  |  |; )(\w+)(?:\.py|/(?=\s))", line)]
+    floor_of = {room: number for number, floor in enumerate(PICTURE["floors"]()) for room in floor if room != "csrc"}
+    places = [floor_of[room] for room in listed if room in floor_of]
+    assert places == sorted(places)
+    assert set(floor_of) <= set(listed)
+
+
+def test_the_picture_of_the_floors_is_drawn_from_the_imports():
+    assert (ROOT / "docs" / "floors.svg").read_text(encoding="utf-8") == PICTURE["drawn"]()

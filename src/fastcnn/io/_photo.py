@@ -111,13 +111,32 @@ def decode(source: BinaryIO | Image.Image, name: str, max_pixels: int) -> np.nda
         raise
     except Exception as error:  # A damaged file makes Pillow raise nearly anything.
         message = f"{name}: damaged, or not supported: {error or type(error).__name__}"
-        raise _image_error(message, 0 if image is None else prod(image.size)) from error
+        declared = _webp_pixels(cast(BinaryIO, source)) if image is None else prod(image.size)
+        raise _image_error(message, min(declared, max_pixels)) from error
 
 
 def _image_error(message: str, pixels: int) -> ImageError:
     """What tells of a damaged file; where memory is short, a MemoryError is raised: decoders call that damage, too."""
     ask_memory(_SPARE_BYTES + _PIXEL_BYTES * pixels)
     return ImageError(message)
+
+
+def _webp_pixels(file: BinaryIO) -> int:
+    """How many pixels a file has by its header, if it is WebP: the one format whose decoder takes memory for all of
+    them when the file is opened, so that Pillow cannot tell."""
+    file.seek(0)
+    start = file.read(30)
+    if start[:4] != b"RIFF" or start[8:12] != b"WEBP":
+        return 0
+
+    def number(begin: int, end: int) -> int:
+        return int.from_bytes(start[begin:end], "little")
+
+    if start[12:16] == b"VP8X":
+        return (number(24, 27) + 1) * (number(27, 30) + 1)
+    if start[12:16] == b"VP8L":
+        return ((number(21, 25) & 0x3FFF) + 1) * ((number(21, 25) >> 14 & 0x3FFF) + 1)
+    return (number(26, 28) & 0x3FFF) * (number(28, 30) & 0x3FFF)
 
 
 def _open(file: BinaryIO, name: str) -> Image.Image:

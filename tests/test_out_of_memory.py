@@ -90,6 +90,7 @@ LOAD = """
 import resource, sys
 import numpy as np
 import fastcnn as fc
+import fastcnn.io.torch_checkpoint  # Python's own libraries are there
 from fastcnn.io.image import load_image
 from fastcnn.io.weights import read_weights
 kind, path = sys.argv[1:]
@@ -140,7 +141,7 @@ def make_photo(path):
         ("model", "net.onnx", make_onnx_of_numbers),
         ("model", "net.safetensors", make_model),
         ("weights", "net.pth", make_checkpoint),
-        *[("photo", f"photo.{suffix}", make_photo) for suffix in ("jpg", "png", "tif", "jp2", "avif")],
+        *[("photo", f"photo.{suffix}", make_photo) for suffix in ("jpg", "png", "tif", "jp2", "avif", "webp")],
     ],
 )
 def test_short_memory_is_never_taken_for_damage(tmp_path, kind, name, make):

@@ -363,3 +363,11 @@ def test_running_out_of_memory_is_not_called_damage(monkeypatch):
     monkeypatch.setattr(_photo, "_to_rgb", fail)
     with pytest.raises(MemoryError):
         load_image(CAT)
+
+
+@pytest.mark.parametrize("settings", [{}, {"lossless": True}, {"exif": b"Exif"}])
+def test_sizes_in_headers_of_webp_are_those_of_the_pixels(settings):
+    file = io.BytesIO()
+    Image.fromarray(noise(300, 1000, 3)).save(file, "WEBP", **settings)
+    assert _photo._webp_pixels(file) == 300 * 1000
+    assert _photo._webp_pixels(io.BytesIO(b"RIFF")) == 0

@@ -93,7 +93,7 @@ def _quiet_pillow() -> Iterator[None]:
 def decode(source: BinaryIO | Image.Image, name: str, max_pixels: int) -> np.ndarray:
     """Return the pixels of a file or of an image that may not be decoded yet; `name` is for messages."""
     import_pillow()
-    with _errors_named(name) as size:
+    with _errors_named(source, name, max_pixels) as size:
         image = _opened(source, name, max_pixels, size)
         image.load()
         return _upright(image, name)[0]
@@ -112,7 +112,7 @@ class Facts(NamedTuple):
 def examine(source: BinaryIO, name: str, max_pixels: int) -> Facts:
     """Decode a photo as small as its format allows: whatever `decode` refuses is refused."""
     pillow = import_pillow()
-    with _errors_named(name) as size:
+    with _errors_named(source, name, max_pixels) as size:
         image = _opened(source, name, max_pixels, size)
         mode, (width, height) = image.mode, image.size
         image.draft("RGB", (64, 64))  # only JPEG knows how; all of its data are read nevertheless
@@ -123,7 +123,7 @@ def examine(source: BinaryIO, name: str, max_pixels: int) -> Facts:
 
 
 @contextmanager
-def _errors_named(name: str) -> Iterator[list[int]]:
+def _errors_named(source: BinaryIO | Image.Image, name: str, max_pixels: int) -> Iterator[list[int]]:
     """Turn whatever Pillow raises into an ImageError; the list that it yields takes the image's size, once known."""
     size: list[int] = []
     try:
@@ -132,7 +132,8 @@ def _errors_named(name: str) -> Iterator[list[int]]:
         raise
     except Exception as error:  # A damaged file makes Pillow raise nearly anything.
         message = f"{name}: damaged, or not supported: {error or type(error).__name__}"
-        raise _image_error(message, prod(size) if size else 0) from error
+        declared = prod(size) if size else _webp_pixels(source)
+        raise _image_error(message, min(declared, max_pixels)) from error
 
 
 def _image_error(message: str, pixels: int) -> ImageError:
@@ -160,6 +161,28 @@ def _upright(image: Image.Image, name: str) -> tuple[np.ndarray, int]:
         return pixels, 1
     upright = pillow.Transpose[_ORIENTATIONS[orientation]]
     return np.array(pillow.fromarray(pixels).transpose(upright)), orientation
+
+
+def _webp_pixels(file: BinaryIO | Image.Image) -> int:
+    """How many pixels a WebP file has by its header; 0 for others.
+
+    Only WebP's decoder takes memory for all pixels when the file is opened, so that Pillow cannot tell.
+    """
+    if isinstance(file, import_pillow().Image):
+        return 0
+    file.seek(0)
+    start = file.read(30)
+    if start[:4] != b"RIFF" or start[8:12] != b"WEBP":
+        return 0
+
+    def number(begin: int, end: int) -> int:
+        return int.from_bytes(start[begin:end], "little")
+
+    if start[12:16] == b"VP8X":
+        return (number(24, 27) + 1) * (number(27, 30) + 1)
+    if start[12:16] == b"VP8L":
+        return ((number(21, 25) & 0x3FFF) + 1) * ((number(21, 25) >> 14 & 0x3FFF) + 1)
+    return (number(26, 28) & 0x3FFF) * (number(28, 30) & 0x3FFF)
 
 
 def _open(file: BinaryIO, name: str) -> Image.Image:

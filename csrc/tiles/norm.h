@@ -3,14 +3,6 @@
  * Sums are floats for FC_SUM_PIXELS pixels, whose rounding is negligible, and are then added to doubles. */
 #define FC_SUM_PIXELS 128
 
-FC_INLINE void add_lanes(double *sums, v_f v)
-{
-    float lanes[VL];
-    V_STORE(lanes, v);
-    for (int i = 0; i < VL; i++)
-        sums[i] += (double)lanes[i];
-}
-
 /* The gradient by x * scale + shift from the gradient g by act(x * scale + shift). */
 FC_INLINE v_f v_gate(const fc_gate *gate, v_f g, v_f x)
 {

@@ -170,8 +170,9 @@ def _webp_pixels(file: BinaryIO | Image.Image) -> int:
     """
     if isinstance(file, import_pillow().Image):
         return 0
-    file.seek(0)
-    start = file.read(30)
+    binary = cast(BinaryIO, file)
+    binary.seek(0)
+    start = binary.read(30)
     if start[:4] != b"RIFF" or start[8:12] != b"WEBP":
         return 0
 

@@ -131,7 +131,7 @@ def internal_actions() -> dict[str, Callable[[], object]]:
 
     import fastcnn as fc
     from fastcnn.compiler import slices
-    from fastcnn.compiler.plan import compile_graph
+    from fastcnn.compiler.compile import compile_graph
     from fastcnn.graph.ir import Graph
     from fastcnn.io.preprocess import Preprocess
 

@@ -13,7 +13,8 @@ PICTURE = runpy.run_path(str(ROOT / "docs" / "draw_floors.py"))
 def test_contributing_lists_all_rooms_in_floor_order():
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     tree = re.search(r"```\nsrc/fastcnn/\n(.*?)\ncsrc/", text, re.DOTALL)[1]
-    listed = [name for line in tree.splitlines() for name in re.findall(r"(?:^  |  |; )(\w+)(?:\.py|/(?=\s))", line)]
+    rooms = re.findall(r"(?m)^  ((?:\w+(?:\.py|/)\s+)+)", tree)
+    listed = [name for line in rooms for name in re.findall(r"\w+(?=\.py|/)", line)]
     floor_of = {room: number for number, floor in enumerate(PICTURE["floors"]()) for room in floor if room != "csrc"}
     places = [floor_of[room] for room in listed if room in floor_of]
     assert places == sorted(places)

@@ -8,8 +8,8 @@ import pytest
 from convolutions import node
 
 import fastcnn as fc
+from fastcnn.compiler.compile import compile_graph
 from fastcnn.compiler.expand import expand
-from fastcnn.compiler.plan import compile_graph
 from fastcnn.graph.ir import Graph
 from fastcnn.kernels import _step
 

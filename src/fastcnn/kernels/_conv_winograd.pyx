@@ -332,7 +332,9 @@ cdef class WinogradConv(Step):
         self.may_be_cut((a.outs if lean else a.bundles) * a.blocks, a.components * a.total * a.x.c * a.outs)
         if not lean:  # inputs are transformed once more for other bundles
             self.pieces = min(self.pieces, 2 * a.blocks)
-        each = CHUNK_BLOCKS * vl * PATCHES_TOGETHER * a.components if lean else a.patches * self.kernels.wide_blocks * a.x.c
+        each = a.patches * self.kernels.wide_blocks * a.x.c
+        if lean:
+            each = CHUNK_BLOCKS * vl * PATCHES_TOGETHER * a.components
         a.watched = self.at_a_time(1, each) > 0
 
     cdef object lay_out(self):

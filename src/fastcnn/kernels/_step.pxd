@@ -44,7 +44,7 @@ cdef class Step:
     cdef ptrdiff_t pieces                  # into which threads may cut the work to help each other; 0: into none
     cdef ptrdiff_t units                   # into which the work can be divided at most
     cdef ptrdiff_t vectors                 # estimated operations on vectors
-    cdef ptrdiff_t between                 # estimated operations between two calls of `goes_on`; 0: a unit is done at once
+    cdef ptrdiff_t between                 # of them between two calls of `goes_on`; 0: a unit is done at once
     cdef object owned                      # arrays that args points into
     cdef const fc_kernels *kernels
     cdef void operand(self, int index, fc_tensor *tensor, object view) except *

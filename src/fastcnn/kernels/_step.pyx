@@ -129,8 +129,10 @@ cdef class Step:
         self.units, self.vectors = units, vectors
 
     cdef ptrdiff_t at_a_time(self, ptrdiff_t count, ptrdiff_t each) except -1:
-        """How many of `count` parts of a unit come between two calls of `goes_on`, where each takes so many operations on
-        vectors; 0 for a unit that is short enough to be done at once."""
+        """How many of `count` parts of a unit come between two calls of `goes_on`; 0 where the unit is short.
+
+        Each part takes `each` operations on vectors.
+        """
         cdef ptrdiff_t longest = LONGEST_PIECE, number = max(1, min(count, longest // max(1, each)))
         if self.unit() <= longest:
             return 0

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 import runpy
+import shlex
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
+
+from fastcnn.compiler.compile import PASSES
 
 ROOT = Path(__file__).parents[1]
 PICTURE = runpy.run_path(str(ROOT / "docs" / "draw_floors.py"))
@@ -23,3 +31,19 @@ def test_contributing_lists_all_rooms_in_floor_order():
 
 def test_the_picture_of_the_floors_is_drawn_from_the_imports():
     assert (ROOT / "docs" / "floors.svg").read_text(encoding="utf-8") == PICTURE["drawn"]()
+
+
+DESIGN = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+SHOWN = re.findall(r"```console\n\$ (?:FASTCNN_ISA=(\w+) )?python (.*?)\n(.*?)\n```", DESIGN, re.DOTALL)
+
+
+def test_the_design_lists_the_passes_in_their_order():
+    assert re.findall(r"(?m)^\| `(\w+)` \|", DESIGN) == [step.__name__ for step in PASSES]
+
+
+@pytest.mark.parametrize(("isa", "arguments", "output"), SHOWN)
+def test_what_the_design_shows_is_what_the_compiler_prints(isa, arguments, output):
+    environment = {**os.environ, "FASTCNN_ISA": isa} if isa else os.environ
+    command = [sys.executable, *shlex.split(arguments)]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+    assert (result.returncode, result.stdout.rstrip()) == (0, output)

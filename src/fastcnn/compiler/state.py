@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 import numpy as np
 
+from fastcnn._forks import computed_once
 from fastcnn.graph.ir import Graph, Node, Shape, add_shapes
 from fastcnn.kernels.view import Halo, View
 from fastcnn.ops.budget import Budget
@@ -117,7 +117,7 @@ class State:
     layouts: Layouts | None = None
     placement: Placement | None = None
 
-    @cached_property
+    @computed_once
     def users(self) -> Mapping[str, Sequence[Node]]:
         """For each value the nodes that read it."""
         users: dict[str, list[Node]] = {name: [] for name in (*self.graph.inputs, *self.graph.constants)}
@@ -128,12 +128,12 @@ class State:
                     users[name].append(node)
         return users
 
-    @cached_property
+    @computed_once
     def makers(self) -> Mapping[str, Node]:
         """For each value that is computed the node that does it."""
         return {node.output: node for node in self.graph.nodes}
 
-    @cached_property
+    @computed_once
     def outputs(self) -> frozenset[str]:
         """Names of the graph's outputs."""
         return frozenset(self.graph.outputs)

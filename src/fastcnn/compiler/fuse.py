@@ -60,7 +60,7 @@ def _fuse_gates(state: State) -> State:
             weight, bias = norm.inputs[2:]
             further = (weight, bias) if node.op == "NormSums" else (bias,)  # NormGrad reads the weight already
             inputs = (gate.inputs[0], *node.inputs[1:], *further)
-            node = replace(node, inputs=inputs).deciding(gate=(act.op, act.attrs), fused=(gate.name,))
+            node = node.reading(inputs).deciding(gate=(act.op, act.attrs), fused=(gate.name,))
         nodes.append(node)
     return state.with_nodes(nodes) if gates else state
 

@@ -121,7 +121,7 @@ class _Arranger:
             name = self.fetch(inputs[i], self.lanes_for(node, i, lanes), halo if i == 0 else NO_HALO)
             inputs[i] = self.gapless(name, node.output) if op.is_alias else name
         if tuple(inputs) != node.inputs:
-            node = replace(node, inputs=tuple(inputs))
+            node = node.reading(inputs)
         if inputs and inputs[0] in self.blocks:
             node = node.deciding(blocks=self.blocks[inputs[0]])
         self.append(node)

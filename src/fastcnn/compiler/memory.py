@@ -35,10 +35,9 @@ class Waits:
 
     def before(self, written: Sequence[View], read: Sequence[View]) -> bool:
         """Whether the next step, which writes some views and reads others, must wait."""
-        targets, sources = [_stretch(view) for view in written], [_stretch(view) for view in read]
-        clash = any(self._written.meet(target) or self._read.meet(target) for target in targets) or any(
-            self._written.meet(source) for source in sources
-        )
+        targets, sources = [*map(_stretch, written)], [*map(_stretch, read)]
+        met, met_by_reads = self._written.meet, self._read.meet
+        clash = any(map(met, targets)) or any(map(met_by_reads, targets)) or any(map(met, sources))
         if clash:
             self._written, self._read = _Stretches(), _Stretches()
         for target in targets:
@@ -58,13 +57,18 @@ class _Stretches:
     def meet(self, stretch: tuple[int, int, int]) -> bool:
         """Whether one of them has memory in common with this one."""
         slot, start, end = stretch
-        ends = self._ends.get(slot, [])
+        ends = self._ends.get(slot)
+        if ends is None:
+            return False
         first = bisect_right(ends, start)  # that ends behind the start
         return first < len(ends) and self._starts[slot][first] < end
 
     def add(self, stretch: tuple[int, int, int]) -> None:
         slot, start, end = stretch
-        starts, ends = self._starts.setdefault(slot, []), self._ends.setdefault(slot, [])
+        if slot not in self._starts:
+            self._starts[slot], self._ends[slot] = [start], [end]
+            return
+        starts, ends = self._starts[slot], self._ends[slot]
         first, last = bisect_left(ends, start), bisect_right(starts, end)
         if first < last:
             start, end = min(start, starts[first]), max(end, ends[last - 1])
@@ -87,17 +91,19 @@ class _Occupied:
 
     def __init__(self, most: int) -> None:
         self._table = np.empty((4, most), np.int64)  # start, end, born, dies
+        self._tops = np.zeros(most + 1, np.int64)
         self._count = 0
 
     def place(self, size: int, born: int, dies: int) -> int:
         """The lowest offset at which a value of that size meets none that lives at the same time; it is taken."""
-        start, end, first, last = self._table[:, : self._count]
-        alive = np.flatnonzero((first <= dies) & (last >= born))
-        starts, tops = start[alive], np.maximum.accumulate(np.append(0, end[alive]))
-        free = np.flatnonzero(starts - tops[:-1] >= size)
-        offset = int(tops[free[0]] if free.size else tops[-1])
-        at = int(np.searchsorted(start, offset, "right"))
-        self._table[:, at + 1 : self._count + 1] = self._table[:, at : self._count].copy()
+        count, tops = self._count, self._tops
+        start, end, first, last = self._table[:, :count]
+        (alive,) = ((first <= dies) & (last >= born)).nonzero()
+        np.maximum.accumulate(end[alive], out=tops[1 : len(alive) + 1])  # the lowest offset free of all so far
+        (free,) = (start[alive] - tops[: len(alive)] >= size).nonzero()
+        offset = int(tops[free[0] if free.size else len(alive)])
+        at = int(start.searchsorted(offset, "right"))
+        self._table[:, at + 1 : count + 1] = self._table[:, at:count]
         self._table[:, at] = offset, offset + size, born, dies
         self._count += 1
         return offset

@@ -23,6 +23,9 @@ def pack_weights(state: State) -> State:
     nodes: list[Node] = []
     for node in state.graph.nodes:
         op, packed = node.kind, {}
+        if layouts.parameters.isdisjoint(node.inputs):
+            nodes.append(node)
+            continue
         inputs = [*node.inputs, *[""] * (4 - len(node.inputs))]
         for i in op.constants:
             name = inputs[i] if i < len(inputs) else ""
@@ -33,6 +36,6 @@ def pack_weights(state: State) -> State:
                 nodes.append(Node("PackWeights", inputs[-1], (name,), inputs[-1], order))
                 shapes[inputs[-1]], lanes[inputs[-1]] = (order["size"],), 1
         if packed:
-            node = replace(node, inputs=tuple(inputs)).deciding(packed=packed)
+            node = node.reading(inputs).deciding(packed=packed)
         nodes.append(node)
     return replace(state.with_nodes(nodes, shapes=shapes), layouts=replace(layouts, lanes=lanes))

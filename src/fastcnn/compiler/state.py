@@ -94,6 +94,13 @@ class Placement:
     arena_floats: int
 
 
+class _Users(dict[str, list[Node]]):
+    """The readers of values; a value that nobody reads takes no memory."""
+
+    def __missing__(self, name: str) -> list[Node]:
+        return []
+
+
 @dataclass(frozen=True)
 class State:
     """What a pass takes and gives.
@@ -120,12 +127,13 @@ class State:
     @cached_property
     def users(self) -> Mapping[str, Sequence[Node]]:
         """For each value the nodes that read it."""
-        users: dict[str, list[Node]] = {name: [] for name in (*self.graph.inputs, *self.graph.constants)}
-        users |= {node.output: [] for node in self.graph.nodes}
+        users = _Users()
         for node in self.graph.nodes:
             for name in node.inputs:
-                if name:
+                if name in users:
                     users[name].append(node)
+                elif name:
+                    users[name] = [node]
         return users
 
     @cached_property

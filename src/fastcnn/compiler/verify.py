@@ -91,7 +91,7 @@ def _structure_faults(state: State) -> Iterator[str]:
     """Every value is made once, before it is read; users and shapes are those of this graph."""
     graph = state.graph
     known = {*graph.inputs, *graph.constants}
-    readers: dict[str, list[Node]] = {name: [] for name in known}
+    readers: dict[str, list[Node]] = {}
     for node in graph.nodes:
         if node.output in known or not node.output:
             yield f"node {node.name!r} ({node.op}): its output {node.output!r} is made twice"
@@ -100,7 +100,6 @@ def _structure_faults(state: State) -> Iterator[str]:
                 yield f"node {node.name!r} ({node.op}): it reads {name!r}, which is not made before"
             readers.setdefault(name, []).append(node)
         known.add(node.output)
-        readers.setdefault(node.output, [])
     for name in graph.outputs:
         if name not in known:
             yield f"output {name!r} is not made"

@@ -32,7 +32,7 @@ def images(shapes: Shapes, name: str = "x") -> tuple[int, int, int, int]:
 
 def check_pair(name: str, values: Sequence[int], least: int, count: int = 2) -> None:
     """Check `count` integers of at least `least`."""
-    if len(values) != count or any(value < least for value in values):
+    if len(values) != count or min(values) < least:
         raise ValueError(f"{name}={tuple(values)}, expected {count} integers >= {least}")
 
 

@@ -24,6 +24,16 @@ Attrs = Mapping[str, Any]
 UNDECIDED = Decisions()
 
 
+class _Kind:
+    """A node's operation, looked up once: passes ask for it tens of times. ValueError where there is none."""
+
+    def __get__(self, node: Node | None, owner: type[Node]) -> Op:
+        if node is None:
+            raise AttributeError("kind")
+        node.__dict__["kind"] = found = _KINDS.get(node.op) or get(node.op)
+        return found
+
+
 @dataclass(frozen=True)
 class Node:
     """One operation.
@@ -51,10 +61,7 @@ class Node:
     attrs: Mapping[str, Any]
     decided: Decisions = UNDECIDED
 
-    @property
-    def kind(self) -> Op:
-        """Its operation; ValueError where there is none of this name."""
-        return _KINDS.get(self.op) or get(self.op)
+    kind = _Kind()
 
     @property
     def choice(self) -> ConvChoice:
@@ -64,7 +71,11 @@ class Node:
 
     def deciding(self, **decisions: Any) -> Node:
         """The node with further decisions."""
-        return replace(self, decided=replace(self.decided, **decisions))
+        return Node(self.op, self.name, self.inputs, self.output, self.attrs, replace(self.decided, **decisions))
+
+    def reading(self, inputs: Iterable[str]) -> Node:
+        """The node with other inputs."""
+        return Node(self.op, self.name, tuple(inputs), self.output, self.attrs, self.decided)
 
 
 class Backward(Protocol):

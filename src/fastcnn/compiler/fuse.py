@@ -23,11 +23,14 @@ def fuse(state: State) -> State:
     """Put residual sums and activations inside their producers. What remains is counted as the work to do."""
     state = _fuse_activations(_fuse_residuals(_fuse_gates(state)))
     shapes = state.shapes
-    operations = sum(
-        node.kind.flops(node.attrs, [shapes[name] if name else None for name in node.inputs], shapes[node.output])
+    work = [
+        (
+            (node.op, node.name),
+            node.kind.flops(node.attrs, [shapes[name] if name else None for name in node.inputs], shapes[node.output]),
+        )
         for node in state.graph.nodes
-    )
-    return replace(state, operations=operations)
+    ]
+    return replace(state, work=dict(work), operations=sum(operations for _, operations in work))
 
 
 def _fuse_gates(state: State) -> State:

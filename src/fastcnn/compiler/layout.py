@@ -68,7 +68,8 @@ class _Arranger:
         outputs = [self.plain_output(name, i) for i, name in enumerate(self.graph.outputs)]
         graph = Graph(self.nodes, self.graph.inputs, outputs, self.graph.constants, self.graph.types)
         joins = self.join()
-        layouts = Layouts(self.lanes, self.halos, joins, frozenset(self.parameters))
+        accesses = {node.output: self.access(node) for node in self.nodes}
+        layouts = Layouts(self.lanes, self.halos, joins, frozenset(self.parameters), accesses)
         return replace(self.state, graph=graph, shapes=self.shapes, layouts=layouts)
 
     def append(self, node: Node) -> None:

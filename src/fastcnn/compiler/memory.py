@@ -77,12 +77,10 @@ class _Stretches:
 
 def _stretch(view: View) -> tuple[int, int, int]:
     """Slot, start and end of the memory that a view lies in, halo included."""
-    top, left, bottom, right = view.halo
-    blocks = -(-view.c // view.lanes)
-    last_row = view.offset + (view.n - 1) * view.image + (blocks - 1) * view.block + (view.h - 1 + bottom) * view.row
+    n, c, h, w, image, block, row, lanes, (top, left, bottom, right), slot, offset = view
+    last_row = offset + (n - 1) * image + (-(-c // lanes) - 1) * block + (h - 1 + bottom) * row
     # Repeated operands have strides of 0; rows of whole vectors are wider than their pixels.
-    width = max((view.w + right) * view.lanes, view.row)
-    return view.slot, view.offset - top * view.row - left * view.lanes, last_row + width
+    return slot, offset - top * row - left * lanes, last_row + max((w + right) * lanes, row)
 
 
 class _Occupied:
@@ -98,10 +96,11 @@ class _Occupied:
         """The lowest offset at which a value of that size meets none that lives at the same time; it is taken."""
         count, tops = self._count, self._tops
         start, end, first, last = self._table[:, :count]
-        (alive,) = ((first <= dies) & (last >= born)).nonzero()
-        np.maximum.accumulate(end[alive], out=tops[1 : len(alive) + 1])  # the lowest offset free of all so far
-        (free,) = (start[alive] - tops[: len(alive)] >= size).nonzero()
-        offset = int(tops[free[0] if free.size else len(alive)])
+        alive = ((first <= dies) & (last >= born)).nonzero()[0]
+        most = len(alive)
+        np.maximum.accumulate(end.take(alive), out=tops[1 : most + 1])  # behind all that starts before
+        free = (start.take(alive) - tops[:most] >= size).nonzero()[0]
+        offset = int(tops[free[0] if len(free) else most])
         at = int(start.searchsorted(offset, "right"))
         self._table[:, at + 1 : count + 1] = self._table[:, at:count]
         self._table[:, at] = offset, offset + size, born, dies
@@ -138,8 +137,14 @@ class _Placer:
         return Placement(views, constants, total)
 
     def direct_constants(self) -> list[str]:
-        read = {name for node in self.graph.nodes for i, name in enumerate(node.inputs) if i not in node.kind.constants}
-        return [name for name in self.graph.constants if name in read]
+        constants = self.graph.constants
+        read = {
+            name
+            for node in (self.graph.nodes if constants else ())
+            for i, name in enumerate(node.inputs)
+            if name in constants and i not in node.kind.constants
+        }
+        return [name for name in constants if name in read]
 
     def measure_lives(self) -> None:
         for i, node in enumerate(self.graph.nodes):
@@ -162,7 +167,7 @@ class _Placer:
             return pair._replace(w=1, offset=pair.offset + node.attrs["index"] * pair.lanes)
         if name in self.layouts.joins:
             return self.joined_view(i, *self.layouts.joins[name])
-        access = op.access(node, self.shapes, self.vl)
+        access = self.layouts.accesses[name]
         if name in self.layouts.parameters:
             view = self.parameter_view(self.shapes[name], ARENA)
         else:
@@ -210,6 +215,8 @@ class _Placer:
     def written_over(self, i: int, view: View, places: tuple[int, ...]) -> str:
         """Of the inputs at `places`, which node i may write over, one that lies like the output and is read for the
         last time; or ""."""
+        if not places:
+            return ""
         node = self.graph.nodes[i]
         owners = [self.root.get(name, name) for name in node.inputs]
         kept = {owner for place, owner in enumerate(owners) if place not in places}
@@ -236,4 +243,4 @@ class _Placer:
     def shifted(self, name: str, view: View, offsets: dict[str, int]) -> View:
         if view.slot != ARENA:
             return view
-        return view._replace(offset=view.offset + offsets[self.root.get(name, name)])
+        return View(*view[:-1], view.offset + offsets[self.root.get(name, name)])

@@ -15,6 +15,7 @@ import numpy as np
 
 from fastcnn.graph.ir import Graph, Node, Shape, add_shapes
 from fastcnn.kernels.view import Halo, View
+from fastcnn.ops.access import Access
 from fastcnn.ops.budget import Budget
 
 
@@ -67,12 +68,15 @@ class Layouts:
         Values that are written straight into a concatenation: its output, and their first channel there.
     parameters : set of str
         Values stored as parameters.
+    accesses : dict
+        By the output of a node, how it reads and writes.
     """
 
     lanes: Mapping[str, int]
     halos: Mapping[str, Halo] = field(default_factory=dict)
     joins: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     parameters: frozenset[str] = frozenset()
+    accesses: Mapping[str, Access] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -111,8 +115,10 @@ class State:
     shapes : dict
         Of every value of the graph.
     options : Options
+    work : dict
+        Floating point operations of each node after fusing, by operation and name.
     operations : int
-        Floating point operations of the graph after fusing.
+        Of all of them.
     layouts : Layouts or None
     placement : Placement or None
     """
@@ -120,6 +126,7 @@ class State:
     graph: Graph
     shapes: Mapping[str, Shape]
     options: Options
+    work: Mapping[tuple[str, str], int] = field(default_factory=dict)
     operations: int = 0
     layouts: Layouts | None = None
     placement: Placement | None = None

@@ -7,7 +7,7 @@ What shape rules share is base.py's. The protocols stand for what lies above: au
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 from typing import Any, Protocol
 
@@ -71,7 +71,7 @@ class Node:
 
     def deciding(self, **decisions: Any) -> Node:
         """The node with further decisions."""
-        return Node(self.op, self.name, self.inputs, self.output, self.attrs, replace(self.decided, **decisions))
+        return Node(self.op, self.name, self.inputs, self.output, self.attrs, self.decided.changed(**decisions))
 
     def reading(self, inputs: Iterable[str]) -> Node:
         """The node with other inputs."""

@@ -110,7 +110,7 @@ def _fuse_activations(state: State) -> State:
         if node.output in absorbed:
             continue
         if node.kind.takes_activation and state.is_private(node.output):
-            act = state.users[node.output][0]
+            act = state.reader[node.output]
             if act.kind.is_activation:
                 absorbed.add(act.output)
                 finish, fused = Finish((act.op, act.attrs)), (*node.decided.fused, act.name)

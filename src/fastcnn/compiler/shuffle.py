@@ -25,7 +25,7 @@ def fold_shuffles(state: State) -> State:
 
     def reader(name: str) -> Node | None:
         """The only one."""
-        return state.users[name][0] if state.is_private(name) else None
+        return state.reader[name] if state.is_private(name) else None
 
     for first in graph.nodes:
         transpose = reader(first.output) if first.op == "Reshape" else None

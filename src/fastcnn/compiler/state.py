@@ -7,9 +7,11 @@ makes. Which pass follows which is told in compile.py.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 
@@ -144,6 +146,16 @@ class State:
         return users
 
     @cached_property
+    def reads(self) -> Mapping[str, int]:
+        """How many inputs of nodes each value is; lists of all readers take ten times as long to make."""
+        return Counter(chain.from_iterable([node.inputs for node in self.graph.nodes]))
+
+    @cached_property
+    def reader(self) -> Mapping[str, Node]:
+        """For each value that is read the last node that does."""
+        return {name: node for node in self.graph.nodes for name in node.inputs}
+
+    @cached_property
     def makers(self) -> Mapping[str, Node]:
         """For each value that is computed the node that does it."""
         return {node.output: node for node in self.graph.nodes}
@@ -166,8 +178,8 @@ class State:
         return self.placement
 
     def is_private(self, name: str) -> bool:
-        """Whether one node alone reads the value, which is none of the graph's outputs."""
-        return len(self.users[name]) == 1 and name not in self.outputs
+        """Whether one node alone reads the value, once, which is none of the graph's outputs."""
+        return self.reads[name] == 1 and name not in self.outputs
 
     def with_nodes(
         self,

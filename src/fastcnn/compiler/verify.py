@@ -105,7 +105,8 @@ def _structure_faults(state: State) -> Iterator[str]:
             yield f"output {name!r} is not made"
     for name in known - state.shapes.keys():
         yield f"value {name!r} has no shape"
-    if state.users != readers:
+    counts = {name: len(nodes) for name, nodes in readers.items()}
+    if state.users != readers or {name: state.reads[name] for name in counts} != counts:
         yield "its users are those of another graph"
     for name, array in graph.constants.items():
         if state.shapes.get(name) != array.shape:

@@ -255,7 +255,7 @@ def choose(
         if entry.on_request and not reasons[entry.name]:
             reasons[entry.name] = f"{entry.on_request}: only where it is asked for"
     able = [entry for entry in ALGORITHMS if not reasons[entry.name]]  # direct always is
-    tuned = (tuning or {}).get(problem.key)
+    tuned = tuning.get(problem.key) if tuning else None
     for entry in able:
         if entry.name == tuned:
             found = {other.name: f"tuning has found {tuned} faster" for other in able if other is not entry}
@@ -281,20 +281,20 @@ def _forced(problem: Problem, wanted: str, entries: Sequence[Algorithm]) -> tupl
 def choose_algorithms(state: State) -> State:
     """Tell every convolution its algorithm, with layout, reasons and the actual padding (`ConvChoice`)."""
     shapes, tuning = state.shapes, state.options.tuning
-    found: dict[tuple[Problem, str], tuple[Algorithm, dict[str, str]]] = {}  # networks repeat their layers
+    found: dict[tuple[Problem, str], tuple[Algorithm, dict[str, str], str]] = {}  # networks repeat their layers
     nodes = []
     for node in state.graph.nodes:
         if node.op == "Conv":
             problem, wanted = _problem(node, state), node.attrs["algorithm"]
             try:
                 if (problem, wanted) not in found:
-                    found[problem, wanted] = choose(problem, wanted, tuning)
+                    found[problem, wanted] = *choose(problem, wanted, tuning), problem.key
             except ValueError as error:
                 where = f"node {node.name!r} (Conv): " if node.name else ""  # eager calls have no node
                 raise ValueError(f"{where}{error}") from None
-            entry, reasons = found[problem, wanted]
+            entry, reasons, key = found[problem, wanted]
             pads = resolve_pads(node.attrs, shapes[node.inputs[0]][2:], problem.kernel)
-            choice = ConvChoice(entry.name, entry.layout, problem.kernel, pads, problem.key, reasons)
+            choice = ConvChoice(entry.name, entry.layout, problem.kernel, pads, key, reasons)
             node = node.deciding(choice=choice)
         nodes.append(node)
     return state.with_nodes(nodes)

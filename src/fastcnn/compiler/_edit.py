@@ -14,7 +14,7 @@ def renamed(node: Node, names: Mapping[str, str]) -> Node:
     """The node reading other values."""
     if names.keys().isdisjoint(node.inputs):
         return node
-    return replace(node, inputs=tuple(names.get(name, name) for name in node.inputs))
+    return node.reading(names.get(name, name) for name in node.inputs)
 
 
 def has_free_filters(node: Node, graph: Graph, algorithm: str) -> bool:
@@ -45,5 +45,5 @@ def with_filters(conv: Node, x: str, which: np.ndarray | slice, mark: str, const
         inputs.append(name and f"{name}{mark}@{conv.name}")
         if name:
             constants[inputs[-1]] = np.asarray(constants[name])[which]
-    conv = replace(conv, inputs=tuple(inputs))
+    conv = conv.reading(inputs)
     return conv if scale is None else conv.deciding(scale=replace(scale, factors=scale.factors[which]))

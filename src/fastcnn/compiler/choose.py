@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from math import gcd, prod, sqrt
 
 from fastcnn.compiler.state import State
+from fastcnn.graph.ir import Node
 from fastcnn.kernels._conv_winograd import filter_numbers, line_products, line_sizes, patch_counts
 from fastcnn.ops.base import resolve_pads
 from fastcnn.ops.decisions import ConvChoice
@@ -254,15 +255,15 @@ def choose(
         if entry.on_request and not reasons[entry.name]:
             reasons[entry.name] = f"{entry.on_request}: only where it is asked for"
     able = [entry for entry in ALGORITHMS if not reasons[entry.name]]  # direct always is
-    tuned = (tuning or {}).get(problem.key)
+    tuned = tuning.get(problem.key) if tuning else None
     for entry in able:
         if entry.name == tuned:
             found = {other.name: f"tuning has found {tuned} faster" for other in able if other is not entry}
             return entry, {name: found.get(name, reason) for name, reason in reasons.items() if name != tuned}
-    best = min(able, key=lambda entry: entry.seconds(problem))
-    for entry in able:
-        times = 1e3 * entry.seconds(problem), 1e3 * best.seconds(problem)
-        reasons[entry.name] = f"estimated at {times[0]:.3f} ms, {best.name} at {times[1]:.3f} ms"
+    seconds = {entry.name: entry.seconds(problem) for entry in able}
+    best = min(able, key=lambda entry: seconds[entry.name])
+    for name, time in seconds.items():
+        reasons[name] = f"estimated at {1e3 * time:.3f} ms, {best.name} at {1e3 * seconds[best.name]:.3f} ms"
     del reasons[best.name]
     return best, reasons
 
@@ -279,30 +280,37 @@ def _forced(problem: Problem, wanted: str, entries: Sequence[Algorithm]) -> tupl
 
 def choose_algorithms(state: State) -> State:
     """Tell every convolution its algorithm, with layout, reasons and the actual padding (`ConvChoice`)."""
-    shapes, options = state.shapes, state.options
+    shapes, tuning = state.shapes, state.options.tuning
+    found: dict[tuple[Problem, str], tuple[Algorithm, dict[str, str], str]] = {}  # networks repeat their layers
     nodes = []
     for node in state.graph.nodes:
         if node.op == "Conv":
-            weight, size = shapes[node.inputs[1]], shapes[node.output]
-            problem = Problem(
-                shapes[node.inputs[0]][1],
-                weight[0],
-                node.attrs["group"],
-                (weight[2], weight[3]),
-                node.attrs["strides"],
-                node.attrs["dilations"],
-                options.vl,
-                (size[2], size[3]),
-                options.packed_ahead,
-                options.together,
-            )
+            problem, wanted = _problem(node, state), node.attrs["algorithm"]
             try:
-                entry, reasons = choose(problem, node.attrs["algorithm"], options.tuning)
+                if (problem, wanted) not in found:
+                    found[problem, wanted] = *choose(problem, wanted, tuning), problem.key
             except ValueError as error:
                 where = f"node {node.name!r} (Conv): " if node.name else ""  # eager calls have no node
                 raise ValueError(f"{where}{error}") from None
+            entry, reasons, key = found[problem, wanted]
             pads = resolve_pads(node.attrs, shapes[node.inputs[0]][2:], problem.kernel)
-            choice = ConvChoice(entry.name, entry.layout, problem.kernel, pads, problem.key, reasons)
+            choice = ConvChoice(entry.name, entry.layout, problem.kernel, pads, key, reasons)
             node = node.deciding(choice=choice)
         nodes.append(node)
     return state.with_nodes(nodes)
+
+
+def _problem(node: Node, state: State) -> Problem:
+    options, weight, size = state.options, state.shapes[node.inputs[1]], state.shapes[node.output]
+    return Problem(
+        state.shapes[node.inputs[0]][1],
+        weight[0],
+        node.attrs["group"],
+        (weight[2], weight[3]),
+        node.attrs["strides"],
+        node.attrs["dilations"],
+        options.vl,
+        (size[2], size[3]),
+        options.packed_ahead,
+        options.together,
+    )

@@ -44,7 +44,7 @@ PASSES: tuple[Pass, ...] = (
     place,
 )
 
-# Called after each pass with the state and the name of the pass: the tests have verify.py's `verify` here.
+# Called with the state and the name of each pass that has done something: the tests have verify.py's `verify` here.
 after_pass: Callable[[State, str], None] | None = None
 
 
@@ -62,8 +62,8 @@ def stages(state: State) -> Iterator[tuple[str, State]]:
         As of `compile_graph`.
     """
     for step in PASSES:
-        state = step(state)
-        if after_pass is not None:
+        before, state = state, step(state)
+        if after_pass is not None and state is not before:
             after_pass(state, step.__name__)
         yield step.__name__, state
 

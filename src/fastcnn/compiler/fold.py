@@ -68,11 +68,13 @@ def drop_repeated_relu(graph: Graph) -> Graph:
 
 def _fold_constants(state: State) -> State:
     constants, budget = dict(state.graph.constants), state.options.budget
+    known = {*constants, ""}
     nodes = []
     for node in state.graph.nodes:
-        if node.output in state.outputs or not all(name in constants for name in node.inputs if name):
+        if node.output in state.outputs or not known.issuperset(node.inputs):
             nodes.append(node)
             continue
+        known.add(node.output)
         if budget is not None:
             try:
                 budget.require(definition_cost(node, state.shapes))

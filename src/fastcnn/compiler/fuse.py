@@ -23,11 +23,14 @@ def fuse(state: State) -> State:
     """Put residual sums and activations inside their producers. What remains is counted as the work to do."""
     state = _fuse_activations(_fuse_residuals(_fuse_gates(state)))
     shapes = state.shapes
-    operations = sum(
-        node.kind.flops(node.attrs, [shapes[name] if name else None for name in node.inputs], shapes[node.output])
+    work = [
+        (
+            (node.op, node.name),
+            node.kind.flops(node.attrs, [shapes[name] if name else None for name in node.inputs], shapes[node.output]),
+        )
         for node in state.graph.nodes
-    )
-    return replace(state, operations=operations)
+    ]
+    return replace(state, work=dict(work), operations=sum(operations for _, operations in work))
 
 
 def _fuse_gates(state: State) -> State:
@@ -60,7 +63,7 @@ def _fuse_gates(state: State) -> State:
             weight, bias = norm.inputs[2:]
             further = (weight, bias) if node.op == "NormSums" else (bias,)  # NormGrad reads the weight already
             inputs = (gate.inputs[0], *node.inputs[1:], *further)
-            node = replace(node, inputs=inputs).deciding(gate=(act.op, act.attrs), fused=(gate.name,))
+            node = node.reading(inputs).deciding(gate=(act.op, act.attrs), fused=(gate.name,))
         nodes.append(node)
     return state.with_nodes(nodes) if gates else state
 
@@ -107,7 +110,7 @@ def _fuse_activations(state: State) -> State:
         if node.output in absorbed:
             continue
         if node.kind.takes_activation and state.is_private(node.output):
-            act = state.users[node.output][0]
+            act = state.reader[node.output]
             if act.kind.is_activation:
                 absorbed.add(act.output)
                 finish, fused = Finish((act.op, act.attrs)), (*node.decided.fused, act.name)

@@ -68,7 +68,8 @@ class _Arranger:
         outputs = [self.plain_output(name, i) for i, name in enumerate(self.graph.outputs)]
         graph = Graph(self.nodes, self.graph.inputs, outputs, self.graph.constants, self.graph.types)
         joins = self.join()
-        layouts = Layouts(self.lanes, self.halos, joins, frozenset(self.parameters))
+        accesses = {node.output: self.access(node) for node in self.nodes}
+        layouts = Layouts(self.lanes, self.halos, joins, frozenset(self.parameters), accesses)
         return replace(self.state, graph=graph, shapes=self.shapes, layouts=layouts)
 
     def append(self, node: Node) -> None:
@@ -121,7 +122,7 @@ class _Arranger:
             name = self.fetch(inputs[i], self.lanes_for(node, i, lanes), halo if i == 0 else NO_HALO)
             inputs[i] = self.gapless(name, node.output) if op.is_alias else name
         if tuple(inputs) != node.inputs:
-            node = replace(node, inputs=tuple(inputs))
+            node = node.reading(inputs)
         if inputs and inputs[0] in self.blocks:
             node = node.deciding(blocks=self.blocks[inputs[0]])
         self.append(node)

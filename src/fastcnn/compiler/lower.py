@@ -78,7 +78,7 @@ class Lowering:
         self.first_update: int | None = None  # the first step that changes what outlives a run
         self.refills: list[tuple[np.ndarray, Refill]] = []
         self._constants, self._shapes, self._views = state.graph.constants, state.shapes, state.placed.views
-        self._packed = packed
+        self._packed, self._work = packed, state.work
         self._hazards = memory.Waits()
         self._node: Node
 
@@ -86,7 +86,10 @@ class Lowering:
         shapes = self._shapes
         sizes = [shapes[name] if name else None for name in node.inputs]
         self._node = node
-        self._operations = node.kind.flops(node.attrs, sizes, shapes[node.output])
+        operations = self._work.get((node.op, node.name))
+        if operations is None:  # a node that a pass behind fusing has made
+            operations = node.kind.flops(node.attrs, sizes, shapes[node.output])
+        self._operations = operations
         self._bytes = 4 * sum(prod(size) for size in (*sizes, shapes[node.output]) if size is not None)
         node.kind.lower(node, self)
 
@@ -101,7 +104,8 @@ class Lowering:
     def pack(self, kind: str, make: Callable[..., np.ndarray], *indices: int, variant: object = None) -> np.ndarray:
         """Weights in the kernel's order, made once for all plans of a model: make(*arrays) of the constants behind
         the inputs `indices` of the node, None where there is no such input."""
-        names = tuple(name for name in (self._node.inputs[i] if i < len(self._node.inputs) else "" for i in indices))
+        inputs = self._node.inputs
+        names = tuple([inputs[i] if i < len(inputs) else "" for i in indices])
         key = (kind, names, self.vl, variant)
         refill = Refill(make, names)
         if key not in self._packed:

@@ -35,10 +35,9 @@ class Waits:
 
     def before(self, written: Sequence[View], read: Sequence[View]) -> bool:
         """Whether the next step, which writes some views and reads others, must wait."""
-        targets, sources = [_stretch(view) for view in written], [_stretch(view) for view in read]
-        clash = any(self._written.meet(target) or self._read.meet(target) for target in targets) or any(
-            self._written.meet(source) for source in sources
-        )
+        targets, sources = [*map(_stretch, written)], [*map(_stretch, read)]
+        met, met_by_reads = self._written.meet, self._read.meet
+        clash = any(map(met, targets)) or any(map(met_by_reads, targets)) or any(map(met, sources))
         if clash:
             self._written, self._read = _Stretches(), _Stretches()
         for target in targets:
@@ -58,13 +57,18 @@ class _Stretches:
     def meet(self, stretch: tuple[int, int, int]) -> bool:
         """Whether one of them has memory in common with this one."""
         slot, start, end = stretch
-        ends = self._ends.get(slot, [])
+        ends = self._ends.get(slot)
+        if ends is None:
+            return False
         first = bisect_right(ends, start)  # that ends behind the start
         return first < len(ends) and self._starts[slot][first] < end
 
     def add(self, stretch: tuple[int, int, int]) -> None:
         slot, start, end = stretch
-        starts, ends = self._starts.setdefault(slot, []), self._ends.setdefault(slot, [])
+        if slot not in self._starts:
+            self._starts[slot], self._ends[slot] = [start], [end]
+            return
+        starts, ends = self._starts[slot], self._ends[slot]
         first, last = bisect_left(ends, start), bisect_right(starts, end)
         if first < last:
             start, end = min(start, starts[first]), max(end, ends[last - 1])
@@ -73,12 +77,10 @@ class _Stretches:
 
 def _stretch(view: View) -> tuple[int, int, int]:
     """Slot, start and end of the memory that a view lies in, halo included."""
-    top, left, bottom, right = view.halo
-    blocks = -(-view.c // view.lanes)
-    last_row = view.offset + (view.n - 1) * view.image + (blocks - 1) * view.block + (view.h - 1 + bottom) * view.row
+    n, c, h, w, image, block, row, lanes, (top, left, bottom, right), slot, offset = view
+    last_row = offset + (n - 1) * image + (-(-c // lanes) - 1) * block + (h - 1 + bottom) * row
     # Repeated operands have strides of 0; rows of whole vectors are wider than their pixels.
-    width = max((view.w + right) * view.lanes, view.row)
-    return view.slot, view.offset - top * view.row - left * view.lanes, last_row + width
+    return slot, offset - top * row - left * lanes, last_row + max((w + right) * lanes, row)
 
 
 class _Occupied:
@@ -87,17 +89,20 @@ class _Occupied:
 
     def __init__(self, most: int) -> None:
         self._table = np.empty((4, most), np.int64)  # start, end, born, dies
+        self._tops = np.zeros(most + 1, np.int64)
         self._count = 0
 
     def place(self, size: int, born: int, dies: int) -> int:
         """The lowest offset at which a value of that size meets none that lives at the same time; it is taken."""
-        start, end, first, last = self._table[:, : self._count]
-        alive = np.flatnonzero((first <= dies) & (last >= born))
-        starts, tops = start[alive], np.maximum.accumulate(np.append(0, end[alive]))
-        free = np.flatnonzero(starts - tops[:-1] >= size)
-        offset = int(tops[free[0]] if free.size else tops[-1])
-        at = int(np.searchsorted(start, offset, "right"))
-        self._table[:, at + 1 : self._count + 1] = self._table[:, at : self._count].copy()
+        count, tops = self._count, self._tops
+        start, end, first, last = self._table[:, :count]
+        alive = ((first <= dies) & (last >= born)).nonzero()[0]
+        most = len(alive)
+        np.maximum.accumulate(end.take(alive), out=tops[1 : most + 1])  # behind all that starts before
+        free = (start.take(alive) - tops[:most] >= size).nonzero()[0]
+        offset = int(tops[free[0] if len(free) else most])
+        at = int(start.searchsorted(offset, "right"))
+        self._table[:, at + 1 : count + 1] = self._table[:, at:count]
         self._table[:, at] = offset, offset + size, born, dies
         self._count += 1
         return offset
@@ -132,8 +137,14 @@ class _Placer:
         return Placement(views, constants, total)
 
     def direct_constants(self) -> list[str]:
-        read = {name for node in self.graph.nodes for i, name in enumerate(node.inputs) if i not in node.kind.constants}
-        return [name for name in self.graph.constants if name in read]
+        constants = self.graph.constants
+        read = {
+            name
+            for node in (self.graph.nodes if constants else ())
+            for i, name in enumerate(node.inputs)
+            if name in constants and i not in node.kind.constants
+        }
+        return [name for name in constants if name in read]
 
     def measure_lives(self) -> None:
         for i, node in enumerate(self.graph.nodes):
@@ -156,7 +167,7 @@ class _Placer:
             return pair._replace(w=1, offset=pair.offset + node.attrs["index"] * pair.lanes)
         if name in self.layouts.joins:
             return self.joined_view(i, *self.layouts.joins[name])
-        access = op.access(node, self.shapes, self.vl)
+        access = self.layouts.accesses[name]
         if name in self.layouts.parameters:
             view = self.parameter_view(self.shapes[name], ARENA)
         else:
@@ -204,6 +215,8 @@ class _Placer:
     def written_over(self, i: int, view: View, places: tuple[int, ...]) -> str:
         """Of the inputs at `places`, which node i may write over, one that lies like the output and is read for the
         last time; or ""."""
+        if not places:
+            return ""
         node = self.graph.nodes[i]
         owners = [self.root.get(name, name) for name in node.inputs]
         kept = {owner for place, owner in enumerate(owners) if place not in places}
@@ -230,4 +243,4 @@ class _Placer:
     def shifted(self, name: str, view: View, offsets: dict[str, int]) -> View:
         if view.slot != ARENA:
             return view
-        return view._replace(offset=view.offset + offsets[self.root.get(name, name)])
+        return View(*view[:-1], view.offset + offsets[self.root.get(name, name)])

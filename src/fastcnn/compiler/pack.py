@@ -19,10 +19,13 @@ def pack_weights(state: State) -> State:
     layouts, vl = state.arranged, state.options.vl
     if not layouts.parameters:
         return state
-    shapes, lanes = dict(state.shapes), dict(layouts.lanes)
+    shapes, lanes, accesses = dict(state.shapes), dict(layouts.lanes), dict(layouts.accesses)
     nodes: list[Node] = []
     for node in state.graph.nodes:
         op, packed = node.kind, {}
+        if layouts.parameters.isdisjoint(node.inputs):
+            nodes.append(node)
+            continue
         inputs = [*node.inputs, *[""] * (4 - len(node.inputs))]
         for i in op.constants:
             name = inputs[i] if i < len(inputs) else ""
@@ -30,9 +33,11 @@ def pack_weights(state: State) -> State:
             if order is not None:
                 packed[i] = len(inputs)
                 inputs.append(f"{name}:{order['form']}@{node.name}")
-                nodes.append(Node("PackWeights", inputs[-1], (name,), inputs[-1], order))
-                shapes[inputs[-1]], lanes[inputs[-1]] = (order["size"],), 1
+                packing = Node("PackWeights", inputs[-1], (name,), inputs[-1], order)
+                nodes.append(packing)
+                shapes[packing.output], lanes[packing.output] = (order["size"],), 1
+                accesses[packing.output] = packing.kind.access(packing, shapes, vl)
         if packed:
-            node = replace(node, inputs=tuple(inputs)).deciding(packed=packed)
+            node = node.reading(inputs).deciding(packed=packed)
         nodes.append(node)
-    return replace(state.with_nodes(nodes, shapes=shapes), layouts=replace(layouts, lanes=lanes))
+    return replace(state.with_nodes(nodes, shapes=shapes), layouts=replace(layouts, lanes=lanes, accesses=accesses))

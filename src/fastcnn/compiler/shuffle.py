@@ -9,7 +9,6 @@ The depthwise convolution in between may be absent.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -26,7 +25,7 @@ def fold_shuffles(state: State) -> State:
 
     def reader(name: str) -> Node | None:
         """The only one."""
-        return state.users[name][0] if state.is_private(name) else None
+        return state.reader[name] if state.is_private(name) else None
 
     for first in graph.nodes:
         transpose = reader(first.output) if first.op == "Reshape" else None
@@ -45,7 +44,7 @@ def fold_shuffles(state: State) -> State:
         elif not _looks_up(conv, last.output):
             continue
         fused = (*(node.name for node in shuffle), *conv.decided.fused)
-        looking = replace(conv, inputs=(x, *conv.inputs[1:]))
+        looking = conv.reading((x, *conv.inputs[1:]))
         instead[conv.output] = looking.deciding(places=tuple(sources.tolist()), fused=fused)
         instead |= dict.fromkeys((node.output for node in shuffle), None)
     if not instead:

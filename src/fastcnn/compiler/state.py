@@ -7,14 +7,17 @@ makes. Which pass follows which is told in compile.py.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import numpy as np
 
 from fastcnn._forks import computed_once
 from fastcnn.graph.ir import Graph, Node, Shape, add_shapes
 from fastcnn.kernels.view import Halo, View
+from fastcnn.ops.access import Access
 from fastcnn.ops.budget import Budget
 
 
@@ -67,12 +70,15 @@ class Layouts:
         Values that are written straight into a concatenation: its output, and their first channel there.
     parameters : set of str
         Values stored as parameters.
+    accesses : dict
+        By the output of a node, how it reads and writes.
     """
 
     lanes: Mapping[str, int]
     halos: Mapping[str, Halo] = field(default_factory=dict)
     joins: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     parameters: frozenset[str] = frozenset()
+    accesses: Mapping[str, Access] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,13 @@ class Placement:
     arena_floats: int
 
 
+class _Users(dict[str, list[Node]]):
+    """The readers of values; a value that nobody reads takes no memory."""
+
+    def __missing__(self, name: str) -> list[Node]:
+        return []
+
+
 @dataclass(frozen=True)
 class State:
     """What a pass takes and gives.
@@ -104,8 +117,10 @@ class State:
     shapes : dict
         Of every value of the graph.
     options : Options
+    work : dict
+        Floating point operations of each node after fusing, by operation and name.
     operations : int
-        Floating point operations of the graph after fusing.
+        Of all of them.
     layouts : Layouts or None
     placement : Placement or None
     """
@@ -113,6 +128,7 @@ class State:
     graph: Graph
     shapes: Mapping[str, Shape]
     options: Options
+    work: Mapping[tuple[str, str], int] = field(default_factory=dict)
     operations: int = 0
     layouts: Layouts | None = None
     placement: Placement | None = None
@@ -120,13 +136,24 @@ class State:
     @computed_once
     def users(self) -> Mapping[str, Sequence[Node]]:
         """For each value the nodes that read it."""
-        users: dict[str, list[Node]] = {name: [] for name in (*self.graph.inputs, *self.graph.constants)}
-        users |= {node.output: [] for node in self.graph.nodes}
+        users = _Users()
         for node in self.graph.nodes:
             for name in node.inputs:
-                if name:
+                if name in users:
                     users[name].append(node)
+                elif name:
+                    users[name] = [node]
         return users
+
+    @computed_once
+    def reads(self) -> Mapping[str, int]:
+        """How many inputs of nodes each value is: enough for most passes, and made faster than lists of all readers."""
+        return Counter(chain.from_iterable([node.inputs for node in self.graph.nodes]))
+
+    @computed_once
+    def reader(self) -> Mapping[str, Node]:
+        """For each value that is read the last node that does."""
+        return {name: node for node in self.graph.nodes for name in node.inputs}
 
     @computed_once
     def makers(self) -> Mapping[str, Node]:
@@ -151,8 +178,8 @@ class State:
         return self.placement
 
     def is_private(self, name: str) -> bool:
-        """Whether one node alone reads the value, which is none of the graph's outputs."""
-        return len(self.users[name]) == 1 and name not in self.outputs
+        """Whether one node alone reads the value, once, which is none of the graph's outputs."""
+        return self.reads[name] == 1 and name not in self.outputs
 
     def with_nodes(
         self,

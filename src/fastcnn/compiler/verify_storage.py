@@ -42,7 +42,9 @@ def _layout_fault(node: Node, state: State) -> str:
     layouts, shapes, vl, op = state.arranged, state.shapes, state.options.vl, node.kind
     if node.op in REORDERS or op.is_alias or op.layout == "parameter":
         return ""
-    access = op.access(node, shapes, vl)
+    access = layouts.accesses.get(node.output)
+    if access is None or (not node.decided.packed and access != op.access(node, shapes, vl)):
+        return f"its access is known as {access}"
     operands = [name for name in op.operands(node) if len(shapes[name]) == 4]
     lanes = layouts.lanes[node.output] if len(shapes[node.output]) == 4 and not op.packs else None
     for name in operands:

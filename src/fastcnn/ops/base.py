@@ -32,7 +32,7 @@ def images(shapes: Shapes, name: str = "x") -> tuple[int, int, int, int]:
 
 def check_pair(name: str, values: Sequence[int], least: int, count: int = 2) -> None:
     """Check `count` integers of at least `least`."""
-    if len(values) != count or any(value < least for value in values):
+    if len(values) != count or min(values) < least:
         raise ValueError(f"{name}={tuple(values)}, expected {count} integers >= {least}")
 
 
@@ -71,19 +71,18 @@ def window_output(attrs: Attrs, shape: Sequence[int], kernel: Sequence[int]) -> 
     ValueError
         Naming strides, dilations or padding that make no sense, or a kernel that does not fit.
     """
-    dilations = attrs.get("dilations", (1, 1))
+    strides, dilations = attrs["strides"], attrs.get("dilations", (1, 1))
     check_pair("kernel_size", kernel, 1)
-    check_pair("stride", attrs["strides"], 1)
+    check_pair("stride", strides, 1)
     check_pair("dilation", dilations, 1)
     if attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"):
         raise ValueError(f"auto_pad={attrs['auto_pad']!r}, expected NOTSET, VALID, SAME_UPPER or SAME_LOWER")
     check_pair("padding", attrs["pads"], 0, 4)
     pads = resolve_pads(attrs, shape[2:], kernel)
     sizes = []
-    for axis in range(2):
+    for axis, stride in enumerate(strides):
         extent = dilations[axis] * (kernel[axis] - 1) + 1
         padded = shape[2 + axis] + pads[axis] + pads[2 + axis]
-        stride = attrs["strides"][axis]
         size = (padded - extent) // stride + 1
         if attrs.get("ceil_mode"):
             # One more window where it still starts inside the image or its left padding (PyTorch's rule).

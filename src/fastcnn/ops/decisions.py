@@ -114,3 +114,10 @@ class Decisions:
     places: tuple[int, ...] = ()
     blocks: tuple[int, ...] = ()
     packed: Mapping[int, int] = field(default_factory=dict)
+
+    def changed(self, **changes: Any) -> Decisions:
+        """The decisions with other values: `dataclasses.replace` without its cost, as compiling makes many."""
+        assert changes.keys() <= self.__dict__.keys()
+        result = object.__new__(Decisions)
+        result.__dict__.update(self.__dict__, **changes)
+        return result

@@ -7,7 +7,7 @@ What shape rules share is base.py's. The protocols stand for what lies above: au
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 from typing import Any, Protocol
 
@@ -22,6 +22,16 @@ Shape = tuple[int, ...]
 Shapes = Sequence[Shape | None]
 Attrs = Mapping[str, Any]
 UNDECIDED = Decisions()
+
+
+class _Kind:
+    """A node's operation, looked up once: passes ask for it tens of times. ValueError where there is none."""
+
+    def __get__(self, node: Node | None, owner: type[Node]) -> Op:
+        if node is None:
+            raise AttributeError("kind")
+        node.__dict__["kind"] = found = _KINDS.get(node.op) or get(node.op)
+        return found
 
 
 @dataclass(frozen=True)
@@ -51,10 +61,7 @@ class Node:
     attrs: Mapping[str, Any]
     decided: Decisions = UNDECIDED
 
-    @property
-    def kind(self) -> Op:
-        """Its operation; ValueError where there is none of this name."""
-        return _KINDS.get(self.op) or get(self.op)
+    kind = _Kind()
 
     @property
     def choice(self) -> ConvChoice:
@@ -64,7 +71,11 @@ class Node:
 
     def deciding(self, **decisions: Any) -> Node:
         """The node with further decisions."""
-        return replace(self, decided=replace(self.decided, **decisions))
+        return Node(self.op, self.name, self.inputs, self.output, self.attrs, self.decided.changed(**decisions))
+
+    def reading(self, inputs: Iterable[str]) -> Node:
+        """The node with other inputs."""
+        return Node(self.op, self.name, tuple(inputs), self.output, self.attrs, self.decided)
 
 
 class Backward(Protocol):

@@ -208,8 +208,8 @@ def _packed(nodes: list[Node], state: list[str]) -> set[str]:
     plain = {
         name
         for node in nodes
-        if node.kind.layout != "parameter"
+        if (kind := node.kind).layout != "parameter"
         for i, name in enumerate(node.inputs)
-        if i not in node.kind.constants
+        if i not in kind.constants
     }
     return {name for name in state if name.partition("@")[0] not in plain}

@@ -254,3 +254,11 @@ def test_a_closed_reader_stops_in_the_middle_of_a_batch():
     start = time.perf_counter()
     numbers.close()
     assert time.perf_counter() - start < 1
+
+
+@pytest.mark.parametrize("name", ["batch_size", "workers"])
+@pytest.mark.parametrize("bad", [-1, 1.5, "2", set(), 2**40])
+def test_sizes_of_batches_are_counts(name, bad):
+    data = Dataset.of(np.zeros((2, 3), np.float32), [0, 1])
+    with pytest.raises((TypeError, ValueError), match=f"^{name}.*expected an integer"):
+        Batches(data, **{"batch_size": 1, name: bad})

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastcnn._arguments import as_seed
+from fastcnn._arguments import as_int, as_seed
 from fastcnn.training.augment import Augment
 from fastcnn.training.data import BATCH, IMAGE, ORDER, ArraySource, Dataset, as_targets, random_of
 
@@ -71,12 +71,12 @@ class Batches:
     ) -> None:
         if augment is not None and len(data.source.shape) != 3:
             raise ValueError(f"augment: inputs are of shape {data.source.shape}, expected images (C, H, W)")
-        self.data, self.batch_size, self.classes = data, batch_size, classes
+        self.data, self.batch_size, self.classes = data, as_int(batch_size, "batch_size", 1), classes
         self.shuffle, self.augment, self.seed = shuffle, augment, as_seed(seed, "Batches: seed")
         if workers is None:
             is_large = math.prod(data.source.shape) >= _WORTH_A_THREAD
             workers = 2 if data.source.is_slow or (augment is not None and is_large) else 0
-        self.workers = workers
+        self.workers = as_int(workers, "workers", 0)
 
     def __len__(self) -> int:
         return -(-len(self.data) // self.batch_size)

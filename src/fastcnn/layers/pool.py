@@ -1,4 +1,4 @@
-"""Pooling layers: over windows, or over whole feature maps."""
+"""Pooling layers: over windows, or over the full feature map."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ class Model(Network):
         ----------
         x : array_like (N, ...), folder, sequence of paths, or iterable
             Inputs, for images (N, C, H, W), converted to float32 batch by batch. A folder has a sub-folder of photos
-            for each class, and the names of these become `classes`. Photos go through `preprocess`, or are scaled to
+            for each class; folder names become `classes`. Photos go through `preprocess`, or are scaled to
             -1 … 1 without one. An iterable yields (x, y) batches, and is iterated once in each epoch.
         y : array_like (N,) or (N, outputs), optional
             True labels: numbers or names of classes. A model without `classes` takes over the sorted names. Or

@@ -80,8 +80,8 @@ def compile_general(
         plan = replace(plan, parts=parts, operations=plan.operations * parts)
     known = {name: value.shape for name, value in resolved.known.items()}
     shape = known[graph.outputs[0]] or ()
-    whole = (shape[0] * parts, *shape[1:]) if shape else ()
-    return CompiledNetwork(plan, resolved.graph, known, whole, ends_in_softmax(graph))
+    output_shape = (shape[0] * parts, *shape[1:]) if shape else ()
+    return CompiledNetwork(plan, resolved.graph, known, output_shape, ends_in_softmax(graph))
 
 
 def _parts(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]]) -> int:

@@ -2,8 +2,8 @@
 
     scores = f(x);  loss = L(scores, target);  gradients;  running statistics and parameters, in place
 
-Batch normalisation takes the statistics of the batch and dropout its random numbers here; what is frozen stays as at
-inference. Compiling is compiler/'s, the arrays behind the state are training/trainer.py's.
+Batch normalisation uses the statistics of the batch, and dropout its random numbers. Frozen layers compute as at
+inference. compiler/ compiles the graph, and trainer.py holds the arrays of the state.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ TARGET, NUMBERS, CLOCK = "@target", "@settings", "@clock"
 
 @dataclass(frozen=True)
 class StepGraph:
-    """What `step_graph` has made.
+    """The graph of a training step, and the state that it changes.
 
     Attributes
     ----------
     graph : Graph
-        Inputs: x, target, the optimizer's numbers, the clock, then `state`; outputs: loss and scores.
+        Inputs are x, target, the optimizer's numbers, the clock, then `state`. Outputs are loss and scores.
     shapes : dict
-        Of all values.
+        Shape of each value.
     state : list of str
-        Names of what the step changes: parameters, running statistics, and running means of the optimizer,
-        ``name@first`` and so on; and constants that it reads in the same form.
+        Names of the values that the step changes: parameters, running statistics, and the optimizer's running means,
+        such as ``name@first``. Constants that it reads in the form of parameters belong to it.
     packed : set of str
-        Those of them that are stored as parameters.
+        Values of the state that are stored as parameters.
     trained : list of str
-        The parameters.
+        Names of the parameters.
     constants : dict of str to ndarray
-        What the network's part of the state begins with.
+        First values of the network's part of the state.
     """
 
     graph: Graph
@@ -65,32 +65,32 @@ def step_graph(
     clip_norm: float | None,
     recompute: bool,
 ) -> StepGraph:
-    """The training step of a network.
+    """Make the training step of a network.
 
     Parameters
     ----------
     graph : Graph
-        At inference, with one input and one output (N, classes).
+        The network at inference, with one input and one output (N, classes).
     shape : tuple of int
-        Of the batch.
+        Shape of the batch.
     trainable : collection of str
         Names of the parameters to train.
     momenta : dict of str to float
-        Momentum of the running statistics by the name of the running mean; batch normalisations that are absent are
+        Momentum of the running statistics by the name of the running mean. Batch normalisations without an entry are
         frozen.
     loss : Loss
     optimizer : Optimizer
     clip_norm : float or None
-        The largest norm of all gradients together.
+        Largest norm of the gradients of all parameters.
     recompute : bool
-        Whether normalised values and what follows from them by elements are computed again for the backward pass.
+        Whether the backward pass computes normalised values, and elementwise functions of them, again.
     """
     (x,) = graph.inputs
     graph = drop_repeated_relu(graph)
     shapes = graph.infer({x: shape})
     scores = graph.outputs[0]
     if len(shapes[scores]) != 2:
-        raise ValueError(f"the network gives {shapes[scores]}, expected scores (N, classes)")
+        raise ValueError(f"the network's output has shape {shapes[scores]}, expected scores (N, classes)")
     forward = [*_in_training_mode(graph, shapes, momenta), Node(loss.op, "@loss", (scores, TARGET), "@loss", {})]
     kept = _kept_as_parameters(forward)
     trained = [name for name in graph.constants if name in trainable]
@@ -107,7 +107,7 @@ def step_graph(
     inputs |= means
     shapes |= means
     nodes = _scheduled(nodes, step.outputs, _updates(trained, grads, optimizer, clip_norm))
-    # Expanded: what reads weights as they are, and what as parameters, shows only then.
+    # Only expanded nodes show which weights are read as parameters.
     add_shapes(nodes, shapes)
     nodes = expanded(nodes, shapes)
     add_shapes(nodes, shapes)
@@ -139,8 +139,11 @@ def _in_training_mode(graph: Graph, sizes: Mapping[str, Shape], momenta: Mapping
 
 
 def _recomputed(nodes: list[Node], forward: int) -> list[Node]:
-    """The nodes, of which the first `forward` are the forward pass, with clones of cheap ones before their backward
-    readers. Cheap are normalisation, whose input is kept anyway, and functions of single elements of cheap values."""
+    """Return the nodes, in which the backward pass reads clones of cheap forward nodes.
+
+    The first `forward` nodes are the forward pass. Cheap are normalisation, whose input is kept anyway, and elementwise
+    functions of cheap values.
+    """
     cheap: dict[str, Node] = {}
     for node in nodes[:forward]:
         elements = node.kind.is_activation or node.op == "DropoutTraining"
@@ -169,7 +172,7 @@ def _running(name: str, stats: str, index: int, momentum: float, factor: float) 
 
 
 def _kept_as_parameters(nodes: list[Node]) -> set[str]:
-    """What batch normalisation in training reads or updates."""
+    """Return the values that batch normalisation reads or updates in training."""
     return {name for node in nodes if node.op in ("BatchNormTraining", "RunningUpdate") for name in node.inputs}
 
 
@@ -192,7 +195,7 @@ def _updates(trained: list[str], grads: Mapping[str, str], optimizer: Optimizer,
 
 
 def _scheduled(nodes: list[Node], outputs: Collection[str], updates: list[Node]) -> list[Node]:
-    """The nodes whose values are used, and all that changes the state after them: until then a step can be given up."""
+    """Return the nodes whose values are used, then those that change the state: a step can be given up before these."""
     used = set(outputs) | {name for node in updates for name in node.inputs}
     kept: list[Node] = []
     for node in reversed(nodes):
@@ -204,7 +207,7 @@ def _scheduled(nodes: list[Node], outputs: Collection[str], updates: list[Node])
 
 
 def _packed(nodes: list[Node], state: list[str]) -> set[str]:
-    """State that is read as weights alone."""
+    """Return the values of the state that are read as weights only."""
     plain = {
         name
         for node in nodes

@@ -1,6 +1,6 @@
 """Packing: steps that bring weights which training changes into the order that their kernel reads.
 
-Weights that are constants are packed ahead, while nodes are lowered. The orders themselves are `kernels/_repack`'s.
+Lowering packs the weights that are constants. `kernels/_repack` defines the orders.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from fastcnn.graph.ir import Node
 def pack_weights(state: State) -> State:
     """Put a PackWeights node before each node whose kernel does not read parameters as they are.
 
-    The packed weights become further inputs of the node, which knows the place of each (`Decisions.packed`).
+    The packed weights become further inputs of the node; `Decisions.packed` tells the place of each.
     """
     layouts, vl = state.arranged, state.options.vl
     if not layouts.parameters:

@@ -1,8 +1,8 @@
 """The state that passes carry: the graph, the shapes of all its values, who reads them, and what has been decided.
 
-Nothing in it is changed once it is made: a pass takes a state and gives another one, or the same where it finds nothing
-to do. Shapes are inferred once, of the graph that comes in; from then on every pass adds those of the values that it
-makes. Which pass follows which is told in compile.py.
+A state never changes. A pass takes a state and gives another one, or the same if it finds nothing to do. Shapes are
+inferred once, for the graph that comes in; every pass adds the shapes of the values that it makes. compile.py tells the
+order of the passes.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ class Options:
     vl : int
         Floats in a vector.
     packed_ahead : bool
-        Whether weights stay as they are for many runs, so that packing them costs nothing.
+        Whether weights are packed once for many runs. Then the choice of algorithms does not count the time of packing.
     tuning : dict
-        Algorithms that measurements have found best, by `Problem.key`.
+        Names of the algorithms that tuning has found fastest, by `Problem.key`.
     parameters : set of str
         Graph inputs that are stored as parameters, in blocks of their first axis.
     pixels : dict
-        Graph inputs (N, C, H, W) that are stored as pixels, uint8 (N, H, W, C): what each value of a channel stands
-        for, float32 (C, 256).
+        Graph inputs (N, C, H, W) that are stored as pixels, uint8 (N, H, W, C). Each has a table of what the values of
+        a channel stand for, float32 (C, 256).
     together : int
-        Images for which weights are read at once, as far as the choice of algorithms is concerned.
+        Images for which weights are read once, as the choice of algorithms assumes.
     whole : bool
         Whether every node is a step of its own.
     budget : Budget or None
@@ -58,7 +58,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Layouts:
-    """How values are stored: what layout.py decides.
+    """How values are stored, as layout.py decides.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ class Layouts:
     halos : dict
         Top, left, bottom, right zeros around each plane; absent without halo.
     joins : dict
-        Values that are written straight into a concatenation: its output, and their first channel there.
+        The concatenation that a value is written straight into, and the value's first channel there.
     parameters : set of str
         Values stored as parameters.
     accesses : dict
@@ -83,12 +83,12 @@ class Layouts:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where values lie: what memory.py decides.
+    """Where values lie, as memory.py decides.
 
     Attributes
     ----------
     views : dict of str to View
-        For each value. Slots: 0 is the arena, then come the graph's inputs, `constants`, and the graph's outputs.
+        View of each value. Slot 0 is the arena; the graph's inputs, `constants` and the graph's outputs follow.
     constants : list of str
         Constants that steps read as they are; the others are packed weights.
     arena_floats : int
@@ -115,7 +115,7 @@ class State:
     ----------
     graph : Graph
     shapes : dict
-        Of every value of the graph.
+        Shape of every value of the graph.
     options : Options
     work : dict
         Floating point operations of each node after fusing, by operation and name.
@@ -135,7 +135,7 @@ class State:
 
     @computed_once
     def users(self) -> Mapping[str, Sequence[Node]]:
-        """For each value the nodes that read it."""
+        """The nodes that read each value."""
         users = _Users()
         for node in self.graph.nodes:
             for name in node.inputs:
@@ -157,7 +157,7 @@ class State:
 
     @computed_once
     def makers(self) -> Mapping[str, Node]:
-        """For each value that is computed the node that does it."""
+        """The node that computes each value."""
         return {node.output: node for node in self.graph.nodes}
 
     @computed_once
@@ -173,7 +173,7 @@ class State:
 
     @property
     def placed(self) -> Placement:
-        """The placement, for what follows memory.py."""
+        """The placement, for stages behind memory.py."""
         assert self.placement is not None
         return self.placement
 
@@ -193,9 +193,9 @@ class State:
         ----------
         nodes : iterable of Node
         constants : dict, optional
-            In place of the graph's; those that nobody reads are dropped.
+            They replace the graph's constants; those that nobody reads are dropped.
         shapes : dict, optional
-            Of new values. Those that are missing are inferred.
+            Shapes of new values; missing ones are inferred.
         """
         nodes, graph = list(nodes), self.graph
         known = {**self.shapes, **(shapes or {})}

@@ -1,7 +1,7 @@
-"""Verifying: what holds of a state after each pass. The tests check it after every pass of whatever they compile.
+"""Verifying: the rules that a state obeys after each pass. The tests check them for every graph that they compile.
 
-A fault is named where it is made, not where it shows. How values are stored and where they lie is checked by
-verify_storage.py.
+A fault is named after the pass that makes it, not where it shows. verify_storage.py checks how values are stored and
+where they lie.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ TYPES: dict[str, tuple[type, ...]] = {
 
 
 def verify(state: State, stage: str) -> None:
-    """Check what holds after a pass.
+    """Check the rules that a state obeys after a pass.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def _structure_faults(state: State) -> Iterator[str]:
 
 
 def _attribute_fault(node: Node) -> str:
-    """Attributes are those of the operation; what passes say to each other stands in `Decisions`."""
+    """Attributes are those of the operation; passes tell each other the rest in `Decisions`."""
     if node.op == "InBands":
         return "" if isinstance(node.attrs.get("bands"), Bands) and len(node.attrs) == 1 else "expected Bands alone"
     if node.op == "PackWeights":

@@ -22,8 +22,8 @@ from fastcnn.training.data import BATCH, IMAGE, ORDER, ArraySource, Dataset, as_
 
 __all__ = ["Batch", "Batches", "IterableBatches", "read_ahead"]
 
-# Values in an image from which on augmentation gains from a thread: NumPy works without the GIL, and on smaller images
-# Python's own work outweighs it. Tuned on Zen 3, 2026-11.
+# Augmentation gains from a thread if an image has this many values: docs/tuning.md, "Threads". NumPy works without the
+# GIL; on smaller images Python's own work outweighs NumPy's.
 _WORTH_A_THREAD = 3 * 64 * 64
 
 

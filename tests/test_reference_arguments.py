@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.testing import assert_array_equal
 from test_reference import ELEMENTWISE, WINDOW, apply
 
 from fastcnn import reference

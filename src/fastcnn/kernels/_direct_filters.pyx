@@ -7,7 +7,6 @@ they are 2 + 2 + 1 with two blocks at most, and 3 + 2 with four at most.
 """
 
 from libc.stddef cimport ptrdiff_t
-from libc.string cimport memcpy
 
 import numpy as np
 
@@ -58,7 +57,7 @@ def pack_weights(weight, ptrdiff_t groups, ptrdiff_t lanes, ptrdiff_t vl, ptrdif
         order of csrc/tiles/conv_half.h.
     """
     cdef ptrdiff_t outs = weight.shape[0] // groups, ins = weight.shape[1], area = weight.shape[2] * weight.shape[3]
-    cdef ptrdiff_t blocks = ceil_div(outs, vl), taps = ins * area, group, block, i, tap, first, count, step
+    cdef ptrdiff_t blocks = ceil_div(outs, vl), taps = ins * area, group, block, tap, first, count, step
     cdef ptrdiff_t before, size, most = ins if chunk < 0 else chunk * lanes  # input channels of a chunk
     cdef Bundle place
     cdef const fc_kernels *kernels = current()
@@ -77,16 +76,18 @@ def pack_weights(weight, ptrdiff_t groups, ptrdiff_t lanes, ptrdiff_t vl, ptrdif
                 place = bundle_of(block, blocks, bundle)
                 interleave_filters(kernels, source, factors, group * outs + block * vl, min(vl, outs - block * vl),
                                    taps, block_rows)
-                for i in range(ins):
-                    before = i // most * most
+                first = 0
+                while first < ins:
+                    before = first // most * most
                     size = min(most, ins - before)
-                    bundled = out + (group * blocks * taps + (before * blocks + place.begin * size) * area) * vl
-                    first = i // lanes * lanes
                     count = min(lanes, ins - first)
+                    bundled = out + (group * blocks * taps + (before * blocks + place.begin * size) * area) * vl
                     for tap in range(area):
-                        step = (first - before) * area + tap * count + i - first  # in the order of the tiles' loops
-                        memcpy(bundled + (step * place.width + block - place.begin) * vl,
-                               block_rows + (i * area + tap) * vl, vl * sizeof(float))
+                        step = (first - before) * area + tap * count  # in the order of the tiles' loops
+                        kernels.copy_pixels(block_rows + (first * area + tap) * vl, area * vl,
+                                            bundled + (step * place.width + block - place.begin) * vl,
+                                            place.width * vl, count)
+                    first += count
         if half:
             place = bundle_of(blocks - 1, blocks, bundle)
             before = 0

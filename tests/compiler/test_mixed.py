@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 
 import fastcnn
+from fastcnn import ops
 from fastcnn.compiler.mixed import MixedPlan, Segment, compile_mixed
+from fastcnn.compiler.network import compile_network
 from fastcnn.compiler.resolve import resolve
 from fastcnn.graph.ir import Graph, Node
+from fastcnn.kernels import _direct_filters
 
 X = np.linspace(-3, 3, 12, dtype=np.float32).reshape(4, 3)
 
@@ -109,3 +112,28 @@ def test_numpy_computes_in_the_default_float_modes():
     """Denormal numbers count, as in kernels, whatever the thread's modes are."""
     tiny = np.full(X.shape, 1e-40, np.float32)
     assert (compiled(graph_of(("Sin", "y", "x"))).run([tiny])[0] > 0).all()
+
+
+@pytest.mark.parametrize("dtype", ["int8", "float16", "float64", "int64"])
+def test_weights_of_other_types_become_float32(dtype):
+    """Files of general operations keep the types of their constants; kernels read float32 and nothing else."""
+    weights = {"w": np.arange(48).reshape(4, 3, 2, 2) % 7, "v": np.arange(20).reshape(5, 4) - 9}
+    nodes = [
+        Node("Conv", "conv", ("x", "w"), "a", ops.get("Conv").defaults),
+        Node("ai.onnx::Relu", "relu", ("a",), "b", {}),
+        Node("GlobalAveragePool", "mean", ("b",), "c", {}),
+        Node("Flatten", "flatten", ("c",), "d", {"axis": 1}),
+        Node("Gemm", "fc", ("d", "v"), "y", {}),
+    ]
+    x = np.random.default_rng(0).standard_normal((2, 3, 6, 5)).astype(np.float32)
+    results = []
+    for type_of_weights in ("float32", dtype):
+        constants = {name: array.astype(type_of_weights) for name, array in weights.items()}
+        graph = Graph(nodes, {"x": (2, 3, 6, 5)}, ["y"], constants)
+        results.append(compile_network(graph, {"x": x.shape}).plan.run([x])[0])
+    assert np.array_equal(*results)
+
+
+def test_kernels_refuse_weights_of_other_types():
+    with pytest.raises(TypeError, match="int8, expected float32"):
+        _direct_filters.pack_weights(np.ones((4, 3, 1, 1), np.int8), 1, 3, 8)

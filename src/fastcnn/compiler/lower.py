@@ -64,7 +64,8 @@ class Refill:
 
     def __call__(self, constants: Mapping[str, np.ndarray]) -> np.ndarray:
         with np.errstate(all="ignore"), default_float_modes():  # infinity times a weight of zero is NaN
-            return self.make(*[np.asarray(constants[name]) if name else None for name in self.names])
+            arrays = [np.asarray(constants[name], np.float32) if name else None for name in self.names]
+            return self.make(*arrays)
 
 
 class Lowering:

@@ -124,7 +124,7 @@ cdef class Executor:
         cdef Patch *patch
         for i in range(self.patch_count):
             patch = &self.patches[i]
-            patch.tensor.data = <float *>floats(arrays[patch.slot - 1]) + patch.offset
+            patch.tensor.data = <float *>address(arrays[patch.slot - 1]) + patch.offset
 
     cdef void run_bound(self, int nthreads) except *:
         """Run all steps. The addresses of all operands are set already."""

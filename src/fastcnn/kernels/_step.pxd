@@ -67,9 +67,7 @@ cdef fc_tensor tensor_of(object view) except *
 cdef Watch *set_watch(Watch *watch) noexcept nogil
 cdef bint goes_on(ptrdiff_t vectors) noexcept nogil
 
-# Address of a C-contiguous float32 array.
-cdef inline const float *floats(object array) except NULL:
-    return <const float *>address(array)
+cdef const float *floats(object array) except NULL
 
 # a / b rounded up, for a >= 0. -(-a // b) is wrong in C, which rounds towards zero.
 cdef inline ptrdiff_t ceil_div(ptrdiff_t a, ptrdiff_t b) noexcept nogil:

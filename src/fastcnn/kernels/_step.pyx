@@ -1,6 +1,6 @@
 """Steps: a kernel with its arguments. Each kernel module defines its own. _executor binds them to memory."""
 
-from cpython.buffer cimport PyBUF_C_CONTIGUOUS, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
 from libc.math cimport INFINITY, NAN, isfinite
 from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport PTRDIFF_MAX
@@ -56,6 +56,18 @@ cdef const void *address(object array) except NULL:
     PyObject_GetBuffer(array, &buffer, PyBUF_C_CONTIGUOUS)
     cdef const void *start = buffer.buf
     PyBuffer_Release(&buffer)
+    return start
+
+
+cdef const float *floats(object array) except NULL:
+    """Address of a C-contiguous float32 array; TypeError for others. The caller keeps the array alive."""
+    cdef Py_buffer buffer
+    PyObject_GetBuffer(array, &buffer, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
+    cdef const float *start = <const float *>buffer.buf
+    cdef bint fits = buffer.itemsize == sizeof(float) and buffer.format[0] == b"f"
+    PyBuffer_Release(&buffer)
+    if not fits:
+        raise TypeError(f"array: {array.dtype}, expected float32")
     return start
 
 

@@ -27,7 +27,8 @@ class PhotoSource:
     photos : iterable of path-like, or whatever `load_image` takes
     preprocess : Preprocess
         What the network wants. Where images are augmented with ``crop < 1``, a random part takes the place of its
-        middle part.
+        middle part. A subclass of `Augment` with a ``__call__`` of its own is given the middle part, (3, height,
+        width) float32 from 0 to 255.
 
     Raises
     ------
@@ -56,6 +57,8 @@ class PhotoSource:
             plain: np.ndarray = preprocess(photo)[0]
             return plain
         pixels = load_image(photo)
+        if type(augment).__call__ is not Augment.__call__:  # a user's own, which takes whole images
+            return preprocess.normalise(augment(preprocess.resize(pixels), rng))
         _, height, width = self.shape
         whole_height, whole_width, _ = pixels.shape
         box = augment.draw_crop(rng, whole_height, whole_width, width / height) if augment.crop < 1 else None

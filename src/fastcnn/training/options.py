@@ -7,13 +7,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastcnn._arguments import as_int, as_seed
+import numpy as np
+
+from fastcnn._arguments import as_choice, as_flag, as_int, as_seed
 from fastcnn.training.augment import Augment
 from fastcnn.training.losses import Loss
 from fastcnn.training.optimizers import Optimizer
 from fastcnn.training.schedules import Schedule
 
 __all__ = ["Options"]
+
+BEST = ("loss", "accuracy", "validation_loss", "validation_accuracy")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +33,7 @@ class Options:
     augment: Augment | None = None
     callbacks: Sequence[Callable[[Any], object]] = ()
     patience: int | None = None
-    keep_best: bool = False
+    keep_best: bool | str = False
     checkpoint: str | os.PathLike[str] | None = None
     checkpoint_steps: int | None = None
     resume: bool = False
@@ -38,6 +42,7 @@ class Options:
     seed: int = 0
     workers: int | None = None
     progress: bool | None = None
+    raises: bool = False  # whether Ctrl-C is raised, as around searches and pipelines, and not told
 
     def __post_init__(self) -> None:
         as_int(self.epochs, "fit: epochs", 0)
@@ -46,6 +51,14 @@ class Options:
         for name, least in (("patience", 1), ("checkpoint_steps", 1), ("workers", 0)):
             if getattr(self, name) is not None:
                 as_int(getattr(self, name), f"fit: {name}", least)
+        for name in ("resume", "recompute"):
+            as_flag(getattr(self, name), f"fit: {name}")
+        if self.progress is not None:
+            as_flag(self.progress, "fit: progress")
+        if not isinstance(self.keep_best, (bool, np.bool_)):
+            as_choice(self.keep_best, "fit: keep_best", BEST, ", True or False")
+            if self.keep_best.startswith("validation") and self.validation is None:
+                raise ValueError(f"fit: keep_best={self.keep_best!r}, but there is no validation")
         if self.schedule is not None and not callable(self.schedule):
             raise TypeError(f"fit: schedule={self.schedule!r}, expected a schedule such as Cosine()")
         if self.augment is not None and not isinstance(self.augment, Augment):

@@ -39,7 +39,8 @@ def prepare(model: Network, x: Any, y: Any = None, *, adopt: bool = True) -> Dat
     model : Model
     x : array_like (N, ...), sequence of paths, folder, iterable of (x, y) batches, or Dataset
     y : array_like, optional
-        Numbers or names of classes, or (N, outputs) numbers; None for folders and iterables.
+        Numbers or names of classes, or (N, outputs) numbers; for each input a list of names, where it may have several
+        labels; None for folders and iterables.
     adopt : bool
         Whether the model takes over names of classes, shape of inputs and preprocessing where it has none.
 
@@ -58,8 +59,10 @@ def prepare(model: Network, x: Any, y: Any = None, *, adopt: bool = True) -> Dat
             raise ValueError("fit: y is missing, expected a number or name of a class for each input")
         return IterableBatches(x)
     classes = model.classes
-    labels = np.asarray(y)
-    if labels.dtype.kind in "UO" and labels.ndim == 1:
+    labels = _labels_of_sets(y, classes) if _is_sets(y) else np.asarray(y)
+    if _is_sets(y):
+        classes = classes or sorted({str(name) for names in y for name in names})
+    elif labels.dtype.kind in "UO" and labels.ndim == 1:
         classes = classes or sorted({str(label) for label in labels.tolist()})
         labels = targets_of_names(labels, classes)
     data = Dataset.of(_source(model, x), as_targets(labels))
@@ -67,6 +70,25 @@ def prepare(model: Network, x: Any, y: Any = None, *, adopt: bool = True) -> Dat
     if adopt:
         _adopt(model, data, classes)
     return data
+
+
+def _is_sets(y: Any) -> bool:
+    """Whether each input has a list of names."""
+    return (
+        isinstance(y, (list, tuple))
+        and all(isinstance(names, (list, tuple, set, frozenset)) for names in y)
+        and any(len(names) > 0 for names in y)
+        and all(isinstance(name, str) for names in y for name in names)
+    )
+
+
+def _labels_of_sets(y: Sequence[Any], classes: Sequence[str] | None) -> np.ndarray:
+    """Return 1 for the labels that an input has, and 0 for others: (N, labels)."""
+    known = classes or sorted({str(name) for names in y for name in names})
+    result = np.zeros((len(y), len(known)), np.float32)
+    for row, names in zip(result, y, strict=True):
+        row[targets_of_names(np.array(sorted(names), dtype=str), known)] = 1
+    return result
 
 
 def outputs_of(model: Network, shape: tuple[int, ...]) -> int:
@@ -116,7 +138,7 @@ def _preprocess(model: Network) -> Any:
 
 def _fits(model: Network, data: Dataset, classes: Sequence[str] | None) -> None:
     outputs = outputs_of(model, data.source.shape)
-    if classes is not None and len(classes) != outputs:
+    if classes is not None and len(classes) != outputs and (outputs, len(classes)) != (1, 2):  # one tells no from yes
         raise ValueError(
             f"fit: the network has {outputs} outputs, expected {len(classes)}, one for each class: "
             + ", ".join(classes[:20])

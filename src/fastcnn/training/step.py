@@ -2,6 +2,7 @@
 
     scores = f(x);  loss = L(scores, target);  gradients;  running statistics and parameters, in place
 
+f is the network without a last softmax or sigmoid that belongs to the loss (tasks.py).
 Batch normalisation takes the statistics of the batch and dropout its random numbers here; what is frozen stays as at
 inference. Compiling is compiler/'s, the arrays behind the state are training/trainer.py's.
 """
@@ -23,6 +24,7 @@ from fastcnn.kernels._update import SETTINGS
 from fastcnn.ops.update import MEANS
 from fastcnn.training.losses import Loss
 from fastcnn.training.optimizers import Optimizer
+from fastcnn.training.tasks import without_ending
 
 TARGET, NUMBERS, CLOCK = "@target", "@settings", "@clock"
 
@@ -87,7 +89,7 @@ def step_graph(
         Whether normalised values and what follows from them by elements are computed again for the backward pass.
     """
     (x,) = graph.inputs
-    forward = _in_training_mode(drop_repeated_relu(graph), {x: shape}, momenta)
+    forward = _in_training_mode(drop_repeated_relu(without_ending(graph, loss)), {x: shape}, momenta)
     scores = forward.outputs[0]
     score_shape = forward.infer({x: shape, CLOCK: (4,)})[scores]
     if len(score_shape) != 2:

@@ -26,6 +26,7 @@ from fastcnn.network import Network
 from fastcnn.training.losses import Loss, loss_of
 from fastcnn.training.optimizers import Optimizer
 from fastcnn.training.step import StepGraph, step_graph
+from fastcnn.training.tasks import task_of_loss
 
 __all__ = ["Trainer"]
 
@@ -56,7 +57,8 @@ class Trainer(Holder):
     Parameters
     ----------
     model : Model
-        With one output (N, classes). Layers that are frozen (`Layer.freeze`) stay as they are.
+        With one output (N, classes). Layers that are frozen (`Layer.freeze`) stay as they are. Where it ends in the
+        softmax or sigmoid that belongs to the loss, what goes into that is trained. Its `task` becomes the loss's.
     optimizer : Optimizer
     loss : str or Loss
         "cross_entropy", "mse", "binary_cross_entropy", or an object.
@@ -303,6 +305,9 @@ class Trainer(Holder):
                 self._state[name] = self._stored(name, values.get(name))
                 self._means.pop(name, None)
         scores = np.zeros(plan.output_shapes[1], np.float32)
+        task = task_of_loss(self.loss, scores.shape[1])
+        if task is not None and task != self.model.task:
+            self.model.task = task
         self._seen = self._changes  # forward methods may have set attributes; others wait until the step is done
         self._plans[shape] = compiled = _Compiled(plan, step.state, np.zeros(1, np.float32), scores)
         if len(self._plans) > MAX_PLANS:

@@ -89,6 +89,7 @@ class Model(Network):
         checkpoint: str | os.PathLike[str] | None = None,
         checkpoint_steps: int | None = None,
         resume: bool = False,
+        allow_changed: str | Sequence[str] = (),
         clip_norm: float | None = None,
         recompute: bool = False,
         seed: int = 0,
@@ -140,7 +141,11 @@ class Model(Network):
             Write it after every so many steps, too.
         resume : bool
             Go on from `checkpoint`, if there is such a file. The result has the same bits as that of a training that
-            was never interrupted.
+            was never interrupted. The checkpoint knows what it is of: names of classes, data and their order (photos by
+            name and size, arrays by a sample), network, optimizer, loss and schedule; other ones are refused.
+        allow_changed : str or sequence of str
+            What may differ all the same: "seed", "batch_size", "inputs" (their number), "classes", "data",
+            "validation", "network", "optimizer", "loss", "schedule" (with its epochs), "augment", "clip_norm".
         clip_norm : float, optional
             Scale the gradients of a step down to this Euclidean norm, where it is larger.
         recompute : bool
@@ -207,6 +212,7 @@ class Model(Network):
                 checkpoint=checkpoint,
                 checkpoint_steps=checkpoint_steps,
                 resume=resume,
+                allow_changed=allow_changed,
                 clip_norm=clip_norm,
                 recompute=recompute,
                 seed=seed,

@@ -81,6 +81,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of everything random (default: 0)")
     parser.add_argument("--checkpoint", metavar="FILE", help="keep the state of the training here, after each epoch")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint, if there is one")
+    parser.add_argument(
+        "--allow-changed",
+        default="",
+        metavar="NAME[,NAME]",
+        help="with --resume: what may differ from the run that the checkpoint is of, such as data,classes,schedule",
+    )
     parser.add_argument("--plot", metavar="FILE", help="draw the confusion matrix (needs matplotlib)")
     parser.add_argument("--json", action="store_true", help="print a JSON object")
     add_threads(parser)
@@ -166,6 +172,7 @@ def _fit(options: argparse.Namespace, model: Model, learn: Dataset, validate: Da
         keep_best=True,
         checkpoint=options.checkpoint,
         resume=options.resume,
+        allow_changed=[name for name in options.allow_changed.split(",") if name],
         seed=options.seed,
     )
 

@@ -25,9 +25,10 @@ from fastcnn.training.checkpoints import Checkpoint, read_checkpoint, write_chec
 from fastcnn.training.data import Dataset, split
 from fastcnn.training.features import features_of, split_model
 from fastcnn.training.history import History
+from fastcnn.training.identity import check_run, identity_of
 from fastcnn.training.interrupt import Interrupt
 from fastcnn.training.loader import Batch, Batches, IterableBatches
-from fastcnn.training.losses import BinaryCrossEntropy, CrossEntropy, Loss
+from fastcnn.training.losses import BinaryCrossEntropy, CrossEntropy, Loss, loss_of
 from fastcnn.training.optimizers import Adam
 from fastcnn.training.options import Options
 from fastcnn.training.prepare import outputs_of, prepare
@@ -95,12 +96,13 @@ def fit(model: Network, x: Any, y: Any, options: Options) -> History:
     if options.augment is not None and not isinstance(data, Dataset):
         raise ValueError("fit: augment is for arrays and photos; an iterable makes its batches itself")
     data, validation = _validation(model, data, options)
-    saved = _resumed(model, data, options)
+    identity = _identity(model, data, validation, options)
+    saved = _resumed(model, identity, options)
     try:
         learner, features = _without_frozen_part(model, data, validation, options)
     except KeyboardInterrupt:
         return _interrupted(History(), 0, options, stacklevel=4)
-    return _Loop(model, learner, (data, validation), features, options, saved).train()
+    return _Loop(model, learner, (data, validation), features, options, saved, identity).train()
 
 
 def _interrupted(history: History, epoch: int, options: Options, stacklevel: int) -> History:
@@ -132,28 +134,27 @@ def _validation(
     return data, validation
 
 
-def _resumed(model: Network, data: Dataset | IterableBatches, options: Options) -> Checkpoint | None:
+def _identity(
+    model: Network, data: Dataset | IterableBatches, validation: Dataset | None, options: Options
+) -> dict[str, Any]:
+    """Return what a checkpoint keeps of the run, where there is one."""
+    if options.checkpoint is None:
+        return {}
+    return identity_of(model, data, validation, options, options.optimizer or Adam(), loss_of(options.loss))
+
+
+def _resumed(model: Network, identity: Mapping[str, Any], options: Options) -> Checkpoint | None:
     """Return the checkpoint to go on from, its parameters already in the model; None where there is none yet."""
     if not options.resume or not os.path.exists(options.checkpoint or ""):
         return None
     checkpoint = read_checkpoint(options.checkpoint or "")
-    for name, now in _fixed_settings(data, options).items():
-        if checkpoint.run.get(name) != now:
-            raise ValueError(
-                f"fit: {name}={now}, expected {checkpoint.run.get(name)}, with which {options.checkpoint} was begun"
-            )
+    check_run(checkpoint.run, identity, options.checkpoint, options.allow_changed)
     model.load_state_dict(checkpoint.model)
     frozen = checkpoint.run.get("frozen")
     for path, layer in model.named_layers():  # parents first, as freezing goes down
         if frozen is not None and layer.is_frozen != (path in frozen):
             (layer.freeze if path in frozen else layer.thaw)()
     return checkpoint
-
-
-def _fixed_settings(data: Dataset | IterableBatches, options: Options) -> dict[str, int]:
-    """Return what must be the same for the whole of a run."""
-    settings = {"seed": options.seed, "batch_size": options.batch_size}
-    return {**settings, "inputs": len(data)} if isinstance(data, Dataset) else settings
 
 
 def _without_frozen_part(
@@ -184,8 +185,9 @@ class _Loop:
         features: _Data,
         options: Options,
         saved: Checkpoint | None,
+        identity: Mapping[str, Any],
     ) -> None:
-        self.options, self.given = options, given
+        self.options, self.given, self.identity = options, given, identity
         self.data, self.validation = data, validation = features
         self.optimizer = Adam() if options.optimizer is None else options.optimizer
         self.base_rate = self.optimizer.learning_rate
@@ -356,7 +358,7 @@ class _Loop:
             return
         run = self.run
         state = {
-            **_fixed_settings(self.data, self.options),
+            **self.identity,
             "epoch": run.epoch,
             "step": run._step,
             "stopped": run._stopped,

@@ -17,6 +17,11 @@ from fastcnn.training.schedules import Schedule
 
 __all__ = ["Options"]
 
+# What may differ between the run that a checkpoint is of and the one that goes on from it, if it is allowed by name.
+CHANGEABLE = (
+    *("seed", "batch_size", "inputs", "classes", "data", "validation", "network", "optimizer", "loss", "schedule"),
+    *("augment", "clip_norm"),
+)
 BEST = ("loss", "accuracy", "validation_loss", "validation_accuracy")
 
 
@@ -37,6 +42,7 @@ class Options:
     checkpoint: str | os.PathLike[str] | None = None
     checkpoint_steps: int | None = None
     resume: bool = False
+    allow_changed: str | Sequence[str] = ()
     clip_norm: float | None = None
     recompute: bool = False
     seed: int = 0
@@ -70,6 +76,10 @@ class Options:
         for callback in self.callbacks:
             if not callable(callback):
                 raise TypeError(f"fit: callbacks has {callback!r}, expected functions of one argument")
+        allowed = (self.allow_changed,) if isinstance(self.allow_changed, str) else tuple(self.allow_changed)
+        for name in allowed:
+            as_choice(name, "fit: allow_changed", CHANGEABLE)
+        object.__setattr__(self, "allow_changed", allowed)
         if self.resume and self.checkpoint is None:
             raise ValueError("fit: resume=True, but there is no checkpoint to resume from")
         if self.checkpoint_steps is not None and self.checkpoint is None:

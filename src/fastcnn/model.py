@@ -102,8 +102,10 @@ class Model(Network):
         ----------
         x : array_like (N, ...), folder, sequence of paths, or iterable
             Inputs, for images (N, C, H, W), converted to float32 batch by batch. A folder has one sub-folder of photos
-            for each class; its names become `classes`. Photos go through `preprocess`, or are scaled to -1 … 1 where
-            there is none. An iterable yields (x, y) batches, and is gone through once in each epoch.
+            for each class; its names become `classes`. Of one that is divided into train, val and test, the first is
+            learned from, and the second is the validation, if none is given. Photos go through `preprocess`, or are
+            scaled to -1 … 1 where there is none. An iterable yields (x, y) batches, and is gone through once in each
+            epoch.
         y : array_like (N,) or (N, outputs), optional
             Numbers of classes, or names of classes (which become `classes`, sorted, where the model has none); for
             several labels (N, outputs) of 0 and 1, or a list of names for each input; or probabilities, or whatever
@@ -257,7 +259,7 @@ class Model(Network):
         from fastcnn.training.prepare import prepare
         from fastcnn.training.report import report
 
-        data = prepare(self, x, y, adopt=False)
+        data = prepare(self, x, y, adopt=False, parts=("test", "validation"))
         several = self.task == "multi_label"
         if not isinstance(data, Dataset) or (data.targets.ndim == 2 and data.targets.shape[1] > 1 and not several):
             raise ValueError("evaluate: expected inputs with the number or name of one class each")

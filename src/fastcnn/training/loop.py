@@ -10,7 +10,7 @@ import os
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import Any, TypeAlias
 
@@ -27,6 +27,7 @@ from fastcnn.training.features import features_of, split_model
 from fastcnn.training.history import History
 from fastcnn.training.identity import check_run, identity_of
 from fastcnn.training.interrupt import Interrupt
+from fastcnn.training.layouts import parts_of
 from fastcnn.training.loader import Batch, Batches, IterableBatches
 from fastcnn.training.losses import BinaryCrossEntropy, CrossEntropy, Loss, loss_of
 from fastcnn.training.optimizers import Adam
@@ -95,6 +96,8 @@ def fit(model: Network, x: Any, y: Any, options: Options) -> History:
     data = prepare(model, x, y)
     if options.augment is not None and not isinstance(data, Dataset):
         raise ValueError("fit: augment is for arrays and photos; an iterable makes its batches itself")
+    if options.validation is None and y is None and isinstance(x, (str, os.PathLike)):
+        options = replace(options, validation=parts_of(x).get("validation"))
     data, validation = _validation(model, data, options)
     identity = _identity(model, data, validation, options)
     saved = _resumed(model, identity, options)
@@ -128,7 +131,7 @@ def _validation(
         learn, validate = split(data.labels, float(given), options.seed)
         return data.subset(learn), data.subset(validate)
     pair = given if isinstance(given, (tuple, list)) and len(given) == 2 else (given, None)
-    validation = prepare(model, *pair)
+    validation = prepare(model, *pair, parts=("validation", "test"))
     if not isinstance(validation, Dataset):
         raise TypeError(f"fit: validation={type(given).__name__}, expected a share, a pair (x, y) or a folder")
     return data, validation

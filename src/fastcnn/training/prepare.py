@@ -31,7 +31,9 @@ def is_paths(x: Any) -> bool:
     return isinstance(x, (list, tuple)) and len(x) > 0 and all(isinstance(item, (str, os.PathLike)) for item in x)
 
 
-def prepare(model: Network, x: Any, y: Any = None, *, adopt: bool = True) -> Dataset | IterableBatches:
+def prepare(
+    model: Network, x: Any, y: Any = None, *, adopt: bool = True, parts: Sequence[str] = ("train",)
+) -> Dataset | IterableBatches:
     """Return the data, checked against the model.
 
     Parameters
@@ -43,6 +45,8 @@ def prepare(model: Network, x: Any, y: Any = None, *, adopt: bool = True) -> Dat
         labels; None for folders and iterables.
     adopt : bool
         Whether the model takes over names of classes, shape of inputs and preprocessing where it has none.
+    parts : sequence of str
+        What to take of a folder that is divided, see `dataset_of_folder`.
 
     Raises
     ------
@@ -53,7 +57,7 @@ def prepare(model: Network, x: Any, y: Any = None, *, adopt: bool = True) -> Dat
         _fits(model, x, model.classes)
         return x
     if y is None and isinstance(x, (str, os.PathLike)):
-        return _folder(model, x, adopt)
+        return _folder(model, x, adopt, parts)
     if y is None:
         if isinstance(x, np.ndarray) or not hasattr(x, "__iter__"):
             raise ValueError("fit: y is missing, expected a number or name of a class for each input")
@@ -106,10 +110,10 @@ def outputs_of(model: Network, shape: tuple[int, ...]) -> int:
     return output[1]
 
 
-def _folder(model: Network, folder: str | os.PathLike[str], adopt: bool) -> Dataset:
+def _folder(model: Network, folder: str | os.PathLike[str], adopt: bool, parts: Sequence[str]) -> Dataset:
     from fastcnn.training.folders import dataset_of_folder
 
-    data, classes = dataset_of_folder(folder, _preprocess(model), model.classes)
+    data, classes = dataset_of_folder(folder, _preprocess(model), model.classes, parts)
     _fits(model, data, classes)
     if adopt:
         _adopt(model, data, classes)

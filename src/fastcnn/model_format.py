@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+from importlib.util import find_spec
 
 from fastcnn._arguments import as_path
 from fastcnn.network import Network
@@ -27,6 +28,8 @@ def suffix_of(path: str | os.PathLike[str], name: str) -> str:
     ------
     ValueError
         If there is no such format.
+    ImportError
+        If it needs a package that is not installed.
 
     Examples
     --------
@@ -38,7 +41,11 @@ def suffix_of(path: str | os.PathLike[str], name: str) -> str:
         raise ValueError(
             f"{name}: {os.fspath(path)}: unknown format, expected a name that ends in .safetensors or .onnx"
         )
-    return suffix if suffix == ".onnx" else ""
+    if suffix != ".onnx":
+        return ""
+    if find_spec("onnx") is None:
+        raise ImportError('writing ONNX files needs the package onnx: pip install "fastcnn[onnx]"')
+    return suffix
 
 
 def save(network: Network, path: str | os.PathLike[str], estimator: str | None = None) -> None:

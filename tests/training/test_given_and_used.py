@@ -161,6 +161,27 @@ def test_options_that_a_command_would_not_use(arguments, message, capsys, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("command", ["train", "tune"])
+def test_the_suffix_of_the_output_chooses_the_format_at_once(command, photos, capsys, tmp_path):
+    first, *rest = (str(photos), "--size", "8", "--epochs", "1") if command == "train" else ("lenet", "--repeats", "1")
+    assert main([command, first, "-o", str(tmp_path / "m.bin"), *rest]) == 2
+    error = capsys.readouterr().err
+    assert error.endswith("m.bin: unknown format, expected a name that ends in .safetensors or .onnx\n")
+    assert error.startswith(f"fastcnn {command}: --output: ")
+    if command == "tune":
+        assert main([command, first, "-o", str(tmp_path / "m.onnx"), *rest]) == 2
+        assert "ONNX files do not hold the answers" in capsys.readouterr().err
+        return
+    assert main([command, first, "-o", str(tmp_path / "m.onnx"), *rest]) == 0
+    assert (tmp_path / "m.onnx").read_bytes()[:2] == b"\x08\x08"  # the version of the format, 8
+    assert fc.load(tmp_path / "m.onnx").input_shape is not None
+
+
+def test_what_may_change_is_for_resuming(tmp_path):
+    with pytest.raises(ValueError, match="allow_changed='data', but resume is not set"):
+        network().fit(np.zeros((2, 3, 16, 16)), [0, 1], 1, checkpoint=tmp_path / "c", allow_changed="data")
+
+
 @pytest.mark.parametrize("text", ["abc", "0", "-3", "1.5", "2000"])
 def test_a_number_of_threads_that_is_none_is_told(text):
     script = "import fastcnn; print(fastcnn.get_num_threads())"

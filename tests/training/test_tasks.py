@@ -6,8 +6,10 @@ import warnings
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import fastcnn as fc
+from fastcnn.cli import main
 from fastcnn.training.label_report import LabelReport
 
 RNG = np.random.default_rng(0)
@@ -110,6 +112,27 @@ def test_a_task_follows_the_last_training():
     np.testing.assert_allclose(model.predict_proba(X), fc.functional.softmax(model(X)), rtol=1e-6)
     with pytest.raises(ValueError, match="evaluate: expected inputs with the number or name of one class each"):
         model.evaluate(X, TRUTH.astype(float))
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_the_command_line_takes_every_task(outputs, tmp_path, capsys):
+    """Dark and light photos, told apart by one output, or by one for each label."""
+    for k, name in enumerate(("dark", "light")):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(4):
+            pixels = np.random.default_rng(i).integers(0, 90, (8, 8, 3), dtype=np.uint8) + np.uint8(150 * k)
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{i}.png")
+    model = fc.Sequential(fc.GlobalAvgPool2d(), fc.Flatten(), fc.Linear(3, outputs, rng=0))
+    model.input_shape = (3, 8, 8)
+    loss = "binary_cross_entropy"
+    model.fit(tmp_path / "photos", epochs=40, loss=loss, optimizer=fc.Adam(0.1))
+    model.save(tmp_path / "m.safetensors")
+    for command in (["classify", str(tmp_path / "photos" / "light" / "0.png")], ["evaluate", str(tmp_path / "photos")]):
+        assert main([*command, "--model", str(tmp_path / "m.safetensors")]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[1].endswith("%  light") and "accuracy 100.0 % of 8" in told[3]
+    assert main(["info", str(tmp_path / "m.safetensors")]) == 0
+    assert f"task: {'binary' if outputs == 1 else 'multi label'}\n" in capsys.readouterr().out
 
 
 def test_labels_that_a_loss_cannot_mean_are_refused():

@@ -40,10 +40,7 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"{options.target}: unknown format, expected a name that ends in {' or '.join(_FORMATS)}")
     model = _source(options)
     set_size(model, options.size)
-    if suffix == ".onnx":
-        model.export_onnx(options.target)
-    else:
-        model.save(options.target)
+    model.save(options.target)
     return 0
 
 

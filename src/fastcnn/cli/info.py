@@ -55,6 +55,7 @@ def run(options: argparse.Namespace) -> int:
                     "model": options.model,
                     "input_shape": model.input_shape,
                     "classes": model.classes,
+                    "task": model.task,
                     "preprocess": preprocess,
                     "parameters": summary.parameters,
                     "flops": summary.flops,
@@ -67,6 +68,8 @@ def run(options: argparse.Namespace) -> int:
     print(summary)
     print(f"\ninput: {'x'.join(map(str, model.input_shape or ()))}")
     print(f"classes: {len(model.classes) if model.classes else 'not named'}")
+    if model.task:
+        print(f"task: {model.task.replace('_', ' ')}")
     if preprocess:
         print("preprocess: " + ", ".join(f"{key}={value}" for key, value in preprocess.items()))
     return 0

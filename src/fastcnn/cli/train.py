@@ -14,6 +14,7 @@ from fastcnn.cli._models import add_threads
 from fastcnn.errors import FastcnnWarning
 from fastcnn.kernels._cpu import set_num_threads
 from fastcnn.model import Model
+from fastcnn.model_format import suffix_of
 from fastcnn.training.augment import Augment
 from fastcnn.training.data import Dataset, split
 from fastcnn.training.folders import class_folders, dataset_of_folder, preprocess_for
@@ -37,7 +38,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "then:    fastcnn classify --model flowers.safetensors photo.jpg"
     )
     parser.add_argument("folder", metavar="FOLDER", help="folder with a sub-folder for each class")
-    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="where to save the model")
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="FILE", help="where to save the model: .onnx, else safetensors"
+    )
     source = parser.add_mutually_exclusive_group()
     source.add_argument(
         "--pretrained",
@@ -97,6 +100,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train, save, report; 130 where Ctrl-C ended the training early (the model is saved all the same)."""
+    suffix_of(options.output, "--output")
     _check_folder_of(options.output)
     if options.plot:
         _check_folder_of(options.plot)

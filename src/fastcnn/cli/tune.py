@@ -9,6 +9,7 @@ import numpy as np
 
 from fastcnn.cli._models import add_threads, any_model
 from fastcnn.kernels import _cpu
+from fastcnn.model_format import suffix_of
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +25,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Tune, print, save."""
+    if options.output and suffix_of(options.output, "--output") == ".onnx":
+        raise ValueError(f"--output: {options.output}: ONNX files do not hold the answers, expected .safetensors")
     _cpu.set_num_threads(options.threads)
     model = any_model(options.model)
     measured = model.tune(np.zeros((1, *(model.input_shape or ())), np.float32), options.repeats)

@@ -80,6 +80,8 @@ class Options:
         for name in allowed:
             as_choice(name, "fit: allow_changed", CHANGEABLE)
         object.__setattr__(self, "allow_changed", allowed)
+        if allowed and not self.resume:
+            raise ValueError(f"fit: allow_changed={allowed[0]!r}, but resume is not set")
         if self.resume and self.checkpoint is None:
             raise ValueError("fit: resume=True, but there is no checkpoint to resume from")
         if self.checkpoint_steps is not None and self.checkpoint is None:

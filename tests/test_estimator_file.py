@@ -78,6 +78,33 @@ def test_a_classifier_comes_back_with_its_labels(labels, tmp_path):
         again.predict(np.zeros((1, 5)))
 
 
+def test_pickles_of_version_0_1_scale_as_they_did(fitted):
+    classifier, x = fitted
+    old = pickle.loads(pickle.dumps(classifier))
+    mean, deviation = old.model_.scaling
+    old.model_.scaling = None
+    state = {name: value for name, value in vars(old).items() if name not in ("_takes_photos", "_shape")}
+    again = ImageClassifier.__new__(ImageClassifier)
+    again.__setstate__({**state, "_scale": (mean.reshape(-1, 1, 1), deviation.reshape(-1, 1, 1))})
+    np.testing.assert_array_equal(again.predict_proba(x), classifier.predict_proba(x))
+
+
+@pytest.mark.parametrize("augment", [None, fc.Augment(mixup=0.2, flip=False, crop=1, rotation=0)])
+def test_a_network_of_one_output_tells_two_classes(augment, tmp_path):
+    def build(shape, classes):
+        return fc.Sequential(fc.Flatten(), fc.Linear(240, 1, rng=0))
+
+    x, y = photos(40)
+    classifier = ImageClassifier(build, epochs=8, augment=augment, random_state=0).fit(x, y)
+    assert classifier.score(x, y) == 1 and classifier.predict_proba(x).shape == (40, 2)
+    classifier.save(tmp_path / "c.safetensors")
+    again = ImageClassifier.load(tmp_path / "c.safetensors")
+    np.testing.assert_array_equal(again.predict(x), y)
+    assert again.partial_fit(x, y).model_.task == "binary" and again.score(x, y) == 1
+    with pytest.raises(ValueError, match="network has 1 outputs, expected 3, one for each class"):
+        ImageClassifier(build).fit(x, np.arange(40) % 3)
+
+
 def test_any_model_becomes_a_classifier(tmp_path):
     model = fc.zoo.lenet(num_classes=3)
     model.save(tmp_path / "m.safetensors")

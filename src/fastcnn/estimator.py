@@ -6,7 +6,6 @@ files estimator_file.py's, learning itself is training/'s. Here: parameters, and
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -23,7 +22,7 @@ from fastcnn._sklearn import (
     not_fitted,
 )
 from fastcnn.estimator_file import load_classifier, save_classifier
-from fastcnn.estimator_inputs import channels_first, check_shape, prepare_network, source_for
+from fastcnn.estimator_inputs import build_network, channels_first, check_shape, prepare_network, source_for
 from fastcnn.model import Model
 from fastcnn.training.augment import Augment
 from fastcnn.training.data import Dataset, Source
@@ -32,7 +31,7 @@ from fastcnn.training.loop import fit
 from fastcnn.training.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 from fastcnn.training.options import Options
 from fastcnn.training.predictions import predictions
-from fastcnn.training.prepare import is_paths, outputs_of
+from fastcnn.training.prepare import is_paths
 from fastcnn.training.schedules import Cosine, OneCycle, Schedule
 from fastcnn.training.trainer import Trainer
 
@@ -52,8 +51,8 @@ class ImageClassifier(Parameters):
     ----------
     network : str, Model or function
         "auto" is a small network that suits the inputs (`fastcnn.zoo.small_cnn` for images, one hidden layer for rows
-        of features). Else a name of `fastcnn.zoo`, a model (which is copied; it needs one output for each class), or a
-        function of (input_shape, num_classes) that returns a model.
+        of features). Else a name of `fastcnn.zoo`, a model (which is copied; it needs one output for each class, or a
+        single one for two classes), or a function of (input_shape, num_classes) that returns a model.
     input_shape : tuple of int, optional
         (channels, height, width) of images that come flattened, as rows of features; and of photos in files.
     pretrained : bool
@@ -181,6 +180,7 @@ class ImageClassifier(Parameters):
             batch_size=self.batch_size,
             validation=share if share > 0 else None,
             optimizer=self._optimizer(),
+            loss=self._loss(),
             schedule=_SCHEDULES[self.schedule],
             augment=self.augment,
             patience=self.patience,
@@ -227,7 +227,8 @@ class ImageClassifier(Parameters):
         if unknown := sorted(set(labels[self.classes_[targets] != labels].tolist())):
             raise ValueError(f"y has the class {unknown[0]!r}, expected one of {self.classes_.tolist()}")
         data = Dataset.of(self._source(inputs), targets)
-        batches = Batches(data, self.batch_size, len(self.classes_), augment=self.augment, seed=self._seed)
+        outputs = 1 if self.model_.task == "binary" else len(self.classes_)
+        batches = Batches(data, self.batch_size, outputs, augment=self.augment, seed=self._seed)
         trainer = self._resumed_trainer()
         losses = [trainer.step(batch.x, batch.y) * len(batch.x) for batch in batches.epoch(self.n_iter_)]
         trainer.sync()
@@ -250,37 +251,15 @@ class ImageClassifier(Parameters):
         else:
             self._shape = inputs.shape[1:]
             self.n_features_in_ = int(np.prod(self._shape))
-        model = self._built(self._shape, len(classes))
+        model = build_network(self.network, bool(self.pretrained), self._shape, len(classes), self._seed)
         prepare_network(model, inputs, classes, self._takes_photos)
         self.model_ = model
         self.loss_curve_, self.n_iter_ = [], 0
         self._trainer: Trainer | None = None
         self._trainer_state: dict[str, np.ndarray] | None = None
 
-    def _built(self, shape: tuple[int, ...], classes: int) -> Model:
-        from fastcnn import zoo
-        from fastcnn.zoo.small import small_network
-
-        if self.pretrained:
-            if not isinstance(self.network, str):
-                raise ValueError(
-                    "ImageClassifier: pretrained=True, expected the name of a network, as 'efficientnet_lite0'"
-                )
-            name = "efficientnet_lite0" if self.network == "auto" else self.network
-            return zoo.load_pretrained(name, num_classes=classes, rng=self._seed)
-        if isinstance(self.network, str):
-            if self.network == "auto":
-                return small_network(shape, classes, rng=self._seed)
-            model = zoo.build(self.network, num_classes=classes, in_channels=shape[0], rng=self._seed)
-        elif isinstance(self.network, Model):
-            model = copy.deepcopy(self.network)
-        elif callable(self.network):
-            model = self.network(shape, classes)
-        else:
-            raise TypeError(f"ImageClassifier: network={self.network!r}, expected a name, a Model or a function")
-        if (outputs := outputs_of(model, shape)) != classes:
-            raise ValueError(f"ImageClassifier: network has {outputs} outputs, expected {classes}, one for each class")
-        return model
+    def _loss(self) -> str:
+        return "binary_cross_entropy" if self.model_.task == "binary" else "cross_entropy"
 
     def _optimizer(self) -> Optimizer:
         return _OPTIMIZERS[self.optimizer](self.learning_rate)
@@ -295,7 +274,7 @@ class ImageClassifier(Parameters):
 
     def _resumed_trainer(self) -> Trainer:
         if self._trainer is None:
-            self._trainer = Trainer(self.model_, self._optimizer(), seed=self._seed)
+            self._trainer = Trainer(self.model_, self._optimizer(), self._loss(), seed=self._seed)
             if self._trainer_state is not None:
                 self._trainer.load_state_dict(self._trainer_state)
         return self._trainer
@@ -307,6 +286,14 @@ class ImageClassifier(Parameters):
             trainer.sync()
             state.update(_trainer=None, _trainer_state=trainer.state_dict())
         return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if "_scale" in state:  # a pickle of version 0.1, whose network did not scale by itself
+            scale = self.__dict__.pop("_scale")
+            self._takes_photos, self._shape = scale is None, self.model_.input_shape or ()
+            if scale is not None:
+                self.model_.scaling = scale[0].ravel(), scale[1].ravel()
 
     # -- telling --------------------------------------------------------------------------------------
 

@@ -1,10 +1,11 @@
-"""What an `ImageClassifier` is given, as data its network learns from: the axes of images, photos, and their scaling.
+"""What an `ImageClassifier` is given: the network, and the data it learns from with their axes and scaling.
 
 Conventions of scikit-learn are _sklearn.py's, reading photos training/folders.py's.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,9 +14,9 @@ import numpy as np
 from fastcnn.model import Model
 from fastcnn.training.data import ArraySource, Source
 from fastcnn.training.folders import PhotoSource, preprocess_for
-from fastcnn.training.prepare import is_paths
+from fastcnn.training.prepare import is_paths, outputs_of
 
-__all__ = ["channels_first", "check_shape", "prepare_network", "source_for"]
+__all__ = ["build_network", "channels_first", "check_shape", "prepare_network", "source_for"]
 
 _CHANNELS = (1, 3, 4)
 
@@ -61,6 +62,40 @@ def check_shape(shape: tuple[int, ...], expected: tuple[int, ...], name: str) ->
         raise ValueError(f"X has {features} features, but {name} is expecting {count} features as input.")
     if shape != expected:
         raise ValueError(f"X: inputs are {shape}, but {name} was fit on inputs of {expected}")
+
+
+def build_network(network: Any, pretrained: bool, shape: tuple[int, ...], classes: int, seed: int) -> Model:
+    """Return the network of a classifier, see `ImageClassifier`, for inputs of a shape.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If it is no network, or has not an output for each class.
+    """
+    from fastcnn import zoo
+    from fastcnn.zoo.small import small_network
+
+    if pretrained:
+        if not isinstance(network, str):
+            raise ValueError(
+                "ImageClassifier: pretrained=True, expected the name of a network, as 'efficientnet_lite0'"
+            )
+        name = "efficientnet_lite0" if network == "auto" else network
+        return zoo.load_pretrained(name, num_classes=classes, rng=seed)
+    if isinstance(network, str):
+        if network == "auto":
+            return small_network(shape, classes, rng=seed)
+        model = zoo.build(network, num_classes=classes, in_channels=shape[0], rng=seed)
+    elif isinstance(network, Model):
+        model = copy.deepcopy(network)
+    elif callable(network):
+        model = network(shape, classes)
+    else:
+        raise TypeError(f"ImageClassifier: network={network!r}, expected a name, a Model or a function")
+    if (outputs := outputs_of(model, shape)) != classes and (outputs, classes) != (1, 2):
+        raise ValueError(f"ImageClassifier: network has {outputs} outputs, expected {classes}, one for each class")
+    model.task = "binary" if outputs == 1 else None
+    return model
 
 
 def prepare_network(model: Model, inputs: Any, classes: np.ndarray, takes_photos: bool) -> None:

@@ -10,11 +10,9 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcnn._arguments import as_int
-from fastcnn.errors import ModelLoadError
 from fastcnn.network import Network, Prediction
 
 if TYPE_CHECKING:
@@ -252,26 +250,9 @@ class Model(Network):
         >>> model.evaluate([[3], [-3], [2]], [0, 1, 1]).accuracy.__round__(3)
         0.667
         """
-        from fastcnn._progress import Progress
-        from fastcnn.training.data import Dataset
-        from fastcnn.training.label_report import report_of_labels
-        from fastcnn.training.predictions import predictions
-        from fastcnn.training.prepare import prepare
-        from fastcnn.training.report import report
+        from fastcnn.training.evaluation import evaluate
 
-        data = prepare(self, x, y, adopt=False, parts=("test", "validation"))
-        several = self.task == "multi_label"
-        if not isinstance(data, Dataset) or (data.targets.ndim == 2 and data.targets.shape[1] > 1 and not several):
-            raise ValueError("evaluate: expected inputs with the number or name of one class each")
-        probabilities = []
-        with Progress("evaluating", len(data), progress) as bar:
-            for part in predictions(self, data, batch_size, workers):
-                probabilities.append(part)
-                bar.update(len(part))
-        names = [data.source.name(index) for index in data.indices.tolist()]
-        if several and data.targets.ndim == 2:
-            return report_of_labels(np.concatenate(probabilities), data.labels > 0.5, self.classes, names)
-        return report(np.concatenate(probabilities), data.labels.ravel().astype(np.int64), self.classes, names)
+        return evaluate(self, x, y, batch_size, workers, progress)
 
     def replace_head(self, num_classes: int, *, rng: RandomSource = None) -> Model:
         """Give the network a new last layer that has learned nothing yet, to let it learn other classes.
@@ -439,15 +420,9 @@ class Model(Network):
         OSError
             If the file cannot be read.
         """
-        from fastcnn.io.weights import read_weights
+        from fastcnn.model_format import load_weights
 
-        arrays = read_weights(path, max_bytes=max_bytes)
-        if arrays and all(name.startswith("module.") for name in arrays):
-            arrays = {name.removeprefix("module."): array for name, array in arrays.items()}
-        try:
-            self.load_state_dict(arrays)
-        except (ValueError, TypeError) as error:
-            raise ModelLoadError(f"{path}: {error}") from error
+        load_weights(self, path, max_bytes)
 
     def export_onnx(self, path: str | os.PathLike[str]) -> None:
         """Write the network to an ONNX file, for ONNX Runtime and others; `fastcnn.load` reads it too.

@@ -13,9 +13,10 @@ import os
 from importlib.util import find_spec
 
 from fastcnn._arguments import as_path
+from fastcnn.errors import ModelLoadError
 from fastcnn.network import Network
 
-__all__ = ["export_onnx", "save", "suffix_of"]
+__all__ = ["export_onnx", "load_weights", "save", "suffix_of"]
 
 FORMAT = "fastcnn"
 FORMAT_VERSION = 1
@@ -79,6 +80,19 @@ def save(network: Network, path: str | os.PathLike[str], estimator: str | None =
     if estimator is not None:
         metadata["estimator"] = estimator
     write_safetensors(path, graph.constants, metadata)
+
+
+def load_weights(network: Network, path: str | os.PathLike[str], max_bytes: int) -> None:
+    """Take weights from a file; see `Model.load_weights`."""
+    from fastcnn.io.weights import read_weights
+
+    arrays = read_weights(path, max_bytes=max_bytes)
+    if arrays and all(name.startswith("module.") for name in arrays):
+        arrays = {name.removeprefix("module."): array for name, array in arrays.items()}
+    try:
+        network.load_state_dict(arrays)
+    except (ValueError, TypeError) as error:
+        raise ModelLoadError(f"{path}: {error}") from error
 
 
 def export_onnx(network: Network, path: str | os.PathLike[str]) -> None:

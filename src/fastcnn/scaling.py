@@ -28,7 +28,7 @@ def scaling_of(layer: Layer) -> tuple[np.ndarray, np.ndarray] | None:
     """Return mean and deviation of each channel, (C,), or None."""
     if MEAN not in layer._buffers or VARIANCE not in layer._buffers:
         return None
-    return getattr(layer, MEAN), np.sqrt(getattr(layer, VARIANCE))
+    return getattr(layer, MEAN), np.sqrt(getattr(layer, VARIANCE).astype(np.float64))
 
 
 def set_scaling(layer: Layer, value: tuple[ArrayLike, ArrayLike] | None, name: str) -> None:

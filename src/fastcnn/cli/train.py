@@ -84,6 +84,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--patience", type=int, metavar="N", help="stop after N epochs without improvement")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of everything random (default: 0)")
+    _add_outputs(parser)
+    add_threads(parser)
+    parser.set_defaults(run=run)
+
+
+def _add_outputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", metavar="FILE", help="keep the state of the training here, after each epoch")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint, if there is one")
     parser.add_argument(
@@ -94,8 +100,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--plot", metavar="FILE", help="draw the confusion matrix (needs matplotlib)")
     parser.add_argument("--json", action="store_true", help="print a JSON object")
-    add_threads(parser)
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:

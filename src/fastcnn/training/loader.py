@@ -106,7 +106,8 @@ class Batches:
             x[i] = source.load(index, self.augment, rng)
         if self.augment is not None and self.augment.mixup:
             if targets.ndim == 1:
-                targets = np.eye(self.classes, dtype=np.float32)[targets]
+                several = self.classes > 1
+                targets = np.eye(self.classes, dtype=np.float32)[targets] if several else np.float32(targets)[:, None]
             return Batch(*self.augment.mix(x, targets, random_of(self.seed, BATCH, epoch, number)))
         return Batch(x, targets)
 

@@ -76,10 +76,12 @@ class Options:
         for callback in self.callbacks:
             if not callable(callback):
                 raise TypeError(f"fit: callbacks has {callback!r}, expected functions of one argument")
-        allowed = (self.allow_changed,) if isinstance(self.allow_changed, str) else tuple(self.allow_changed)
+        allowed = (self.allow_changed,) if isinstance(self.allow_changed, str) else self.allow_changed
+        if not isinstance(allowed, (tuple, list)):
+            raise TypeError(f"fit: allow_changed={allowed!r}, expected some of {', '.join(CHANGEABLE)}")
         for name in allowed:
             as_choice(name, "fit: allow_changed", CHANGEABLE)
-        object.__setattr__(self, "allow_changed", allowed)
+        object.__setattr__(self, "allow_changed", tuple(allowed))
         if allowed and not self.resume:
             raise ValueError(f"fit: allow_changed={allowed[0]!r}, but resume is not set")
         if self.resume and self.checkpoint is None:

@@ -279,6 +279,7 @@ class Model(Network):
 
         Examples
         --------
+        >>> import numpy as np
         >>> from fastcnn import zoo
         >>> model = zoo.lenet(num_classes=10).replace_head(3)
         >>> model(np.zeros((1, *model.input_shape))).shape

@@ -4,12 +4,14 @@
  * (Cody and Waite, Software Manual for the Elementary Functions, 1980); exp(r) is the Taylor polynomial of degree 7
  * on |r| <= ln(2) / 2, whose remainder r^8 / 8! is below 6e-9. */
 
-FC_INLINE v_f v_exp(v_f x)
+/* Of x <= 88.8, exp(x) is the product of the result and `scale`: where the product is subnormal, the result still has
+ * all its digits. */
+FC_INLINE v_f v_exp_parts(v_f x, v_f *scale)
 {
-    const v_f clamped = V_MIN(V_SET1(88.8f), V_MAX(V_SET1(-104.0f), x)); /* keeps NaN */
-    const v_f magic = V_SET1(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */
-    const v_f n = V_FMA(clamped, V_SET1(1.44269504f), magic) - magic;
-    v_f r = V_FMA(n, V_SET1(-0.693359375f), clamped);
+    const v_f held = V_MAX(V_SET1(-110.0f), x); /* keeps NaN */
+    const v_f magic = V_SET1(12582912.0f);      /* 1.5 * 2^23: adding it rounds to an integer */
+    const v_f n = V_FMA(held, V_SET1(1.44269504f), magic) - magic;
+    v_f r = V_FMA(n, V_SET1(-0.693359375f), held);
     r = V_FMA(n, V_SET1(2.12194440e-4f), r);
     v_f p = V_SET1(1.98412698e-4f);
     p = V_FMA(p, r, V_SET1(1.38888889e-3f));
@@ -19,17 +21,34 @@ FC_INLINE v_f v_exp(v_f x)
     p = V_FMA(p, r, V_SET1(0.5f));
     p = V_FMA(p, r, V_SET1(1.0f));
     p = V_FMA(p, r, V_SET1(1.0f));
-    /* 2^n in two factors: n reaches 128 and -150, beyond the exponents of normal numbers. A NaN converts to some
+    /* 2^n in two factors: n reaches 128 and -159, beyond the exponents of normal numbers. A NaN converts to some
      * integer; p is NaN already. */
     const v_i whole = __builtin_convertvector(v_select(n == n, n, V_SET1(0.0f)), v_i);
     const v_i half = whole >> 1;
-    const v_f result = p * (v_f)((half + 127) << 23) * (v_f)((whole - half + 127) << 23);
-    return v_select(x > V_SET1(88.72284f), V_SET1(INFINITY), result);
+    *scale = (v_f)((whole - half + 127) << 23);
+    return p * (v_f)((half + 127) << 23);
 }
 
+FC_INLINE v_f v_exp(v_f x)
+{
+    v_f scale;
+    const v_f part = v_exp_parts(V_MIN(V_SET1(88.8f), x), &scale);
+    return v_select(x > V_SET1(88.72284f), V_SET1(INFINITY), part * scale);
+}
+
+/* -|x|. */
+FC_INLINE v_f v_minus_size(v_f x)
+{
+    return (v_f)((v_i)x | (v_i)V_SET1(-0.0f));
+}
+
+/* 1 / (1 + exp(-x)); of negative x exp(x) / (1 + exp(x)), as exp(-x) overflows before the result is zero. */
 FC_INLINE v_f v_sigmoid(v_f x)
 {
-    return V_SET1(1.0f) / (V_SET1(1.0f) + v_exp(-x));
+    v_f scale;
+    const v_f part = v_exp_parts(v_minus_size(x), &scale);
+    const v_f e = part * scale;
+    return v_select(x < V_SET1(0.0f), e, V_SET1(1.0f)) / (V_SET1(1.0f) + e);
 }
 
 /* |x| < 0.625: x + x^3 P(x^2), the polynomial of the Cephes library's tanhf; else 1 - 2 / (exp(2|x|) + 1) with
@@ -56,10 +75,14 @@ FC_INLINE v_f v_hard_swish(v_f x)
     return x * (gate * V_SET1(1.0f / 6.0f));
 }
 
-/* x * sigmoid(x). */
+/* x * sigmoid(x). Of negative x the product with `scale` comes last, so that subnormal results have all their digits;
+ * from -110 on all are zero. x - x makes NaN of an infinite x, as zero times infinity is. */
 FC_INLINE v_f v_silu(v_f x)
 {
-    return x / (V_SET1(1.0f) + v_exp(-x));
+    v_f scale;
+    const v_f part = v_exp_parts(v_minus_size(x), &scale);
+    const v_f below = V_MAX(V_SET1(-110.0f), x) * (part + (x - x)) * scale;
+    return v_select(x < V_SET1(0.0f), below, x) / (V_SET1(1.0f) + part * scale);
 }
 
 /* Bounds first: V_MAX and V_MIN give their second operand where one is NaN, so that NaN goes through. */

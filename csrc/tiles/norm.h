@@ -3,14 +3,6 @@
  * Sums are kept in floats for as many pixels as lose no digit that matters, then in doubles. */
 #define FC_SUM_PIXELS 128
 
-FC_INLINE void add_lanes(double *sums, v_f v)
-{
-    float lanes[VL];
-    V_STORE(lanes, v);
-    for (int i = 0; i < VL; i++)
-        sums[i] += (double)lanes[i];
-}
-
 /* The gradient g of act(x * scale + shift) as it comes out behind the activation. */
 FC_INLINE v_f v_gate(const fc_gate *gate, v_f g, v_f x)
 {

@@ -1,4 +1,8 @@
-/* pool_row.h: maximum and average over windows, one row of outputs at a time; and the mean of a plane. */
+/* pool_row.h: maximum and average over windows, one row of outputs at a time; and the mean of a plane.
+ *
+ * Sums of many pixels are kept in floats for as many as lose no digit that matters, then in doubles. */
+#define FC_MEAN_PIXELS 64
+#define FC_WINDOW_PIXELS 16
 
 /* Taps of a window that starts at `start` and lie inside [0, width): first <= k < last. */
 FC_INLINE void window_taps(const fc_pool_row *r, ptrdiff_t start, ptrdiff_t *first, ptrdiff_t *last)
@@ -9,8 +13,42 @@ FC_INLINE void window_taps(const fc_pool_row *r, ptrdiff_t start, ptrdiff_t *fir
     *last = fit < r->kw ? fit : r->kw;
 }
 
+FC_INLINE v_f v_of_doubles(const double *lanes)
+{
+    float rounded[VL];
+    for (int i = 0; i < VL; i++)
+        rounded[i] = (float)lanes[i];
+    return V_LOAD(rounded);
+}
+
+/* The sum of a window of many pixels; of a single lane, in every lane. */
+static __attribute__((noinline)) v_f FC_FN(sum_large_window)(const fc_pool_row *r, const float *x, ptrdiff_t first,
+                                                             ptrdiff_t last)
+{
+    double sums[VL] = {0};
+    for (ptrdiff_t ky = 0; ky < r->rows; ky++)
+        for (ptrdiff_t begin = first; begin < last; begin += FC_WINDOW_PIXELS) {
+            const ptrdiff_t end = begin + FC_WINDOW_PIXELS < last ? begin + FC_WINDOW_PIXELS : last;
+            v_f acc = V_SET1(0.0f);
+            for (ptrdiff_t kx = begin; kx < end; kx++) {
+                const float *p = x + ky * r->x_row + kx * r->dilation * r->lanes;
+                acc += r->lanes == 1 ? V_SET1(*p) : V_LOAD(p);
+            }
+            add_lanes(sums, acc);
+        }
+    return v_of_doubles(sums);
+}
+
+/* Whether the pixels of a window are too many for a sum in floats. */
+FC_INLINE int is_large_average(const fc_pool_row *r, ptrdiff_t first, ptrdiff_t last)
+{
+    return r->average && r->rows * (last - first) > FC_MEAN_PIXELS;
+}
+
 FC_INLINE v_f pool_window(const fc_pool_row *r, const float *x, ptrdiff_t first, ptrdiff_t last)
 {
+    if (is_large_average(r, first, last))
+        return FC_FN(sum_large_window)(r, x, first, last);
     v_f acc = V_SET1(r->average ? 0.0f : -INFINITY);
     for (ptrdiff_t ky = 0; ky < r->rows; ky++)
         for (ptrdiff_t kx = first; kx < last; kx++) {
@@ -25,6 +63,11 @@ FC_INLINE v_f pool_window(const fc_pool_row *r, const float *x, ptrdiff_t first,
 
 FC_INLINE float pool_window_scalar(const fc_pool_row *r, const float *x, ptrdiff_t first, ptrdiff_t last)
 {
+    if (is_large_average(r, first, last)) {
+        float lanes[VL];
+        V_STORE(lanes, FC_FN(sum_large_window)(r, x, first, last));
+        return lanes[0];
+    }
     float acc = r->average ? 0.0f : -INFINITY;
     for (ptrdiff_t ky = 0; ky < r->rows; ky++)
         for (ptrdiff_t kx = first; kx < last; kx++) {
@@ -108,14 +151,28 @@ static void FC_FN(pool_row)(const fc_pool_row *r)
 
 static void FC_FN(mean_pixels)(const float *x, ptrdiff_t x_row, ptrdiff_t rows, ptrdiff_t width, float *y)
 {
-    v_f acc[4] = {V_SET1(0.0f), V_SET1(0.0f), V_SET1(0.0f), V_SET1(0.0f)};
-    for (ptrdiff_t r = 0; r < rows; r++, x += x_row) {
-        ptrdiff_t i = 0;
-        for (; i + 4 <= width; i += 4)
-            for (int k = 0; k < 4; k++)
-                acc[k] += V_LOAD(x + (i + k) * VL);
-        for (; i < width; i++)
-            acc[0] += V_LOAD(x + i * VL);
-    }
-    V_STORE(y, ((acc[0] + acc[1]) + (acc[2] + acc[3])) / V_SET1((float)(rows * width)));
+    const v_f zero = V_SET1(0.0f);
+    const ptrdiff_t most = width < 4 ? FC_WINDOW_PIXELS : FC_MEAN_PIXELS; /* narrow images use one sum of the four */
+    v_f acc[4] = {zero, zero, zero, zero};
+    double sums[VL] = {0};
+    ptrdiff_t count = 0; /* pixels in acc */
+    for (ptrdiff_t r = 0; r < rows; r++, x += x_row)
+        for (ptrdiff_t i = 0, end; i < width; i = end) {
+            end = i + most < width ? i + most : width;
+            count += end - i;
+            for (; i + 4 <= end; i += 4)
+                for (int k = 0; k < 4; k++)
+                    acc[k] += V_LOAD(x + (i + k) * VL);
+            for (; i < end; i++)
+                acc[0] += V_LOAD(x + i * VL);
+            if (count >= most) {
+                add_lanes(sums, (acc[0] + acc[1]) + (acc[2] + acc[3]));
+                acc[0] = acc[1] = acc[2] = acc[3] = zero;
+                count = 0;
+            }
+        }
+    add_lanes(sums, (acc[0] + acc[1]) + (acc[2] + acc[3]));
+    for (int i = 0; i < VL; i++)
+        sums[i] /= (double)(rows * width);
+    V_STORE(y, v_of_doubles(sums));
 }

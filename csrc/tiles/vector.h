@@ -78,3 +78,12 @@ FC_INLINE v_f v_sqrt(v_f x)
         lanes[i] = sqrtf(lanes[i]);
     return V_LOAD(lanes);
 }
+
+/* Lane by lane, in doubles. */
+FC_INLINE void add_lanes(double *sums, v_f v)
+{
+    float lanes[VL];
+    V_STORE(lanes, v);
+    for (int i = 0; i < VL; i++)
+        sums[i] += (double)lanes[i];
+}

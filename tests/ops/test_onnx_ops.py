@@ -9,6 +9,7 @@ import fastcnn
 from fastcnn import ops
 from fastcnn.compiler.plan import compile_graph
 from fastcnn.graph.ir import Graph, Node
+from fastcnn.ops.budget import MAX_BYTES, Budget
 
 
 def random_case(rng):
@@ -154,3 +155,26 @@ def test_statistics_that_make_no_sense_fold_without_warnings(size):
         result = compile_graph(graph, {"x": (1, 3, 6, 6)}).run([np.ones((1, 3, 6, 6), np.float32)])[0]
         assert not np.isfinite(result[:, :3]).any()
         assert np.isfinite(result[:, 3]).all() == (outputs == ["c"])
+
+
+@pytest.mark.parametrize(
+    ("op", "shape", "attrs"),
+    [
+        ("AveragePool", (1, 1, 60_000), {"kernel_shape": (60_000,)}),
+        ("GlobalAveragePool", (1, 2, 500, 40, 5), {}),
+        ("ReduceMean", (200_000, 3), {"keepdims": 0}),
+    ],
+)
+def test_means_without_a_kernel_lose_no_digits(op, shape, attrs):
+    x = np.full(shape, 0.1, np.float32)
+    axes = [np.array([0])] if op == "ReduceMean" else []
+    y = ops.get(f"ai.onnx::{op}").evaluate(attrs, [x, *axes], Budget(MAX_BYTES))
+    assert y.dtype == np.float32
+    np.testing.assert_allclose(y, np.float32(0.1), rtol=1e-6)
+
+
+def test_the_sigmoid_of_numpy_does_not_overflow():
+    x = np.float32([-np.inf, -88.8, -1, 0, 90, np.inf, np.nan])
+    y = ops.get("ai.onnx::Sigmoid").evaluate({}, [x], Budget(MAX_BYTES))
+    np.testing.assert_allclose(y, [0, 2.7205e-39, 0.26894142, 0.5, 1, 1, np.nan], rtol=1e-3)
+    assert y.dtype == np.float32

@@ -179,8 +179,18 @@ def _positive_int(value, str name):
 
 
 def _from_environment(str name):
-    text = os.environ.get(name, "").split(",")[0].strip()
-    return int(text) if text.isascii() and text.isdigit() and 1 <= int(text) <= 1024 else None
+    """The number of threads that a variable asks for; None where it is not set, or holds something else."""
+    given = os.environ.get(name, "")
+    text = given.split(",")[0].strip()
+    if text.isascii() and text.isdigit() and 1 <= int(text) <= 1024:
+        return int(text)
+    if given and name == "FASTCNN_NUM_THREADS":  # of OpenMP's variable, its runtime tells
+        import warnings
+
+        from fastcnn.errors import FastcnnWarning
+
+        warnings.warn(f"{name}={given[:40]!r}, expected a number from 1 to 1024: it is not used", FastcnnWarning)
+    return None
 
 
 def _control_groups():

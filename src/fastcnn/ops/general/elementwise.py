@@ -181,8 +181,9 @@ def _power(x: Array, y: Array) -> Array:
 
 
 def sigmoid(x: Array) -> Array:
-    """1 / (1 + exp(-x))."""
-    return np.asarray(1 / (1 + np.exp(-x)))
+    """1 / (1 + exp(-x)), by an exponential that does not overflow."""
+    e = np.exp(-np.abs(x))
+    return np.asarray(np.where(x < 0, e, 1) / (1 + e)).astype(x.dtype)
 
 
 def softplus(x: Array) -> Array:

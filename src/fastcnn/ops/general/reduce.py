@@ -189,7 +189,7 @@ def lp_normalization(x, *, axis: int = -1, p: int = 2):  # type: ignore[no-untyp
 
 OPS = (
     _reduction("ReduceSum", _sum),
-    _reduction("ReduceMean", lambda x, axes, keep: np.mean(x, axis=axes, keepdims=keep)),
+    _reduction("ReduceMean", lambda x, axes, keep: np.mean(x, axes, np.float64, keepdims=keep)),
     _reduction("ReduceProd", lambda x, axes, keep: np.prod(x, axis=axes, keepdims=keep)),
     _reduction("ReduceMax", _extreme(np.max, True)),
     _reduction("ReduceMin", _extreme(np.min, False)),

@@ -365,7 +365,8 @@ def average_pool(  # type: ignore[no-untyped-def]
         counted = padded(ones, [(0, 0)] * len(amounts), kernel_shape, steps, spread, outputs, 0)
     else:
         counted = padded(ones, amounts, kernel_shape, steps, spread, outputs, 0)
-    total = sum(part for _, part in taps_of(source, kernel_shape, steps, spread, outputs))
+    parts = (part for _, part in taps_of(source, kernel_shape, steps, spread, outputs))
+    total = sum(parts, start=np.float64(0))  # in float32 many pixels would lose digits
     count = sum(part for _, part in taps_of(counted, kernel_shape, steps, spread, outputs))
     return np.asarray(total / count).astype(x.dtype)
 
@@ -386,7 +387,8 @@ def lp_pool(  # type: ignore[no-untyped-def]
     amounts = window_pads(x.shape[2:], kernel_shape, steps, spread, raw, auto_pad)
     outputs = window_sizes(x.shape[2:], kernel_shape, steps, spread, amounts, ceil_mode)
     source = padded(np.abs(x) ** p, amounts, kernel_shape, steps, spread, outputs, 0)
-    total = sum(part for _, part in taps_of(source, kernel_shape, steps, spread, outputs))
+    parts = (part for _, part in taps_of(source, kernel_shape, steps, spread, outputs))
+    total = sum(parts, start=np.float64(0))
     return (np.asarray(total) ** (1.0 / p)).astype(x.dtype)
 
 
@@ -401,7 +403,7 @@ def _spatial(x: Array) -> Ints:
 
 @general("GlobalAveragePool", _global_cost)
 def global_average_pool(x):  # type: ignore[no-untyped-def]
-    return x.mean(_spatial(x), keepdims=True)
+    return x.mean(_spatial(x), np.float64, keepdims=True).astype(x.dtype)
 
 
 @general("GlobalMaxPool", _global_cost)

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from fastcnn import zoo
+from fastcnn.cli._arguments import whole
 from fastcnn.cli._models import add_size, any_model, set_size
 from fastcnn.model import Model
 
@@ -28,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--architecture", choices=zoo.names(), metavar="NAME", help=f"whose weights IN holds: {', '.join(zoo.names())}"
     )
-    parser.add_argument("--classes", type=int, metavar="N", help="outputs of it (default: its own)")
+    parser.add_argument("--classes", type=whole(1), metavar="N", help="outputs of it (default: its own)")
     add_size(parser)
     parser.set_defaults(run=run)
 

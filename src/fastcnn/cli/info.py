@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 
+from fastcnn.cli._arguments import whole
 from fastcnn.cli._models import add_size, add_threads, any_model, set_size
 from fastcnn.kernels import _cpu
 from fastcnn.model import Model
@@ -18,7 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a network of the zoo, a saved model or an ONNX file")
     add_size(parser)
     parser.add_argument("--profile", action="store_true", help="time every step of a prediction instead")
-    parser.add_argument("--batch", type=int, default=1, metavar="N", help="images to time together (default: 1)")
+    parser.add_argument("--batch", type=whole(1), default=1, metavar="N", help="images to time together (default: 1)")
     parser.add_argument("--plot", metavar="FILE", help="with --profile: draw the roofline (needs matplotlib)")
     parser.add_argument("--json", action="store_true", help="print a JSON object")
     add_threads(parser)
@@ -70,8 +71,6 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _profile(model: Model, options: argparse.Namespace) -> int:
-    if options.batch < 1:
-        raise ValueError(f"--batch={options.batch}, expected at least 1")
     _cpu.set_num_threads(options.threads)
     shape = (options.batch, *(model.input_shape or ()))
     profile = model.profile(np.random.default_rng(0).random(shape, np.float32))

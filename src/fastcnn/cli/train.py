@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fastcnn import zoo
+from fastcnn.cli._arguments import number_above, whole
 from fastcnn.cli._models import add_on_error, add_threads, screen_photos
 from fastcnn.cli._preflight import check_format, check_plot, check_space, check_writable
 from fastcnn.errors import FastcnnWarning
@@ -56,15 +57,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--thaw", action="store_true", help="with --pretrained: train all layers, not only the last")
     parser.add_argument(
         "--size",
-        type=int,
+        type=whole(1, 10_000),
         metavar="N",
         help=f"pixels in height and width (default: {_SIZE} for {DEFAULT}, else the network's)",
     )
-    parser.add_argument("--epochs", type=int, default=20, metavar="N", help="passes over the photos (default: 20)")
-    parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="photos in a step (default: 32)")
+    parser.add_argument("--epochs", type=whole(0), default=20, metavar="N", help="passes over the photos (default: 20)")
+    parser.add_argument("--batch-size", type=whole(1), default=32, metavar="N", help="photos in a step (default: 32)")
     parser.add_argument(
         "--learning-rate",
-        type=float,
+        type=number_above(0),
         default=3e-3,
         metavar="R",
         help="of Adam, highest in the course of one cycle (default: 0.003)",
@@ -80,8 +81,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="flip, crop, turn and colour photos at random (default: where more than the last layer is trained)",
     )
-    parser.add_argument("--patience", type=int, metavar="N", help="stop after N epochs without improvement")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of everything random (default: 0)")
+    parser.add_argument("--patience", type=whole(1), metavar="N", help="stop after N epochs without improvement")
+    parser.add_argument("--seed", type=whole(0), default=0, metavar="N", help="of everything random (default: 0)")
     parser.add_argument("--checkpoint", metavar="FILE", help="keep the state of the training here, after each epoch")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint, if there is one")
     parser.add_argument("--plot", metavar="FILE", help="draw the confusion matrix (needs matplotlib)")
@@ -96,6 +97,8 @@ def run(options: argparse.Namespace) -> int:
     for option, path in (("-o", options.output), ("--checkpoint", options.checkpoint)):
         if path is not None:
             check_writable(path, option)
+    if options.resume and options.checkpoint is None:
+        raise ValueError("--resume: expected with --checkpoint, from which to go on")
     if options.plot:
         check_plot(options.plot)
     set_num_threads(options.threads)

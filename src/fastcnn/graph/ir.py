@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn import ops
+from fastcnn._names import meant
 from fastcnn.ops.node import Node
 
 __all__ = ["FORMAT_VERSION", "Graph", "Node", "Shape", "check_shape", "live"]
@@ -92,7 +93,7 @@ class Graph:
                 operands = [shapes[name] if name else None for name in node.inputs]
                 shapes[node.output] = node.kind.infer(node.attrs, operands)
             except ValueError as error:
-                raise ValueError(f"node {node.name!r} ({node.op}): {error}") from None
+                raise ValueError(f"{_called(node)}: {error}") from None
         return shapes
 
     def validate(self) -> None:
@@ -116,7 +117,7 @@ class Graph:
                 raise ValueError(f"{where}: another node has this name")
             names.add(node.name)
             if not ops.is_known(node.op):
-                raise ValueError(f"{where}: unknown operation; known are {', '.join(ops.names())}")
+                raise ValueError(f"{where}: unknown operation{meant(node.op, ops.names())}")
             for name in node.inputs:
                 if name and name not in known:
                     raise ValueError(f"{where}: input {name!r} is not computed before")
@@ -176,6 +177,13 @@ class Graph:
         graph = Graph(nodes, {name: _shape(shape) for name, shape in inputs.items()}, outputs, dict(constants), types)
         graph.validate()
         return graph
+
+
+def _called(node: Node) -> str:
+    """What messages call a node: one that only training has, by the layer that it belongs to."""
+    if node.kind.is_internal:
+        return f"training layer {node.name.partition(':')[0]!r}"
+    return f"node {node.name!r} ({node.op})"
 
 
 def check_shape(name: str, got: Shape, expected: tuple[int | None, ...], told: Shape | None = None) -> None:

@@ -30,6 +30,7 @@ __all__ = ["OLDEST_OPSET", "OnnxFile", "is_onnx", "read_onnx", "supported_operat
 
 OLDEST_OPSET = 6
 MAX_NODES = 100_000
+_MOST_TOLD = 15
 _DOMAINS = ("", "ai.onnx")
 _TRANSLATED = ("Constant", "Upsample")  # become something else on the way
 _ATTRIBUTE_KINDS = {1: "f", 2: "i", 3: "s", 4: "t", 6: "floats", 7: "ints", 8: "strings"}  # onnx.proto
@@ -206,12 +207,14 @@ class _Importer:
             lines = [
                 f"{(domain + '::' if domain else '') + op} (opset {opset}): nodes "
                 f"{', '.join(repr(name[:60]) for name in names[:5])}{', …' if len(names) > 5 else ''}"
-                for (domain, op), names in list(unknown.items())[:50]
+                for (domain, op), names in list(unknown.items())[:_MOST_TOLD]
             ]
+            rest = len(unknown) - len(lines)
+            lines += [f"… and {rest} more"] if rest > 0 else []
             raise ModelLoadError(
                 f"{len(unknown)} operators are not supported\n  "
                 + "\n  ".join(lines)
-                + f"\nsupported are {', '.join(sorted(known))}"
+                + f"\n{len(known)} operators are supported; docs/onnx.md lists them"
             )
 
     # -- names ----------------------------------------------------------------------------------------

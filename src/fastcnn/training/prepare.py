@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from fastcnn._names import listed
 from fastcnn.network import Network
 from fastcnn.training.data import ArraySource, Dataset, Source, as_targets, targets_of_names
 from fastcnn.training.loader import IterableBatches
@@ -118,8 +119,7 @@ def _fits(model: Network, data: Dataset, classes: Sequence[str] | None) -> None:
     outputs = outputs_of(model, data.source.shape)
     if classes is not None and len(classes) != outputs:
         raise ValueError(
-            f"fit: the network has {outputs} outputs, expected {len(classes)}, one for each class: "
-            + ", ".join(classes[:20])
+            f"fit: the network has {outputs} outputs, expected {len(classes)}, one for each class: {listed(classes)}"
         )
     targets = data.targets
     if targets.ndim == 2 and targets.shape[1] != outputs:

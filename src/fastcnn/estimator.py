@@ -67,7 +67,7 @@ class ImageClassifier(Parameters):
     random_state : int, RandomState or None
         Of first weights, order and augmentation. The same integer gives the same bits on any number of threads.
     verbose : bool
-        Show a progress bar (tqdm).
+        Show on stderr how far it is, as `Model.fit` does.
 
     Attributes
     ----------

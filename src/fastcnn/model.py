@@ -146,8 +146,8 @@ class Model(Network):
         workers : int, optional
             Threads that read and augment images ahead; by default 2 where there is something to do.
         progress : bool, optional
-            Show a progress bar for each epoch on stderr (a line, where tqdm is not installed); by default on a terminal
-            only.
+            Show on stderr how far it is, and the time that is left: on a terminal a bar for each epoch, elsewhere, as
+            in notebooks and logs, a line for each. False: nothing.
 
         Returns
         -------
@@ -307,7 +307,7 @@ class Model(Network):
             raise ValueError(f"profile: len(x)={len(batch)}, repeats={repeats}, expected at least one of each")
         return profile_plan(self._compiled(len(batch), batch).plan, [batch], repeats)
 
-    def tune(self, x: ArrayLike, repeats: int = 10) -> dict[str, dict[str, float]]:
+    def tune(self, x: ArrayLike, repeats: int = 10, progress: bool | None = None) -> dict[str, dict[str, float]]:
         """Time the algorithms of every convolution on this machine, and use the fastest from now on.
 
         Without it a fixed cost model chooses. What is found for a batch then holds for batches of every size.
@@ -320,6 +320,8 @@ class Model(Network):
             A batch of inputs as they will come, N >= 1.
         repeats : int
             Times are medians of so many turns, in each of which an algorithm runs beside the untuned network.
+        progress : bool, optional
+            Show on stderr how far it is; by default on a terminal only.
 
         Returns
         -------
@@ -342,7 +344,7 @@ class Model(Network):
         if len(batch) == 0:
             raise ValueError("tune: len(x)=0, expected at least one input")
         graph = self.graph(batch.shape[1:])
-        times = measure(graph, dict.fromkeys(graph.inputs, batch), repeats)
+        times = measure(graph, dict.fromkeys(graph.inputs, batch), repeats, progress)
         best = {key: min(candidates, key=candidates.__getitem__) for key, candidates in times.items()}
         self.tuning = {**self._tuning, **best}
         return times

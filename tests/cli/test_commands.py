@@ -148,6 +148,13 @@ def test_tune(capsys, tmp_path):
     assert len(capsys.readouterr().out.splitlines()) == len(choices)
 
 
+def test_tune_shows_how_far_it_is(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert main(["tune", "lenet", "--repeats", "1", "--json"]) == 0
+    output = capsys.readouterr()
+    assert "tuning" in output.err and "algorithms" in output.err and json.loads(output.out)
+
+
 def test_doctor(capsys):
     assert main(["doctor", "--json"]) == 0
     data = json.loads(capsys.readouterr().out)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 import time
 
@@ -14,6 +13,7 @@ from PIL import Image
 from striped_images import network, states_equal, stripes
 
 import fastcnn as fc
+from fastcnn._progress import Pace
 from fastcnn.training.features import split_model
 from fastcnn.training.trainer import Trainer
 
@@ -192,16 +192,29 @@ def test_augmenting_what_is_no_image_is_refused():
         fc.Sequential(fc.Linear(3, 2)).fit(np.zeros((4, 3)), [0, 1, 0, 1], augment=fc.Augment())
 
 
-def test_progress_on_stderr(capsys, monkeypatch):
+def test_progress_on_stderr(capsys):
     x, y = stripes(40)
     network().fit(x, y, epochs=2, validation=0.5, progress=True)
     output = capsys.readouterr()
     assert output.out == "" and "epoch 2/2" in output.err and "validation_accuracy=" in output.err
-    network().fit(x, y, epochs=1)  # no terminal
+    network().fit(x, y, epochs=3)  # no terminal: lines
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split()[1] for line in lines] == ["1/3", "2/3", "3/3"]
+    assert all(" loss=" in line and " left=" in line for line in lines) and lines[-1].endswith(" left=0:00")
+    network().fit(x, y, epochs=3, progress=False)
     assert capsys.readouterr() == ("", "")
-    monkeypatch.setitem(sys.modules, "tqdm", None)
-    network().fit(x, y, epochs=1, progress=True)
-    assert capsys.readouterr().err.startswith("epoch 1/1 loss=0.")
+
+
+def test_time_left_is_that_of_the_whole_run(monkeypatch, tmp_path):
+    """A resumed run counts what it has done itself."""
+    x, y = stripes(40)
+    made = []
+    monkeypatch.setattr(
+        "fastcnn.training.loop.Pace", lambda total, done: made.append((total, done)) or Pace(total, done)
+    )
+    network().fit(x, y, epochs=2, checkpoint=tmp_path / "run")
+    network().fit(x, y, epochs=6, checkpoint=tmp_path / "run", resume=True)
+    assert made == [(2, 0), (6, 2)]
 
 
 @pytest.mark.parametrize(

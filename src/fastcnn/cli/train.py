@@ -8,7 +8,7 @@ import shlex
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from fastcnn import zoo
 from fastcnn.cli._arguments import number_above, whole
@@ -183,7 +183,12 @@ def _fit(options: argparse.Namespace, model: Model, learn: Dataset, validate: Da
         checkpoint=options.checkpoint,
         resume=options.resume,
         seed=options.seed,
+        progress=False if options.json and not _is_terminal(sys.stderr) else None,
     )
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty()
 
 
 def _save_beside(model: Model, output: str) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn import ops
-from fastcnn._progress import Progress
+from fastcnn._progress import Pace, Progress
 from fastcnn.errors import FastcnnWarning
 from fastcnn.network import Network
 from fastcnn.training.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
@@ -225,6 +225,7 @@ class _Loop:
 
     def _epochs(self) -> None:
         run, options = self.run, self.options
+        self._pace = Pace(options.epochs, run.epoch + run._step / self._steps())
         try:
             with Interrupt() as interrupt:
                 while run.epoch < options.epochs and not run._stopped:
@@ -242,7 +243,8 @@ class _Loop:
         run, sums = self.run, self.run._sums
         steps = len(self.batches) if isinstance(self.batches, Batches) or self.options.schedule is not None else None
         count = len(self.data) if isinstance(self.data, Dataset) else None
-        with Progress(f"epoch {run.epoch + 1}/{self.options.epochs}", count, self.options.progress) as progress:
+        title = f"epoch {run.epoch + 1}/{self.options.epochs}"
+        with Progress(title, count, self.options.progress, lines=True, pace=self._pace, walks=run.epoch) as progress:
             progress.update(sums.count)
             batches = self.batches.epoch(run.epoch, run._step)
             try:
@@ -280,6 +282,10 @@ class _Loop:
         sums.hits += self._hits(run.trainer.outputs, batch.y)
         sums.count += len(batch.x)
         run._step, run._counted = run._step + 1, run.trainer.steps
+
+    def _steps(self) -> int:
+        """Return the steps of an epoch; 1 where nobody can tell."""
+        return len(self.batches) if isinstance(self.batches, Batches) else 1
 
     def _is_spoilt(self) -> bool:
         """Whether weights are not finite that were when the run began, or its last epoch ended."""

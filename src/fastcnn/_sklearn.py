@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from fastcnn._arguments import as_array
+from fastcnn._table import as_html
 
 __all__ = ["Parameters", "checked_inputs", "checked_labels", "not_fitted"]
 
@@ -54,6 +55,9 @@ class Parameters:
             f"{name}={value!r}" for name, value in self.get_params().items() if value is not defaults[name].default
         ]
         return f"{type(self).__name__}({', '.join(changed)})"
+
+    def _repr_html_(self) -> str:
+        return as_html(repr(self))
 
     def __sklearn_tags__(self) -> Any:
         """Return what scikit-learn's tools must know: a classifier of several classes, of arrays of any rank."""

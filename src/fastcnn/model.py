@@ -258,22 +258,30 @@ class Model(Network):
 
     # -- looking inside -------------------------------------------------------------------------------
 
-    def summary(self, input_shape: Sequence[int] | None = None) -> Summary:
+    def summary(self, input_shape: Sequence[int] | None = None, verbose: bool = False) -> Summary:
         """Return a table of layers: output shapes, parameters, arithmetic, and the kernels chosen.
 
         Parameters
         ----------
         input_shape : sequence of int, optional
             Shape of one input, without the batch axis; default `self.input_shape`.
+        verbose : bool
+            Let the text tell why other kernels were not taken.
 
         Returns
         -------
         fastcnn.summary.Summary
             ``print`` it; ``rows[i].reasons`` tells why other kernels were not taken.
+
+        Examples
+        --------
+        >>> from fastcnn import Linear, Sequential
+        >>> Sequential(Linear(2, 3)).summary((2,)).parameters
+        9
         """
         from fastcnn.summary import summarise
 
-        return summarise(self._stored_graph(input_shape))
+        return summarise(self._stored_graph(input_shape), verbose)
 
     def profile(self, x: ArrayLike, repeats: int = 20) -> Profile:
         """Tell where the time of a prediction goes.
@@ -348,6 +356,17 @@ class Model(Network):
         best = {key: min(candidates, key=candidates.__getitem__) for key, candidates in times.items()}
         self.tuning = {**self._tuning, **best}
         return times
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: the summary, where the shape of inputs is known and the network takes it."""
+        from fastcnn._table import as_html
+
+        if self.input_shape is None:
+            return as_html(repr(self))
+        try:
+            return as_html(self.summary())
+        except (TypeError, ValueError):
+            return as_html(repr(self))
 
     # -- files ----------------------------------------------------------------------------------------
 

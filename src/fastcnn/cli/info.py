@@ -21,6 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", action="store_true", help="time every step of a prediction instead")
     parser.add_argument("--batch", type=whole(1), default=1, metavar="N", help="images to time together (default: 1)")
     parser.add_argument("--plot", metavar="FILE", help="with --profile: draw the roofline (needs matplotlib)")
+    parser.add_argument("--verbose", action="store_true", help="tell why other kernels were not taken")
     parser.add_argument("--json", action="store_true", help="print a JSON object")
     add_threads(parser)
     parser.set_defaults(run=run)
@@ -32,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
     set_size(model, options.size)
     if options.profile:
         return _profile(model, options)
-    summary = model.summary()
+    summary = model.summary(verbose=options.verbose)
     preprocess = model.preprocess.to_dict() if model.preprocess else None
     if options.json:
         layers = [

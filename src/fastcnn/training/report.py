@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn._figure import drawn
-from fastcnn._table import Columns
+from fastcnn._table import Columns, as_html
 
 __all__ = ["ClassScore", "Mistake", "Report", "report"]
 
@@ -109,7 +108,8 @@ class Report:
         if self.mistakes:
             lines += ["", "worst mistakes"]
             lines += [
-                f"{100 * m.probability:5.1f} %  {m.name}: {m.label}, taken for {m.predicted}" for m in self.mistakes
+                f"{100 * m.probability:5.1f} %  {m.name}: true {m.label}, predicted {m.predicted}"
+                for m in self.mistakes
             ]
         return "\n".join(lines)
 
@@ -118,7 +118,7 @@ class Report:
         cell = max(3, *(len(str(number)) for row in self.confusion for number in row))
         columns = Columns([3, width, *(cell for _ in classes)], left={1}, gap=" ")
         lines = [
-            "confusion: rows are what it is, columns what it was taken for",
+            "confusion: a row for each true label, a column for each predicted label",
             columns.line(["", "", *map(str, classes)]),
         ]
         for i, score, row in zip(classes, self.scores, self.confusion, strict=True):
@@ -126,7 +126,7 @@ class Report:
         return lines
 
     def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(str(self))}</pre>"
+        return as_html(self)
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
         """Draw the confusions as a matrix.
@@ -159,7 +159,8 @@ class Report:
                 axes.text(j, i, str(number), ha="center", va="center", color="white" if shares[i, j] > 0.5 else "black")
         axes.set_xticks(range(len(labels)), labels, rotation=90)
         axes.set_yticks(range(len(labels)), labels)
-        axes.set(xlabel="taken for", ylabel="is", title=f"{100 * self.accuracy:.1f} % of {self.count}")
+        title = f"Confusion matrix: accuracy {100 * self.accuracy:.1f} % of {self.count}"
+        axes.set(xlabel="predicted label", ylabel="true label", title=title)
 
 
 def report(
@@ -191,13 +192,13 @@ def report(
     cat       50.0 %   100 %  0.667      1
     dog      100.0 %    50 %  0.667      2
     <BLANKLINE>
-    confusion: rows are what it is, columns what it was taken for
+    confusion: a row for each true label, a column for each predicted label
                 1   2
       1 cat     1   .
       2 dog     1   1
     <BLANKLINE>
     worst mistakes
-     80.0 %  1: dog, taken for cat
+     80.0 %  1: true dog, predicted cat
     """
     count, number = probabilities.shape
     classes = [str(i) for i in range(number)] if classes is None else list(classes)

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from fastcnn.io.image import Preprocess, find_images, load_image
+from fastcnn.io._cache import PhotoCache
+from fastcnn.io.image import Preprocess, find_images
+from fastcnn.io.preprocess import Pixels
 from fastcnn.training.augment import Augment
 from fastcnn.training.data import Dataset, targets_of_names
 
-__all__ = ["PhotoSource", "PixelSource", "class_folders", "dataset_of_folder", "preprocess_for"]
+__all__ = ["PhotoSource", "PixelSource", "class_folders", "dataset_of_folder", "preprocess_for", "with_cache"]
 
 
 class PhotoSource:
@@ -28,6 +32,8 @@ class PhotoSource:
     preprocess : Preprocess
         What the network wants. Where images are augmented with ``crop < 1``, a random part takes the place of its
         middle part.
+    cache : PhotoCache, optional
+        Keeps what files are decoded to, no larger than needed, for the next epoch.
 
     Raises
     ------
@@ -37,9 +43,9 @@ class PhotoSource:
 
     is_slow = True
 
-    def __init__(self, photos: Iterable[Any], preprocess: Preprocess) -> None:
+    def __init__(self, photos: Iterable[Any], preprocess: Preprocess, cache: PhotoCache | None = None) -> None:
         self.photos = list(photos)
-        self.preprocess = preprocess
+        self.preprocess, self.cache = preprocess, cache
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -51,16 +57,32 @@ class PhotoSource:
 
     def load(self, index: int, augment: Augment | None, rng: np.random.Generator | None) -> np.ndarray:
         """Return one input."""
-        photo, preprocess = self.photos[index], self.preprocess
+        preprocess = self.preprocess
         if augment is None or rng is None:
-            plain: np.ndarray = preprocess(photo)[0]
+            plain: np.ndarray
+            if type(preprocess) is not Preprocess:  # a user's own
+                plain = preprocess(self.photos[index])[0]
+                return plain
+            plain = Pixels(self._decoded(index, 1.0)[None], preprocess).numbers()[0]
             return plain
-        pixels = load_image(photo)
         _, height, width = self.shape
-        whole_height, whole_width, _ = pixels.shape
-        box = augment.draw_crop(rng, whole_height, whole_width, width / height) if augment.crop < 1 else None
+        pixels = self._decoded(index, augment.crop)
+        box = None
+        if augment.crop < 1:
+            box = augment.draw_crop(rng, pixels.shape[0], pixels.shape[1], width / height)
         image = augment.change(preprocess.resize(pixels, box), rng, (0, 0, height, width))
         return preprocess.normalise(image)
+
+    def _decoded(self, index: int, crop: float) -> np.ndarray:
+        """The middle of a photo as the network wants it; or, where parts of it are cropped, all of it."""
+        photo, preprocess = self.photos[index], self.preprocess
+
+        def decode() -> np.ndarray:
+            return preprocess.reduced(photo, crop) if crop < 1 else preprocess.pixels(photo)
+
+        if self.cache is None or isinstance(photo, np.ndarray):
+            return decode()
+        return self.cache.get((index, crop), decode)
 
     def name(self, index: int) -> str:
         """Return the path of a photo, or its number."""
@@ -80,7 +102,17 @@ class PixelSource(PhotoSource):
 
     def load(self, index: int, augment: Augment | None, rng: np.random.Generator | None) -> np.ndarray:
         """Return one photo; never augmented."""
-        return self.preprocess.pixels(self.photos[index])
+        return self._decoded(index, 1.0)
+
+
+def with_cache(data: Dataset) -> Dataset:
+    """Return the same data set, whose photos are decoded once."""
+    source = data.source
+    if not isinstance(source, PhotoSource) or source.cache is not None:
+        return data
+    kept = copy(source)
+    kept.cache = PhotoCache()
+    return replace(data, source=kept)
 
 
 def class_folders(folder: str | os.PathLike[str]) -> dict[str, list[Path]]:

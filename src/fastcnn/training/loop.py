@@ -21,7 +21,7 @@ from fastcnn._progress import Progress
 from fastcnn.errors import FastcnnWarning
 from fastcnn.network import Network
 from fastcnn.training.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
-from fastcnn.training.data import Dataset, split
+from fastcnn.training.data import ArraySource, Dataset, split
 from fastcnn.training.features import features_of, split_model
 from fastcnn.training.history import History
 from fastcnn.training.interrupt import Interrupt
@@ -88,12 +88,24 @@ def fit(model: Network, x: Any, y: Any, options: Options) -> History:
     if options.augment is not None and not isinstance(data, Dataset):
         raise ValueError("fit: augment is for arrays and photos; an iterable makes its batches itself")
     data, validation = _validation(model, data, options)
+    if options.epochs > 1:
+        data = _with_cache(data) if isinstance(data, Dataset) else data
+        validation = _with_cache(validation) if validation is not None else None
     saved = _resumed(model, data, options)
     try:
         learner, data, validation = _without_frozen_part(model, data, validation, options)
     except KeyboardInterrupt:
         return _interrupted(History(), 0, options, stacklevel=4)
     return _Loop(model, learner, data, validation, options, saved).train()
+
+
+def _with_cache(data: Dataset) -> Dataset:
+    """Let photos be decoded once; folders.py, which knows Pillow, is not imported for arrays."""
+    if isinstance(data.source, ArraySource):
+        return data
+    from fastcnn.training.folders import with_cache
+
+    return with_cache(data)
 
 
 def _interrupted(history: History, epoch: int, options: Options, stacklevel: int) -> History:

@@ -3,8 +3,10 @@
     CrossEntropy  loss = -sum over n, c of t * log_softmax(s)        ds = softmax(s) * (sum over c of t) - t
     MSE           loss = mean of (s - t)^2                           ds = 2 (s - t) / count
     BinaryCE      loss = mean of max(s, 0) - s t + log(1 + e^-|s|)   ds = (sigmoid(s) - t) / count
+    Linear        loss = sum of s t                                  ds = t
 
-A cross-entropy's targets t carry everything else: class weights, smoothing, the mean over the batch.
+A cross-entropy's targets t carry everything else: class weights, smoothing, the mean over the batch. Those of the linear
+loss are the gradients of another one, which is computed outside.
 """
 
 from libc.math cimport INFINITY, exp, fabs, isnan, log, log1p
@@ -17,8 +19,9 @@ cdef enum:
     CROSS_ENTROPY
     MSE
     BINARY
+    LINEAR
 
-_KINDS = {"CrossEntropy": CROSS_ENTROPY, "MeanSquaredError": MSE, "BinaryCrossEntropy": BINARY}
+_KINDS = {"CrossEntropy": CROSS_ENTROPY, "MeanSquaredError": MSE, "BinaryCrossEntropy": BINARY, "LinearLoss": LINEAR}
 
 
 cdef struct LossArgs:
@@ -56,9 +59,11 @@ cdef void run_loss(const void *raw, float *scratch, int tid, int nthreads) noexc
                     total += t[k] * (largest + log_sum - s[k])
             elif a.kind == MSE:
                 total += (<double>s[k] - t[k]) * (<double>s[k] - t[k])
+            elif a.kind == LINEAR:
+                total += <double>s[k] * t[k]
             else:
                 total += (s[k] if s[k] > 0 or isnan(s[k]) else 0.0) - <double>s[k] * t[k] + log1p(exp(-fabs(s[k])))
-    if a.kind != CROSS_ENTROPY:
+    if a.kind == MSE or a.kind == BINARY:
         total /= <double>(a.scores.n * classes)
     a.y.data[0] = <float>total
 
@@ -83,6 +88,8 @@ cdef void run_loss_grad(const void *raw, float *scratch, int tid, int nthreads) 
                 y[k] = <float>(exp(s[k] - largest - log_sum) * weight - t[k])
             elif a.kind == MSE:
                 y[k] = <float>(2.0 * (<double>s[k] - t[k]) / count)
+            elif a.kind == LINEAR:
+                y[k] = t[k]
             else:
                 y[k] = <float>((1.0 / (1.0 + exp(-<double>s[k])) - t[k]) / count)
 
@@ -94,7 +101,7 @@ cdef class Loss(Step):
     ----------
     y, scores, target : View
         OUT one number; IN rows, IN rows of the same width.
-    kind : {"CrossEntropy", "MeanSquaredError", "BinaryCrossEntropy"}
+    kind : {"CrossEntropy", "MeanSquaredError", "BinaryCrossEntropy", "LinearLoss"}
     """
 
     cdef LossArgs a

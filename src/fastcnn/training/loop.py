@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn import ops
 from fastcnn._progress import Progress
 from fastcnn.errors import FastcnnWarning
 from fastcnn.network import Network
@@ -26,7 +25,7 @@ from fastcnn.training.features import features_of, split_model
 from fastcnn.training.history import History
 from fastcnn.training.interrupt import Interrupt
 from fastcnn.training.loader import Batch, Batches, IterableBatches
-from fastcnn.training.losses import CrossEntropy, Loss
+from fastcnn.training.losses import CrossEntropy
 from fastcnn.training.optimizers import Adam
 from fastcnn.training.options import Options
 from fastcnn.training.prepare import outputs_of, prepare
@@ -296,7 +295,7 @@ class _Loop:
         batches = Batches(self.validation, self.options.batch_size, shuffle=False, workers=self.options.workers)
         for x, y in batches.epoch(0):
             scores = self.run._learner(x)
-            loss += _loss_of(self.run.trainer.loss, scores, y) * len(x)
+            loss += self.run.trainer.loss.value(scores, y) * len(x)
             hits += self._hits(scores, y)
         count = len(self.validation)
         accuracy = {"validation_accuracy": hits / count} if self.counts_hits else {}
@@ -352,7 +351,3 @@ class _Loop:
         run._counted = run.trainer.steps
         run.epoch, run._step, run._stopped = state["epoch"], state["step"], state["stopped"]
         run._sums, run.history, run._best = _Sums(**state["sums"]), History(state["history"]), saved.best
-
-
-def _loss_of(loss: Loss, scores: np.ndarray, y: np.ndarray) -> float:
-    return float(ops.get(loss.op).reference({}, [scores, loss.target(y, scores.shape)])[0])

@@ -14,7 +14,7 @@ import numpy as np
 
 from fastcnn._arguments import as_array
 
-__all__ = ["Parameters", "checked_inputs", "checked_labels", "not_fitted"]
+__all__ = ["Parameters", "check_feature_names", "checked_inputs", "checked_labels", "feature_names", "not_fitted"]
 
 Self = TypeVar("Self", bound="Parameters")
 
@@ -113,6 +113,59 @@ def checked_inputs(x: Any) -> np.ndarray:
         found = "NaN" if np.isnan(array).any() else "infinity or a value too large for dtype('float32')"
         raise ValueError(f"Input X contains {found}.")
     return array
+
+
+def feature_names(x: Any) -> np.ndarray | None:
+    """Return the names of a data frame's columns; None where there are none, or they are no strings.
+
+    Raises
+    ------
+    TypeError
+        If some are strings, and some are not.
+    """
+    columns = getattr(x, "columns", None)
+    if columns is None or isinstance(columns, np.ndarray) or not hasattr(columns, "__iter__"):
+        return None
+    names = list(columns)
+    kinds = sorted({type(name).__name__ for name in names})
+    if "str" not in kinds:
+        return None
+    if kinds != ["str"]:
+        raise TypeError(
+            "Feature names are only supported if all input features have string names, but your input has "
+            f"{kinds} as feature name / column name types. If you want feature names to be stored and validated, you "
+            "must convert them all to strings, by using X.columns = X.columns.astype(str) for example."
+        )
+    return np.array(names, object)
+
+
+def check_feature_names(given: np.ndarray | None, fitted: np.ndarray | None, estimator: object) -> None:
+    """Refuse data whose columns have other names, or another order, than those that the estimator was fit on.
+
+    Raises
+    ------
+    ValueError
+        As scikit-learn's estimators; where one of both has no names, there is a warning.
+    """
+    kind = type(estimator).__name__
+    if given is None or fitted is None:
+        if fitted is not None:
+            text = f"X does not have valid feature names, but {kind} was fitted with feature names"
+            warnings.warn(text, UserWarning, stacklevel=4)
+        if given is not None:
+            text = f"X has feature names, but {kind} was fitted without feature names"
+            warnings.warn(text, UserWarning, stacklevel=4)
+        return
+    if list(given) == list(fitted):
+        return
+    lines = ["The feature names should match those that were passed during fit."]
+    unseen, missing = sorted(set(given) - set(fitted)), sorted(set(fitted) - set(given))
+    for title, names in (("unseen at fit time", unseen), ("seen at fit time, yet now missing", missing)):
+        if names:
+            lines += [f"Feature names {title}:", *(f"- {name}" for name in names[:5]), *["- ..."] * (len(names) > 5)]
+    if not unseen and not missing:
+        lines.append("Feature names must be in the same order as they were in fit.")
+    raise ValueError("\n".join([*lines, ""]))
 
 
 def checked_labels(y: Any, count: int, estimator: object) -> np.ndarray:

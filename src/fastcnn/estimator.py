@@ -1,35 +1,43 @@
 """`ImageClassifier`: a network behind scikit-learn's estimator contract.
 
-What an input or a label may be is checked in _sklearn.py; learning itself is training/'s. Here: parameters, the shapes
-of images, their scaling, and names of classes of any type.
+What an input or a label may be is checked in _sklearn.py; axes of images and their scaling are estimator_inputs.py's,
+files estimator_file.py's, learning itself is training/'s. Here: parameters, and names of classes of any type.
 """
 
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fastcnn._arguments import as_array, as_choice, as_flag, as_real_array, as_seed, as_share
-from fastcnn._sklearn import Parameters, checked_inputs, checked_labels, not_fitted
+from fastcnn._sklearn import (
+    Parameters,
+    check_feature_names,
+    checked_inputs,
+    checked_labels,
+    feature_names,
+    not_fitted,
+)
+from fastcnn.estimator_file import load_classifier, save_classifier
+from fastcnn.estimator_inputs import channels_first, check_shape, prepare_network, source_for
 from fastcnn.model import Model
 from fastcnn.training.augment import Augment
-from fastcnn.training.data import ArraySource, Dataset, Source
+from fastcnn.training.data import Dataset, Source
 from fastcnn.training.loader import Batches
+from fastcnn.training.loop import fit
 from fastcnn.training.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
+from fastcnn.training.options import Options
 from fastcnn.training.predictions import predictions
 from fastcnn.training.prepare import is_paths, outputs_of
 from fastcnn.training.schedules import Cosine, OneCycle, Schedule
 from fastcnn.training.trainer import Trainer
 
-if TYPE_CHECKING:
-    from fastcnn.io.image import Preprocess
-
 __all__ = ["ImageClassifier"]
 
-_CHANNELS = (1, 3, 4)
 _PHOTO_SIZE = 64  # of photos in files, for networks that do not say what they want
 _OPTIMIZERS: dict[str, Callable[[float], Optimizer]] = {
     "adam": Adam, "adamw": AdamW, "rmsprop": RMSprop, "sgd": lambda rate: SGD(rate, momentum=0.9, nesterov=True),
@@ -74,9 +82,12 @@ class ImageClassifier(Parameters):
     classes_ : ndarray
         Labels as they were given, sorted.
     model_ : Model
-        The network; its outputs are in the order of `classes_`.
+        The network; its outputs are in the order of `classes_`. Scaling, preprocessing and names of classes are parts
+        of it: saved or exported, it takes the same inputs.
     n_features_in_ : int
         Numbers in one input.
+    feature_names_in_ : ndarray (n_features_in_,) of str
+        Names of the columns, where the first data were a data frame.
     n_iter_ : int
         Epochs that `fit` and `partial_fit` have gone through.
     loss_curve_ : list of float
@@ -155,6 +166,8 @@ class ImageClassifier(Parameters):
         ------
         ValueError, TypeError
             Naming what does not fit.
+        KeyboardInterrupt
+            By Ctrl-C, so that searches and pipelines end, too; `model_` has learned until then.
         """
         as_choice(self.optimizer, "ImageClassifier: optimizer", _OPTIMIZERS)
         as_choice(self.schedule, "ImageClassifier: schedule", _SCHEDULES)
@@ -163,11 +176,9 @@ class ImageClassifier(Parameters):
         inputs, labels = self._checked(X, y)
         classes, targets = _unique(labels, "y")
         self._begin(inputs, classes)
-        history = self.model_.fit(
-            self._source(inputs),
-            targets,
-            self.epochs,
-            self.batch_size,
+        options = Options(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
             validation=share if share > 0 else None,
             optimizer=self._optimizer(),
             schedule=_SCHEDULES[self.schedule],
@@ -176,7 +187,9 @@ class ImageClassifier(Parameters):
             keep_best=share > 0,
             seed=self._seed,
             progress=bool(self.verbose),
+            raises=True,
         )
+        history = fit(self.model_, self._source(inputs), targets, options)
         self.loss_curve_: list[float] = history.get("loss", [])
         self.n_iter_ = history.epochs
         return self
@@ -231,20 +244,15 @@ class ImageClassifier(Parameters):
             )
         self.classes_ = classes
         self._seed = self._drawn_seed()
-        self._scale: tuple[np.ndarray, np.ndarray] | None = None
+        self._takes_photos = is_paths(inputs) or self.pretrained
         if is_paths(inputs):
-            shape = tuple(self.input_shape or (3, _PHOTO_SIZE, _PHOTO_SIZE))
+            self._shape = tuple(self.input_shape or (3, _PHOTO_SIZE, _PHOTO_SIZE))
         else:
-            shape = inputs.shape[1:]
-            self.n_features_in_ = int(np.prod(shape))
-        self.model_ = self._built(shape, len(classes))
-        if not is_paths(inputs) and not self.pretrained:
-            axes = (0, *range(2, inputs.ndim))
-            mean, deviation = (np.asarray(f(inputs, axis=axes, dtype=np.float64)) for f in (np.mean, np.std))
-            # Below rounding, a feature is constant.
-            deviation[deviation <= 1e-7 * np.maximum(np.abs(mean), 1e-30)] = 1
-            along = (-1, *(1,) * (inputs.ndim - 2))
-            self._scale = mean.astype(np.float32).reshape(along), deviation.astype(np.float32).reshape(along)
+            self._shape = inputs.shape[1:]
+            self.n_features_in_ = int(np.prod(self._shape))
+        model = self._built(self._shape, len(classes))
+        prepare_network(model, inputs, classes, self._takes_photos)
+        self.model_ = model
         self.loss_curve_, self.n_iter_ = [], 0
         self._trainer: Trainer | None = None
         self._trainer_state: dict[str, np.ndarray] | None = None
@@ -356,59 +364,83 @@ class ImageClassifier(Parameters):
             raise ValueError(f"sample_weight.shape={weights.shape}, expected {labels.shape}, as y")
         return float(np.average(predicted == labels, weights=weights))
 
+    # -- files ----------------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the classifier to one file, which `load` and `fastcnn.load` read, and the command line takes.
+
+        Parameters
+        ----------
+        path : path-like
+            .safetensors; or .onnx, which keeps the network and the names of classes alone.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError, ValueError
+            If it has not learned anything yet; if the suffix is another one.
+        OSError
+            If the file cannot be written.
+
+        Notes
+        -----
+        `partial_fit` of the classifier that was read begins with fresh running means of the optimizer; a pickle keeps
+        them.
+        """
+        if not hasattr(self, "model_"):
+            raise not_fitted(self)
+        save_classifier(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> ImageClassifier:
+        """Read what `save` has written, or any other model that `fastcnn.load` reads.
+
+        Parameters
+        ----------
+        path : path-like
+            It can come from anyone: it is checked, and nothing in it is run.
+
+        Returns
+        -------
+        ImageClassifier
+            Ready to predict, and for `partial_fit`. `network` is the model, where it was not a name.
+
+        Raises
+        ------
+        ModelLoadError
+            If the file is damaged, or no model.
+        OSError
+            If it cannot be read.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> classifier = ImageClassifier(epochs=1, random_state=0).fit([[0.0], [9.0]], ["low", "high"])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     classifier.save(f"{folder}/c.safetensors")
+        ...     ImageClassifier.load(f"{folder}/c.safetensors").classes_.tolist()
+        ['high', 'low']
+        """
+        loaded: ImageClassifier = load_classifier(cls, path)
+        return loaded
+
     # -- inputs ---------------------------------------------------------------------------------------
 
     def _checked(self, X: Any, y: Any = ..., reset: bool = True) -> tuple[Any, np.ndarray]:
         """Return inputs (files, or an array with channels first), and labels."""
-        inputs = list(X) if is_paths(X) else self._images(checked_inputs(X))
-        if not reset and isinstance(inputs, np.ndarray):
-            features = int(np.prod(inputs.shape[1:]))
-            expected = getattr(self, "n_features_in_", features)
-            if features != expected:
-                raise ValueError(
-                    f"X has {features} features, but {type(self).__name__} is expecting {expected} features as input."
-                )
+        inputs = list(X) if is_paths(X) else channels_first(checked_inputs(X), self.input_shape)
+        names = feature_names(X)
+        if reset:
+            self.__dict__.pop("feature_names_in_", None)
+            if names is not None:
+                self.feature_names_in_ = names
+        elif isinstance(inputs, np.ndarray):
+            check_feature_names(names, self.__dict__.get("feature_names_in_"), self)
+            if not self._takes_photos:
+                check_shape(inputs.shape[1:], self._shape, type(self).__name__)
         return inputs, np.empty(0) if y is ... else checked_labels(y, len(inputs), self)
 
-    def _images(self, x: np.ndarray) -> np.ndarray:
-        if x.ndim == 2:
-            if self.input_shape is None:
-                return x
-            shape = tuple(self.input_shape)
-            if x.shape[1] != np.prod(shape):
-                raise ValueError(f"X has {x.shape[1]} features, expected {int(np.prod(shape))} for input_shape={shape}")
-            return x.reshape(-1, *shape)
-        if x.ndim == 3:
-            return x[:, None]
-        if x.ndim != 4:
-            raise ValueError(f"X.shape={x.shape}, expected (N, features), (N, H, W), (N, C, H, W) or (N, H, W, C)")
-        channels_last = x.shape[3] in _CHANNELS and x.shape[1] not in _CHANNELS
-        return x.transpose(0, 3, 1, 2) if channels_last else x
-
     def _source(self, inputs: Any) -> Source:
-        from fastcnn.training.folders import PhotoSource
-
-        if is_paths(inputs) or self.pretrained:
-            return PhotoSource(self._photos(inputs), self._preprocess())
-        mean, deviation = self._scale or (np.float32(0), np.float32(1))
-        return ArraySource((np.asarray(inputs, np.float32) - mean) / deviation)
-
-    def _photos(self, inputs: Any) -> list[Any]:
-        if is_paths(inputs):
-            return list(inputs)
-        if inputs.dtype != np.uint8 or inputs.ndim != 4 or inputs.shape[1] != 3:
-            raise ValueError(
-                f"X.dtype={inputs.dtype}, X.shape={inputs.shape}, expected files, or uint8 "
-                "(N, H, W, 3), for a pretrained network"
-            )
-        return list(inputs.transpose(0, 2, 3, 1))
-
-    def _preprocess(self) -> Preprocess:
-        from fastcnn.training.folders import preprocess_for
-
-        if self.model_.preprocess is None:
-            self.model_.preprocess = preprocess_for(self.model_.input_shape or ())
-        return self.model_.preprocess
+        return source_for(self.model_, inputs, self._takes_photos)
 
 
 def _unique(labels: Any, name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -6,6 +6,7 @@ Reading files is loading.py's and onnx_model.py's, cutting training/features.py'
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,20 +16,40 @@ from fastcnn.compiler.cost import arena_bound, take_network
 from fastcnn.graph.ir import Graph
 from fastcnn.graph.stored import StoredArray
 from fastcnn.graph.trace import scope
+from fastcnn.layers.arrays import Buffer, Parameter, frozen_float32
 from fastcnn.layers.base import Layer
 from fastcnn.network import Network
 from fastcnn.ops.budget import MAX_BYTES, Budget
+from fastcnn.scaling import MEAN, scaled_graph
 
 __all__ = ["GraphNetwork", "check_cost"]
 
 MAX_DEPTH = 100  # of layers within layers; walks through them recurse
 
 
-class _Group(Layer):
+class _Given(Layer):
+    """A layer that no forward method calls: its arrays may be replaced, but nothing can be added or taken away."""
+
+    def _assign(self, name: str, value: Any) -> None:
+        known = name in self._parameters or name in self._buffers
+        if isinstance(value, Layer) or (isinstance(value, (Parameter, Buffer)) and not known):
+            raise TypeError(
+                f"{name} = {type(value).__name__}: the network is given as a graph, which has no use for it: arrays "
+                "can be assigned under the names that they have, and replace_head(num_classes) gives another last layer"
+            )
+        super()._assign(name, value)
+
+    def _delete(self, name: str) -> None:
+        if name in self._parameters or name in self._buffers or name in self._children:
+            raise TypeError(f"del {name}: the network is given as a graph, which needs it")
+        super()._delete(name)
+
+
+class _Group(_Given):
     """The arrays and groups that share a prefix of their dotted names."""
 
 
-class GraphNetwork(Network):
+class GraphNetwork(_Given, Network):
     """A network given as a graph instead of Python code.
 
     Parameters
@@ -88,11 +109,22 @@ class GraphNetwork(Network):
             array.flags.writeable = False
         (layer._buffers if is_buffer else layer._parameters)[local] = array
 
+    def _scales(self) -> bool:
+        """Whether inputs are scaled before the graph; one from a file may do so itself."""
+        within = any(MEAN in node.inputs for node in self._graph.nodes)
+        if not within and self.scaling is not None and self._input_type != np.float32:
+            raise ValueError(f"{type(self).__name__}.scaling: inputs are {self._input_type}, expected float32")
+        return not within and super()._scales()
+
     def _stored_graph(self, input_shape: Sequence[int] | None = None) -> Graph:
         """The network as a graph, see `Network._stored_graph`; general operations stay as they are."""
-        graph = self._graph
-        if not graph.is_general:
+        if not self._graph.is_general:
             return super()._stored_graph(input_shape)
+        graph = self._general_graph(input_shape)
+        return scaled_graph(self, graph) if self._scales() else graph
+
+    def _general_graph(self, input_shape: Sequence[int] | None) -> Graph:
+        graph = self._graph
         shape = self.input_shape if input_shape is None else tuple(input_shape)
         ((name, expected),) = graph.inputs.items()
         if shape is None:
@@ -125,7 +157,8 @@ class GraphNetwork(Network):
         """The graph in operations with kernels, which is what can be traced."""
         from fastcnn.compiler.resolve import resolve
 
-        graph = self.graph(shape[1:])
+        self.state_dict()  # reads what lies in a file
+        graph = self._general_graph(shape[1:])
         resolved = resolve(graph, dict.fromkeys(graph.inputs, shape), Budget(self._max_bytes or MAX_BYTES)).graph
         others = sorted({node.op for node in resolved.nodes if ops.is_general(node.op)})
         if others:
@@ -143,6 +176,27 @@ class GraphNetwork(Network):
         budget.keep(sum(array.nbytes for array in graph.constants.values() if not isinstance(array, StoredArray)))
         take_network(graph, graph.infer(shapes), budget)
         return budget
+
+    def _graph_as_given(self) -> Graph:
+        """The graph without scaling, for inputs of any size that it takes, with all constants."""
+        graph = self._graph
+        return replace(graph, constants={**graph.constants, **self._stored_state()})
+
+    def _replace_head(self, graph: Graph, arrays: Mapping[str, np.ndarray]) -> None:
+        """Take over a graph, whose inputs and nodes are those of this one, with other constants of these names."""
+        graph.validate()
+        owners = {full: (layer, name) for full, layer, name in self._named_arrays(True, True)}
+
+        def change() -> None:
+            self._graph = replace(graph, constants=self._graph.constants)
+            for full, array in arrays.items():
+                layer, name = owners[full]
+                layer._buffers.pop(name, None)
+                layer._parameters[name] = frozen_float32(array, full)
+                layer.__dict__["_frozen"] = False
+                layer._touch()
+
+        self._settled(change)
 
     def extra_repr(self) -> str:
         """Return the number of nodes, and the input's shape."""

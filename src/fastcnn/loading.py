@@ -106,6 +106,9 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> GraphMo
 
         preprocess = _entry(path, metadata, "preprocess", lambda text: Preprocess.from_dict(json.loads(text)))
         model.preprocess = preprocess
+    if "task" in metadata:
+        _entry(path, metadata, "task", lambda text: setattr(model, "task", text))
+    model._estimator = metadata.get("estimator")
     if "tuning" in metadata:
         _entry(path, metadata, "tuning", lambda text: setattr(model, "tuning", json.loads(text)))
     return model

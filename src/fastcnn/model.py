@@ -18,6 +18,7 @@ from fastcnn.errors import ModelLoadError
 from fastcnn.network import Network, Prediction
 
 if TYPE_CHECKING:
+    from fastcnn.layers.initial import RandomSource
     from fastcnn.profile import Profile
     from fastcnn.summary import Summary
     from fastcnn.training.augment import Augment
@@ -84,10 +85,11 @@ class Model(Network):
         augment: Augment | None = None,
         callbacks: Sequence[Callable[[Any], object]] = (),
         patience: int | None = None,
-        keep_best: bool = False,
+        keep_best: bool | str = False,
         checkpoint: str | os.PathLike[str] | None = None,
         checkpoint_steps: int | None = None,
         resume: bool = False,
+        allow_changed: str | Sequence[str] = (),
         clip_norm: float | None = None,
         recompute: bool = False,
         seed: int = 0,
@@ -100,11 +102,14 @@ class Model(Network):
         ----------
         x : array_like (N, ...), folder, sequence of paths, or iterable
             Inputs, for images (N, C, H, W), converted to float32 batch by batch. A folder has one sub-folder of photos
-            for each class; its names become `classes`. Photos go through `preprocess`, or are scaled to -1 … 1 where
-            there is none. An iterable yields (x, y) batches, and is gone through once in each epoch.
+            for each class; its names become `classes`. Of one that is divided into train, val and test, the first is
+            learned from, and the second is the validation, if none is given. Photos go through `preprocess`, or are
+            scaled to -1 … 1 where there is none. An iterable yields (x, y) batches, and is gone through once in each
+            epoch.
         y : array_like (N,) or (N, outputs), optional
-            Numbers of classes, or names of classes (which become `classes`, sorted, where the model has none); or
-            probabilities, or whatever `loss` compares the outputs with. Not for folders and iterables.
+            Numbers of classes, or names of classes (which become `classes`, sorted, where the model has none); for
+            several labels (N, outputs) of 0 and 1, or a list of names for each input; or probabilities, or whatever
+            `loss` compares the outputs with. Not for folders and iterables.
         epochs : int
             How often the data are gone through, shuffled anew each time.
         batch_size : int
@@ -115,7 +120,9 @@ class Model(Network):
         optimizer : Optimizer, optional
             Such as ``SGD(0.1, momentum=0.9)``; ``Adam()`` by default.
         loss : str or Loss
-            "cross_entropy", "mse", "binary_cross_entropy", or such as ``CrossEntropy(label_smoothing=0.1)``.
+            "cross_entropy", for several labels or a single output "binary_cross_entropy", "mse", or such as
+            ``CrossEntropy(label_smoothing=0.1)``. A network that ends in the softmax or sigmoid that belongs to the
+            loss is trained on what goes into it.
         schedule : schedule, optional
             Such as ``OneCycle()`` or ``Warmup(5, Cosine())``: factors on the optimizer's learning rate. Any function of
             (step, steps, steps in an epoch) will do.
@@ -126,8 +133,9 @@ class Model(Network):
             ``stop()``.
         patience : int, optional
             Stop when the validation loss (or the loss, without validation) has not improved for so many epochs.
-        keep_best : bool
-            End with the parameters of the epoch with the lowest validation loss (or loss), not of the last one.
+        keep_best : bool or str
+            End with the parameters of the epoch with the lowest validation loss (or loss), not of the last one; or of
+            the best "loss", "accuracy", "validation_loss" or "validation_accuracy".
         checkpoint : path-like, optional
             File to keep the state of the training in, written after each epoch and on Ctrl-C; a kill at any moment
             leaves a whole one.
@@ -135,7 +143,11 @@ class Model(Network):
             Write it after every so many steps, too.
         resume : bool
             Go on from `checkpoint`, if there is such a file. The result has the same bits as that of a training that
-            was never interrupted.
+            was never interrupted. The checkpoint knows what it is of: names of classes, data and their order (photos by
+            name and size, arrays by a sample), network, optimizer, loss and schedule; other ones are refused.
+        allow_changed : str or sequence of str
+            What may differ all the same: "seed", "batch_size", "inputs" (their number), "classes", "data",
+            "validation", "network", "optimizer", "loss", "schedule" (with its epochs), "augment", "clip_norm".
         clip_norm : float, optional
             Scale the gradients of a step down to this Euclidean norm, where it is larger.
         recompute : bool
@@ -202,6 +214,7 @@ class Model(Network):
                 checkpoint=checkpoint,
                 checkpoint_steps=checkpoint_steps,
                 resume=resume,
+                allow_changed=allow_changed,
                 clip_norm=clip_norm,
                 recompute=recompute,
                 seed=seed,
@@ -213,7 +226,7 @@ class Model(Network):
     def evaluate(
         self, x: Any, y: Any = None, batch_size: int = 32, workers: int | None = None, progress: bool | None = None
     ) -> Report:
-        """Examine a classifier on data whose classes are known.
+        """Examine a classifier on data whose classes, or labels, are known.
 
         Parameters
         ----------
@@ -241,12 +254,14 @@ class Model(Network):
         """
         from fastcnn._progress import Progress
         from fastcnn.training.data import Dataset
+        from fastcnn.training.label_report import report_of_labels
         from fastcnn.training.predictions import predictions
         from fastcnn.training.prepare import prepare
         from fastcnn.training.report import report
 
-        data = prepare(self, x, y, adopt=False)
-        if not isinstance(data, Dataset) or data.targets.ndim != 1:
+        data = prepare(self, x, y, adopt=False, parts=("test", "validation"))
+        several = self.task == "multi_label"
+        if not isinstance(data, Dataset) or (data.targets.ndim == 2 and data.targets.shape[1] > 1 and not several):
             raise ValueError("evaluate: expected inputs with the number or name of one class each")
         probabilities = []
         with Progress("evaluating", len(data), progress) as bar:
@@ -254,7 +269,44 @@ class Model(Network):
                 probabilities.append(part)
                 bar.update(len(part))
         names = [data.source.name(index) for index in data.indices.tolist()]
-        return report(np.concatenate(probabilities), data.labels, self.classes, names)
+        if several and data.targets.ndim == 2:
+            return report_of_labels(np.concatenate(probabilities), data.labels > 0.5, self.classes, names)
+        return report(np.concatenate(probabilities), data.labels.ravel().astype(np.int64), self.classes, names)
+
+    def replace_head(self, num_classes: int, *, rng: RandomSource = None) -> Model:
+        """Give the network a new last layer that has learned nothing yet, to let it learn other classes.
+
+        The last layer is the linear one, or the convolution, that the output comes from, but for activations, pools
+        and changes of shape. Names of classes and `task` are forgotten.
+
+        Parameters
+        ----------
+        num_classes : int
+            Outputs.
+        rng : numpy.random.Generator or int, optional
+            Source of its first weights.
+
+        Returns
+        -------
+        Model
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            If there is no such layer, or `input_shape`, for which networks in Python are traced, is not set.
+
+        Examples
+        --------
+        >>> from fastcnn import zoo
+        >>> model = zoo.lenet(num_classes=10).replace_head(3)
+        >>> model(np.zeros((1, *model.input_shape))).shape
+        (1, 3)
+        """
+        from fastcnn.head import replace_head
+
+        replace_head(self, num_classes, rng)
+        return self
 
     # -- looking inside -------------------------------------------------------------------------------
 
@@ -350,17 +402,18 @@ class Model(Network):
     # -- files ----------------------------------------------------------------------------------------
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write weights, graph, classes and preprocessing to one safetensors file.
+        """Write weights, graph, scaling, preprocessing, classes and task to one file.
 
         Parameters
         ----------
         path : path-like
-            Replaced at once when the file is complete. `fastcnn.load` reads it.
+            The suffix tells the format: .onnx (as `export_onnx`), else safetensors. Replaced at once when the file is
+            complete. `fastcnn.load` reads it.
 
         Raises
         ------
         ValueError
-            If `input_shape` is not set.
+            If `input_shape` is not set, or the suffix is another one than .safetensors and .onnx.
         OSError
             If the file cannot be written.
         """
@@ -403,7 +456,8 @@ class Model(Network):
         ----------
         path : path-like
             Replaced at once when the file is complete. Opset 17 and IR version 8, unless the network has operations
-            that are newer. The size of the batch is free; classes and preprocessing are kept as metadata.
+            that are newer. The size of the batch is free. Scaling of inputs is a part of the graph: other engines take
+            the same numbers. Classes, preprocessing of photos and task are kept as metadata.
 
         Raises
         ------

@@ -1,7 +1,8 @@
 """Networks as files: one safetensors file holds the weights, and as metadata the graph and what it is for; or ONNX.
 
 The metadata are strings: ``format``, ``format_version``, ``graph`` (JSON, graph/ir.py), ``buffers``,
-``input_shape``, ``classes``, ``preprocess`` and ``tuning`` (JSON). Reading them is loading.py's, writing the container
+``input_shape``, ``classes``, ``preprocess``, ``tuning`` and ``estimator`` (JSON), and ``task``. Scaling of inputs is a
+part of the graph. Reading them is loading.py's, writing the container
 io/weights.py's, making an ONNX file of a graph io/onnx_export.py's.
 """
 
@@ -13,21 +14,46 @@ import os
 from fastcnn._arguments import as_path
 from fastcnn.network import Network
 
-__all__ = ["export_onnx", "save"]
+__all__ = ["export_onnx", "save", "suffix_of"]
 
 FORMAT = "fastcnn"
 FORMAT_VERSION = 1
 
 
-def save(network: Network, path: str | os.PathLike[str]) -> None:
-    """Write a network to one file; see `Model.save`."""
+def suffix_of(path: str | os.PathLike[str], name: str) -> str:
+    """Return the suffix of a model's file, in lower case; "" for ".safetensors" and for none.
+
+    Raises
+    ------
+    ValueError
+        If there is no such format.
+
+    Examples
+    --------
+    >>> suffix_of("net.ONNX", "save"), suffix_of("net.safetensors", "save")
+    ('.onnx', '')
+    """
+    suffix = os.path.splitext(as_path(path, f"{name}: path"))[1].lower()
+    if suffix not in ("", ".onnx", ".safetensors"):
+        raise ValueError(
+            f"{name}: {os.fspath(path)}: unknown format, expected a name that ends in .safetensors or .onnx"
+        )
+    return suffix if suffix == ".onnx" else ""
+
+
+def save(network: Network, path: str | os.PathLike[str], estimator: str | None = None) -> None:
+    """Write a network to one file; see `Model.save`. `estimator` tells what is known of it beside."""
+    if suffix_of(path, "save") == ".onnx":
+        export_onnx(network, path)
+        return
     from fastcnn.io.weights import write_safetensors
 
     path = as_path(path, "save: path")
     if network.input_shape is None:
         raise ValueError(f"save: set {type(network).__name__}.input_shape first: the network is traced for it")
     graph = network._stored_graph()
-    buffers = [name for name, _, _ in network._named_arrays(False, True) if name in graph.constants]
+    parameters = {name for name, _, _ in network._named_arrays(True, False)}
+    buffers = [name for name in graph.constants if name not in parameters]  # numbers of forward methods, too
     metadata = {
         "format": FORMAT,
         "format_version": str(FORMAT_VERSION),
@@ -41,6 +67,10 @@ def save(network: Network, path: str | os.PathLike[str]) -> None:
         metadata["preprocess"] = json.dumps(network.preprocess.to_dict())
     if network.tuning:
         metadata["tuning"] = json.dumps(network.tuning)
+    if network.task is not None:
+        metadata["task"] = network.task
+    if estimator is not None:
+        metadata["estimator"] = estimator
     write_safetensors(path, graph.constants, metadata)
 
 
@@ -57,6 +87,8 @@ def export_onnx(network: Network, path: str | os.PathLike[str]) -> None:
         metadata["fastcnn.classes"] = json.dumps(network.classes, ensure_ascii=False)
     if network.preprocess is not None:
         metadata["fastcnn.preprocess"] = json.dumps(network.preprocess.to_dict())
+    if network.task is not None:
+        metadata["fastcnn.task"] = network.task
     graph = network.graph()
     shapes = {value: (sizes[0] or 1, *network.input_shape) for value, sizes in graph.inputs.items()}
     content = to_onnx(graph, shapes, metadata)

@@ -12,6 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from fastcnn.graph_network import check_cost
 from fastcnn.io.image import Preprocess
 from fastcnn.io.onnx_import import OnnxFile, read_onnx
 from fastcnn.ops.budget import MAX_BYTES, Budget
+from fastcnn.scaling import MEAN
 
 __all__ = ["load_onnx"]
 
@@ -113,6 +115,8 @@ def _native(graph: Graph, shape: Sizes, max_bytes: int) -> Graph | None:
             if None in shape[1:]:
                 return None  # it may be made for other sizes
             raise
+    if shape[0] is not None:
+        found = [_for_any_batch(graph, {name: (shape[0], *sizes[0])}) for graph in found]
     first = found[0]
     general = any(ops.is_general(node.op) for node in first.nodes) or not first.nodes or graph.types
     if general or any(not _equal(first, other) for other in found[1:]):
@@ -123,6 +127,20 @@ def _native(graph: Graph, shape: Sizes, max_bytes: int) -> Graph | None:
     if shape[0] is not None and not is_separable(result, {name: (2 * shape[0], *sizes[0])}):
         return None  # made for this batch only
     return result
+
+
+def _for_any_batch(graph: Graph, shapes: dict[str, tuple[int, ...]]) -> Graph:
+    """The graph, whose shapes keep the first size where the file tells the batch that it was made for."""
+    if any(ops.is_general(node.op) for node in graph.nodes) or graph.types:
+        return graph
+    sizes, (batch, *_) = graph.infer(shapes), next(iter(shapes.values()))
+    nodes = []
+    for node in graph.nodes:
+        wanted = node.attrs.get("shape", ())
+        if node.op == "Reshape" and wanted[:1] == (batch,) and sizes[node.inputs[0]][0] == batch:
+            node = replace(node, attrs={**node.attrs, "shape": (0, *wanted[1:])})
+        nodes.append(node)
+    return replace(graph, nodes=nodes)
 
 
 def _equal(a: Graph, b: Graph) -> bool:
@@ -137,14 +155,15 @@ def _equal(a: Graph, b: Graph) -> bool:
 
 
 def _buffers(graph: Graph, trainable: frozenset[str]) -> Iterable[str]:
-    """Statistics; and constants that were none of the file's weights, nor made from them."""
+    """Statistics; the scaling of inputs; and constants that were none of the file's weights, nor made from them."""
     weights = {
         name
         for node in graph.nodes
         for i, name in enumerate(node.inputs)
         if i in ops.get(node.op).constants and i not in _BUFFER_INPUTS.get(node.op, ())
     }
-    statistics = {
+    statistics = {name for node in graph.nodes if MEAN in node.inputs for name in node.inputs}
+    statistics |= {
         node.inputs[i]
         for node in graph.nodes
         for i in _BUFFER_INPUTS.get(node.op.rpartition(":")[2], ())
@@ -160,6 +179,7 @@ def _describe(model: GraphModel, metadata: dict[str, str]) -> None:
     readers = {
         "fastcnn.preprocess": lambda text: setattr(model, "preprocess", Preprocess.from_dict(json.loads(text))),
         "fastcnn.classes": lambda text: setattr(model, "classes", json.loads(text)),
+        "fastcnn.task": lambda text: setattr(model, "task", text),
     }
     for key in readers.keys() & metadata.keys():
         try:

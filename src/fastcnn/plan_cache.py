@@ -14,7 +14,7 @@ import numpy as np
 from fastcnn._forks import Guard
 from fastcnn.compiler.lower import Packed
 from fastcnn.compiler.plan import Plan, compile_batch
-from fastcnn.graph.ir import Graph
+from fastcnn.graph.ir import Graph, last_function
 from fastcnn.io.preprocess import Pixels
 from fastcnn.kernels import _cpu
 from fastcnn.kernels._repeat import Repeat
@@ -68,7 +68,7 @@ class Compiled(NamedTuple):
 
     plan: Plan | MixedPlan
     output_shape: tuple[int, ...]
-    ends_in_softmax: bool
+    ending: str  # the operation that the network ends in, without a domain
 
     def run(self, batch: np.ndarray | Pixels) -> np.ndarray:
         """Return the network's output; photos are turned into numbers here where the plan does not do it."""
@@ -194,10 +194,9 @@ def _compile(network: Compilable, graph: Graph, key: _Key, packed: Packed) -> Co
     output = graph.outputs[0]
     if graph.is_general:
         return _compile_general(graph, shapes, network.tuning, pixels, network._max_bytes or MAX_BYTES)
-    last = next((node.op for node in graph.nodes if node.output == output), None)
     budget = network._budget(graph, shapes)
     plan = compile_batch(graph, shapes, packed, network.tuning, pixels, network.reproducible, budget)
-    return Compiled(plan, graph.infer(shapes)[output], last == "Softmax")
+    return Compiled(plan, graph.infer(shapes)[output], _ending(graph))
 
 
 def _compile_general(
@@ -211,8 +210,12 @@ def _compile_general(
 
     whole = compile_general(graph, shapes, tuning, max_bytes, pixels)
     output = graph.outputs[0]
-    last = next((node.op for node in graph.nodes if node.output == output), "")
     shape = whole.resolved.known[output].shape or ()  # () where it depends on values
     if shape and whole.plan.parts > 1:
         shape = (shape[0] * whole.plan.parts, *shape[1:])
-    return Compiled(whole.plan, shape, last.endswith("Softmax") and not last.endswith("LogSoftmax"))
+    return Compiled(whole.plan, shape, _ending(graph))
+
+
+def _ending(graph: Graph) -> str:
+    last = last_function(graph)
+    return "" if last is None else last.op.rpartition(":")[2]

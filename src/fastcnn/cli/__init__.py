@@ -12,9 +12,12 @@ import argparse
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
 from fastcnn._version import __version__
+from fastcnn.errors import FastcnnWarning
 
 _COMMANDS = {
     "classify": "name what photos show",
@@ -63,6 +66,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", FastcnnWarning)
+        known = warnings.showwarning
+
+        def tell(message: Warning | str, category: type[Warning], *where: Any, **rest: Any) -> None:
+            if issubclass(category, FastcnnWarning):
+                print(f"fastcnn {options.command}: {message}", file=sys.stderr)
+            else:
+                known(message, category, *where, **rest)
+
+        warnings.showwarning = tell
+        return _run_command(options)
+
+
+def _run_command(options: argparse.Namespace) -> int:
     try:
         code: int = options.run(options)
         sys.stdout.flush()

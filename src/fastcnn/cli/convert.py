@@ -49,6 +49,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _source(options: argparse.Namespace) -> Model:
     if options.architecture is None:
+        if options.classes is not None:
+            raise ValueError(f"--classes {options.classes}: expected with --architecture")
         return any_model(options.source)
     settings = {} if options.classes is None else {"num_classes": options.classes}
     return zoo.build(options.architecture, weights=options.source, **settings)

@@ -12,7 +12,8 @@ from fastcnn.kernels._cpu import set_num_threads
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.epilog = (
-        "FOLDER has one sub-folder of photos for each class, named after it.\n\n"
+        "FOLDER has one sub-folder of photos for each class, named after it; of one that is divided into train, val\n"
+        "and test, the last is taken.\n\n"
         "example: fastcnn evaluate --model flowers.safetensors more-flowers/"
     )
     parser.add_argument("folder", metavar="FOLDER", help="folder with a sub-folder for each class")

@@ -18,7 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a network of the zoo, a saved model or an ONNX file")
     add_size(parser)
     parser.add_argument("--profile", action="store_true", help="time every step of a prediction instead")
-    parser.add_argument("--batch", type=int, default=1, metavar="N", help="images to time together (default: 1)")
+    parser.add_argument("--batch", type=int, metavar="N", help="with --profile: images to time together (default: 1)")
     parser.add_argument("--plot", metavar="FILE", help="with --profile: draw the roofline (needs matplotlib)")
     parser.add_argument("--json", action="store_true", help="print a JSON object")
     add_threads(parser)
@@ -27,6 +27,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the summary."""
+    for name in ("plot", "batch", "threads"):
+        if getattr(options, name) is not None and not options.profile:
+            raise ValueError(f"--{name} {getattr(options, name)}: expected with --profile")
     model = any_model(options.model)
     set_size(model, options.size)
     if options.profile:
@@ -70,10 +73,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _profile(model: Model, options: argparse.Namespace) -> int:
-    if options.batch < 1:
-        raise ValueError(f"--batch={options.batch}, expected at least 1")
+    batch = 1 if options.batch is None else options.batch
+    if batch < 1:
+        raise ValueError(f"--batch={batch}, expected at least 1")
     _cpu.set_num_threads(options.threads)
-    shape = (options.batch, *(model.input_shape or ()))
+    shape = (batch, *(model.input_shape or ()))
     profile = model.profile(np.random.default_rng(0).random(shape, np.float32))
     if options.plot:
         profile.plot(options.plot)

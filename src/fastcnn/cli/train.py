@@ -18,6 +18,7 @@ from fastcnn.training.augment import Augment
 from fastcnn.training.data import Dataset, split
 from fastcnn.training.folders import class_folders, dataset_of_folder, preprocess_for
 from fastcnn.training.history import History
+from fastcnn.training.layouts import parts_of
 from fastcnn.training.optimizers import Adam
 from fastcnn.training.report import Report
 from fastcnn.training.schedules import OneCycle
@@ -30,7 +31,8 @@ _SIZE = 64  # of photos for it
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.epilog = (
-        "FOLDER has one sub-folder of photos for each class, named after it.\n\n"
+        "FOLDER has one sub-folder of photos for each class, named after it; or it has train and val (and test),\n"
+        "which have these.\n\n"
         "example: fastcnn train flowers/ -o flowers.safetensors --pretrained efficientnet_lite0\n"
         "then:    fastcnn classify --model flowers.safetensors photo.jpg"
     )
@@ -68,9 +70,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--validation",
-        default="0.2",
         metavar="SHARE-OR-FOLDER",
-        help="photos to examine the model on: a share of each class, or another folder (default: 0.2)",
+        help="photos to examine the model on: a share of each class, or another folder (default: FOLDER/val, if there "
+        "are FOLDER/train and FOLDER/val, else 0.2)",
     )
     parser.add_argument(
         "--augment",
@@ -81,6 +83,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of everything random (default: 0)")
     parser.add_argument("--checkpoint", metavar="FILE", help="keep the state of the training here, after each epoch")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint, if there is one")
+    parser.add_argument(
+        "--allow-changed",
+        default="",
+        metavar="NAME[,NAME]",
+        help="with --resume: what may differ from the run that the checkpoint is of, such as data,classes,schedule",
+    )
     parser.add_argument("--plot", metavar="FILE", help="draw the confusion matrix (needs matplotlib)")
     parser.add_argument("--json", action="store_true", help="print a JSON object")
     add_threads(parser)
@@ -101,7 +109,7 @@ def run(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FastcnnWarning)  # that it was interrupted is told below
+        warnings.filterwarnings("ignore", "fit: interrupted", FastcnnWarning)  # is told below
         history = _fit(options, model, learn, validate)
     model.save(options.output)
     report = model.evaluate(validate, batch_size=options.batch_size)
@@ -142,10 +150,13 @@ def _photos(options: argparse.Namespace, model: Model) -> tuple[Dataset, Dataset
     """Return the photos to learn from, and those to examine."""
     assert model.preprocess is not None  # both kinds of networks have one
     data, _ = dataset_of_folder(options.folder, model.preprocess, model.classes)
+    given = options.validation
+    if given is None:
+        given = parts_of(options.folder).get("validation", "0.2")
     try:
-        share = float(options.validation)
-    except ValueError:
-        return data, dataset_of_folder(options.validation, model.preprocess, model.classes)[0]
+        share = float(given)
+    except (TypeError, ValueError):
+        return data, dataset_of_folder(given, model.preprocess, model.classes, ("validation", "test"))[0]
     learn, validate = split(data.labels, share, options.seed)
     return data.subset(learn), data.subset(validate)
 
@@ -166,6 +177,7 @@ def _fit(options: argparse.Namespace, model: Model, learn: Dataset, validate: Da
         keep_best=True,
         checkpoint=options.checkpoint,
         resume=options.resume,
+        allow_changed=[name for name in options.allow_changed.split(",") if name],
         seed=options.seed,
     )
 

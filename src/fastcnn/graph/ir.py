@@ -16,7 +16,7 @@ import numpy as np
 from fastcnn import ops
 from fastcnn.ops.node import Node
 
-__all__ = ["FORMAT_VERSION", "Graph", "Node", "Shape", "check_shape", "live"]
+__all__ = ["FORMAT_VERSION", "Graph", "Node", "Shape", "check_shape", "last_function", "live"]
 
 FORMAT_VERSION = 1
 INPUT_TYPES = (
@@ -197,6 +197,25 @@ def check_shape(name: str, got: Shape, expected: tuple[int | None, ...], told: S
     """
     if len(got) != len(expected) or any(e not in (None, g) for e, g in zip(expected, got, strict=True)):
         raise ValueError(f"input {name!r}: shape={tuple(got if told is None else told)}, expected {expected}")
+
+
+_SHAPE_ONLY = ("Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout")
+
+
+def last_function(graph: Graph) -> Node | None:
+    """Return the node that computes the output, but for those that only change its shape; None where there is none.
+
+    Examples
+    --------
+    >>> nodes = [Node("Softmax", "a", ("x",), "y", {}), Node("Identity", "b", ("y",), "z", {})]
+    >>> last_function(Graph(nodes, {"x": (None, 4)}, ["z"], {})).name
+    'a'
+    """
+    makers = {node.output: node for node in graph.nodes}
+    node = makers.get(graph.outputs[0])
+    while node is not None and node.op.rpartition(":")[2] in _SHAPE_ONLY:
+        node = makers.get(node.inputs[0])
+    return node
 
 
 def live(nodes: list[Node], outputs: Iterable[str]) -> list[Node]:

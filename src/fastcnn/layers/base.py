@@ -97,10 +97,14 @@ class Layer:
         """Run `forward`; while a model is traced, under the layer's path in that model."""
         with scope(self):
             try:
-                return self.forward(*inputs)
+                return self._apply(*inputs)
             except (ValueError, TypeError) as error:
                 error.__dict__.setdefault(_FAILED_LAYER, self)
                 raise
+
+    def _apply(self, *inputs: Any) -> Any:
+        """`forward`, and what a kind of layer does to every input before."""
+        return self.forward(*inputs)
 
     # -- attributes ---------------------------------------------------------------------------------
 

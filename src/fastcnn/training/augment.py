@@ -24,6 +24,8 @@ _GREY = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue: I
 class Augment:
     """Random changes to each image, different in each epoch. The defaults suit photos.
 
+    Subclasses may have a ``__call__`` of their own: it is given arrays, and photos as their values from 0 to 255.
+
     Parameters
     ----------
     flip : bool

@@ -6,6 +6,7 @@ Decoding is io/_load.py's, resizing io/preprocess.py's.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import replace
@@ -14,11 +15,13 @@ from typing import Any, cast
 
 import numpy as np
 
+from fastcnn.errors import FastcnnWarning
 from fastcnn.io._cache import PhotoCache
 from fastcnn.io.image import Preprocess, find_images
 from fastcnn.io.preprocess import Pixels
 from fastcnn.training.augment import Augment
 from fastcnn.training.data import Dataset, targets_of_names
+from fastcnn.training.layouts import left_out, part_of
 
 __all__ = ["PhotoSource", "PixelSource", "class_folders", "dataset_of_folder", "preprocess_for", "with_cache"]
 
@@ -31,7 +34,8 @@ class PhotoSource:
     photos : iterable of path-like, or whatever `load_image` takes
     preprocess : Preprocess
         What the network wants. Where images are augmented with ``crop < 1``, a random part takes the place of its
-        middle part.
+        middle part. A subclass of `Augment` with a ``__call__`` of its own is given the middle part, (3, height,
+        width) float32 from 0 to 255.
     cache : PhotoCache, optional
         Keeps what files are decoded to, no larger than needed, for the next epoch.
 
@@ -65,6 +69,8 @@ class PhotoSource:
                 return plain
             plain = Pixels(self._decoded(index, 1.0)[None], preprocess).numbers()[0]
             return plain
+        if type(augment).__call__ is not Augment.__call__:  # a user's own, which takes whole images
+            return preprocess.normalise(augment(preprocess.resize(self._decoded(index, 1.0)), rng))
         _, height, width = self.shape
         pixels = self._decoded(index, augment.crop)
         box = None
@@ -118,6 +124,8 @@ def with_cache(data: Dataset) -> Dataset:
 def class_folders(folder: str | os.PathLike[str]) -> dict[str, list[Path]]:
     """List the photos of ``folder/class_name/*``, by class, sorted; hidden folders do not count.
 
+    Of a folder that is divided (layouts.py), those to train with.
+
     Raises
     ------
     NotADirectoryError
@@ -135,7 +143,7 @@ def class_folders(folder: str | os.PathLike[str]) -> dict[str, list[Path]]:
     ...     {name: len(paths) for name, paths in class_folders(folder).items()}
     {'cat': 1, 'dog': 1}
     """
-    root = Path(folder)
+    root = part_of(folder, ("train",))
     if not root.is_dir():
         raise NotADirectoryError(f"{root}: expected a folder with a sub-folder for each class")
     names = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
@@ -146,14 +154,19 @@ def class_folders(folder: str | os.PathLike[str]) -> dict[str, list[Path]]:
         try:
             found[name] = find_images(root / name)
         except FileNotFoundError:
-            raise ValueError(f"{root / name}: no photos, expected at least one of the class {name!r}") from None
+            others = left_out(root / name, is_class=True)
+            has = f"only {others}" if others else "no photos"
+            raise ValueError(f"{root / name}: {has}, expected at least one photo of the class {name!r}") from None
     return found
 
 
 def dataset_of_folder(
-    folder: str | os.PathLike[str], preprocess: Preprocess, classes: Sequence[str] | None = None
+    folder: str | os.PathLike[str],
+    preprocess: Preprocess,
+    classes: Sequence[str] | None = None,
+    parts: Sequence[str] = ("train",),
 ) -> tuple[Dataset, list[str]]:
-    """Return the photos of a folder of classes, and the names of the classes.
+    """Return the photos of a folder of classes, and the names of the classes; warn of what is left out.
 
     Parameters
     ----------
@@ -162,13 +175,19 @@ def dataset_of_folder(
     preprocess : Preprocess
     classes : sequence of str, optional
         Names that a network already has for its outputs; by default those of the sub-folders.
+    parts : sequence of str
+        Which part of a folder to take that is divided into "train", "validation" and "test": the first that it has.
 
     Raises
     ------
     ValueError
         If the folder has a class that is not among `classes`.
     """
+    folder = part_of(folder, parts)
     found = class_folders(folder)
+    others = left_out(folder)
+    if others:
+        warnings.warn(f"{folder}: left out, as they are no photos of a known format: {others}", FastcnnWarning, 3)
     names = list(found) if classes is None else list(classes)
     paths = [path for photos in found.values() for path in photos]
     owners = np.array([name for name, photos in found.items() for _ in photos])

@@ -10,28 +10,36 @@ import os
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Real
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from fastcnn._progress import Progress
 from fastcnn.errors import FastcnnWarning
+from fastcnn.graph.ir import Graph
 from fastcnn.network import Network
 from fastcnn.training.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from fastcnn.training.data import ArraySource, Dataset, split
 from fastcnn.training.features import features_of, split_model
 from fastcnn.training.history import History
+from fastcnn.training.identity import check_run, identity_of
 from fastcnn.training.interrupt import Interrupt
+from fastcnn.training.layouts import parts_of
 from fastcnn.training.loader import Batch, Batches, IterableBatches
-from fastcnn.training.losses import CrossEntropy
+from fastcnn.training.losses import BinaryCrossEntropy, CrossEntropy, loss_of
 from fastcnn.training.optimizers import Adam
 from fastcnn.training.options import Options
 from fastcnn.training.prepare import outputs_of, prepare
+from fastcnn.training.tasks import ending_of, hits, scores_of, warn_of_ending
 from fastcnn.training.trainer import Trainer
 
 __all__ = ["Run", "fit"]
+
+
+# What to learn from, and to validate with.
+_Data: TypeAlias = "tuple[Dataset | IterableBatches, Dataset | None]"
 
 
 @dataclass
@@ -79,6 +87,7 @@ class Run:
         self.trainer.sync()
         if self._learner is not self.model:
             self.model.load_state_dict(self._learner.state_dict(), strict=False)
+            self.model.task = self._learner.task
 
 
 def fit(model: Network, x: Any, y: Any, options: Options) -> History:
@@ -86,16 +95,19 @@ def fit(model: Network, x: Any, y: Any, options: Options) -> History:
     data = prepare(model, x, y)
     if options.augment is not None and not isinstance(data, Dataset):
         raise ValueError("fit: augment is for arrays and photos; an iterable makes its batches itself")
+    if options.validation is None and y is None and isinstance(x, (str, os.PathLike)):
+        options = replace(options, validation=parts_of(x).get("validation"))
     data, validation = _validation(model, data, options)
     if options.epochs > 1:
         data = _with_cache(data) if isinstance(data, Dataset) else data
         validation = _with_cache(validation) if validation is not None else None
-    saved = _resumed(model, data, options)
+    identity = _identity(model, data, validation, options)
+    saved = _resumed(model, identity, options)
     try:
-        learner, data, validation = _without_frozen_part(model, data, validation, options)
+        learner, features = _without_frozen_part(model, data, validation, options)
     except KeyboardInterrupt:
         return _interrupted(History(), 0, options, stacklevel=4)
-    return _Loop(model, learner, data, validation, options, saved).train()
+    return _Loop(model, learner, (data, validation), features, options, saved, identity).train()
 
 
 def _with_cache(data: Dataset) -> Dataset:
@@ -110,6 +122,8 @@ def _with_cache(data: Dataset) -> Dataset:
 def _interrupted(history: History, epoch: int, options: Options, stacklevel: int) -> History:
     """Note in the history, and tell, that Ctrl-C has ended the training."""
     history.interrupted = True
+    if options.raises:
+        raise KeyboardInterrupt
     where = f"in epoch {min(epoch + 1, options.epochs)} of {options.epochs}"
     warnings.warn(f"fit: interrupted {where}; the model is as the last step left it", FastcnnWarning, stacklevel)
     return history
@@ -128,47 +142,50 @@ def _validation(
         learn, validate = split(data.labels, float(given), options.seed)
         return data.subset(learn), data.subset(validate)
     pair = given if isinstance(given, (tuple, list)) and len(given) == 2 else (given, None)
-    validation = prepare(model, *pair)
+    validation = prepare(model, *pair, parts=("validation", "test"))
     if not isinstance(validation, Dataset):
         raise TypeError(f"fit: validation={type(given).__name__}, expected a share, a pair (x, y) or a folder")
     return data, validation
 
 
-def _resumed(model: Network, data: Dataset | IterableBatches, options: Options) -> Checkpoint | None:
+def _identity(
+    model: Network, data: Dataset | IterableBatches, validation: Dataset | None, options: Options
+) -> dict[str, Any]:
+    """Return what a checkpoint keeps of the run, where there is one."""
+    if options.checkpoint is None:
+        return {}
+    return identity_of(model, data, validation, options, options.optimizer or Adam(), loss_of(options.loss))
+
+
+def _resumed(model: Network, identity: Mapping[str, Any], options: Options) -> Checkpoint | None:
     """Return the checkpoint to go on from, its parameters already in the model; None where there is none yet."""
     if not options.resume or not os.path.exists(options.checkpoint or ""):
         return None
     checkpoint = read_checkpoint(options.checkpoint or "")
-    for name, now in _fixed_settings(data, options).items():
-        if checkpoint.run.get(name) != now:
-            raise ValueError(
-                f"fit: {name}={now}, expected {checkpoint.run.get(name)}, with which {options.checkpoint} was begun"
-            )
+    check_run(checkpoint.run, identity, options.checkpoint, options.allow_changed)
     model.load_state_dict(checkpoint.model)
+    frozen = checkpoint.run.get("frozen")
+    for path, layer in model.named_layers():  # parents first, as freezing goes down
+        if frozen is not None and layer.is_frozen != (path in frozen):
+            (layer.freeze if path in frozen else layer.thaw)()
     return checkpoint
-
-
-def _fixed_settings(data: Dataset | IterableBatches, options: Options) -> dict[str, int]:
-    """Return what must be the same for the whole of a run."""
-    settings = {"seed": options.seed, "batch_size": options.batch_size}
-    return {**settings, "inputs": len(data)} if isinstance(data, Dataset) else settings
 
 
 def _without_frozen_part(
     model: Network, data: Dataset | IterableBatches, validation: Dataset | None, options: Options
-) -> tuple[Network, Dataset | IterableBatches, Dataset | None]:
+) -> tuple[Network, _Data]:
     """Return the part of the network that learns, and features in place of inputs, where that is possible."""
     if options.augment is not None or not isinstance(data, Dataset) or options.epochs < 2:
-        return model, data, validation
+        return model, (data, validation)
     parts = split_model(model, data.source.shape)
     if parts is None:
-        return model, data, validation
+        return model, (data, validation)
     body, head = parts
     with Interrupt() as interrupt, interrupt.allowed():
         data = features_of(body, data, options.batch_size, options.workers, options.progress)
         if validation is not None:
             validation = features_of(body, validation, options.batch_size, options.workers, options.progress)
-    return head, data, validation
+    return head, (data, validation)
 
 
 class _Loop:
@@ -178,15 +195,38 @@ class _Loop:
         self,
         model: Network,
         learner: Network,
-        data: Dataset | IterableBatches,
-        validation: Dataset | None,
+        given: _Data,
+        features: _Data,
         options: Options,
         saved: Checkpoint | None,
+        identity: Mapping[str, Any],
     ) -> None:
-        self.options, self.data, self.validation = options, data, validation
+        self.options, self.given, self.identity = options, given, identity
+        self.data, self.validation = data, validation = features
         self.optimizer = Adam() if options.optimizer is None else options.optimizer
         self.base_rate = self.optimizer.learning_rate
-        trainer = Trainer(
+        trainer = self._trainer(learner)
+        self.run = Run(model, trainer, History(), _learner=learner)
+        self.counts_hits = isinstance(trainer.loss, (CrossEntropy, BinaryCrossEntropy))
+        self.ending = ""
+        if isinstance(data, Dataset):
+            graph = learner.graph(data.source.shape)
+            _warn_of_idle_parameters(learner, graph)
+            self.ending = ending_of(graph, trainer.loss)
+            warn_of_ending(graph, trainer.loss)
+        self.batches = self._batches(learner, data)
+        self.monitor = "loss" if validation is None else "validation_loss"
+        self.best = options.keep_best if isinstance(options.keep_best, str) else self.monitor
+        if self.best.endswith("accuracy") and not self.counts_hits:
+            raise ValueError(
+                f"fit: keep_best={self.best!r}, but {trainer.loss!r} counts none: expected 'validation_loss'"
+            )
+        if saved is not None:
+            self._restore(saved)
+
+    def _trainer(self, learner: Network) -> Trainer:
+        options = self.options
+        return Trainer(
             learner,
             self.optimizer,
             options.loss,
@@ -194,12 +234,6 @@ class _Loop:
             recompute=options.recompute,
             seed=options.seed,
         )
-        self.run = Run(model, trainer, History(), _learner=learner)
-        self.counts_hits = isinstance(trainer.loss, CrossEntropy)
-        self.batches = self._batches(learner, data)
-        self.monitor = "loss" if validation is None else "validation_loss"
-        if saved is not None:
-            self._restore(saved)
 
     def _batches(self, learner: Network, data: Dataset | IterableBatches) -> Batches | IterableBatches:
         if isinstance(data, IterableBatches):
@@ -272,7 +306,7 @@ class _Loop:
                 "high, or inputs are not finite"
             )
         sums.loss += loss * len(batch.x)
-        sums.hits += self._hits(run.trainer.outputs, batch.y)
+        sums.hits += hits(run.trainer.loss, run.trainer.outputs, batch.y) if self.counts_hits else 0
         sums.count += len(batch.x)
         run._step, run._counted = run._step + 1, run.trainer.steps
 
@@ -280,25 +314,18 @@ class _Loop:
         sums = self.run._sums
         return {"accuracy": sums.hits / sums.count} if self.counts_hits else {}
 
-    def _hits(self, scores: np.ndarray, y: np.ndarray) -> int:
-        """Return how many classes are recognised."""
-        if not self.counts_hits:
-            return 0
-        labels = y if y.ndim == 1 else y.argmax(axis=1)
-        return int((scores.argmax(axis=1) == labels).sum())
-
     def _validate(self) -> dict[str, float]:
         """Return loss and accuracy on the validation data."""
         if self.validation is None:
             return {}
-        loss, hits = 0.0, 0
+        loss, right, kind = 0.0, 0, self.run.trainer.loss
         batches = Batches(self.validation, self.options.batch_size, shuffle=False, workers=self.options.workers)
         for x, y in batches.epoch(0):
-            scores = self.run._learner(x)
-            loss += self.run.trainer.loss.value(scores, y) * len(x)
-            hits += self._hits(scores, y)
+            scores = scores_of(self.run._learner(x), self.ending)
+            loss += kind.value(scores, y) * len(x)
+            right += hits(kind, scores, y) if self.counts_hits else 0
         count = len(self.validation)
-        accuracy = {"validation_accuracy": hits / count} if self.counts_hits else {}
+        accuracy = {"validation_accuracy": right / count} if self.counts_hits else {}
         return {"validation_loss": loss / count, **accuracy}
 
     def _end_epoch(self, scores: Mapping[str, float]) -> None:
@@ -313,13 +340,24 @@ class _Loop:
         )
         run.epoch, run._step, run._sums = run.epoch + 1, 0, _Sums()
         best = run.history.best(self.monitor)
-        if options.keep_best and best == run.epoch - 1:
+        if options.keep_best and run.history.best(self.best) == run.epoch - 1:
             run._best = dict(run.model.state_dict())  # its arrays are read-only: whoever changes one puts in another
         if options.patience is not None and run.epoch - 1 - best >= options.patience:
             run.stop()
+        before = _state_of(run.model)
         for callback in options.callbacks:
             callback(run)
+        if run._learner is not run.model and _state_of(run.model) != before:
+            self._join()
         self._checkpoint()
+
+    def _join(self) -> None:
+        """Train the whole network from now on, as a callback has thawed, frozen or changed a part of it."""
+        run, state = self.run, self.run.trainer.state_dict()
+        run.trainer, run._learner = self._trainer(run.model), run.model
+        run.trainer.load_state_dict(state)
+        self.data, self.validation = self.given
+        self.batches = self._batches(run.model, self.data)
 
     # -- checkpoints ----------------------------------------------------------------------------------
 
@@ -334,10 +372,11 @@ class _Loop:
             return
         run = self.run
         state = {
-            **_fixed_settings(self.data, self.options),
+            **self.identity,
             "epoch": run.epoch,
             "step": run._step,
             "stopped": run._stopped,
+            "frozen": [path for path, layer in run.model.named_layers() if layer.is_frozen],
             "sums": vars(run._sums),
             "history": run.history,
         }
@@ -351,3 +390,18 @@ class _Loop:
         run._counted = run.trainer.steps
         run.epoch, run._step, run._stopped = state["epoch"], state["step"], state["stopped"]
         run._sums, run.history, run._best = _Sums(**state["sums"]), History(state["history"]), saved.best
+
+
+def _state_of(network: Network) -> tuple[list[bool], list[int]]:
+    """Return what callbacks may have changed: which layers are frozen, and which arrays there are."""
+    frozen = [layer.is_frozen for _, layer in network.named_layers()]
+    return frozen, [id(array) for array in network.state_dict().values()]
+
+
+def _warn_of_idle_parameters(network: Network, graph: Graph) -> None:
+    """Warn of layers that were set, but that forward does not call."""
+    idle = [name for name, _ in network.named_parameters() if name not in graph.constants]
+    if idle:
+        names = ", ".join(idle[:4]) + ", …" * (len(idle) > 4)
+        text = f"fit: {type(network).__name__}.forward does not use {names}: they learn nothing, and are not saved"
+        warnings.warn(text, FastcnnWarning, stacklevel=5)

@@ -118,6 +118,10 @@ class CrossEntropy(Loss):
         shape = rows, classes = as_pair(shape, "CrossEntropy: shape", 0)
         labels = as_array(y, "CrossEntropy: y")
         of_classes = self.class_weights
+        if classes == 1:
+            raise ValueError(
+                "CrossEntropy: one score, whose softmax is always 1: expected two or more, or BinaryCrossEntropy"
+            )
         if of_classes is not None and len(of_classes) != classes:
             raise ValueError(f"CrossEntropy: class_weights has {len(of_classes)} numbers, expected {classes}")
         of_rows = np.ones(rows) if weights is None else _checked_weights(weights, rows)
@@ -169,7 +173,10 @@ class BinaryCrossEntropy(Loss):
 
     def target(self, y: ArrayLike, shape: tuple[int, int], weights: ArrayLike | None = None) -> np.ndarray:
         """The probability of "yes" for each score: (N, classes) float32."""
-        return _rows(y, shape, "BinaryCrossEntropy")
+        rows = _rows(y, shape, "BinaryCrossEntropy")
+        if rows.size and not (rows.min() >= 0 and rows.max() <= 1):
+            raise ValueError(f"BinaryCrossEntropy: y from {rows.min():g} to {rows.max():g}, expected 0 to 1")
+        return rows
 
 
 _NAMES = {"cross_entropy": CrossEntropy, "mse": MSE, "binary_cross_entropy": BinaryCrossEntropy}

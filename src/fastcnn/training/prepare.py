@@ -31,7 +31,9 @@ def is_paths(x: Any) -> bool:
     return isinstance(x, (list, tuple)) and len(x) > 0 and all(isinstance(item, (str, os.PathLike)) for item in x)
 
 
-def prepare(model: Network, x: Any, y: Any = None, *, adopt: bool = True) -> Dataset | IterableBatches:
+def prepare(
+    model: Network, x: Any, y: Any = None, *, adopt: bool = True, parts: Sequence[str] = ("train",)
+) -> Dataset | IterableBatches:
     """Return the data, checked against the model.
 
     Parameters
@@ -39,9 +41,12 @@ def prepare(model: Network, x: Any, y: Any = None, *, adopt: bool = True) -> Dat
     model : Model
     x : array_like (N, ...), sequence of paths, folder, iterable of (x, y) batches, or Dataset
     y : array_like, optional
-        Numbers or names of classes, or (N, outputs) numbers; None for folders and iterables.
+        Numbers or names of classes, or (N, outputs) numbers; for each input a list of names, where it may have several
+        labels; None for folders and iterables.
     adopt : bool
         Whether the model takes over names of classes, shape of inputs and preprocessing where it has none.
+    parts : sequence of str
+        What to take of a folder that is divided, see `dataset_of_folder`.
 
     Raises
     ------
@@ -52,14 +57,16 @@ def prepare(model: Network, x: Any, y: Any = None, *, adopt: bool = True) -> Dat
         _fits(model, x, model.classes)
         return x
     if y is None and isinstance(x, (str, os.PathLike)):
-        return _folder(model, x, adopt)
+        return _folder(model, x, adopt, parts)
     if y is None:
         if isinstance(x, np.ndarray) or not hasattr(x, "__iter__"):
             raise ValueError("fit: y is missing, expected a number or name of a class for each input")
         return IterableBatches(x)
     classes = model.classes
-    labels = np.asarray(y)
-    if labels.dtype.kind in "UO" and labels.ndim == 1:
+    labels = _labels_of_sets(y, classes) if _is_sets(y) else np.asarray(y)
+    if _is_sets(y):
+        classes = classes or sorted({str(name) for names in y for name in names})
+    elif labels.dtype.kind in "UO" and labels.ndim == 1:
         classes = classes or sorted({str(label) for label in labels.tolist()})
         labels = targets_of_names(labels, classes)
     data = Dataset.of(_source(model, x), as_targets(labels))
@@ -67,6 +74,25 @@ def prepare(model: Network, x: Any, y: Any = None, *, adopt: bool = True) -> Dat
     if adopt:
         _adopt(model, data, classes)
     return data
+
+
+def _is_sets(y: Any) -> bool:
+    """Whether each input has a list of names."""
+    return (
+        isinstance(y, (list, tuple))
+        and all(isinstance(names, (list, tuple, set, frozenset)) for names in y)
+        and any(len(names) > 0 for names in y)
+        and all(isinstance(name, str) for names in y for name in names)
+    )
+
+
+def _labels_of_sets(y: Sequence[Any], classes: Sequence[str] | None) -> np.ndarray:
+    """Return 1 for the labels that an input has, and 0 for others: (N, labels)."""
+    known = classes or sorted({str(name) for names in y for name in names})
+    result = np.zeros((len(y), len(known)), np.float32)
+    for row, names in zip(result, y, strict=True):
+        row[targets_of_names(np.array(sorted(names), dtype=str), known)] = 1
+    return result
 
 
 def outputs_of(model: Network, shape: tuple[int, ...]) -> int:
@@ -84,10 +110,10 @@ def outputs_of(model: Network, shape: tuple[int, ...]) -> int:
     return output[1]
 
 
-def _folder(model: Network, folder: str | os.PathLike[str], adopt: bool) -> Dataset:
+def _folder(model: Network, folder: str | os.PathLike[str], adopt: bool, parts: Sequence[str]) -> Dataset:
     from fastcnn.training.folders import dataset_of_folder
 
-    data, classes = dataset_of_folder(folder, _preprocess(model), model.classes)
+    data, classes = dataset_of_folder(folder, _preprocess(model), model.classes, parts)
     _fits(model, data, classes)
     if adopt:
         _adopt(model, data, classes)
@@ -116,7 +142,7 @@ def _preprocess(model: Network) -> Any:
 
 def _fits(model: Network, data: Dataset, classes: Sequence[str] | None) -> None:
     outputs = outputs_of(model, data.source.shape)
-    if classes is not None and len(classes) != outputs:
+    if classes is not None and len(classes) != outputs and (outputs, len(classes)) != (1, 2):  # one tells no from yes
         raise ValueError(
             f"fit: the network has {outputs} outputs, expected {len(classes)}, one for each class: "
             + ", ".join(classes[:20])

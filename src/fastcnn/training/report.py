@@ -13,9 +13,9 @@ import numpy as np
 from fastcnn._figure import drawn
 from fastcnn._table import Columns
 
-__all__ = ["ClassScore", "Mistake", "Report", "report"]
+__all__ = ["ClassScore", "Mistake", "Report", "report", "share"]
 
-_MOST_MISTAKES = 10
+MOST_MISTAKES = 10
 _WIDEST_TABLE = 20  # classes; more would not fit on a screen
 
 
@@ -106,12 +106,13 @@ class Report:
         lines += map(columns.line, rows)
         if len(self.scores) <= _WIDEST_TABLE:
             lines += ["", *self._confusion_lines(columns.widths[0])]
-        if self.mistakes:
-            lines += ["", "worst mistakes"]
-            lines += [
-                f"{100 * m.probability:5.1f} %  {m.name}: {m.label}, taken for {m.predicted}" for m in self.mistakes
-            ]
-        return "\n".join(lines)
+        return "\n".join([*lines, *self._mistake_lines()])
+
+    def _mistake_lines(self) -> list[str]:
+        if not self.mistakes:
+            return []
+        told = [f"{100 * m.probability:5.1f} %  {m.name}: {m.label}, taken for {m.predicted}" for m in self.mistakes]
+        return ["", "worst mistakes", *told]
 
     def _confusion_lines(self, width: int) -> list[str]:
         classes = range(1, len(self.scores) + 1)
@@ -208,24 +209,31 @@ def report(
     scores = [
         ClassScore(
             classes[i],
-            _share(hits[i], taken[i]),
-            _share(hits[i], true[i]),
-            _share(2 * hits[i], taken[i] + true[i]),
+            share(hits[i], taken[i]),
+            share(hits[i], true[i]),
+            share(2 * hits[i], taken[i] + true[i]),
             int(true[i]),
         )
         for i in range(number)
     ]
     certainty = probabilities[np.arange(count), predicted]
     wrong = np.flatnonzero(predicted != labels)
-    wrong = wrong[np.argsort(-certainty[wrong], kind="stable")][:_MOST_MISTAKES]
+    wrong = wrong[np.argsort(-certainty[wrong], kind="stable")][:MOST_MISTAKES]
     mistakes = [
         Mistake(names[i] if len(names) else str(i), classes[labels[i]], classes[predicted[i]], float(certainty[i]))
         for i in wrong.tolist()
     ]
     of_truth = probabilities[np.arange(count), labels].astype(np.float64)
     loss = -np.log(np.maximum(of_truth, np.finfo(np.float32).tiny)).mean()
-    return Report(count, _share(hits.sum(), count), float(loss), scores, confusion.tolist(), mistakes)
+    return Report(count, share(hits.sum(), count), float(loss), scores, confusion.tolist(), mistakes)
 
 
-def _share(part: float, whole: float) -> float:
+def share(part: float, whole: float) -> float:
+    """Return part / whole, 0 of nothing.
+
+    Examples
+    --------
+    >>> share(1, 4), share(0, 0)
+    (0.25, 0.0)
+    """
     return float(part / whole) if whole else 0.0

@@ -2,10 +2,11 @@
 
     scores = f(x);  loss = L(scores, target);  gradients;  running statistics and parameters, in place
 
-Gradients may first go into their mean over several batches, and parameters into a running average of their own: both
-are steps of SGD, mean -= share * (value - mean) with the sign turned. Batch normalisation takes the statistics of the
-batch and dropout its random numbers here; what is frozen stays as at inference. Compiling is compiler/'s, the arrays
-behind the state are training/trainer.py's.
+f is the network without a last softmax or sigmoid that belongs to the loss (tasks.py). Gradients may first go into
+their mean over several batches, and parameters into a running average of their own: both are steps of SGD,
+mean -= share * (value - mean) with the sign turned. Batch normalisation takes the statistics of the batch and dropout
+its random numbers here; what is frozen stays as at inference. Compiling is compiler/'s, the arrays behind the state are
+training/trainer.py's.
 """
 
 from __future__ import annotations

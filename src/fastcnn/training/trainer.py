@@ -37,6 +37,7 @@ from fastcnn.training.step import (
     scores_of,
     step_graph,
 )
+from fastcnn.training.tasks import task_of_loss, without_ending
 
 __all__ = ["Trainer"]
 
@@ -68,7 +69,8 @@ class Trainer(Holder):
     Parameters
     ----------
     model : Model
-        With one output (N, classes). Layers that are frozen (`Layer.freeze`) stay as they are.
+        With one output (N, classes). Layers that are frozen (`Layer.freeze`) stay as they are. Where it ends in the
+        softmax or sigmoid that belongs to the loss, what goes into that is trained. Its `task` becomes the loss's.
     optimizer : Optimizer
     loss : str, Loss or function
         "cross_entropy", "mse", "binary_cross_entropy", an object, or a function of scores and labels (see
@@ -403,6 +405,9 @@ class Trainer(Holder):
                 self._state[name] = self._stored(name, values.get(name))
                 self._means.pop(name, None)
         scores = np.zeros(plan.output_shapes[1], np.float32)
+        task = task_of_loss(self.loss, scores.shape[1])
+        if task is not None and task != self.model.task:
+            self.model.task = task
         self._seen = self._changes  # forward methods may have set attributes; others wait until the step is done
         numbers = [np.zeros(len(SETTINGS), np.float32) for _ in step.numbers]
         self._plans[shape, kind] = compiled = _Compiled(plan, step, numbers, np.zeros(1, np.float32), scores)
@@ -413,7 +418,8 @@ class Trainer(Holder):
     def _graph(self, shape: tuple[int, ...], kind: StepKind) -> StepGraph:
         updating = Updating(self.optimizer, self.clip_norm, kind.gathers, kind.applies, self.average is not None)
         learning = learning_parts(self.model)
-        return step_graph(self.model.graph(shape[1:]), shape, *learning, kind.loss, updating, self.recompute)
+        graph = without_ending(self.model.graph(shape[1:]), self.loss)
+        return step_graph(graph, shape, *learning, kind.loss, updating, self.recompute)
 
     def _stored(self, name: str, value: np.ndarray | None) -> np.ndarray:
         """A value (zeros if None) in the form in which the step keeps it."""

@@ -115,6 +115,9 @@ class Network(Layer):
             if not listed or not all(isinstance(name, str) for name in listed):
                 raise TypeError(f"{type(self).__name__}.classes: expected a sequence of str, one per output")
             names = [str(name) for name in listed]  # of NumPy's str_, plain ones
+            for name in names:
+                if not name.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in name):
+                    raise ValueError(f"{type(self).__name__}.classes: {name!r}, expected text that UTF-8 can hold")
         object.__setattr__(self, "_classes", names)
 
     @property
@@ -344,7 +347,9 @@ class Network(Layer):
             x: Any = Pixels(self.preprocess.pixels(image)[None], self.preprocess)
         else:
             x = self.preprocess(image)
-        probabilities = self.predict_proba(x)[0]
+        return self._most_probable(self.predict_proba(x)[0], top)
+
+    def _most_probable(self, probabilities: np.ndarray, top: int) -> list[Prediction]:
         best = np.argsort(-probabilities, kind="stable")[:top].tolist()
         names = self._classes or [str(i) for i in range(len(probabilities))]
         return [Prediction(i, names[i], float(probabilities[i])) for i in best]

@@ -15,7 +15,6 @@ import pytest
 import fastcnn
 from fastcnn import doctor, zoo
 from fastcnn.cli import _shapes, bench, main
-from fastcnn.cli import classify as classify_command
 from fastcnn.io.image import Preprocess
 from fastcnn.io.weights import write_safetensors
 from fastcnn.kernels import _cpu
@@ -115,35 +114,8 @@ def test_ctrl_c_exits_with_130(monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(classify_command, "trained_model", interrupted)
+    monkeypatch.setattr("fastcnn.cli.classify.trained_model", interrupted)
     assert main(["classify", CAT]) == 130
-
-
-class Terminal:
-    """A stderr that is a terminal."""
-
-    def __init__(self):
-        self.text = ""
-
-    def write(self, text):
-        self.text += text
-
-    def flush(self):
-        pass
-
-    def isatty(self):
-        return True
-
-
-@pytest.mark.parametrize("tqdm", [True, False])
-def test_progress_from_two_photos_up_on_a_terminal(tqdm, monkeypatch):
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    if not tqdm:
-        monkeypatch.setitem(sys.modules, "tqdm", None)
-    assert list(classify_command._progress([Path("a")])) == [Path("a")] and terminal.text == ""
-    assert list(classify_command._progress([Path("a"), Path("b")])) == [Path("a"), Path("b")]
-    assert "2" in terminal.text
 
 
 def test_info(capsys):

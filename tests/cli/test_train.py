@@ -162,8 +162,10 @@ def test_a_broken_photo_is_named(photos, tmp_path, capsys):
     assert output.out == "" and f"b{os.sep}1.jpg" in output.err and not (tmp_path / "m").exists()
 
 
-def test_ctrl_c_saves_the_model(photos, tmp_path):
-    output = tmp_path / "m"
+def test_ctrl_c_saves_the_model_beside_the_old_one(photos, tmp_path):
+    output, beside = tmp_path / "m.safetensors", tmp_path / "m-interrupted-2.safetensors"
+    output.write_text("yesterday's")
+    (tmp_path / "m-interrupted.safetensors").write_text("this morning's")
     command = [sys.executable, "-m", "fastcnn", *train(photos, output, "--checkpoint", str(tmp_path / "run"))]
     command[command.index("8", command.index("--epochs"))] = "100000"
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -176,10 +178,35 @@ def test_ctrl_c_saves_the_model(photos, tmp_path):
         process.kill()
     assert process.returncode == 130, err
     assert "interrupted after" in err and "Traceback" not in err and "Warning" not in err and "accuracy" in out
-    assert fastcnn.load(output).classes == ["left side", "right side"]
+    assert fastcnn.load(beside).classes == ["left side", "right side"] and str(beside) in err
+    assert output.read_text() == "yesterday's"
+    assert (tmp_path / "m-interrupted.safetensors").read_text() == "this morning's"
 
 
 def test_every_command_has_help_with_an_example(capsys):
     for command in ("train", "evaluate"):
         assert main([command, "--help"]) == 0
         assert f"example: fastcnn {command}" in capsys.readouterr().out
+
+
+def test_a_rate_that_is_too_high_leaves_no_file(photos, tmp_path, capsys):
+    old = tmp_path / "m"
+    old.write_text("yesterday's")
+    assert main(train(photos, old, "--learning-rate", "1e20")) == 1
+    output = capsys.readouterr()
+    assert output.out == "" and output.err.count("\n") == 2  # the first tells of the photos
+    assert "learning_rate=" in output.err and "is too high" in output.err and "Traceback" not in output.err
+    assert [path.name for path in tmp_path.iterdir()] == ["m"] and old.read_text() == "yesterday's"
+
+
+def test_what_was_learned_before_a_bad_loss_is_saved_beside(photos, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(
+        "fastcnn.cli.train.OneCycle", lambda: lambda step, steps, in_epoch: 1.0 if step < 2 * in_epoch else 1e30
+    )
+    (tmp_path / "m").write_text("yesterday's")
+    assert main(train(photos, tmp_path / "m")) == 1
+    beside = tmp_path / "m-interrupted"
+    assert f"it is saved as {beside}" in capsys.readouterr().err
+    saved = fastcnn.load(beside)
+    assert saved.classes == ["left side", "right side"] and (tmp_path / "m").read_text() == "yesterday's"
+    assert all(np.isfinite(array).all() for array in saved.state_dict().values())

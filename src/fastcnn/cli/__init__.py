@@ -1,9 +1,9 @@
-"""The command line: `fastcnn classify | train | evaluate | info | convert | tune | doctor | bench`.
+"""The command line: `fastcnn classify | train | check | evaluate | info | convert | tune | doctor | bench`.
 
 One module a command, imported when it runs.
 
-Exit codes: 0 all went well; 1 some photos could not be read, or a check failed; 2 the command cannot run (usage,
-model, missing package); 130 interrupted.
+Exit codes: 0 all went well; 1 some photos could not be read, a check found faults, or training has diverged;
+2 the command cannot run (usage, model, missing package); 130 interrupted.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastcnn._version import __version__
+from fastcnn.cli._output import printable_output
 from fastcnn.errors import FastcnnWarning
 
 _COMMANDS = {
     "classify": "name what photos show",
     "train": "train a classifier on a folder of photos",
+    "check": "find broken, double and odd photos in a folder",
     "evaluate": "examine a classifier on a folder of photos",
     "info": "describe a model, or show where its time goes",
     "convert": "turn a model into ONNX or safetensors",
@@ -82,14 +84,18 @@ def _run(options: argparse.Namespace) -> int:
 
 def _run_command(options: argparse.Namespace) -> int:
     try:
-        code: int = options.run(options)
-        sys.stdout.flush()
+        with printable_output():
+            code: int = options.run(options)
+            sys.stdout.flush()
         return code
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         # Whoever read the output has gone: nothing more to say, not even on the way out.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except ArithmeticError as error:
+        print(f"fastcnn {options.command}: {error}", file=sys.stderr)
         return 1
     except (ImportError, OSError, TypeError, ValueError) as error:
         print(f"fastcnn {options.command}: {error}", file=sys.stderr)

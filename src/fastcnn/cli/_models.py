@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from dataclasses import replace
 from io import TextIOWrapper
 
@@ -12,6 +13,8 @@ from fastcnn.io._regular import open_regular
 from fastcnn.io.image import Preprocess
 from fastcnn.loading import GraphModel, load
 from fastcnn.model import Model
+from fastcnn.training.data import Dataset
+from fastcnn.training.screen import ON_ERROR, describe_unreadable, screened
 from fastcnn.zoo.pretrained import pretrained_names
 
 DEFAULT = "efficientnet_lite0"
@@ -112,6 +115,25 @@ def _scaled(values: tuple[float, ...], option: str) -> tuple[float, float, float
 
 def _numbers(text: str) -> tuple[float, ...]:
     return tuple(float(part) for part in text.split(","))
+
+
+def add_on_error(parser: argparse.ArgumentParser, what: str = "leave them out, up to a tenth of all, or stop") -> None:
+    """The option --on-error."""
+    parser.add_argument(
+        "--on-error",
+        choices=ON_ERROR,
+        default="skip",
+        help=f"photos that cannot be read: {what} (default: skip)",
+    )
+
+
+def screen_photos(data: Dataset, options: argparse.Namespace, classes: list[str] | None) -> Dataset:
+    """The photos that can be read; what is left out is told on stderr."""
+    kept, found = screened(data, options.on_error, False if options.json else None, classes)
+    if found:
+        text = describe_unreadable(found, len(data), " and are left out")
+        print(f"fastcnn {options.command}: {text}", file=sys.stderr)
+    return kept
 
 
 def add_threads(parser: argparse.ArgumentParser) -> None:

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from fastcnn._progress import walk
-from fastcnn.cli._models import DEFAULT, add_photo_options, add_threads, describe, trained_model
-from fastcnn.errors import ImageError
-from fastcnn.io.image import find_images
+import numpy as np
+
+from fastcnn._progress import Progress
+from fastcnn.cli._models import DEFAULT, add_on_error, add_photo_options, add_threads, describe, trained_model
+from fastcnn.cli._stream import Names, batches
+from fastcnn.io.preprocess import Pixels
 from fastcnn.kernels._cpu import set_num_threads
 from fastcnn.model import Model
+from fastcnn.training.interrupt import Interrupt
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.epilog = "example: fastcnn classify --top 3 holiday.jpg pets/ 'scans/*.png'"
-    parser.add_argument("photos", nargs="+", metavar="PHOTO", help="image file, folder, or glob pattern")
+    parser.epilog = (
+        "Answers are printed as they are found; Ctrl-C keeps those that are.\n\n"
+        "example: fastcnn classify --top 3 holiday.jpg pets/ 'scans/*.png'\n"
+        "         find / -name '*.jpg' | fastcnn classify - --format csv > names.csv"
+    )
+    parser.add_argument(
+        "photos", nargs="+", metavar="PHOTO", help="image file, folder, glob pattern, or - for names on stdin"
+    )
     parser.add_argument(
         "--model",
         default=DEFAULT,
@@ -29,7 +38,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help=f"a pretrained network, a saved model or an ONNX file (default: {DEFAULT})",
     )
     parser.add_argument("--top", type=int, default=5, metavar="N", help="classes to name (default: 5)")
-    parser.add_argument("--json", action="store_true", help="print a JSON list")
+    parser.add_argument(
+        "--format",
+        choices=_PRINTERS,
+        default="text",
+        help="text, a JSON list, a JSON object a line, or a CSV row for each class named (default: text)",
+    )
+    parser.add_argument("--json", action="store_const", dest="format", const="json", help="the same as --format json")
+    add_on_error(parser, "go on with the others, or stop")
     add_photo_options(parser)
     add_threads(parser)
     parser.set_defaults(run=run)
@@ -40,46 +56,116 @@ def run(options: argparse.Namespace) -> int:
     if options.top < 1:
         raise ValueError(f"--top {options.top}, expected at least 1")
     set_num_threads(options.threads)
-    paths, missing = _expand(options.photos)
+    names = Names(options.photos)
     model = trained_model(options.model)
     describe(model, options)
-    results = missing + [_classify(model, path, options.top) for path in _progress(paths)]
-    for result in results:
-        if "error" in result:
-            print(f"fastcnn classify: {result['error']}", file=sys.stderr)
-    if options.json:
-        print(json.dumps(results, indent=2))
-    else:
-        texts = [_as_text(result) for result in results if "error" not in result]
-        print("\n\n".join(texts), end="\n" if texts else "")
-    return 1 if any("error" in result for result in results) else 0
-
-
-def _expand(patterns: list[str]) -> tuple[list[Path], list[dict[str, Any]]]:
-    """The photos that the arguments stand for, and an error for each that stands for none."""
-    paths: list[Path] = []
-    missing: list[dict[str, Any]] = []
-    for pattern in patterns:
-        try:
-            paths.extend(path for path in find_images([pattern]) if path not in paths)
-        except (FileNotFoundError, ImageError) as error:
-            missing.append({"path": pattern, "error": str(error)})
-    return paths, missing
-
-
-def _classify(model: Model, path: Path, top: int) -> dict[str, Any]:
+    # How many photos are ready is chance, and must not decide about the last digits.
+    model.reproducible = True
+    printer = _PRINTERS[options.format]()
+    failed = 0
+    results = _results(model, names, options.top)
+    # Answers on a terminal show how far it is.
+    wanted = False if names.known == 1 or sys.stdout.isatty() else None
     try:
-        predictions = [asdict(prediction) for prediction in model.classify(path, top)]
-    except (ImageError, OSError) as error:
-        return {"path": str(path), "error": str(error)}
-    return {"path": str(path), "predictions": predictions}
+        # An answer is printed whole, or not at all: Ctrl-C comes while one is looked for.
+        with Progress("classifying", names.known, wanted, "photos") as progress, Interrupt() as interrupt:
+            while True:
+                with interrupt.allowed():
+                    result = next(results, None)
+                if result is None:
+                    break
+                if "error" in result:
+                    failed += 1
+                    print(f"fastcnn classify: {result['error']}", file=sys.stderr)
+                printer.add(result)
+                progress.update(1)
+                if failed and options.on_error == "stop":
+                    break
+    finally:
+        results.close()
+        printer.end()
+    return 1 if failed else 0
 
 
-def _as_text(result: dict[str, Any]) -> str:
-    lines = [f"{100 * entry['probability']:5.1f} %  {entry['label']}" for entry in result["predictions"]]
-    return "\n".join([result["path"], *lines])
+def _results(model: Model, names: Names, top: int) -> Generator[dict[str, Any], None, None]:
+    """Yield the answer, or the error, for each photo."""
+    load, together = _ways(model)
+    for batch in batches(names, load):
+        contents = [photo.content for photo in batch if photo.error is None]
+        answers = iter(model.predict_proba(together(contents)) if contents else ())
+        for photo in batch:
+            if photo.error is None:
+                named = model._most_probable(next(answers), top)
+                yield {"path": photo.path, "predictions": [asdict(prediction) for prediction in named]}
+            else:
+                yield {"path": photo.path, "error": photo.error}
 
 
-def _progress(paths: list[Path]) -> Iterable[Path]:
-    """The paths, with a bar on a terminal where there are several."""
-    return walk(paths, "classifying", None if len(paths) > 1 else False, "photos")
+def _ways(model: Model) -> tuple[Callable[[str], Any], Callable[[Sequence[Any]], Any]]:
+    """Return how a photo is read, and how several become an input."""
+    preprocess = model.preprocess
+    if preprocess is None:
+        raise ValueError("the model does not tell how photos become inputs (preprocess): give --mean, --std and --size")
+    if model._takes_pixels(preprocess):
+        return preprocess.pixels, lambda contents: Pixels(np.stack(contents), preprocess)
+    return preprocess, np.concatenate
+
+
+class _Text:
+    """Prints answers for people."""
+
+    def __init__(self) -> None:
+        self._is_first = True
+
+    def add(self, result: dict[str, Any]) -> None:
+        """Print an answer; errors are on stderr."""
+        if "error" in result:
+            return
+        lines = [f"{100 * entry['probability']:5.1f} %  {entry['label']}" for entry in result["predictions"]]
+        print("\n".join([*([] if self._is_first else [""]), result["path"], *lines]), flush=True)
+        self._is_first = False
+
+    def end(self) -> None:
+        """Print what closes the list."""
+
+
+class _Json(_Text):
+    """Prints a JSON list, whole also where it is cut short."""
+
+    def add(self, result: dict[str, Any]) -> None:
+        """Print an item of the list."""
+        text = json.dumps(result, indent=2).replace("\n", "\n  ")
+        print(("[\n  " if self._is_first else ",\n  ") + text, end="", flush=True)
+        self._is_first = False
+
+    def end(self) -> None:
+        """Close the list."""
+        print("[]" if self._is_first else "\n]", flush=True)
+
+
+class _JsonLines(_Text):
+    """Prints a JSON object a line."""
+
+    def add(self, result: dict[str, Any]) -> None:
+        """Print a line."""
+        print(json.dumps(result), flush=True)
+
+
+class _Csv(_Text):
+    """Prints a row for each class that is named, or one for an error."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rows = csv.writer(sys.stdout, lineterminator="\n")
+        self._rows.writerow(["path", "rank", "label", "probability", "index", "error"])
+
+    def add(self, result: dict[str, Any]) -> None:
+        """Print the rows of a photo."""
+        if "error" in result:
+            self._rows.writerow([result["path"], "", "", "", "", result["error"]])
+        for rank, entry in enumerate(result.get("predictions", ()), start=1):
+            self._rows.writerow([result["path"], rank, entry["label"], entry["probability"], entry["index"], ""])
+        sys.stdout.flush()
+
+
+_PRINTERS = {"text": _Text, "json": _Json, "jsonl": _JsonLines, "csv": _Csv}

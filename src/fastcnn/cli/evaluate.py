@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 
-from fastcnn.cli._models import DEFAULT, add_threads, trained_model
+from fastcnn.cli._models import DEFAULT, add_on_error, add_threads, screen_photos, trained_model
+from fastcnn.cli._preflight import check_plot
 from fastcnn.kernels._cpu import set_num_threads
+from fastcnn.training.data import Dataset
+from fastcnn.training.prepare import prepare
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -25,14 +28,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--plot", metavar="FILE", help="draw the confusion matrix (needs matplotlib)")
     parser.add_argument("--json", action="store_true", help="print a JSON object")
+    add_on_error(parser)
     add_threads(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the report."""
+    if options.plot:
+        check_plot(options.plot)
     set_num_threads(options.threads)
-    report = trained_model(options.model).evaluate(options.folder)
+    model = trained_model(options.model)
+    data = prepare(model, options.folder, adopt=False)
+    report = model.evaluate(screen_photos(data, options, model.classes) if isinstance(data, Dataset) else data)
     if options.plot:
         report.plot(options.plot)
     print(json.dumps(report.to_dict(), indent=2) if options.json else report)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 import warnings
 from pathlib import Path
 from typing import Any
 
 from fastcnn import zoo
-from fastcnn.cli._models import add_threads
+from fastcnn.cli._models import add_on_error, add_threads, screen_photos
+from fastcnn.cli._preflight import check_format, check_plot, check_space, check_writable
 from fastcnn.errors import FastcnnWarning
 from fastcnn.kernels._cpu import set_num_threads
 from fastcnn.model import Model
 from fastcnn.training.augment import Augment
 from fastcnn.training.data import Dataset, split
+from fastcnn.training.finite import LossNotFinite
 from fastcnn.training.folders import class_folders, dataset_of_folder, preprocess_for
 from fastcnn.training.history import History
 from fastcnn.training.layouts import parts_of
@@ -91,17 +94,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--plot", metavar="FILE", help="draw the confusion matrix (needs matplotlib)")
     parser.add_argument("--json", action="store_true", help="print a JSON object")
+    add_on_error(parser)
     add_threads(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train, save, report; 130 where Ctrl-C ended the training early (the model is saved all the same)."""
-    _check_folder_of(options.output)
+    """Train, save, report; 130 where Ctrl-C ended the training early: the model is then saved beside the output."""
+    for option, path in (("-o", options.output), ("--checkpoint", options.checkpoint)):
+        if path is not None:
+            check_writable(path, option)
     if options.plot:
-        _check_folder_of(options.plot)
+        check_plot(options.plot)
     set_num_threads(options.threads)
     model = _network(options, list(class_folders(options.folder)))
+    check_format(model, options.output)
+    check_space(model, options.output, options.checkpoint)
     learn, validate = _photos(options, model)
     if not options.json:
         print(
@@ -110,19 +118,22 @@ def run(options: argparse.Namespace) -> int:
         )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "fit: interrupted", FastcnnWarning)  # is told below
-        history = _fit(options, model, learn, validate)
-    model.save(options.output)
+        try:
+            history = _fit(options, model, learn, validate)
+        except LossNotFinite as error:
+            if error.history.epochs == 0:
+                raise
+            raise FloatingPointError(f"{error}; it is saved as {_save_beside(model, options.output)}") from error
+    saved = options.output
+    if history.interrupted:
+        saved = _save_beside(model, options.output)
+    else:
+        model.save(saved)
     report = model.evaluate(validate, batch_size=options.batch_size)
     if options.plot:
         report.plot(options.plot)
-    _tell(options, model, history, report)
+    _tell(options, model, saved, history, report)
     return 130 if history.interrupted else 0
-
-
-def _check_folder_of(file: str) -> None:
-    folder = Path(file).parent
-    if not folder.is_dir():
-        raise NotADirectoryError(f"{file}: there is no folder {folder}")
 
 
 def _network(options: argparse.Namespace, classes: list[str]) -> Model:
@@ -150,13 +161,15 @@ def _photos(options: argparse.Namespace, model: Model) -> tuple[Dataset, Dataset
     """Return the photos to learn from, and those to examine."""
     assert model.preprocess is not None  # both kinds of networks have one
     data, _ = dataset_of_folder(options.folder, model.preprocess, model.classes)
+    data = screen_photos(data, options, model.classes)
     given = options.validation
     if given is None:
         given = parts_of(options.folder).get("validation", "0.2")
     try:
         share = float(given)
     except (TypeError, ValueError):
-        return data, dataset_of_folder(given, model.preprocess, model.classes, ("validation", "test"))[0]
+        others, _ = dataset_of_folder(given, model.preprocess, model.classes, ("validation", "test"))
+        return data, screen_photos(others, options, model.classes)
     learn, validate = split(data.labels, share, options.seed)
     return data.subset(learn), data.subset(validate)
 
@@ -182,14 +195,25 @@ def _fit(options: argparse.Namespace, model: Model, learn: Dataset, validate: Da
     )
 
 
-def _tell(options: argparse.Namespace, model: Model, history: History, report: Report) -> None:
+def _save_beside(model: Model, output: str) -> str:
+    """Save a model that is not finished under a name of its own: what is there already may be better."""
+    path = Path(output)
+    number, file = 1, path.with_name(f"{path.stem}-interrupted{path.suffix}")
+    while file.exists():
+        number += 1
+        file = path.with_name(f"{path.stem}-interrupted-{number}{path.suffix}")
+    model.save(file)
+    return str(file)
+
+
+def _tell(options: argparse.Namespace, model: Model, saved: str, history: History, report: Report) -> None:
     if history.interrupted:
-        print(f"fastcnn train: interrupted after {history.epochs} epochs", file=sys.stderr)
+        print(f"fastcnn train: interrupted after {history.epochs} epochs; saved as {saved}", file=sys.stderr)
     if options.json:
         print(
             json.dumps(
                 {
-                    "model": options.output,
+                    "model": saved,
                     "classes": model.classes,
                     "interrupted": history.interrupted,
                     "history": history,
@@ -200,4 +224,4 @@ def _tell(options: argparse.Namespace, model: Model, history: History, report: R
         )
         return
     print(report)
-    print(f"\nsaved {options.output}; try: fastcnn classify --model {options.output} PHOTO")
+    print(f"\nsaved {saved}; try: fastcnn classify --model {shlex.quote(saved)} PHOTO")

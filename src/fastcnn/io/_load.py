@@ -11,7 +11,7 @@ import numpy as np
 
 from fastcnn._arguments import as_int, as_pair
 from fastcnn.errors import ImageError
-from fastcnn.io._photo import decode
+from fastcnn.io._photo import Facts, decode, examine
 from fastcnn.io._regular import NotRegularFileError, open_regular
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | np.ndarray
     )
 
-__all__ = ["ImageSource", "load_image"]
+__all__ = ["ImageSource", "examine_file", "load_image"]
 
 
 def load_image(
@@ -91,6 +91,19 @@ def load_image(
             "object, a PIL image or an ndarray"
         )
     return decode(source, _name(source, "filename", "the PIL image"), max_pixels)
+
+
+def examine_file(path: str | os.PathLike[str], *, max_pixels: int = 178_956_970) -> Facts:
+    """Tell what a photo is, without keeping its pixels.
+
+    Raises
+    ------
+    ImageError, OSError
+        Where `load_image` would.
+    """
+    name = os.fsdecode(path)
+    with _open(name) as file:
+        return examine(file, name, max_pixels)
 
 
 def _name(source: Any, attribute: str, default: str) -> str:

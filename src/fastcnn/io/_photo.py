@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import ModuleType
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from fastcnn.errors import ImageError
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["SUFFIXES", "decode", "import_pillow"]
+__all__ = ["SUFFIXES", "Facts", "decode", "examine", "import_pillow"]
 
 # Formats of photos only: Pillow's others include EPS, which runs a program to decode. AVIF stands last: see
 # _open.
@@ -40,6 +40,7 @@ _ORIENTATIONS = {
     7: "TRANSVERSE",
     8: "ROTATE_90",
 }
+_ON_THEIR_SIDE = (5, 6, 7, 8)
 
 # Changing the filters of warnings is not safe while another thread does the same: see _quiet_pillow.
 _hidden: warnings.catch_warnings[None] | None = None
@@ -83,27 +84,68 @@ def decode(
     JPEG files are decoded at a half, a quarter or an eighth of their size where that covers `at_least`, a height and a
     width: most of the work is then never done.
     """
-    pillow = import_pillow()
-    try:
-        with _quiet_pillow():
-            image = source if isinstance(source, pillow.Image) else _open(cast(BinaryIO, source), name)
-            _check_size(image.size, name, max_pixels)
-            if at_least is not None and image is not source and image.format == "JPEG":
-                height, width = at_least[::-1] if _lies_on_its_side(image.getexif().get(_ORIENTATION_TAG)) else at_least
-                image.draft(None, (width, height))
-            if image.format == "TIFF":  # Its tags are read, and warned of, in the course of decoding.
-                image.load()
+    import_pillow()
+    with _errors_named(name):
+        image = _opened(source, name, max_pixels)
+        if at_least is not None and image is not source and image.format == "JPEG":
+            height, width = at_least[::-1] if _orientation(image) in _ON_THEIR_SIDE else at_least
+            image.draft(None, (width, height))
         image.load()
-        orientation = _orientation(image)
-        pixels = _to_rgb(image, name)
-        if orientation in _ORIENTATIONS:
-            upright = pillow.Transpose[_ORIENTATIONS[orientation]]
-            pixels = np.array(pillow.fromarray(pixels).transpose(upright))
-        return pixels
+        return _upright(image, name)[0]
+
+
+class Facts(NamedTuple):
+    """What a photo is, as it lies in its file."""
+
+    width: int
+    height: int
+    mode: str
+    orientation: int
+    thumbnail: np.ndarray  # (16, 16, 3) uint8, upright
+
+
+def examine(source: BinaryIO, name: str, max_pixels: int) -> Facts:
+    """Decode a photo as small as its format allows: whatever `decode` refuses is refused."""
+    pillow = import_pillow()
+    with _errors_named(name):
+        image = _opened(source, name, max_pixels)
+        mode, (width, height) = image.mode, image.size
+        image.draft("RGB", (64, 64))  # only JPEG knows how; all of its data are read nevertheless
+        image.load()
+        pixels, orientation = _upright(image, name)
+        thumbnail = pillow.fromarray(pixels).resize((16, 16), pillow.Resampling.BOX)
+        return Facts(width, height, mode, orientation, np.asarray(thumbnail))
+
+
+@contextmanager
+def _errors_named(name: str) -> Iterator[None]:
+    """Turn whatever Pillow raises into an ImageError."""
+    try:
+        yield
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # A damaged file makes Pillow raise nearly anything.
         raise ImageError(f"{name}: damaged, or not supported: {error or type(error).__name__}") from error
+
+
+def _opened(source: BinaryIO | Image.Image, name: str, max_pixels: int) -> Image.Image:
+    with _quiet_pillow():
+        image = source if isinstance(source, import_pillow().Image) else _open(cast(BinaryIO, source), name)
+        _check_size(image.size, name, max_pixels)
+        if image.format == "TIFF":  # Its tags are read, and warned of, in the course of decoding.
+            image.load()
+    return cast("Image.Image", image)
+
+
+def _upright(image: Image.Image, name: str) -> tuple[np.ndarray, int]:
+    """Return the pixels, turned as EXIF says, and what it says."""
+    pillow = import_pillow()
+    orientation = _orientation(image)
+    pixels = _to_rgb(image, name)
+    if orientation not in _ORIENTATIONS:
+        return pixels, 1
+    upright = pillow.Transpose[_ORIENTATIONS[orientation]]
+    return np.array(pillow.fromarray(pixels).transpose(upright)), orientation
 
 
 def _open(file: BinaryIO, name: str) -> Image.Image:
@@ -129,11 +171,6 @@ def _orientation(image: Image.Image) -> object:
     """Return the EXIF orientation that is left to be undone: Pillow turns TIFF while decoding."""
     with _quiet_pillow():
         return None if image.format == "TIFF" else image.getexif().get(_ORIENTATION_TAG)
-
-
-def _lies_on_its_side(orientation: object) -> bool:
-    """Whether height and width of the stored pixels are width and height of the photo."""
-    return orientation in (5, 6, 7, 8)
 
 
 def _to_rgb(image: Image.Image, name: str) -> np.ndarray:

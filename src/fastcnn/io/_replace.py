@@ -67,8 +67,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             os.replace(temporary, target)
         _flush_folder(target.parent)
     except OSError as error:
-        error.filename, error.filename2 = name, None
-        raise
+        # A new one: an error that once had two names tells of both, "None" included.
+        raise OSError(error.errno, error.strerror or str(error), name) from error
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcnn._arguments import as_seed
+from fastcnn._names import one_of
 from fastcnn.training.augment import Augment
 
 __all__ = ["ArraySource", "Dataset", "Source", "as_targets", "random_of", "split", "targets_of_names"]
@@ -180,7 +181,7 @@ def targets_of_names(names: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     numbers: dict[Any, int] = {name: number for number, name in enumerate(classes)}
     values = names.tolist()
     if unknown := sorted({str(name) for name in values if name not in numbers}):
-        raise ValueError(f"y has the class {unknown[0]!r}, expected one of {', '.join(classes)}")
+        raise ValueError(f"y has the class {unknown[0]!r}, {one_of(unknown[0], classes)}")
     return np.array([numbers[name] for name in values], np.int64)
 
 

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from fastcnn._names import readable
 from fastcnn.errors import FastcnnWarning
 from fastcnn.io._cache import PhotoCache
 from fastcnn.io.image import Preprocess, find_images
@@ -124,7 +125,8 @@ def with_cache(data: Dataset) -> Dataset:
 def class_folders(folder: str | os.PathLike[str]) -> dict[str, list[Path]]:
     """List the photos of ``folder/class_name/*``, by class, sorted; hidden folders do not count.
 
-    Of a folder that is divided (layouts.py), those to train with.
+    Of a folder that is divided (layouts.py), those to train with. Names that are no UTF-8 are taken for Latin-1:
+    classes are text, whatever the file system holds.
 
     Raises
     ------
@@ -149,10 +151,10 @@ def class_folders(folder: str | os.PathLike[str]) -> dict[str, list[Path]]:
     names = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not names:
         raise ValueError(f"{root}: no sub-folders, expected one for each class, with photos")
-    found = {}
+    found: dict[str, list[Path]] = {}
     for name in names:
         try:
-            found[name] = find_images(root / name)
+            found.setdefault(readable(name), []).extend(find_images(root / name))
         except FileNotFoundError:
             others = left_out(root / name, is_class=True)
             has = f"only {others}" if others else "no photos"

@@ -23,6 +23,7 @@ from fastcnn.network import Network
 from fastcnn.training.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from fastcnn.training.data import ArraySource, Dataset, split
 from fastcnn.training.features import features_of, split_model
+from fastcnn.training.finite import LossNotFinite, not_finite, why_not_finite
 from fastcnn.training.history import History
 from fastcnn.training.identity import check_run, identity_of
 from fastcnn.training.interrupt import Interrupt
@@ -223,6 +224,8 @@ class _Loop:
             )
         if saved is not None:
             self._restore(saved)
+        self._good = model.state_dict()  # its arrays are read-only: whoever changes one puts in another
+        self._last: Batch
 
     def _trainer(self, learner: Network) -> Trainer:
         options = self.options
@@ -249,7 +252,23 @@ class _Loop:
         )
 
     def train(self) -> History:
-        """Train until the last epoch, until a callback or patience has had enough, or until Ctrl-C."""
+        """Train until the last epoch, until a callback or patience has had enough, or until Ctrl-C.
+
+        Weights that are not finite are never what is left, nor in a checkpoint: the last good ones take their place.
+        """
+        run = self.run
+        try:
+            self._epochs()
+        except LossNotFinite:
+            run.model.load_state_dict(run._best or self._good)
+            raise
+        if self.options.keep_best and run._best:
+            run.model.load_state_dict(run._best)
+        elif self._is_spoilt():
+            run.model.load_state_dict(self._good)
+        return run.history
+
+    def _epochs(self) -> None:
         run, options = self.run, self.options
         try:
             with Interrupt() as interrupt:
@@ -258,13 +277,11 @@ class _Loop:
         except KeyboardInterrupt:
             if run.trainer.steps == run._counted:  # else a step is ahead of the sums: the last checkpoint stays
                 run._sync()
-                self._checkpoint()
-            _interrupted(run.history, run.epoch, options, stacklevel=5)
+                if not self._is_spoilt():
+                    self._checkpoint()
+            _interrupted(run.history, run.epoch, options, stacklevel=6)
         finally:
             run._sync()
-        if options.keep_best and run._best:
-            run.model.load_state_dict(run._best)
-        return run.history
 
     def _epoch(self, interrupt: Interrupt) -> None:
         run, sums = self.run, self.run._sums
@@ -289,6 +306,7 @@ class _Loop:
             if not sums.count:
                 raise ValueError("fit: x yields no batches, expected at least one")
             run._sync()
+            self._check_weights()
             with interrupt.allowed():
                 scores = self._validate()
             self._end_epoch(scores)
@@ -300,15 +318,32 @@ class _Loop:
             done, total = run.epoch * steps + run._step, self.options.epochs * steps
             run.trainer.learning_rate = self.base_rate * self.options.schedule(done, total, steps)
         loss = run.trainer.step(batch.x, batch.y)
+        self._last = batch
         if not np.isfinite(loss):
-            raise FloatingPointError(
-                f"fit: the loss is {loss} in epoch {run.epoch + 1}, step {run._step + 1}: the learning rate is too "
-                "high, or inputs are not finite"
-            )
+            raise self._failure(f"the loss is {loss} in epoch {run.epoch + 1}, step {run._step + 1}")
         sums.loss += loss * len(batch.x)
         sums.hits += hits(run.trainer.loss, run.trainer.outputs, batch.y) if self.counts_hits else 0
         sums.count += len(batch.x)
         run._step, run._counted = run._step + 1, run.trainer.steps
+
+    def _is_spoilt(self) -> bool:
+        """Whether weights are not finite that were when the run began, or its last epoch ended."""
+        return bool(set(not_finite(self.run.model.state_dict())).difference(not_finite(self._good)))
+
+    def _check_weights(self) -> None:
+        """Refuse weights that the last step has spoilt, though its loss was good."""
+        if self._is_spoilt():
+            raise self._failure(f"weights are not finite after epoch {self.run.epoch + 1}, step {self.run._step}")
+
+    def _failure(self, what: str) -> LossNotFinite:
+        run, trainer = self.run, self.run.trainer
+        why = why_not_finite(self._last, trainer.loss, trainer.outputs.shape[1], self._good, trainer.learning_rate)
+        return LossNotFinite(f"fit: {what}: {why}; the model is as it was {self._good_since()}", run.history)
+
+    def _good_since(self) -> str:
+        if self.run._best:
+            return f"after epoch {self.run.history.best(self.monitor) + 1}, the best"
+        return f"after epoch {self.run.epoch}" if self.run.epoch else "before"
 
     def _accuracy(self) -> dict[str, float]:
         sums = self.run._sums
@@ -339,9 +374,10 @@ class _Loop:
             images_per_second=sums.count / max(sums.seconds, 1e-9),
         )
         run.epoch, run._step, run._sums = run.epoch + 1, 0, _Sums()
+        self._good = run.model.state_dict()
         best = run.history.best(self.monitor)
         if options.keep_best and run.history.best(self.best) == run.epoch - 1:
-            run._best = dict(run.model.state_dict())  # its arrays are read-only: whoever changes one puts in another
+            run._best = dict(self._good)
         if options.patience is not None and run.epoch - 1 - best >= options.patience:
             run.stop()
         before = _state_of(run.model)
@@ -365,6 +401,7 @@ class _Loop:
         every = self.options.checkpoint_steps
         if every is not None and self.run._step % every == 0:
             self.run._sync()
+            self._check_weights()
             self._checkpoint()
 
     def _checkpoint(self) -> None:

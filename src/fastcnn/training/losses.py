@@ -98,8 +98,11 @@ class CrossEntropy(Loss):
         self.class_weights = None
         if class_weights is not None:
             self.class_weights = as_real_array(class_weights, "CrossEntropy: class_weights").astype(np.float64)
-        if self.class_weights is not None and (self.class_weights.ndim != 1 or not (self.class_weights >= 0).all()):
-            raise ValueError(f"CrossEntropy: class_weights={class_weights!r}, expected one number >= 0 for each class")
+        weights = self.class_weights
+        if weights is not None and (weights.ndim != 1 or not ((weights >= 0) & (weights < np.inf)).all()):
+            raise ValueError(
+                f"CrossEntropy: class_weights={class_weights!r}, expected one finite number >= 0 for each class"
+            )
 
     def needs_scores(self, weights: ArrayLike | None) -> bool:
         """Never: weights go into the targets."""

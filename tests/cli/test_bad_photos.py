@@ -1,0 +1,92 @@
+"""Photos that cannot be read: all are found and named at once, before anything is learned."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from photo_folders import make_photos, spoil, train
+from PIL import Image
+
+import fastcnn
+from fastcnn.cli import main
+from fastcnn.errors import ImageError
+from fastcnn.io._load import examine_file, load_image
+from fastcnn.training.screen import Unreadable, describe_unreadable
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = make_photos(tmp_path / "photos", 20)
+    spoil(folder, "left side/3.jpg", "right side/7.jpg", "right side/8.jpg")
+    return folder
+
+
+def test_training_leaves_them_out_and_names_all(photos, tmp_path, capsys):
+    assert main(train(photos, tmp_path / "m")) == 0
+    message = capsys.readouterr().err
+    assert "3 of 40 photos cannot be read and are left out:" in message and "29 photos to learn from, 8" in message
+    assert all(name in message for name in ("left side/3.jpg", "right side/7.jpg", "right side/8.jpg"))
+    assert fastcnn.load(tmp_path / "m").classes == ["left side", "right side"]
+
+
+def test_evaluating_leaves_them_out_and_names_all(photos, tmp_path, capsys):
+    assert main(train(photos, tmp_path / "m")) == 0
+    capsys.readouterr()
+    assert main(["evaluate", "--model", str(tmp_path / "m"), str(photos), "--json"]) == 0
+    output = capsys.readouterr()
+    assert json.loads(output.out)["count"] == 37 and output.err.count(".jpg") == 3
+    assert main(["evaluate", "--model", str(tmp_path / "m"), str(photos), "--on-error", "stop"]) == 2
+    assert capsys.readouterr().err.count(".jpg") == 3
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "arguments", "message"),
+    [
+        ([], ["--on-error", "stop"], "3 of 40 photos cannot be read:"),
+        (["left side/4.jpg", "left side/5.jpg"], [], "5 of 40 photos cannot be read; at most 10% are left out"),
+    ],
+)
+def test_training_stops_where_it_shall(spoilt, arguments, message, photos, tmp_path, capsys):
+    spoil(photos, *spoilt)
+    assert main(train(photos, tmp_path / "m", *arguments)) == 2
+    output = capsys.readouterr().err
+    assert message in output and output.count(".jpg") == 3 + len(spoilt) and not (tmp_path / "m").exists()
+
+
+def test_a_class_without_readable_photos_is_named(photos, tmp_path, capsys):
+    (photos / "third").mkdir()
+    spoil(photos, "third/0.jpg")
+    assert main(train(photos, tmp_path / "m")) == 2
+    assert "none is left of class 'third'" in capsys.readouterr().err
+
+
+def test_a_validation_folder_is_examined_too(photos, tmp_path, capsys):
+    learn = make_photos(tmp_path / "learn", 4)
+    assert main(train(learn, tmp_path / "m", "--validation", str(photos))) == 0
+    message = capsys.readouterr().err
+    assert message.count(".jpg") == 3 and "8 photos to learn from, 37 to examine" in message
+
+
+@pytest.mark.parametrize(("count", "lines"), [(8, 9), (9, 5), (40, 16), (3000, 21)])
+def test_a_list_fits_a_screen(count, lines):
+    found = [Unreadable(f"a class of photos {i % 2}/a photo {i:04}.jpg", "empty") for i in range(count)]
+    text = describe_unreadable(found, 4000)
+    assert len(text.splitlines()) == lines and ("fastcnn check lists all" in text) == (count == 3000)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".gif", ".bmp"])
+def test_what_is_examined_is_what_is_read(suffix, tmp_path):
+    """A quick look finds what reading all of the pixels finds."""
+    photo = tmp_path / f"photo{suffix}"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 200, 3), np.uint8)).save(photo)
+    facts = examine_file(photo)
+    assert (facts.width, facts.height, facts.orientation) == (200, 300, 1) and facts.thumbnail.shape == (16, 16, 3)
+    whole = photo.read_bytes()
+    for length in (0, 10, len(whole) // 2, len(whole) - len(whole) // 10):
+        photo.write_bytes(whole[:length])
+        with pytest.raises(ImageError):
+            load_image(photo)
+        with pytest.raises(ImageError, match=photo.name):
+            examine_file(photo)

@@ -26,9 +26,9 @@ from fastcnn.estimator_file import load_classifier, save_classifier
 from fastcnn.estimator_inputs import channels_first, check_shape, prepare_network, source_for
 from fastcnn.model import Model
 from fastcnn.training.augment import Augment
+from fastcnn.training.begin import fit
 from fastcnn.training.data import Dataset, Source
 from fastcnn.training.loader import Batches
-from fastcnn.training.loop import fit
 from fastcnn.training.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 from fastcnn.training.options import Options
 from fastcnn.training.predictions import predictions

@@ -374,7 +374,7 @@ class Network(Layer):
         from fastcnn.io.image import Preprocess
 
         function = getattr(self.predict_proba, "__func__", None)
-        return function is Network.predict_proba and type(preprocess) is Preprocess
+        return getattr(function, "__module__", "").startswith("fastcnn.") and type(preprocess) is Preprocess
 
     def _compiled(self, batch: int, x: np.ndarray | Pixels) -> Compiled:
         return self._compiled_all([batch], x)[0]

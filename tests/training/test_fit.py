@@ -144,9 +144,9 @@ def press_ctrl_c_after_the_first_step(monkeypatch, delay):
     """Interrupt the next training `delay` seconds after its first step; the list tells when that is due."""
     due, step = [], Trainer.step
 
-    def first_step(trainer, x, y):
+    def first_step(trainer, x, y, **settings):
         monkeypatch.setattr(Trainer, "step", step)
-        loss = step(trainer, x, y)
+        loss = step(trainer, x, y, **settings)
         due.append(time.perf_counter() + delay)
         threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT)).start()
         return loss
@@ -181,7 +181,7 @@ def test_ctrl_c_while_features_are_computed(monkeypatch):
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fastcnn.training.loop.features_of", interrupted)
+    monkeypatch.setattr("fastcnn.training.begin.features_of", interrupted)
     with pytest.warns(fc.FastcnnWarning, match="interrupted in epoch 1 of 3") as warned:
         history = frozen_network().fit(*stripes(20), epochs=3)
     assert history.interrupted and history.epochs == 0 and warned[0].filename == __file__
@@ -281,7 +281,7 @@ def test_features_of_a_frozen_part_are_reused_with_the_same_result(monkeypatch):
     history = model.fit(x, y, epochs=3, validation=0.2)
     after = model.state_dict()
     assert [name for name in before if not np.array_equal(before[name], after[name])] == list(head.state_dict())
-    monkeypatch.setattr("fastcnn.training.loop.split_model", lambda model, shape: None)
+    monkeypatch.setattr("fastcnn.training.begin.split_model", lambda model, shape: None)
     whole = frozen_network()
     expected = whole.fit(x, y, epochs=3, validation=0.2)
     np.testing.assert_allclose(history["loss"], expected["loss"], rtol=1e-5)

@@ -85,7 +85,7 @@ def test_parameters_wait_for_the_update_and_state_travels():
 @pytest.mark.parametrize("average", [0.9, 0.3, 0.0])
 def test_averages_follow_the_formula(isa, average):
     model = network()
-    trainer = fc.Trainer(model, fc.SGD(0.1, momentum=0.9), average=average)
+    trainer = fc.Trainer(model, fc.SGD(0.1, momentum=0.9), ema=average)
     expected: dict[str, np.ndarray] = {}
     for t in range(1, 21):
         trainer.step(X, Y)

@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
         check_plot(options.plot)
     set_num_threads(options.threads)
     model = trained_model(options.model)
-    data = prepare(model, options.folder, adopt=False)
+    data = prepare(model, options.folder, adopt=False, parts=("test", "validation"))
     report = model.evaluate(screen_photos(data, options, model.classes) if isinstance(data, Dataset) else data)
     if options.plot:
         report.plot(options.plot)

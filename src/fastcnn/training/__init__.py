@@ -1,8 +1,9 @@
 """Training: data, losses, optimizers, schedules, the trainer that runs a compiled step, and the loop around it."""
 
 from fastcnn.training.augment import Augment
+from fastcnn.training.callbacks import Callback
 from fastcnn.training.history import History
-from fastcnn.training.losses import MSE, BinaryCrossEntropy, CrossEntropy, Loss
+from fastcnn.training.losses import MSE, BinaryCrossEntropy, CrossEntropy, FunctionLoss, Loss
 from fastcnn.training.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 from fastcnn.training.report import Report
 from fastcnn.training.schedules import Cosine, OneCycle, StepDecay, Warmup
@@ -15,8 +16,10 @@ __all__ = [
     "AdamW",
     "Augment",
     "BinaryCrossEntropy",
+    "Callback",
     "Cosine",
     "CrossEntropy",
+    "FunctionLoss",
     "History",
     "Loss",
     "OneCycle",

@@ -113,7 +113,8 @@ def features_of(
     batches = Batches(data, batch_size, shuffle=False, workers=workers)
     features = []
     with Progress("features", len(data), progress) as bar:
-        for x, _ in batches.epoch(0):
-            features.append(body(x))
-            bar.update(len(x))
-    return Dataset(ArraySource(np.concatenate(features)), data.labels, np.arange(len(data)))
+        for batch in batches.epoch(0):
+            features.append(body(batch.x))
+            bar.update(len(batch.x))
+    weights = None if data.weights is None else data.weights[data.indices]
+    return Dataset(ArraySource(np.concatenate(features)), data.labels, np.arange(len(data)), weights)

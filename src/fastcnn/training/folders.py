@@ -21,6 +21,7 @@ from fastcnn.io._cache import PhotoCache
 from fastcnn.io.image import Preprocess, find_images
 from fastcnn.io.preprocess import Pixels
 from fastcnn.training.augment import Augment
+from fastcnn.training.augment_functions import FunctionAugment
 from fastcnn.training.data import Dataset, targets_of_names
 from fastcnn.training.layouts import left_out, part_of
 
@@ -49,7 +50,8 @@ class PhotoSource:
     is_slow = True
 
     def __init__(self, photos: Iterable[Any], preprocess: Preprocess, cache: PhotoCache | None = None) -> None:
-        self.photos = list(photos)
+        # What fetches photos when they are asked for goes on doing so.
+        self.photos: Sequence[Any] = photos if isinstance(photos, Sequence) else list(photos)
         self.preprocess, self.cache = preprocess, cache
 
     @property
@@ -71,7 +73,10 @@ class PhotoSource:
             plain = Pixels(self._decoded(index, 1.0)[None], preprocess).numbers()[0]
             return plain
         if type(augment).__call__ is not Augment.__call__:  # a user's own, which takes whole images
-            return preprocess.normalise(augment(preprocess.resize(self._decoded(index, 1.0)), rng))
+            pixels = self._decoded(index, 1.0).transpose(2, 0, 1)
+            takes_bytes = isinstance(augment, FunctionAugment)
+            image = augment(pixels if takes_bytes else np.ascontiguousarray(pixels, np.float32), rng)
+            return preprocess.normalise(image)
         _, height, width = self.shape
         pixels = self._decoded(index, augment.crop)
         box = None

@@ -24,7 +24,7 @@ _SHOWN = 120  # characters of a setting in a message
 def identity_of(
     model: Network,
     data: Dataset | IterableBatches,
-    validation: Dataset | None,
+    validation: Dataset | IterableBatches | None,
     options: Options,
     optimizer: Optimizer,
     loss: Any,
@@ -41,13 +41,21 @@ def identity_of(
         found |= {"network": _network(model, data.source.shape)}
     return {
         **found,
-        "validation": None if validation is None else f"{len(validation)} inputs, {_digest(_data(validation))}",
+        "validation": _validation(validation),
         "optimizer": _text(optimizer),
         "loss": _text(loss),
         "schedule": None if schedule is None else f"{_text(schedule)} over {options.epochs} epochs",
         "augment": None if options.augment is None else _text(options.augment),
         "clip_norm": options.clip_norm,
+        "accumulate": options.accumulate,
+        "ema": options.ema,
     }
+
+
+def _validation(data: Dataset | IterableBatches | None) -> str | None:
+    if isinstance(data, Dataset):
+        return f"{len(data)} inputs, {_digest(_data(data))}"
+    return None if data is None else "batches"
 
 
 def check_run(then: Mapping[str, Any], now: Mapping[str, Any], checkpoint: Any, allowed: Collection[str]) -> None:

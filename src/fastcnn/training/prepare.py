@@ -1,6 +1,7 @@
 """What `Model.fit` and `Model.evaluate` are given, as data sets that suit the model.
 
-Knows arrays, iterables, lists of files and folders of classes. Nothing of the model is changed before all is checked.
+Knows arrays, iterables, lists of files and folders of classes; tables.py knows more. Nothing of the model is changed
+before all is checked.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import numpy as np
 from fastcnn.network import Network
 from fastcnn.training.data import ArraySource, Dataset, Source, as_targets, targets_of_names
 from fastcnn.training.loader import IterableBatches
+from fastcnn.training.tables import Known, known_data
 
-__all__ = ["is_paths", "outputs_of", "prepare"]
+__all__ = ["is_batch", "is_paths", "outputs_of", "prepare", "source_of"]
 
 
 def is_paths(x: Any) -> bool:
@@ -31,6 +33,17 @@ def is_paths(x: Any) -> bool:
     return isinstance(x, (list, tuple)) and len(x) > 0 and all(isinstance(item, (str, os.PathLike)) for item in x)
 
 
+def is_batch(value: Any) -> bool:
+    """Whether `value` is a batch as iterables yield them: a pair (x, y), or (x, y, weights), of arrays.
+
+    Examples
+    --------
+    >>> is_batch((np.zeros((2, 3)), [0, 1])), is_batch(([[0, 1]], [0])), is_batch(np.zeros((2, 3)))
+    (True, False, False)
+    """
+    return isinstance(value, (tuple, list)) and len(value) in (2, 3) and getattr(value[0], "ndim", 0) >= 2
+
+
 def prepare(
     model: Network, x: Any, y: Any = None, *, adopt: bool = True, parts: Sequence[str] = ("train",)
 ) -> Dataset | IterableBatches:
@@ -39,7 +52,7 @@ def prepare(
     Parameters
     ----------
     model : Model
-    x : array_like (N, ...), sequence of paths, folder, iterable of (x, y) batches, or Dataset
+    x : array_like (N, ...), sequence of paths, folder, iterable of (x, y) batches, Dataset, or what `known_data` knows
     y : array_like, optional
         Numbers or names of classes, or (N, outputs) numbers; for each input a list of names, where it may have several
         labels; None for folders and iterables.
@@ -56,20 +69,26 @@ def prepare(
     if isinstance(x, Dataset):
         _fits(model, x, model.classes)
         return x
+    named: list[str] | None = None
+    if y is None:
+        known = known_data(x, parts)
+        x, y, named = known if isinstance(known, Known) else (known, None, None)
     if y is None and isinstance(x, (str, os.PathLike)):
         return _folder(model, x, adopt, parts)
     if y is None:
         if isinstance(x, np.ndarray) or not hasattr(x, "__iter__"):
             raise ValueError("fit: y is missing, expected a number or name of a class for each input")
         return IterableBatches(x)
-    classes = model.classes
+    classes = model.classes or named
+    if named is not None and named != classes and np.ndim(y) == 1:
+        y = np.array(named)[np.asarray(y)]  # the model has another order
     labels = _labels_of_sets(y, classes) if _is_sets(y) else np.asarray(y)
     if _is_sets(y):
         classes = classes or sorted({str(name) for names in y for name in names})
     elif labels.dtype.kind in "UO" and labels.ndim == 1:
         classes = classes or sorted({str(label) for label in labels.tolist()})
         labels = targets_of_names(labels, classes)
-    data = Dataset.of(_source(model, x), as_targets(labels))
+    data = Dataset.of(source_of(model, x) or ArraySource(np.asarray(x)), as_targets(labels))
     _fits(model, data, classes)
     if adopt:
         _adopt(model, data, classes)
@@ -120,14 +139,28 @@ def _folder(model: Network, folder: str | os.PathLike[str], adopt: bool, parts: 
     return data
 
 
-def _source(model: Network, x: Any) -> Source:
+def source_of(model: Network, x: Any) -> Source | None:
+    """Return photos, or what is a source already; None for arrays."""
     if hasattr(x, "load"):
         return cast(Source, x)
-    if is_paths(x):
+    if is_paths(x) or _are_photos(x):
         from fastcnn.training.folders import PhotoSource
 
         return PhotoSource(x, _preprocess(model))
-    return ArraySource(np.asarray(x))
+    return None
+
+
+def _are_photos(x: Any) -> bool:
+    """Whether `x` is a sequence of images of Pillow's, or of pixels (H, W, 3) as photos have them."""
+    if isinstance(x, np.ndarray) or not isinstance(x, Sequence) or isinstance(x, str) or not len(x):
+        return False
+    first = x[0]
+    is_pixels = isinstance(first, np.ndarray) and first.dtype == np.uint8 and first.ndim in (2, 3)
+    return (
+        is_pixels
+        or isinstance(first, (str, os.PathLike, bytes))
+        or (hasattr(first, "getexif") and hasattr(first, "mode"))
+    )
 
 
 def _preprocess(model: Network) -> Any:

@@ -83,9 +83,9 @@ class Trainer(Holder):
         (Chen et al., https://arxiv.org/abs/1604.06174): less memory, the same bits.
     seed : int
         Of dropout. The random numbers of a step follow from the seed and the number of the step alone.
-    average : float, optional
+    ema : float, optional
         Keep an exponential moving average of the parameters, `averages`: after update t it is
-        ``d * average + (1 - d) * parameter`` with d = min(average, (1 + t) / (10 + t)), and the parameter itself after
+        ``d * average + (1 - d) * parameter`` with d = min(ema, (1 + t) / (10 + t)), and the parameter itself after
         the first. 0.999 is usual.
 
     Attributes
@@ -126,7 +126,7 @@ class Trainer(Holder):
         clip_norm: float | None = None,
         recompute: bool = False,
         seed: int = 0,
-        average: float | None = None,
+        ema: float | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(optimizer, Optimizer):
@@ -135,10 +135,10 @@ class Trainer(Holder):
             raise ValueError(f"Trainer: clip_norm={clip_norm}, expected a number above 0, or None")
         self.model, self.optimizer, self.loss = model, optimizer, loss_of(loss)
         self.clip_norm, self.recompute, self.seed = clip_norm, recompute, as_seed(seed, "Trainer: seed")
-        if average is not None and not 0 <= as_float(average, "Trainer: average") < 1:
-            raise ValueError(f"Trainer: average={average}, expected a number from 0 to below 1, or None")
+        if ema is not None and not 0 <= as_float(ema, "Trainer: ema") < 1:
+            raise ValueError(f"Trainer: ema={ema}, expected a number from 0 to below 1, or None")
         optimizer.check_groups([name for name, _ in model.named_parameters()])
-        self.average = average
+        self.ema = ema
         self.learning_rate = optimizer.learning_rate
         self._account = Account(0, 0, 0.0)
         self._begun = False, 0.0  # of the step that was begun last: whether it updates, and what its batch weighs
@@ -262,12 +262,12 @@ class Trainer(Holder):
         self._look(change)
 
     def averages(self) -> dict[str, np.ndarray]:
-        """Return the moving average of each parameter that is trained, by its name; empty without `average`.
+        """Return the moving average of each parameter that is trained, by its name; empty without `ema`.
 
         Examples
         --------
         >>> import fastcnn as fc
-        >>> trainer = Trainer(fc.Sequential(fc.Linear(2, 2, rng=0)), fc.SGD(0.5), average=0.9)
+        >>> trainer = Trainer(fc.Sequential(fc.Linear(2, 2, rng=0)), fc.SGD(0.5), ema=0.9)
         >>> _ = [trainer.step([[1, 0]], [1]) for _ in range(3)]
         >>> list(trainer.averages())
         ['0.weight', '0.bias']
@@ -378,7 +378,7 @@ class Trainer(Holder):
     def _set_numbers(self, compiled: _Compiled, share: float) -> None:
         for name, row in zip(compiled.step.numbers, compiled.numbers, strict=True):
             row[:] = row_of_numbers(
-                name, self.optimizer, self.learning_rate, self._account.updates + 1, share, self.average or 0.0
+                name, self.optimizer, self.learning_rate, self._account.updates + 1, share, self.ema or 0.0
             )
         words = [self.seed, self.seed >> 32, self.steps, self.steps >> 32]
         self._clock[:] = [word & 0xFFFFFFFF for word in words]
@@ -416,7 +416,7 @@ class Trainer(Holder):
         return compiled
 
     def _graph(self, shape: tuple[int, ...], kind: StepKind) -> StepGraph:
-        updating = Updating(self.optimizer, self.clip_norm, kind.gathers, kind.applies, self.average is not None)
+        updating = Updating(self.optimizer, self.clip_norm, kind.gathers, kind.applies, self.ema is not None)
         learning = learning_parts(self.model)
         graph = without_ending(self.model.graph(shape[1:]), self.loss)
         return step_graph(graph, shape, *learning, kind.loss, updating, self.recompute)

@@ -1,26 +1,43 @@
 """scikit-learn's conventions, kept without needing scikit-learn: parameters, tags, and what inputs and labels may be.
 
-Messages are worded as scikit-learn words them, and its own exceptions are raised where it is installed; it is imported
-only when it asks for tags, or when one of these is raised.
+Messages are worded as scikit-learn words them, and its own base classes and exceptions are used where it is installed.
 """
 
 from __future__ import annotations
 
 import inspect
 import warnings
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
 
 from fastcnn._arguments import as_array
 
-__all__ = ["Parameters", "check_feature_names", "checked_inputs", "checked_labels", "feature_names", "not_fitted"]
+__all__ = [
+    "Parameters",
+    "check_feature_names",
+    "checked_inputs",
+    "checked_labels",
+    "checked_weights",
+    "feature_names",
+    "not_fitted",
+]
 
 Self = TypeVar("Self", bound="Parameters")
 
 
-class Parameters:
-    """The part of BaseEstimator and ClassifierMixin that other tools call: constructor arguments by name, and tags."""
+try:
+    from sklearn.base import BaseEstimator, ClassifierMixin
+
+    _BASES: tuple[Any, ...] = (ClassifierMixin, BaseEstimator)
+except ImportError:
+    _BASES = ()
+
+
+class Parameters(*_BASES):  # type: ignore[misc]
+    """scikit-learn's BaseEstimator and ClassifierMixin, where it is installed, and what other tools call of them:
+    constructor arguments by name, also those of an argument that is a dataclass (``augment__flip``), and tags."""
 
     _estimator_type = "classifier"
 
@@ -29,8 +46,15 @@ class Parameters:
         return [name for name in inspect.signature(cls).parameters if name != "self"]
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the constructor's arguments by name."""
-        return {name: getattr(self, name) for name in self._parameter_names()}
+        """Return the constructor's arguments by name; with `deep` also the fields of those that are dataclasses."""
+        own = {name: getattr(self, name) for name in self._parameter_names()}
+        nested = {
+            f"{name}__{field.name}": getattr(value, field.name)
+            for name, value in own.items()
+            if deep and is_dataclass(value) and not isinstance(value, type)
+            for field in fields(value)
+        }
+        return {**own, **nested}
 
     def set_params(self: Self, **parameters: Any) -> Self:
         """Set arguments of the constructor anew.
@@ -41,17 +65,20 @@ class Parameters:
             If there is no such argument.
         """
         known = self._parameter_names()
-        for name, value in parameters.items():
-            if name not in known:
+        for name, value in sorted(parameters.items(), key=lambda item: "__" in item[0]):  # wholes before parts
+            owner, _, field = name.partition("__")
+            if owner not in known or (field and not _has_field(getattr(self, owner), field)):
                 kind = type(self).__name__
                 raise ValueError(f"Invalid parameter {name!r} for estimator {kind}(). Valid parameters are: {known!r}.")
-            setattr(self, name, value)
+            setattr(self, owner, replace(getattr(self, owner), **{field: value}) if field else value)
         return self
 
     def __repr__(self) -> str:
         defaults = inspect.signature(type(self)).parameters
         changed = [
-            f"{name}={value!r}" for name, value in self.get_params().items() if value is not defaults[name].default
+            f"{name}={value!r}"
+            for name, value in self.get_params(deep=False).items()
+            if value is not defaults[name].default
         ]
         return f"{type(self).__name__}({', '.join(changed)})"
 
@@ -67,6 +94,10 @@ class Parameters:
         )
 
 
+def _has_field(value: Any, name: str) -> bool:
+    return is_dataclass(value) and name in {field.name for field in fields(value)}
+
+
 def not_fitted(estimator: object) -> Exception:
     """Return the exception of an estimator that has learned nothing yet: scikit-learn's own, where it is installed."""
     kind: type[Exception] = _exception("NotFittedError", ValueError)
@@ -74,6 +105,32 @@ def not_fitted(estimator: object) -> Exception:
         f"This {type(estimator).__name__} instance is not fitted yet. Call 'fit' with appropriate arguments "
         "before using this estimator."
     )
+
+
+def checked_weights(weights: Any, count: int) -> np.ndarray | None:
+    """Return weights of so many inputs, (N,) float64; None stays None.
+
+    Raises
+    ------
+    ValueError
+        As scikit-learn's ``_check_sample_weight``.
+
+    Examples
+    --------
+    >>> checked_weights([1, 2], 2).tolist()
+    [1.0, 2.0]
+    """
+    if weights is None:
+        return None
+    array = as_array(weights, "sample_weight")
+    if array.ndim == 0:
+        array = np.full(count, array)
+    if array.ndim != 1:
+        raise ValueError(f"Sample weights must be 1D array or scalar, got {array.ndim}D array.")
+    if array.shape != (count,):
+        raise ValueError(f"sample_weight.shape == {array.shape}, expected {(count,)}!")
+    checked: np.ndarray = array.astype(np.float64)
+    return checked
 
 
 def checked_inputs(x: Any) -> np.ndarray:

@@ -6,33 +6,43 @@ files estimator_file.py's, learning itself is training/'s. Here: parameters, and
 
 from __future__ import annotations
 
-import copy
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from fastcnn._arguments import as_array, as_choice, as_flag, as_real_array, as_seed, as_share
+from fastcnn._arguments import as_choice, as_flag, as_real_array, as_share
 from fastcnn._sklearn import (
     Parameters,
     check_feature_names,
     checked_inputs,
     checked_labels,
+    checked_weights,
     feature_names,
     not_fitted,
 )
 from fastcnn.estimator_file import load_classifier, save_classifier
-from fastcnn.estimator_inputs import channels_first, check_shape, prepare_network, source_for
+from fastcnn.estimator_inputs import (
+    build_network,
+    channels_first,
+    check_shape,
+    numbered,
+    prepare_network,
+    seed_of,
+    source_for,
+)
 from fastcnn.model import Model
 from fastcnn.training.augment import Augment
+from fastcnn.training.augment_functions import as_augment
 from fastcnn.training.begin import fit
 from fastcnn.training.data import Dataset, Source
+from fastcnn.training.defaults import epochs_for, is_out_of_balance
 from fastcnn.training.loader import Batches
 from fastcnn.training.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 from fastcnn.training.options import Options
 from fastcnn.training.predictions import predictions
-from fastcnn.training.prepare import is_paths, outputs_of
+from fastcnn.training.prepare import is_paths
 from fastcnn.training.schedules import Cosine, OneCycle, Schedule
 from fastcnn.training.trainer import Trainer
 
@@ -59,19 +69,24 @@ class ImageClassifier(Parameters):
     pretrained : bool
         Begin with ImageNet weights (`fastcnn.load_pretrained`) and train the last layer. Inputs are photos then: files,
         or uint8 (N, H, W, 3).
-    epochs : int
-        How often `fit` goes through the data.
+    epochs : int, optional
+        How often `fit` goes through the data: 20 times, or as makes 400 steps, up to 200 times.
     batch_size : int
+    class_weight : "auto", "balanced", dict, sequence or None
+        What the inputs of each class count in the loss: by label, or in the order of `classes_`. "balanced" lets each
+        class count the same; "auto" does, where one has more than three times the inputs of another.
     optimizer : {"adam", "adamw", "rmsprop", "sgd"}
         The last with Nesterov's momentum of 0.9.
     learning_rate : float
     schedule : {"one_cycle", "cosine", "constant"}
-    augment : Augment, optional
-        Random changes to images.
+    augment : Augment or function, optional
+        Random changes to images, as for `Model.fit`. Searches reach into it: ``augment__flip``.
     validation_fraction : float
         Share of the data that `patience` watches, if it is above 0; the best weights are kept.
     patience : int, optional
         Stop when the loss has not improved for so many epochs.
+    warm_start : bool
+        Whether `fit` goes on from what was learned before, for so many epochs more.
     random_state : int, RandomState or None
         Of first weights, order and augmentation. The same integer gives the same bits on any number of threads.
     verbose : bool
@@ -95,13 +110,10 @@ class ImageClassifier(Parameters):
 
     Notes
     -----
-    Images are (N, C, H, W), (N, H, W, C) or (N, H, W). Channels are taken to be the last axis if that has 1, 3 or 4
-    entries and axis 1 has not; else axis 1. Of any integer or floating type and range: each channel (each feature, of
-    rows) is standardised by its mean and deviation in the first data seen.
+    Images are (N, C, H, W), (N, H, W, C) or (N, H, W). Channels are the last axis if that has 1, 3 or 4 entries and
+    axis 1 has not. Each channel (each feature, of rows) is standardised by its mean and deviation in the first data.
 
-    Lists of files are decoded when a batch needs them.
-
-    All checks of ``sklearn.utils.estimator_checks.check_estimator`` pass. scikit-learn need not be installed.
+    scikit-learn need not be installed; its ``check_estimator`` passes, but that weights do not stand for repetitions.
 
     Examples
     --------
@@ -114,20 +126,25 @@ class ImageClassifier(Parameters):
     (['bright', 'dark'], 1.0)
     """
 
+    loss_curve_: list[float]
+    n_iter_: int
+
     def __init__(
         self,
         network: str | Model | Callable[[tuple[int, ...], int], Model] = "auto",
         *,
         input_shape: Sequence[int] | None = None,
         pretrained: bool = False,
-        epochs: int = 20,
+        epochs: int | None = None,
         batch_size: int = 32,
+        class_weight: Any = "auto",
         optimizer: str = "adam",
         learning_rate: float = 3e-3,
         schedule: str = "one_cycle",
-        augment: Augment | None = None,
+        augment: Augment | Callable[..., Any] | None = None,
         validation_fraction: float = 0.0,
         patience: int | None = None,
+        warm_start: bool = False,
         random_state: Any = None,
         verbose: bool = False,
     ) -> None:
@@ -136,19 +153,21 @@ class ImageClassifier(Parameters):
         self.pretrained = pretrained
         self.epochs = epochs
         self.batch_size = batch_size
+        self.class_weight = class_weight
         self.optimizer = optimizer
         self.learning_rate = learning_rate
         self.schedule = schedule
         self.augment = augment
         self.validation_fraction = validation_fraction
         self.patience = patience
+        self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose
 
     # -- learning -------------------------------------------------------------------------------------
 
-    def fit(self, X: Any, y: Any) -> ImageClassifier:
-        """Learn from scratch.
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> ImageClassifier:
+        """Learn from scratch; or go on, with `warm_start`.
 
         Parameters
         ----------
@@ -156,6 +175,8 @@ class ImageClassifier(Parameters):
             Images, rows of features, or files.
         y : array_like (N,)
             Labels: integers, strings, bools.
+        sample_weight : array_like (N,), optional
+            What each input counts in the loss.
 
         Returns
         -------
@@ -174,10 +195,16 @@ class ImageClassifier(Parameters):
         as_flag(self.pretrained, "ImageClassifier: pretrained")
         share = as_share(self.validation_fraction, "ImageClassifier: validation_fraction")
         inputs, labels = self._checked(X, y)
-        classes, targets = _unique(labels, "y")
-        self._begin(inputs, classes)
+        classes, targets = numbered(labels, "y")
+        weights = checked_weights(sample_weight, len(targets))
+        if not (as_flag(self.warm_start, "ImageClassifier: warm_start") and hasattr(self, "model_")):
+            self._begin(inputs, classes)
+        elif not np.array_equal(classes, self.classes_):
+            raise ValueError(f"y has the classes {classes.tolist()}, expected {self.classes_.tolist()}, for warm_start")
         options = Options(
-            epochs=self.epochs,
+            epochs=epochs_for(len(targets), self.batch_size) if self.epochs is None else self.epochs,
+            class_weight=self._class_weight(targets),
+            sample_weight=weights,
             batch_size=self.batch_size,
             validation=share if share > 0 else None,
             optimizer=self._optimizer(),
@@ -190,8 +217,8 @@ class ImageClassifier(Parameters):
             raises=True,
         )
         history = fit(self.model_, self._source(inputs), targets, options)
-        self.loss_curve_: list[float] = history.get("loss", [])
-        self.n_iter_ = history.epochs
+        self.loss_curve_ += history.get("loss", [])
+        self.n_iter_ += history.epochs
         return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None) -> ImageClassifier:
@@ -215,8 +242,8 @@ class ImageClassifier(Parameters):
             raise ValueError("classes must be passed on the first call to partial_fit.")
         inputs, labels = self._checked(X, y, reset=is_first)
         if is_first:
-            self._begin(inputs, _unique(classes, "classes")[0])
-        elif classes is not None and not np.array_equal(_unique(classes, "classes")[0], self.classes_):
+            self._begin(inputs, numbered(classes, "classes")[0])
+        elif classes is not None and not np.array_equal(numbered(classes, "classes")[0], self.classes_):
             raise ValueError(
                 f"classes={classes!r} is not the same as on the first call to partial_fit: {self.classes_.tolist()}"
             )
@@ -227,7 +254,8 @@ class ImageClassifier(Parameters):
         if unknown := sorted(set(labels[self.classes_[targets] != labels].tolist())):
             raise ValueError(f"y has the class {unknown[0]!r}, expected one of {self.classes_.tolist()}")
         data = Dataset.of(self._source(inputs), targets)
-        batches = Batches(data, self.batch_size, len(self.classes_), augment=self.augment, seed=self._seed)
+        augment = as_augment(self.augment, "ImageClassifier: augment")
+        batches = Batches(data, self.batch_size, len(self.classes_), augment=augment, seed=self._seed)
         trainer = self._resumed_trainer()
         losses = [trainer.step(batch.x, batch.y) * len(batch.x) for batch in batches.epoch(self.n_iter_)]
         trainer.sync()
@@ -243,55 +271,31 @@ class ImageClassifier(Parameters):
                 f"only one class: {', '.join(map(str, classes))}"
             )
         self.classes_ = classes
-        self._seed = self._drawn_seed()
+        self._seed = seed_of(self.random_state)
         self._takes_photos = is_paths(inputs) or self.pretrained
         if is_paths(inputs):
             self._shape = tuple(self.input_shape or (3, _PHOTO_SIZE, _PHOTO_SIZE))
         else:
             self._shape = inputs.shape[1:]
             self.n_features_in_ = int(np.prod(self._shape))
-        model = self._built(self._shape, len(classes))
+        model = build_network(self.network, self.pretrained, self._shape, len(classes), self._seed)
         prepare_network(model, inputs, classes, self._takes_photos)
         self.model_ = model
         self.loss_curve_, self.n_iter_ = [], 0
         self._trainer: Trainer | None = None
         self._trainer_state: dict[str, np.ndarray] | None = None
 
-    def _built(self, shape: tuple[int, ...], classes: int) -> Model:
-        from fastcnn import zoo
-        from fastcnn.zoo.small import small_network
-
-        if self.pretrained:
-            if not isinstance(self.network, str):
-                raise ValueError(
-                    "ImageClassifier: pretrained=True, expected the name of a network, as 'efficientnet_lite0'"
-                )
-            name = "efficientnet_lite0" if self.network == "auto" else self.network
-            return zoo.load_pretrained(name, num_classes=classes, rng=self._seed)
-        if isinstance(self.network, str):
-            if self.network == "auto":
-                return small_network(shape, classes, rng=self._seed)
-            model = zoo.build(self.network, num_classes=classes, in_channels=shape[0], rng=self._seed)
-        elif isinstance(self.network, Model):
-            model = copy.deepcopy(self.network)
-        elif callable(self.network):
-            model = self.network(shape, classes)
-        else:
-            raise TypeError(f"ImageClassifier: network={self.network!r}, expected a name, a Model or a function")
-        if (outputs := outputs_of(model, shape)) != classes:
-            raise ValueError(f"ImageClassifier: network has {outputs} outputs, expected {classes}, one for each class")
-        return model
+    def _class_weight(self, targets: np.ndarray) -> Any:
+        given = self.class_weight
+        if isinstance(given, str) and given == "auto":
+            return "balanced" if is_out_of_balance(targets) else None
+        if isinstance(given, Mapping):
+            numbers = {label: i for i, label in enumerate(self.classes_.tolist())}
+            return {numbers[label]: weight for label, weight in given.items() if label in numbers}
+        return given
 
     def _optimizer(self) -> Optimizer:
         return _OPTIMIZERS[self.optimizer](self.learning_rate)
-
-    def _drawn_seed(self) -> int:
-        state = self.random_state
-        if state is None or state is np.random:
-            return int(np.random.randint(2**31))
-        if isinstance(state, np.random.RandomState):
-            return int(state.randint(2**31))
-        return as_seed(state, "ImageClassifier: random_state", "an integer >= 0, a numpy.random.RandomState or None")
 
     def _resumed_trainer(self) -> Trainer:
         if self._trainer is None:
@@ -441,11 +445,3 @@ class ImageClassifier(Parameters):
 
     def _source(self, inputs: Any) -> Source:
         return source_for(self.model_, inputs, self._takes_photos)
-
-
-def _unique(labels: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """The labels that there are, sorted, and the number of each."""
-    try:
-        return np.unique(as_array(labels, name), return_inverse=True)
-    except TypeError as error:
-        raise TypeError(f"{name}: {error}, expected labels of one type") from None

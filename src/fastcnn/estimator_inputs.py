@@ -5,19 +5,22 @@ Conventions of scikit-learn are _sklearn.py's, reading photos training/folders.p
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from fastcnn._arguments import as_array, as_seed
 from fastcnn.model import Model
 from fastcnn.training.data import ArraySource, Source
 from fastcnn.training.folders import PhotoSource, preprocess_for
-from fastcnn.training.prepare import is_paths
+from fastcnn.training.prepare import is_paths, outputs_of
 
-__all__ = ["channels_first", "check_shape", "prepare_network", "source_for"]
+__all__ = ["build_network", "channels_first", "check_shape", "numbered", "prepare_network", "seed_of", "source_for"]
 
 _CHANNELS = (1, 3, 4)
+_AT_A_TIME = 256  # images whose mean and deviation are taken together
 
 
 def channels_first(x: np.ndarray, input_shape: Sequence[int] | None) -> np.ndarray:
@@ -78,7 +81,7 @@ def prepare_network(model: Model, inputs: Any, classes: np.ndarray, takes_photos
         model.preprocess = Preprocess(inputs.shape[2:], 1.0, "bilinear", (0,) * 3, (1,) * 3)  # the network scales
     if model.scaling is None:
         axes = (0, *range(2, inputs.ndim))
-        mean, deviation = (np.asarray(f(inputs, axis=axes, dtype=np.float64)) for f in (np.mean, np.std))
+        mean, deviation = _mean_and_deviation(inputs, axes)
         # Below rounding, a feature is constant.
         deviation[deviation <= 1e-7 * np.maximum(np.abs(mean), 1e-30)] = 1
         model.scaling = mean, deviation
@@ -108,3 +111,58 @@ def _photos(inputs: Any) -> list[Any]:
             "that takes photos"
         )
     return list(inputs.transpose(0, 2, 3, 1))
+
+
+def build_network(network: Any, pretrained: bool, shape: tuple[int, ...], classes: int, seed: int) -> Model:
+    """Build the network of an estimator: a name, a model, which is copied, or a function of shape and classes."""
+    from fastcnn import zoo
+    from fastcnn.zoo.small import small_network
+
+    if pretrained:
+        if not isinstance(network, str):
+            raise ValueError(
+                "ImageClassifier: pretrained=True, expected the name of a network, as 'efficientnet_lite0'"
+            )
+        name = "efficientnet_lite0" if network == "auto" else network
+        return zoo.load_pretrained(name, num_classes=classes, rng=seed)
+    if isinstance(network, str):
+        if network == "auto":
+            return small_network(shape, classes, rng=seed)
+        model = zoo.build(network, num_classes=classes, in_channels=shape[0], rng=seed)
+    elif isinstance(network, Model):
+        model = copy.deepcopy(network)
+    elif callable(network):
+        model = network(shape, classes)
+    else:
+        raise TypeError(f"ImageClassifier: network={network!r}, expected a name, a Model or a function")
+    if (outputs := outputs_of(model, shape)) != classes:
+        raise ValueError(f"ImageClassifier: network has {outputs} outputs, expected {classes}, one for each class")
+    return model
+
+
+def numbered(labels: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the labels that there are, sorted, and the number of each."""
+    try:
+        return np.unique(as_array(labels, name), return_inverse=True)
+    except TypeError as error:
+        raise TypeError(f"{name}: {error}, expected labels of one type") from None
+
+
+def seed_of(random_state: Any) -> int:
+    """Return the seed that a ``random_state`` of scikit-learn's stands for; drawn, where it is a generator or None."""
+    if random_state is None or random_state is np.random:
+        return int(np.random.randint(2**31))
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(2**31))
+    expected = "an integer >= 0, a numpy.random.RandomState or None"
+    return as_seed(random_state, "ImageClassifier: random_state", expected)
+
+
+def _mean_and_deviation(x: np.ndarray, axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Return both in float64, of some images at a time: NumPy's own would take eight bytes for each number."""
+    count = x.size // max(x.shape[1], 1)
+    parts = [x[start : start + _AT_A_TIME] for start in range(0, len(x), _AT_A_TIME)]
+    mean = np.asarray(sum(part.sum(axis=axes, dtype=np.float64) for part in parts) / count)
+    along = mean.reshape(-1, *(1,) * (x.ndim - 2))
+    squares = sum(np.square(np.subtract(part, along, dtype=np.float64)).sum(axis=axes) for part in parts)
+    return mean, np.sqrt(np.asarray(squares / count))

@@ -101,7 +101,7 @@ def test_blended_images_keep_their_labels_weights():
     [
         ({"class_weight": {"z": 1}}, "class_weight has the class 'z', expected one of 0, 1, 2"),
         ({"class_weight": [1, 2]}, r"class_weight.shape=\(2,\), expected \(3,\)"),
-        ({"class_weight": [0, 0, 0]}, "not all of them 0"),
+        ({"class_weight": [0, 0, 0]}, "not all of them zero"),
         ({"class_weight": "auto"}, "expected 'balanced'"),
         ({"sample_weight": [1, 2]}, r"sample_weight.shape=\(2,\), expected \(30,\)"),
         ({"sample_weight": [-1] * 30}, "numbers >= 0"),

@@ -3,6 +3,7 @@
 from fastcnn.training.augment import Augment
 from fastcnn.training.callbacks import Callback
 from fastcnn.training.history import History
+from fastcnn.training.loggers import CSVLogger, JSONLinesLogger, MLflowLogger, TensorBoardLogger
 from fastcnn.training.losses import MSE, BinaryCrossEntropy, CrossEntropy, FunctionLoss, Loss
 from fastcnn.training.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 from fastcnn.training.report import Report
@@ -16,17 +17,21 @@ __all__ = [
     "AdamW",
     "Augment",
     "BinaryCrossEntropy",
+    "CSVLogger",
     "Callback",
     "Cosine",
     "CrossEntropy",
     "FunctionLoss",
     "History",
+    "JSONLinesLogger",
     "Loss",
+    "MLflowLogger",
     "OneCycle",
     "Optimizer",
     "RMSprop",
     "Report",
     "StepDecay",
+    "TensorBoardLogger",
     "Trainer",
     "Warmup",
 ]

@@ -73,7 +73,7 @@ def class_weights(
         if weights.shape != (classes,):
             raise ValueError(f"class_weight.shape={weights.shape}, expected ({classes},), one number for each class")
     if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
-        raise ValueError("class_weight: expected numbers >= 0, not all of them 0")
+        raise ValueError("class_weight: expected numbers >= 0, not all of them zero")
     return weights
 
 
@@ -101,7 +101,7 @@ def with_weights(
         if weights.shape != (len(data.targets),):
             raise ValueError(f"sample_weight.shape={weights.shape}, expected ({len(data.targets)},), as inputs")
         if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
-            raise ValueError("sample_weight: expected numbers >= 0, not all of them 0")
+            raise ValueError("sample_weight: expected numbers >= 0, not all of them zero")
     if class_weight is not None:
         labels = data.labels if data.targets.ndim == 1 else None
         if labels is None and isinstance(class_weight, str):

@@ -267,10 +267,12 @@ def model_calls():
         "load_weights",
         "load_state_dict",
         "export_onnx",
+        "replace_head",
     )
     yield from methods("Sequential", network, names)
     yield from methods("with photos", photo_network, ("classify",))
-    yield from setters("Sequential", network, ("classes", "input_shape", "preprocess", "tuning", "reproducible", "0"))
+    yield from setters("Sequential", network, ("classes", "input_shape", "preprocess", "scaling", "task", "0"))
+    yield from setters("Sequential", network, ("tuning", "reproducible"))
     yield "call", lambda x: network()(x)
     yield from methods("Sequential", network, ("profile", "tune"))
 
@@ -308,7 +310,10 @@ def io_calls():
 def estimator_calls():
     yield "ImageClassifier", fitted
     yield from methods("ImageClassifier", lambda: fc.ImageClassifier(epochs=1, random_state=0), ("fit", "partial_fit"))
-    yield from methods("fitted", lambda: copy.copy(classifier()), ("predict", "predict_proba", "score", "partial_fit"))
+    yield from methods(
+        "fitted", lambda: copy.copy(classifier()), ("predict", "predict_proba", "score", "partial_fit", "save")
+    )
+    yield "ImageClassifier.load", fc.ImageClassifier.load
 
 
 def top_calls():

@@ -1,8 +1,8 @@
 """From an ONNX file to a model.
 
-Where all of a network's operations have kernels, and which they are does not depend on the batch (and the image's size,
-where the file leaves it free), the model is like one that was built here: it can be trained, saved and nested. Else it
-keeps ONNX's operations, and is compiled for each shape that it meets.
+A network whose operations all have kernels becomes a model like one that was built here: it can be trained, saved and
+nested. The kernels must be the same for every size of the batch, and of images where the file leaves it free. Another
+network keeps ONNX's operations, and is compiled for each shape that it meets.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from fastcnn.graph_model import GraphModel
 from fastcnn.io.image import Preprocess
 from fastcnn.io.onnx_import import OnnxFile, read_onnx
 from fastcnn.ops.budget import MAX_BYTES, Budget, Cost, json_cost
+from fastcnn.scaling import MEAN
 
 __all__ = ["load_onnx"]
 
@@ -98,14 +99,15 @@ def _single_output(graph: Graph, output: str | None) -> Graph:
 
 
 def _buffers(graph: Graph, trainable: frozenset[str]) -> Iterable[str]:
-    """Statistics; and constants that were none of the file's weights, nor made from them."""
+    """Statistics; the scaling of inputs; and constants that were none of the file's weights, nor made from them."""
     weights = {
         name
         for node in graph.nodes
         for i, name in enumerate(node.inputs)
         if i in node.kind.constants and i not in _BUFFER_INPUTS.get(node.op, ())
     }
-    statistics = {
+    statistics = {name for node in graph.nodes if MEAN in node.inputs for name in node.inputs}
+    statistics |= {
         node.inputs[i]
         for node in graph.nodes
         for i in _BUFFER_INPUTS.get(node.op.rpartition(":")[2], ())
@@ -121,6 +123,7 @@ def _describe(model: GraphModel, metadata: dict[str, str], budget: Budget) -> No
     readers = {
         "fastcnn.preprocess": lambda text: setattr(model, "preprocess", Preprocess.from_dict(json.loads(text))),
         "fastcnn.classes": lambda text: setattr(model, "classes", json.loads(text)),
+        "fastcnn.task": lambda text: setattr(model, "task", text),
     }
     for key in readers.keys() & metadata.keys():
         try:

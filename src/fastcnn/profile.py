@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastcnn._figure import drawn
-from fastcnn._table import as_table
+from fastcnn._table import as_html, as_table
 from fastcnn.kernels import _cpu, _executor, _pool, storage
 from fastcnn.kernels.view import View
 
@@ -110,6 +110,9 @@ class Profile:
             ),
         )
 
+    def _repr_html_(self) -> str:
+        return as_html(self)
+
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Draw the roofline: every step by arithmetic per byte and speed, below what the machine allows.
 
@@ -154,7 +157,7 @@ class Profile:
             yscale="log",
             xlabel="FLOP per byte",
             ylabel="GFLOP/s",
-            title=f"{1e3 * self.seconds:.2f} ms, {self.isa}, {self.threads} thread(s); areas are times",
+            title=f"Roofline: {1e3 * self.seconds:.2f} ms, {self.isa}, {self.threads} thread(s); areas are times",
         )
         axes.legend(fontsize=8)
 

@@ -163,7 +163,7 @@ def test_bad_folders_are_named(photos):
     with pytest.raises(ValueError, match="ant: no sub-folders"):
         class_folders(photos / "ant")
     (photos / "empty").mkdir()
-    with pytest.raises(ValueError, match="no photos, expected at least one of the class 'empty'"):
+    with pytest.raises(ValueError, match="no photos, expected at least one photo of the class 'empty'"):
         class_folders(photos)
     (photos / "empty").rmdir()
     with pytest.raises(ValueError, match="class 'zebra', expected one of ant, bee"):

@@ -1,7 +1,7 @@
 """Photos in: the names by which users know what reads them, and what makes of them arrays for a network."""
 
-from fastcnn.io._find import find_images
+from fastcnn.io._find import find_images, is_image
 from fastcnn.io._load import load_image
 from fastcnn.io.preprocess import Preprocess, images_to_batch
 
-__all__ = ["Preprocess", "find_images", "images_to_batch", "load_image"]
+__all__ = ["Preprocess", "find_images", "images_to_batch", "is_image", "load_image"]

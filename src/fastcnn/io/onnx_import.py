@@ -1,8 +1,8 @@
 """Reads ONNX files: from a file that can come from anyone to a graph, and to a model.
 
-Everything is checked here before anything large is allocated, and nothing in a file is run. What the `onnx` package
-parses of it is _onnx_parts.py's, tensors are _onnx_tensor.py's, differences between opsets _onnx_dialect.py's, the
-operators' meaning ops/general's, and how they come to kernels compiler/resolve.py's.
+Everything is checked here before anything large is allocated, and nothing in a file is run. _onnx_parts.py tells what
+the `onnx` package parses, _onnx_tensor.py reads tensors, _onnx_dialect.py knows the differences between opsets. What
+operators mean is told in ops/general, and compiler/resolve.py brings them to kernels.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ __all__ = ["OLDEST_OPSET", "OnnxFile", "is_onnx", "read_onnx", "supported_operat
 
 OLDEST_OPSET = 6
 MAX_NODES = 100_000
+_MOST_TOLD = 15
 _DOMAINS = ("", "ai.onnx")
 _TRANSLATED = ("Constant", "Upsample")  # become something else on the way
 _ITEM_BYTES = 64  # of an attribute's number or text in a tuple, at most, beside the text itself
@@ -194,12 +195,14 @@ class _Importer:
             lines = [
                 f"{(domain + '::' if domain else '') + op} (opset {opset}): nodes "
                 f"{', '.join(repr(name[:60]) for name in names[:5])}{', …' if len(names) > 5 else ''}"
-                for (domain, op), names in list(unknown.items())[:50]
+                for (domain, op), names in list(unknown.items())[:_MOST_TOLD]
             ]
+            rest = len(unknown) - len(lines)
+            lines += [f"… and {rest} more"] if rest > 0 else []
             raise ModelLoadError(
                 f"{len(unknown)} operators are not supported\n  "
                 + "\n  ".join(lines)
-                + f"\nsupported are {', '.join(sorted(known))}"
+                + f"\n{len(known)} operators are supported; docs/onnx.md lists them"
             )
 
     # -- names ----------------------------------------------------------------------------------------

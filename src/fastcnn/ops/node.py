@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from fastcnn._names import one_of
 from fastcnn.kernels._step import Step
 from fastcnn.kernels.view import View
 from fastcnn.ops.access import Access
@@ -93,7 +94,7 @@ class Lowering(Protocol):
 
     def pack(self, kind: str, make: Callable[..., np.ndarray], *indices: int, variant: object = None) -> np.ndarray:
         """Weights in the kernel's order, made once for all plans of a model: make(*arrays) of the constants behind
-        the inputs `indices` of the node, None where there is no such input."""
+        the inputs `indices` of the node, None for an input that is left out."""
 
     def weights(
         self, kind: str, make: Callable[..., np.ndarray], index: int, variant: object = None
@@ -261,5 +262,5 @@ def get(name: str) -> Op:
     """
     op = _KINDS.get(name) or next((load().get(name) for start, load in _LATER.items() if name.startswith(start)), None)
     if op is None:
-        raise ValueError(f"op={name!r}, expected one of {', '.join(public_names())}")
+        raise ValueError(f"op={name!r}, {one_of(name, public_names())}")
     return op

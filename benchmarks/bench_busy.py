@@ -1,10 +1,11 @@
-"""How fast predictions are on a busy machine, beside ONNX Runtime where it is installed.
+"""Times predictions on a busy machine, and those of ONNX Runtime where it is installed.
 
     python benchmarks/bench_busy.py [--networks LeNet,ResNet-18] [--batches 1,16] [--busy 0,1,2,4] [--seconds 4]
 
-Two threads each, engines in turns in processes of their own, beside 0 to 4 processes that compute all the time. Prints
-the median and the 99th percentile of single predictions in milliseconds. The rows "quota" have no busy processes: the
-engine's control group has a quota of one processor, as containers do; they need the right to make control groups.
+Each engine has a process with two threads. Engines measure in turns, beside 0 to 4 processes that compute all the time.
+The output has the median and the 99th percentile of single predictions in milliseconds. The rows "quota" have no busy
+processes. There the engine's control group has a quota of one processor, as containers may have. They need the right to
+make control groups.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ CONTROL_GROUPS = Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup")  # of versio
 
 @contextlib.contextmanager
 def busy_processes(count: int) -> Iterator[None]:
-    """`count` processes that do nothing but compute."""
+    """Run `count` processes that only compute."""
     processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
     try:
         yield
@@ -44,7 +45,7 @@ def busy_processes(count: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def quota_of_one(process: int) -> Iterator[None]:
-    """A control group with a quota of one processor, in which a process is."""
+    """Put a process into a control group with a quota of one processor."""
     root = next(root for root in CONTROL_GROUPS if root.is_dir())
     group = root / "fastcnn_bench_busy"
     group.mkdir()
@@ -62,7 +63,7 @@ def quota_of_one(process: int) -> Iterator[None]:
 
 
 def measure(name: str, batch: int, busy: str, engines: list[str], seconds: float) -> dict[str, list[float]]:
-    """The times of single predictions of each engine."""
+    """Return the seconds of single predictions of each engine."""
     from networks import save_all
     from run import Worker
 

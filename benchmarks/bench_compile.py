@@ -1,15 +1,15 @@
-"""How long compiling takes: a network's plan, and its training step; also beside another tree of the project.
+"""Times the compiling of a network's plan and of its training step, also against another tree of the project.
 
     python benchmarks/bench_compile.py [--networks mobilenet_v2,resnet50] [--turns 5] [--compiles 5] [--against TREE]
                                        [--json FILE]
 
-Prints median milliseconds of fresh compiles. "plan" is that of a single image, weights packed on the way; "again" the
-same where they are packed already, as for a second input shape; "step" is a training step of 16 images, from the
-forward graph to the plan. Compiling is the work of one thread, and its processor time is what is told: what other
-processes take does not count.
+The output has median milliseconds of fresh compiles. "plan" is the plan of a single image, and packs the weights.
+"again" is the same with weights that are packed already, as for a second input shape. "step" is a training step of 16
+images, from the forward graph to the plan. Compiling is the work of one thread. Its processor time is measured, so that
+other processes do not count.
 
-With `--against`, a built tree such as a checkout of the commit before, both compile in turns, in processes of their
-own; the ratio is this tree's time divided by the other's.
+`--against` names a built tree, such as a checkout of the previous commit. Both trees compile in turns, in processes of
+their own. The ratio is this tree's time divided by the other's.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Worker:
             raise ValueError(f"--against: {tree} has no package in src; {source} was imported")
 
     def turn(self, compiles: int) -> None:
-        """Compile so many times, each kind in turn."""
+        """Compile each kind `compiles` times."""
         self.process.stdin.write(f"{compiles}\n")
         self.process.stdin.flush()
         for kind, times in json.loads(self.process.stdout.readline()).items():
@@ -57,32 +57,32 @@ class Worker:
 
 
 def serve(network: str) -> None:
-    """What a worker does: tells where its package lies, then compiles as often as each line of its input says."""
+    """Run a worker: print the path of its package, then compile as often as each line of its input says."""
     import fastcnn
 
     print(json.dumps(fastcnn.__file__), flush=True)
     compiles = prepare(network)
     for compile_once in compiles.values():
-        compile_once()  # what is imported or packed once does not count
+        compile_once()  # imports and packing that happen once do not count
     for line in sys.stdin:
         times = {kind: [processor_time(once) for _ in range(int(line))] for kind, once in compiles.items()}
         print(json.dumps(times), flush=True)
 
 
 def processor_time(once: Callable[[], object]) -> float:
-    """Seconds that this process computes for one call."""
+    """Return the processor time of one call in seconds."""
     start = time.process_time()
     once()
     return time.process_time() - start
 
 
 def prepare(network: str) -> dict[str, Callable[[], object]]:
-    """A function for each kind, which compiles once."""
+    """Return a function for each kind, which compiles once."""
     import fastcnn
 
     try:
         from fastcnn.compiler.compile import compile_batch, compile_graph
-    except ImportError:  # trees before the passes had a file of their own
+    except ImportError:  # an older tree has them in another module
         from fastcnn.compiler.plan import compile_batch, compile_graph
 
     model = getattr(fastcnn.zoo, network)()
@@ -102,7 +102,7 @@ def prepare(network: str) -> dict[str, Callable[[], object]]:
 
 
 def compare(network: str, trees: list[Path], turns: int, compiles: int) -> list[dict[str, object]]:
-    """A row for each kind: the median milliseconds of each tree."""
+    """Return a row for each kind, with the median milliseconds of each tree."""
     workers: list[Worker] = []
     try:
         for tree in trees:

@@ -1,8 +1,9 @@
-"""How long Ctrl-C takes: from the signal to KeyboardInterrupt, or to the end of `fit`, at random times.
+"""Times Ctrl-C: from the signal, at random times, to KeyboardInterrupt or to the end of `fit`.
 
     python benchmarks/bench_interrupt.py [--times 50] [--networks lenet resnet18 vgg16]
 
-Prints the median, the 99th percentile and the maximum in milliseconds for predictions of 32 images and for training.
+The output has the median, the 99th percentile and the maximum in milliseconds, for predictions of 32 images and for
+training.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from fastcnn._table import Columns
 
 
 def prediction(name: str):
-    """A call that predicts for ever, and raises KeyboardInterrupt."""
+    """Return a call that predicts until KeyboardInterrupt."""
     model = getattr(fc.zoo, name)()
     x = np.random.default_rng(0).random((32, *model.input_shape), np.float32)
     model.predict_proba(x[:1])
@@ -35,7 +36,7 @@ def prediction(name: str):
 
 
 def training(name: str):
-    """A call that trains until it is interrupted."""
+    """Return a call that trains until it is interrupted."""
     batch = 64 if name == "lenet" else 16
     model = getattr(fc.zoo, name)()
     x = np.random.default_rng(0).random((batch, *model.input_shape), np.float32)
@@ -44,7 +45,7 @@ def training(name: str):
 
 
 def latency(call, delay: float) -> float:
-    """Seconds from the signal, sent after `delay`, to the end of the call."""
+    """Send the signal `delay` seconds after the call begins. Return the seconds from it to the end of the call."""
     sent: list[float] = []
 
     def press() -> None:

@@ -1,8 +1,8 @@
-"""Convolution algorithms, beside NumPy and on every layer of well-known networks: `pytest benchmarks/`.
+"""Times convolution algorithms, against NumPy and on every layer of well-known networks: `pytest benchmarks/`.
 
-The first table is of eager calls: packing of weights and reordering of images are part of the time. In the others each
-network runs on a single image with every algorithm in turns, and each kind of layer is timed where it stands; one table
-for each instruction set of this machine (`-k avx2` takes one). OMP_NUM_THREADS applies.
+The first table has eager calls: packing of weights and reordering of images are part of the time. In the others, each
+network runs on a single image with every algorithm in turn. Each kind of layer is timed within its network. There is
+a table for each instruction set of this machine (`-k avx2` takes one). OMP_NUM_THREADS applies.
 """
 
 from __future__ import annotations

@@ -1,18 +1,18 @@
-"""Compare the training step of fastcnn with PyTorch's, NCHW and channels_last, if it is installed.
+"""Compares the training step of fastcnn with PyTorch's, NCHW and channels_last, where it is installed.
 
     python benchmarks/bench_training.py [--networks LeNet,ResNet-20] [--engines fastcnn,torch] [--threads 1,2]
                                         [--rate 0.001] [--rounds 3] [--seconds 1] [--json FILE]
 
-Each engine has a process, one is active at a time, in turns with a pause between them. All start from the same weights
-and train on the same batch: SGD with momentum, dropout off. Prints median milliseconds, and the ratio of PyTorch's
-better step to ours. Prints the largest relative difference of the losses of the first 20 steps, and the peak of memory,
-too. Machines are noisy: only
-ratios within a run count, and * marks those that were disturbed (see peers/run.py).
+Each engine has a process. One is active at a time, in turns with a pause between them. All start from the same weights
+and train on the same batch, by SGD with momentum and without dropout. The output has median milliseconds, and the ratio
+of PyTorch's better step to ours. It also has the largest relative difference of the losses of the first 20 steps, and
+the peak of memory. Machines are noisy: only ratios within a run count. * marks ratios that were disturbed (see
+peers/run.py).
 
-Losses are compared twice: ours with PyTorch's, and (`others`) those of PyTorch's two layouts with each other. A network
-that rounding errors throw far in 20 steps shows in the second. The first gradients of MobileNetV2 and ResNet-18 in
-float32 are 0.5 to 3 % from those in float64, in PyTorch as here: Relu lets some pixels through in one and not in the
-other. The lower the learning rate, the less of it the losses show.
+Losses are compared twice: ours with PyTorch's, and those of PyTorch's two layouts with each other (`others`). The
+second comparison shows networks in which rounding errors grow fast over 20 steps. In some networks, even the gradients
+of the first step differ between float32 and float64, in PyTorch as here: Relu passes other pixels. At a lower learning
+rate, the losses show less of this.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from run import Worker, take_turns  # noqa: E402
 import fastcnn as fc  # noqa: E402
 from fastcnn._table import Columns  # noqa: E402
 
-NETWORKS = {  # and the batch
+NETWORKS = {  # network, image shape, batch
     "LeNet": (fc.zoo.lenet, (1, 28, 28), 64),
     "CIFAR CNN": (cifar_cnn, (3, 32, 32), 64),
     "ResNet-20": (fc.zoo.resnet20, (3, 32, 32), 128),
@@ -46,7 +46,7 @@ PAUSE = 0.2
 
 
 def save(name: str, folder: Path, rate: float) -> None:
-    """Write a network for both engines, with the rate of learning, and a batch."""
+    """Write a network, the learning rate and a batch for both engines."""
     build, shape, batch = NETWORKS[name]
     model = build()
     for _, layer in model.named_layers():
@@ -68,12 +68,12 @@ def save(name: str, folder: Path, rate: float) -> None:
 
 
 def compare(name: str, threads: int, engines: list[str], rate: float, rounds: int, seconds: float) -> dict[str, object]:
-    """Median milliseconds, peaks of memory, and how far losses are apart."""
+    """Measure median milliseconds, peaks of memory, and differences of losses."""
     with tempfile.TemporaryDirectory() as folder:
         save(name, Path(folder), rate)
         workers = []
         try:
-            for engine in engines:  # one after the other: each begins with the steps that are compared
+            for engine in engines:  # one after the other: each worker begins with the steps whose losses are compared
                 workers.append(Worker(engine, Path(folder), threads, "training_worker.py"))
             times, quiet = take_turns(workers, rounds, seconds, PAUSE)
         finally:
@@ -94,7 +94,7 @@ def compare(name: str, threads: int, engines: list[str], rate: float, rounds: in
 
 
 def _spread(losses: np.ndarray) -> float:
-    """The largest relative difference of any engine's losses (engines, steps) from the first one's."""
+    """Return the largest relative difference of losses (engines, steps) from those of the first engine."""
     return float((abs(losses - losses[:1]) / abs(losses[:1])).max(initial=0.0))
 
 

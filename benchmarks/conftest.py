@@ -1,4 +1,4 @@
-"""Adds to pytest-benchmark's table what its columns cannot say: GFLOP/s, and the part of the multiply-add peak."""
+"""Adds a table to that of pytest-benchmark, with GFLOP/s and percent of the multiply-add peak."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fastcnn.kernels import _cpu
 
 
 class Row(NamedTuple):
-    """What one algorithm reaches on one layer."""
+    """The speed of one algorithm on one layer: `rate` is in FLOP/s."""
 
     isa: str
     layer: str
@@ -21,7 +21,7 @@ class Row(NamedTuple):
 
     @property
     def percent(self) -> float:
-        """Of the multiply-add peak of the threads in use."""
+        """Percent of the multiply-add peak of the threads in use."""
         return 100 * self.rate / peak(self.isa)
 
 
@@ -40,7 +40,7 @@ def peak(isa: str) -> float:
 
 @pytest.fixture
 def report(benchmark) -> Callable[[str, str, int, float], None]:
-    """report(layer, algorithm, operations, seconds): a row of the table."""
+    """Return a function that adds a row to the table: report(layer, algorithm, operations, seconds)."""
 
     def add(layer: str, algorithm: str, operations: int, seconds: float) -> None:
         row = Row(_cpu.isa(), layer, algorithm, operations / seconds)

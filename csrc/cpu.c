@@ -16,7 +16,8 @@ static const fc_kernels *const tables[] = {
     NULL,
 };
 
-/* The compiler's run-time support asks CPUID, and XGETBV whether the operating system saves the registers. */
+/* The compiler's run-time support asks CPUID for the instructions. It asks XGETBV whether the operating system saves
+ * the vector registers. */
 const fc_kernels *const *fc_all_kernels(void)
 {
     fc_kernels_generic.available = 1;

@@ -1,8 +1,12 @@
 /* fastcnn.h: the one header that Cython sees.
  *
- * It declares the tensor view that every kernel takes, the argument structs of the tiles, and the table of functions
- * that each instruction set fills in. A tile computes one row or one span in vector registers. Loops over rows,
- * threads, memory and validation are left to src/fastcnn/kernels.
+ * It declares the tensor view of all kernels and the argument structs of the tiles. Each instruction set fills in a
+ * table of functions. A tile computes one row or one span in vector registers. Loops over rows, threads, memory and
+ * validation are left to src/fastcnn/kernels.
+ *
+ * VL is the number of floats in a vector register. A block is VL channels that one vector holds: a lane is one of
+ * them. Distances count floats unless a comment says otherwise. A tile reads what an IN pointer points at, writes OUT,
+ * and adds to INOUT. Brackets give the shape of that memory.
  */
 #ifndef FASTCNN_H
 #define FASTCNN_H
@@ -10,19 +14,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* A view of N x C x H x W floats. Channels are stored in blocks of `lanes`: lanes = 1 is NCHW, lanes = VL the
- * blocked layout [N][C/VL][H][W][VL], lanes = C is NHWC. Strides count floats; a pixel is `lanes` floats.
- * Lanes beyond C may hold anything: no kernel lets them reach a lane below C. A halo is a border of zeros around every
- * plane that lies outside the view: data points at the first interior pixel. */
+/* A view of N x C x H x W floats. Channels are stored in blocks of `lanes`. lanes = 1 is NCHW, and lanes = C is NHWC.
+ * lanes = VL is the blocked layout [N][C/VL][H][W][VL]. The last block may have lanes beyond C. They may hold anything:
+ * no kernel lets them reach a lane below C. A halo is a border of zeros around every plane, outside the view. */
 typedef struct {
-    float *data;
-    ptrdiff_t n, c, h, w;
-    ptrdiff_t image, block, row;
-    ptrdiff_t lanes;
-    ptrdiff_t top, left, bottom, right; /* halo, in pixels */
+    float *data;                        /* first pixel inside the halo */
+    ptrdiff_t n, c, h, w;               /* images, channels, rows and columns */
+    ptrdiff_t image, block, row;        /* from one image, block of channels or row to the next */
+    ptrdiff_t lanes;                    /* floats of a pixel */
+    ptrdiff_t top, left, bottom, right; /* pixels of the halo on each side */
 } fc_tensor;
 
-/* Elementwise functions. Up to CLIP they are bounds, at most a max and a min, and cost little where they are fused. */
+/* Elementwise functions. Those up to CLIP are bounds: a tile fuses them as a max and a min. */
 enum { FC_NONE, FC_RELU, FC_CLIP, FC_LEAKY_RELU, FC_TANH, FC_SIGMOID, FC_HARD_SWISH, FC_SILU };
 
 typedef struct {
@@ -31,273 +34,285 @@ typedef struct {
     float alpha;     /* FC_LEAKY_RELU: slope of the negative side */
 } fc_activation;
 
-/* A row of a convolution: output pixels side by side, for some blocks of output channels.
+/* A row of a convolution: neighbouring output pixels p, for some blocks of output channels o.
  *
- *   y[o][p] = act(residual[o][p] + start[o][p] + sum over taps t and their channels i of
- *                 x[taps[t] + i * x_channel + p * x_pixel] * w[t][i][o])
+ *   y[o][p] = act(residual[o][p] + start[o][p] + sum[o][p]);
+ *   sum[o][p] = sum of x[taps[t] + i * x_channel + p * x_pixel] * w[t][i][o] over taps t and their channels i.
  *
- * A tap is a pixel under the filter and a block of input channels. There are three families of tiles, which share the
- * fields of fc_conv_row. Blocks: a tap holds many channels. Steps: a tap holds one channel, so that the loop over
- * channels falls away. Narrow: as steps, but a vector holds neighbouring pixels of one output channel.
+ * A tap is a position of the filter and a block of input channels. Three families of tiles share the fields of
+ * fc_conv_row. Blocks: a tap holds many channels. Steps: a tap holds one channel, and there is no loop over channels.
+ * Narrow: as steps, but a vector holds neighbouring pixels of one output channel.
  *
- * An image row may end within `pixels`. A gap follows in y and in the residual: after `until_gap` pixels (0: never),
- * and then after every `gap_every`, which are as many as a tile has or more. Gaps ask for x_pixel = y_pixel = VL. */
+ * The pixels may span several rows of the output image. Between these, y and the residual have a gap: the halo. The
+ * first gap follows after `until_gap` pixels, and each further one after `gap_every` pixels. `gap_every` is at least
+ * the pixels of a tile, so that no tile meets two gaps. Gaps require x_pixel = y_pixel = VL. */
 typedef struct {
-    const float *x;                    /* IN  first pixel */
-    const ptrdiff_t *taps;             /* IN  where each tap's inputs lie, in floats from x */
-    const float *w;                    /* IN  [taps][channels][blocks][VL] */
+    const float *x;                    /* IN  where the first pixel's inputs begin */
+    const ptrdiff_t *taps;             /* IN  offset of each tap's first input from the pixel's place in x */
+    const float *w;                    /* IN  [taps][channels of the tap][blocks][VL] */
     const float *bias;                 /* IN  [blocks][VL] */
-    const float *residual;             /* IN  or NULL; pixels y_pixel apart */
-    float *y;                          /* OUT or INOUT */
-    ptrdiff_t pixels;                  /* of the row */
-    ptrdiff_t x_pixel, y_pixel;        /* from one pixel to the next */
+    const float *residual;             /* IN  added before the activation, pixels y_pixel apart; or NULL */
+    float *y;                          /* OUT first output pixel; INOUT where the sum starts from y */
+    ptrdiff_t pixels;                  /* number of output pixels, at least 0 */
+    ptrdiff_t x_pixel, y_pixel;        /* from one output pixel to the next: in x, and in y and the residual */
     ptrdiff_t y_block, residual_block; /* from one block of output channels to the next */
-    ptrdiff_t until_gap, gap_every;    /* pixels */
-    ptrdiff_t y_gap, residual_gap;     /* floats */
-    int blocks;                        /* of output channels */
+    ptrdiff_t until_gap, gap_every;    /* pixels before the first gap (0: no gap), and between two gaps */
+    ptrdiff_t y_gap, residual_gap;     /* floats to skip at a gap */
+    int blocks;                        /* number of blocks of output channels */
     fc_activation act;
 } fc_conv_row;
 
-/* Taps of many channels. Those of the last block of input channels may hold fewer. A matrix product is the same sum
- * with one tap: pixels are rows of the left matrix, channels its columns. The sum starts from y or from the bias.
+/* Taps of many channels. A tap of the last block of input channels may hold fewer. A matrix product is the same sum
+ * with one tap: pixels are rows of the left matrix, channels its columns.
  *
- * A half block of outputs has VL / 2 channels at most. Its weights are in the order of `halve_weights`, x_channel is 1,
- * and both numbers of channels are even. */
+ * A half block of outputs has VL / 2 channels at most. It requires weights in the order of `halve_weights`, x_channel
+ * = 1, and even numbers of channels in every tap. */
 typedef struct {
     fc_conv_row row;                          /* blocks: 1, 2, or up to `wide_blocks` where x_pixel is VL or 2 VL */
     ptrdiff_t full_taps, full_channels;       /* taps of full blocks of inputs, and the channels of each */
-    ptrdiff_t partial_taps, partial_channels; /* taps of a last block that is not full; they come last */
+    ptrdiff_t partial_taps, partial_channels; /* taps of a last block that is not full, after all full ones */
     ptrdiff_t x_channel;                      /* from one channel of a tap to the next */
-    int accumulate;                           /* whether the sum starts from y, else from the bias */
-    int half;                                 /* whether the last block of outputs is a half block */
-    const float *ahead;                       /* weights to prefetch: those that are read after these */
-    ptrdiff_t ahead_bytes;                    /* how much of them for each step of a tile */
+    int accumulate;                           /* 1: the sum starts from y, 0: from the bias */
+    int half;                                 /* 1: the last block of outputs is a half block */
+    const float *ahead;                       /* weights to prefetch: a later call reads them */
+    ptrdiff_t ahead_bytes;                    /* bytes of `ahead` to prefetch in each step of a tile */
 } fc_conv_blocks;
 
-/* Taps of a single channel: a step each. The sum starts from the bias. */
+/* Taps of a single channel: each is one step. The sum starts from the bias. */
 typedef struct {
     fc_conv_row row;  /* blocks: 1 or 2 */
     ptrdiff_t steps;  /* number of taps */
-    ptrdiff_t kept;   /* channels of the first block that are not computed: y holds their sums already */
-    ptrdiff_t w_skip; /* floats between the weights of two steps, where a single block is one of several */
+    ptrdiff_t kept;   /* first channels of the first block that keep their values in y: they are final already */
+    ptrdiff_t w_skip; /* a single block's step reads VL weights, then skips this many: those of other blocks */
 } fc_conv_steps;
 
 #define FC_NARROW_MOST 6 /* docs/tuning.md, "Narrow tiles" */
 
-/* Steps for few output channels and at least VL pixels of a plain image, x_pixel = 1. The output is a block, or it is
- * plain: y_pixel = 1, y_block from one channel to the next. Pooled outputs are maxima of 2 x 2 pixels, of two rows of
- * `pixels`; act is FC_CLIP at most. Plain and pooled outputs have no residual. */
+/* Steps for few output channels, and for at least VL pixels of an NCHW image: x_pixel is 1. The output is blocked, or
+ * it is NCHW: then y_pixel is 1, and y_block leads from one channel to the next. A pooled output is the maximum of
+ * 2 x 2 pixels, from two rows of `pixels`. Its activation is FC_CLIP at most. NCHW and pooled outputs have no
+ * residual. */
 typedef struct {
     fc_conv_row row;      /* blocks: 1 */
     ptrdiff_t steps;      /* number of taps */
-    ptrdiff_t channels;   /* of the output: 1 to FC_NARROW_MOST */
-    ptrdiff_t x_pool_row; /* from one row of a pooling window to the other; 0: outputs are not pooled */
+    ptrdiff_t channels;   /* number of output channels, 1 to FC_NARROW_MOST */
+    ptrdiff_t x_pool_row; /* in x, from the upper row of a pooling window to the lower; 0: outputs are not pooled */
 } fc_conv_narrow;
 
 /* A matrix times one vector: y[o] = act(bias[o] + sum over i of x[i] * w[i][o]). */
 typedef struct {
-    const float *x;    /* IN  [inner] */
-    const float *w;    /* IN  [pair of blocks][inner][block of the pair][VL] */
-    const float *bias; /* IN  [blocks][VL] */
-    float *y;          /* OUT [blocks][VL] */
-    ptrdiff_t inner, blocks;
+    const float *x;          /* IN  [inner] */
+    const float *w;          /* IN  [pair of blocks][inner][block of the pair][VL] */
+    const float *bias;       /* IN  [blocks][VL] */
+    float *y;                /* OUT [blocks][VL] */
+    ptrdiff_t inner, blocks; /* number of inputs, and of blocks of outputs; an odd last one has no second of its pair */
     fc_activation act;
 } fc_matvec;
 
 /* Rows of a depthwise convolution for one block of channels. */
 typedef struct {
-    const float *x;        /* IN  first pixel, first tap */
+    const float *x;        /* IN  input of the first output pixel's first tap */
     const float *w;        /* IN  [kh][kw][VL] */
     const float *bias;     /* IN  [VL] */
-    const float *residual; /* IN  or NULL; pixels side by side */
-    float *y;              /* OUT pixels y_pixel apart: VL for filters 3 or 5 taps wide with x_col = VL */
+    const float *residual; /* IN  added before the activation, pixels VL apart; or NULL */
+    float *y;              /* OUT first output pixel */
+    /* x_row and x_col lead in x from one tap to the one below it and to the one on its right. x_pixel and y_pixel lead
+     * from one output pixel to the next. Filters 3 or 5 taps wide with x_col = VL require y_pixel = VL. */
     ptrdiff_t x_row, x_col, x_pixel, y_pixel;
     ptrdiff_t x_step, y_row, residual_row; /* from one row of outputs to the next */
-    ptrdiff_t kh, kw, rows, pixels;
+    ptrdiff_t kh, kw, rows, pixels;        /* taps of the filter, rows of outputs, and pixels of each row */
     fc_activation act;
 } fc_depthwise;
 
-/* The outputs of one patch of a Winograd convolution: m x m pixels, or m / 2 x m / 2 pooled ones, of which rows x
- * columns lie inside the image. */
+/* The outputs of one patch of a Winograd convolution. They are m x m pixels, or m / 2 x m / 2 after pooling. */
 typedef struct {
-    const float *m;        /* IN  a vector for each component, `component` floats apart */
-    const float *bias;     /* IN  [VL] */
-    const float *residual; /* IN  or NULL; pixels side by side */
-    float *y;              /* OUT pixels side by side */
-    ptrdiff_t component, y_row, residual_row;
-    ptrdiff_t rows, columns;
+    const float *m;                           /* IN  products in the transformed domain, a vector for each component */
+    const float *bias;                        /* IN  [VL] */
+    const float *residual;                    /* IN  added before the activation, pixels VL apart; or NULL */
+    float *y;                                 /* OUT first output pixel; neighbours are VL apart */
+    ptrdiff_t component, y_row, residual_row; /* from one component to the next, and from one row of outputs */
+    ptrdiff_t rows, columns;                  /* outputs inside the image: only these are stored */
     fc_activation act;
 } fc_winograd_output;
 
-/* Sums over input channels of filter * patch, the 36 components of F(4x4, 3x3), for `winograd_patches` patches and one
- * block of output channels; see winograd_sums.h for the basis that the filters are in. */
+/* Sums over input channels of filter * patch, in the transformed domain of F(4x4, 3x3), which has 36 components. They
+ * are those of `winograd_patches` patches and one block of output channels. */
 typedef struct {
-    const float *v; /* IN  [blocks][36][patches][VL] */
-    const float *w; /* IN  [channels][3][3][VL] */
-    float *m;       /* OUT or INOUT (accumulate) [36][patches][VL] */
-    ptrdiff_t channels;
-    int accumulate;
-    const float *ahead;    /* weights to prefetch: those that are read after these */
-    ptrdiff_t ahead_bytes; /* how much of them for each channel and row of six components */
-    /* The first `broad` patches need the last column of components: none where it is negative, all where there are
-     * fewer. `tall` patches need the last row. If they are half of the patches or fewer, they lie among the half that
-     * begins at `first_tall`. */
+    const float *v;        /* IN  transformed patches [blocks][36][patches][VL] */
+    const float *w;        /* IN  filters in the basis of winograd_sums.h [channels][3][3][VL] */
+    float *m;              /* OUT [36][patches][VL]; INOUT where the sums accumulate */
+    ptrdiff_t channels;    /* number of input channels */
+    int accumulate;        /* 1: the sums start from m, 0: from zero */
+    const float *ahead;    /* weights to prefetch: a later call reads them */
+    ptrdiff_t ahead_bytes; /* bytes of `ahead` to prefetch for each channel and row of six components */
+    /* A patch with four columns of outputs needs the last column of components; one with three does not. The first
+     * `broad` patches need it: none where the number is negative, all where it exceeds the patches. `tall` patches have
+     * four rows of outputs and need the last row of components. Where they are at most half of the patches, they lie in
+     * the half that begins at patch `first_tall`. */
     ptrdiff_t broad, tall, first_tall;
 } fc_winograd_sums;
 
-/* One row of a pooling: windows are clipped here at the left and right border, and by the caller at the top and
- * bottom one. */
+/* One row of outputs of a pooling. The tile clips windows at the left and right border of the image. The caller clips
+ * them at the top and bottom border. */
 typedef struct {
-    const float *x;       /* IN  first row of the window, pixel 0 of the image */
-    float *y;             /* OUT [pixels][lanes] */
-    ptrdiff_t x_row;      /* from one row of the window to the next */
-    ptrdiff_t rows;       /* rows of the window that lie inside the image */
-    ptrdiff_t row_extent; /* rows that the divisor of an average counts */
-    ptrdiff_t width, pad_left, pad_right;
+    const float *x;                       /* IN  column 0 of the image, in the first row of the windows */
+    float *y;                             /* OUT [pixels][lanes] */
+    ptrdiff_t x_row;                      /* from one row of a window to the next */
+    ptrdiff_t rows;                       /* rows of a window that lie inside the image */
+    ptrdiff_t row_extent;                 /* rows of a window that the divisor of an average counts */
+    ptrdiff_t width, pad_left, pad_right; /* columns of the image, and of the padding on both sides */
+    /* kw is the taps of a window side by side. stride and dilation are pixels from one window and from one tap to the
+     * next. pixels is the number of outputs. */
     ptrdiff_t kw, stride, dilation, pixels;
-    ptrdiff_t lanes; /* VL, or 1 */
-    int average, count_include_pad;
+    ptrdiff_t lanes;                /* floats of a pixel: VL or 1 */
+    int average, count_include_pad; /* average or maximum; whether the divisor of an average counts padding */
 } fc_pool_row;
 
-/* A row of pixels of a local response normalisation; see tiles/lrn.h. */
+/* A row of pixels of a local response normalisation; tiles/lrn.h has the formula. */
 typedef struct {
-    const float *x; /* IN  first block */
-    float *y;       /* OUT the result, or the gradient by x */
-    ptrdiff_t x_block, y_block;
+    const float *x;             /* IN  first pixel of the first block of channels */
+    float *y;                   /* OUT the result; or the gradient of x */
+    ptrdiff_t x_block, y_block; /* from one block of channels to the next */
     ptrdiff_t channels, pixels;
-    ptrdiff_t before, size; /* channels of a sum that come before its own, and in all */
+    ptrdiff_t before, size; /* channels of a sum of squares: those before the normalised channel, and all */
     float scale, bias, beta;
 } fc_lrn_row;
 
 enum { FC_ADD, FC_MULTIPLY };
 
-/* Gradient of filters: for lanes i and blocks b
+/* Gradient of filters, for one tap: for input channels i and blocks b of output channels o
  *
  *   y[to[i] + b * y_block][o] += sum over images, rows, pixels of x[...][i] * g[b][...][o]
  */
 typedef struct {
-    const float *x;      /* IN  first pixel under the tap, first lane */
+    const float *x;      /* IN  input under the tap for the first output pixel, first channel */
     const float *g;      /* IN  gradient of the outputs, blocked */
-    float *y;            /* OUT or INOUT (accumulate) */
-    const ptrdiff_t *to; /* IN  where the sums of each lane are */
+    float *y;            /* OUT gradient of the filters; INOUT where it accumulates */
+    const ptrdiff_t *to; /* IN  offset of each input channel's sums in y, [lanes] */
+    /* Images, rows of outputs of each, pixels of each row; and the number of input channels. */
     ptrdiff_t images, rows, pixels, lanes;
-    ptrdiff_t x_image, x_row, x_pixel;
-    ptrdiff_t g_image, g_row, g_block;
-    ptrdiff_t y_block;
-    int blocks; /* 1 to 3 */
-    int accumulate;
+    ptrdiff_t x_image, x_row, x_pixel; /* in x, from one image, row or pixel of outputs to the next */
+    ptrdiff_t g_image, g_row, g_block; /* in g, from one image, row or block of outputs to the next */
+    ptrdiff_t y_block;                 /* in y, from one block of outputs to the next */
+    int blocks;                        /* number of blocks of output channels, 1 to 3 */
+    int accumulate;                    /* 1: sums are added to y, 0: they replace it */
 } fc_conv_grad;
 
-/* The same for depthwise filters, one block of channels: y[kh][kw][VL] += sum over rows, pixels of x * g. */
+/* Gradient of depthwise filters, for one block of channels: y[kh][kw][VL] += sum over rows, pixels of x * g. */
 typedef struct {
-    const float *x;                  /* IN */
-    const float *g;                  /* IN */
-    float *y;                        /* INOUT */
-    ptrdiff_t x_row, x_col, x_pixel; /* from one tap to the next, and from one output pixel to the next */
+    const float *x;                  /* IN  input of the first output pixel's first tap */
+    const float *g;                  /* IN  gradient of the outputs, pixels VL apart */
+    float *y;                        /* INOUT gradient of the filters [kh][kw][VL] */
+    ptrdiff_t x_row, x_col, x_pixel; /* as in fc_depthwise */
     ptrdiff_t x_step, g_row;         /* from one row of outputs to the next */
-    ptrdiff_t kh, kw, rows, pixels;
+    ptrdiff_t kh, kw, rows, pixels;  /* taps of the filter, rows of outputs, and pixels of each row */
 } fc_depthwise_grad;
 
-/* What of a gradient passes the activation behind x * scale + shift: all but where that is <= low or >= high. */
+/* The derivative of a bounded activation of z = x * scale + shift. A gradient passes where low < z < high. Elsewhere
+ * it becomes zero. */
 typedef struct {
-    const float *affine; /* IN  [2][VL]: scale, shift; NULL: there is no activation, all passes */
-    float low, high;     /* NaN: no bound */
+    const float *affine; /* IN  [2][VL]: scale, shift; NULL: there is no activation, every gradient passes */
+    float low, high;     /* NaN: no bound on this side */
 } fc_gate;
 
-/* Sums over the pixels of one block: sums[0] += g and sums[1] += g * (x - shift) where x is given, g as it passes the
- * gate; or, of `moments`, sums[0] += g - shift and sums[1] += (g - shift)^2. */
+/* Sums over the pixels of one block of channels. sums[0] += g, after the gate. Where x is given, sums[1] += g *
+ * (x - shift). With `moments`, sums[0] += g - shift and sums[1] += (g - shift)^2 instead. */
 typedef struct {
-    const float *g;     /* IN */
-    const float *x;     /* IN  or NULL */
-    const float *shift; /* IN  [VL] */
-    double *sums;       /* INOUT [2][VL], [1][VL] without x and moments */
-    ptrdiff_t g_row, x_row, rows, pixels;
-    int moments;
+    const float *g;                       /* IN  first pixel; neighbours are VL apart */
+    const float *x;                       /* IN  the same; or NULL */
+    const float *shift;                   /* IN  [VL], a value near the mean: differences from it lose fewer digits */
+    double *sums;                         /* INOUT [2][VL]; [1][VL] without x and moments */
+    ptrdiff_t g_row, x_row, rows, pixels; /* from one row to the next; number of rows, and of pixels of each */
+    int moments;                          /* 1: g alone is summed, for a mean and a variance */
     fc_gate gate;
 } fc_pixel_sums;
 
 enum { FC_SGD, FC_ADAM, FC_ADAMW, FC_RMSPROP };
 
+/* One step of an optimizer; training/optimizers.py has the formulas. */
 typedef struct {
-    int kind;
-    int nesterov;
-    float scale; /* of the gradients: below 1 where they are clipped */
+    int kind;     /* FC_SGD ... */
+    int nesterov; /* 1: Nesterov momentum, of FC_SGD */
+    float scale;  /* factor of the gradients: below 1 where they are clipped */
     float rate, decay, momentum, epsilon;
     float beta2, one_minus_beta1, one_minus_beta2;
-    float correction1, correction2; /* 1 - beta1^t, and the root of 1 - beta2^t */
+    float correction1, correction2; /* 1 - beta1^t, and the root of 1 - beta2^t, for step t */
 } fc_update;
 
+/* The functions of one instruction set. x, y and z are first floats of inputs and outputs. */
 typedef struct {
     const char *isa;
-    int vl;          /* floats in a vector */
+    int vl;          /* floats in a vector: VL */
     int mr;          /* pixels in the largest convolution tile of two blocks of outputs */
     int wide_blocks; /* the most blocks of outputs in a tile of `conv_blocks` whose x_pixel is VL or 2 VL */
-    int available;   /* set by cpu.c: this machine can run it */
+    int available;   /* 1: this machine can run it; cpu.c sets it */
     void (*conv_blocks)(const fc_conv_blocks *row);
     void (*conv_steps)(const fc_conv_steps *row);
     void (*conv_narrow)(const fc_conv_narrow *row);
-    /* Puts the weights of `steps` steps of 1 or 2 blocks, of which the last is half, into the order that tiles read. */
+    /* Reorders weights [steps][blocks][VL] for tiles with a half block, in place. blocks: 1 or 2, the last one half. */
     void (*halve_weights)(float *w, ptrdiff_t steps, ptrdiff_t blocks);
     void (*matvec)(const fc_matvec *product);
-    void (*matvec_split)(const fc_matvec *product); /* in four partial sums; at most 2 blocks */
+    void (*matvec_split)(const fc_matvec *product); /* the same in four partial sums, for at most 2 blocks */
     void (*depthwise)(const fc_depthwise *rows);
-    /* Winograd transforms for m = 2, 4 and 6: a patch of (m + 2)^2 pixels to as many vectors, and back; and for m = 2
-     * with stride 2: 5^2 pixels to as many vectors, and 3^2 vectors back. */
+    /* Winograd transforms for m = 2, 4 and 6, and for m = 2 with stride 2. The input's takes a patch of (m + 2)^2
+     * pixels to as many components, or with stride 2 one of 5^2 pixels. The output's takes sums of products back to m^2
+     * pixels: (m + 2)^2 components, or 3^2 with stride 2. */
     void (*winograd_input[4])(const float *x, ptrdiff_t x_row, float *v, ptrdiff_t component);
     void (*winograd_output[4])(const fc_winograd_output *output);
-    void (*winograd_pooled[4])(const fc_winograd_output *output); /* 2 x 2 pixels to their maximum */
-    int winograd_patches;
+    void (*winograd_pooled[4])(const fc_winograd_output *output); /* then a maximum over each 2 x 2 pixels */
+    int winograd_patches;                                         /* patches of a call of `winograd_sums` */
     void (*winograd_sums)(const fc_winograd_sums *sums);
     void (*pool_row)(const fc_pool_row *row);
     /* Mean over rows x width pixels of VL lanes: y[VL]. */
     void (*mean_pixels)(const float *x, ptrdiff_t x_row, ptrdiff_t rows, ptrdiff_t width, float *y);
     /* y[i] = act(x[i]) for n floats; x and y may be the same. */
     void (*activate)(const fc_activation *act, const float *x, float *y, ptrdiff_t n);
-    /* y[i] = act(x[i] * scale[i % VL] + shift[i % VL] + residual[i]); the residual may be NULL. */
+    /* y[i] = act(x[i] * scale[i % VL] + shift[i % VL] + residual[i]). The residual may be NULL. */
     void (*affine)(const fc_activation *act, const float *scale, const float *shift, const float *x,
                    const float *residual, float *y, ptrdiff_t n);
-    /* z[i] = act(x[i * x_step] op y[i * y_step]); steps are 0 or 1. */
+    /* z[i] = act(x[i * x_step] op y[i * y_step]). A step of 0 broadcasts a single float, else it is 1. */
     void (*binary)(int op, const fc_activation *act, const float *x, ptrdiff_t x_step, const float *y, ptrdiff_t y_step,
                    float *z, ptrdiff_t n);
     void (*softmax)(const float *x, float *y, ptrdiff_t n);
-    /* squares: scratch, before + channels + size + 2 VL floats. */
+    /* `squares` is scratch memory of before + channels + size + 2 VL floats. */
     void (*lrn_row)(const fc_lrn_row *row, float *squares);
-    /* Its gradient by x, to y, from the gradient g of the row's y; scratch twice as large. */
+    /* The gradient of x from the gradient g of the result. It is stored in y; scratch memory is twice as large. */
     void (*lrn_grad_row)(const fc_lrn_row *row, const float *g, ptrdiff_t g_block, float *squares);
-    /* [channels][plane] <-> [pixels][VL]; lanes from `channels` to VL are written as zeros, and never read. */
+    /* [channels][plane] to [pixels][VL] and back. Lanes from `channels` on are written as zeros, and never read. */
     void (*interleave)(const float *x, ptrdiff_t plane, float *y, ptrdiff_t channels, ptrdiff_t pixels);
     void (*deinterleave)(const float *x, float *y, ptrdiff_t plane, ptrdiff_t channels, ptrdiff_t pixels);
-    /* y[p * lanes + c] = x[c * plane + p]. */
+    /* NCHW to NHWC: y[p * lanes + c] = x[c * plane + p]. */
     void (*zip_planes)(const float *x, ptrdiff_t plane, float *y, ptrdiff_t lanes, ptrdiff_t pixels);
-    /* y[p * y_pixel] = x[p * x_pixel], vectors of VL. */
+    /* Copies vectors of VL floats: y[p * y_pixel] = x[p * x_pixel]. */
     void (*copy_pixels)(const float *x, ptrdiff_t x_pixel, float *y, ptrdiff_t y_pixel, ptrdiff_t pixels);
     void (*conv_grad)(const fc_conv_grad *row);
     void (*depthwise_grad)(const fc_depthwise_grad *rows);
     void (*pixel_sums)(const fc_pixel_sums *rows);
-    /* y = a * g + b * x + c for n floats, g as it passes the gate, abc [3][VL]. */
+    /* y = a * gate(g) + b * x + c for n floats, with a, b and c for each lane: abc [3][VL]. */
     void (*blend)(const fc_gate *gate, const float *abc, const float *g, const float *x, float *y, ptrdiff_t n);
-    /* Gradients of `activate`: v is the output, or the input of FC_HARD_SWISH and FC_SILU. */
+    /* Gradient of the input of `activate` from that of its output, g. v is the output, but the input of FC_HARD_SWISH
+     * and FC_SILU. */
     void (*activate_grad)(const fc_activation *act, const float *g, const float *v, float *y, ptrdiff_t n);
-    /* Adds to y, the gradient of the row's x, the gradient g of its y. */
+    /* Adds to y, the gradient of the pooling's inputs, what follows from g, the gradient of its outputs. */
     void (*pool_grad_row)(const fc_pool_row *row, const float *g, float *y, ptrdiff_t y_row);
-    /* G w G^T of VL filters w [3][3][VL], G (n x 3), to n x n vectors. */
+    /* Transforms VL filters w [3][3][VL] to n x n vectors G w G^T. G is n x 3. */
     void (*winograd_filter)(const float *G, int n, const float *w, float *u, ptrdiff_t component);
-    /* A g A^T of 4 x 4 gradients, of which rows x columns lie inside the image, to 6 x 6 vectors. */
+    /* Transforms 4 x 4 gradients g to 6 x 6 vectors A g A^T. Only rows x columns of them lie inside the image. */
     void (*winograd_spread)(const float *g, ptrdiff_t g_row, ptrdiff_t rows, ptrdiff_t columns, float *u,
                             ptrdiff_t component);
-    /* G^T M G of 6 x 6 vectors, G (6 x 3), to w [3][3][VL]. */
+    /* Transforms 6 x 6 vectors M back to gradients of filters w [3][3][VL] = G^T M G. G is 6 x 3. */
     void (*winograd_weight)(const float *G, const float *m, ptrdiff_t component, float *w);
-    /* One step of an optimizer on n parameters; m, v and c are NULL where it keeps no such state. RMSprop with c is
-     * centered. */
+    /* One step of an optimizer on n parameters p. m is the first moment or the momentum, v the second moment, c the
+     * mean gradient of a centered RMSprop. An optimizer without one of them takes NULL. */
     void (*update)(const fc_update *how, float *p, const float *g, float *m, float *v, float *c, ptrdiff_t n);
-    /* Runs n rounds of independent multiply-adds; the number of floating point operations done. */
+    /* Runs n rounds of independent multiply-adds. Returns the number of floating point operations. */
     double (*multiply_add_burst)(ptrdiff_t n, float *sink);
 } fc_kernels;
 
-/* The tables of this build, best first; NULL ends the list. `available` is filled in on the first call. */
+/* The tables of this build, fastest instruction set first; NULL ends the list. Each call sets `available`. */
 const fc_kernels *const *fc_all_kernels(void);
 
-/* Which of avx2+fma, avx512f the processor and the operating system support: text for diagnosis. */
+/* The extensions that the processor and the operating system support, as text for diagnosis. */
 const char *fc_cpu_features(void);
 
 #endif

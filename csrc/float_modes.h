@@ -1,7 +1,8 @@
 /* float_modes.h: the floating-point modes of a thread: rounding, and whether subnormal numbers count as zero.
  *
- * Kernels run in the default modes. `fc_default_float_modes` sets these and gives the ones before, flags included;
- * `fc_restore_float_modes` brings them back.
+ * Kernels run in the default modes, so that results do not depend on the program around them.
+ * `fc_default_float_modes` sets these and returns the modes before, flags included. `fc_restore_float_modes` brings
+ * those back.
  */
 #ifndef FASTCNN_FLOAT_MODES_H
 #define FASTCNN_FLOAT_MODES_H

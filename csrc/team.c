@@ -1,8 +1,8 @@
-/* team.c: see team.h.
+/* team.c: the threads of team.h.
  *
- * Stages are numbered through, over all jobs of a team: a number never returns. A lane holds the number of the stage
- * that it begins next, and is begun by whoever raises that number by one. A thread that wakes up late, with a number
- * from long ago, therefore begins nothing; teams are never freed, so it may look.
+ * The stages of all jobs of a team are numbered in sequence: a number never returns. A lane holds the number of the
+ * stage that it begins next. A thread begins the lane by raising that number by one. A thread that wakes up late, with
+ * a number of an earlier job, therefore begins nothing. Teams are never freed, so that it may look.
  */
 #define _GNU_SOURCE
 #include "float_modes.h"
@@ -34,7 +34,7 @@
 enum {
     MOST_TEAMS = 64,
 #ifdef __SANITIZE_ADDRESS__
-    STACK_BYTES = 1 << 23, /* the frames of unrolled tiles hold guards around each vector */
+    STACK_BYTES = 1 << 23, /* the sanitizer puts guards around each vector on the stack of an unrolled tile */
 #else
     STACK_BYTES = 1 << 18,
 #endif
@@ -43,7 +43,7 @@ enum {
     PATIENCE = 2,
     WAKEFULNESS = 100,
     PAUSE_MILLISECONDS = 10,
-    /* Jobs to do with the threads that are there, before another thread is asked for after one was refused. */
+    /* After the system has refused a thread, a team asks for another one after this many jobs. */
     JOBS_UNTIL_RETRY = 1000,
 };
 
@@ -52,7 +52,7 @@ struct team;
 typedef struct {
     _Alignas(CACHE_LINE) _Atomic uint64_t next; /* the stage that the lane begins next */
     _Atomic int missed;                         /* another thread has begun the last stage of this lane */
-    /* Of the worker whose lane it is: jobs it was called to, a futex; and whether it sleeps. */
+    /* State of the worker whose lane it is. `calls`, a futex, counts the jobs that it was called to. */
     _Alignas(CACHE_LINE) _Atomic uint32_t calls;
     _Atomic uint32_t sleeps;
     struct team *team;
@@ -61,19 +61,19 @@ typedef struct {
 
 typedef struct team {
     _Atomic(const fc_job *) job;
-    _Atomic int wanted;                          /* its lanes */
-    _Atomic uint64_t first, end;                 /* its stages: [first, end) */
-    int place;                                   /* among the idle teams */
+    _Atomic int wanted;                          /* lanes of the job */
+    _Atomic uint64_t first, end;                 /* stages of the job: [first, end) */
+    int place;                                   /* index in idle_teams */
     _Atomic int workers;                         /* worker k has lane k + 1 */
-    int refused;                                 /* jobs until another thread is asked for */
+    int refused;                                 /* jobs until the team asks for another thread */
     int is_short;                                /* the system has refused a thread */
     _Alignas(CACHE_LINE) _Atomic int arrived;    /* lanes of the stage that are done */
-    _Alignas(CACHE_LINE) _Atomic uint64_t stage; /* in progress; all before it are done. The lower half is a futex */
+    _Alignas(CACHE_LINE) _Atomic uint64_t stage; /* in progress; its lower half is a futex */
     _Atomic uint32_t sleepers;
     fc_lane lanes[FC_MOST_LANES];
 } fc_team;
 
-static _Atomic(fc_team *) idle_teams[MOST_TEAMS]; /* each team has its place here, empty while the team is in use */
+static _Atomic(fc_team *) idle_teams[MOST_TEAMS]; /* the place of a team that is in use is NULL */
 static _Atomic int team_count, worker_count, forks;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static int pauses_per_microsecond = 1, processors = 1;
@@ -106,7 +106,7 @@ double fc_seconds(void)
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
-/* A child has none of the threads: it forgets the teams. */
+/* A forked child has no threads of its parent: it forgets the teams. */
 static void forget_teams(void)
 {
     for (int i = 0; i < MOST_TEAMS; i++)
@@ -135,7 +135,7 @@ static void set_up(void)
 
 /* ------------------------------------------------------------------------------------------------- stages */
 
-/* Begin a lane of a stage, unless somebody else has, or the stage is over. */
+/* Begin a lane of a stage, unless another thread has begun it or the stage is over. */
 static int begin_lane(fc_lane *lane, uint64_t stage)
 {
     return atomic_load_explicit(&lane->next, memory_order_relaxed) == stage &&
@@ -160,7 +160,8 @@ static void do_lane(fc_team *team, const fc_job *job, uint64_t stage, int lane, 
     arrive(team, stage, job->lanes);
 }
 
-/* Take over a lane that its thread has not begun: one that it has missed before, or any, where patience has ended. */
+/* Take over a lane that its thread has not begun. It is one that its thread has missed before, or with `any` any one.
+ */
 static int take_over(fc_team *team, const fc_job *job, uint64_t stage, int lanes, int worker, int any)
 {
     for (int i = 1; i < lanes; i++) {
@@ -177,7 +178,7 @@ static int take_over(fc_team *team, const fc_job *job, uint64_t stage, int lanes
     return 0;
 }
 
-/* Wait until a stage is over. The caller of the job looks up now and then. */
+/* Wait until a stage is over. The caller of the job wakes at intervals, for `pause` and to notice a fork. */
 static int finish_stage(fc_team *team, const fc_job *job, uint64_t stage, int lanes, int worker, int born)
 {
     const struct timespec timeout = {0, PAUSE_MILLISECONDS * 1000000L};
@@ -205,7 +206,8 @@ static int finish_stage(fc_team *team, const fc_job *job, uint64_t stage, int la
 }
 
 /* Take part in a job to its end. The job may end at any moment: only a lane that this thread has begun keeps it, and
- * what it points to, alive. What is read here of a later job is of no consequence, as its lanes have other numbers. */
+ * what it points to, alive. A read may see a later job. It does no harm, as the lanes of that job have other numbers.
+ */
 static int take_part(fc_team *team, int worker, int born)
 {
     for (;;) {
@@ -213,7 +215,7 @@ static int take_part(fc_team *team, int worker, int born)
         if (stage >= atomic_load_explicit(&team->end, memory_order_acquire))
             return 0;
         const fc_job *job = atomic_load_explicit(&team->job, memory_order_relaxed);
-        /* It may be a later job's, with more lanes: their numbers are then that job's, too. */
+        /* A later job's number of lanes may be larger. Its lanes then have the numbers of that job already. */
         const int lanes = atomic_load_explicit(&team->wanted, memory_order_acquire);
         fc_lane *own = &team->lanes[worker];
         if (worker >= lanes)
@@ -275,14 +277,14 @@ static int idle_workers(void)
     return sum;
 }
 
-/* Whether a team should not grow: other teams are in use, and all teams in use have a worker for each processor. */
+/* Whether a team must not grow: other teams are in use, and the teams in use have a worker for each processor. */
 static int is_large_enough(const fc_team *team, int busy)
 {
     return busy > workers_of(team) && busy >= processors;
 }
 
-/* Signals are for the program's own threads; but for those that a thread brings upon itself, which would otherwise end
- * the process without a word, past all handlers. */
+/* Signals are for the program's own threads. Workers block all but those of a thread's own faults. A blocked fault ends
+ * the process past all handlers. */
 static sigset_t blocked_signals(void)
 {
     static const int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS};
@@ -293,8 +295,8 @@ static sigset_t blocked_signals(void)
     return blocked;
 }
 
-/* Give a team up to `wanted` workers, as many as the system has. While other teams are in use, all have no more
- * together than processors. */
+/* Give a team up to `wanted` workers, as many as the system has. While other teams are in use, the sum of their workers
+ * is limited to the number of processors. */
 static void hire(fc_team *team, int wanted)
 {
     if (team->refused > 0) {
@@ -332,7 +334,7 @@ static void hire(fc_team *team, int wanted)
 
 /* ------------------------------------------------------------------------------------------------- jobs */
 
-/* The place of an idle team that has enough workers, or else the most; -1: there is none. */
+/* The place of an idle team with `wanted` workers, or of the largest one; -1: there is none. */
 static int best_idle_team(int wanted)
 {
     int best = -1, most = -1;
@@ -353,7 +355,7 @@ static fc_team *new_team(void)
     if (atomic_load(&team_count) >= MOST_TEAMS || posix_memalign((void **)&team, CACHE_LINE, sizeof(fc_team)))
         return NULL;
     const int place = atomic_fetch_add(&team_count, 1);
-    if (place >= MOST_TEAMS) { /* other threads were faster */
+    if (place >= MOST_TEAMS) { /* other threads took the last places */
         atomic_fetch_sub(&team_count, 1);
         free(team);
         return NULL;
@@ -365,7 +367,7 @@ static fc_team *new_team(void)
     return team;
 }
 
-/* A team that nobody uses, if possible with `wanted` workers; NULL where there is none and no more may be made. */
+/* Take an idle team, if possible with `wanted` workers, or a new one; NULL where no more may be made. */
 static fc_team *take_team(int wanted)
 {
     for (int place; (place = best_idle_team(wanted)) >= 0;) {
@@ -391,7 +393,7 @@ static void call_workers(fc_team *team, int lanes)
     }
 }
 
-/* Without any other thread. */
+/* Do a job without any other thread. */
 static int do_alone(const fc_job *job)
 {
     for (int stage = 0; stage < job->stages; stage++)
@@ -422,7 +424,7 @@ int fc_do_job(const fc_job *job)
     call_workers(team, job->lanes);
     if (take_part(team, 0, born) == FC_JOB_LOST)
         return FC_JOB_LOST;
-    if (atomic_load(&forks) == born) /* a child that has done it all has none of the team's threads */
+    if (atomic_load(&forks) == born) /* a child forked meanwhile has none of the team's threads */
         give_back(team);
     return threads;
 }

@@ -283,8 +283,12 @@ def photo_network() -> fc.Model:
     return model
 
 
+_UNFIT = ("History", "Report", "Loss", "Optimizer", "Trainer")
+_NEED_PACKAGES = ("MLflowLogger", "TensorBoardLogger")
+
+
 def training_calls():
-    yield from functions(training, ("History", "Report", "Loss", "Optimizer", "Trainer")).items()
+    yield from functions(training, (*_UNFIT, *_NEED_PACKAGES)).items()
     yield "Trainer", fc.Trainer
     yield from methods("Trainer", trainer, ("step", "load_state_dict"))
     yield from setters("Trainer", trainer, ("learning_rate",))

@@ -12,13 +12,13 @@ import sys
 import junk
 import pytest
 
-EXAMPLES = {"layers": 1_200, "model": 900, "training": 1_200, "io": 1_200, "estimator": 300, "top": 200}
+EXAMPLES = {"layers": 2_500, "model": 1_800, "training": 2_500, "io": 2_400, "estimator": 500, "top": 300}
 
 
 @pytest.mark.parametrize("area", EXAMPLES)
 def test_bad_arguments_give_named_errors(area, budget):
     push = EXAMPLES[area]
-    nightly = 20 * push  # in all areas 100 000
+    nightly = 10 * push  # in all areas 100 000
     seed = budget(0, int.from_bytes(os.urandom(4), "little"))
     command = [sys.executable, junk.__file__, area, str(budget(push, nightly)), str(seed)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OPENBLAS_NUM_THREADS": "1"}

@@ -38,9 +38,9 @@ def run(*command: str, **environment: str) -> str:
     return result.stdout
 
 
-def test_every_allocation_may_fail(library, budget):
+def test_every_allocation_may_fail(library):
     """Of arrays, arenas, packed weights and buffers: every public operation, saving, loading, training steps."""
-    output = run(out_of_memory.__file__, library, "512", str(budget(12, 10**6)), LD_PRELOAD=library)
+    output = run(out_of_memory.__file__, library, "512", str(10**6), LD_PRELOAD=library)
     assert len(output.splitlines()) == len(out_of_memory.ACTIONS)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
 import io
 import os
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -147,19 +149,20 @@ def test_forced_instruction_set_is_used():
 
 # What docs/tuning.md says of a constant, and which of its entries a file names.
 ENTRY = re.compile(r"^## (.*?)$(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
-LEDGER_FILE = re.compile(r"^`([\w./]+\.\w+)`:(.*?)(?=^`|\n\n|\Z)", re.MULTILINE | re.DOTALL)
-LEDGER_VALUE = re.compile(r"`(\w+)` \((\d+)\)")
+LEDGER_FILE = re.compile(r"^`([\w./]+\.\w+)`:(.*?)(?=^`[\w./]+\.\w+`:|\n\n|\Z)", re.MULTILINE | re.DOTALL)
+LEDGER_VALUE = re.compile(r"`(\w+)` \((\d[\d.e, ]*)\)")
 NAMED_ENTRY = re.compile(r'docs/tuning\.md, "([^"]*)"')
-TUNED_FOLDERS = ("csrc", "src/fastcnn/kernels")
+TUNED_FOLDERS = ("csrc", "src/fastcnn")
 
 
-def tuning_entries() -> dict[str, dict[Path, dict[str, int]]]:
+def tuning_entries() -> dict[str, dict[Path, dict[str, list[float]]]]:
     """The constants and values that each entry of docs/tuning.md tells, by file."""
     text = (ROOT / "docs/tuning.md").read_text(encoding="utf-8")
     return {
         title: {
             ROOT / (name if name.startswith("csrc/") else f"src/fastcnn/{name}"): {
-                constant: int(value) for constant, value in LEDGER_VALUE.findall(told)
+                constant: [float(value) for value in values.split(", ")]
+                for constant, values in LEDGER_VALUE.findall(told)
             }
             for name, told in LEDGER_FILE.findall(body)
         }
@@ -167,20 +170,30 @@ def tuning_entries() -> dict[str, dict[Path, dict[str, int]]]:
     }
 
 
-def value_of(constant: str, path: Path) -> int:
-    """What a file sets a constant to: `NAME = 1 << 23`, or the largest number of `#define NAME (MR < 10 ? 10 : MR)`."""
+def value_of(constant: str, path: Path) -> list[float]:
+    """What a file sets a constant to: `NAME = 1 << 23`, or the largest number of `#define NAME (MR < 10 ? 10 : MR)`.
+
+    A constant of Python may also be a product, one of several that are set at once, or a dict of several values.
+    """
     text = path.read_text(encoding="utf-8")
+    if path.suffix == ".py":
+        assigned = [node for node in ast.parse(text).body if isinstance(node, ast.Assign)]
+        (setting,) = [node for node in assigned if constant in re.findall(r"\w+", ast.unparse(node.targets[0]))]
+        names: dict[str, Any] = {}
+        exec(ast.unparse(setting), names)
+        value = names[constant]
+        return list(map(float, value.values())) if isinstance(value, dict) else [float(value)]
     told = re.search(rf"(?:#define {constant} |\b{constant} = )(.*?)(?:,? *(?:/\*|#|//).*|,)?$", text, re.MULTILINE)
     assert told, f"{path} does not set {constant}"
     shift = re.fullmatch(r"(\d+) << (\d+)", told[1])
-    return int(shift[1]) << int(shift[2]) if shift else max(map(int, re.findall(r"\b\d[\d_]*\b", told[1])))
+    return [int(shift[1]) << int(shift[2]) if shift else max(map(int, re.findall(r"\b\d[\d_]*\b", told[1])))]
 
 
 def test_tuned_numbers_are_those_of_the_ledger():
     for entry, files in tuning_entries().items():
         for path, constants in files.items():
-            for constant, value in constants.items():
-                assert value_of(constant, path) == value, f"{constant} of {path}, {entry!r} of docs/tuning.md"
+            for constant, values in constants.items():
+                assert value_of(constant, path) == values, f"{constant} of {path}, {entry!r} of docs/tuning.md"
 
 
 def test_tuned_numbers_name_their_entries():

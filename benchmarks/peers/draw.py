@@ -1,4 +1,4 @@
-"""Draw the README's picture: how many times longer the best other engine takes. Needs the extra `plot`.
+"""Draws the README's picture: how many times longer the best other engine takes. It needs the extra `plot`.
 
 python benchmarks/peers/run.py --batches 1,16 --json peers.json
 python benchmarks/peers/draw.py peers.json docs/peers.svg
@@ -19,7 +19,7 @@ SERIES = {(1, 1): "#3465a4", (1, 2): "#729fcf", (16, 1): "#4e9a06", (16, 2): "#8
 
 
 def draw(rows: list[dict], path: str) -> None:
-    """A group of bars for each network; at 1, the best of the others is as fast."""
+    """Draw a group of bars for each network. At 1, the best of the other engines is as fast."""
     networks = list(dict.fromkeys(row["network"] for row in rows))
     figure, axes = plt.subplots(figsize=(9, 3.4), layout="constrained")
     measured = [key for key in SERIES if any((row["batch"], row["threads"]) == key for row in rows)]

@@ -1,8 +1,8 @@
-"""The nine light models of the `onnx` package, with seeded random weights: fastcnn and ONNX Runtime.
+"""Compares fastcnn with ONNX Runtime on the nine light models of the `onnx` package, with seeded random weights.
 
     python benchmarks/peers/light.py [--models resnet50,vgg19] [--threads 1,2]
 
-Processes and rounds are those of run.py. Ends with the smallest and the mean ratio of the times.
+Processes and rounds are those of run.py. The last line has the smallest and the mean ratio of the times.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ DATA = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 
 
 def write(path: Path, folder: Path) -> None:
-    """A model in the form that each engine reads, and an input."""
+    """Write a model in the form that each engine reads, and an input."""
     onnx.save(with_random_weights(onnx.load(path)), folder / "model.onnx")
     model = fc.load(folder / "model.onnx")
     model.save(folder / "model.safetensors")
@@ -35,7 +35,7 @@ def write(path: Path, folder: Path) -> None:
 
 
 def compare(path: Path, threads: int) -> tuple[dict[str, float], bool]:
-    """Median milliseconds of both, and whether the machine was quiet."""
+    """Return median milliseconds of both engines, and whether the machine was quiet."""
     with tempfile.TemporaryDirectory() as folder:
         write(path, Path(folder))
         return race(path.stem, Path(folder), threads, ["fastcnn", "onnxruntime"])

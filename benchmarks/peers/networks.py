@@ -1,7 +1,7 @@
 """The networks that engines are compared on, with seeded random weights, and their form for each engine.
 
-Every engine gets the same graph: fastcnn runs it itself, ONNX Runtime and OpenVINO read it as ONNX (whose operators our
-graph uses), PyTorch as TorchScript, ncnn as pnnx converts that.
+Every engine gets the same graph. fastcnn reads its own file, ONNX Runtime and OpenVINO read ONNX, PyTorch reads
+TorchScript. ncnn reads what pnnx makes of TorchScript.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fastcnn.ops.base import resolve_pads
 
 
 def cifar_cnn() -> fc.Model:
-    """conv 32, conv 32, pool, conv 64, pool, fully connected; 32 x 32 pixels."""
+    """Build conv 32, conv 32, pool, conv 64, pool, fully connected, for 32 x 32 pixels."""
     return fc.Sequential(
         fc.Conv2d(3, 32, 3, padding=1),
         fc.ReLU(),
@@ -48,7 +48,7 @@ NETWORKS = {
 
 
 def save_all(name: str, batch: int, folder: Path, engines: list[str]) -> np.ndarray:
-    """Write a network in the form that each engine reads; gives an input."""
+    """Write a network in the form that each engine reads. Return an input."""
     build, shape = NETWORKS[name]
     model = build()
     model.input_shape = shape
@@ -56,7 +56,7 @@ def save_all(name: str, batch: int, folder: Path, engines: list[str]) -> np.ndar
     x = np.random.default_rng(0).random((batch, *shape), np.float32)
     np.save(folder / "x.npy", x)
     if {"onnxruntime", "openvino"} & set(engines):
-        graph = replace(model.graph(), inputs={"x": x.shape})  # every engine knows the batch
+        graph = replace(model.graph(), inputs={"x": x.shape})  # every engine knows the size of the batch
         with (folder / "model.onnx").open("wb") as file:
             file.writelines(to_onnx(graph, graph.inputs, {}))
     if "torch" in engines:
@@ -70,7 +70,7 @@ def save_all(name: str, batch: int, folder: Path, engines: list[str]) -> np.ndar
 
 
 def _explicit(graph: Graph, node, shapes) -> dict:
-    """Attributes with the padding that automatic padding comes to."""
+    """Return the attributes with explicit in place of automatic padding."""
     attrs = dict(node.attrs)
     if "auto_pad" in attrs:
         kernel = shapes[node.inputs[1]][2:] if node.op == "Conv" else attrs["kernel_shape"]
@@ -81,7 +81,7 @@ def _explicit(graph: Graph, node, shapes) -> dict:
 
 
 def write_torchscript(graph: Graph, x: np.ndarray, path: Path) -> None:
-    """The graph as a traced PyTorch module."""
+    """Write the graph as a traced PyTorch module."""
     import torch
     from torch.nn import functional as F
 

@@ -1,14 +1,17 @@
-"""Compare fastcnn with ONNX Runtime, OpenVINO, PyTorch and ncnn, as far as they are installed.
+"""Compares fastcnn with ONNX Runtime, OpenVINO, PyTorch and ncnn, as far as they are installed.
 
     python benchmarks/peers/run.py [--networks LeNet,ResNet-18] [--batches 1,16] [--threads 1,2] [--json FILE]
 
-One process for each engine, one active at a time, in rounds with a pause between them: idle worker threads of one
-engine would slow the others. Medians of single predictions; machines are noisy, so only ratios within a run count.
-Where others' work shares the cores, all slow down for a while, and the more the nearer they are to the peak. So a small
-matrix product is timed on each core before and after each turn. A turn runs on the core (or cores) that are then the
-fastest. Of each engine those turns count during which the machine was fastest. Rounds go on until each engine has
-enough undisturbed turns; rows for which there was not time enough are marked with *.
-ncnn takes single images: a batch counts as that many calls. draw.py makes a picture of the JSON; start.py measures the
+Each engine has a process. One is active at a time, in rounds with a pause between turns: idle worker threads of one
+engine would slow the others. The output has medians of single predictions. Machines are noisy, so that only ratios
+within a run count.
+
+Other work on the same cores slows all engines down, most of all those near the peak. A small matrix product is
+therefore timed on each core before and after each turn. A turn runs on the cores that are the fastest then. Only those
+turns of an engine count during which the machine was fastest. Rounds continue until each engine has enough undisturbed
+turns. * marks rows for which the time ran out.
+
+ncnn takes single images: a batch counts as that many calls. draw.py makes a picture of the JSON. start.py measures the
 time to the first prediction, and memory.
 """
 
@@ -33,19 +36,19 @@ from fastcnn._table import Columns
 
 PEERS = ("onnxruntime", "openvino", "torch", "ncnn")
 ROUNDS, SECONDS, PAUSE = 15, 0.1, 0.05
-PATIENCE = 60.0  # seconds for a row, where turns are disturbed
-UNDISTURBED = 0.8  # of the highest speed; a busy neighbour on the other half of a core takes a third
+PATIENCE = 60.0  # seconds for a row where turns are disturbed
+UNDISTURBED = 0.8  # of the highest speed: a core that is shared with a busy thread is slower than this
 
 
 class Worker:
-    """An engine's process."""
+    """The process of an engine."""
 
     def __init__(self, engine: str, folder: Path, threads: int, script: str = "worker.py") -> None:
         command = [sys.executable, str(Path(__file__).parent / script), engine, str(folder), str(threads)]
         self.engine, self.threads = engine, threads
-        self.turns: list[tuple[float, list[float]]] = []  # the machine's speed, and the times
+        self.turns: list[tuple[float, list[float]]] = []  # the machine's speed, and the seconds of predictions
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.checksum = json.loads(self.process.stdout.readline())  # whatever the worker tells to begin with
+        self.checksum = json.loads(self.process.stdout.readline())  # the first line that the worker prints
 
     def run(self, seconds: float) -> list[float]:
         self.process.stdin.write(f"run {seconds}\n")
@@ -59,7 +62,7 @@ class Worker:
                 os.sched_setaffinity(int(task.name), cores)
 
     def undisturbed(self) -> int:
-        """How many turns nothing disturbed."""
+        """Return the number of undisturbed turns."""
         return sum(speed >= UNDISTURBED * MACHINE.best for speed, _ in self.turns)
 
     def close(self) -> None:
@@ -68,14 +71,14 @@ class Worker:
 
 
 class Machine:
-    """How fast the cores are, and have been at best."""
+    """The speed of the cores, and the highest speed so far."""
 
     def __init__(self) -> None:
         self.best = 0.0
         self.cores = os.sched_getaffinity(0)
 
     def speeds(self, cores: set[int], seconds: float = 0.005) -> dict[int, float]:
-        """Small matrix products a second on each of the cores; NumPy takes one thread for them."""
+        """Return small matrix products per second on each core. NumPy computes them by one thread."""
         square, speeds = np.ones((64, 64), np.float32), {}
         for core in cores:
             os.sched_setaffinity(0, {core})
@@ -93,13 +96,13 @@ MACHINE = Machine()
 
 
 def take_turn(worker: Worker, seconds: float, pause: float) -> None:
-    """Let a worker measure on the cores that are the fastest now, and note how fast they were before and after."""
+    """Let a worker measure on the cores that are the fastest now. Record their speed before and after it."""
     time.sleep(pause)
     before = MACHINE.speeds(MACHINE.cores)
     cores = set(sorted(before, key=before.__getitem__)[-worker.threads :])
     worker.stay_on(cores)
     times = worker.run(seconds)
-    time.sleep(pause)  # threads may wait for more work busily
+    time.sleep(pause)  # the engine's threads may spin while they wait for work
     after = MACHINE.speeds(cores)
     worker.turns.append((min(min(before[core], after[core]) for core in cores), times))
 
@@ -107,8 +110,10 @@ def take_turn(worker: Worker, seconds: float, pause: float) -> None:
 def take_turns(
     workers: list[Worker], rounds: int, seconds: float = SECONDS, pause: float = PAUSE
 ) -> tuple[list[list[float]], bool]:
-    """The times of each worker in the least disturbed of its turns, as many as there are rounds, and whether these were
-    undisturbed. All measure in turn, round by round, until each has had enough undisturbed turns or patience ends."""
+    """Let workers measure in turn, round by round, until each has enough undisturbed turns or patience ends.
+
+    Returns the times of each worker in its `rounds` least disturbed turns, and whether all of them were undisturbed.
+    """
     start = time.monotonic()
     while len(workers[0].turns) < rounds or (
         time.monotonic() < start + PATIENCE and any(worker.undisturbed() < rounds for worker in workers)
@@ -121,8 +126,8 @@ def take_turns(
 
 
 def race(name: str, folder: Path, threads: int, engines: list[str]) -> tuple[dict[str, float], bool]:
-    """Median milliseconds of each engine on the network in a folder, and whether the machine was quiet; the engines'
-    outputs must agree."""
+    """Return median milliseconds of each engine on the network in a folder, and whether the machine was quiet. The
+    outputs of all engines must agree."""
     workers = [Worker(engine, folder, threads) for engine in engines]
     try:
         for worker in workers:
@@ -137,7 +142,7 @@ def race(name: str, folder: Path, threads: int, engines: list[str]) -> tuple[dic
 
 
 def compare(name: str, batch: int, threads: int, engines: list[str]) -> tuple[dict[str, float], bool]:
-    """Median milliseconds of each engine, and whether the machine was quiet."""
+    """Return median milliseconds of each engine, and whether the machine was quiet."""
     with tempfile.TemporaryDirectory() as folder:
         save_all(name, batch, Path(folder), engines)
         return race(name, Path(folder), threads, engines)
@@ -165,7 +170,7 @@ def main() -> None:
                 )
                 cells = [*(f"{times[engine]:.3f}" for engine in engines), f"{ratio:.2f}{' ' if quiet else '*'}"]
                 print(columns.line([name, str(batch), str(threads), *cells]), flush=True)
-                if options.json:  # after each row: a long run may be cut off
+                if options.json:  # written after each row, as a long run may be cut off
                     Path(options.json).write_text(json.dumps(rows, indent=2) + "\n")
 
 

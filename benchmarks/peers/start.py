@@ -1,9 +1,9 @@
-"""From nothing to the first prediction: seconds after the interpreter has started, and the peak of memory.
+"""Times the way from a started interpreter to the first prediction, and measures the peak of memory.
 
     python benchmarks/peers/start.py [NETWORK]
 
-One process for each engine and run, in turns; medians. The import of the engine, loading the model from its file, and
-the first prediction of one image are measured one by one.
+Each engine has a process for each run, in turns. The output has medians: seconds of the import, and seconds of loading
+the model from its file and predicting one image.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def load_weights(folder: Path) -> list[np.ndarray]:
-    """The arrays in the model's file."""
+    """Return the arrays in the model's file."""
     from safetensors.numpy import load_file
 
     return list(load_file(folder / "model.safetensors").values())

@@ -1,6 +1,7 @@
-"""One engine training one network in a process of its own: `training_worker.py ENGINE FOLDER THREADS`.
+"""Trains one network by one engine in a process of its own: `training_worker.py ENGINE FOLDER THREADS`.
 
-First prints the losses of the first steps and the peak of memory, in bytes, as JSON; then serves requests as worker.py.
+The first line of the output is JSON with the losses of the first steps and the peak of memory in bytes. After it, the
+process serves requests as worker.py does.
 """
 
 from __future__ import annotations

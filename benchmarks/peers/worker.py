@@ -1,7 +1,7 @@
-"""One engine on one network in a process of its own: `worker.py ENGINE FOLDER THREADS`.
+"""Runs one engine on one network in a process of its own: `worker.py ENGINE FOLDER THREADS`.
 
-Reads "run SECONDS" lines from stdin; after each, prints the times of single predictions as JSON. The first line that it
-prints is the output's sum of absolute values, for comparison.
+It reads "run SECONDS" lines from stdin. After each it prints the seconds of single predictions as JSON. The first line
+of its output is the sum of absolute values of the predictions, for comparison.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from time import perf_counter
 
 import numpy as np
 
-# Calls of a turn that count, however slow they are.
+# The fewest calls of a turn that count, even if they are slow.
 LEAST_CALLS = 2
 
 
@@ -80,7 +80,7 @@ def ncnn_engine(folder: Path, x: np.ndarray, threads: int) -> Callable[[], np.nd
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has had. (getrusage would tell the parent's, from before the exec.)"""
+    """Return the most memory that this process has had. getrusage would return the parent's, from before the exec."""
     status = Path("/proc/self/status").read_text()
     return 1024 * int(status.split("VmHWM:")[1].split()[0])
 
@@ -93,8 +93,8 @@ def main() -> None:
 
 
 def serve(call: Callable[[], object]) -> None:
-    """Answer requests until there are no more. Since the last one others have used the caches: the first call does not
-    count."""
+    """Answer requests until stdin ends. The first call of a request does not count: other engines have used the caches
+    since the last one."""
     for line in sys.stdin:
         end = perf_counter() + float(line.split()[1])
         times: list[float] = []

@@ -22,7 +22,7 @@ typedef int v_i __attribute__((vector_size(32)));
 #define V_SET1(s) _mm256_set1_ps(s)
 #define V_SET2(p) ((v_f)_mm256_set1_epi64x(v_two_floats(p)))
 #define V_FMA(a, b, c) _mm256_fmadd_ps((a), (b), (c))
-/* In assembly, lest the compiler orders the steps of a tile so that it runs out of registers. Sums are early clobbers
+/* Assembly fixes the order of a tile's steps: in the compiler's order, the registers run out. Sums are early clobbers
  * (&): one is written before the last input is read, and the two must not share a register. */
 #define V_ADD_PRODUCT(sum, s, a)                                                                                       \
     do {                                                                                                               \
@@ -39,7 +39,7 @@ typedef int v_i __attribute__((vector_size(32)));
 #define V_ADD_3_PRODUCTS(sum, sum2, sum3, s, a, b, c) ADD_3_PRODUCTS("vbroadcastss", sum, sum2, sum3, s, a, b, c)
 #define V_ADD_3_PRODUCTS_OF(sum, sum2, sum3, p, a, b, c)                                                               \
     ADD_3_PRODUCTS("vmovups", sum, sum2, sum3, *(const v_f_unaligned *)(p), a, b, c)
-/* By broadcasting a float, or loading a vector. */
+/* `load` broadcasts a float or loads a vector. */
 #define ADD_3_PRODUCTS(load, sum, sum2, sum3, from, a, b, c)                                                           \
     do {                                                                                                               \
         v_f all;                                                                                                       \

@@ -4,7 +4,7 @@
 #define MR 6
 #define MR_STRIDED 6
 #define WIDE_BLOCKS 4
-#define WINOGRAD_PATCHES 4 /* as of AVX-512, so that tests of every machine see this many */
+#define WINOGRAD_PATCHES 4 /* the number of AVX-512, so that every machine tests it */
 #define UNROLL_TAPS 0
 #define STEPS_A_ROUND 1
 

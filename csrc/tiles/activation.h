@@ -1,10 +1,10 @@
 /* activation.h: the elementwise functions of fc_activation, one vector at a time.
  *
- * exp(x) = 2^n * exp(r), n = round(x / ln 2), r = x - n ln 2 with ln 2 split in two so that the product is exact
- * (Cody and Waite, Software Manual for the Elementary Functions, 1980); exp(r) is the Taylor polynomial of degree 7
- * on |r| <= ln(2) / 2, whose remainder r^8 / 8! is below 6e-9. */
+ * exp(x) = 2^n * exp(r), where n = round(x / ln 2) and r = x - n ln 2. ln 2 is split in two so that the product with n
+ * is exact (Cody and Waite, Software Manual for the Elementary Functions, 1980). exp(r) is the Taylor polynomial of
+ * degree 7. On |r| <= ln(2) / 2 its remainder r^8 / 8! is below 6e-9. */
 
-/* Of x <= 88.8, exp(x) is the product of the result and `scale`: where the product is subnormal, the result still has
+/* For x <= 88.8, exp(x) is the product of the result and `scale`. Where the product is subnormal, the result still has
  * all its digits. */
 FC_INLINE v_f v_exp_parts(v_f x, v_f *scale)
 {
@@ -42,7 +42,7 @@ FC_INLINE v_f v_minus_size(v_f x)
     return (v_f)((v_i)x | (v_i)V_SET1(-0.0f));
 }
 
-/* 1 / (1 + exp(-x)); of negative x exp(x) / (1 + exp(x)), as exp(-x) overflows before the result is zero. */
+/* 1 / (1 + exp(-x)), for negative x exp(x) / (1 + exp(x)): there exp(-x) overflows before the result is zero. */
 FC_INLINE v_f v_sigmoid(v_f x)
 {
     v_f scale;
@@ -51,8 +51,8 @@ FC_INLINE v_f v_sigmoid(v_f x)
     return v_select(x < V_SET1(0.0f), e, V_SET1(1.0f)) / (V_SET1(1.0f) + e);
 }
 
-/* |x| < 0.625: x + x^3 P(x^2), the polynomial of the Cephes library's tanhf; else 1 - 2 / (exp(2|x|) + 1) with
- * the sign of x. */
+/* For |x| < 0.625 x + x^3 P(x^2), with the polynomial P of the Cephes library's tanhf. Else 1 - 2 / (exp(2|x|) + 1),
+ * with the sign of x. */
 FC_INLINE v_f v_tanh(v_f x)
 {
     const v_i sign = (v_i)x & (v_i)V_SET1(-0.0f);
@@ -75,8 +75,8 @@ FC_INLINE v_f v_hard_swish(v_f x)
     return x * (gate * V_SET1(1.0f / 6.0f));
 }
 
-/* x * sigmoid(x). Of negative x the product with `scale` comes last, so that subnormal results have all their digits;
- * from -110 on all are zero. x - x makes NaN of an infinite x, as zero times infinity is. */
+/* x * sigmoid(x). For negative x the product with `scale` comes last, so that subnormal results keep all their digits.
+ * Results below x = -110 are zero. x - x makes NaN of an infinite x, as zero times infinity is. */
 FC_INLINE v_f v_silu(v_f x)
 {
     v_f scale;
@@ -85,7 +85,7 @@ FC_INLINE v_f v_silu(v_f x)
     return v_select(x < V_SET1(0.0f), below, x) / (V_SET1(1.0f) + part * scale);
 }
 
-/* Bounds first: V_MAX and V_MIN give their second operand where one is NaN, so that NaN goes through. */
+/* Bounds are the first operands: V_MAX and V_MIN return their second operand where one is NaN, and NaN passes. */
 FC_INLINE v_f v_clip(v_f x, v_f low, v_f high)
 {
     return V_MIN(high, V_MAX(low, x));
@@ -108,7 +108,7 @@ FC_INLINE v_f v_activate(const fc_activation *act, v_f x)
     }
 }
 
-/* In place, on pixels that a tile has just stored. Out of line, to keep the tiles small. */
+/* Activates pixels that a tile has just stored, in place. The function is not inlined, to keep the tiles small. */
 static __attribute__((noinline, noclone)) void FC_FN(activate_pixels)(const fc_activation *act, float *y,
                                                                       ptrdiff_t y_pixel, ptrdiff_t pixels)
 {

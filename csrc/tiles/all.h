@@ -1,13 +1,13 @@
 /* all.h: the bodies of every tile, in the vector vocabulary of the including ISA file, and its table.
  *
- * Numbers: VL floats in a vector. MR pixels in the largest convolution tile of two blocks; MR_STRIDED where the
- * distance between pixels is known only at run time. WIDE_BLOCKS is the most blocks of a tile. STEPS_A_ROUND steps
- * follow each other without a loop; with UNROLL_TAPS all steps of a full tap do. WINOGRAD_PATCHES of a tile.
+ * Numbers: VL is the floats of a vector. MR is the pixels of the largest convolution tile of two blocks, MR_STRIDED
+ * where the distance between pixels is known only at run time. WIDE_BLOCKS is the most blocks of a tile. STEPS_A_ROUND
+ * steps are unrolled, with UNROLL_TAPS all steps of a full tap. WINOGRAD_PATCHES is the patches of a Winograd tile.
  *
  * Types: v_f of floats, v_i of integers and masks. Memory: V_LOAD and V_STORE (unaligned), V_SET1 (broadcasts a float),
  * V_SET2 (broadcasts two neighbouring floats of memory). Arithmetic: V_FMA (a * b + c), V_MAX and V_MIN (the second
- * operand where one is NaN), V_UNORDERED (a mask: where one is NaN). Shuffles: V_ZIP_LOW and V_ZIP_HIGH (interleave the
- * lower or the upper halves), V_EVEN and V_ODD (every second float of both).
+ * operand where one is NaN), V_UNORDERED (the mask of lanes where one is NaN). Shuffles: V_ZIP_LOW and V_ZIP_HIGH
+ * (interleave the lower or the upper halves), V_EVEN and V_ODD (every second float of both).
  *
  * Optional, where the compiler needs help (vector.h has the others): V_ADD_PRODUCT (sum += s * a, s a float in memory),
  * V_ADD_PRODUCTS (two sums) and V_ADD_3_PRODUCTS. Other arithmetic is the compiler's, on its vector types. */

@@ -1,5 +1,5 @@
-/* burst.h: independent multiply-adds and nothing else: the arithmetic peak that benchmarks compare with. */
-#define FC_BURST_CHAINS 12 /* latency 4 x 2 units on current cores, with room to spare; fits 16 registers */
+/* burst.h: independent multiply-adds alone, for the arithmetic peak that benchmarks compare with. */
+#define FC_BURST_CHAINS 12 /* more than latency x units of current cores; they fit 16 registers */
 
 static double FC_FN(multiply_add_burst)(ptrdiff_t n, float *sink)
 {

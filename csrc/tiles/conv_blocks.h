@@ -1,20 +1,20 @@
 /* conv_blocks.h: tiles whose taps hold many channels (see fc_conv_blocks for the sum).
  *
  * A step of a tile has 12 multiply-adds where registers are few (AVX2), else 28 (AVX-512). With 28, the loop over
- * channels takes STEPS_A_ROUND at a time. With 12, every other instruction counts, the more so where another thread
- * shares the core. With UNROLL_TAPS, the steps of a full tap therefore follow each other without a loop, and prefetch
- * once. Barriers in assembly keep the compiler from computing addresses twice. Equal tiles run in a loop of their own.
- * Tiles of 3 or 4 blocks take fewer instructions for 12 multiply-adds than tiles of 2. What each is worth:
- * docs/tuning.md, "Steps of a tile".
+ * channels takes STEPS_A_ROUND at a time. With 12, each of the other instructions delays the tile, and more so where
+ * another thread shares the core. UNROLL_TAPS therefore unrolls the steps of a full tap, which prefetch once. Barriers
+ * in assembly keep the compiler from computing addresses twice. Equal tiles run in a loop of their own. Tiles of 3 or 4
+ * blocks take fewer instructions for 12 multiply-adds than tiles of 2. docs/tuning.md, "Steps of a tile", has what each
+ * is worth.
  *
- * While the tiles of a row are computed, the weights behind these are prefetched piece by piece: they may come from
- * far. So are the inputs of the next tap: they lie in short stretches of every block, too short for the processor to
- * see a stream. Unrolled taps prefetch them into the second-level cache: another core may have written them. The inputs
- * of the next tile are not prefetched: the weights displace them before the tile begins. docs/tuning.md, "Prefetch". */
+ * A tile prefetches the weights of a later call piece by piece: they may come from memory. It prefetches the inputs of
+ * the next tap: they lie in short stretches of every block, too short for the processor to detect a stream. Unrolled
+ * taps prefetch inputs of the next tile into the second-level cache: another core may have written them. They stay out
+ * of the first level: the weights displace them there before the tile begins. docs/tuning.md, "Prefetch". */
 #define FC_LINE_FLOATS 16
 enum { FC_STEPS = STEPS_A_ROUND }; /* the unroll pragma reads no macro */
-#define FC_FIRST_LEVEL 3           /* of caches */
-#define FC_SECOND_LEVEL 2          /* the first one is too small for what is read this far ahead, and is in use */
+#define FC_FIRST_LEVEL 3           /* cache that a prefetch fills */
+#define FC_SECOND_LEVEL 2          /* for what is read much later: the first level is too small and in use */
 /* A store beside multiply-adds delays them. Tiles of at least FC_MANY_STORES sums therefore store the first FC_STORES
  * while they add the last FC_HELD_BACK steps of the rest: docs/tuning.md, "Stores". */
 #define FC_STORES 14
@@ -34,7 +34,7 @@ typedef struct {
     const char *ahead;
 } FC_FN(conv_operands);
 
-/* Prefetches inputs of pixels first .. last for the next tap: the share of one step out of `steps`, a line or two. */
+/* Prefetches inputs of pixels first .. last for the next tap: one step's share, a line or two, of all in `steps`. */
 FC_INLINE void fetch_some_pixels(FC_FN(conv_operands) *from, const int first, const int last, const int steps,
                                  const ptrdiff_t x_pixel)
 {
@@ -78,8 +78,8 @@ FC_INLINE void fetch_pixels(const float *x, const int P, const ptrdiff_t x_pixel
         __builtin_prefetch(x + i, 0, level);
 }
 
-/* Adds all full taps, of VL steps each. A round prefetches two lines of weights: most layers need one or two, and a
- * prefetch takes less time than another round. */
+/* Adds all full taps, of VL steps each. Each round of the inner loop prefetches two lines of weights. Most layers need
+ * one or two, and a needless prefetch costs less than another round. */
 FC_INLINE void add_full_taps(const fc_conv_blocks *r, FC_FN(tile_sums) acc, FC_FN(conv_operands) *from, const float *x,
                              const int P, const int B, const ptrdiff_t x_pixel)
 {
@@ -131,7 +131,7 @@ FC_INLINE void blocks_tile(const fc_conv_blocks *r, FC_FN(tile_place) *at, const
     const ptrdiff_t *tap = r->row.taps, *full = tap + r->full_taps, *end = full + r->partial_taps;
     const ptrdiff_t last_steps = r->partial_taps ? r->partial_channels : r->full_channels;
     const ptrdiff_t held_back = !halves ? 0 : last_steps < FC_HELD_BACK ? last_steps : FC_HELD_BACK;
-    /* Asked once, not for every tap. */
+    /* The condition is tested once, not for every tap. */
     if (UNROLL_TAPS && !halves && is_blocked(x_pixel) && r->full_channels == VL) {
         add_full_taps(r, acc, &from, x, P, B, x_pixel);
         tap = full;
@@ -139,7 +139,7 @@ FC_INLINE void blocks_tile(const fc_conv_blocks *r, FC_FN(tile_place) *at, const
     for (; tap < end; tap++) {
         begin_tap(r, &from, x, tap, end, P, x_pixel);
         const ptrdiff_t steps = tap < full ? r->full_channels : r->partial_channels;
-        if (B == 1) /* once a tap: a single block waits for loads, and the processor sees its stream */
+        if (B == 1) /* once a tap: a single block waits for loads, and the processor detects its stream */
             __builtin_prefetch(from.ahead, 0, FC_SECOND_LEVEL);
         add_steps(r, acc, &from, tap + 1 < end ? steps : steps - held_back, 0, P, B, x_pixel);
     }

@@ -1,8 +1,8 @@
-/* conv_grad.h: gradients of filters: sums over pixels of inputs times gradients of outputs (see fc_conv_grad).
+/* conv_grad.h: gradients of filters, as sums over pixels of inputs times gradients of outputs (fc_conv_grad).
  *
  * A tile holds the sums of P input channels x B blocks of output channels in registers over all images, rows and
  * pixels. Each pixel takes B loads, P broadcasts and P x B multiply-adds. 16 registers hold 4 x 3 or 6 x 2 sums, 32
- * hold 8 x 3. Each call sums from zero and adds the total to what is there: short sums lose less to rounding. */
+ * hold 8 x 3. Each call sums from zero and adds the total to y: short sums lose less to rounding. */
 #if MR == 6
 #define FC_GRAD_LANES 4
 #define FC_GRAD_PAIR_LANES 6
@@ -49,8 +49,9 @@ FC_INLINE void conv_grad_tile(const fc_conv_grad *r, const float *x, const ptrdi
         }
 }
 
-/* Channels in even parts, as pixels in conv_row.h: 9 become 5 + 4, never 4 + 4 + 1, whose last sum waits for itself. A
- * single block has no other sums meanwhile, and takes more channels. */
+/* Channels are divided evenly, as pixels in conv_row.h: 9 become 5 + 4, not 4 + 4 + 1. A tile of one channel has a
+ * single sum, and each multiply-add waits for the one before. Tiles of a single block take more channels, to have
+ * enough sums. */
 // clang-format off
 #define FC_GRAD_TILE(P) case P: conv_grad_tile(r, r->x + i, r->to + i, P <= most ? P : 1, blocks); break;
 #define FC_GRAD_TILES(F) FC_UP_TO_6(F) F(7) F(8)
@@ -90,7 +91,8 @@ static void FC_FN(conv_grad)(const fc_conv_grad *r)
         FC_FN(conv_grad_1)(r);
 }
 
-/* Depthwise: kh x kw taps of one block of channels. The taps of a row of the filter are summed side by side. */
+/* The gradient of kh x kw taps of depthwise filters, for one block of channels. A tile keeps the sums of all its taps
+ * in registers. */
 FC_INLINE void depthwise_grad_tile(const fc_depthwise_grad *r, const float *x, float *y, const int kh, const int kw)
 {
     v_f acc[3][5];

@@ -1,13 +1,13 @@
 /* conv_half.h: tiles of blocks whose last block of output channels is at most half full (see fc_conv_blocks).
  *
- * Computed as a whole block, half of its multiply-adds are wasted. Here a vector holds half a block twice: the products
- * of an input channel and those of the next one, side by side. A step takes two input channels. It broadcasts both of a
- * pixel and multiplies them by one vector of weights for each half block, where blocks_tile takes one for each block.
- * In the end the sums of even and of odd channels are added. Of all tiles that wait for loads, these load least. */
-#define FC_HALF_PAIR (2 * MR / 3) /* pixels of a tile of two blocks, with three vectors of sums each */
+ * A full block would waste half of its multiply-adds. Here a vector holds the outputs of a half block twice. Even
+ * lanes sum the products of even input channels, odd lanes those of odd ones. A step takes two input channels. It
+ * broadcasts both from each pixel, and multiplies them by one vector of weights for each half block. At the end, each
+ * tile adds the sums of even and of odd channels. It takes fewer loads than two steps of blocks_tile. */
+#define FC_HALF_PAIR (2 * MR / 3) /* pixels of a tile of two blocks: each pixel has three vectors of sums */
 
-/* Puts weights of one or two blocks, of which the last is half full, into this order, in place. Two steps fill
- * 2 * blocks - 1 vectors of the memory of 2 * blocks. */
+/* Reorders weights of one or two blocks, of which the last is half full, in place. Two steps then fill 2 * blocks - 1
+ * vectors, in the memory of 2 * blocks. */
 static void FC_FN(halve_weights)(float *w, ptrdiff_t steps, ptrdiff_t blocks)
 {
     for (; steps > 0; steps -= 2, w += 2 * blocks * VL) {
@@ -32,7 +32,7 @@ FC_INLINE void half_start(const float *start, ptrdiff_t block, v_f acc[3], const
     }
 }
 
-/* As blocks_tile. */
+/* Computes a tile and moves on to the next one, as blocks_tile does. */
 FC_INLINE void half_tile(const fc_conv_blocks *r, FC_FN(tile_place) *at, const int P, const int B,
                          const ptrdiff_t x_pixel)
 {

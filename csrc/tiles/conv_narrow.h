@@ -1,10 +1,10 @@
-/* conv_narrow.h: tiles of plain images for at most six output channels (see fc_conv_narrow for the sum).
+/* conv_narrow.h: tiles of NCHW images for at most six output channels (see fc_conv_narrow for the sum).
  *
- * Neighbouring pixels of a plain image are neighbouring floats. They fill the vectors here, and output channels are
- * computed one by one, so that no lane is wasted. A tile holds Q vectors of pixels for each of O channels; a step loads
- * Q vectors of inputs and broadcasts O weights. The results are planes: they are transposed before they are stored,
- * unless y is plain. The last tile of a row begins early enough to end with the row: it computes its first pixels
- * again. Sums are added in the order of steps_tile: the bits are the same.
+ * Neighbouring pixels of an NCHW image are neighbouring floats. They fill the vectors here, so that few channels waste
+ * no lane. A tile holds Q vectors of pixels for each of O channels. A step loads Q vectors of inputs and broadcasts O
+ * weights. The results are planes: a tile transposes them before it stores them, unless y is NCHW. The last tile of a
+ * row begins early enough to end with the row: it computes its first pixels again. It sums in the order of steps_tile,
+ * so that both give the same bits.
  *
  * Pooling takes maxima of planes, before they are transposed: of rows first, then of even and odd pixels. */
 
@@ -33,7 +33,7 @@ FC_INLINE void narrow_sums(const fc_conv_narrow *r, const float *x, ptrdiff_t ap
     }
 }
 
-/* Stores a vector of pixels of each of O planes to a plain y; the gap comes before its second half. */
+/* Stores a vector of pixels of each of O planes to NCHW y, with the gap before its second half. */
 FC_INLINE void narrow_planes(const fc_conv_narrow *r, const v_f planes[FC_NARROW_MOST], ptrdiff_t at, ptrdiff_t gap,
                              const int O)
 {
@@ -84,7 +84,7 @@ FC_INLINE void narrow_tile(const fc_conv_narrow *r, ptrdiff_t first, const int O
     }
 }
 
-/* Takes the maxima of two rows, of the vectors of pixels at `first` and at `second`. */
+/* Pools two rows, in the vectors of pixels that begin at `first` and at `second`. */
 FC_INLINE void narrow_pooled(const fc_conv_narrow *r, ptrdiff_t first, ptrdiff_t second, const int O)
 {
     v_f sum[FC_NARROW_MOST][4], half[2][FC_NARROW_MOST];
@@ -101,8 +101,8 @@ FC_INLINE void narrow_pooled(const fc_conv_narrow *r, ptrdiff_t first, ptrdiff_t
     narrow_store(r, planes, first / 2 * r->row.y_pixel, VL / 2, ((second - first) / 2 - VL / 2) * r->row.y_pixel, O);
 }
 
-/* As many sums as keep two multipliers busy and leave some of 16 registers free. FC_NARROW_MOST channels are the most
- * that are faster than by steps: docs/tuning.md, "Narrow tiles". */
+/* Pairs O, Q. The O x Q sums keep two multipliers busy and leave some of 16 registers free. Beyond FC_NARROW_MOST
+ * channels, steps_tile is faster: docs/tuning.md, "Narrow tiles". */
 // clang-format off
 #define FC_NARROW_TILES(F) F(1, 4) F(2, 4) F(3, 4) F(4, 3) F(5, 2) F(6, 2)
 // clang-format on

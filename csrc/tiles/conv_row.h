@@ -1,10 +1,10 @@
-/* conv_row.h: a row of pixels, tile by tile: the entries of blocks and of steps.
+/* conv_row.h: a row of pixels, tile by tile, for taps of many channels and of one.
  *
- * A row is compiled for several distances between pixels: one that is known at compile time costs no register. */
+ * A row is compiled for several distances between pixels: a distance known at compile time needs no register. */
 enum { FC_BLOCKS_TILE, FC_HALF_TILE, FC_STEPS_TILE };
 
-/* There is a tile for every number of pixels up to a limit. Larger ones are not compiled: their P is 1. A single block
- * of output channels takes twice as many pixels, to have as many sums in flight. */
+/* There is a tile for every number of pixels up to a limit. Cases beyond it never run: they compile the small tile of
+ * P = 1. A tile of a single block takes twice as many pixels as one of two, to have as many sums in flight. */
 // clang-format off
 #define FC_UP_TO_6(F) F(1) F(2) F(3) F(4) F(5) F(6)
 #define FC_QUAD_TILES(F) F(1) F(2) F(3)
@@ -38,7 +38,7 @@ enum { FC_BLOCKS_TILE, FC_HALF_TILE, FC_STEPS_TILE };
 FC_INLINE void conv_row_by(const fc_conv_row *r, const int tile, const ptrdiff_t x_pixel, const ptrdiff_t y_pixel,
                            const int blocks, const int limit)
 {
-    /* Even parts: 13 pixels become 5 + 4 + 4, never 6 + 6 + 1, whose last tile waits for its weights. */
+    /* Pixels are divided evenly: 13 become 5 + 4 + 4, not 6 + 6 + 1. A tile of one pixel waits for its weights. */
     const ptrdiff_t tiles = (r->pixels + limit - 1) / limit;
     const ptrdiff_t part = quotient(r->pixels, tiles), larger = r->pixels - part * tiles;
     FC_FN(tile_place) at = {r->x, r->residual, r->y, r->until_gap ? r->until_gap : r->pixels + 1,
@@ -81,11 +81,12 @@ FC_INLINE void conv_row_by(const fc_conv_row *r, const int tile, const ptrdiff_t
 #define FC_STEPS_ROW(name, x_pixel, y_pixel, single_limit, pair_limit)                                                 \
     FC_ROW(name, fc_conv_steps, FC_STEPS_TILE, x_pixel, y_pixel, single_limit, pair_limit)
 
-/* Pixels side by side (of y, too), every second one, neighbouring floats (the columns of im2col). */
+/* Stride 1, where pixels of x and y are neighbours; stride 2; dense, the columns of im2col, where pixels are
+ * neighbouring floats. */
 FC_BLOCKS_ROW(conv_blocks_stride1, VL, VL, 2 * MR, MR)
 FC_BLOCKS_ROW(conv_blocks_stride2, 2 * VL, r->row.y_pixel, 2 * MR, MR)
 FC_BLOCKS_ROW(conv_blocks_dense, 1, r->row.y_pixel, 2 * MR, MR)
-/* Any distance. Single blocks have a function of their own: in a common one, their tiles spill distances. */
+/* Any distance. Single blocks have a function of their own: in a common one, the compiler spills distances. */
 #define FC_STRIDED_ROW(name, blocks)                                                                                   \
     static __attribute__((noinline)) void FC_FN(name)(const fc_conv_blocks *r)                                         \
     {                                                                                                                  \
@@ -93,12 +94,12 @@ FC_BLOCKS_ROW(conv_blocks_dense, 1, r->row.y_pixel, 2 * MR, MR)
     }
 FC_STRIDED_ROW(conv_single_strided, 1)
 FC_STRIDED_ROW(conv_pair_strided, 2)
-/* With a half block. */
+/* Tiles with a half block. */
 FC_HALF_ROW(conv_half_stride1, VL, VL, MR, FC_HALF_PAIR)
 FC_HALF_ROW(conv_half_strided, r->row.x_pixel, r->row.y_pixel, MR_STRIDED,
             FC_HALF_PAIR < MR_STRIDED ? FC_HALF_PAIR : MR_STRIDED)
-/* Steps of plain images; of every second pixel of those, and of every pixel and every second one of RGB images, where a
- * larger tile needs as many distances; of blocked images; of any others. */
+/* Steps of NCHW images, with stride 1 and 2; of RGB images in NHWC, with stride 1 and 2; of blocked images; of any
+ * other distance. */
 FC_STEPS_ROW(conv_steps_plain, 1, r->row.y_pixel, 2 * MR, MR)
 FC_STEPS_ROW(conv_steps_plain_stride2, 2, VL, MR_STRIDED, MR)
 FC_STEPS_ROW(conv_steps_rgb, 3, VL, MR_STRIDED, MR)
@@ -107,7 +108,8 @@ FC_STEPS_ROW(conv_steps_stride1, VL, VL, 2 * MR, MR)
 FC_STEPS_ROW(conv_steps_strided, r->row.x_pixel, r->row.y_pixel, MR_STRIDED, MR_STRIDED)
 
 #if WIDE_BLOCKS > 2
-/* Of three and four blocks. All registers are in use: where the compiler colours them, it moves sums to and fro. */
+/* Tiles of three and four blocks use all registers. The compiler's register allocation by colouring moves sums between
+ * them. */
 #if defined(__GNUC__) && !defined(__clang__)
 #define FC_NO_COLOURING __attribute__((optimize("ira-algorithm=priority")))
 #else

@@ -1,12 +1,12 @@
 /* conv_steps.h: tiles whose taps hold a single channel (see fc_conv_steps for the sum).
  *
  * There is no loop over channels: it would end after three or five rounds, and the processor mispredicts each end. A
- * step loads its tap as well, so that no load is left over for prefetching: docs/tuning.md, "Steps of a tile". */
+ * step also loads the offset of its tap, and leaves no load for a prefetch: docs/tuning.md, "Steps of a tile". */
 
 /* The mask of the first n lanes begins at VL - n. */
 static const int first_lanes[2 * VL] = {[0 ... VL - 1] = -1};
 
-/* Stores the sums of P pixels, but for the channels of the first block that y keeps. */
+/* Stores the sums of P pixels. The first `kept` channels of the first block keep their values in y. */
 FC_INLINE void store_steps(const fc_conv_steps *r, FC_FN(tile_sums) acc, float *y, const float *residual, const int P,
                            const int B, ptrdiff_t until_gap, ptrdiff_t y_gap, ptrdiff_t residual_gap,
                            const ptrdiff_t y_pixel)

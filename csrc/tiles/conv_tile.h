@@ -1,22 +1,21 @@
 /* conv_tile.h: what the tiles of all families of convolutions share: sums, stores, and the way to the next tile.
  *
  * A tile holds P x B sums in registers, of P pixels and B blocks of output channels, until all taps are added. A step
- * loads B vectors of weights, one stream for the tile, and broadcasts P inputs. A broadcast serves all blocks. An
- * AVX-512 multiply-add can broadcast its operand, but each then has a load of its own, which is slower: docs/tuning.md,
- * "Broadcasts". */
+ * loads B vectors of weights and broadcasts P inputs. A broadcast serves all blocks. An AVX-512 multiply-add can
+ * broadcast its operand. Each then has a load of its own, which is slower: docs/tuning.md, "Broadcasts". */
 #define FC_MOST_BLOCKS 4                              /* of output channels in a tile, of any instruction set */
 typedef v_f FC_FN(tile_sums)[2 * MR][FC_MOST_BLOCKS]; /* [pixel][block] of the largest tile */
 
-/* The gap that pixel p of a tile lies behind, if any. A mask: of a condition, the compiler makes a tile for every
- * outcome. */
+/* The gap that pixel p of a tile lies behind, or 0. It is a mask: for a condition, the compiler makes a copy of the
+ * tile for each outcome. */
 FC_INLINE ptrdiff_t passed_gap(ptrdiff_t p, ptrdiff_t until_gap, ptrdiff_t gap)
 {
     return gap & -(ptrdiff_t)(p >= until_gap);
 }
 
-/* Stores the sums of pixels first .. last within the bounds of an activation: a max and a min take as long as two
- * multiply-adds. The bound of ReLU is read from memory, too: as a constant, it occupies a register for the length of
- * the tile, which has none to spare. */
+/* Stores the sums of pixels first .. last within the bounds of an activation. Each kind takes only the max and the min
+ * that it needs. The bound of ReLU is read from memory, too: a constant occupies a register throughout the tile, which
+ * has none to spare. */
 FC_INLINE void store_pixels(FC_FN(tile_sums) acc, float *y, const int first, const int last, const int B,
                             ptrdiff_t until_gap, ptrdiff_t y_gap, const ptrdiff_t y_pixel, ptrdiff_t y_block,
                             const fc_activation *act, const int kind)
@@ -57,7 +56,7 @@ FC_INLINE void store_sums(const fc_conv_row *r, FC_FN(tile_sums) acc, float *y, 
         store_pixels(acc, y, first, last, B, until_gap, y_gap, y_pixel, r->y_block, &r->act, FC_CLIP);
 }
 
-/* Applies activations that are more than bounds to the stored outputs of a tile of P pixels. */
+/* Applies an activation that is more than bounds to the stored outputs of a tile of P pixels. */
 FC_INLINE void activate_tile(const fc_conv_row *r, float *y, const int P, const int B, ptrdiff_t until_gap,
                              ptrdiff_t y_gap)
 {
@@ -74,8 +73,8 @@ FC_INLINE void activate_tile(const fc_conv_row *r, float *y, const int P, const 
 typedef struct {
     const float *x, *residual; /* residual: or NULL */
     float *y;
-    ptrdiff_t until_gap; /* pixels; without a gap, more than the row has */
-    const char *ahead;   /* weights to prefetch next, of fc_conv_blocks */
+    ptrdiff_t until_gap; /* pixels before the next gap; without a gap, more than the row has */
+    const char *ahead;   /* the next weights to prefetch, of fc_conv_blocks */
 } FC_FN(tile_place);
 
 /* Moves on to the next tile. */
@@ -93,8 +92,8 @@ FC_INLINE void pass_pixels(const fc_conv_row *r, FC_FN(tile_place) *at, ptrdiff_
     }
 }
 
-/* Adds a step to the sums of P pixels and 3 or 4 blocks. Inputs or weights, whichever are fewer, stay in registers; the
- * others are loaded one by one. */
+/* Adds a step to the sums of P pixels and 3 or 4 blocks. Registers hold the inputs or the weights, whichever are fewer.
+ * The others are loaded one by one. */
 FC_INLINE void add_wide_step(FC_FN(tile_sums) acc, const float *w, const float *in, const int P, const int B,
                              const ptrdiff_t x_pixel)
 {

@@ -1,4 +1,4 @@
-/* depthwise.h: every channel with its own filter; a vector holds VL channels of one pixel.
+/* depthwise.h: every channel has its own filter. A vector holds VL channels of one pixel.
  *
  * A tile is P neighbouring outputs of one row. Filters 3 or 5 taps wide with stride 1 or 2 load each input of a row
  * once, and add it to every output that it touches. Other filters load it for each tap. */
@@ -67,7 +67,7 @@ FC_INLINE void depthwise_tile(const fc_depthwise *r, const float *x, float *y, c
 
 FC_INLINE void depthwise_rows(const fc_depthwise *r, const int kw, const int stride)
 {
-    /* Even parts, as in conv_row.h. */
+    /* Pixels are divided evenly, as in conv_row.h. */
     const ptrdiff_t tiles = (r->pixels + FC_DEPTHWISE_PIXELS - 1) / FC_DEPTHWISE_PIXELS;
     const ptrdiff_t part = r->pixels / tiles, larger = r->pixels % tiles;
     for (ptrdiff_t row = 0; row < r->rows; row++) {

@@ -1,7 +1,7 @@
 /* gradient.h: gradients of elementwise functions and of windows, Winograd's transform of filters, and the updates of
  * parameters. */
 
-/* dy/dx times g. v is the output, or for FC_HARD_SWISH and FC_SILU the input; a bound that is NaN never holds. */
+/* dy/dx times g. v is the output, but the input of FC_HARD_SWISH and FC_SILU. A bound that is NaN has no effect. */
 FC_INLINE v_f v_activate_grad(const fc_activation *act, v_f g, v_f v)
 {
     const v_f zero = V_SET1(0.0f), one = V_SET1(1.0f);
@@ -30,8 +30,8 @@ static void FC_FN(activate_grad)(const fc_activation *act, const float *g, const
         v_store_part(y + i, v_activate_grad(act, v_load_part(g + i, n - i), v_load_part(v + i, n - i)), n - i);
 }
 
-/* One row of windows, as pool_row takes them. The gradient of a maximum goes to the first of the largest inputs, or to
- * the last NaN if there is one. The gradient of an average goes in equal parts to all inputs. */
+/* Adds the gradients of one row of windows, which are those of pool_row. The gradient of a maximum goes to the first of
+ * the largest inputs, or to the last NaN. The gradient of an average goes in equal parts to all inputs. */
 static void FC_FN(pool_grad_row)(const fc_pool_row *r, const float *g, float *y, ptrdiff_t y_row)
 {
     for (ptrdiff_t p = 0; p < r->pixels; p++) {
@@ -52,7 +52,7 @@ static void FC_FN(pool_grad_row)(const fc_pool_row *r, const float *g, float *y,
         const float *x = r->x + start * VL;
         v_f best = V_SET1(-INFINITY);
         const v_i none = (v_i)V_SET1(0.0f);
-        v_i winner = none + (int)first; /* where all are -inf */
+        v_i winner = none + (int)first; /* wins where all are -inf */
         for (ptrdiff_t ky = 0; ky < r->rows; ky++)
             for (ptrdiff_t kx = first; kx < last; kx++) {
                 const v_f v = V_LOAD(x + ky * r->x_row + kx * r->dilation * VL);
@@ -69,7 +69,7 @@ static void FC_FN(pool_grad_row)(const fc_pool_row *r, const float *g, float *y,
     }
 }
 
-/* U = G w G^T of VL filters: taps `w_tap` floats apart, G (n x 3). */
+/* u = G w G^T of VL filters w [3][3][VL]. G is n x 3. */
 static void FC_FN(winograd_filter)(const float *G, int n, const float *w, float *u, ptrdiff_t component)
 {
     for (int r = 0; r < n; r++) {
@@ -83,7 +83,7 @@ static void FC_FN(winograd_filter)(const float *G, int n, const float *w, float 
     }
 }
 
-/* A g with F(4x4)'s A (see winograd.h). */
+/* A g, with A of F(4x4, 3x3) (see winograd.h). */
 FC_INLINE void winograd_spread4(const v_f g[4], v_f out[6])
 {
     const v_f half = V_SET1(0.5f);
@@ -97,7 +97,7 @@ FC_INLINE void winograd_spread4(const v_f g[4], v_f out[6])
     out[5] = g[3];
 }
 
-/* A g A^T of a patch of 4 x 4 gradients, of which rows x columns lie inside the image. */
+/* A g A^T of a patch of 4 x 4 gradients. Only rows x columns of them lie inside the image; the others are zero. */
 static void FC_FN(winograd_spread)(const float *g, ptrdiff_t g_row, ptrdiff_t rows, ptrdiff_t columns, float *u,
                                    ptrdiff_t component)
 {
@@ -124,7 +124,7 @@ static void FC_FN(winograd_spread)(const float *g, ptrdiff_t g_row, ptrdiff_t ro
     }
 }
 
-/* G^T M G of 6 x 6 vectors, G (6 x 3), to w [3][3][VL]. */
+/* w [3][3][VL] = G^T M G of 6 x 6 vectors M. G is 6 x 3. */
 static void FC_FN(winograd_weight)(const float *G, const float *m, ptrdiff_t component, float *w)
 {
     v_f half[3][6];
@@ -143,7 +143,7 @@ static void FC_FN(winograd_weight)(const float *G, const float *m, ptrdiff_t com
         }
 }
 
-/* One vector of parameters, c as in `update`; the formulas stand in training/optimizers.py. */
+/* One step of an optimizer on a vector of parameters; training/optimizers.py has the formulas. A c of NULL is none. */
 FC_INLINE void update_vector(const fc_update *u, v_f *p, v_f g, v_f *m, v_f *v, v_f *c)
 {
     const v_f rate = V_SET1(u->rate), decay = V_SET1(u->decay), one = V_SET1(1.0f);
@@ -163,7 +163,7 @@ FC_INLINE void update_vector(const fc_update *u, v_f *p, v_f g, v_f *m, v_f *v, 
         v_f spread = *v;
         if (c) {
             *c += (g - *c) * V_SET1(u->one_minus_beta2);
-            spread = V_MAX(V_SET1(0.0f), spread - *c * *c); /* rounding may take it below */
+            spread = V_MAX(V_SET1(0.0f), spread - *c * *c); /* rounding may make it negative */
         }
         g /= v_sqrt(spread) + V_SET1(u->epsilon);
         if (u->momentum != 0.0f) {

@@ -1,8 +1,8 @@
-/* interleave.h: NCHW planes to blocked pixels and back, VL x VL floats at a time; planes to pixels of all their lanes;
- * and pixels of a blocked row gathered.
+/* interleave.h: copies between layouts: NCHW to blocked and back, VL x VL floats at a time; NCHW to NHWC; and blocked
+ * pixels at a distance to neighbouring ones.
  *
- * Transposition by perfect shuffles: interleaving row i with row i + VL/2, for all i, moves one bit of the row
- * number into the column number; after log2(VL) rounds all bits have changed places. */
+ * Perfect shuffles transpose. Interleaving row i with row i + VL/2, for all i, moves one bit of the row number into the
+ * column number. After log2(VL) rounds all bits have changed places. */
 
 FC_INLINE void transpose(v_f rows[VL])
 {
@@ -57,10 +57,11 @@ static void FC_FN(deinterleave)(const float *x, float *y, ptrdiff_t plane, ptrdi
             y[c * plane + p] = x[p * VL + c];
 }
 
-/* Whole vectors of pixels of three planes; how many pixels that were. */
+/* Zips as many pixels of three planes as fill vectors. Returns their number. */
 static ptrdiff_t FC_FN(zip_three)(const float *x, ptrdiff_t plane, float *y, ptrdiff_t pixels)
 {
-    /* Of float k * VL + i of the result: where it lies in two planes, and in these and the last. */
+    /* Shuffles that give float k * VL + i of the result: `two` takes it from the first two planes, `three` from that
+     * vector and the last plane. */
     v_i two[3], three[3];
 #pragma GCC unroll 3
     for (int k = 0; k < 3; k++)

@@ -2,8 +2,8 @@
  *
  *   y[c] = x[c] / s[c]^beta,  s[c] = bias + scale * sum over k < size of x[c - before + k]^2
  *
- * The squares of all channels of a pixel go to scratch memory, with zeros on both sides. Each sum is then `size` loads.
- * Powers of 3/4, 1/2 and 1 are square roots; others are computed float by float. */
+ * The squares of all channels of a pixel go to scratch memory, with zeros on both sides. Each sum then takes `size`
+ * loads. The powers 3/4, 1/2 and 1 need square roots at most. Others are computed float by float. */
 
 FC_INLINE v_f v_power(v_f x, float beta)
 {
@@ -22,7 +22,7 @@ FC_INLINE v_f v_power(v_f x, float beta)
     return V_LOAD(lanes);
 }
 
-/* The squares of a pixel, behind `before` zeros that are there already, and `size` + VL zeros behind them. */
+/* Stores the squares of a pixel, and `size` + VL zeros after them. The `before` zeros in front are there already. */
 FC_INLINE void lrn_squares(const fc_lrn_row *a, const float *x, ptrdiff_t blocks, float *squares)
 {
     for (ptrdiff_t b = 0; b < blocks; b++) {
@@ -32,7 +32,7 @@ FC_INLINE void lrn_squares(const fc_lrn_row *a, const float *x, ptrdiff_t blocks
     memset(squares + a->before + a->channels, 0, (size_t)(a->size + VL) * sizeof(float));
 }
 
-/* The sum of `size` vectors, each one float further. */
+/* The sum of `size` vectors, of which each begins one float after the last. */
 FC_INLINE v_f lrn_window(const float *values, ptrdiff_t size)
 {
     v_f sum = V_LOAD(values);
@@ -56,11 +56,12 @@ static void FC_FN(lrn_row)(const fc_lrn_row *a, float *squares)
     }
 }
 
-/* x[j] is part of s[i] for the channels i = j - after to j + before, after = size - 1 - before: the window, turned.
+/* x[j] is part of s[i] for the channels i = j - after to j + before, with after = size - 1 - before. The window of a
+ * gradient is therefore the mirrored one.
  *
  *   dx[j] = q[j] - 2 beta scale x[j] * sum over k < size of t[j - after + k],  q = g / s^beta,  t = q x / s
  *
- * q goes to y, t to scratch memory as the squares do. */
+ * q goes to y. t goes to scratch memory, with zeros on both sides. */
 static void FC_FN(lrn_grad_row)(const fc_lrn_row *a, const float *g, ptrdiff_t g_block, float *squares)
 {
     const ptrdiff_t blocks = (a->channels + VL - 1) / VL, after = a->size - 1 - a->before;

@@ -47,8 +47,8 @@ static void FC_FN(matvec)(const fc_matvec *m)
     }
 }
 
-/* With few outputs, the processor waits for one sum after the other. Four sums therefore run at the same time, each
- * over a quarter of the inputs. */
+/* With few outputs there are few sums, and each multiply-add waits for the one before. Four sums therefore run at the
+ * same time, each over a quarter of the inputs. */
 FC_INLINE void matvec_quarters(const fc_matvec *m, const int B)
 {
     v_f acc[4][2];

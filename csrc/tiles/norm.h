@@ -1,9 +1,9 @@
 /* norm.h: sums over the pixels of one block of channels, and what batch normalisation computes from them.
  *
- * Sums are floats for FC_SUM_PIXELS pixels, whose rounding is negligible, and are then added to doubles. */
+ * Floats sum FC_SUM_PIXELS pixels, for which rounding is negligible. Doubles sum these floats. */
 #define FC_SUM_PIXELS 128
 
-/* The gradient by x * scale + shift from the gradient g by act(x * scale + shift). */
+/* The gradient of z = x * scale + shift, from the gradient g of act(z). */
 FC_INLINE v_f v_gate(const fc_gate *gate, v_f g, v_f x)
 {
     const v_f v = V_FMA(x, V_LOAD(gate->affine), V_LOAD(gate->affine + VL)); /* the bits of `affine` */
@@ -11,8 +11,8 @@ FC_INLINE v_f v_gate(const fc_gate *gate, v_f g, v_f x)
     return (v_f)(~closed & (v_i)g);
 }
 
-/* sums[0] += g, sums[1] += g * x; kind 0: sums[0] alone, 1: x - shift for x, 2: g - shift for both g and x, 3: as 1,
- * through the gate. */
+/* sums[0] += a and sums[1] += a * b. Kind 0: a = g, without the second sum. 1: a = g, b = x - shift. 2: a = b =
+ * g - shift. 3: as 1, with g after the gate. */
 FC_INLINE void add_pixel(const fc_pixel_sums *r, const float *g, const float *x, v_f sums[2], const int kind)
 {
     v_f a = V_LOAD(g), b = a;

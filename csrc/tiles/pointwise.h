@@ -53,7 +53,7 @@ static void FC_FN(binary)(int op, const fc_activation *act, const float *x, ptrd
         binary_span(FC_MULTIPLY, act, x, x_step, y, y_step, z, n);
 }
 
-/* exp(x - max) / sum of the same; NaN or +inf anywhere makes the whole row NaN, as in NumPy. */
+/* exp(x - max) divided by its sum. A NaN or +inf anywhere makes all results NaN, as in NumPy. */
 static void FC_FN(softmax)(const float *x, float *y, ptrdiff_t n)
 {
     float largest = -INFINITY;

@@ -1,10 +1,10 @@
 /* pool_row.h: maximum and average over windows, one row of outputs at a time; and the mean of a plane.
  *
- * Sums of many pixels are kept in floats for as many as lose no digit that matters, then in doubles. */
+ * Floats sum as many pixels as lose no digit that matters. Doubles sum these floats. */
 #define FC_MEAN_PIXELS 64
 #define FC_WINDOW_PIXELS 16
 
-/* Taps of a window that starts at `start` and lie inside [0, width): first <= k < last. */
+/* The taps first <= k < last of a window lie inside the image. The window begins at column `start`. */
 FC_INLINE void window_taps(const fc_pool_row *r, ptrdiff_t start, ptrdiff_t *first, ptrdiff_t *last)
 {
     *first = start < 0 ? (-start + r->dilation - 1) / r->dilation : 0;
@@ -21,7 +21,7 @@ FC_INLINE v_f v_of_doubles(const double *lanes)
     return V_LOAD(rounded);
 }
 
-/* The sum of a window of many pixels; of a single lane, in every lane. */
+/* The sum of a window of many pixels. A single lane's sum is in every lane. */
 static __attribute__((noinline)) v_f FC_FN(sum_large_window)(const fc_pool_row *r, const float *x, ptrdiff_t first,
                                                              ptrdiff_t last)
 {
@@ -91,7 +91,7 @@ FC_INLINE v_f column_max3(const float *x, ptrdiff_t x_row)
     return v_max3_nan(V_LOAD(x), V_LOAD(x + x_row), V_LOAD(x + 2 * x_row));
 }
 
-/* Maxima of 3 x 3 pixels, stride 2: column by column, as neighbours share one. */
+/* Maxima of 3 x 3 pixels, stride 2. They are taken column by column, as neighbouring windows share one. */
 FC_INLINE void max3_span(const float *x, ptrdiff_t x_row, float *y, ptrdiff_t pixels)
 {
     v_f left = column_max3(x, x_row);
@@ -102,7 +102,7 @@ FC_INLINE void max3_span(const float *x, ptrdiff_t x_row, float *y, ptrdiff_t pi
     }
 }
 
-/* Windows of the usual kinds that need no clipping. The first and the last pixels are left over. */
+/* Computes pixels first .. last, whose windows need no clipping, where the windows are of a frequent kind. */
 FC_INLINE void pool_inside(const fc_pool_row *r, ptrdiff_t *first, ptrdiff_t *last)
 {
     *first = *last = r->pixels;

@@ -10,7 +10,7 @@
     ((sum) = V_FMA((v), (a), (sum)), (sum2) = V_FMA((v), (b), (sum2)), (sum3) = V_FMA((v), (c), (sum3)))
 #endif
 
-/* For V_SET2. */
+/* Two floats as one integer: V_SET2 broadcasts it. */
 FC_INLINE long long v_two_floats(const float *p)
 {
     long long both;
@@ -24,8 +24,8 @@ FC_INLINE v_f v_select(v_i mask, v_f a, v_f b)
     return (v_f)((mask & (v_i)a) | (~mask & (v_i)b));
 }
 
-/* a / b of numbers that are not negative. A division of 64 bits is slower by half, and rows may be so short that it
- * counts: docs/tuning.md, "Short rows". */
+/* a / b of numbers that are not negative. A division of 64 bits is slower than one of 32, which counts in short rows:
+ * docs/tuning.md, "Short rows". */
 FC_INLINE ptrdiff_t quotient(ptrdiff_t a, ptrdiff_t b)
 {
     return (a | b) >> 32 ? a / b : (ptrdiff_t)((uint32_t)a / (uint32_t)b);
@@ -46,14 +46,14 @@ FC_INLINE void v_store_part(float *p, v_f v, ptrdiff_t n)
     memcpy(p, lanes, (size_t)n * sizeof(float));
 }
 
-/* The larger of a and b; NaN where either is NaN, as in NumPy's maximum: V_MAX gives b where one is NaN, and all bits
- * set are a NaN too. */
+/* The larger of a and b, or NaN where either is NaN, as in NumPy's maximum. V_MAX returns b where one is NaN. Where a
+ * is NaN, the mask sets all bits, which is a NaN too. */
 FC_INLINE v_f v_max_nan(v_f a, v_f b)
 {
     return (v_f)((v_i)V_MAX(a, b) | (v_i)(a != a));
 }
 
-/* The same of three, of which V_MAX keeps the last one's NaN. */
+/* The largest of three, or NaN where one is NaN. V_MAX keeps the NaN of c. */
 FC_INLINE v_f v_max3_nan(v_f a, v_f b, v_f c)
 {
     return (v_f)((v_i)V_MAX(V_MAX(a, b), c) | V_UNORDERED(a, b));
@@ -79,7 +79,7 @@ FC_INLINE v_f v_sqrt(v_f x)
     return V_LOAD(lanes);
 }
 
-/* Lane by lane, in doubles. */
+/* Adds each lane to its double. */
 FC_INLINE void add_lanes(double *sums, v_f v)
 {
     float lanes[VL];

@@ -1,13 +1,13 @@
-/* winograd.h: transforms of Winograd's minimal filtering F(m x m, 3 x 3), of one vector of channels. m is 2, 4 or 6, or
- * 2 with stride 2.
+/* winograd.h: transforms of Winograd's minimal filtering F(m x m, 3 x 3), for one vector of channels. m is 2, 4 or 6,
+ * or 2 with stride 2.
  *
  *   Y = A^T [ (G g G^T) * (B^T d B) ] A        (* element by element)
  *
- * d is a patch of m + 2 pixels squared, g a filter, Y m x m outputs, here with stride 1. References: Winograd,
+ * With stride 1, d is a patch of (m + 2) x (m + 2) pixels, g a filter, and Y are m x m outputs. References: Winograd,
  * Arithmetic Complexity of Computations, 1980; Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, 2015.
  * The matrices follow from the points at which polynomials are evaluated. For m = 2 these are 0, 1, -1, infinity. For
- * m = 4 they are 0, p, -p, q, -q, infinity with p = sqrt(1/2), q = sqrt(2): rounding errors are then a quarter of those
- * of the usual 1 and 2.
+ * m = 4 they are 0, p, -p, q, -q, infinity with p = sqrt(1/2), q = sqrt(2): rounding errors are smaller than with the
+ * usual 1 and 2.
  *
  *          |-1   0   5/2   0  -1   0 |            | 1  1    1   1/2    1/2    0 |
  *          | 0 -2p   -2    p   1   0 |            | 0  p   -p   q/2   -q/2   0 |
@@ -16,20 +16,20 @@
  *          | 0  q/2 -1/2  -q   1   0 |
  *          | 0   1    0  -5/2  0   1 |
  *
- * The halves in A^T and the minus in B^T go with twice the rows of G and with -g0: transforming filters then takes no
- * multiplications, see winograd_sums.h. For m = 6 the points are 0, p, -p, 1, -1, q, -q, infinity. Row k of A^T holds
- * the k-th powers of the points. Row j of B^T holds the coefficients of x (x^2 - p^2) (x^2 - 1) (x^2 - q^2) / (x -
- * point j), written out in winograd_in6.
+ * Halves in A^T go with rows of G that are doubled, the minus in B^T goes with -g0. Transforming filters then takes no
+ * multiplications: winograd_sums.h. For m = 6 the points are 0, p, -p, 1, -1, q, -q, infinity. Row k of A^T holds the
+ * k-th powers of the points. Row j of B^T holds the coefficients of x (x^2 - p^2) (x^2 - 1) (x^2 - q^2) / (x - point
+ * j). winograd_in6 has them written out.
  *
- * A patch of m - 1 outputs does without the component of infinity, the last one: only the last output needs it.
+ * A line of m - 1 outputs needs no component of infinity, the last one: only output m does.
  *
  * Stride 2 follows Yang, Yepez and Ko, Stride 2 1-D, 2-D, and 3-D Winograd for Convolutional Neural Networks, 2020.
- * Here m is 2 and d is 5 pixels squared. The outer taps of the filter meet the pixels of a line with even numbers,
- * which is F(2, 2) with the points 0, 1 and infinity. The middle tap alone meets the other two, one for each output.
- * Its products are therefore added to the components of a single output, the first and the last:
+ * Here m is 2 and d is a patch of 5 x 5 pixels. The outer taps of the filter meet the even pixels of a line, which is
+ * F(2, 2) with the points 0, 1 and infinity. The middle tap alone meets the two odd pixels, one for each output. Its
+ * products are therefore added to the component of a single output, the first or the last:
  *
- *     G g = g0, g0 + g2, g2, g1     B^T d = d0 - d2, d2, d4 - d2, d1, d3
- *     Y = a + b, b + c     a = g0 (d0 - d2) + g1 d1     b = (g0 + g2) d2     c = g2 (d4 - d2) + g1 d3
+ *     G g = g0, g0 + g2, g2, g1;     B^T d = d0 - d2, d2, d4 - d2, d1, d3;
+ *     Y = a + b, b + c;     a = g0 (d0 - d2) + g1 d1;     b = (g0 + g2) d2;     c = g2 (d4 - d2) + g1 d3
  */
 #define FC_P 0.70710678f
 #define FC_Q 1.41421356f
@@ -57,7 +57,7 @@ FC_INLINE void winograd_out4(const v_f m[6], v_f y[4])
     y[3] = V_FMA(d1, V_SET1(0.5f * FC_P), V_FMA(d2, V_SET1(FC_Q), m[5]));
 }
 
-/* Rows of the points a and -a, with b and c the squares of the other two. */
+/* The rows of B^T for the points a and -a. b and c are the squares of the other two pairs of points. */
 FC_INLINE void winograd_pair6(const v_f d[8], const float a, const float b, const float c, v_f *plus, v_f *minus)
 {
     const v_f product = V_SET1(b * c), sum = V_SET1(-b - c);
@@ -142,8 +142,8 @@ FC_INLINE void winograd_out(const int m, const int stride, const v_f *t, v_f *y)
         winograd_out2(t, y);
 }
 
-/* B^T d B, stored as vectors `component` floats apart. For m = 4, half of the columns at a time: 18 vectors fit the
- * registers, 36 do not. */
+/* B^T d B, stored as vectors `component` floats apart. For m = 4 it takes half of the columns at a time: 18 vectors fit
+ * the registers, 36 do not. */
 FC_INLINE void winograd_input(const int m, const int stride, const float *x, ptrdiff_t x_row, float *v,
                               ptrdiff_t component)
 {
@@ -207,7 +207,7 @@ FC_INLINE void winograd_line(const int m, const int stride, const fc_winograd_ou
         out[c] += bias;
 }
 
-/* act(A^T M A + bias + residual) from A^T M, for `rows` rows and `columns` columns. */
+/* act(A^T M A + bias + residual) from `half`, which is A^T M, for `rows` rows and `columns` columns. */
 FC_INLINE void winograd_rows(const int m, const int stride, const fc_winograd_output *o,
                              v_f half[FC_WINOGRAD_MOST][FC_WINOGRAD_MOST], const ptrdiff_t rows,
                              const ptrdiff_t columns, const int has_residual)
@@ -234,7 +234,8 @@ FC_INLINE void winograd_rows(const int m, const int stride, const fc_winograd_ou
     }
 }
 
-/* act(A^T M A + bias + residual), for the rows and columns that lie inside the image: mostly all. */
+/* act(A^T M A + bias + residual), for the outputs inside the image. Most patches have all inside: for these, the number
+ * of rows and columns is a constant. */
 FC_INLINE void winograd_output(const int m, const int stride, const fc_winograd_output *o)
 {
     v_f half[FC_WINOGRAD_MOST][FC_WINOGRAD_MOST];
@@ -250,7 +251,8 @@ FC_INLINE void winograd_output(const int m, const int stride, const fc_winograd_
         winograd_rows(m, stride, o, half, rows, columns, 0);
 }
 
-/* Maxima of 2 x 2 pixels of the same, without residual and for activations up to FC_CLIP, which commute with maxima. */
+/* act(max(A^T M A) + bias) over each 2 x 2 outputs. There is no residual, and the activation is FC_CLIP at most: it
+ * commutes with a maximum. */
 FC_INLINE void winograd_pooled(const int m, const int stride, const fc_winograd_output *o)
 {
     v_f half[FC_WINOGRAD_MOST][FC_WINOGRAD_MOST], upper[FC_WINOGRAD_MOST], lower[FC_WINOGRAD_MOST];

@@ -1,16 +1,16 @@
-/* winograd_sums.h: the products of F(4 x 4, 3 x 3) for few patches, of filters transformed while they are read.
+/* winograd_sums.h: the products of F(4 x 4, 3 x 3) for few patches. Filters are transformed while they are read.
  *
- * A transformed filter is four times as large: where patches are few, reading it takes longer than the products. Here
- * nine numbers come from memory, the filter in a basis from which additions give the rows of G (winograd.h):
+ * A transformed filter has 36 numbers. Where patches are few, reading these takes longer than the products. Here a
+ * filter is nine numbers in memory, in a basis from which additions give the rows of G (winograd.h):
  *
  *     S = -(2 g0 + g2) / 3     T = (g0 + 2 g2) / 3     D = -sqrt(2) / 3 g1
  *     G g = 2 S + T, S + D, S - D, T - D, T + D, S + 2 T
  *
- * in both directions. A tile holds the sums of a row of six components for a few patches and one block of outputs. Each
- * step computes the six filters and multiplies them with the patches. Patches of three rows or columns of outputs do
- * without the last row or column of components. */
+ * The basis is applied to rows and to columns. A tile holds the sums of a row of six components for a few patches and
+ * one block of outputs. Each step computes the six filters and multiplies them with the patches. Patches of three rows
+ * or columns of outputs need no last row or column of components. */
 
-/* One row of G g, from the basis: by additions alone, which many cores compute beside their multiply-adds. */
+/* One row of G g, from the basis. It takes additions alone, which many cores compute beside their multiply-adds. */
 FC_INLINE v_f winograd_from_basis(const int row, const v_f s, const v_f t, const v_f d)
 {
     switch (row) {
@@ -23,7 +23,8 @@ FC_INLINE v_f winograd_from_basis(const int row, const v_f s, const v_f t, const
     }
 }
 
-/* Row `row` of `count` patches from the first one on; its last component only of `broad` of them. */
+/* Sums row `row` of the components of `count` patches, from patch `first` on. The last component is summed for the
+ * first `broad` of them only. */
 FC_INLINE void winograd_sums_row(const fc_winograd_sums *s, const int row, ptrdiff_t first, const int count,
                                  const int broad, const char *ahead)
 {
@@ -71,7 +72,7 @@ FC_INLINE void winograd_sums_row(const fc_winograd_sums *s, const int row, ptrdi
     }
 }
 
-/* All rows but the last; gives what lies behind the bytes that they have fetched. */
+/* Sums all rows but the last. Returns the address after what they have prefetched. */
 FC_INLINE const char *winograd_sums_rows(const fc_winograd_sums *s, const int broad)
 {
     const char *ahead = (const char *)s->ahead;

@@ -14,9 +14,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 from types import MethodType
+from typing import Any, Generic, TypeVar
 from weakref import WeakMethod, WeakSet
 
-__all__ = ["Guard"]
+__all__ = ["Guard", "computed_once"]
+
+T = TypeVar("T")
 
 
 class Guard:
@@ -57,6 +60,35 @@ class Guard:
         orphaned = self._orphaned()
         if orphaned is not None:
             orphaned()
+
+
+class computed_once(Generic[T]):
+    """A property whose value is kept, without the lock of `functools.cached_property`.
+
+    Up to Python 3.11 that lock is one for all objects, and another thread can hold it while the process forks. Here two
+    threads may compute the same value; one of them stays.
+
+    Examples
+    --------
+    >>> class Circle:
+    ...     @computed_once
+    ...     def area(self):
+    ...         print("computed")
+    ...         return 3.14
+    >>> circle = Circle()
+    >>> circle.area + circle.area
+    computed
+    6.28
+    """
+
+    def __init__(self, compute: Callable[[Any], T]) -> None:
+        self.compute, self.__doc__ = compute, compute.__doc__
+
+    def __get__(self, instance: Any, owner: type | None = None) -> T:
+        if instance is None:
+            return self  # type: ignore[return-value]
+        value: T = instance.__dict__.setdefault(self.compute.__name__, self.compute(instance))
+        return value
 
 
 _guards: WeakSet[Guard] = WeakSet()

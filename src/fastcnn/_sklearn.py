@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from fastcnn._arguments import as_array
+from fastcnn._arguments import as_array, as_real_array
 from fastcnn._table import as_html
 
 __all__ = [
@@ -126,7 +126,7 @@ def checked_weights(weights: Any, count: int) -> np.ndarray | None:
     """
     if weights is None:
         return None
-    array = as_array(weights, "sample_weight")
+    array = as_real_array(weights, "sample_weight")
     if array.ndim == 0:
         array = np.full(count, array)
     if array.ndim != 1:

@@ -1,8 +1,7 @@
 """From an ONNX file to a model.
 
-A network whose operations all have kernels becomes a model like one that was built here: it can be trained, saved and
-nested. The kernels must be the same for every size of the batch, and of images where the file leaves it free. Another
-network keeps ONNX's operations, and is compiled for each shape that it meets.
+If all operations have kernels for every batch and free image size, the model is like one that was built here: it can be
+trained, saved and nested. Otherwise it keeps ONNX's operations and is compiled for each shape of its inputs.
 """
 
 from __future__ import annotations
@@ -43,21 +42,20 @@ def load_onnx(
     source : path-like, or bytes
         The file, or its content. It can come from anyone: it is checked, and nothing in it is run.
     output : str, optional
-        Which output to take, where there are several.
+        Name of the output to take, if there are several.
     max_bytes : int
-        The most that the file, its arrays, and a prediction for one input may take, and what bounds the work: see
-        `fastcnn.load`.
+        Limit of the file, its arrays, and a prediction for one input. It bounds the work as well: see `fastcnn.load`.
 
     Returns
     -------
     GraphModel
-        Its parameters have the file's names. `classes` and `preprocess` are set where the file's metadata tell them.
+        Parameters have the file's names. `classes` and `preprocess` are set if the file's metadata have them.
 
     Raises
     ------
     ModelLoadError
-        If the file is damaged or hostile, needs more than `max_bytes`, has several inputs, or operators that are not
-        supported; all of those are named.
+        If the file is damaged or hostile, needs more than `max_bytes`, has several inputs, or has unsupported
+        operators. The message names all of them.
     ImportError
         Without the `onnx` package, which ``pip install "fastcnn[onnx]"`` brings.
     """
@@ -99,7 +97,7 @@ def _single_output(graph: Graph, output: str | None) -> Graph:
 
 
 def _buffers(graph: Graph, trainable: frozenset[str]) -> Iterable[str]:
-    """Statistics; the scaling of inputs; and constants that were none of the file's weights, nor made from them."""
+    """Yield statistics, scaling of inputs, and constants that are neither weights of the file nor made from them."""
     weights = {
         name
         for node in graph.nodes
@@ -119,7 +117,7 @@ def _buffers(graph: Graph, trainable: frozenset[str]) -> Iterable[str]:
 
 
 def _describe(model: GraphModel, metadata: dict[str, str], budget: Budget) -> None:
-    """Classes and preprocessing, as `Model.export_onnx` writes them; or class names as Ultralytics does."""
+    """Set classes and preprocessing from the metadata of `Model.export_onnx`, or class names from Ultralytics'."""
     readers = {
         "fastcnn.preprocess": lambda text: setattr(model, "preprocess", Preprocess.from_dict(json.loads(text))),
         "fastcnn.classes": lambda text: setattr(model, "classes", json.loads(text)),

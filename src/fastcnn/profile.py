@@ -1,6 +1,6 @@
-"""What `Model.profile` finds: where the time of a prediction goes, step by step.
+"""The profile of a prediction: the time of each step, beside the limits of the machine.
 
-Steps and their arithmetic come from the compiled plan, limits from measurements of this machine.
+Steps and their arithmetic come from the compiled plan. The limits are measured on this machine.
 """
 
 from __future__ import annotations
@@ -36,24 +36,23 @@ class StepProfile:
     name : str
         Path of the layer, or the name of the node.
     fused : tuple of str
-        Layers that are computed on the way.
+        Layers that are fused into the step.
     kernel : str
-        For example "direct" or "winograd".
+        Name of the kernel, for instance "direct" or "winograd".
     reasons : mapping of str to str
-        The algorithms that were not chosen, and why.
+        Why the other algorithms were not chosen.
     seconds : float
         Median time.
     operations : int
-        Floating point operations by the layer's definition, a multiply-add counting two. Winograd does fewer, and
-        can so pass the peak.
+        Floating point operations by the layer's definition; a multiply-add counts two. Winograd does fewer, and can
+        exceed the peak.
     bytes : int
         Size of inputs, weights and output.
     limit : {"arithmetic", "memory"}
-        What would take longer on this machine: the arithmetic at the multiply-add peak, or moving the bytes at the
-        memory's bandwidth.
+        The slower of two: the arithmetic at the multiply-add peak, or moving the bytes at the memory's bandwidth.
     percent : float
-        The time that this limit leaves, in percent of the time taken. Over 100 where data stay in the caches, or
-        where Winograd saves arithmetic.
+        Time at this limit, in percent of the measured time. It exceeds 100 if data stay in the caches, or if Winograd
+        saves arithmetic.
     """
 
     name: str
@@ -76,14 +75,14 @@ class Profile:
     steps : list of StepProfile
         In the order of execution.
     seconds : float
-        Median time of a prediction, without waits between steps; so less than the sum of all steps.
+        Median time of a prediction. It lacks the waits that timing adds between steps, and is less than their sum.
     isa : str
         Instruction set.
     threads : int
     peak : float
-        Multiply-add peak of the threads in use, FLOP/s, measured.
+        Measured multiply-add peak of the threads, FLOP/s.
     bandwidth : float
-        Bytes a second that these threads read from memory, measured.
+        Measured bytes a second that the threads read from memory.
     """
 
     steps: list[StepProfile]
@@ -94,7 +93,7 @@ class Profile:
     bandwidth: float
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as plain numbers, strings, lists and dicts, for `json.dump`."""
+        """Return the profile as plain numbers, strings, lists and dicts, for `json.dump`."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -114,12 +113,12 @@ class Profile:
         return as_html(self)
 
     def plot(self, path: str | os.PathLike[str]) -> None:
-        """Draw the roofline: every step by arithmetic per byte and speed, below what the machine allows.
+        """Draw the roofline: arithmetic per byte and speed of each step, below the machine's limit.
 
         Parameters
         ----------
         path : path-like
-            Of an image; the suffix (.png, .svg, .pdf) tells the format.
+            Image to write; the suffix (.png, .svg, .pdf) names the format.
 
         Raises
         ------
@@ -183,11 +182,11 @@ def profile_plan(plan: Runnable, inputs: Sequence[np.ndarray], repeats: int) -> 
     plan : Runnable
     inputs : sequence of float32 arrays
     repeats : int
-        The number of runs, of which times are medians.
+        Runs whose median time counts.
     """
     threads = plan.threads()
     peak, bandwidth = _cpu.measure_peak(0.1) * threads, measure_bandwidth(threads)
-    plan.run(inputs)  # memory is touched for the first time
+    plan.run(inputs)  # the first run pays for memory's first use
     times = np.median(plan.times(inputs, repeats), axis=0)
     steps = []
     for info, seconds in zip(plan.steps, times.tolist(), strict=True):
@@ -209,7 +208,7 @@ def profile_plan(plan: Runnable, inputs: Sequence[np.ndarray], repeats: int) -> 
 
 
 def _median_seconds(plan: Runnable, inputs: Sequence[np.ndarray], repeats: int) -> float:
-    """The time of a run, waits between steps included."""
+    """Return the median time of a run, from outside."""
     times = []
     for _ in range(repeats):
         start = perf_counter()
@@ -219,20 +218,20 @@ def _median_seconds(plan: Runnable, inputs: Sequence[np.ndarray], repeats: int) 
 
 
 def measure_bandwidth(threads: int, megabytes: int = 128) -> float:
-    """Bytes a second that the threads read from memory: the best of several passes.
+    """Measure the bytes a second that `threads` read from memory: the best of several passes.
 
     Parameters
     ----------
     threads : int
     megabytes : int
-        More than the caches hold.
+        Size of the array; more than the caches hold.
     """
     vl = _cpu.vector_length()
     planes, pixels = 64, megabytes * (1 << 20) // (4 * vl * 64)
     x = View(1, planes * vl, 1, pixels, planes * pixels * vl, pixels * vl, pixels * vl, vl, slot=1)
     y = View(1, planes * vl, 1, 1, planes * vl, vl, vl, vl, slot=2)
     arrays = [np.zeros(x.image, np.float32), np.empty(y.image, np.float32)]
-    arrays[0].fill(1.0)  # pages of their own: untouched ones are all the same page of zeros
+    arrays[0].fill(1.0)  # writes to each page, as untouched pages share one page of zeros
     arena, scratch = storage.allocate(1), storage.allocate(threads * storage.ALIGNMENT)
     executor = _executor.Executor([_pool.GlobalMean(y, x)], [False], arena, scratch, threads)
     best = min(executor.times(arrays, threads)[0] for _ in range(5))

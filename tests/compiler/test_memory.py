@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import replace
 
+import numpy as np
+from random_graphs import Builder
+
+from fastcnn.compiler import layout, memory
 from fastcnn.compiler.memory import Waits, _Occupied
+from fastcnn.compiler.state import Options, State
 from fastcnn.kernels.view import dense_view
+from fastcnn.ops.decisions import ConvChoice
 
 
 def lowest(placed, size, born, dies):
@@ -51,3 +57,34 @@ def test_steps_wait_where_memory_meets(budget):
                 written, read = [], []
             written.append(target)
             read += sources
+
+
+def alive_together(placer, a, b):
+    (a, b), dies = sorted((a, b), key=placer.born.get), placer.dies
+    return placer.born[b] <= dies.get(a, placer.born[a])
+
+
+def test_values_alive_together_never_overlap():
+    rng = np.random.default_rng(14)
+    for _ in range(100):
+        graph = Builder(rng).graph()
+        shapes = graph.infer({"x": (2, *graph.inputs["x"][1:])})
+        nodes = [
+            n.deciding(choice=ConvChoice("direct", "blocked", shapes[n.inputs[1]][2:], n.attrs["pads"]))
+            if n.op == "Conv" and n.attrs["group"] == 1 and n.attrs["auto_pad"] == "NOTSET"
+            else n
+            for n in graph.nodes
+            if n.op != "Conv" or (n.attrs["group"] == 1 and n.attrs["auto_pad"] == "NOTSET")
+        ]
+        if len(nodes) != len(graph.nodes):
+            continue
+        state = State(replace(graph, nodes=nodes), shapes, Options(vl=8))
+        placer = memory._Placer(layout.arrange(state))
+        placement = placer.run()
+        offsets, total = placer.pack()
+        assert total == placement.arena_floats <= sum(size + memory.ALIGNMENT for size in placer.sizes.values())
+        for a in offsets:
+            assert offsets[a] % memory.ALIGNMENT == 0
+            for b in offsets:
+                apart = offsets[a] + placer.sizes[a] <= offsets[b] or offsets[b] + placer.sizes[b] <= offsets[a]
+                assert a == b or apart or not alive_together(placer, a, b), (a, b)

@@ -1,4 +1,4 @@
-"""The graph: structure checks, the JSON form against hostile text, tracing of forward methods."""
+"""The graph: structure checks, shapes, the JSON form against hostile text."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 
 import fastcnn
-from fastcnn import functional as F
 from fastcnn.graph.ir import Graph, Node
-from fastcnn.graph.trace import trace
 
 
 def relu_graph(**changes):
@@ -96,64 +94,3 @@ GOOD = json.loads(relu_graph().to_json())
 def test_hostile_json_gets_a_named_error(text):
     with pytest.raises(ValueError, match=r"graph|node"):
         Graph.from_json(text, {})
-
-
-class Branches(fastcnn.Model):
-    def __init__(self):
-        self.conv = fastcnn.Conv2d(2, 4, 3, padding=1)
-        self.block = fastcnn.Sequential(fastcnn.Conv2d(4, 4, 1), fastcnn.ReLU())
-
-    def forward(self, x):
-        x = self.conv(x)
-        y = self.block(x) + x
-        return F.concat([2.0 * y, y * x, np.float32(1) + y])
-
-
-def test_trace_names_nodes_after_layers():
-    graph = Branches().graph((2, 5, 5))
-    graph.validate()
-    names = [node.name for node in graph.nodes]
-    assert names[:3] == ["conv", "block.0", "block.1"] and len(set(names)) == len(names)
-    assert {"conv.weight", "block.0.bias"} <= set(graph.constants)
-    assert graph.inputs == {"x": (None, 2, 5, 5)}
-
-
-class Looks(fastcnn.Model):
-    def __init__(self, look):
-        self.look = look
-
-    def forward(self, x):
-        return self.look(x)
-
-
-@pytest.mark.parametrize(
-    "look",
-    [
-        lambda x: x if x > 0 else x,
-        lambda x: np.asarray(x),
-        lambda x: float(x),
-        lambda x: list(x),
-        lambda x: x[0],
-        lambda x: len(x),
-        lambda x: x if x else x,
-        lambda x: np.zeros(3),
-        lambda x: None,
-        lambda x: (x, x),
-    ],
-)
-def test_forward_cannot_look_at_numbers(look):
-    with pytest.raises(TypeError, match=r"has no values while a model is traced|forward returned"):
-        trace(Looks(look), (4,))
-
-
-def test_symbols_of_another_model_are_refused():
-    kept = []
-    trace(Looks(lambda x: kept.append(x) or F.relu(x)), (4,))
-    with pytest.raises(ValueError, match="belongs to another model"):
-        trace(Looks(lambda x: x + kept[0]), (4,))
-
-
-def test_a_model_that_does_nothing():
-    x = np.arange(4, dtype=np.float32).reshape(1, 4)
-    assert np.array_equal(Looks(lambda x: x)(x), x)
-    assert np.array_equal(Looks(lambda x: F.dropout(F.dropout(x)))(x), x)

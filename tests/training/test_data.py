@@ -254,3 +254,17 @@ def test_a_closed_reader_stops_in_the_middle_of_a_batch():
     start = time.perf_counter()
     numbers.close()
     assert time.perf_counter() - start < 1
+
+
+@pytest.mark.parametrize("name", ["batch_size", "workers"])
+@pytest.mark.parametrize("bad", [-1, 1.5, "2", set(), 2**40])
+def test_sizes_of_batches_are_counts(name, bad):
+    data = Dataset.of(np.zeros((2, 3), np.float32), [0, 1])
+    with pytest.raises((TypeError, ValueError), match=f"^{name}.*expected an integer"):
+        Batches(data, **{"batch_size": 1, name: bad})
+
+
+def test_images_of_integers_are_changed_as_floats():
+    image = np.arange(48, dtype=np.uint8).reshape(3, 4, 4)
+    augment = Augment(crop=0.5, rotation=20)
+    np.testing.assert_array_equal(augment(image, 0), augment(image.astype(np.float32), 0))

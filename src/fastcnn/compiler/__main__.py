@@ -1,9 +1,9 @@
-"""`python -m fastcnn.compiler MODEL`: what each pass of the compiler makes of a model.
+"""`python -m fastcnn.compiler MODEL` shows what each pass of the compiler makes of a model.
 
     python -m fastcnn.compiler mobilenet_v2 --after fuse
     python -m fastcnn.compiler model.onnx --size 224 --training
 
-This program stands above the other files of its folder: it reads models as the command line does.
+This program stands above the other files of its folder, because it reads models as the command line does.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit code: 2 where there is nothing to show.
+        Exit code: 0, or 2 after an error.
     """
     names = [GIVEN, *(step.__name__ for step in PASSES)]
     parser = argparse.ArgumentParser(
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def first_state(model: Model, batch: int, training: bool) -> State:
-    """What the first pass is given.
+    """Make the state that the first pass takes.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def first_state(model: Model, batch: int, training: bool) -> State:
 def show(state: State, after: str | None) -> None:
     """Print the graph as it is given and after each pass, or after the one that is named.
 
-    Reasons stand behind the pass that chooses, and where one pass alone is shown.
+    The reasons against other algorithms follow the pass that chooses, or the only pass that is shown.
     """
     found = state
     if after in (None, GIVEN):

@@ -1,6 +1,6 @@
-"""Batches: one after the other through the whole network, in parts that fit the caches, or all together step by step.
+"""Batches: a large batch goes through the network in parts whose activations fit the caches, a small one undivided.
 
-The bits of an image are the same either way: how a layer is computed does not depend on the batch.
+The results of an image have the same bits either way: how a layer is computed does not depend on the batch.
 """
 
 from __future__ import annotations
@@ -9,29 +9,31 @@ from collections.abc import Mapping
 
 from fastcnn.graph.ir import Graph
 
-# Bytes of activations that stay in the second-level cache from step to step; and how many times more bytes of weights
-# than of activations make it worth to read the weights for several images at once (Zen 4, 2026-11).
+# Bytes of activations that stay in the second-level cache from step to step: docs/tuning.md, "Parts of a batch".
 CACHE_BYTES = 1 << 20
+# Larger parts read the weights less often. They pay if the weights have this many times the bytes of the activations
+# (same entry).
 WEIGHTS_PER_ACTIVATIONS = 5
-# Fewer parts than that leave threads idle.
+# Fewer parts leave threads idle.
 LEAST_PARTS = 4
-# Where a batch may take other algorithms than a single image, those are chosen as if weights were read for so many
-# images at once: parts are rarely larger, and few choices mean few copies of packed weights.
+# A batch that need not have the bits of single images takes the algorithms for a part of this size at most. Parts are
+# rarely larger, and few choices of algorithms mean few copies of packed weights.
 MOST_TOGETHER = 4
 
 
 def part_size(batch: int, arena_bytes: int, weight_bytes: int) -> int:
-    """Images that go through the network together; divides the batch.
+    """Images in each part of a batch; a divisor of the batch.
 
     Parameters
     ----------
     batch : int
+        Number of images.
     arena_bytes, weight_bytes : int
-        Activations of a single image, and packed weights of the network.
+        Bytes of a single image's activations, and of the network's packed weights.
 
     Examples
     --------
-    >>> part_size(16, 20_000, 200_000)  # small: all together
+    >>> part_size(16, 20_000, 200_000)  # small: one part
     16
     >>> part_size(16, 6_000_000, 14_000_000), part_size(16, 5_000_000, 100_000_000)
     (1, 4)
@@ -43,7 +45,7 @@ def part_size(batch: int, arena_bytes: int, weight_bytes: int) -> int:
 
 
 def is_separable(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Whether every image of a batch, the first axis of all inputs, is computed without a look at the others."""
+    """Whether each image of a batch, the first axis of all inputs, is computed without the others."""
     batches = {shape[0] for shape in input_shapes.values()}
     if len(batches) != 1:
         return False

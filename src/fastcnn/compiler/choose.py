@@ -1,9 +1,9 @@
 """Choosing: which algorithm computes a convolution.
 
-A list of algorithms. Each tells in words why it cannot do a layer, and how long it would take; the fastest of those
-that can wins. The estimates are a function of the layer, the instruction set and the size of the batch, never of
-measured times, the number of threads or the place in the batch. `Model.summary()` shows the choice for a single image
-and the reasons against the others, and errors do where an algorithm is forced.
+Each algorithm of a list tells in words why it cannot compute a layer, and estimates how long it would take. The fastest
+of those that can is chosen. An estimate depends on the layer, the instruction set and the size of the batch alone. The
+number of threads and the place of an image in the batch therefore never change the algorithm. `Model.summary()` shows
+the choice for a single image, and the reasons against the others. An error tells the reason against a forced algorithm.
 """
 
 from __future__ import annotations
@@ -13,29 +13,34 @@ from dataclasses import dataclass
 from math import gcd, prod, sqrt
 
 from fastcnn.compiler.state import State
+from fastcnn.graph.ir import Node
 from fastcnn.kernels._conv_winograd import filter_numbers, line_products, line_sizes, patch_counts
 from fastcnn.ops.base import resolve_pads
 from fastcnn.ops.decisions import ConvChoice
 
-# Rates of one core, for the estimates: multiply-adds in operations a second, by the length of a vector (between those
-# of Zen 4 and of a Xeon with AVX-512, and of Zen 3, 2026-11); bytes of weights that come from beyond the second-level
-# cache, of which cores have the less the more of them work, up to a size that may stay in the third-level one and
-# beyond it; bytes of activations that a transform or a copy moves.
+# The estimates assume these rates of one core: docs/tuning.md, "Estimates".
+
+# Operations a second, by the floats in a vector; a multiply-add counts two.
 ARITHMETIC = {16: 130e9, 8: 85e9, 4: 20e9}
+# Bytes a second of weights that the third-level cache may hold, and the most bytes of them.
 NEAR_STREAM, NEAR_BYTES = 22e9, 4 << 20
+# Bytes a second of larger weights, which come from memory. All cores share its bandwidth.
 WEIGHT_STREAM = 9e9
+# Bytes a second of activations that a transform or a copy moves.
 TRANSFORM = 30e9
-# What is left of the multiply-adds' rate where filters are transformed while they are read; and of that, where the
-# patches that read them together outgrow the second-level cache.
+# The fraction of ARITHMETIC that remains if filters are transformed while they are read.
 LEAN_ARITHMETIC = {16: 0.8, 8: 0.65, 4: 0.65}
+# A further fraction (LEAN_FAR) if LEAN_PATCHES patches, which share the transformed filters, have more than LEAN_BYTES:
+# the second-level cache does not hold them.
 LEAN_PATCHES, LEAN_BYTES, LEAN_FAR = 16, 1 << 20, 0.8
-# And where the products of Winograd's algorithm with stride 2 add to sums in memory (Zen 3, 2026-11).
+# The fraction of ARITHMETIC that remains for Winograd's algorithm with stride 2, which adds its products to sums in
+# memory.
 STRIDED_ARITHMETIC = 0.9
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A convolution, as far as the choice depends on it.
+    """The properties of a convolution on which the choice depends.
 
     Attributes
     ----------
@@ -49,7 +54,7 @@ class Problem:
     packed_ahead : bool
         Whether weights are packed once, for many calls.
     images : int
-        For so many the weights are read at once.
+        Images for which the weights are read once.
     """
 
     in_channels: int
@@ -65,7 +70,7 @@ class Problem:
 
     @property
     def key(self) -> str:
-        """The layer in words: what tuning remembers it by, the same for every batch.
+        """The layer in words, by which tuning remembers it; the same for every batch.
 
         Examples
         --------
@@ -82,29 +87,29 @@ class Problem:
 
     @property
     def operations(self) -> float:
-        """Of the definition, for one image; a multiply-add counts two."""
+        """Floating point operations of the definition, for one image; a multiply-add counts two."""
         taps = self.kernel[0] * self.kernel[1] * self.in_channels // self.groups
         return 2.0 * taps * self.out_channels * self.size[0] * self.size[1]
 
 
 @dataclass(frozen=True)
 class Algorithm:
-    """An entry of the list.
+    """A way to compute a convolution.
 
     Attributes
     ----------
     name : str
     layout : {"blocked", "plain"}
-        What it reads and writes; blocked inputs carry their padding as halo.
+        The layout that it reads and writes; a blocked input carries its padding as a halo.
     why_not : callable
-        From a Problem to the reason against it, or "".
+        From a Problem to the reason why the algorithm cannot compute it; "" if it can.
     seconds : callable
         From a Problem to the estimated time of an image on one core.
     error : float
-        Largest rounding error of a result of random signs, relative to its Euclidean norm, for each root of the input
-        channels, 8 of them added (see `error_of`); 0 where just the products of the definition are added.
+        Largest rounding error for operands of random sign, relative to the Euclidean norm of the result, divided by
+        sqrt(in_channels + 8) (see `error_of`). 0 if only the products of the definition are added.
     on_request : str
-        Why it is only taken where it is asked for by name; "" if it is taken anyway.
+        Why it is taken only if it is asked for by name; "" if it is also chosen without that.
     """
 
     name: str
@@ -115,7 +120,7 @@ class Algorithm:
     on_request: str = ""
 
     def error_of(self, channels: int) -> float:
-        """The largest relative error for so many input channels: their sums lose as a random walk does.
+        """The largest relative error for a number of input channels; it grows as a random walk does.
 
         Examples
         --------
@@ -144,9 +149,9 @@ def _why_not_winograd(*strides: int) -> Callable[[Problem], str]:
 
 
 def _direct_seconds(p: Problem) -> float:
-    """Whole vectors are computed, also where there are fewer channels: a block once for every group that it is of."""
+    """The time of full vectors, even if they hold fewer channels; a block counts once for each group in it."""
     outs = p.out_channels // p.groups
-    period = p.vl // gcd(outs, p.vl)  # groups after which blocks begin as before
+    period = p.vl // gcd(outs, p.vl)  # after this many groups, blocks and groups begin at one channel again
     starts, count = [group * outs for group in range(min(period, p.groups))], [0] * period
     for group, first in enumerate(starts):
         count[group] = -(-(first + outs) // p.vl) - first // p.vl
@@ -163,7 +168,7 @@ def _winograd_seconds(m: int, lean: bool = False) -> Callable[[Problem], float]:
     def seconds(p: Problem) -> float:
         _, side, sums = line_sizes(m, p.strides[0])
         last = sum(to == sums - 1 for _, _, to in line_products(m, p.strides[0]))
-        counts = [patch_counts(size, m) for size in p.size]  # maxima, which need whole patches, are not known of yet
+        counts = [patch_counts(size, m) for size in p.size]  # fused maxima, which need full patches, come later
         patches = prod(full + slim for full, slim in counts)
         products = prod(full * side + slim * (side - last) for full, slim in counts)
         outs = -(-p.out_channels // p.vl) * p.vl
@@ -176,7 +181,7 @@ def _winograd_seconds(m: int, lean: bool = False) -> Callable[[Problem], float]:
         size = 4.0 * filter_numbers(m, p.strides[0], lean) * p.in_channels * outs
         weights = size / p.images / (NEAR_STREAM if size <= NEAR_BYTES else WEIGHT_STREAM)
         moved = 2 * 4.0 * patches * (side**2 * p.in_channels + sums**2 * outs)
-        packing = 0.0 if p.packed_ahead else 1.0  # each call would transform the filters: longer than the layer takes
+        packing = 0.0 if p.packed_ahead else 1.0  # transforming filters in each call takes longer than the layer
         return max(arithmetic, weights) + moved / TRANSFORM + packing
 
     return seconds
@@ -226,9 +231,10 @@ def choose(
     ----------
     problem : Problem
     wanted : str
-        "auto", or a name that has to be used.
+        "auto", or the name of the algorithm to use.
     tuning : dict, optional
-        Names by `Problem.key` that measurements have found best; used where they can be.
+        Names of the algorithms that tuning has found fastest, by `Problem.key`. One that cannot compute the layer is
+        ignored.
 
     Returns
     -------
@@ -237,7 +243,7 @@ def choose(
     Raises
     ------
     ValueError
-        Where the wanted algorithm cannot compute this layer, with the reason.
+        If the wanted algorithm cannot compute this layer; the reason is told.
 
     Examples
     --------
@@ -253,16 +259,16 @@ def choose(
     for entry in ALGORITHMS:
         if entry.on_request and not reasons[entry.name]:
             reasons[entry.name] = f"{entry.on_request}: only where it is asked for"
-    able = [entry for entry in ALGORITHMS if not reasons[entry.name]]  # direct always is
-    tuned = (tuning or {}).get(problem.key)
+    able = [entry for entry in ALGORITHMS if not reasons[entry.name]]  # direct computes every layer
+    tuned = tuning.get(problem.key) if tuning else None
     for entry in able:
         if entry.name == tuned:
             found = {other.name: f"tuning has found {tuned} faster" for other in able if other is not entry}
             return entry, {name: found.get(name, reason) for name, reason in reasons.items() if name != tuned}
-    best = min(able, key=lambda entry: entry.seconds(problem))
-    for entry in able:
-        times = 1e3 * entry.seconds(problem), 1e3 * best.seconds(problem)
-        reasons[entry.name] = f"estimated at {times[0]:.3f} ms, {best.name} at {times[1]:.3f} ms"
+    seconds = {entry.name: entry.seconds(problem) for entry in able}
+    best = min(able, key=lambda entry: seconds[entry.name])
+    for name, time in seconds.items():
+        reasons[name] = f"estimated at {1e3 * time:.3f} ms, {best.name} at {1e3 * seconds[best.name]:.3f} ms"
     del reasons[best.name]
     return best, reasons
 
@@ -278,31 +284,38 @@ def _forced(problem: Problem, wanted: str, entries: Sequence[Algorithm]) -> tupl
 
 
 def choose_algorithms(state: State) -> State:
-    """Tell every convolution its algorithm, with layout, reasons and the actual padding (`ConvChoice`)."""
-    shapes, options = state.shapes, state.options
+    """Give every convolution its algorithm, layout and actual padding, and the reasons (`ConvChoice`)."""
+    shapes, tuning = state.shapes, state.options.tuning
+    found: dict[tuple[Problem, str], tuple[Algorithm, dict[str, str], str]] = {}  # networks repeat their layers
     nodes = []
     for node in state.graph.nodes:
         if node.op == "Conv":
-            weight, size = shapes[node.inputs[1]], shapes[node.output]
-            problem = Problem(
-                shapes[node.inputs[0]][1],
-                weight[0],
-                node.attrs["group"],
-                (weight[2], weight[3]),
-                node.attrs["strides"],
-                node.attrs["dilations"],
-                options.vl,
-                (size[2], size[3]),
-                options.packed_ahead,
-                options.together,
-            )
+            problem, wanted = _problem(node, state), node.attrs["algorithm"]
             try:
-                entry, reasons = choose(problem, node.attrs["algorithm"], options.tuning)
+                if (problem, wanted) not in found:
+                    found[problem, wanted] = *choose(problem, wanted, tuning), problem.key
             except ValueError as error:
-                where = f"node {node.name!r} (Conv): " if node.name else ""  # eager calls have no node
+                where = f"node {node.name!r} (Conv): " if node.name else ""  # eager calls name no node
                 raise ValueError(f"{where}{error}") from None
+            entry, reasons, key = found[problem, wanted]
             pads = resolve_pads(node.attrs, shapes[node.inputs[0]][2:], problem.kernel)
-            choice = ConvChoice(entry.name, entry.layout, problem.kernel, pads, problem.key, reasons)
+            choice = ConvChoice(entry.name, entry.layout, problem.kernel, pads, key, reasons)
             node = node.deciding(choice=choice)
         nodes.append(node)
     return state.with_nodes(nodes)
+
+
+def _problem(node: Node, state: State) -> Problem:
+    options, weight, size = state.options, state.shapes[node.inputs[1]], state.shapes[node.output]
+    return Problem(
+        state.shapes[node.inputs[0]][1],
+        weight[0],
+        node.attrs["group"],
+        (weight[2], weight[3]),
+        node.attrs["strides"],
+        node.attrs["dilations"],
+        options.vl,
+        (size[2], size[3]),
+        options.packed_ahead,
+        options.together,
+    )

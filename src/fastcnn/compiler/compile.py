@@ -1,6 +1,6 @@
 """Compiling: a graph goes through the passes, in the order of `PASSES`, and is lowered to a plan.
 
-What each pass does is told in its own file, what passes hand on in state.py.
+The file of each pass tells what it does; state.py tells what passes hand on.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ PASSES: tuple[Pass, ...] = (
     place,
 )
 
-# Called after each pass with the state and the name of the pass: the tests have verify.py's `verify` here.
+# Called after each pass that has changed the state, with the state and the pass's name. The tests set it to `verify`.
 after_pass: Callable[[State, str], None] | None = None
 
 
@@ -54,16 +54,16 @@ def stages(state: State) -> Iterator[tuple[str, State]]:
     Parameters
     ----------
     state : State
-        Of the graph that comes in.
+        The state before the first pass.
 
     Raises
     ------
     ValueError
-        As of `compile_graph`.
+        As `compile_graph` does.
     """
     for step in PASSES:
-        state = step(state)
-        if after_pass is not None:
+        before, state = state, step(state)
+        if after_pass is not None and state is not before:
             after_pass(state, step.__name__)
         yield step.__name__, state
 
@@ -77,7 +77,7 @@ def compile_batch(
     reproducible: bool = True,
     budget: Budget | None = None,
 ) -> Plan:
-    """Compile a network whose inputs are batches, which may go through it in parts.
+    """Compile a network whose inputs are batches; a batch may go through it in parts.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def compile_batch(
     packed, tuning, pixels : dict
         As for `compile_graph`.
     reproducible : bool
-        Whether every image is computed as it is alone; else a batch may take other algorithms.
+        Whether every image has the same bits in a batch as alone. If not, a batch may take other algorithms.
     budget : Budget, optional
         As for `compile_graph`.
 
@@ -131,26 +131,25 @@ def compile_graph(
     ----------
     graph : Graph
     input_shapes : dict
-        Shape of each graph input; of the other values too, where they have been inferred.
+        Shape of each graph input. It may have the shapes of other values, too, if they are inferred already.
     packed : dict, optional
-        Packed weights of earlier plans of the same graph, and of this one afterwards.
+        Packed weights of earlier plans of the same graph; those of this plan are added.
     packed_ahead : bool
-        Whether weights stay as they are for many runs, so that packing them costs nothing.
+        Whether weights are packed once for many runs. Then the choice of algorithms does not count the time of packing.
     tuning : dict, optional
-        Algorithms that measurements have found best, by `Problem.key`.
+        Names of the algorithms that tuning has found fastest, by `Problem.key`.
     parameters : iterable of str
-        Inputs that are stored as parameters, in blocks of their first axis: what training changes.
+        Inputs that training changes. They are stored as parameters, in blocks of their first axis.
     pixels : dict, optional
-        Inputs (N, C, H, W) that come as pixels, uint8 (N, H, W, C): what each value of a channel stands for, float32
-        (C, 256).
+        Inputs (N, C, H, W) that come as pixels, uint8 (N, H, W, C). Each has a table of what the values of a channel
+        stand for, float32 (C, 256).
     together : int
-        Images for which weights are read at once, as far as the choice of algorithms is concerned.
+        Images for which weights are read once, as the choice of algorithms assumes.
     whole : bool
-        Whether every node is a step of its own, also where two would be faster together, some channels and rows at a
-        time.
+        Whether every node is a step of its own. If not, two nodes may be one step, some channels and rows at a time.
     budget : Budget, optional
-        What is left after the graph's constants, inputs and outputs: asked before anything is computed or allocated,
-        for packed weights and the memory of its values.
+        What the graph's constants, inputs and outputs leave. Packed weights and the memory of values are asked for
+        before they are computed or allocated.
 
     Returns
     -------
@@ -159,18 +158,18 @@ def compile_graph(
     Raises
     ------
     ValueError
-        Where shapes do not fit, a forced algorithm cannot compute its layer, or the budget does not suffice; the node
-        is named.
+        If shapes do not fit, a forced algorithm cannot compute its layer, or the budget does not suffice. The node is
+        named.
     """
     vl = _cpu.vector_length()
     options = Options(vl, packed_ahead, tuning or {}, frozenset(parameters), pixels or {}, together, whole, budget)
-    with default_float_modes():  # folding computes, too
+    with default_float_modes():  # folding computes values
         state = _through_passes(State(graph, graph.infer(input_shapes), options))
         return _lowered(state, {} if packed is None else packed)
 
 
 def arena_bytes(graph: Graph, input_shapes: Shapes, budget: Budget) -> int:
-    """The memory of one concurrent caller of a plan, without making it."""
+    """Bytes of memory for each concurrent caller of a plan, which is not made."""
     options = Options(_cpu.vector_length(), budget=budget)
     return 4 * _through_passes(State(graph, graph.infer(input_shapes), options)).placed.arena_floats
 

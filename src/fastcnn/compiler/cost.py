@@ -1,6 +1,7 @@
-"""What operations with kernels take at most: their definitions, where folding computes them, and a network's values.
+"""Upper bounds of memory and work for operations with kernels: for their definitions, which folding computes, and for
+the values of a network.
 
-What general operations take is told in ops/general; who is asked, by ops/budget.py.
+ops/general has the bounds for general operations. ops/budget.py compares bounds with what is allowed.
 """
 
 from __future__ import annotations
@@ -13,18 +14,18 @@ from fastcnn.ops.base import resolve_pads
 from fastcnn.ops.budget import CALL, KERNEL, NODE_BYTES, Budget, Cost
 
 Shapes = Mapping[str, tuple[int, ...]]
-# Filters of 3 x 3 become up to 8 x 8 numbers for Winograd's algorithm; vectors hold up to so many floats.
+# Winograd's algorithm turns filters of 3 x 3 into up to 8 x 8 numbers. A vector holds at most LANES floats.
 TRANSFORMED, LANES = 64 / 9, 16
 
 
 def definition_cost(node: Node, shapes: Shapes) -> Cost:
-    """Of `Op.reference`, in float64.
+    """The cost of `Op.reference`, which computes in float64.
 
     Parameters
     ----------
     node : Node
     shapes : dict
-        Of every value.
+        Shape of every value.
     """
     sizes = [shapes[name] if name else None for name in node.inputs]
     read, written = sum(prod(size) for size in sizes if size is not None), prod(shapes[node.output])
@@ -42,15 +43,16 @@ def definition_cost(node: Node, shapes: Shapes) -> Cost:
 
 
 def take_network(graph: Graph, shapes: Shapes, budget: Budget) -> None:
-    """Take the nodes, the inputs and outputs of a network, and the work of computing it, out of a budget; its other
-    values share memory, which compiling asks for.
+    """Take the nodes, inputs, outputs and work of a network out of a budget.
+
+    Its other values share memory, which compiling asks for.
 
     Parameters
     ----------
     graph : Graph
-        Of operations with kernels.
+        All operations have kernels.
     shapes : dict
-        Of every value.
+        Shape of every value.
     budget : Budget
 
     Raises
@@ -74,8 +76,11 @@ def take_network(graph: Graph, shapes: Shapes, budget: Budget) -> None:
 
 
 def arena_bound(graph: Graph, shapes: Shapes) -> int:
-    """Bytes that the values of a network take at most, each twice and in memory of its own: with all lanes of vectors
-    filled, and padding around them. Where that is not too much, nobody need plan for the true size."""
+    """Upper bound of the bytes that the values of a network take.
+
+    Each value counts twice and with memory of its own, with padding and with all lanes of vectors filled. A network
+    within its budget by this bound need not be planned to find the true size.
+    """
     total = 0
     for node in graph.nodes:
         for name, border in ((node.output, 0), *((name, 1) for name in node.inputs[:1])):
@@ -94,7 +99,7 @@ def _four(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
 
 
 def packed_bound(shape: tuple[int, ...], group: int) -> int:
-    """Bytes that weights take at most in the order of a kernel: outputs in pairs of whole vectors.
+    """Upper bound of the bytes of packed weights, whose outputs are stored in pairs of vectors.
 
     Examples
     --------

@@ -1,8 +1,7 @@
 """Eager calls: one operation on arrays, as a plan of one node.
 
-Plans are kept for operations and shapes that come back; weights are packed anew in every call, as they may have
-changed. Threads need no lock: a plan is taken out of the dict while it is used, and each operation on the dict is
-atomic.
+Plans are kept for operations and shapes that come back. Every call packs the weights anew, because they may have
+changed. Threads need no lock: a plan in use is taken out of the dict, and each operation on the dict is atomic.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from fastcnn.compiler.plan import Plan
 from fastcnn.graph.ir import Graph, Node
 from fastcnn.kernels import _cpu
 
-# Plans kept for the next call: so many, and so many bytes of arenas.
+# The most plans that are kept for further calls, and the most bytes of their arenas.
 KEPT_PLANS, KEPT_BYTES = 64, 256 << 20
 
 _idle: OrderedDict[tuple[Any, ...], Plan] = OrderedDict()
@@ -37,12 +36,12 @@ def run_node(op: str, attrs: dict[str, Any], inputs: list[np.ndarray | None], ou
     inputs : list of float32 arrays or None
         C-contiguous, not empty, already validated.
     out : float32 array
-        OUT C-contiguous, of the inferred shape.
+        Receives the result; C-contiguous, of the inferred shape.
 
     Raises
     ------
     ValueError
-        Where a forced algorithm cannot compute this layer.
+        If a forced algorithm cannot compute this layer.
     """
     shapes = tuple(None if array is None else array.shape for array in inputs)
     key = (op, repr(attrs), shapes, _cpu.isa())
@@ -50,7 +49,7 @@ def run_node(op: str, attrs: dict[str, Any], inputs: list[np.ndarray | None], ou
     names = [f"input{i}" if array is not None else "" for i, array in enumerate(inputs)]
     constants = {names[i]: array for i, array in enumerate(inputs) if i in weights and array is not None}
     arrays = {names[i]: array for i, array in enumerate(inputs) if i not in weights and array is not None}
-    plan = _idle.pop(key, None)  # taken out: weights are packed in place, so two callers need two plans
+    plan = _idle.pop(key, None)  # weights are packed in place, so two callers need two plans
     if plan is None:
         node = Node(op, "", tuple(names), "output", attrs)
         graph = Graph([node], {name: array.shape for name, array in arrays.items()}, ["output"], constants)

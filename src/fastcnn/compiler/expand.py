@@ -1,4 +1,4 @@
-"""Expanding: operations that are made of simpler ones become those, such as the gradient of a convolution's input."""
+"""Expanding: an operation that consists of simpler ones, such as a convolution's gradient, becomes those."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def expand(state: State) -> State:
 
 
 def expanded(nodes: Iterable[Node], shapes: Mapping[str, Shape]) -> list[Node]:
-    """The nodes, and simpler ones in place of those that are made of such.
+    """The nodes, with simpler ones in place of those without kernels of their own.
 
     Parameters
     ----------
     nodes : iterable of Node
     shapes : dict
-        Of every value.
+        Shape of every value.
     """
     result: list[Node] = []
     for node in nodes:

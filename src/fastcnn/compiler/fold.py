@@ -1,6 +1,7 @@
-"""Folding: what can be computed before any input is known. Constant subexpressions become constants, dropout and
-identity vanish, scales and shifts by channel become one batch normalisation, and that disappears into the weights of
-the convolution before it.
+"""Folding: what does not depend on the inputs is computed once, when a network is compiled.
+
+Constant subexpressions become constants. Dropout and identity vanish. Scales and shifts by channel become one batch
+normalisation, which is folded into the weights of the convolution before it.
 
     scale (W x + b - mean) + beta  =  (scale W) x + (scale (b - mean) + beta),   scale = gamma / sqrt(var + eps)
 """
@@ -22,11 +23,11 @@ _TRANSPARENT = {"Dropout", "Identity"}
 
 
 def fold(state: State) -> State:
-    """Leave out the nodes whose work can be done once.
+    """Remove the nodes whose work can be done once.
 
-    Convolutions with a batch normalisation folded in know what their weights are multiplied with (`Scale`).
+    A convolution keeps the factors of a batch normalisation that is folded into it as `Scale`.
     """
-    with np.errstate(all="ignore"):  # a negative variance gives NaN, as everywhere
+    with np.errstate(all="ignore"):  # a negative variance gives NaN without a warning
         for step in (_drop_transparent, _drop_repeated_relu, _fold_constants, _join_swish, _join_affine):
             state = step(state)
         return _fold_batch_norm(state)
@@ -49,7 +50,7 @@ def _drop_repeated_relu(state: State) -> State:
 
 
 def drop_repeated_relu(graph: Graph) -> Graph:
-    """A ReLU changes nothing where the values come out of a ReLU, maxima of them included."""
+    """Remove each ReLU of values that come out of a ReLU, or of maxima behind one: it changes nothing."""
     source: dict[str, str] = {}
     rectified: set[str] = set()
     nodes = []
@@ -68,11 +69,13 @@ def drop_repeated_relu(graph: Graph) -> Graph:
 
 def _fold_constants(state: State) -> State:
     constants, budget = dict(state.graph.constants), state.options.budget
+    known = {*constants, ""}
     nodes = []
     for node in state.graph.nodes:
-        if node.output in state.outputs or not all(name in constants for name in node.inputs if name):
+        if node.output in state.outputs or not known.issuperset(node.inputs):
             nodes.append(node)
             continue
+        known.add(node.output)
         if budget is not None:
             try:
                 budget.require(definition_cost(node, state.shapes))
@@ -84,7 +87,7 @@ def _fold_constants(state: State) -> State:
 
 
 def _join_swish(state: State) -> State:
-    """x * sigmoid(x), as files of older opsets write it."""
+    """Replace x * sigmoid(x), as files of older opsets write it, by Swish."""
     gates = {node.output: node for node in state.graph.nodes if node.op == "Sigmoid"}
     nodes: list[Node] = []
     joined: set[str] = set()
@@ -98,10 +101,10 @@ def _join_swish(state: State) -> State:
 
 
 def _join_affine(state: State) -> State:
-    """Products and sums with one number for each channel as batch normalisations; of several of these in a row, one."""
+    """Replace products and sums with one number for each channel by batch normalisations, and a chain by one."""
     constants = dict(state.graph.constants)
     nodes: list[Node] = []
-    place: dict[str, int] = {}  # of affine nodes, by their outputs
+    place: dict[str, int] = {}  # the index of each affine node, by its output
     changed = False
     for node in state.graph.nodes:
         operands = _affine_operands(node, constants, state.shapes)
@@ -131,7 +134,10 @@ def _join_affine(state: State) -> State:
 def _affine_operands(
     node: Node, constants: Mapping[str, np.ndarray], shapes: Mapping[str, Shape]
 ) -> tuple[str, str] | None:
-    """Of a node that is x * scale + shift by channels of images x, and the one constant of a product or sum."""
+    """The images x and the constant of a node that computes x * scale + shift by channel; None for other nodes.
+
+    A batch normalisation has "" in place of the constant.
+    """
     if node.op not in ("BatchNormalization", "Mul", "Add"):
         return None
     shape = shapes[node.output]
@@ -147,7 +153,7 @@ def _affine_operands(
 
 
 def _affine(node: Node, name: str, constants: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Scale and shift of such a node in float64, where `name` is its constant."""
+    """Scale and shift, in float64, of a node that `_affine_operands` accepts; `name` is its constant."""
     if node.op == "BatchNormalization":
         gamma, beta, mean, var = (np.asarray(constants[name], np.float64) for name in node.inputs[1:])
         scale = gamma / np.sqrt(var + node.attrs["epsilon"])
@@ -182,6 +188,6 @@ def _with_folded_weights(conv: Node, norm: Node, constants: dict[str, np.ndarray
     scale = gamma / np.sqrt(var + norm.attrs["epsilon"])
     name = f"{norm.inputs[2]}*{norm.name}"
     constants[name] = (scale * (bias - mean) + beta).astype(np.float32)
-    # The weights are multiplied where they are packed: copies of all of them would take as much memory as the network.
+    # Packing multiplies the weights: multiplied copies would take as much memory again as the network.
     folded = replace(conv, inputs=(conv.inputs[0], conv.inputs[1], name), output=norm.output)
     return folded.deciding(scale=Scale(norm.name, scale.astype(np.float32)))

@@ -1,4 +1,4 @@
-"""Fusing: a node that only finishes its producer's output becomes part of it.
+"""Fusing: a node that only finishes its producer's output becomes part of the producer, in its epilogue.
 
     Conv, BatchNormTraining ▸ Add ▸ activation   →  Conv, BatchNormTraining(residual=, activation=)
     Conv, Gemm, BatchNormalization, Add, Mul ▸ activation   →  the same with activation=
@@ -6,7 +6,7 @@
 
     Conv (by Winograd's algorithm, or of few channels of grey images) ▸ MaxPool of 2 x 2  →  the same with pool=True
 
-The fused node stands where the last of them stood, so that a residual is computed before it is read.
+The fused node takes the place of the last node, so that a residual is computed before it is read.
 """
 
 from __future__ import annotations
@@ -20,19 +20,25 @@ from fastcnn.ops.decisions import Finish
 
 
 def fuse(state: State) -> State:
-    """Put residual sums and activations inside their producers. What remains is counted as the work to do."""
+    """Fuse residual sums and activations into their producers, and count the operations of the remaining nodes."""
     state = _fuse_activations(_fuse_residuals(_fuse_gates(state)))
     shapes = state.shapes
-    operations = sum(
-        node.kind.flops(node.attrs, [shapes[name] if name else None for name in node.inputs], shapes[node.output])
+    work = [
+        (
+            (node.op, node.name),
+            node.kind.flops(node.attrs, [shapes[name] if name else None for name in node.inputs], shapes[node.output]),
+        )
         for node in state.graph.nodes
-    )
-    return replace(state, operations=operations)
+    ]
+    return replace(state, work=dict(work), operations=sum(operations for _, operations in work))
 
 
 def _fuse_gates(state: State) -> State:
-    """What passes a Relu or Clip right behind a batch normalisation follows from that one's input, which its own
-    gradient reads anyway. Both then pass the gate twice, and nothing is stored in between."""
+    """Fuse the gradient of a Relu or Clip, the gate, into the gradient of the batch normalisation before it.
+
+    The input of the normalisation tells which gradients pass the gate, and its own gradient reads that input anyway.
+    NormSums and NormGrad then both compute the gate, and nothing is stored in between.
+    """
     gates: dict[str, tuple[Node, Node, Node]] = {}
     position: dict[str, int] = {}
     for gate in state.graph.nodes:
@@ -60,18 +66,18 @@ def _fuse_gates(state: State) -> State:
             weight, bias = norm.inputs[2:]
             further = (weight, bias) if node.op == "NormSums" else (bias,)  # NormGrad reads the weight already
             inputs = (gate.inputs[0], *node.inputs[1:], *further)
-            node = replace(node, inputs=inputs).deciding(gate=(act.op, act.attrs), fused=(gate.name,))
+            node = node.reading(inputs).deciding(gate=(act.op, act.attrs), fused=(gate.name,))
         nodes.append(node)
     return state.with_nodes(nodes) if gates else state
 
 
 def _reads_gradient_of(node: Node, norm: Node, gate: Node) -> bool:
-    """Whether the node belongs to the gradient of a batch normalisation, and reads the gate as its gradient alone."""
+    """Whether the node belongs to the gradient of a batch normalisation, and reads the gate only as `grad`."""
     belongs = node.op in ("NormSums", "NormGrad") and node.inputs[1:3] == norm.inputs[:2]
     return belongs and node.inputs[0] == gate.output and gate.output not in node.inputs[1:]
 
 
-# What takes a residual in, and how many inputs come before it.
+# The operations that a residual can be fused into, and how many inputs come before it.
 _INPUTS = {"Conv": 3, "BatchNormTraining": 4}
 
 
@@ -83,7 +89,7 @@ def _fuse_residuals(state: State) -> State:
     for i, node in enumerate(state.graph.nodes):
         if node.op != "Add" or len({shapes[name] for name in (*node.inputs, node.output)}) != 1:
             continue
-        # Of two such producers the later one takes the sum in: its output is still in the cache.
+        # The sum is fused into the later of two producers, whose output is still in the cache.
         for name in sorted(node.inputs, key=lambda name: -position.get(name, -1)):
             producer = nodes[position[name]] if name in position else None
             if producer is None or producer.op not in _INPUTS or not state.is_private(name):
@@ -107,7 +113,7 @@ def _fuse_activations(state: State) -> State:
         if node.output in absorbed:
             continue
         if node.kind.takes_activation and state.is_private(node.output):
-            act = state.users[node.output][0]
+            act = state.reader[node.output]
             if act.kind.is_activation:
                 absorbed.add(act.output)
                 finish, fused = Finish((act.op, act.attrs)), (*node.decided.fused, act.name)
@@ -117,7 +123,7 @@ def _fuse_activations(state: State) -> State:
 
 
 def fuse_pools(state: State) -> State:
-    """Put maxima of 2 x 2 pixels inside the convolutions that can take them, which depends on their algorithms."""
+    """Fuse maxima of 2 x 2 pixels into the convolutions whose algorithms can compute them."""
     shapes, vl = state.shapes, state.options.vl
     hosts: dict[str, Node] = {}  # by the output of the convolution
     for pool in state.graph.nodes:

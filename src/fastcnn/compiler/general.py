@@ -1,7 +1,7 @@
-"""Networks of ONNX's general operations: resolved for the shapes of their inputs, then compiled.
+"""Networks of ONNX's general operations are resolved for the shapes of their inputs, and then compiled.
 
-What an operation becomes is resolve.py's, the steps in NumPy between kernels are mixed.py's. A graph that was made for
-batches of one size takes larger ones in parts.
+resolve.py decides what an operation becomes; mixed.py runs the steps in NumPy between kernels. A graph that is made for
+batches of one size takes larger batches in parts.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from fastcnn.ops.budget import MAX_BYTES, Budget
 
 __all__ = ["PROBES", "compile_general", "resolve_for_any_batch", "resolve_for_kernels"]
 
-# Two sizes that stand for all where a graph leaves one free.
+# Two sizes that stand for all sizes if a graph leaves one free.
 PROBES = (224, 256)
-# Two batches that stand for all.
+# Two batch sizes that stand for all.
 BATCHES = (1, 3)
 
 
@@ -47,9 +47,9 @@ def compile_general(
     tuning : dict, optional
         As for `compile_graph`.
     max_bytes : int
-        The most that its constants and a prediction may take, for each input of the batch.
+        The most bytes that its constants and a prediction may take, for each input of the batch.
     pixels : dict, optional
-        As for `compile_graph`; the plan takes pixels where kernels compute all of it.
+        As for `compile_graph`; the plan takes pixels only if kernels compute all of it.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def compile_general(
     images = max(1, min(batches)) if len(batches) == len(graph.inputs) and batches else 1
     budget = Budget(max_bytes, images)
     resolved = resolve(graph, shapes, budget)
-    for node in resolved.graph.nodes:  # the values between kernels share memory, which is asked for by their plans
+    for node in resolved.graph.nodes:  # values between kernels share memory, which their plans ask for
         if not ops.is_general(node.op):
             budget.release(4 * prod(resolved.known[node.output].shape or ()))
     plan: Plan | MixedPlan
@@ -80,12 +80,12 @@ def compile_general(
         plan = replace(plan, parts=parts, operations=plan.operations * parts)
     known = {name: value.shape for name, value in resolved.known.items()}
     shape = known[graph.outputs[0]] or ()
-    whole = (shape[0] * parts, *shape[1:]) if shape else ()
-    return CompiledNetwork(plan, resolved.graph, known, whole, ending(graph))
+    output_shape = (shape[0] * parts, *shape[1:]) if shape else ()
+    return CompiledNetwork(plan, resolved.graph, known, output_shape, ending(graph))
 
 
 def _parts(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]]) -> int:
-    """How many batches of the graph's own size the inputs hold."""
+    """The number of batches of the graph's own size that the inputs hold."""
     pairs = zip(input_shapes.values(), graph.inputs.values(), strict=True)
     found = {shape[0] / expected[0] for shape, expected in pairs if shape and expected and expected[0] is not None}
     return int(found.pop()) if len(found) == 1 and min(found) >= 1 and min(found) % 1 == 0 else 1
@@ -106,11 +106,11 @@ def resolve_for_kernels(graph: Graph, input_shape: tuple[int, ...], max_bytes: i
     Parameters
     ----------
     graph : Graph
-        With one input.
+        It has one input.
     input_shape : tuple of int
-        Without the batch.
+        Shape of one input, without the batch.
     max_bytes : int
-        What resolving and a prediction for one input may take.
+        The most bytes that resolving and a prediction for one input may take.
 
     Raises
     ------
@@ -131,15 +131,16 @@ def resolve_for_kernels(graph: Graph, input_shape: tuple[int, ...], max_bytes: i
 
 
 def resolve_for_any_batch(graph: Graph, max_bytes: int = MAX_BYTES) -> Graph | None:
-    """The network in operations with kernels, for batches of any size; None where it has others, or depends on the
-    batch or on the sizes that the graph leaves free.
+    """The network in operations with kernels, for batches of any size.
+
+    None if it has other operations, or depends on the batch's size or on sizes that the graph leaves free.
 
     Parameters
     ----------
     graph : Graph
-        With one input.
+        It has one input.
     max_bytes : int
-        What resolving and a prediction for one input may take.
+        The most bytes that resolving and a prediction for one input may take.
 
     Raises
     ------
@@ -155,7 +156,7 @@ def resolve_for_any_batch(graph: Graph, max_bytes: int = MAX_BYTES) -> Graph | N
             found.append(resolve(graph, {name: concrete}, Budget(max_bytes)).graph)
         except ValueError:
             if None in shape[1:]:
-                return None  # it may be made for other sizes
+                return None  # the graph may be made for other sizes
             raise
     if shape[0] is not None:
         found = [_keeping_batch(graph, {name: (shape[0], *rest)}) for graph, rest in zip(found, sizes, strict=True)]

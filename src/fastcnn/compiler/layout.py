@@ -1,19 +1,19 @@
-"""Layout: how every value is stored between steps, and reorders where two ideas of that meet.
+"""Layout: how every value is stored between steps, and reorders where the layouts of writer and reader differ.
 
-A value is plain (NCHW) or blocked ([N][C/VL][H][W][VL]). Graph inputs and outputs are plain; each operation says
-what it reads (`Op.access`); the others follow what they are given. A convolution that reads
-fewer channels than a vector holds straight from a plain value takes them as one block of C lanes (NHWC), or as they are
-where it needs no padding; then the convolution before leaves them plain, if it can. What is flattened for matrix
+A value is plain (NCHW) or blocked ([N][C/VL][H][W][VL]). Graph inputs and outputs are plain. Each operation tells the
+layout that it reads (`Op.access`), or that it follows its operands. A convolution can read a plain value of fewer
+channels than a vector holds. It takes the channels as one block of C lanes (NHWC), or as they are if it needs no
+padding. Then the convolution before it leaves its output plain, if it can. A value that is flattened for matrix
 products alone stays blocked: their weights are packed in the order of the blocks.
 
-Graph inputs may also come as the pixels of photos: then a table says what number each value of a channel stands for,
-and each copy that a step reads is looked up anew. Choices are those for a plain input, and so are the bits.
+Graph inputs may also come as the pixels of photos. A table tells the number that each value of a channel stands for,
+and a Lookup node makes each copy that steps read. Layouts are those for a plain input, and so are the bits.
 
-Weights that training changes are parameters: blocks of output channels, [O/VL][...][VL], the order in which gradients
-are computed and optimizers work. Weights that are constants are packed ahead, and none of this pass's business.
+Weights that training changes are parameters: blocks of output channels, [O/VL][...][VL]. Gradients are computed and
+optimizers work in that order. Lowering packs the weights that are constants; this pass leaves them alone.
 
-A halo is the border of zeros that stands for padding: a value gets the largest that its readers need. Plain values
-never have one, except copies made for a convolution.
+A halo is the border of zeros that stands for padding. A value gets the largest halo that its readers need. Plain values
+have none, except copies made for a convolution.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from fastcnn.ops.access import Access
 
 
 def levels_of(name: str) -> str:
-    """The constant that says what each value of an input's pixels stands for, (C, 256)."""
+    """The name of the constant that tells what each value of an input's pixels stands for, (C, 256)."""
     return f"{name}:levels"
 
 
 def arrange(state: State) -> State:
-    """Decide the layout of every value, and put Reorder nodes where two of them meet.
+    """Decide the layout of every value, and insert Reorder nodes between different layouts.
 
-    Convolutions name their algorithm's layout by now. Constants are added for what pixels stand for (`levels_of`).
+    The algorithms of convolutions are chosen before. The tables for pixels are added as constants (`levels_of`).
     """
     return _Arranger(state).run()
 
@@ -54,10 +54,10 @@ class _Arranger:
         self.concatenations = {node.output for node in graph.nodes if node.op == "Concat"}
         self.lanes = dict.fromkeys(self.external, 1)
         self.halos: dict[str, Halo] = {}
-        self.blocks: dict[str, tuple[int, ...]] = {}  # of flattened values the images whose blocks they still are
+        self.blocks: dict[str, tuple[int, ...]] = {}  # the image shape of flattened values that are still blocked
         self.nodes: list[Node] = []
         self.makers: dict[str, Node] = {}
-        self.roots: dict[str, str] = {}  # of aliases the value whose memory they are
+        self.roots: dict[str, str] = {}  # the value whose memory an alias is
         self.first = {name: i for i, name in reversed([*enumerate(graph.outputs)])}
         self.copies: dict[tuple[str, int, bool], str] = {}
         self.accesses: dict[str, Access] = {}  # by output
@@ -68,7 +68,8 @@ class _Arranger:
         outputs = [self.plain_output(name, i) for i, name in enumerate(self.graph.outputs)]
         graph = Graph(self.nodes, self.graph.inputs, outputs, self.graph.constants, self.graph.types)
         joins = self.join()
-        layouts = Layouts(self.lanes, self.halos, joins, frozenset(self.parameters))
+        accesses = {node.output: self.access(node) for node in self.nodes}
+        layouts = Layouts(self.lanes, self.halos, joins, frozenset(self.parameters), accesses)
         return replace(self.state, graph=graph, shapes=self.shapes, layouts=layouts)
 
     def append(self, node: Node) -> None:
@@ -78,7 +79,7 @@ class _Arranger:
             self.roots[node.output] = self.roots.get(node.inputs[0], node.inputs[0])
 
     def join(self) -> dict[str, tuple[str, int]]:
-        """Concatenations of channels whose inputs can be computed in place; they share one halo."""
+        """The values that can be computed inside a concatenation of channels; all its parts share one halo."""
         producers = self.makers
         joins: dict[str, tuple[str, int]] = {}
         targets: set[str] = set()
@@ -111,17 +112,17 @@ class _Arranger:
         places = [i for i, name in enumerate(node.inputs) if name and i not in op.constants]
         lanes = self.wanted(node, operands)
         halo = self.access(node).halo
-        inputs = list(node.inputs)  # by place: x + conv(x) may read x in two layouts
+        inputs = list(node.inputs)  # by index, because x + conv(x) may read x in two layouts
         for i in op.constants:
             if i < len(inputs) and inputs[i] and inputs[i] not in self.graph.constants:
-                # A parameter; or, where the first operand is an optimizer's that is none, plain like that.
+                # Weights are stored as parameters, except those of an optimizer's step on a plain value.
                 inputs[i] = self.stored(inputs[i], not (op.updates and node.inputs[0] not in self.parameters))
         for i in places if op.layout != "parameter" else ():
             inputs[i] = self.stored(inputs[i], False)
             name = self.fetch(inputs[i], self.lanes_for(node, i, lanes), halo if i == 0 else NO_HALO)
             inputs[i] = self.gapless(name, node.output) if op.is_alias else name
         if tuple(inputs) != node.inputs:
-            node = replace(node, inputs=tuple(inputs))
+            node = node.reading(inputs)
         if inputs and inputs[0] in self.blocks:
             node = node.deciding(blocks=self.blocks[inputs[0]])
         self.append(node)
@@ -130,7 +131,7 @@ class _Arranger:
             self.parameters.add(node.output)
 
     def access(self, node: Node) -> Access:
-        """How the node reads and writes; its operands' copies have their shapes, and change nothing."""
+        """How the node reads and writes; copies of operands have the same shapes, and change nothing."""
         access = self.accesses.get(node.output)
         if access is None:
             self.accesses[node.output] = access = node.kind.access(node, self.shapes, self.vl)
@@ -150,24 +151,24 @@ class _Arranger:
         return copy
 
     def wanted(self, node: Node, operands: list[str]) -> int:
-        """Lanes that the node writes, and reads with one exception (see lanes_for)."""
+        """The lanes that the node writes, and reads except where `lanes_for` differs."""
         layout = self.access(node).layout
         blocked = layout == "blocked" or (layout == "follow" and any(self.lanes[name] > 1 for name in operands))
         return self.vl if blocked and not self.stays_plain(node) else 1
 
     def stays_plain(self, node: Node) -> bool:
-        """Whether a convolution need not make blocks, as its readers would have to look for few channels in them."""
+        """Whether a convolution leaves its output plain, because all readers read its few channels as they are."""
         if node.output in self.first or not self.access(node).writes_plain:
             return False
         return all(self.reads_plain(reader, node.output) for reader in self.users[node.output])
 
     def reads_plain(self, node: Node, name: str) -> bool:
-        """Whether a convolution reads few channels as they are in a plain value."""
+        """Whether a convolution reads the few channels of a plain value as they are."""
         only_there = name == node.inputs[0] and name not in node.inputs[1:] and name not in self.pixels
         return only_there and self.access(node).reads_plain
 
     def lanes_for(self, node: Node, place: int, lanes: int) -> int:
-        """A dense convolution takes few channels of a plain value as one narrow block, or as they are."""
+        """The lanes of an operand: a dense convolution takes few plain channels as one narrow block, or as they are."""
         name = node.inputs[place]
         few = self.shapes[name][1] if len(self.shapes[name]) == 4 else self.vl
         if place == 0 and self.access(node).reads_narrow and few < self.vl and self.lanes[name] == 1:
@@ -177,8 +178,11 @@ class _Arranger:
         return lanes
 
     def keeps_blocks(self, node: Node, name: str) -> bool:
-        """Whether a value's memory, as it is, can serve as the rows that Flatten makes: 1 x 1 images are rows already;
-        others are, in another order, to matrix products that find their weights packed in that order."""
+        """Whether the memory of a value can serve as the rows that Flatten makes.
+
+        Images of 1 x 1 are rows already. The blocks of other images are rows in another order, which suits matrix
+        products alone: their weights are packed in that order.
+        """
         shape, readers = self.shapes[name], self.users[node.output]
         may_get_halo = len(self.users[name]) > 1 or name in self.concatenations
         if len(shape) != 4 or node.attrs["axis"] != 1 or may_get_halo:
@@ -195,7 +199,7 @@ class _Arranger:
         return alone and whole
 
     def fetch(self, name: str, lanes: int, halo: Halo) -> str:
-        """The name under which a value is stored as wanted."""
+        """The name under which a value is stored in these lanes and with this halo."""
         padded = any(halo)
         outside = name in self.external or lanes == 1  # cannot carry a halo of its own
         if self.lanes[name] != lanes or (padded and outside) or name in self.pixels:
@@ -210,7 +214,7 @@ class _Arranger:
     def gapless(self, name: str, alias: str) -> str:
         """The value without padding between its rows, unless the alias has the same rows."""
         root = self.roots.get(name, name)
-        cut = self.lanes[root] > 1 and self.shapes[root][1] % self.lanes[root] > 0  # the last block is not whole
+        cut = self.lanes[root] > 1 and self.shapes[root][1] % self.lanes[root] > 0  # the last block is not full
         padded = cut or (root in self.makers and self.access(self.makers[root]).pads_rows)
         shape = self.shapes[alias]
         if not padded or (len(shape) == 2 and shape[0] == self.shapes[name][0]):
@@ -220,7 +224,7 @@ class _Arranger:
 
     def reorder(self, name: str, copy: str, lanes: int) -> str:
         between = lanes if 1 in (lanes, self.lanes[name]) else 1
-        if between != lanes:  # from one blocking to another: through plain
+        if between != lanes:  # blocks of another size are made from a plain copy
             name = self.fetch(name, between, NO_HALO)
         if name in self.pixels:
             self.append(Node("Lookup", copy, (name, levels_of(name)), copy, {}))
@@ -230,7 +234,7 @@ class _Arranger:
         return copy
 
     def plain_output(self, name: str, index: int) -> str:
-        """Outputs lie in the caller's memory: plain, without gaps, each its own."""
+        """The name of an output, which lies in the caller's memory: plain, without gaps, apart from other outputs."""
         name = self.stored(name, False)
         producer = self.makers.get(name)
         direct = producer is not None and not producer.kind.is_alias and not self.access(producer).pads_rows

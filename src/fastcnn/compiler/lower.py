@@ -1,6 +1,6 @@
-"""Lowering: what each operation of a laid-out graph becomes, steps of kernels and their packed weights.
+"""Lowering: each operation of a graph with layouts becomes steps of kernels, with packed weights.
 
-Operations emit their steps by `Op.lower`; running them is compiler/plan.py's.
+Operations emit their steps by `Op.lower`; compiler/plan.py runs them.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ Packed = dict[tuple[Any, ...], np.ndarray]
 
 @dataclass(frozen=True)
 class StepInfo:
-    """What a step is, for people.
+    """The description of a step, for people.
 
     Attributes
     ----------
     name : str
-        Of the graph's node.
+        Name of the graph's node.
     fused : tuple of str
         Names of the nodes that became part of it.
     kernel : str
-        Such as "direct" or "pool".
+        Name of the kernel, such as "direct" or "pool".
     reasons : dict
         The algorithms that were not chosen, and why.
     operations : int
-        Floating point operations by the definition of the node (Winograd does fewer).
+        Floating point operations of the node's definition; Winograd's algorithm does fewer.
     bytes : int
         Size of what it reads and writes, weights included.
     problem : str
@@ -57,18 +57,18 @@ class StepInfo:
 
 @dataclass(frozen=True)
 class Refill:
-    """How to make packed weights again from changed constants."""
+    """The way to pack weights again after constants have changed."""
 
     make: Callable[..., np.ndarray]
     names: tuple[str, ...]
 
     def __call__(self, constants: Mapping[str, np.ndarray]) -> np.ndarray:
-        with np.errstate(all="ignore"), default_float_modes():  # infinity times a weight of zero
+        with np.errstate(all="ignore"), default_float_modes():  # infinity times a weight of zero is NaN
             return self.make(*[np.asarray(constants[name]) if name else None for name in self.names])
 
 
 class Lowering:
-    """What `Op.lower` sees: the views and constants of a node, and where to put its steps."""
+    """What `Op.lower` works with: the views and constants of a node, and the list of steps."""
 
     def __init__(self, state: State, packed: Packed) -> None:
         self.vl, self._budget = state.options.vl, state.options.budget
@@ -78,7 +78,7 @@ class Lowering:
         self.first_update: int | None = None  # the first step that changes what outlives a run
         self.refills: list[tuple[np.ndarray, Refill]] = []
         self._constants, self._shapes, self._views = state.graph.constants, state.shapes, state.placed.views
-        self._packed = packed
+        self._packed, self._work = packed, state.work
         self._hazards = memory.Waits()
         self._node: Node
 
@@ -86,7 +86,10 @@ class Lowering:
         shapes = self._shapes
         sizes = [shapes[name] if name else None for name in node.inputs]
         self._node = node
-        self._operations = node.kind.flops(node.attrs, sizes, shapes[node.output])
+        operations = self._work.get((node.op, node.name))
+        if operations is None:  # a node that a pass behind fusing has made
+            operations = node.kind.flops(node.attrs, sizes, shapes[node.output])
+        self._operations = operations
         self._bytes = 4 * sum(prod(size) for size in (*sizes, shapes[node.output]) if size is not None)
         node.kind.lower(node, self)
 
@@ -99,9 +102,12 @@ class Lowering:
         return self._shapes[name]
 
     def pack(self, kind: str, make: Callable[..., np.ndarray], *indices: int, variant: object = None) -> np.ndarray:
-        """Weights in the kernel's order, made once for all plans of a model: make(*arrays) of the constants behind
-        the inputs `indices` of the node, None where there is no such input."""
-        names = tuple(name for name in (self._node.inputs[i] if i < len(self._node.inputs) else "" for i in indices))
+        """Weights in the kernel's order, packed once for all plans of a model.
+
+        `make` takes the constants at the inputs `indices` of the node, and None for an input that is absent.
+        """
+        inputs = self._node.inputs
+        names = tuple([inputs[i] if i < len(inputs) else "" for i in indices])
         key = (kind, names, self.vl, variant)
         refill = Refill(make, names)
         if key not in self._packed:
@@ -117,7 +123,7 @@ class Lowering:
     def weights(
         self, kind: str, make: Callable[..., np.ndarray], index: int, variant: object = None
     ) -> np.ndarray | View:
-        """Weights in the kernel's order: packed ahead where they are constants, else by a step of the plan."""
+        """Weights in the kernel's order: packed ahead if they are constants, else by a step of the plan."""
         place = self._node.decided.packed.get(index, index)
         name = self._node.inputs[place] if place < len(self._node.inputs) else ""
         if name and name not in self._constants:
@@ -125,8 +131,10 @@ class Lowering:
         return self.pack(kind, make, index, variant=variant)
 
     def emit(self, kernel: str, make: Callable[..., Step], *arguments: object, writes: int = 1) -> None:
-        """Append a step; `make` is called once for each executor. Of the views among the arguments, the first `writes`
-        are written, the others are read."""
+        """Append a step; `make` is called once for each executor.
+
+        The step writes the first `writes` views among the arguments, and reads the others.
+        """
         if self._node.kind.updates and self.first_update is None:
             self.first_update = len(self.makers)
         self.makers.append(lambda: make(*arguments))

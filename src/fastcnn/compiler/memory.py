@@ -1,9 +1,10 @@
-"""Memory: where every value lies. Values of a plan share one arena; two that are alive at the same time never
-overlap, and a step that reads an input's elements only for the same ones of its output writes over that input, where
-nobody reads it any more.
+"""Memory: where every value lies in the arena that the values of a plan share.
 
-Placing largest first, each at the lowest free offset: the greedy-by-size rule of Pisarchyk and Lee, Efficient Memory
-Management for Deep Neural Net Inference, 2020.
+Two values that are alive at the same time never overlap. An element-wise step writes over an input that is not read
+after it.
+
+The largest value is placed first, and each at the lowest free offset: the greedy-by-size rule of Pisarchyk and Lee,
+Efficient Memory Management for Deep Neural Net Inference, 2020.
 """
 
 from __future__ import annotations
@@ -27,18 +28,19 @@ def place(state: State) -> State:
 
 
 class Waits:
-    """Tells which steps must wait for all threads: those that touch memory that steps since the last wait have
-    written, or write what those have read."""
+    """Tells which steps must wait for all threads.
+
+    A step waits if it touches memory that was written since the last wait, or writes memory that was read since then.
+    """
 
     def __init__(self) -> None:
         self._written, self._read = _Stretches(), _Stretches()
 
     def before(self, written: Sequence[View], read: Sequence[View]) -> bool:
         """Whether the next step, which writes some views and reads others, must wait."""
-        targets, sources = [_stretch(view) for view in written], [_stretch(view) for view in read]
-        clash = any(self._written.meet(target) or self._read.meet(target) for target in targets) or any(
-            self._written.meet(source) for source in sources
-        )
+        targets, sources = [*map(_stretch, written)], [*map(_stretch, read)]
+        met, met_by_reads = self._written.meet, self._read.meet
+        clash = any(map(met, targets)) or any(map(met_by_reads, targets)) or any(map(met, sources))
         if clash:
             self._written, self._read = _Stretches(), _Stretches()
         for target in targets:
@@ -49,22 +51,27 @@ class Waits:
 
 
 class _Stretches:
-    """Stretches of memory, those that meet as one; in order, so that a search is short."""
+    """Stretches of memory in ascending order, so that a search is short; those that meet are merged."""
 
     def __init__(self) -> None:
         self._starts: dict[int, list[int]] = {}  # by slot
         self._ends: dict[int, list[int]] = {}
 
     def meet(self, stretch: tuple[int, int, int]) -> bool:
-        """Whether one of them has memory in common with this one."""
+        """Whether one of them overlaps this one."""
         slot, start, end = stretch
-        ends = self._ends.get(slot, [])
-        first = bisect_right(ends, start)  # that ends behind the start
+        ends = self._ends.get(slot)
+        if ends is None:
+            return False
+        first = bisect_right(ends, start)  # the first that ends behind the start
         return first < len(ends) and self._starts[slot][first] < end
 
     def add(self, stretch: tuple[int, int, int]) -> None:
         slot, start, end = stretch
-        starts, ends = self._starts.setdefault(slot, []), self._ends.setdefault(slot, [])
+        if slot not in self._starts:
+            self._starts[slot], self._ends[slot] = [start], [end]
+            return
+        starts, ends = self._starts[slot], self._ends[slot]
         first, last = bisect_left(ends, start), bisect_right(starts, end)
         if first < last:
             start, end = min(start, starts[first]), max(end, ends[last - 1])
@@ -73,31 +80,34 @@ class _Stretches:
 
 def _stretch(view: View) -> tuple[int, int, int]:
     """Slot, start and end of the memory that a view lies in, halo included."""
-    top, left, bottom, right = view.halo
-    blocks = -(-view.c // view.lanes)
-    last_row = view.offset + (view.n - 1) * view.image + (blocks - 1) * view.block + (view.h - 1 + bottom) * view.row
-    # Repeated operands have strides of 0; rows of whole vectors are wider than their pixels.
-    width = max((view.w + right) * view.lanes, view.row)
-    return view.slot, view.offset - top * view.row - left * view.lanes, last_row + width
+    n, c, h, w, image, block, row, lanes, (top, left, bottom, right), slot, offset = view
+    last_row = offset + (n - 1) * image + (-(-c // lanes) - 1) * block + (h - 1 + bottom) * row
+    # Operands that are broadcast have strides of 0. Rows of full vectors are wider than their pixels.
+    return slot, offset - top * row - left * lanes, last_row + max((w + right) * lanes, row)
 
 
 class _Occupied:
-    """Values that have their place: where each lies, and from which step to which. In the order of their starts, as
-    arrays, because every further value is compared with all of them."""
+    """The values that are placed: where each lies, and from which step to which it lives.
+
+    They are arrays in ascending order of their starts, because every further value is compared with all of them.
+    """
 
     def __init__(self, most: int) -> None:
         self._table = np.empty((4, most), np.int64)  # start, end, born, dies
+        self._tops = np.zeros(most + 1, np.int64)
         self._count = 0
 
     def place(self, size: int, born: int, dies: int) -> int:
-        """The lowest offset at which a value of that size meets none that lives at the same time; it is taken."""
-        start, end, first, last = self._table[:, : self._count]
-        alive = np.flatnonzero((first <= dies) & (last >= born))
-        starts, tops = start[alive], np.maximum.accumulate(np.append(0, end[alive]))
-        free = np.flatnonzero(starts - tops[:-1] >= size)
-        offset = int(tops[free[0]] if free.size else tops[-1])
-        at = int(np.searchsorted(start, offset, "right"))
-        self._table[:, at + 1 : self._count + 1] = self._table[:, at : self._count].copy()
+        """Take the lowest offset at which a value of that size overlaps none that lives at the same time."""
+        count, tops = self._count, self._tops
+        start, end, first, last = self._table[:, :count]
+        alive = ((first <= dies) & (last >= born)).nonzero()[0]
+        most = len(alive)
+        np.maximum.accumulate(end.take(alive), out=tops[1 : most + 1])  # behind all that starts before
+        free = (start.take(alive) - tops[:most] >= size).nonzero()[0]
+        offset = int(tops[free[0] if len(free) else most])
+        at = int(start.searchsorted(offset, "right"))
+        self._table[:, at + 1 : count + 1] = self._table[:, at:count]
         self._table[:, at] = offset, offset + size, born, dies
         self._count += 1
         return offset
@@ -108,7 +118,7 @@ class _Placer:
         self.graph, self.shapes, self.layouts = state.graph, state.shapes, state.arranged
         self.pixels, self.vl = state.options.pixels, state.options.vl
         self.views: dict[str, View] = {}
-        self.root: dict[str, str] = {}  # values that share the memory of another
+        self.root: dict[str, str] = {}  # the value whose memory another one shares
         self.born: dict[str, int] = {}
         self.dies: dict[str, int] = {}
         self.sizes: dict[str, int] = {}
@@ -132,8 +142,14 @@ class _Placer:
         return Placement(views, constants, total)
 
     def direct_constants(self) -> list[str]:
-        read = {name for node in self.graph.nodes for i, name in enumerate(node.inputs) if i not in node.kind.constants}
-        return [name for name in self.graph.constants if name in read]
+        constants = self.graph.constants
+        read = {
+            name
+            for node in (self.graph.nodes if constants else ())
+            for i, name in enumerate(node.inputs)
+            if name in constants and i not in node.kind.constants
+        }
+        return [name for name in constants if name in read]
 
     def measure_lives(self) -> None:
         for i, node in enumerate(self.graph.nodes):
@@ -142,7 +158,7 @@ class _Placer:
                 self.dies[name] = i
 
     def shape_view(self, i: int) -> View:
-        """The strides of what node i writes; its offset counts from the start of its own memory."""
+        """The view of what node i writes; its offset counts from the start of the value's own memory."""
         node = self.graph.nodes[i]
         name, op = node.output, node.kind
         if op.is_alias:
@@ -156,7 +172,7 @@ class _Placer:
             return pair._replace(w=1, offset=pair.offset + node.attrs["index"] * pair.lanes)
         if name in self.layouts.joins:
             return self.joined_view(i, *self.layouts.joins[name])
-        access = op.access(node, self.shapes, self.vl)
+        access = self.layouts.accesses[name]
         if name in self.layouts.parameters:
             view = self.parameter_view(self.shapes[name], ARENA)
         else:
@@ -174,7 +190,7 @@ class _Placer:
         lanes, halo = self.layouts.lanes[name], self.layouts.halos.get(name, NO_HALO)
         top, left, bottom, right = halo
         row = (left + w + right) * lanes
-        if pads_rows:  # whole vectors are stored: rows end at a multiple of VL
+        if pads_rows:  # full vectors are stored, so rows end at a multiple of VL
             row = -(-row // self.vl) * self.vl
         block = (top + h + bottom) * row
         image = -(-c // lanes) * block
@@ -186,7 +202,7 @@ class _Placer:
         return View(1, shape[0], 1, prod(shape[1:]), -(-shape[0] // self.vl) * block, block, block, self.vl, slot=slot)
 
     def joined_view(self, i: int, target: str, start: int) -> View:
-        """A value inside a concatenation, which exists from its first part on."""
+        """A value inside a concatenation, which is alive from its first part on."""
         name = self.graph.nodes[i].output
         if target not in self.views:
             self.views[target] = self.own_view(target, pads_rows=False)
@@ -197,13 +213,17 @@ class _Placer:
         return whole._replace(c=self.shapes[name][1], offset=whole.offset + start // whole.lanes * whole.block)
 
     def alias_view(self, source: View, shape: Shape) -> View:
-        """Another shape in the memory of its source, gaps between images included where these stay the same."""
+        """Another shape in the memory of its source; the gaps between images stay if their number does."""
         view = dense_view(shape, source.slot)
         return view._replace(image=source.image if view.n == source.n else view.image, offset=source.offset)
 
     def written_over(self, i: int, view: View, places: tuple[int, ...]) -> str:
-        """Of the inputs at `places`, which node i may write over, one that lies like the output and is read for the
-        last time; or ""."""
+        """The input that the output of node i is written over, or "".
+
+        It is one of the inputs at `places`, lies like the output, and is read for the last time.
+        """
+        if not places:
+            return ""
         node = self.graph.nodes[i]
         owners = [self.root.get(name, name) for name in node.inputs]
         kept = {owner for place, owner in enumerate(owners) if place not in places}
@@ -214,7 +234,7 @@ class _Placer:
         return ""
 
     def share(self, name: str, source: str) -> None:
-        """Value `name` lies in the memory of `source`, which therefore lives as long."""
+        """Let value `name` lie in the memory of `source`, which then lives as long."""
         owner = self.root.get(source, source)
         self.root[name] = owner
         self.dies[owner] = max(self.dies.get(owner, 0), self.dies.get(name, self.born[name]))
@@ -230,4 +250,4 @@ class _Placer:
     def shifted(self, name: str, view: View, offsets: dict[str, int]) -> View:
         if view.slot != ARENA:
             return view
-        return view._replace(offset=view.offset + offsets[self.root.get(name, name)])
+        return View(*view[:-1], view.offset + offsets[self.root.get(name, name)])

@@ -1,8 +1,8 @@
-"""Mixed plans: networks with operations that have no kernel run as plans of those that have, with steps in NumPy
+"""Mixed plans: a network with operations that have no kernel runs as plans of those that have, and steps in NumPy
 between them.
 
-A step in NumPy is as correct as the others and slower: on one thread, except for matrix products, and with memory of
-its own. `Model.summary` and `profile` show such steps as "numpy".
+A step in NumPy is as correct as a kernel, but slower. It runs on one thread, except for matrix products, and allocates
+memory. `Model.summary` and `profile` show it as "numpy".
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Segment:
 
 @dataclass
 class MixedPlan:
-    """Segments and steps in NumPy, in the order in which they run; offers what `Plan` does.
+    """Segments and steps in NumPy, in the order in which they run; it has the methods of `Plan`.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class MixedPlan:
     operations: int
     _program: list[Segment | Node]
     _graph: Graph
-    _max_bytes: int  # of one run of the parts
+    _max_bytes: int  # that one run of a part may take, for each image
     _images: int
     parts: int = 1
     _last_use: dict[str, int] = field(default_factory=dict)
@@ -90,7 +90,7 @@ class MixedPlan:
         return rows
 
     def repeat(self, shape: tuple[int, ...]) -> None:
-        """There is no shorter way than `run`."""
+        """None, because there is no shorter way than `run`."""
 
     def threads(self) -> int:
         """The most threads that a part of the next run uses."""
@@ -153,7 +153,7 @@ def compile_mixed(
     budget : Budget, optional
         As for `compile_graph`.
     limit : (int, int)
-        `max_bytes` and the number of images, for what is only known when it is computed.
+        `max_bytes` and the number of images: the limit of a run, whose cost may be known only then.
 
     Returns
     -------
@@ -183,14 +183,14 @@ def compile_mixed(
 
 
 def _groups(graph: Graph) -> list[list[Node]]:
-    """The nodes in an order in which those with kernels stand together as long as possible."""
+    """The nodes in an order in which those with kernels form groups as large as possible."""
     known = {*graph.inputs, *graph.constants, ""}
     missing = [len({name for name in node.inputs if name not in known}) for node in graph.nodes]
     readers: dict[str, list[int]] = {}
     for i, node in enumerate(graph.nodes):
         for name in {*node.inputs} - known:
             readers.setdefault(name, []).append(i)
-    ready: dict[bool, list[int]] = {False: [], True: []}  # by whether they are general, the first in the graph on top
+    ready: dict[bool, list[int]] = {False: [], True: []}  # heaps of indices, by whether nodes are general
     for i, node in enumerate(graph.nodes):
         if not missing[i]:
             heappush(ready[ops.is_general(node.op)], i)
@@ -211,7 +211,7 @@ def _groups(graph: Graph) -> list[list[Node]]:
 
 
 def _read_outside(groups: list[list[Node]], graph: Graph) -> set[str]:
-    """Values that others than the group which makes them read, or the caller."""
+    """The values that another group than their own, or the caller, reads."""
     maker = {node.output: number for number, group in enumerate(groups) for node in group}
     read = {
         name

@@ -1,7 +1,7 @@
-"""From general operations to those with kernels: one rule for each of ONNX's operators that have one.
+"""Translation of general operations into those with kernels: one rule for each of ONNX's operators that have kernels.
 
-A rule gives the nodes that compute the same, or None where there are none: for other types than float32, weights that
-are not constant, or attributes that no kernel takes. Whether shapes fit is checked by the operations themselves.
+A rule gives the nodes that compute the same, or None if no kernel can. None stands for types other than float32,
+weights that are not constant, and attributes that no kernel takes. The operations themselves check whether shapes fit.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fastcnn.graph.ir import Node
 from fastcnn.ops.general.base import axes_of, axis_of
 from fastcnn.ops.general.rearrange import pad_amounts
 
-FAR = 2**31 - 1  # the end of a slice that goes to the end
+FAR = 2**31 - 1  # a slice with this end goes to the end of its axis
 
 
 def translate(node: Node, rewriter: Rewriter) -> list[Node] | None:
@@ -38,7 +38,7 @@ def translate(node: Node, rewriter: Rewriter) -> list[Node] | None:
 
 
 def _same(op: str, *attributes: str) -> Rule:
-    """The operation of the same name, with these attributes."""
+    """The rule for an operation of the same name, with these attributes."""
 
     def rule(r: Rewriter) -> list[Node] | None:
         return [r.make(op, r.node.inputs, **{key: r.attr(key) for key in attributes})] if r.is_float() else None
@@ -47,7 +47,7 @@ def _same(op: str, *attributes: str) -> Rule:
 
 
 def _windowed(r: Rewriter, node: Callable[[dict[str, Any], bool], Link], kernel: tuple[int, ...]) -> list[Node] | None:
-    """A window operation on images; on signals (N, C, L), as images of one row."""
+    """A window operation on images, or on signals (N, C, L) as images of one row."""
     rank = len(r.shape()) - 2
     if rank not in (1, 2) or len(kernel) != rank:
         return None
@@ -169,7 +169,7 @@ def _clip(r: Rewriter) -> list[Node] | None:
 
 
 def _arithmetic(op: str) -> Rule:
-    """Add, Sub, Mul, Div of two arrays; differences and quotients by constants are sums and products."""
+    """Add, Sub, Mul or Div of two arrays; a constant is subtracted or divided by as a sum or product."""
 
     def rule(r: Rewriter) -> list[Node] | None:
         if not r.is_float() or r.node.attrs.get("axis") is not None:
@@ -211,7 +211,7 @@ def _softmax(r: Rewriter) -> list[Node] | None:
 
 
 def reshape_form(source: tuple[int, ...], target: tuple[int, ...]) -> tuple[int, ...]:
-    """A target shape with the first size left open, so that the node fits other batches too.
+    """The target shape with its first size left open, so that the node also fits batches of other sizes.
 
     Examples
     --------
@@ -224,7 +224,7 @@ def reshape_form(source: tuple[int, ...], target: tuple[int, ...]) -> tuple[int,
 
 
 def _reshape(r: Rewriter) -> list[Node] | None:
-    """Reshape, Flatten, Squeeze and Unsqueeze: by the shape that ONNX's rule comes to."""
+    """Reshape, Flatten, Squeeze or Unsqueeze, to the shape that ONNX's rule gives."""
     op, source = r.node.kind, r.shape()
     if not r.is_float(0):
         return None

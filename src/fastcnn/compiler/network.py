@@ -1,7 +1,7 @@
-"""Networks, compiled: one way for every graph.
+"""Compiled networks: one way to compile every graph.
 
-A graph whose operations have kernels becomes a plan. One of ONNX's general operations is resolved first, for the shapes
-of its inputs; that is general.py's, which few networks need and which is imported for them alone.
+A graph whose operations have kernels becomes a plan. A graph of ONNX's general operations is first resolved for the
+shapes of its inputs. general.py does that; few networks need it, and it is imported for them alone.
 """
 
 from __future__ import annotations
@@ -60,16 +60,16 @@ def compile_network(
     Parameters
     ----------
     graph : Graph
-        Of any operations.
+        It may have any operations.
     input_shapes : dict
         Shape of each graph input, the batch first.
     packed, tuning, pixels : dict, optional
         As for `compile_graph`.
     reproducible : bool
-        Whether every image is computed as it is alone; else a batch may take other algorithms.
+        Whether every image has the same bits in a batch as alone. If not, a batch may take other algorithms.
     max_bytes : int, optional
-        The most that constants and a prediction may take, for each input of the batch. By default general operations
-        are held to `MAX_BYTES`, the others to nothing.
+        The most bytes that constants and a prediction may take, for each input of the batch. The default is `MAX_BYTES`
+        for general operations, and no limit for others.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def _budget(graph: Graph, input_shapes: Shapes, max_bytes: int) -> Budget:
 
 
 def check_cost(graph: Graph, input_shapes: Shapes, max_bytes: int) -> None:
-    """Refuse a graph that takes no inputs of the given shapes, or whose prediction takes too much.
+    """Refuse a graph that does not fit the shapes of its inputs, or whose prediction takes too much.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def check_cost(graph: Graph, input_shapes: Shapes, max_bytes: int) -> None:
     input_shapes : dict
         Shape of each graph input.
     max_bytes : int
-        The most that constants and a prediction may take, for each input of the batch.
+        The most bytes that constants and a prediction may take, for each input of the batch.
 
     Raises
     ------
@@ -120,7 +120,7 @@ def check_cost(graph: Graph, input_shapes: Shapes, max_bytes: int) -> None:
         Naming the node or the input that does not fit, or what takes too much.
     """
     if not is_resolved(graph):
-        compile_network(graph, input_shapes, max_bytes=max_bytes)  # what it takes shows only when it is resolved
+        compile_network(graph, input_shapes, max_bytes=max_bytes)  # only a resolved graph tells what it takes
         return
     budget = _budget(graph, input_shapes, max_bytes)
     if arena_bound(graph, graph.infer(input_shapes)) > budget.bytes:
@@ -132,7 +132,7 @@ def check_cost(graph: Graph, input_shapes: Shapes, max_bytes: int) -> None:
 
 
 def infer_values(graph: Graph, input_shapes: Shapes) -> tuple[Mapping[str, Shape | None], Mapping[str, str]]:
-    """Shapes of all values, None where one depends on values, and the types of those that are not float32.
+    """Shapes of all values, None if one depends on values, and the types of those that are not float32.
 
     Raises
     ------
@@ -149,14 +149,14 @@ def infer_values(graph: Graph, input_shapes: Shapes) -> tuple[Mapping[str, Shape
 
 
 def fixed_constants(graph: Graph) -> dict[str, np.ndarray]:
-    """The constants that belong to a graph's structure, as indices and shapes do; parameters are float32."""
+    """The constants that belong to a graph's structure, such as indices and shapes; parameters are float32."""
     if is_resolved(graph):
         return {}
     return {name: array for name, array in graph.constants.items() if array.dtype != np.float32}
 
 
 def read_constants(graph: Graph) -> None:
-    """Read from their file, and keep, the constants whose values compiling looks at."""
-    if not is_resolved(graph):  # which operations it comes to may depend on any of them
+    """Read the constants whose values compiling needs from their file, and keep them."""
+    if not is_resolved(graph):  # any of them may decide what the graph is resolved to
         for name in graph.constants:
             read_and_keep(graph.constants, name)

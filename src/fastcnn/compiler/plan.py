@@ -1,7 +1,6 @@
 """The plan: a graph compiled for one set of input shapes, ready to run.
 
-A plan is a list of step makers. Each concurrent caller gets an executor of its own, with its own arena; packed
-weights are shared.
+A plan is a list of step makers. Each concurrent caller gets an executor with its own arena; packed weights are shared.
 """
 
 from __future__ import annotations
@@ -15,8 +14,7 @@ from fastcnn.compiler.lower import Refill, StepInfo
 from fastcnn.kernels import _cpu, _executor, _repeat, storage
 from fastcnn.kernels._step import Step
 
-# Below this much work a second thread costs more than it brings: calling it, meeting after each stage and taking
-# data from another core's cache add up to 5 microseconds and more (Sapphire Rapids, 2026-11).
+# With fewer operations a further thread costs more time than it saves: docs/tuning.md, "Threads".
 OPERATIONS_PER_THREAD = 1_000_000
 
 
@@ -35,7 +33,7 @@ class Plan:
     takes_pixels : bool
         Whether inputs come as pixels.
     parts : int
-        A batch is cut into so many parts, for one of which the steps are.
+        The number of parts into which a batch is cut; `steps` computes one of them.
     """
 
     steps: list[StepInfo]
@@ -49,7 +47,7 @@ class Plan:
     _first_update: int
     takes_pixels: bool = False
     parts: int = 1
-    _scratch_limit: int | None = None  # bytes, where a file's budget leaves few
+    _scratch_limit: int | None = None  # bytes that a budget leaves for scratch memory
     _idle: list[_executor.Executor] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -67,12 +65,12 @@ class Plan:
         Parameters
         ----------
         inputs : sequence of float32 arrays
-            C-contiguous, of the shapes compiled for; where they come as pixels, uint8 (N, H, W, C).
+            C-contiguous, of the shapes compiled for. Inputs that come as pixels are uint8 (N, H, W, C).
         outputs : sequence of float32 arrays, optional
-            C-contiguous; new ones if absent.
+            C-contiguous; allocated if absent.
         done : list, optional
-            Gets one more item when all steps are done, which tells so even where Ctrl-C raises before the return. Not
-            for plans of several parts.
+            Receives one item when all steps are done, even if Ctrl-C raises before the return. Plans of several parts
+            do not take it.
 
         Returns
         -------
@@ -87,20 +85,23 @@ class Plan:
             arrays = [*inputs, *self._constants, *results]
             if done is None:
                 executor.run(arrays, threads)
-            else:  # Ctrl-C raises between bytecodes: there is none between the last step and the new item
+            else:  # Ctrl-C raises between bytecodes, and none lies between the last step and the new item
                 done.extend(map(executor.run, (arrays,), (threads,)))
             self._idle.append(executor)
         return results
 
     def repeat(self, shape: tuple[int, ...]) -> _repeat.Repeat | None:
-        """The shortest way to run the plan on inputs of a shape, where it has one input and one output."""
+        """The shortest way to run the plan on inputs of one shape; None if there is none."""
         if self.parts > 1 or self.takes_pixels or len(self._output_shapes) != 1:
             return None
         return _repeat.Repeat(self._idle, shape, self._constants, self._output_shapes[0], self._most_threads)
 
     def _run_parts(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray], threads: int) -> None:
-        """Each thread takes parts of the batch through all steps; where there are more threads than parts, all threads
-        take one part after the other."""
+        """Run all parts of a batch.
+
+        Each thread takes parts through all steps. If there are more threads than parts, all threads compute one part
+        after the other.
+        """
         arrays = [*inputs, *self._constants, *outputs]
         fixed = range(len(inputs), len(inputs) + len(self._constants))
         strides = np.array([0 if i in fixed else array.nbytes // self.parts for i, array in enumerate(arrays)], np.intp)
@@ -117,7 +118,7 @@ class Plan:
         self._idle += executors
 
     def times(self, inputs: Sequence[np.ndarray], repeats: int) -> list[list[float]]:
-        """The seconds that each step took, in each of `repeats` runs; of the first part, where there are several."""
+        """The seconds that each step took, in each of `repeats` runs of the first part."""
         inputs = [array.reshape(self.parts, -1)[0] for array in inputs]
         outputs = [np.empty(shape, np.float32) for shape in self._output_shapes]
         threads = self.threads()
@@ -133,7 +134,7 @@ class Plan:
 
     @property
     def output_shapes(self) -> list[tuple[int, ...]]:
-        """Of one part of the batch."""
+        """Shapes of the outputs of one part of the batch."""
         return list(self._output_shapes)
 
     def threads(self) -> int:
@@ -141,19 +142,19 @@ class Plan:
         return 1 if self._most_threads < 2 else min(_cpu.get_num_threads(), self._most_threads)
 
     def refill(self, constants: Mapping[str, np.ndarray]) -> None:
-        """Pack other weights, in place; nobody may be running the plan."""
+        """Pack other weights in place; the plan must not be running."""
         for array, refill in self._refills:
             array[...] = refill(constants)
 
     def _take(self, threads: int) -> _executor.Executor:
-        """An executor that nobody uses and that has scratch memory for so many threads."""
+        """An executor that nobody uses, with scratch memory for this number of threads."""
         while self._idle:
             try:
-                executor = self._idle.pop()  # atomic: no lock, as calls are as short as microseconds
+                executor = self._idle.pop()  # atomic: short calls cannot afford a lock
             except IndexError:  # another thread was faster
                 break
             if executor.max_threads >= threads:
-                return executor  # smaller ones are dropped: the number of threads has grown
+                return executor  # executors for fewer threads are dropped
         steps = [make() for make in self._makers]
         scratch = max((step.scratch for step in steps), default=0)
         stride = -(-scratch // storage.ALIGNMENT) * storage.ALIGNMENT + storage.ALIGNMENT

@@ -1,11 +1,10 @@
-"""Resolving: a graph of ONNX's general operations, for inputs of known shapes, becomes one of operations with kernels,
-as far as there are some.
+"""Resolving: a graph of ONNX's general operations becomes one of operations with kernels, as far as there are kernels.
 
-All values are followed through the graph: their shapes and types, and the values themselves where nothing of the inputs
-but their shapes matters; so shape arithmetic and constant subgraphs vanish. What compiler/native.py has a rule for
-becomes operations with kernels. Of the other nodes, shape and type are found by a rule, or by computing them once on
-zeros; a node whose shape depends on values that are not known before it runs is left as it is, with all that depends
-on it. A budget is asked before anything is computed or kept.
+The shapes of the inputs are known, and the shapes and types of all values follow from them. A value that depends on no
+more than the shapes of inputs is computed, so that shape arithmetic and constant subgraphs vanish. A node that
+compiler/native.py has a rule for becomes operations with kernels. The shape and type of any other node come from a
+rule, or from computing it once on zeros. A node whose shape depends on the values of inputs stays as it is, and so do
+the nodes behind it. A budget is asked before anything is computed or kept.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ class Resolved:
     ----------
     graph : Graph
     known : dict of str to Known
-        Of every value of the graph.
+        What is known of every value of the graph.
     """
 
     graph: Graph
@@ -40,7 +39,7 @@ class Resolved:
 
 
 def resolve(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], budget: Budget | None = None) -> Resolved:
-    """Replace general operations.
+    """Replace general operations by those with kernels.
 
     Parameters
     ----------
@@ -49,8 +48,8 @@ def resolve(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], budget: B
     input_shapes : dict
         Shape of each graph input.
     budget : Budget, optional
-        Of the constants and all values of the graph together, and of the work of following them and of a prediction;
-        by default that of `MAX_BYTES`.
+        Limits the bytes of the constants and all values of the graph, the work of resolving, and that of a prediction.
+        The default is the budget of `MAX_BYTES`.
 
     Raises
     ------
@@ -87,7 +86,7 @@ class _Resolver:
                 nodes += self.step(node)
             except ValueError as error:
                 raise ValueError(f"node {node.name!r} ({node.op}): {error}") from None
-        nodes = live(nodes, self.graph.outputs)  # a rule may take several nodes' place
+        nodes = live(nodes, self.graph.outputs)  # a rule may replace several nodes
         used = {name for node in nodes for name in node.inputs} | set(self.graph.outputs)
         constants = {
             name: value.array for name, value in self.known.items() if value.array is not None and name in used
@@ -96,7 +95,7 @@ class _Resolver:
         return Resolved(result, self.known)
 
     def step(self, node: Node) -> list[Node]:
-        """What becomes of a node: nothing where its output is a constant."""
+        """The nodes that replace a node; none if its output is a constant."""
         operands = [self.known[name] if name else None for name in node.inputs]
         if not ops.is_general(node.op):
             return self.native([node])
@@ -115,7 +114,7 @@ class _Resolver:
         if replaced is not None:
             try:
                 return self.native(replaced)
-            except ValueError:  # a kernel takes less than ONNX allows; or the node is wrong, as is told below
+            except ValueError:  # no kernel takes it; if the node itself is wrong, `result` tells why
                 pass
         shape, dtype = op.result(node.attrs, [v.stand_in() if v else None for v in operands], self.budget)
         self.known[node.output] = Known(shape, dtype)
@@ -127,7 +126,7 @@ class _Resolver:
         return value is not None and value.array is None
 
     def constant(self, op: General, node: Node, operands: list[Known | None]) -> np.ndarray | None:
-        """The output, where it does not depend on the inputs' values."""
+        """The output, if it does not depend on the inputs' values."""
         if op.name in ("ai.onnx::Shape", "ai.onnx::Size") and operands[0] is not None and operands[0].shape is not None:
             return op.evaluate(node.attrs, [operands[0].stand_in()], self.budget)
         if op.name == "ai.onnx::CastLike" and len(operands) == 2 and operands[1] and operands[1].dtype is not None:
@@ -140,7 +139,7 @@ class _Resolver:
         return None
 
     def native(self, nodes: list[Node]) -> list[Node]:
-        """Nodes with kernels: their shapes by their rules."""
+        """The nodes, which have kernels, after their shapes are inferred by their rules."""
         added: dict[str, Known] = {}
         for node in nodes:
             shapes = [(added.get(name) or self.known[name]).shape if name else None for name in node.inputs]

@@ -1,5 +1,7 @@
-"""Local response normalisation as PyTorch exports it: not as ONNX's LRN but as a chain of other operators, in which an
-average over windows of three dimensions sums the squares of neighbouring channels. With a kernel, it can be trained.
+"""Local response normalisation as PyTorch exports it: a chain of other operators in place of ONNX's LRN.
+
+An average over windows of three dimensions sums the squares of neighbouring channels. Only LRN has a kernel, which runs
+faster and can be trained.
 
     x / (k + alpha * AveragePool(Pad(x * x as (N, 1, C, ...))))^beta
 """
@@ -14,7 +16,7 @@ _RESHAPING = ("Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity")
 
 
 def local_response(r: Rewriter) -> list[Node] | None:
-    """LRN in place of the division that ends such a chain; None where it ends none, or one that LRN is not."""
+    """LRN in place of the division that ends the chain; None if the operators before compute something else."""
     if len(r.node.inputs) != 2 or r.node.attrs.get("axis") is not None:
         return None
     x, below = r.node.inputs
@@ -34,8 +36,8 @@ def local_response(r: Rewriter) -> list[Node] | None:
     if amounts is None or pad.attrs.get("mode", "constant") != "constant" or not _is_zero(r, pad):
         return None
     if amounts.tolist() != [0, 0, before, 0, 0, 0, 0, kernel[0] - 1 - before, 0, 0]:
-        return None  # the middle of PyTorch's even windows is not ONNX's
-    # With as many outputs as inputs, and nothing but that padding, each window is one of neighbouring channels.
+        return None  # PyTorch and ONNX centre even windows differently
+    # A pool with as many outputs as inputs, and no other padding, has one window of neighbours for each channel.
     if padded is None or padded[:3] != (n, 1, channels) or r.known[pool.output].shape != padded:
         return None
     if kernel[1:] != (1, 1) or any(pool.attrs.get("pads") or ()) or r.shape() != r.known[below].shape:
@@ -52,7 +54,7 @@ def _maker(r: Rewriter, name: str, op: str) -> Node | None:
 
 
 def _unshaped(r: Rewriter, name: str) -> str:
-    """The value before what changes nothing but its shape."""
+    """The value before operations that only change its shape."""
     while (node := r.makers.get(name)) is not None and node.op.removeprefix(DOMAIN) in _RESHAPING:
         name = node.inputs[0]
     return name
@@ -64,7 +66,7 @@ def _number(r: Rewriter, name: str) -> float | None:
 
 
 def _with_number(r: Rewriter, name: str, op: str) -> tuple[float | None, str]:
-    """The number that is added to a value, or multiplies it; and the value."""
+    """The number that a node adds to a value or multiplies it with, and the value."""
     node = _maker(r, name, op)
     if node is None:
         return None, name
@@ -73,6 +75,6 @@ def _with_number(r: Rewriter, name: str, op: str) -> tuple[float | None, str]:
 
 
 def _is_zero(r: Rewriter, pad: Node) -> bool:
-    """Whether it pads with zeros, along no chosen axes."""
+    """Whether it pads with zeros, and has no list of axes."""
     value = _number(r, pad.inputs[2]) if len(pad.inputs) > 2 and pad.inputs[2] else 0.0
     return value == 0.0 and (len(pad.inputs) < 4 or not pad.inputs[3])

@@ -1,5 +1,7 @@
-"""What the rules see that bring general operations to those with kernels: a node's operands, as far as they are known
-before they are computed, and how nodes and constants are made. The rules are native.py's.
+"""What translation rules work with: the operands of a node, as far as they are known before they are computed, and ways
+to make nodes and constants.
+
+native.py has the rules, which translate general operations into those with kernels.
 """
 
 from __future__ import annotations
@@ -26,10 +28,10 @@ class Known:
     Attributes
     ----------
     shape : tuple of int, or None
-        None where it depends on other values than constants.
+        None if it depends on the values of inputs.
     dtype : dtype or None
     array : ndarray or None
-        The value itself, where nothing of the inputs but their shapes matters.
+        The value itself, if it depends on no more than the shapes of inputs.
     """
 
     shape: tuple[int, ...] | None
@@ -37,7 +39,7 @@ class Known:
     array: np.ndarray | None = None
 
     def stand_in(self) -> np.ndarray:
-        """The value, or zeros that take no memory."""
+        """The value, or zeros of its shape that take no memory."""
         if self.array is not None:
             return self.array
         assert self.shape is not None
@@ -45,7 +47,7 @@ class Known:
 
 
 class Rewriter:
-    """What the rules see: the operands of a node; and how they make values."""
+    """What a rule works with: the operands of a node, and ways to make nodes and constants."""
 
     def __init__(self, known: dict[str, Known], graph: Graph, budget: Budget) -> None:
         self.known, self.budget = known, budget
@@ -56,17 +58,17 @@ class Rewriter:
         self.node: Node
 
     def shape(self, i: int = 0) -> tuple[int, ...]:
-        """Of an operand."""
+        """The shape of an operand."""
         shape = self.known[self.node.inputs[i]].shape
         assert shape is not None
         return shape
 
     def has(self, i: int) -> bool:
-        """Whether operand i is there."""
+        """Whether operand i is present."""
         return i < len(self.node.inputs) and self.node.inputs[i] != ""
 
     def array(self, i: int) -> np.ndarray | None:
-        """Operand i, where it is a constant."""
+        """Operand i, if it is a constant."""
         return self.known[self.node.inputs[i]].array if self.has(i) else None
 
     def is_float(self, *places: int) -> bool:
@@ -88,7 +90,7 @@ class Rewriter:
         return name
 
     def constant(self, hint: str, array: np.ndarray | np.float32, *variant: object) -> str:
-        """A constant, made once for each variant of what the hint says."""
+        """The name of a constant, which is made once for each hint and variant."""
         key = (hint, *variant)
         if key not in self._constants:
             self.budget.keep(array.size * FLOAT.itemsize)
@@ -98,13 +100,13 @@ class Rewriter:
         return self._constants[key]
 
     def make(self, op: str, inputs: tuple[str, ...], output: str | None = None, **attrs: Any) -> Node:
-        """A node in place of the present one; its output is the present one's unless named otherwise."""
+        """A node in place of the current one, whose output it makes unless another is named."""
         own = self.node.output if output is None else output
         name = self.node.name if output is None else f"{self.node.name}/{op.lower()}"
         return Node(op, self.name(name) if output is not None else name, inputs, own, {**ops.get(op).defaults, **attrs})
 
     def chain(self, *links: Link) -> list[Node]:
-        """Nodes one after the other: (op, further inputs, attributes); the first reads the present node's input."""
+        """A chain of nodes (op, further inputs, attributes); the first reads the current node's first input."""
         nodes, value = [], self.node.inputs[0]
         for i, (op, others, attrs) in enumerate(links):
             output = None if i == len(links) - 1 else self.name(f"{self.node.output}/{i}")

@@ -1,6 +1,6 @@
-"""What compiling a network gives: something that runs, and what its users must know of the graph.
+"""The result of compiling a network: something that runs, and what its users must know of the graph.
 
-`Plan` (plan.py) and `MixedPlan` (mixed.py) are what runs; nobody outside the compiler tells them apart.
+`Plan` (plan.py) and `MixedPlan` (mixed.py) run; code outside the compiler does not tell them apart.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Runnable(Protocol):
         """The most threads that the next run uses."""
 
     def repeat(self, shape: tuple[int, ...]) -> Repeat | None:
-        """The shortest way to run on inputs of one shape, where there is one."""
+        """The shortest way to run on inputs of one shape; None if there is none."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,12 @@ class CompiledNetwork:
     ----------
     plan : Runnable
     graph : Graph
-        In the operations that run, before the compiler's passes.
+        The operations that run, before the compiler's passes.
     shapes : dict
-        Of every value of that graph, in one part of the batch where the graph has a fixed batch; None where a shape
-        depends on values.
+        Shape of every value of that graph; None if it depends on values. A graph of a fixed batch size has the shapes
+        of one part of the batch.
     output_shape : tuple of int
-        For the batch that was asked for; () where it depends on values.
+        Shape of the output for the requested batch; () if it depends on values.
     ending : str
         See `ending`.
     """

@@ -1,5 +1,7 @@
-"""Showing a state as text: for each node what it reads, how its output is stored and where, and what the passes have
-decided about it, with the reasons against what was not chosen."""
+"""A state as text: what each node reads, how and where its output is stored, and what the passes have decided about it.
+
+The reasons against other algorithms follow each convolution.
+"""
 
 from __future__ import annotations
 

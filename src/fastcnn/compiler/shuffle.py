@@ -1,7 +1,7 @@
-"""Shuffles of channels between grouped convolutions: none is done, the second convolution knows where its inputs lie.
+"""Shuffles of channels between grouped convolutions vanish: the second convolution looks up where its inputs lie.
 
     Reshape (N, G, C / G, ...) ▸ Transpose 1, 2 ▸ Reshape (N, C, H, W) ▸ depthwise Conv ▸ Conv of groups
-    →  depthwise Conv with its filters in the order of what it reads ▸ Conv of groups(places=)
+    →  depthwise Conv with reordered filters ▸ Conv of groups(places=)
 
 The depthwise convolution in between may be absent.
 """
@@ -9,7 +9,6 @@ The depthwise convolution in between may be absent.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -20,13 +19,13 @@ from fastcnn.graph.ir import Node
 
 
 def fold_shuffles(state: State) -> State:
-    """Leave out the shuffles whose readers can do without: only direct convolution looks its inputs up."""
+    """Remove the shuffles whose readers can look channels up, as only direct convolution can."""
     graph, shapes, constants = state.graph, state.shapes, dict(state.graph.constants)
     instead: dict[str, Node | None] = {}  # by the output of a node: what stands in its place
 
     def reader(name: str) -> Node | None:
-        """The only one."""
-        return state.users[name][0] if state.is_private(name) else None
+        """The only reader of a value, or None."""
+        return state.reader[name] if state.is_private(name) else None
 
     for first in graph.nodes:
         transpose = reader(first.output) if first.op == "Reshape" else None
@@ -45,7 +44,7 @@ def fold_shuffles(state: State) -> State:
         elif not _looks_up(conv, last.output):
             continue
         fused = (*(node.name for node in shuffle), *conv.decided.fused)
-        looking = replace(conv, inputs=(x, *conv.inputs[1:]))
+        looking = conv.reading((x, *conv.inputs[1:]))
         instead[conv.output] = looking.deciding(places=tuple(sources.tolist()), fused=fused)
         instead |= dict.fromkeys((node.output for node in shuffle), None)
     if not instead:
@@ -57,7 +56,7 @@ def fold_shuffles(state: State) -> State:
 def _sources(
     first: Node, transpose: Node | None, last: Node | None, shapes: Mapping[str, tuple[int, ...]]
 ) -> np.ndarray | None:
-    """Of the channels behind a shuffle: which ones they are before it."""
+    """The number before a shuffle of each channel behind it; None if the nodes are no shuffle."""
     if transpose is None or last is None or transpose.op != "Transpose" or last.op != "Reshape":
         return None
     before, parts, after = (shapes[name] for name in (first.inputs[0], first.output, last.output))

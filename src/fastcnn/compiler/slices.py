@@ -1,9 +1,10 @@
-"""Slices: a convolution and the depthwise one or the pooling that reads it, where what lies between is large, are
-computed some channels at a time, and of these some rows at a time: what lies between never is a whole image.
+"""Slices: a convolution and its reader become one step, which computes some channels and some rows at a time.
+
+The reader is a depthwise convolution or a pool. The feature map between the two is large, and is never stored in full.
 
     Conv ▸ depthwise Conv  →  InBands(channels 0 .. a), InBands(a .. b), ...
 
-Their outputs are concatenated in place.
+The outputs of the slices are concatenated in place.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from fastcnn.kernels._bands import WINDOW_VECTORS
 from fastcnn.ops.bands import Bands, reader_rows
 from fastcnn.ops.decisions import Decisions
 
-# Bytes between the two from which on it pays, and rows of new pixels that a slice's window should have room for.
+# Slices pay if the feature map between the two nodes has more bytes: docs/tuning.md, "Slices".
 LARGE_BYTES = 1 << 20
+# Rows that the window of a slice has room for (same entry).
 BAND_ROWS = 14
 
 
@@ -60,7 +62,7 @@ def _are_such(conv: Node, reader: Node, state: State) -> bool:
     by_channel = reader.op == "MaxPool" or has_free_filters(reader, state.graph, "depthwise")
     if not (by_channel and has_free_filters(conv, state.graph, "direct")):
         return False
-    # A concatenation that reads it takes it as a whole.
+    # An output that is computed inside a concatenation must not be one itself.
     joined = any(user.op == "Concat" for user in state.users[reader.output])
     between = state.is_private(conv.output) and reader.output not in state.outputs and not joined
     if not between or conv.attrs["group"] != 1 or conv.decided.finish.pool:
@@ -69,8 +71,11 @@ def _are_such(conv: Node, reader: Node, state: State) -> bool:
 
 
 def _may_read_zeros(conv: Node, reader: Node, shapes: Mapping[str, Shape]) -> bool:
-    """Whether zeros above and below an image, no more of them than the windows reach over, can stand for padding: no
-    maximum changes where nothing is negative, unless all taps of a window lie outside, as with dilation they may."""
+    """Whether zeros above and below an image can stand for padding.
+
+    Padding must be shorter than a window. For maxima, nothing in the image may be negative. Dilation must be 1, because
+    all taps of a dilated window may lie outside the image.
+    """
     between, read = shapes[conv.output], shapes[reader.output]
     reach, stride, (top, *_) = reader_rows(reader, between[1:])
     if top >= reach:
@@ -86,8 +91,9 @@ def _is_positive(conv: Node) -> bool:
 
 
 def _cuts(shape: Shape, vl: int) -> list[int]:
-    """Where slices begin and end: at whole pairs of blocks. A single one loads an input for every multiply-add; Zen 5
-    computes pairs a quarter faster (2026-11).
+    """The channels at which slices begin and end: multiples of two blocks.
+
+    A single block would load an input for every multiply-add: docs/tuning.md, "Slices".
 
     Examples
     --------
@@ -95,13 +101,13 @@ def _cuts(shape: Shape, vl: int) -> list[int]:
     ([0, 32, 96], [0, 32], [0, 96])
     """
     pairs = -(-shape[1] // (2 * vl))
-    most = max(1, WINDOW_VECTORS // (2 * BAND_ROWS * shape[3]))  # of a slice
+    most = max(1, WINDOW_VECTORS // (2 * BAND_ROWS * shape[3]))  # pairs in a slice
     count = -(-pairs // most)
     return [min(shape[1], pairs * i // count * 2 * vl) for i in range(count + 1)]
 
 
 def _in_bands(conv: Node, reader: Node, shapes: Mapping[str, Shape]) -> Node:
-    """The two as one node."""
+    """The two nodes as one."""
     x, *filters = conv.inputs
     inputs = (x, *filters, *[""] * (2 - len(filters)), *reader.inputs[1:])
     decided = Decisions(fused=(*conv.decided.fused, reader.name, *reader.decided.fused), choice=conv.choice)
@@ -110,7 +116,7 @@ def _in_bands(conv: Node, reader: Node, shapes: Mapping[str, Shape]) -> Node:
 
 
 def _slice(node: Node, x: str, low: int, high: int, constants: dict[str, np.ndarray], shapes: dict[str, Shape]) -> Node:
-    """Channels low .. high of the node's output, from x; the first slice keeps the name."""
+    """The node that computes channels low .. high of the output, from x; the first slice keeps the name."""
     part = f"[{low}:{high}]"
     name, output = node.name if low == 0 else f"{node.name}{part}", f"{node.output}{part}"
     batch, _, *size = shapes[node.output]

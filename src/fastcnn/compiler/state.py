@@ -1,20 +1,23 @@
 """The state that passes carry: the graph, the shapes of all its values, who reads them, and what has been decided.
 
-Nothing in it is changed once it is made: a pass takes a state and gives another one, or the same where it finds nothing
-to do. Shapes are inferred once, of the graph that comes in; from then on every pass adds those of the values that it
-makes. Which pass follows which is told in compile.py.
+A state never changes. A pass takes a state and gives another one, or the same if it finds nothing to do. Shapes are
+inferred once, for the graph that comes in; every pass adds the shapes of the values that it makes. compile.py tells the
+order of the passes.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from itertools import chain
 
 import numpy as np
 
+from fastcnn._forks import computed_once
 from fastcnn.graph.ir import Graph, Node, Shape, add_shapes
 from fastcnn.kernels.view import Halo, View
+from fastcnn.ops.access import Access
 from fastcnn.ops.budget import Budget
 
 
@@ -27,16 +30,16 @@ class Options:
     vl : int
         Floats in a vector.
     packed_ahead : bool
-        Whether weights stay as they are for many runs, so that packing them costs nothing.
+        Whether weights are packed once for many runs. Then the choice of algorithms does not count the time of packing.
     tuning : dict
-        Algorithms that measurements have found best, by `Problem.key`.
+        Names of the algorithms that tuning has found fastest, by `Problem.key`.
     parameters : set of str
         Graph inputs that are stored as parameters, in blocks of their first axis.
     pixels : dict
-        Graph inputs (N, C, H, W) that are stored as pixels, uint8 (N, H, W, C): what each value of a channel stands
-        for, float32 (C, 256).
+        Graph inputs (N, C, H, W) that are stored as pixels, uint8 (N, H, W, C). Each has a table of what the values of
+        a channel stand for, float32 (C, 256).
     together : int
-        Images for which weights are read at once, as far as the choice of algorithms is concerned.
+        Images for which weights are read once, as the choice of algorithms assumes.
     whole : bool
         Whether every node is a step of its own.
     budget : Budget or None
@@ -55,7 +58,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Layouts:
-    """How values are stored: what layout.py decides.
+    """How values are stored, as layout.py decides.
 
     Attributes
     ----------
@@ -64,25 +67,28 @@ class Layouts:
     halos : dict
         Top, left, bottom, right zeros around each plane; absent without halo.
     joins : dict
-        Values that are written straight into a concatenation: its output, and their first channel there.
+        The concatenation that a value is written straight into, and the value's first channel there.
     parameters : set of str
         Values stored as parameters.
+    accesses : dict
+        By the output of a node, how it reads and writes.
     """
 
     lanes: Mapping[str, int]
     halos: Mapping[str, Halo] = field(default_factory=dict)
     joins: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     parameters: frozenset[str] = frozenset()
+    accesses: Mapping[str, Access] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where values lie: what memory.py decides.
+    """Where values lie, as memory.py decides.
 
     Attributes
     ----------
     views : dict of str to View
-        For each value. Slots: 0 is the arena, then come the graph's inputs, `constants`, and the graph's outputs.
+        View of each value. Slot 0 is the arena; the graph's inputs, `constants` and the graph's outputs follow.
     constants : list of str
         Constants that steps read as they are; the others are packed weights.
     arena_floats : int
@@ -94,6 +100,13 @@ class Placement:
     arena_floats: int
 
 
+class _Users(dict[str, list[Node]]):
+    """The readers of values; a value that nobody reads takes no memory."""
+
+    def __missing__(self, name: str) -> list[Node]:
+        return []
+
+
 @dataclass(frozen=True)
 class State:
     """What a pass takes and gives.
@@ -102,10 +115,12 @@ class State:
     ----------
     graph : Graph
     shapes : dict
-        Of every value of the graph.
+        Shape of every value of the graph.
     options : Options
+    work : dict
+        Floating point operations of each node after fusing, by operation and name.
     operations : int
-        Floating point operations of the graph after fusing.
+        Of all of them.
     layouts : Layouts or None
     placement : Placement or None
     """
@@ -113,27 +128,39 @@ class State:
     graph: Graph
     shapes: Mapping[str, Shape]
     options: Options
+    work: Mapping[tuple[str, str], int] = field(default_factory=dict)
     operations: int = 0
     layouts: Layouts | None = None
     placement: Placement | None = None
 
-    @cached_property
+    @computed_once
     def users(self) -> Mapping[str, Sequence[Node]]:
-        """For each value the nodes that read it."""
-        users: dict[str, list[Node]] = {name: [] for name in (*self.graph.inputs, *self.graph.constants)}
-        users |= {node.output: [] for node in self.graph.nodes}
+        """The nodes that read each value."""
+        users = _Users()
         for node in self.graph.nodes:
             for name in node.inputs:
-                if name:
+                if name in users:
                     users[name].append(node)
+                elif name:
+                    users[name] = [node]
         return users
 
-    @cached_property
+    @computed_once
+    def reads(self) -> Mapping[str, int]:
+        """How many inputs of nodes each value is: enough for most passes, and made faster than lists of all readers."""
+        return Counter(chain.from_iterable([node.inputs for node in self.graph.nodes]))
+
+    @computed_once
+    def reader(self) -> Mapping[str, Node]:
+        """For each value that is read the last node that does."""
+        return {name: node for node in self.graph.nodes for name in node.inputs}
+
+    @computed_once
     def makers(self) -> Mapping[str, Node]:
-        """For each value that is computed the node that does it."""
+        """The node that computes each value."""
         return {node.output: node for node in self.graph.nodes}
 
-    @cached_property
+    @computed_once
     def outputs(self) -> frozenset[str]:
         """Names of the graph's outputs."""
         return frozenset(self.graph.outputs)
@@ -146,13 +173,13 @@ class State:
 
     @property
     def placed(self) -> Placement:
-        """The placement, for what follows memory.py."""
+        """The placement, for stages behind memory.py."""
         assert self.placement is not None
         return self.placement
 
     def is_private(self, name: str) -> bool:
-        """Whether one node alone reads the value, which is none of the graph's outputs."""
-        return len(self.users[name]) == 1 and name not in self.outputs
+        """Whether one node alone reads the value, once, which is none of the graph's outputs."""
+        return self.reads[name] == 1 and name not in self.outputs
 
     def with_nodes(
         self,
@@ -166,9 +193,9 @@ class State:
         ----------
         nodes : iterable of Node
         constants : dict, optional
-            In place of the graph's; those that nobody reads are dropped.
+            They replace the graph's constants; those that nobody reads are dropped.
         shapes : dict, optional
-            Of new values. Those that are missing are inferred.
+            Shapes of new values; missing ones are inferred.
         """
         nodes, graph = list(nodes), self.graph
         known = {**self.shapes, **(shapes or {})}

@@ -1,8 +1,8 @@
-"""Tuning: which algorithm is fastest for each convolution of a network, measured where it stands.
+"""Tuning: the fastest algorithm for each convolution of a network, measured inside the network.
 
-The network is compiled once for every algorithm, each convolution by it where it can, and all steps are timed: so every
-candidate meets the caches as it will find them. A machine's speed changes, where others share it by a third and for
-seconds. Candidates therefore take turns with the network as it is without tuning, and count as parts of that.
+The network is compiled once for every algorithm, which computes each convolution that it can. All steps are timed, so
+every candidate finds the caches as it will in use. The speed of a shared machine changes from one second to the next.
+Candidates therefore take turns with the untuned network, and their times count as fractions of its time.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ def measure(
     inputs : dict
         Arrays for the graph's inputs.
     repeats : int
-        Turns whose median time counts.
+        Turns; the median counts.
     progress : bool, optional
         As for `Progress`.
 
     Returns
     -------
     dict
-        By `Problem.key`, then by algorithm.
+        Seconds by `Problem.key`, then by algorithm.
     """
     shapes = {name: array.shape for name, array in inputs.items()}
     arrays = [inputs[name] for name in graph.inputs]
@@ -59,10 +59,10 @@ def measure(
 
 
 def _parts(plan: Plan, usual: Plan, arrays: Sequence[np.ndarray], repeats: int) -> list[float]:
-    """The time of each of a plan's steps, as a part of all that the usual plan takes right before.
+    """The time of each step of a plan, as a fraction of a run of the usual plan right before.
 
-    The first of two runs does not count: the caches, and the first time memory, are then the plan's own. The usual
-    plan's only tells how fast the machine is.
+    The first of two runs does not count: it allocates memory and fills the caches. The run of the usual plan only tells
+    how fast the machine is.
     """
     turns = []
     for _ in range(repeats):

@@ -1,13 +1,12 @@
-"""Verifying: what holds of a state after each pass. The tests check it after every pass of whatever they compile.
+"""Verifying: the rules that a state obeys after each pass. The tests check them for every graph that they compile.
 
-A fault is named where it is made, not where it shows. How values are stored and where they lie is checked by
-verify_storage.py.
+A fault is named after the pass that makes it, not where it shows. verify_storage.py checks how values are stored and
+where they lie.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -20,8 +19,8 @@ from fastcnn.compiler.verify_storage import storage_faults
 from fastcnn.graph.ir import Node, Shape
 from fastcnn.ops.bands import Bands
 from fastcnn.ops.base import resolve_pads
-from fastcnn.ops.decisions import ConvChoice, Decisions, Finish, Scale
-from fastcnn.ops.node import Op
+from fastcnn.ops.decisions import ConvChoice, Finish, Scale
+from fastcnn.ops.node import UNDECIDED, Op
 
 __all__ = ["verify"]
 
@@ -50,7 +49,7 @@ TYPES: dict[str, tuple[type, ...]] = {
 
 
 def verify(state: State, stage: str) -> None:
-    """Check what holds after a pass.
+    """Check the rules that a state obeys after a pass.
 
     Parameters
     ----------
@@ -91,7 +90,7 @@ def _structure_faults(state: State) -> Iterator[str]:
     """Every value is made once, before it is read; users and shapes are those of this graph."""
     graph = state.graph
     known = {*graph.inputs, *graph.constants}
-    readers: dict[str, list[Node]] = {name: [] for name in known}
+    readers: dict[str, list[Node]] = {}
     for node in graph.nodes:
         if node.output in known or not node.output:
             yield f"node {node.name!r} ({node.op}): its output {node.output!r} is made twice"
@@ -100,13 +99,13 @@ def _structure_faults(state: State) -> Iterator[str]:
                 yield f"node {node.name!r} ({node.op}): it reads {name!r}, which is not made before"
             readers.setdefault(name, []).append(node)
         known.add(node.output)
-        readers.setdefault(node.output, [])
     for name in graph.outputs:
         if name not in known:
             yield f"output {name!r} is not made"
     for name in known - state.shapes.keys():
         yield f"value {name!r} has no shape"
-    if state.users != readers:
+    counts = {name: len(nodes) for name, nodes in readers.items()}
+    if state.users != readers or {name: state.reads[name] for name in counts} != counts:
         yield "its users are those of another graph"
     for name, array in graph.constants.items():
         if state.shapes.get(name) != array.shape:
@@ -114,7 +113,7 @@ def _structure_faults(state: State) -> Iterator[str]:
 
 
 def _attribute_fault(node: Node) -> str:
-    """Attributes are those of the operation; what passes say to each other stands in `Decisions`."""
+    """Attributes are those of the operation; passes tell each other the rest in `Decisions`."""
     if node.op == "InBands":
         return "" if isinstance(node.attrs.get("bands"), Bands) and len(node.attrs) == 1 else "expected Bands alone"
     if node.op == "PackWeights":
@@ -126,13 +125,12 @@ def _attribute_fault(node: Node) -> str:
 
 def _decision_fault(node: Node, passed: tuple[str, ...]) -> str:
     """Decisions have their types, and none comes before its pass."""
-    empty = Decisions()
-    for entry in fields(Decisions):
-        value: Any = getattr(node.decided, entry.name)
-        if not isinstance(value, TYPES[entry.name]):
-            return f"{entry.name} is {type(value).__name__}, expected {TYPES[entry.name][0].__name__}"
-        if value != getattr(empty, entry.name) and MADE_BY[entry.name] not in passed:
-            return f"{entry.name} is decided before {MADE_BY[entry.name]}"
+    for name, types in TYPES.items() if node.decided is not UNDECIDED else ():
+        value: Any = getattr(node.decided, name)
+        if not isinstance(value, types):
+            return f"{name} is {type(value).__name__}, expected {types[0].__name__}"
+        if MADE_BY[name] not in passed and value != getattr(UNDECIDED, name):
+            return f"{name} is decided before {MADE_BY[name]}"
     if node.decided.finish.pool and "fuse_pools" not in passed:
         return "a pool is inside before fuse_pools"
     if node.op == "InBands" and "cut_channels" not in passed:

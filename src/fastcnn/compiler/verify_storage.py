@@ -1,5 +1,7 @@
-"""Verifying how values are stored and where they lie: layouts of what a node reads and writes agree, and nothing is
-written over before its last reader has had it."""
+"""Verifying how values are stored and where they lie.
+
+The layouts of what a node reads and writes agree, and no value is written over before its last reader has read it.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +11,12 @@ from fastcnn.compiler.state import State
 from fastcnn.graph.ir import Node
 from fastcnn.kernels.view import ARENA, NO_HALO, View, four_dimensions
 
-# These bring values from one layout into another.
+# Operations that bring values from one layout into another.
 REORDERS = {"Reorder", "Lookup", "Pack", "Unpack", "PackWeights"}
 
 
 def storage_faults(state: State) -> Iterator[str]:
-    """What is wrong with layouts, and with places where they are decided.
+    """The faults of layouts, and of places once they are decided.
 
     Parameters
     ----------
@@ -42,7 +44,9 @@ def _layout_fault(node: Node, state: State) -> str:
     layouts, shapes, vl, op = state.arranged, state.shapes, state.options.vl, node.kind
     if node.op in REORDERS or op.is_alias or op.layout == "parameter":
         return ""
-    access = op.access(node, shapes, vl)
+    access = layouts.accesses.get(node.output)
+    if access is None or (not node.decided.packed and access != op.access(node, shapes, vl)):
+        return f"its access is known as {access}"
     operands = [name for name in op.operands(node) if len(shapes[name]) == 4]
     lanes = layouts.lanes[node.output] if len(shapes[node.output]) == 4 and not op.packs else None
     for name in operands:
@@ -106,7 +110,7 @@ def _place_faults(state: State) -> Iterator[str]:
 
 
 def _lost_values(state: State) -> Iterator[str]:
-    """Values that another one is written over before they are read."""
+    """Values that are written over before their last reader reads them."""
     views, joins = state.placed.views, state.arranged.joins
     last = {name: i for i, node in enumerate(state.graph.nodes) for name in node.inputs}
     alive: dict[str, View] = {}
@@ -115,7 +119,7 @@ def _lost_values(state: State) -> Iterator[str]:
             if name in state.makers and views[name].slot == ARENA and name not in alive:
                 yield f"node {node.name!r} ({node.op}): {name!r} is written over before it reads it"
         view = views[node.output]
-        silent = node.kind.is_alias or node.kind.updates or node.op == "Column"  # names for what is there
+        silent = node.kind.is_alias or node.kind.updates or node.op == "Column"  # other names for existing values
         joined = {name for name in node.inputs if joins.get(name, ("",))[0] == node.output}
         whole = joins.get(node.output, (node.output,))[0]
         if view.slot == ARENA:

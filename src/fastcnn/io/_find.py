@@ -1,4 +1,4 @@
-"""Finds image files: what paths, folders and patterns stand for, by suffix; nothing is opened."""
+"""Finds the image files that paths, folders and patterns stand for, by their suffixes. It opens none."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ def find_images(patterns: str | os.PathLike[str] | Iterable[str | os.PathLike[st
 
     Parameters
     ----------
-    patterns : str, path-like, or iterable of both
-        Files, folders or patterns. A file is taken whatever its name. A folder stands for all images in it and its
-        subfolders, except hidden ones. A pattern with ``*``, ``?``, ``[...]`` or ``**`` stands for the images and
-        folders that match. An image, here, is a file with the suffix of one.
+    patterns : str, path-like, or iterable of str or path-like
+        A file is taken whatever its name. A folder stands for all images in it and its subfolders. A pattern with
+        ``*``, ``?``, ``[...]`` or ``**`` stands for all images and folders that match. An image is a file with
+        the suffix of one. Hidden files and folders within a folder are left out.
 
     Returns
     -------
     list of Path
-        In the order of `patterns`, what one of them stands for sorted; no path twice.
+        In the order of `patterns`, and sorted for each of them. No path occurs twice.
 
     Raises
     ------
     FileNotFoundError
-        If one of them stands for nothing; the message names it.
+        If one of the patterns stands for nothing; the message names it.
 
     Examples
     --------

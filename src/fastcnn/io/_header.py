@@ -1,7 +1,7 @@
 """The header of a safetensors file: which arrays it has, of which types and shapes, and where they lie.
 
-The format is specified at https://github.com/huggingface/safetensors#format. A header that is read is checked
-completely before anything is made of it; the numbers themselves are weights.py's.
+The format is specified at https://github.com/huggingface/safetensors#format. A header is checked completely before any
+array is made. weights.py reads the numbers themselves.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from fastcnn.io._numbers import NUMBER_TYPES, NumberType
 
 __all__ = ["LENGTH_BYTES", "MAX_HEADER_BYTES", "METADATA", "Entry", "make_header", "parse_header"]
 
-# A file starts with the length of its header in bytes, as a 64-bit number; then comes JSON.
+# A file starts with the length of its header in bytes, as a 64-bit number. Then comes JSON.
 LENGTH_BYTES = 8
-# Some 100 000 tensors, and a few hundred megabytes of Python objects.
+# Enough for some 100 000 tensors, which become a few hundred megabytes of Python objects.
 MAX_HEADER_BYTES = 16 << 20
 METADATA = "__metadata__"
-# The format's names, in the order in which arrays of these types are written: those of large numbers first, so that
-# all are aligned.
+# The format's names of types, in the order in which arrays are written. Larger numbers come first, so that all are
+# aligned.
 _NUMBER_TYPES = {
     "U64": "uint64", "I64": "int64", "F64": "float64", "F32": "float32", "U32": "uint32", "I32": "int32",
     "BF16": "bfloat16", "F16": "float16", "U16": "uint16", "I16": "int16", "I8": "int8", "U8": "uint8",
@@ -46,14 +46,19 @@ class Entry(NamedTuple):
 def make_header(
     arrays: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]], metadata: Mapping[str, str]
 ) -> tuple[bytes, list[str]]:
-    """The beginning of a file with arrays of these types and shapes, and the order in which their numbers follow.
+    """Make the beginning of a file for arrays, given by their dtypes and shapes.
+
+    Returns
+    -------
+    bytes, list of str
+        The beginning, and the names of the arrays in the order in which their numbers follow.
 
     Raises
     ------
     TypeError
-        If a type is not one that files have.
+        If the format has no name for a type.
     ValueError
-        If the header is larger than what is read, or a name is not Unicode.
+        If the header is larger than a reader accepts, or a name is not Unicode.
 
     Examples
     --------
@@ -84,12 +89,17 @@ def make_header(
 
 
 def parse_header(text: bytes, size: int) -> tuple[dict[str, Entry], dict[str, str]]:
-    """What the header of a file says, followed by `size` bytes of numbers; and the file's metadata.
+    """Parse the header of a file, which `size` bytes of numbers follow.
+
+    Returns
+    -------
+    dict of str to Entry, dict of str to str
+        The arrays by name, and the metadata.
 
     Raises
     ------
     ModelLoadError
-        If it is damaged, the arrays are not exactly what follows, or are of types that NumPy does not have.
+        If the header is damaged, the arrays do not fill these bytes exactly, or NumPy lacks one of their types.
 
     Examples
     --------

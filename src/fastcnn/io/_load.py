@@ -1,4 +1,4 @@
-"""Reads photos into pixels, from whatever holds them. Decoding is _photo.py's, finding files _find.py's."""
+"""Reads photos into pixels, from files, bytes, images and arrays. _photo.py decodes them, _find.py finds files."""
 
 from __future__ import annotations
 
@@ -32,27 +32,27 @@ def load_image(
     Parameters
     ----------
     source : str, path-like, bytes, binary file object, PIL.Image.Image or ndarray
-        A file or its content. A file object is read from its position to its end. Formats are AVIF, BMP, GIF, JPEG,
-        JPEG 2000, PNG, PPM, TIFF and WebP; the first of several frames counts. Or an image of Pillow's. Or pixels of
-        dtype uint8 and shape (H, W) for grey, (H, W, 1), (H, W, 3) or (H, W, 4).
+        A file, or its content. Formats are AVIF, BMP, GIF, JPEG, JPEG 2000, PNG, PPM, TIFF and WebP. Of several
+        frames, the first is read. A file object is read from its position to its end. Pixels are of dtype uint8 and
+        shape (H, W) for grey, (H, W, 1), (H, W, 3) or (H, W, 4).
     max_pixels : int
-        The most pixels that a photo may have; its size is checked before it is decoded. Pillow's own limit,
-        twice ``PIL.Image.MAX_IMAGE_PIXELS``, holds too. Neither holds for ndarrays.
+        The most pixels that a photo may have. Its size is checked before it is decoded. Pillow's own limit, twice
+        ``PIL.Image.MAX_IMAGE_PIXELS``, also applies. Neither applies to ndarrays.
     at_least : (int, int), optional
-        Height and width that are enough. JPEG files are then decoded at a half, a quarter or an eighth of their size,
-        whichever is the smallest that covers them: a photo of 12 megapixels takes a tenth of the time. Other formats,
-        and images that are decoded already, come as they are.
+        Height and width that are enough. JPEG files are decoded at the smallest of a half, a quarter or an eighth of
+        their size that covers them. A photo of 12 megapixels then takes a tenth of the time. Other formats, and images
+        that are decoded already, come as they are.
 
     Returns
     -------
     ndarray (H, W, 3) uint8
-        New and C-contiguous. Transparency is dropped, grey becomes three equal channels, and of 16 bits the upper 8 are
-        kept. A photo is turned as its EXIF data ask.
+        New and C-contiguous. Transparency is dropped. Grey becomes three equal channels. Of 16 bits the upper 8 are
+        kept. A photo whose EXIF data have an orientation is turned upright.
 
     Raises
     ------
     ImageError
-        If the photo is damaged, truncated, too large or no photo; the message names file and cause.
+        If the photo is damaged, truncated, too large or no photo; the message names the file and the cause.
     OSError
         If the file cannot be read, as FileNotFoundError.
     TypeError, ValueError
@@ -94,7 +94,7 @@ def load_image(
 
 
 def examine_file(path: str | os.PathLike[str], *, max_pixels: int = 178_956_970) -> Facts:
-    """Tell what a photo is, without keeping its pixels.
+    """Return the size, mode and orientation of a photo, and a thumbnail. Its pixels are not kept.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def examine_file(path: str | os.PathLike[str], *, max_pixels: int = 178_956_970)
 
 
 def _name(source: Any, attribute: str, default: str) -> str:
-    """Return what messages call the source: its own name, if that is a string."""
+    """Return the name of the source in messages: its own, if that is a string."""
     name = getattr(source, attribute, None)
     return name if isinstance(name, str) and name else default
 
@@ -126,7 +126,7 @@ def _from_array(array: np.ndarray) -> np.ndarray:
 
 
 def _open(name: str) -> BinaryIO:
-    """Open a regular file with something in it."""
+    """Open a regular file that is not empty."""
     try:
         file = open_regular(name)
     except NotRegularFileError as error:

@@ -1,6 +1,6 @@
-"""Memory that is asked for in time: large arrays of their own, and room for packages that do not survive without.
+"""Memory for large arrays, and a check of free memory before packages run that crash without it.
 
-What may be asked for at all is decided by ops/budget.py.
+ops/budget.py decides how much memory may be taken.
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ import numpy as np
 
 __all__ = ["LARGE", "allocate", "ask_memory"]
 
-# Arrays of so many bytes have memory of their own, which goes back to the system with them, and can stay in the file.
+# Bytes from which on an array has memory of its own, which returns to the system with it. An array of a file that is
+# as large can stay in the file.
 LARGE = 1 << 17
 
 
 def allocate(size: int) -> np.ndarray:
-    """Bytes of any content. NumPy's memory might stay with the process once it is freed, which doubles that of a
-    network whose weights are read one by one and packed.
+    """Allocate bytes of any content. Freed memory of NumPy's may stay with the process. A network whose weights are
+    read one by one and packed would then need twice its memory.
 
     Raises
     ------
     MemoryError
-        If there is none.
+        If there is too little memory.
 
     Examples
     --------
@@ -35,14 +36,15 @@ def allocate(size: int) -> np.ndarray:
 
 
 def ask_memory(size: int) -> None:
-    """Find out whether there is address space for so many bytes, and leave it free.
+    """Check that there is address space for `size` bytes, and leave it free.
 
-    It is for code that crashes without memory: protobuf's follows null pointers. Another thread may still be faster.
+    It precedes code that crashes without memory: protobuf follows null pointers. Another thread may still take the
+    memory first.
 
     Raises
     ------
     MemoryError
-        If there is not.
+        If there is too little.
 
     Examples
     --------
@@ -56,5 +58,5 @@ def ask_memory(size: int) -> None:
 def _map(size: int) -> mmap.mmap:
     try:
         return mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    except (OSError, OverflowError):  # what mmap calls it when there is no memory
+    except (OSError, OverflowError):  # mmap raises these where there is no memory
         raise MemoryError(f"{size} bytes") from None

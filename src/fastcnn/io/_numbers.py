@@ -1,6 +1,6 @@
-"""The types of number that files of weights hold, how each becomes a dtype that NumPy has, and how arrays are written.
+"""Types of numbers in files of weights: which dtype of NumPy each becomes, and how arrays are written.
 
-Which name each has in which format is left to the formats.
+The formats have names of their own for them.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from fastcnn.graph.stored import StoredArray
 
 __all__ = ["NUMBER_TYPES", "NumberType", "in_order"]
 
-# Numbers that are put in order at a time.
+# Numbers that `in_order` converts at a time.
 _PART = 1 << 17
 
 
 @dataclass(frozen=True, slots=True)
 class NumberType:
-    """A type of number: its name, NumPy's code for its bits, and the dtype to return."""
+    """A type of numbers: its name, NumPy's code for its bits in a file, and the dtype that it becomes."""
 
     name: str
     code: str
@@ -28,11 +28,11 @@ class NumberType:
 
     @property
     def item_size(self) -> int:
-        """Bytes a number takes in the file."""
+        """Bytes of a number in a file."""
         return np.dtype(self.code).itemsize
 
     def to_native(self, bits: np.ndarray) -> np.ndarray:
-        """Return numbers, viewed in the file as ``code`` in any byte order, as a new C-contiguous array.
+        """Convert numbers, viewed as ``code`` in any byte order, to a new C-contiguous array of dtype ``result``.
 
         Examples
         --------
@@ -42,7 +42,7 @@ class NumberType:
         if self.name == "bfloat16":  # the upper half of a float32
             wide: np.ndarray = np.left_shift(bits, 16, order="C", dtype=np.uint32)
             return wide.view(np.float32)
-        return bits.astype(self.result, order="C")  # of bool: every byte but 0 is True
+        return bits.astype(self.result, order="C")  # every byte but 0 becomes True
 
 
 NUMBER_TYPES = {
@@ -66,8 +66,8 @@ NUMBER_TYPES = {
 
 
 def in_order(array: np.ndarray | StoredArray) -> Iterator[memoryview]:
-    """An array's numbers as files have them, little-endian and by rows, in parts that take little memory; each is
-    valid until the next is asked for.
+    """Yield an array's numbers in the order of files, little-endian and by rows, in small parts. Each part is valid
+    until the next one is taken.
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""One dialect: older forms of ONNX's operators become that of opset 21, in which ops/general defines them.
+"""Converts ONNX operators of older opsets to the form of opset 21, in which ops/general defines them.
 
-Over the opsets, attributes have become inputs (axes, pads, bounds) and defaults have changed. Each rule changes one
-node; what it needs as an input it adds as a constant.
+Later opsets have turned attributes (axes, pads, bounds) into inputs, and changed defaults. Each rule changes one node.
+It adds new inputs as constants.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 @dataclass
 class RawNode:
-    """A node as the file has it, while it is brought into form.
+    """A node of a file, while it is converted.
 
     Attributes
     ----------
@@ -25,7 +25,7 @@ class RawNode:
         Numbers, text, tuples of them, and arrays.
     opset : int
     constant : callable
-        Adds a constant to the graph and gives its name.
+        Adds a constant to the graph and returns its name.
     """
 
     op: str
@@ -37,18 +37,18 @@ class RawNode:
     constant: Callable[[np.ndarray], str]
 
     def set_input(self, place: int, array: Any, dtype: Any = np.int64) -> None:
-        """Put a constant into an input that is absent."""
+        """Set an absent input to a constant."""
         self.inputs += [""] * (place + 1 - len(self.inputs))
         self.inputs[place] = self.constant(np.asarray(array, dtype))
 
     def move(self, key: str, place: int, dtype: Any = np.int64) -> None:
-        """An attribute becomes an input."""
+        """Turn an attribute into an input."""
         if key in self.attrs:
             self.set_input(place, self.attrs.pop(key), dtype)
 
 
 def normalise(node: RawNode) -> None:
-    """Bring a node into the form of opset 21, in place.
+    """Convert a node to the form of opset 21, in place.
 
     Examples
     --------
@@ -107,7 +107,7 @@ def _batch_norm(node: RawNode) -> None:
 
 
 def _upsample(node: RawNode) -> None:
-    """Upsample, and Resize of opset 10: scales, and coordinates without an offset."""
+    """Convert Upsample, and Resize of opset 10: they have scales, and coordinates without an offset."""
     scales = node.attrs.pop("scales", None)
     x, *rest = node.inputs
     node.op, node.inputs = "Resize", [x, "", *rest]
@@ -159,7 +159,7 @@ def _quantize(node: RawNode) -> None:
 
 _ALWAYS = 10**6
 _BROADCASTING = ("Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Equal", "Greater", "Less")
-# For each operator: up to which opset a rule applies.
+# The rules of each operator, each with the last opset that it applies to.
 _RULES: dict[str, tuple[tuple[int, Callable[[RawNode], None]], ...]] = {
     "Squeeze": ((12, _squeeze),),
     "Unsqueeze": ((12, _squeeze),),

@@ -1,6 +1,6 @@
-"""The `onnx` package, which is loaded when first needed, and only where there is memory for it: without, it crashes.
+"""Loads the `onnx` package when it is first needed, and only where there is memory for it: it crashes without.
 
-What is done with it is left to onnx_import.py and onnx_export.py.
+onnx_import.py and onnx_export.py use it.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from fastcnn.io._memory import ask_memory
 
 __all__ = ["import_onnx"]
 
-# What its libraries, schemas and first allocations take, with room to spare.
+# More than its libraries, schemas and first allocations take.
 _PACKAGE_BYTES = 48 << 20
 
 
 def import_onnx(purpose: str) -> ModuleType:
-    """The package; `purpose` opens the error where it is not installed.
+    """Return the package. `purpose` begins the error message where it is not installed.
 
     Raises
     ------
     ImportError
-        Naming the extra to install.
+        If it is not installed; the message names the extra to install.
     MemoryError
-        If there is too little to load it.
+        If there is too little memory to load it.
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""The messages of an ONNX file: what they take in memory is asked for before protobuf makes them, and the numbers of
-initializers stay in the file's own bytes.
+"""The messages of an ONNX file. Their memory is checked before protobuf makes them. The numbers of initializers stay in
+the bytes of the file.
 
-What the messages say is onnx_import.py's, where the fields of a message lie _wire.py's.
+onnx_import.py interprets the messages, _wire.py finds their fields.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from fastcnn.ops.budget import Budget, Cost
 
 __all__ = ["OnnxParts"]
 
-# What protobuf and Python's objects take at most: for a message, and for each field that its type has; for a text, and
-# for a number of several, beside their bytes in the file; for a field that is not known.
+# The most bytes that objects of protobuf and Python take. A message takes bytes of its own, and some for each field of
+# its type. A text and a number of a list take these beside their bytes in the file. The last is an unknown field's.
 _MESSAGE_BYTES, _SLOT_BYTES, _TEXT_BYTES, _NUMBER_BYTES, _UNKNOWN_BYTES = 128, 24, 96, 24, 192
-# Elementary operations that take as long as finding a field.
+# Elementary operations that take as long as the search for a field.
 _FIELD_WORK = 1000
-# Protobuf goes 100 messages deep, and refuses what is deeper.
+# Protobuf refuses messages that are nested deeper.
 _DEPTH = 100
-_COUNTED = 1 << 20  # bytes at a time
-# Numbers of fields, in ModelProto, GraphProto and TensorProto (onnx.proto).
+_COUNTED = 1 << 20  # bytes in which numbers are counted at a time
+# Tags of fields in ModelProto, GraphProto and TensorProto (onnx.proto).
 _GRAPH, _INITIALIZER, _RAW_DATA = (tag_of(number, BYTES) for number in (7, 5, 9))
 Span = tuple[int, int]
 
 
 class _Kind(NamedTuple):
-    """What a field costs, and each number in one that holds several; and the kinds of a message's fields, by tag."""
+    """Memory of a field, memory of each number in a list of them, and for a message the kinds of its fields by tag."""
 
     cost: int
     each: int = 0
@@ -42,7 +42,7 @@ class _Kind(NamedTuple):
 
 
 class OnnxParts:
-    """A file in messages, made once it is known what they take.
+    """The messages of a file, made once their memory is known and available.
 
     Parameters
     ----------
@@ -59,11 +59,11 @@ class OnnxParts:
     Raises
     ------
     ModelLoadError
-        If it is no ONNX file, is damaged, or takes more than the budget has.
+        If the file is not ONNX, is damaged, or needs more than the budget.
     ImportError
-        Without the `onnx` package.
+        If the `onnx` package is not installed.
     MemoryError
-        If there is no memory for it.
+        If there is too little memory.
     """
 
     def __init__(self, content: bytes, budget: Budget) -> None:
@@ -78,7 +78,7 @@ class OnnxParts:
         self._make_tensor = proto.TensorProto
 
     def tensors(self) -> Iterator[tuple[Any, memoryview | None]]:
-        """The initializers, each without its raw data, and these, if it has any: bytes of the file."""
+        """Yield each initializer without its raw data, and its raw data as bytes of the file, or None."""
         for span in self._tensors:
             content, data = _apart(self._content, [span], _RAW_DATA)
             raw = memoryview(self._content)[slice(*data[-1])] if data else None
@@ -102,9 +102,9 @@ def _damaged(error: object) -> ModelLoadError:
 
 
 def _apart(content: bytes, spans: list[Span], wanted: int) -> tuple[bytes, list[Span]]:
-    """A message that lies in these parts of a file, without the fields of one tag; and where the values of these lie.
+    """Return a message without the fields of one tag, and the spans of their values.
 
-    Parts of a message that follow each other are merged, as the format has it.
+    The message lies in `spans` of the file, which the format merges.
     """
     rest, found = [], []
     for begin, end in spans:
@@ -121,7 +121,7 @@ def _apart(content: bytes, spans: list[Span], wanted: int) -> tuple[bytes, list[
 
 
 def _message_bytes(content: bytes, budget: Budget) -> int:
-    """What all messages of a file will take beside the file's own bytes, once the budget has been asked."""
+    """Check the memory of all messages against the budget, and return it, without the bytes of the file."""
     most, most_fields = budget.bytes, budget.work // _FIELD_WORK
     outer: list[tuple[int, dict[int, _Kind]]] = []
     fields: dict[int, _Kind] = _kinds()
@@ -134,7 +134,7 @@ def _message_bytes(content: bytes, budget: Budget) -> int:
                 end, fields = outer.pop()
                 continue
             tag = content[position]
-            if tag < 0x80 and tag & 7 == BYTES and content[position + 1] < 0x80:  # nearly all are so: a short way
+            if tag < 0x80 and tag & 7 == BYTES and content[position + 1] < 0x80:  # a short path for nearly all fields
                 start = position + 2
                 after = start + content[position + 1]
             else:
@@ -165,7 +165,7 @@ def _message_bytes(content: bytes, budget: Budget) -> int:
 
 
 def _count_numbers(content: bytes, start: int, end: int) -> int:
-    """Of numbers of variable length, one after the other: the last byte of each is below 128."""
+    """Count numbers of variable length: only the last byte of each is below 128."""
     return sum(
         int(np.count_nonzero(np.frombuffer(content, np.int8, min(_COUNTED, end - at), at) >= 0))
         for at in range(start, end, _COUNTED)
@@ -177,7 +177,7 @@ _UNKNOWN = _Kind(_UNKNOWN_BYTES)
 
 @cache
 def _kinds() -> dict[int, _Kind]:
-    """The fields of ModelProto, by tag, and in them those of all other messages."""
+    """Return the fields of ModelProto by tag. They contain those of all other messages."""
     known: dict[str, dict[int, _Kind]] = {}
 
     def describe(descriptor: Any) -> dict[int, _Kind]:
@@ -193,7 +193,7 @@ def _kinds() -> dict[int, _Kind]:
 
 
 def _kinds_of(field: Any, describe: Any) -> Iterator[tuple[int, _Kind]]:
-    """The tags that a field may have; numbers may stand alone, or several in one."""
+    """Yield the tags that a field may have. Numbers may be fields of their own, or one field holds a list of them."""
     packed = tag_of(field.number, BYTES)
     if field.type == field.TYPE_MESSAGE:
         slots = len(field.message_type.fields)

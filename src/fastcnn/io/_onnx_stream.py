@@ -1,6 +1,6 @@
-"""ONNX files as a stream: the `onnx` package makes a model without its weights, whose numbers are put in here.
+"""ONNX files as a stream. The `onnx` package makes a model without weights, and this module inserts their numbers.
 
-So they are never copied, and protobuf, which crashes where there is no memory for a copy, never sees them.
+The weights are therefore never copied. Protobuf, which crashes where there is no memory for a copy, never sees them.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from fastcnn.ops.general.elementwise import DTYPES
 
 __all__ = ["ELEMENT_TYPES", "FILE_LIMIT", "check_model", "stream_model"]
 
-# Protobuf's.
+# Protobuf's limit to the bytes of a file.
 FILE_LIMIT = 2**31 - 1
 ELEMENT_TYPES = {name: number for number, name in DTYPES.items()}
-# Numbers of fields, in ModelProto, GraphProto and TensorProto (onnx.proto).
+# Field numbers in ModelProto, GraphProto and TensorProto (onnx.proto).
 _GRAPH, _INITIALIZER, _RAW_DATA = 7, 5, 9
 
 
 def check_model(model: Any, constants: Mapping[str, np.ndarray]) -> None:
-    """Let the package check a model that lacks these initializers; empty ones stand for them.
+    """Let the package check a model that lacks the initializers `constants`. Empty ones replace them.
 
     Parameters
     ----------
@@ -47,24 +47,24 @@ def check_model(model: Any, constants: Mapping[str, np.ndarray]) -> None:
 
 
 def stream_model(model: Any, constants: Mapping[str, np.ndarray]) -> Iterator[bytes | memoryview]:
-    """The content of a file, in parts: a model, and the initializers that it lacks.
+    """Return the content of a file, in parts: a model, and the initializers that it lacks.
 
     Parameters
     ----------
     model : onnx.ModelProto
-        Without its graph when this returns.
+        It has lost its graph when this returns.
     constants : dict of str to ndarray
-        Of NumPy's types that ONNX has, or arrays that lie in a file.
+        The initializers, of types that ONNX has. They may be arrays that lie in a file.
 
     Yields
     ------
     bytes-like
-        Valid until the next is asked for.
+        A part, which is valid until the next one is taken.
 
     Raises
     ------
     ValueError
-        At once, if the file would exceed 2 GB.
+        If the file would exceed 2 GB. It is raised before the first part.
 
     Examples
     --------
@@ -94,7 +94,7 @@ def stream_model(model: Any, constants: Mapping[str, np.ndarray]) -> Iterator[by
 
 
 def _tensor_start(name: str, array: np.ndarray) -> bytes:
-    """An initializer up to its numbers."""
+    """Return an initializer up to its numbers."""
     from onnx import TensorProto
 
     tensor = TensorProto(name=name, data_type=ELEMENT_TYPES[array.dtype.name], dims=array.shape)
@@ -107,7 +107,7 @@ def _nbytes(array: np.ndarray) -> int:
 
 
 def _cut(content: bytes, number: int) -> tuple[bytes, bytes]:
-    """A message in two: its fields below a number, and those from it on, if they are in order, as they should be."""
+    """Cut a message in two: its fields with numbers below `number`, and the others. Fields are sorted by number."""
     position = 0
     while position < len(content):
         tag, _, end = read_field(content, position)

@@ -1,7 +1,7 @@
-"""Tensors of ONNX files: from a TensorProto to an array, every size checked first; data in files beside the model only
-from below its folder.
+"""Converts the tensors of ONNX files to arrays. Every size is checked first. External data are read only from files
+below the folder of the model.
 
-What the tensors mean is left to onnx_import.py.
+onnx_import.py interprets the tensors.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fastcnn.ops.general.elementwise import DTYPES
 
 MAX_RANK = 32
 _PART = 1 << 16  # values that are converted at a time
-# Where values are that are not in raw_data, by element type (onnx.proto).
+# The fields that hold values outside raw_data, by element type (onnx.proto). Other types use int32_data.
 _FIELDS = {
     "float32": "float_data",
     "float64": "double_data",
@@ -36,30 +36,30 @@ class TensorReader:
     Parameters
     ----------
     folder : Path or None
-        Of the model; None where external data is refused.
+        Folder of the model; None refuses external data.
     budget : Budget
-        That all arrays are kept in.
+        Limit to all arrays.
     """
 
     def __init__(self, folder: Path | None, budget: Budget) -> None:
         self._folder, self._budget = folder, budget
 
     def read(self, tensor: Any, where: str, raw: memoryview | None = None) -> np.ndarray:
-        """An array from a TensorProto.
+        """Convert a TensorProto to an array.
 
         Parameters
         ----------
         tensor : onnx.TensorProto
         where : str
-            What it is, for messages.
+            What the tensor is, for messages.
         raw : memoryview, optional
             Its raw data, where the message does not hold them.
 
         Raises
         ------
         ModelLoadError, ValueError
-            Naming the tensor: sizes that make no sense, other types than NumPy's, data of another length, more than
-            the budget has, a place of external data that is refused.
+            If sizes are negative or exceed the budget, NumPy lacks the type, or data have another length. If the path
+            of external data is refused. The message names the tensor.
         """
         where = f"{where} {tensor.name[:80]!r}"
         if tensor.data_type not in DTYPES:
@@ -143,14 +143,14 @@ def _from_field(tensor: Any, dtype: np.dtype, count: int, where: str) -> np.ndar
 
 
 def _wide(dtype: np.dtype) -> str:
-    """What holds any value of the field in which values of a type are."""
+    """Return a type that holds every value of the field for values of `dtype`."""
     if dtype in (np.float32, np.float64):
         return "float64"
     return "uint64" if dtype.name in ("uint32", "uint64") else "int64"
 
 
 def _convert(values: np.ndarray, out: np.ndarray, where: str) -> None:
-    if out.dtype == np.float16:  # as bits
+    if out.dtype == np.float16:  # the field holds its bits
         out.view(np.uint16)[:] = values & 0xFFFF
         return
     out[:] = values

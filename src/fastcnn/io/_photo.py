@@ -1,7 +1,7 @@
-"""Decodes photos by Pillow: any of its modes to upright RGB, and whatever goes wrong to an ImageError.
+"""Decodes photos by Pillow. Images of all modes become upright RGB, and all failures an ImageError.
 
-Pillow is imported when first used, its warnings are hidden and its settings left alone. Where the bytes
-come from is _load.py's business, what becomes of the pixels preprocess.py's.
+Pillow is imported when first used. Its warnings are hidden, its settings stay. _load.py supplies the bytes,
+preprocess.py uses the pixels.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 __all__ = ["SUFFIXES", "Facts", "decode", "examine", "import_pillow"]
 
-# Formats of photos only: Pillow's others include EPS, which runs a program to decode. AVIF stands last: see
-# _open.
+# Formats of photos only: Pillow's others include EPS, which runs a program to decode. AVIF is last, as older versions
+# of Pillow do not know it: see _open.
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "JPEG2000", "AVIF")
 SUFFIXES = frozenset(
     [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".ppm", ".pgm", ".pbm", ".pnm"]
     + [".webp", ".tif", ".tiff", ".jp2", ".j2k", ".avif"]
 )
-# EXIF 2.32, 4.6.4 A: what to do to the stored pixels to see them upright, as members of PIL.Image.Transpose.
+# EXIF 2.32, 4.6.4 A: the member of PIL.Image.Transpose that turns the stored pixels upright.
 _ORIENTATION_TAG = 0x0112
 _ORIENTATIONS = {
     2: "FLIP_LEFT_RIGHT",
@@ -44,28 +44,28 @@ _ORIENTATIONS = {
 }
 _ON_THEIR_SIDE = (5, 6, 7, 8)
 
-# Changing the filters of warnings is not safe while another thread does the same: see _quiet_pillow.
+# The filters of warnings as they are while `_quiet_pillow` hides some: threads must not change them at the same time.
 _hidden: warnings.catch_warnings[None] | None = None
 
 
 def _show_again() -> None:
-    """In a forked child, undo what a thread that it does not have did to the filters."""
+    """In a forked child, restore the filters that a thread of the parent had changed."""
     if _hidden is not None:
-        with suppress(RuntimeError):  # which had not done it yet
+        with suppress(RuntimeError):  # the thread had not changed them yet
             _hidden.__exit__(None, None, None)
 
 
 _filters = Guard(_show_again)
 
-# Where Pillow's libraries cannot be loaded for want of memory, it has no WebP and no AVIF for good.
+# Bytes of Pillow's libraries. Without the memory to load them, Pillow lacks WebP and AVIF until the process ends.
 _LIBRARIES = 32 << 20
 _loaded = False
-# What decoders take at most for a pixel, and beside the pixels.
+# The most bytes that decoders take for a pixel, and beside the pixels.
 _PIXEL_BYTES, _SPARE_BYTES = 32, 8 << 20
 
 
 def import_pillow() -> ModuleType:
-    """Return the module PIL.Image, with all formats; if it is missing, the error names the extra to install."""
+    """Return the module PIL.Image, with all formats. If Pillow is missing, the error names the extra to install."""
     global _loaded
     if not _loaded:
         ask_memory(_LIBRARIES)
@@ -82,7 +82,7 @@ def import_pillow() -> ModuleType:
 
 @contextmanager
 def _quiet_pillow() -> Iterator[None]:
-    """Hide what Pillow warns of. One thread at a time, so keep it short: decoding is best done outside."""
+    """Hide Pillow's warnings. Only one thread at a time is within the block: decoding is best done outside."""
     global _hidden
     with _filters.lock:
         _hidden = warnings.catch_warnings()
@@ -94,7 +94,7 @@ def _quiet_pillow() -> Iterator[None]:
 def decode(
     source: BinaryIO | Image.Image, name: str, max_pixels: int, at_least: tuple[int, int] | None = None
 ) -> np.ndarray:
-    """Return the pixels of a file or of an image that may not be decoded yet; `name` is for messages.
+    """Return the pixels of a file, or of an image that may not be decoded yet. `name` is for messages.
 
     JPEG files are decoded at a half, a quarter or an eighth of their size where that covers `at_least`, a height and a
     width: most of the work is then never done.
@@ -110,7 +110,7 @@ def decode(
 
 
 class Facts(NamedTuple):
-    """What a photo is, as it lies in its file."""
+    """The properties of a photo in its file, and a thumbnail."""
 
     width: int
     height: int
@@ -120,12 +120,12 @@ class Facts(NamedTuple):
 
 
 def examine(source: BinaryIO, name: str, max_pixels: int) -> Facts:
-    """Decode a photo as small as its format allows: whatever `decode` refuses is refused."""
+    """Decode a photo as small as its format allows. It refuses whatever `decode` refuses."""
     pillow = import_pillow()
     with _errors_named(source, name, max_pixels) as size:
         image = _opened(source, name, max_pixels, size)
         mode, (width, height) = image.mode, image.size
-        image.draft("RGB", (64, 64))  # only JPEG knows how; all of its data are read nevertheless
+        image.draft("RGB", (64, 64))  # only JPEG decodes to a smaller size; all of its data are still read
         image.load()
         pixels, orientation = _upright(image, name)
         thumbnail = pillow.fromarray(pixels).resize((16, 16), pillow.Resampling.BOX)
@@ -134,20 +134,20 @@ def examine(source: BinaryIO, name: str, max_pixels: int) -> Facts:
 
 @contextmanager
 def _errors_named(source: BinaryIO | Image.Image, name: str, max_pixels: int) -> Iterator[list[int]]:
-    """Turn whatever Pillow raises into an ImageError; the list that it yields takes the image's size, once known."""
+    """Turn all exceptions of Pillow's into an ImageError. The caller puts the image's size into the list."""
     size: list[int] = []
     try:
         yield size
     except (ImageError, MemoryError):
         raise
-    except Exception as error:  # A damaged file makes Pillow raise nearly anything.
+    except Exception as error:  # a damaged file makes Pillow raise nearly anything
         message = f"{name}: damaged, or not supported: {error or type(error).__name__}"
         declared = prod(size) if size else _webp_pixels(source)
         raise _image_error(message, min(declared, max_pixels)) from error
 
 
 def _image_error(message: str, pixels: int) -> ImageError:
-    """What tells of a damaged file; where memory is short, a MemoryError is raised: decoders call that damage, too."""
+    """Return an ImageError of a damaged file. Raise MemoryError where memory is short, which decoders call damage."""
     ask_memory(_SPARE_BYTES + _PIXEL_BYTES * pixels)
     return ImageError(message)
 
@@ -157,13 +157,13 @@ def _opened(source: BinaryIO | Image.Image, name: str, max_pixels: int, size: li
         image = source if isinstance(source, import_pillow().Image) else _open(cast(BinaryIO, source), name)
         size[:] = image.size
         _check_size(image.size, name, max_pixels)
-        if image.format == "TIFF":  # Its tags are read, and warned of, in the course of decoding.
+        if image.format == "TIFF":  # decoding reads its tags, and warns of them
             image.load()
     return cast("Image.Image", image)
 
 
 def _upright(image: Image.Image, name: str) -> tuple[np.ndarray, int]:
-    """Return the pixels, turned as EXIF says, and what it says."""
+    """Return the upright pixels, and the EXIF orientation that they had."""
     pillow = import_pillow()
     orientation = _orientation(image)
     pixels = _to_rgb(image, name)
@@ -174,9 +174,9 @@ def _upright(image: Image.Image, name: str) -> tuple[np.ndarray, int]:
 
 
 def _webp_pixels(file: BinaryIO | Image.Image) -> int:
-    """How many pixels a WebP file has by its header; 0 for others.
+    """Return the number of pixels in the header of a WebP file, or 0 for other files.
 
-    Only WebP's decoder takes memory for all pixels when the file is opened, so that Pillow cannot tell.
+    WebP's decoder alone allocates all pixels when it opens a file. If that fails, Pillow does not know the size.
     """
     if isinstance(file, import_pillow().Image):
         return 0
@@ -216,7 +216,7 @@ def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
 
 
 def _orientation(image: Image.Image) -> object:
-    """Return the EXIF orientation that is left to be undone: Pillow turns TIFF while decoding."""
+    """Return the EXIF orientation of the decoded pixels. Pillow turns TIFF upright while it decodes."""
     with _quiet_pillow():
         return None if image.format == "TIFF" else image.getexif().get(_ORIENTATION_TAG)
 
@@ -224,13 +224,13 @@ def _orientation(image: Image.Image) -> object:
 def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
     """Return the pixels of a decoded image, (H, W, 3) uint8."""
     is_16_bit = image.mode.startswith("I;16")
-    # Here Pillow, for PNG in older versions, puts 16 bits in 32; other formats can have all 32.
+    # In mode I, PNG of older Pillow versions and PPM hold 16 bits in 32; other formats can use all 32.
     if is_16_bit or (image.mode == "I" and image.format in ("PNG", "PPM")):
         grey = (np.asarray(image) >> 8).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
     if image.mode in ("I", "F"):
         raise ImageError(f"{name}: pixels of 32 bits (mode {image.mode!r}), expected 8 or 16 bits")
-    if "transparency" in image.info:  # Converting would try to keep it, and in vain.
+    if "transparency" in image.info:  # the conversion would fail to keep it
         image = image.copy()
         del image.info["transparency"]
     return np.array(image.convert("RGB"))

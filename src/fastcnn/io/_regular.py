@@ -1,7 +1,4 @@
-"""Opens files for reading, and only regular ones: a named pipe would be waited for, a device has no end.
-
-What is in a file is left to the formats.
-"""
+"""Opens regular files for reading, and nothing else: opening a named pipe may wait for ever, a device has no end."""
 
 from __future__ import annotations
 
@@ -21,18 +18,18 @@ _KINDS = (
 
 
 class NotRegularFileError(OSError):
-    """A path stands for a folder, a named pipe, a socket or a device; `strerror` tells which."""
+    """A path stands for a folder, a named pipe, a socket or a device; `strerror` says which."""
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open a file for reading; links are followed.
+    """Open a file for reading. Links are followed.
 
     Raises
     ------
     NotRegularFileError
-        If there is something else under that name.
+        If the path is not a regular file.
     OSError
-        If it cannot be opened, as FileNotFoundError.
+        If it cannot be opened, such as FileNotFoundError.
     TypeError, ValueError
         If `path` is no path.
 
@@ -43,7 +40,7 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     fastcnn.io._regular.NotRegularFileError: [Errno 21] a folder, expected a regular file: '/'
     """
     name = as_path(path, "path")
-    # The first look keeps a device from being opened, which may already do something; the second is certain.
+    # The first check avoids opening a device, which may have effects. The second one, in _open, knows the open file.
     _refuse_others(os.stat(name), name)
     return open(name, "rb", opener=_open)
 

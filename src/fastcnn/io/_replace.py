@@ -1,7 +1,4 @@
-"""Puts a complete new file in the place of an old one, so that a kill at any moment leaves one of the two.
-
-What is in the file is left to the caller.
-"""
+"""Replaces a file by a complete new one. A process that is killed at any moment leaves one of the two."""
 
 from __future__ import annotations
 
@@ -25,11 +22,11 @@ _TEMPORARY = re.compile(r"\.fastcnn-[0-9a-f]{16}\.tmp")
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Give a file to write to, which takes the place of `path` when the block ends without an error.
+    """Yield a file to write to, which replaces `path` when the block ends without an error.
 
-    It is a temporary file in the same folder, which is flushed to the disk and then renamed. Links are followed;
-    permissions of the old file are kept. Temporary files that killed processes have left in the folder are removed:
-    each is locked as long as somebody writes to it, and the lock ends with the process.
+    It is a temporary file in the same folder, which is flushed to the disk and then renamed. Links are followed.
+    Permissions of the old file are kept. Temporary files that killed processes have left in the folder are removed: a
+    process locks its file while it writes, and the lock ends with the process.
 
     Parameters
     ----------
@@ -39,8 +36,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     Raises
     ------
     OSError
-        If the file cannot be written, with `path` as its filename: the old one is untouched (unless only
-        the last step failed, the flush of the folder), and no temporary file remains.
+        If the file cannot be written; its filename is `path`. The old file is untouched, unless only the last step
+        failed, which flushes the folder. No temporary file remains.
 
     Examples
     --------
@@ -67,20 +64,20 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             os.replace(temporary, target)
         _flush_folder(target.parent)
     except OSError as error:
-        # A new one: an error that once had two names tells of both, "None" included.
+        # A new error: one that had two filenames would print both, "None" included.
         raise OSError(error.errno, error.strerror or str(error), name) from error
 
 
 @contextmanager
 def _temporary_file(folder: Path) -> Iterator[tuple[BinaryIO, Path]]:
-    """A new file, locked, and its name; removed at the end if the name still stands for it."""
+    """Yield a new, locked file and its path. If it still has that name at the end, it is removed."""
     while True:
         path = folder / f".fastcnn-{os.urandom(8).hex()}.tmp"
         try:
             with path.open("xb") as file:
-                with contextlib.suppress(OSError):  # a file system without locks has no sweeping either
+                with contextlib.suppress(OSError):  # without locks, no process removes files of others
                     fcntl.flock(file, fcntl.LOCK_EX)
-                if os.fstat(file.fileno()).st_nlink:  # else it was swept up before it was locked
+                if os.fstat(file.fileno()).st_nlink:  # else another process removed it before it was locked
                     yield file, path
                     return
         finally:
@@ -88,7 +85,7 @@ def _temporary_file(folder: Path) -> Iterator[tuple[BinaryIO, Path]]:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Remove temporary files that nobody writes to any more."""
+    """Remove temporary files that no process writes to any more."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for name in [entry.name for entry in entries if _TEMPORARY.fullmatch(entry.name)]:
             with contextlib.suppress(OSError):

@@ -1,11 +1,12 @@
-"""Where a PyTorch checkpoint keeps its pickle and its storages: the zip format and the older flat one.
+"""The containers of PyTorch checkpoints: the places of the pickle and the storages in the zip format and the flat one.
 
 zip (PyTorch 1.6 and newer), uncompressed, all below one folder:
     <folder>/data.pkl, <folder>/byteorder ("little" or "big"; absent: little), <folder>/data/<key>
-flat: five pickles (magic number, version 1001, facts about the system, the object, the list of storage
-    keys), then per key the number of elements (int64) and the elements, all little-endian
+flat (older):
+    Five pickles: magic number, version 1001, facts about the system, the object, the list of storage keys.
+    Then for each key the number of elements (int64) and the elements, all little-endian.
 
-What the pickle may hold is _torch_tensor.py's business, how it is read _unpickler.py's.
+_torch_tensor.py knows what the pickle may hold, _unpickler.py reads it.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ _PICKLE_START = b"\x80"  # of every pickle of protocol 2 or newer
 _MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 _VERSION = 1001
 
-# zipfile reads a directory of any size at once; this one has room for some 80 000 storages.
+# zipfile reads all of a directory at once. This limit has room for some 80 000 storages.
 _MAX_READ = 8 << 20
-_DIRECTORY_GROWTH = 16  # what a byte of it becomes at most
+_DIRECTORY_GROWTH = 16  # the most bytes of objects for a byte of the directory
 _CHUNK = 1 << 20
 _UNSAFE_NAME = re.compile(r"^/|^[A-Za-z]:|\\|(^|/)\.\.(/|$)")
 _ENCRYPTED = 0x1
-# What the zipfile module raises for damaged files, of which it documents the first.
+# Exceptions of the zipfile module for damaged files. It documents only the first.
 _ZIP_ERRORS = (
     zipfile.BadZipFile, EOFError, OverflowError, RuntimeError, ValueError, StructError,
     zlib.error,
@@ -44,7 +45,7 @@ _ZIP_ERRORS = (
 
 
 class Checkpoint(NamedTuple):
-    """An opened checkpoint: its object, whose tensors have no elements yet, and how to read these."""
+    """An opened checkpoint. The tensors of its object have no elements yet: `read_into` reads those of a storage."""
 
     root: object
     byte_order: str
@@ -85,7 +86,7 @@ def open_flat(file: BinaryIO, size: int, budget: Budget) -> Checkpoint:
 
 
 def _locate_flat(file: BinaryIO, size: int, storages: StorageTable, pickles: DataUnpickler) -> dict[str, int]:
-    """Return where each storage's elements start, and check that together they fill the file exactly."""
+    """Return where the elements of each storage start. All storages must fill the file exactly."""
     keys = pickles.load()
     position = pickles.position
     if type(keys) is not list:
@@ -155,8 +156,8 @@ def open_zip(file: BinaryIO, size: int, budget: Budget) -> Checkpoint:
 
 
 class _BoundedFile:
-    """What zipfile needs of a file, with limits to what a damaged directory can make it ask for; as long as there is a
-    budget, that is asked for what a directory becomes."""
+    """The methods of a file that zipfile uses, with limits to what a damaged directory makes it read. As long as there
+    is a budget, a read takes the memory of a directory from it."""
 
     def __init__(self, file: BinaryIO, size: int, budget: Budget) -> None:
         self._file = file
@@ -184,7 +185,7 @@ class _BoundedFile:
 
 
 def _entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """Return the archive's entries by name; all are as torch.save writes them."""
+    """Return the archive's entries by name. Entries that torch.save does not write are refused."""
     entries: dict[str, zipfile.ZipInfo] = {}
     for entry in archive.infolist():
         name = entry.filename
@@ -232,4 +233,4 @@ def _read_small(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, limit: int) ->
 def _read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, out: memoryview) -> None:
     with archive.open(entry) as file:
         _fill(file, out)
-        file.read(1)  # the checksum is compared when the end is met
+        file.read(1)  # zipfile compares the checksum at the end of an entry

@@ -1,8 +1,8 @@
-"""What a PyTorch checkpoint's pickle may refer to besides plain data: storages, and tensors as views of them.
+"""Storages and tensors: what a PyTorch checkpoint's pickle may refer to besides plain data.
 
-A tensor is a window (offset, sizes, strides, counted in elements) onto a storage, a flat run of numbers
-that several tensors may share. All of it is checked here, when the pickle is read and before anything is
-allocated. Where the storages lie in the file is left to _torch_container.py.
+A storage is a flat array of numbers. A tensor is a view of one: an offset, sizes and strides, all in elements. Several
+tensors may share a storage. All are checked here, when the pickle is read and before anything is allocated.
+_torch_container.py knows where storages lie in the file.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from fastcnn.io._numbers import NUMBER_TYPES, NumberType
 
 __all__ = ["ALLOWED", "Storage", "StorageTable", "Tensor"]
 
-# NumPy has no arrays of more dimensions.
+# NumPy's limit.
 _MAX_DIMENSIONS = 64
-# Comparing keys takes time in proportion to their length; PyTorch's are numbers.
+# Comparing keys takes time in proportion to their length. PyTorch's keys are short numbers.
 _MAX_KEY = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """A run of `count` numbers, known in the file as `key`."""
+    """An array of `count` numbers, with the name `key` in the file."""
 
     key: str
     type: NumberType
@@ -39,7 +39,7 @@ class Storage:
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A window onto a storage that is known to lie inside it; offset and strides count elements."""
+    """A view of a storage, which lies inside it. Offset and strides count elements."""
 
     storage: Storage
     offset: int
@@ -48,7 +48,7 @@ class Tensor:
 
     @property
     def nbytes(self) -> int:
-        """The size of the array that ``to_array`` returns."""
+        """Bytes of the array that ``to_array`` returns."""
         return math.prod(self.shape) * self.storage.type.result.itemsize
 
     def to_array(self, raw: np.ndarray, byte_order: str) -> np.ndarray:
@@ -59,10 +59,10 @@ class Tensor:
         raw : ndarray of uint8
             The bytes of the storage.
         byte_order : {"<", ">"}
-            Whether these are little- or big-endian.
+            Whether they are little- or big-endian.
         """
         kind = self.storage.type
-        if not math.prod(self.shape):  # its offset may be anywhere
+        if not math.prod(self.shape):  # an empty tensor's offset may lie outside the storage
             return np.empty(self.shape, kind.result)
         strides = tuple(stride * kind.item_size for stride in self.strides)
         dtype = np.dtype(byte_order + kind.code)
@@ -78,13 +78,13 @@ class StorageTable(dict[str, Storage]):
         Parameters
         ----------
         key : tuple
-            ("storage", type, key, location, count) or, in the legacy format, with None at the end. The
-            location (such as "cuda:0") does not matter.
+            ("storage", type, key, location, count), in the flat format with None at the end. The location, such as
+            "cuda:0", does not matter.
 
         Raises
         ------
         ModelLoadError
-            If `key` is anything else, or contradicts what was said of the same storage before.
+            If `key` is anything else, or contradicts an earlier persistent id of the same storage.
         """
         if type(key) is not tuple or len(key) not in (5, 6) or key[0] != "storage":
             raise ModelLoadError("pickle has a persistent id that is not a storage's")
@@ -123,7 +123,7 @@ def _rebuild_tensor(arguments: tuple[object, ...]) -> Tensor:
     # NumPy refuses sizes that overflow even where another one is 0.
     if math.prod(max(size, 1) for size in shape) >= 1 << 59:
         raise ModelLoadError(f"pickle has a tensor of shape {shape}, too large for any memory")
-    # The stride of a size of 1 is never used and may be anything.
+    # The stride of a dimension of size 1 is never used and may be anything.
     strides = tuple(stride if size > 1 else 0 for size, stride in zip(shape, strides, strict=True))
     last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
     if math.prod(shape) and last >= storage.count:

@@ -1,11 +1,10 @@
 """Reads pickles that hold data only: an interpreter of the few opcodes that plain data needs.
 
-The standard unpickler is not safe for this even with its globals under control. A 20-byte file can make
-it allocate gigabytes (the index of LONG_BINPUT) or overflow the C stack (the hash of a deeply nested
-tuple), and BUILD can change any object within reach. Here a dictionary key is a number or a short name,
-only lists and dictionaries can be changed, and nothing recurses. Each step costs constant time and memory,
-so that the limits below bound both; a budget is asked for the memory. What the allowed globals mean is left
-to the caller; so is putting the file's name into the errors.
+The standard unpickler is not safe for hostile files, even with restricted globals. The index of LONG_BINPUT in a file
+of 20 bytes makes it allocate gigabytes. The hash of a deeply nested tuple overflows the C stack. BUILD can change any
+object within reach. Here a dictionary key is a number or a short name. Only lists and dictionaries can be changed, and
+nothing recurses. Each step takes constant time and memory, so that the limits below bound both. A budget limits the
+memory further. The caller knows what the allowed globals mean, and adds the file's name to errors.
 """
 
 from __future__ import annotations
@@ -20,13 +19,12 @@ from fastcnn.ops.budget import Budget
 
 __all__ = ["MAX_PICKLE_BYTES", "DataUnpickler"]
 
-# A tensor takes about 140 bytes and 45 steps of a checkpoint's pickle: these are some 20 000 tensors,
-# and in the worst case a second or two.
+# A tensor takes about 140 bytes and 45 steps of a checkpoint's pickle: the limits have room for some 20 000 tensors.
 MAX_PICKLE_BYTES = 16 << 20
 _MAX_STEPS = 1_000_000
-# What a step takes at most, and for how many steps the budget is asked at a time.
+# The most bytes of a step, and the number of steps that are charged to the budget at a time.
 _STEP_BYTES, _PREPAID = 128, 1024
-# Of a global or a dictionary key. Comparing keys takes time in proportion to their length.
+# Characters of a global or a dictionary key. Comparing keys takes time in proportion to their length.
 _MAX_NAME = 1024
 
 
@@ -38,12 +36,12 @@ class DataUnpickler:
     data : bytes
         The pickles, and perhaps something else after them.
     allowed : mapping of str to object
-        What each dotted global name stands for. A callable among them is a function that the pickle
-        may call; it gets the tuple of arguments, must check it and take no more than constant time.
+        The object of each dotted global name. A callable is a function that the pickle may call with a tuple of
+        arguments. It must check them and take constant time.
     persistent_load : callable
         Turns a persistent id, an arbitrary object that it must check, into an object.
     budget : Budget
-        Asked for what the objects take, beside the bytes of strings.
+        Limit to the memory of the objects, without the bytes of strings.
     """
 
     def __init__(
@@ -64,14 +62,14 @@ class DataUnpickler:
         self._memo: dict[int, object] = {}
 
     def load(self) -> object:
-        """Return the object that is pickled at ``position``, and move ``position`` behind it.
+        """Return the object that is pickled at ``position``, and move ``position`` to its end.
 
         Returns
         -------
         object
-            Built of None, bool, int, float, str, tuple, list, dict (also for an OrderedDict), and of
-            what `allowed` and `persistent_load` returned. Keys of dictionaries are str, or bytes with
-            the decimal digits of what was an integer.
+            It consists of None, bool, int, float, str, tuple, list, dict, and of results of `allowed` and
+            `persistent_load`. An OrderedDict becomes a dict. Keys of dictionaries are str. Integers among them become
+            bytes of their decimal digits.
 
         Raises
         ------
@@ -205,7 +203,7 @@ class DataUnpickler:
         pairs = arguments[0] if len(arguments) == 1 else []
         if len(arguments) > 1 or type(pairs) is not list:
             raise ModelLoadError("pickle calls OrderedDict with other arguments than a list of pairs")
-        self._charge(len(pairs))  # the list may be used again and again
+        self._charge(len(pairs))  # a pickle may use the same list many times
         result: dict[str | bytes, object] = {}
         for pair in pairs:
             if type(pair) not in (list, tuple) or len(pair) != 2:
@@ -214,7 +212,7 @@ class DataUnpickler:
         return result
 
     def _build(self) -> None:
-        """Drop the attributes of a dictionary (PyTorch's ``_metadata``), the one thing that has any."""
+        """Drop the attributes of a dictionary, such as PyTorch's ``_metadata``. No other object may have any."""
         self._pop()
         target = self._top()
         if type(target) is not dict:

@@ -1,14 +1,14 @@
-"""Protobuf's wire format, in which ONNX files are: where the fields of a message lie, and what stands before one.
+"""Protobuf's wire format, which ONNX files have: finds the fields of a message, and makes the bytes before one.
 
-The format is specified at https://protobuf.dev/programming-guides/encoding. Which fields a message has is left to
-onnx_export.py and _onnx_parts.py.
+The format is specified at https://protobuf.dev/programming-guides/encoding. _onnx_stream.py and _onnx_parts.py know
+which fields a message has.
 """
 
 from __future__ import annotations
 
 __all__ = ["BYTES", "FIXED32", "FIXED64", "VARINT", "WireError", "read_field", "record_header", "tag_of"]
 
-# Wire types: how the end of a field is found. Groups (3 and 4) are of old, and in no version of ONNX.
+# Wire types, which say how to find the end of a field. Groups (3 and 4) are obsolete, and no version of ONNX has them.
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 _VARINT_BYTES = 10
 
@@ -18,7 +18,7 @@ class WireError(ValueError):
 
 
 def tag_of(number: int, wire_type: int) -> int:
-    """The number that opens a field.
+    """Return the tag with which a field begins.
 
     Examples
     --------
@@ -29,7 +29,7 @@ def tag_of(number: int, wire_type: int) -> int:
 
 
 def record_header(number: int, size: int) -> bytes:
-    """What stands before `size` bytes of a message, of text or of data, that are a field of this number.
+    """Return the bytes before a field that holds `size` bytes of a message, of text or of data.
 
     Examples
     --------
@@ -49,7 +49,7 @@ def _varint(value: int) -> bytes:
 
 
 def read_field(content: bytes, position: int) -> tuple[int, int, int]:
-    """Find a field's parts.
+    """Find the parts of a field.
 
     Parameters
     ----------
@@ -60,14 +60,14 @@ def read_field(content: bytes, position: int) -> tuple[int, int, int]:
     Returns
     -------
     tag, start, end : int
-        `tag_of` it, and where its value lies. The end may be beyond that of the message.
+        The tag, and where the value begins and ends. The end may lie beyond the end of the message.
 
     Raises
     ------
     WireError
-        If there is none that ONNX can have.
+        If ONNX has no field of this wire type, or the tag or size is too long.
     IndexError
-        If the content ends within.
+        If the content ends within the field.
 
     Examples
     --------
@@ -96,7 +96,7 @@ def read_field(content: bytes, position: int) -> tuple[int, int, int]:
 
 
 def _read_varint(content: bytes, position: int) -> tuple[int, int]:
-    """A number, and where it ends."""
+    """Return a number of variable length, and where it ends."""
     value = 0
     for i in range(_VARINT_BYTES):
         byte = content[position + i]

@@ -1,4 +1,4 @@
-"""Photos in: the names by which users know what reads them, and what makes of them arrays for a network."""
+"""Public names for photos: find files, read pixels, and preprocess them to inputs of a network."""
 
 from fastcnn.io._find import find_images, is_image
 from fastcnn.io._load import load_image

@@ -1,7 +1,8 @@
-"""Writes ONNX files: our graph's operations and attributes are ONNX's, so little has to change.
+"""Writes ONNX files. The operations and attributes of our graph are those of ONNX, so that few of them change.
 
-Operations with kernels are written for opset 17; a graph of general operations (compiler/resolve.py) for opset 21,
-whose form they have, or the opset of its newest operator. The weights are _onnx_stream.py's.
+A graph of operations with kernels is written for opset 17. General operations (compiler/resolve.py) have the form of
+opset 21. A graph of them is written for opset 21, or the opset of its newest operator. _onnx_stream.py writes the
+weights.
 """
 
 from __future__ import annotations
@@ -23,35 +24,36 @@ __all__ = ["to_onnx"]
 
 OPSET, IR_VERSION = Op.opset, 8
 GENERAL_OPSET, GENERAL_IR_VERSION = General.opset, 10
-# What the `onnx` package takes at most for a node or one of its inputs, from making it to checking it; and beside them.
+# The most bytes that the `onnx` package takes for a node or one of its inputs, and beside these.
 _PROTO_BYTES, _SPARE_BYTES = 4096, 16 << 20
 
 
 def to_onnx(
     graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str]
 ) -> Iterator[bytes | memoryview]:
-    """The content of an ONNX file, in parts that are to be written one after the other.
+    """Return the content of an ONNX file, in parts to be written one after the other.
 
     Parameters
     ----------
     graph : Graph
     input_shapes : dict
-        Shapes of the inputs, for which shapes and ranks are known; a size that is free in the graph is so in the file.
+        Shapes of the inputs, from which all other shapes are inferred. A size that is free in the graph is also free
+        in the file.
     metadata : dict of str to str
 
     Yields
     ------
     bytes-like
-        Valid until the next is asked for. The weights are not copied.
+        A part, which is valid until the next one is taken. The weights are not copied.
 
     Raises
     ------
     ValueError
-        If it would exceed 2 GB, before any part is made.
+        If the file would exceed 2 GB. It is raised before the first part.
     ImportError
-        Without the `onnx` package.
+        If the `onnx` package is not installed.
     MemoryError
-        If there is too little for the nodes; for weights none is needed.
+        If there is too little memory for the nodes. Weights need none.
     """
     import_onnx("writing ONNX files")
     from onnx import helper
@@ -84,7 +86,7 @@ def to_onnx(
 class _Writer:
     def __init__(self, graph: Graph, input_shapes: Mapping[str, tuple[int, ...]]) -> None:
         self.graph = graph
-        self.tensors: list[Any] = []  # what becomes a constant on the way; the graph's own are _onnx_stream.py's
+        self.tensors: list[Any] = []  # new constants; _onnx_stream.py writes those of the graph
         self.opset, self.ir_version = OPSET, IR_VERSION
         self.types: dict[str, str] = dict(graph.types)
         self.shapes, types = infer_values(graph, input_shapes)
@@ -94,7 +96,7 @@ class _Writer:
             self._raise_opset()
 
     def _raise_opset(self) -> None:
-        """As high as the newest operator needs, and the lowest IR version that goes with it."""
+        """Raise the opset to that of the newest operator, with the lowest IR version that has it."""
         from onnx import defs, helper
 
         for node in self.graph.nodes:
@@ -104,7 +106,7 @@ class _Writer:
             self.ir_version = helper.find_min_ir_version_for([helper.make_opsetid("", self.opset)])
 
     def value(self, name: str, sizes: tuple[int | None, ...] | None) -> Any:
-        """Type and shape of an input or output; the first size of an output is free where an input's is."""
+        """Describe the type and shape of an input or output. An output's first size is free where an input's is."""
         from onnx import helper
 
         shape = self.shapes[name]
@@ -119,14 +121,14 @@ class _Writer:
         return helper.make_tensor_value_info(name, ELEMENT_TYPES[self.types.get(name, "float32")], dims)
 
     def tensor(self, name: str, array: np.ndarray) -> str:
-        """A further constant."""
+        """Add a constant and return its name."""
         from onnx import numpy_helper
 
         self.tensors.append(numpy_helper.from_array(array, name))
         return name
 
     def nodes(self, node: Node) -> list[Any]:
-        """A node as ONNX has it."""
+        """Convert a node to nodes of ONNX."""
         from onnx import helper
 
         if node.kind.opset == GENERAL_OPSET:
@@ -138,7 +140,7 @@ class _Writer:
         if "auto_pad" in attrs and attrs["auto_pad"] == "NOTSET":
             del attrs["auto_pad"]
         elif "auto_pad" in attrs:
-            del attrs["pads"]  # both together are refused
+            del attrs["pads"]  # ONNX refuses both attributes on one node
         attrs.pop("algorithm", None)
         return [helper.make_node(node.op, node.inputs, [node.output], node.name, **attrs)]
 
@@ -148,7 +150,7 @@ class _Writer:
         op, attrs, inputs = node.op.rpartition(":")[2], dict(node.attrs), list(node.inputs)
         before: list[Any] = []
         index = attrs.pop("output", 0)
-        if attrs.pop("flatten", 0):  # softmax over several axes: as a matrix, and back
+        if attrs.pop("flatten", 0):  # softmax over several axes: one axis of a matrix, which is reshaped again
             rows, result, shape = (f"{node.output}/{part}" for part in ("rows", "result", "shape"))
             return [
                 helper.make_node("Flatten", inputs, [rows], axis=attrs["axis"]),
@@ -175,7 +177,7 @@ class _Writer:
         return int(node.attrs["num_outputs"] or 1)
 
     def aligned(self, node: Node) -> tuple[str, list[Any]]:
-        """The second operand with the axes that opset 6 leaves to the attribute `axis`."""
+        """Reshape the second operand for broadcasting. In opset 6 the attribute `axis` says where its axes belong."""
         from onnx import helper
 
         x, y = (self.shapes[name] for name in node.inputs[:2])
@@ -187,8 +189,8 @@ class _Writer:
         return wide, [helper.make_node("Unsqueeze", [node.inputs[1], axes], [wide])]
 
     def by_channel(self, node: Node) -> tuple[list[str], list[Any]]:
-        """Scale and bias of a GroupNormalization for each channel: before opset 21 there is one for each group. They
-        keep their names and shapes, and are gathered."""
+        """Gather scale and bias of a GroupNormalization for each channel. Before opset 21 there is one for each group.
+        The constants keep their names and shapes."""
         from onnx import helper
 
         shape = self.shapes[node.inputs[0]]
@@ -210,7 +212,7 @@ _ALIGNED = ("Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Equal", "Gre
 
 
 def _oldest(defs: Any, op: str) -> int:
-    """The first opset that has an operator."""
+    """Return the first opset that has an operator."""
     since = defs.get_schema(op).since_version
     while since > 1 and defs.has(op, since - 1):
         since = defs.get_schema(op, since - 1).since_version
@@ -265,7 +267,7 @@ def _swish(w: _Writer, node: Node, attrs: dict[str, Any]) -> list[Any]:
     ]
 
 
-# Operations whose form differs from ONNX's of opset 17.
+# Operations whose form differs from that of opset 17.
 _NATIVE: dict[str, Callable[[_Writer, Node, dict[str, Any]], list[Any]]] = {
     "Gemm": _gemm,
     "Clip": _clip,

@@ -1,8 +1,8 @@
-"""Reads ONNX files: from a file that can come from anyone to a graph, and to a model.
+"""Reads ONNX files, which may be hostile, into graphs.
 
-Everything is checked here before anything large is allocated, and nothing in a file is run. _onnx_parts.py tells what
-the `onnx` package parses, _onnx_tensor.py reads tensors, _onnx_dialect.py knows the differences between opsets. What
-operators mean is told in ops/general, and compiler/resolve.py brings them to kernels.
+All of a file is checked before anything large is allocated, and nothing in it is run. _onnx_parts.py parses messages,
+_onnx_tensor.py reads tensors, and _onnx_dialect.py converts older opsets. ops/general defines the operators.
+compiler/resolve.py replaces them by operations with kernels.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ OLDEST_OPSET = 6
 MAX_NODES = 100_000
 _MOST_TOLD = 15
 _DOMAINS = ("", "ai.onnx")
-_TRANSLATED = ("Constant", "Upsample")  # become something else on the way
-_ITEM_BYTES = 64  # of an attribute's number or text in a tuple, at most, beside the text itself
+_TRANSLATED = ("Constant", "Upsample")  # operators that the import replaces
+_ITEM_BYTES = 64  # the most bytes of a number or text in an attribute's tuple, without the text itself
 _ATTRIBUTE_KINDS = {1: "f", 2: "i", 3: "s", 4: "t", 6: "floats", 7: "ints", 8: "strings"}  # onnx.proto
 
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """What a file says.
+    """The content of a file.
 
     Attributes
     ----------
     graph : Graph
-        Of general operations.
+        Its operations are general ones.
     trainable : frozenset of str
-        Names of the constants that were initializers of floating point.
+        Names of the constants that were floating-point initializers.
     metadata : dict of str to str
     opset : int
     producer : str
@@ -62,7 +62,7 @@ class OnnxFile:
 
 
 def supported_operators() -> tuple[str, ...]:
-    """Names of ONNX's operators that can be imported.
+    """Return the names of the ONNX operators that can be imported.
 
     Examples
     --------
@@ -73,7 +73,7 @@ def supported_operators() -> tuple[str, ...]:
 
 
 def is_onnx(path: Path, start: bytes) -> bool:
-    """Whether a file may be ONNX, by its name or its first byte: the field ir_version."""
+    """Whether a file may be ONNX, by its name or its first byte, the tag of the field ir_version."""
     return path.suffix.lower() == ".onnx" or start[:1] == b"\x08"
 
 
@@ -85,7 +85,7 @@ def read_onnx(source: str | os.PathLike[str] | bytes, *, max_bytes: int = MAX_BY
     source : path-like, or bytes
         The file, or its content.
     max_bytes : int
-        The most that the file, that its messages in memory, and that its nodes and arrays may take.
+        The most bytes that the file may take. It also limits the messages in memory, and the nodes and arrays.
 
     Returns
     -------
@@ -94,9 +94,9 @@ def read_onnx(source: str | os.PathLike[str] | bytes, *, max_bytes: int = MAX_BY
     Raises
     ------
     ModelLoadError
-        If the file is damaged or hostile, or has operators that are not supported: all of them are named.
+        If the file is damaged or hostile, or has operators that are not supported. The message names all of them.
     ImportError
-        Without the `onnx` package, which ``pip install "fastcnn[onnx]"`` brings.
+        If the `onnx` package is not installed: ``pip install "fastcnn[onnx]"``.
     OSError
         If the file cannot be read.
     """
@@ -126,14 +126,14 @@ def _content(source: str | os.PathLike[str] | bytes, budget: Budget) -> tuple[by
 
 
 class _Names:
-    """Names that are taken; however often one is asked for, the next is found at once."""
+    """Names that are taken. Finding a free name takes the same time however often a name is repeated."""
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
         self._asked: Counter[str] = Counter()
 
     def fresh(self, name: str) -> str:
-        """The name, or the first with a number behind it that nobody has."""
+        """Return the name, or the first free name with a number appended."""
         found = name
         while found in self._taken:
             self._asked[name] += 1
@@ -147,7 +147,7 @@ class _Importer:
         self.parts, self.model, self.proto, self.budget = parts, parts.model, parts.graph, budget
         self.tensors = TensorReader(folder, budget)
         self.constants: dict[str, np.ndarray] = {}
-        self.names: dict[str, str] = {}  # from the file's to ours
+        self.names: dict[str, str] = {}  # from names of the file to names of the graph
         self.values, self.node_names = _Names(), _Names()
         self.problems: list[str] = []
 
@@ -184,7 +184,7 @@ class _Importer:
         return int(versions[0])
 
     def refuse_unknown(self, opset: int) -> None:
-        """All operators that are not supported at once."""
+        """Raise one error that names all operators that are not supported."""
         known = set(supported_operators())
         unknown: dict[tuple[str, str], list[str]] = {}
         for node in self.proto.node:
@@ -208,7 +208,7 @@ class _Importer:
     # -- names ----------------------------------------------------------------------------------------
 
     def define(self, name: str, what: str) -> str:
-        """A value's name in our graph: passes of the compiler have a use for colons and asterisks."""
+        """Return a value's name in our graph, without colons and asterisks: passes of the compiler use these."""
         if not name or name in self.names:
             raise ModelLoadError(f"{what} {name[:80]!r}: {'it has no name' if not name else 'defined twice'}")
         self.names[name] = self.values.fresh(name.replace(":", ".").replace("*", "."))
@@ -231,7 +231,7 @@ class _Importer:
         types: dict[str, str] = {}
         for value in self.proto.input:
             if value.name in self.names:
-                continue  # an initializer's default, as IR versions before 4 list them
+                continue  # IR versions before 4 list initializers among the inputs
             where = f"input {value.name[:80]!r}"
             kind = value.type.tensor_type
             if not value.type.HasField("tensor_type") or kind.elem_type not in DTYPES:
@@ -260,7 +260,7 @@ class _Importer:
         return nodes
 
     def node(self, proto: Any, opset: int, where: str) -> Iterator[Node]:
-        """One node of ours for each output; constants become constants."""
+        """Yield a node of our graph for each output of a node. A Constant becomes a constant of the graph."""
         if not any(proto.output):
             raise ModelLoadError("it has no outputs")
         attrs = dict(self.attribute(attribute) for attribute in proto.attribute)

@@ -1,7 +1,7 @@
-"""Photos as networks take them: resized, and normalised at once or by the first step of a plan.
+"""Preprocesses photos for networks: resizes them, and normalises them here or in the first step of a plan.
 
-Reading photos is _load.py's, resizing Pillow's, looking up what pixels stand for kernels/_reorder's. Augmentation, and
-reading ahead in threads, are left to the training.
+_load.py reads photos, Pillow resizes them, and kernels/_reorder normalises pixels by a table. Augmentation and reading
+ahead in threads are part of training.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ if TYPE_CHECKING:
 __all__ = ["Pixels", "Preprocess", "images_to_batch"]
 
 _INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
-_LARGEST_RADIUS = 3  # Of their filters, Lanczos's: in pixels of the larger grid.
+_LARGEST_RADIUS = 3  # of the interpolation filters, Lanczos's, in pixels of the coarser grid
 _SMALLEST_CROP = 0.01
-_GAP = 2  # How much larger than what it is resized to a photo is decoded at least: Pillow's own `reducing_gap`.
-_MAX_SIZE = 8192  # A batch of one takes 805 MB.
-# Further out, nothing of a pixel from 0 to 255 is left in float32.
+_GAP = 2  # a photo is decoded this many times larger than its resized form, at least: Pillow's `reducing_gap`
+_MAX_SIZE = 8192  # a batch of one image takes 805 MB
+# Beyond these limits, float32 loses the digits of a pixel from 0 to 255.
 _LARGEST_MEAN = 1e6
 _STD_RANGE = (1e-6, 1e6)
 
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Makes of a photo the array that a network was trained on: the middle of it, resized and normalised.
+    """Turns a photo into the input of a network: its middle, resized and normalised.
 
-    The photo is resized, keeping its proportions, until it just covers ``size / crop_fraction``; the middle
-    `size` of that is kept, and of each pixel, from 0 to 255, ``(pixel - mean) / std``. torchvision's
-    ``Resize(size / crop_fraction)`` and ``CenterCrop(size)`` do the same, to within a grey level, but compute
-    what is then cut off. The defaults are those of EfficientNet-Lite0.
+    The photo is resized, keeping its proportions, until it just covers ``size / crop_fraction``. The middle `size` of
+    that is kept. Each pixel, from 0 to 255, becomes ``(pixel - mean) / std``. torchvision's
+    ``Resize(size / crop_fraction)`` and ``CenterCrop(size)`` give the same to within a grey level, but also compute
+    the pixels that they crop. The defaults are those of EfficientNet-Lite0.
 
     JPEG files of at least four times that size, in height and width, are decoded at a half, a quarter or an eighth of
     it. Pixels then differ from those of the fully decoded photo by one or two grey levels in the mean.
@@ -48,13 +48,13 @@ class Preprocess:
     Parameters
     ----------
     size : int or (int, int)
-        Height and width of the result, up to 8192; kept as a pair.
+        Height and width of the result, up to 8192. It is kept as a pair.
     crop_fraction : float
-        How much of the shorter side is kept, from 0.01 to 1. Known as ``crop_pct`` in timm.
+        Part of the shorter side that is kept, from 0.01 to 1. timm calls it ``crop_pct``.
     interpolation : str
-        "nearest", "bilinear", "bicubic" or "lanczos", as Pillow does them, which smooths when shrinking.
+        "nearest", "bilinear", "bicubic" or "lanczos". They are Pillow's, which smooths when shrinking.
     mean, std : three floats
-        For red, green and blue, in units of pixel values: those meant for pixels from 0 to 1 times 255.
+        For red, green and blue, in units of pixel values from 0 to 255. Multiply values for pixels from 0 to 1 by 255.
 
     Raises
     ------
@@ -95,7 +95,7 @@ class Preprocess:
         Parameters
         ----------
         source : path, bytes, binary file object, PIL.Image.Image or ndarray (H, W, 3) uint8
-            Whatever `load_image` takes; it raises what `load_image` raises.
+            Whatever `load_image` takes. The call raises what `load_image` raises.
 
         Returns
         -------
@@ -110,7 +110,7 @@ class Preprocess:
         Parameters
         ----------
         source
-            As for a call.
+            The photo, as in a call.
 
         Returns
         -------
@@ -162,7 +162,7 @@ class Preprocess:
         return factor * height, factor * width
 
     def levels(self) -> np.ndarray:
-        """Return what each value of a pixel is normalised to: (3, 256) float32.
+        """Return the normalised number of each value of a pixel and each channel: (3, 256) float32.
 
         Examples
         --------
@@ -194,7 +194,7 @@ class Preprocess:
         ----------
         pixels : ndarray (H, W, 3), uint8
         box : tuple of float, optional
-            (top, left, height, width) in pixels of the photo; by default the middle that a call keeps.
+            (top, left, height, width) in pixels of the photo. By default it is the middle that a call keeps.
 
         Returns
         -------
@@ -226,7 +226,7 @@ class Preprocess:
         return np.ascontiguousarray(resized.transpose(2, 0, 1), np.float32)
 
     def _resized_middle(self, pixels: np.ndarray) -> np.ndarray:
-        """Map (H, W, 3) uint8 to (*size, 3) uint8."""
+        """Resize the middle of a photo: (H, W, 3) uint8 to (*size, 3) uint8."""
         height, width = cast(tuple[int, int], self.size)
         scaled_height, scaled_width = self._scaled(*pixels.shape[:2])
         rows, (top, bottom) = _window(pixels.shape[0], scaled_height, height)
@@ -234,16 +234,16 @@ class Preprocess:
         return self._resized(np.ascontiguousarray(pixels[rows, columns]), (left, top, right, bottom))
 
     def _resized(self, pixels: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
-        """Map (H, W, 3) uint8, of which a box (left, top, right, bottom) counts, to (*size, 3) uint8."""
+        """Resize a box (left, top, right, bottom) of a photo: (H, W, 3) uint8 to (*size, 3) uint8."""
         height, width = cast(tuple[int, int], self.size)
         if pixels.shape[:2] == (height, width) and box == (0, 0, width, height):
-            return pixels  # Pillow would copy them twice, and a third time into a format of its own
+            return pixels  # Pillow would copy them three times
         pillow = import_pillow()
         filter_ = pillow.Resampling[self.interpolation.upper()]
         return np.asarray(pillow.fromarray(pixels).resize((width, height), filter_, box=box))
 
     def _scaled(self, height: int, width: int) -> tuple[int, int]:
-        """Return the size of the uncropped photo after resizing: at least ``size / crop_fraction``."""
+        """Return the size of a resized photo before it is cropped: at least ``size / crop_fraction``."""
         least_height, least_width = (
             math.floor(length / self.crop_fraction) for length in cast(tuple[int, int], self.size)
         )
@@ -252,7 +252,7 @@ class Preprocess:
         return height * least_width // width, least_width
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as what JSON can hold.
+        """Return the settings in types that JSON has.
 
         Examples
         --------
@@ -263,12 +263,12 @@ class Preprocess:
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> Preprocess:
-        """Return the `Preprocess` that `to_dict` has described.
+        """Return a `Preprocess` with the settings of `to_dict`.
 
         Parameters
         ----------
         settings : mapping
-            As `to_dict` returns it; it can come from a file that nobody vouches for.
+            The result of `to_dict`. It may come from a hostile file.
 
         Raises
         ------
@@ -292,13 +292,13 @@ class Preprocess:
 
 @dataclass(frozen=True)
 class Pixels:
-    """A batch of photos, not normalised yet: a quarter of the memory of the numbers that they stand for.
+    """A batch of photos that are not normalised yet. They take a quarter of the memory of normalised ones.
 
     Attributes
     ----------
     values : ndarray (N, height, width, 3), uint8
     preprocess : Preprocess
-        What has resized them, and says what each value stands for.
+        The settings to normalise them with.
     """
 
     values: np.ndarray
@@ -312,20 +312,20 @@ class Pixels:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of the numbers: (N, 3, height, width)."""
+        """Shape of the normalised numbers: (N, 3, height, width)."""
         images, height, width, channels = self.values.shape
         return images, channels, height, width
 
     def numbers(self) -> np.ndarray:
-        """Return what a network takes that knows nothing of pixels: (N, 3, height, width) float32."""
+        """Return the normalised batch: (N, 3, height, width) float32."""
         planes = np.ascontiguousarray(self.values.transpose(0, 3, 1, 2), np.float32)
         return self.preprocess.normalise(planes)
 
 
 def _window(length: int, scaled: int, size: int) -> tuple[slice, tuple[float, float]]:
-    """Find, on one axis, the middle `size` pixels of the `scaled` that `length` pixels are resized to.
+    """Find, along one axis, the input of the middle `size` of `scaled` pixels, which are `length` pixels resized.
 
-    Returns the pixels that the middle depends on, and its begin and end in their coordinates.
+    Returns a slice of the input pixels that the middle depends on, and where in the slice the middle begins and ends.
     """
     begin = round((scaled - size) / 2) * length / scaled
     end = (round((scaled - size) / 2) + size) * length / scaled
@@ -354,14 +354,14 @@ def images_to_batch(sources: Iterable[ImageSource], preprocess: Preprocess) -> n
     Parameters
     ----------
     sources : iterable
-        Of N photos: paths, or whatever `load_image` takes.
+        N photos: paths, or whatever `load_image` takes.
     preprocess : Preprocess
-        What the network wants.
+        The preprocessing of the network.
 
     Returns
     -------
     ndarray (N, 3, height, width) float32
-        C-contiguous. Photo i is what ``preprocess(sources[i])`` returns, to the bit.
+        C-contiguous. Photo i has the same bits as ``preprocess(sources[i])``.
 
     Raises
     ------

@@ -1,8 +1,7 @@
 """Reads PyTorch checkpoints without PyTorch and without running anything they contain.
 
-Knows what a state dict is and how much memory it may take. The two file formats are _torch_container.py's,
-tensors _torch_tensor.py's, and the pickle inside, which is what makes such files dangerous elsewhere,
-_unpickler.py's.
+This module finds the state dict and limits its memory. _torch_container.py reads the two file formats, _torch_tensor.py
+describes tensors. _unpickler.py reads the pickle, through which a hostile file could otherwise run code.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from fastcnn.ops.budget import MAX_BYTES, Budget, Cost
 
 __all__ = ["is_torch_checkpoint", "load_torch_checkpoint"]
 
-# Under which name training scripts keep the state dict, if beside other things.
+# Keys under which training scripts store the state dict among other objects.
 _WRAPPERS = ("state_dict", "model")
 
 
@@ -42,22 +41,22 @@ def load_torch_checkpoint(
 ) -> dict[str, np.ndarray]:
     """Read the tensors of a state dict that ``torch.save`` has written.
 
-    Both formats are read, that of PyTorch 1.6 and newer (a zip archive) and the older one. Of the file's
-    pickle only tensors and plain data are accepted, whatever else it holds is refused and never run.
+    Both formats are read: that of PyTorch 1.6 and newer, a zip archive, and the older one. The file's pickle may hold
+    only tensors and plain data. Anything else is refused and never run.
 
     Parameters
     ----------
     path_or_bytes : str, path-like or bytes
         The file, or its content. It holds a state dict, or a dict with one under "state_dict" or "model".
     max_bytes : int
-        The most that the arrays may take together; also that the parts of the file they lie in may, and that what
-        describes them may, once it is read.
+        The most bytes of all arrays. It also limits the parts of the file that hold them, and the objects in memory
+        that describe them.
 
     Returns
     -------
     dict of str to ndarray
-        In the order of the file. The arrays are C-contiguous, writeable, of native byte order and share
-        no memory, even if the tensors do. The dtypes are those of the tensors, float32 for bfloat16.
+        Arrays in the order of the file. They are C-contiguous, writeable and of native byte order. They share no
+        memory, even if the tensors do. The dtypes are those of the tensors, float32 for bfloat16.
 
     Raises
     ------
@@ -65,12 +64,12 @@ def load_torch_checkpoint(
         If the file is damaged, needs more than `max_bytes`, or holds anything but tensors and plain
         data. The message names the file and the cause.
     OSError
-        If the file cannot be read, as FileNotFoundError.
+        If the file cannot be read, such as FileNotFoundError.
 
     Notes
     -----
-    Nothing is allocated before everything is validated: the pickle, the place of every storage in the
-    file, the bounds of every tensor in its storage, and the total.
+    Arrays are allocated after all checks: of the pickle, the place of every storage in the file, the bounds of every
+    tensor in its storage, and the total.
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""Weights in files: reads and writes safetensors, and reads whatever kind of weights a file holds.
+"""Files of weights: reads and writes safetensors, and reads weights of any supported format.
 
-Writing is safe against being killed: until the new file is complete and on the disk, the old one stays.
-PyTorch checkpoints are torch_checkpoint.py's; which layer an array belongs to is the model's business.
+A process may be killed while it writes: the old file stays until the new one is complete and on the disk.
+torch_checkpoint.py reads PyTorch checkpoints. Models know which layer an array belongs to.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ __all__ = ["read_safetensors", "read_weights", "write_safetensors"]
 
 
 def read_weights(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> dict[str, np.ndarray]:
-    """Read all arrays of a safetensors file or of a PyTorch checkpoint, whichever it is by its content.
+    """Read all arrays of a safetensors file or of a PyTorch checkpoint. The content decides which of them it is.
 
     Parameters
     ----------
     path : str or path-like
         The file.
     max_bytes : int
-        The most that all arrays may take.
+        The most bytes of all arrays.
 
     Returns
     -------
     dict of str to ndarray
-        C-contiguous and writeable, of the dtypes in the file (float32 for bfloat16).
+        Arrays that are C-contiguous and writeable, of the dtypes in the file (float32 for bfloat16).
 
     Raises
     ------
     ModelLoadError
-        If the file is of another kind, damaged, hostile or needs more than `max_bytes`.
+        If the file is of another format, damaged, hostile or needs more than `max_bytes`.
     OSError
-        If the file cannot be read, as FileNotFoundError.
+        If the file cannot be read, such as FileNotFoundError.
 
     Examples
     --------
@@ -61,7 +61,7 @@ def read_weights(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) ->
     max_bytes = as_size(max_bytes, "max_bytes")
     with open_regular(path) as file:
         start = file.read(START)
-    # This first: the length of a header may look like the start of a pickle, but none has a brace here.
+    # This check comes first: the length of a header may look like the start of a pickle. No pickle has a brace here.
     if start[LENGTH_BYTES : LENGTH_BYTES + 1] == b"{":
         return read_safetensors(path, max_bytes=max_bytes)[0]
     from fastcnn.io.torch_checkpoint import is_torch_checkpoint, load_torch_checkpoint
@@ -82,15 +82,15 @@ def read_safetensors(
     path : str or path-like
         The file.
     max_bytes : int
-        The most that the file and the arrays may take, each.
+        The most bytes of the file, and of all arrays.
     stored : bool
         Whether large arrays of float32 stay in the file, as `fastcnn.graph.stored.StoredArray`. The file is kept open
-        for them; should it be changed by then, reading them raises ModelLoadError.
+        for them. If it changes before they are read, reading them raises ModelLoadError.
 
     Returns
     -------
     tensors : dict of str to ndarray
-        In the order of their names. C-contiguous and writeable, of the dtypes in the file (float32 for
+        Arrays in the order of their names. They are C-contiguous and writeable, of the dtypes in the file (float32 for
         bfloat16).
     metadata : dict of str to str
         Empty if the file has none.
@@ -101,7 +101,7 @@ def read_safetensors(
         If the file is damaged, needs more than `max_bytes`, or holds numbers that are not real or of
         less than 8 bits. The message names the file and the cause.
     OSError
-        If the file cannot be read, as FileNotFoundError.
+        If the file cannot be read, such as FileNotFoundError.
 
     Notes
     -----
@@ -123,7 +123,7 @@ def read_safetensors(
         length = int.from_bytes(file.read(0, LENGTH_BYTES).tobytes(), "little")
         if length > MAX_HEADER_BYTES:
             raise ModelLoadError(f"header has {length} bytes, expected at most {MAX_HEADER_BYTES}")
-        # Of its metadata, too, whoever reads the JSON in those: they are parts of it.
+        # The cost includes JSON within the metadata, which callers parse: it is a part of the header.
         Budget.of_objects(max_bytes).require(json_cost(length), "header")
         data = LENGTH_BYTES + length
         entries, metadata = parse_header(file.read(LENGTH_BYTES, length).tobytes(), file.size - data)
@@ -141,7 +141,7 @@ def read_safetensors(
 
 
 class _File:
-    """A file that is read by places, from any thread, and open as long as anybody holds this."""
+    """A file that any thread can read at any offset. It is open as long as this object exists."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = path
@@ -154,7 +154,7 @@ class _File:
         return state.st_size, state.st_mtime_ns
 
     def read(self, offset: int, size: int) -> np.ndarray:
-        """Bytes, in memory that nobody else has."""
+        """Read bytes into new memory."""
         if not 0 <= offset <= offset + size <= self.size:
             raise ModelLoadError(f"needs bytes {offset} to {offset + size} of a file of {self.size}")
         content = allocate(size)
@@ -174,7 +174,7 @@ class _File:
 
 
 class _Source:
-    """Where an array lies in a file."""
+    """An array in a file."""
 
     def __init__(self, file: _File, data: int, entry: Entry) -> None:
         self.file, self.offset, self.entry = file, data + entry.start, entry
@@ -185,7 +185,7 @@ class _Source:
         return bits if bits.dtype == kind.result else kind.to_native(bits)
 
     def read_later(self) -> np.ndarray:
-        """`read`, when nobody else can name the file."""
+        """Read as `read` does, with the file's name in errors: later callers do not know it."""
         try:
             return self.read()
         except ModelLoadError as error:
@@ -197,14 +197,14 @@ def write_safetensors(
     tensors: Mapping[str, ArrayLike],
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write arrays to a safetensors file; if there is one already, it stays until the new one is complete.
+    """Write arrays to a safetensors file. An old file stays until the new one is complete.
 
     Parameters
     ----------
     path : str or path-like
         The file. Its folder must exist.
     tensors : mapping of str to array_like
-        Of float64, float32, float16, bool, or integers of 8 to 64 bits; of any layout and byte order.
+        Arrays of float64, float32, float16, bool, or integers of 8 to 64 bits, of any layout and byte order.
     metadata : mapping of str to str, optional
         Notes to keep in the file.
 
@@ -215,7 +215,7 @@ def write_safetensors(
     ValueError
         If a name is the one that the format reserves.
     OSError
-        If the file cannot be written: the old one is untouched, and no temporary file remains.
+        If the file cannot be written. The old file is then untouched, and no temporary file remains.
 
     Examples
     --------

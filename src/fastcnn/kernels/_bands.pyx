@@ -1,8 +1,10 @@
-"""Bands: a convolution and what reads it row by row, some rows at a time. What lies between stays in the caches.
+"""Bands: a convolution and the step that reads its output, fused over some rows at a time. The feature map between them
+stays in the caches.
 
-Each thread has a window in its scratch memory: the rows of a band, and above them those of the band before that the
-reader needs once more. The convolution fills the band, the reader takes the rows that are complete, and those still
-needed move up. Threads share out the bands; whoever begins in the middle of an image computes the rows above once more.
+Each thread has a window in its scratch memory: the rows of a band, and above them the rows of the band before that the
+reader still needs. The convolution fills the band. The reader computes all outputs whose inputs are complete. Then the
+rows that the next band needs move up. Threads share the bands. A thread that begins in the middle of an image first
+computes the rows above its band again.
 
     window:  [ rows of the band before | rows of this band | zeros below the image ]
 
@@ -19,8 +21,8 @@ from fastcnn.kernels._tiles cimport fc_tensor
 from fastcnn.kernels import _step
 from fastcnn.kernels.view import View
 
-# Vectors of a window, where these hold the rows that are needed again and as many new ones. Inputs and outputs still
-# fit the second-level cache: docs/tuning.md, "Windows".
+# Vectors of a window. A window is larger where this many hold fewer new rows than rows above. Inputs and outputs then
+# fit the second-level cache beside it: docs/tuning.md, "Windows".
 WINDOW_VECTORS = 4096
 cdef enum:
     STATE_FLOATS = 16  # at the start of the scratch memory
@@ -30,19 +32,19 @@ cdef struct Part:
     fc_run run
     const void *args
     size_t size
-    int pieces         # each of which is short enough to be done at once, or asks whether to go on
-    ptrdiff_t vectors  # operations in a piece
+    int pieces         # number of pieces, each short enough to finish or with calls of `goes_on` of its own
+    ptrdiff_t vectors  # operations on vectors in a piece
 
 
 cdef struct BandsArgs:
     fc_tensor y       # OUT blocked
     fc_tensor x       # IN  of the convolution
-    fc_tensor window  # one image of some rows in scratch memory; its halo are the zeros left and right of them
+    fc_tensor window  # rows of one image in scratch memory; its halo is the zeros left and right of them
     Part above, whole, last, reader  # the convolution for rows above a band, for a band, for the last band
-    ptrdiff_t band, bands, kept  # rows of a band; bands of an image; rows above a band
-    ptrdiff_t rest, below  # rows of the last band, and of zeros below it
+    ptrdiff_t band, bands, kept  # rows of a band; bands of an image; rows above a band in the window
+    ptrdiff_t rest, below  # rows of the last band, and rows of zeros below it
     ptrdiff_t x_step   # from one row of the convolution's outputs to the next
-    ptrdiff_t reach, stride, top  # rows under the reader's window, from one window to the next, padding above
+    ptrdiff_t reach, stride, top  # of the reader: rows under its filter, stride, rows of padding above the image
     ptrdiff_t scratch, place  # where the convolution's scratch memory and the window are, in floats
 
 
@@ -60,7 +62,7 @@ cdef float *window_row(const BandsArgs *a, float *scratch, ptrdiff_t row) noexce
 
 cdef void compute(const Part *part, float *scratch, ptrdiff_t place, const float *x, float *y,
                   ptrdiff_t rows) noexcept nogil:
-    """Run a part from x to some rows of y; its scratch memory is at `place`."""
+    """Run a part from x to `rows` rows of y. Its own scratch memory is at `place`."""
     cdef Operands *own = <Operands *>(scratch + STATE_FLOATS)
     cdef int piece
     memcpy(own, part.args, part.size)
@@ -79,7 +81,7 @@ cdef void zero_rows(const BandsArgs *a, float *scratch, ptrdiff_t first, ptrdiff
 
 
 cdef void zero_columns(const BandsArgs *a, float *scratch) noexcept nogil:
-    """The halo of all rows of the window."""
+    """Fill the halo of all rows of the window with zeros."""
     cdef ptrdiff_t block, row, lanes = a.window.lanes
     cdef float *pixel
     for block in range(blocks_of(&a.window)):
@@ -90,7 +92,7 @@ cdef void zero_columns(const BandsArgs *a, float *scratch) noexcept nogil:
 
 
 cdef void move_up(const BandsArgs *a, float *scratch, ptrdiff_t first) noexcept nogil:
-    """Rows of a band from `first` on to where the next band finds them."""
+    """Move the rows of a band from `first` on to where the next band reads them."""
     cdef ptrdiff_t block
     cdef float *start = window_row(a, scratch, first) - a.window.left * a.window.lanes
     for block in range(blocks_of(&a.window) if first < a.band else 0):
@@ -140,8 +142,8 @@ cdef Part part_of(Step step) except *:
 
 def band_rows(ptrdiff_t height, ptrdiff_t most, ptrdiff_t kept, ptrdiff_t stride):
     """Rows of a band, in an image of `height` rows. A window has room for `most` rows, `kept` of them above the band.
-    The reader moves on by `stride`. The last band may have fewer rows. Several bands are an even number where that is
-    possible: two threads then have the same work.
+    A band is a multiple of the reader's `stride`. The last band may have fewer rows. The number of bands is even where
+    that is possible: two threads then have the same work.
 
     Examples
     --------
@@ -155,23 +157,23 @@ def band_rows(ptrdiff_t height, ptrdiff_t most, ptrdiff_t kept, ptrdiff_t stride
 
 
 cdef class InBands(Step):
-    """A convolution and what reads its rows.
+    """A convolution fused with the step that reads its rows.
 
     Parameters
     ----------
     y, x : View
-        OUT, IN; of the reader and of the convolution.
+        OUT of the reader; IN of the convolution.
     conv, reader : callable
-        From the views of what they write and read, of one image, to a step. `conv` makes a `DirectConv`. `reader` makes
-        a `DepthwiseConv` or a `Pool`, which finds its padding above and below as zeros in x.
+        Takes the views of an output and an input, of one image, and returns a step. `conv` makes a `DirectConv`.
+        `reader` makes a `DepthwiseConv` or a `Pool`. Its padding above and below is zeros in x.
     between : (C, H, W)
-        Of the convolution's output.
+        Shape of the convolution's output.
     step : int
-        The convolution's stride from one row to the next.
+        Vertical stride of the convolution.
     reach, stride, top : int
-        Rows under the reader's window, from one window to the next, and above the image in the first one.
+        Of the reader: rows under its filter, vertical stride, rows of padding above the image.
     left, right : int
-        Zeros beside each row that the reader reads.
+        Pixels of padding beside each row that the reader reads.
     """
 
     cdef BandsArgs a

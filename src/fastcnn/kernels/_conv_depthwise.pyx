@@ -1,5 +1,5 @@
-"""Depthwise convolution on the blocked layout, and its gradient by the input where that was read with strides: every
-channel has one filter of its own. Inputs carry padding as a halo of zeros."""
+"""Depthwise convolution on the blocked layout: every channel has its own filter. For strides above 1, also the gradient
+of its input. Inputs carry padding as a halo of zeros."""
 
 from libc.stddef cimport ptrdiff_t
 from libc.string cimport memcpy, memset
@@ -17,7 +17,7 @@ from fastcnn.kernels import storage
 
 
 def pack_depthwise(weight, vl):
-    """(channels, 1, kh, kw) float32 to [block][kh][kw][VL], zeros where there is no channel."""
+    """Pack filters (channels, 1, kh, kw) as [block][kh][kw][VL]. Lanes without a channel are zeros."""
     channels, _, kh, kw = weight.shape
     blocks = ceil_div(channels, vl)
     padded = np.zeros((blocks * vl, kh, kw), np.float32)
@@ -32,15 +32,15 @@ cdef struct DepthwiseArgs:
     fc_tensor y         # OUT blocked
     fc_tensor x         # IN  blocked, with its padding as halo
     fc_tensor weights   # IN  packed
-    fc_tensor bias      # IN  whole blocks
+    fc_tensor bias      # IN  padded to full blocks
     fc_tensor residual  # IN  like y; data is NULL without one
     fc_depthwise rows
     ptrdiff_t top, left, stride
-    ptrdiff_t at_a_time  # pixels before the thread asks whether to go on; 0: it does not
+    ptrdiff_t at_a_time  # pixels of a row between two calls of `goes_on`; 0: no calls
 
 
 cdef void compute_rows(const fc_kernels *kernels, const fc_depthwise *all_rows, ptrdiff_t at_a_time) noexcept nogil:
-    """Rows, some of their pixels at a time."""
+    """Compute some rows, `at_a_time` of their pixels in one call of the tile."""
     cdef fc_depthwise rows = all_rows[0]
     cdef ptrdiff_t r, first
     if at_a_time == 0:
@@ -88,7 +88,7 @@ cdef class DepthwiseConv(Step):
     y, x, residual : View
         OUT, IN (halo at least pads), IN or None; all blocked.
     weights, bias : float32 arrays or Views
-        From `pack_depthwise` and `_direct_filters.pack_bias` (of one group).
+        From `pack_depthwise`, and from `_direct_filters.pack_bias` with one group.
     kernel, strides, pads, dilations : tuples of int
     activation : None or (name, attributes)
     """
@@ -110,24 +110,25 @@ cdef class DepthwiseConv(Step):
         a.at_a_time = self.at_a_time(a.y.w, taps)
 
 
-cdef struct Phase:  # as `phases` tells
+cdef struct Phase:  # an entry of the result of `phases`
     ptrdiff_t before, tap, count, start
 
 
 cdef struct StridedArgs:
     const fc_kernels *kernels
     fc_tensor y        # OUT blocked
-    fc_tensor g        # IN  blocked, with zeros as far as taps reach as halo
+    fc_tensor g        # IN  blocked, with a halo of zeros as wide as the taps reach
     fc_tensor weights  # IN  a parameter, or packed
     fc_depthwise rows
     const Phase *phases_h
     const Phase *phases_w
     ptrdiff_t kh, kw, stride_h, stride_w, step_h, step_w
-    ptrdiff_t at_a_time  # as of DepthwiseArgs
+    ptrdiff_t at_a_time  # as in DepthwiseArgs
 
 
 cdef void run_strided(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
-    """Units are rows of y. Every stride-th pixel of a row meets the same taps: a convolution with these alone."""
+    """Units are rows of y. Every stride-th pixel of a row has the same taps: these pixels are a convolution with stride
+    1 and a smaller filter."""
     cdef const StridedArgs *a = <const StridedArgs *>raw
     cdef fc_depthwise rows = a.rows
     cdef ptrdiff_t blocks = blocks_of(&a.y), units = a.y.n * blocks * a.y.h, vl = a.kernels.vl, ready = -1
@@ -155,7 +156,7 @@ cdef void run_strided(const void *raw, float *scratch, int tid, int nthreads) no
 
 
 cdef void sort_taps(const StridedArgs *a, const float *weights, float *to) noexcept nogil:
-    """The filter [kh][kw][VL] as filters of the phases: [phase of rows][phase of columns][kh'][kw'][VL]."""
+    """Copy a filter [kh][kw][VL] as one filter for each phase: [phase of rows][phase of columns][kh'][kw'][VL]."""
     cdef ptrdiff_t vl = a.kernels.vl, i, k, ky, kx
     cdef Phase h, w
     for i in range(a.stride_h):
@@ -170,18 +171,20 @@ cdef void sort_taps(const StridedArgs *a, const float *weights, float *to) noexc
 
 
 def phases(taps, stride, before, dilation):
-    """Which taps meet which pixels. Pixel stride * q + c reads gradient (stride * q + c + before - dilation * tap) /
-    stride for each tap that divides.
+    """Which taps contribute to which pixels, along one dimension. The pixels c, c + stride, ... are a phase. Pixel
+    stride * q + c reads the gradient at (stride * q + c + before - dilation * tap) / stride, for each tap for which
+    that is an integer.
 
     Returns
     -------
     list of (int, int, int, int), int
-        For each c: taps of the phases before, the first tap, how many, and the gradient that it reads for q = 0. And
-        the distance from one such tap to the next.
+        For each phase c: the number of taps of all phases before, its first tap, and the number of its taps. The fourth
+        number is the gradient that its first tap reads for q = 0. The int after the list is the distance between
+        neighbouring taps of a phase.
 
     Examples
     --------
-    >>> phases(3, 2, 1, 1)  # even pixels meet the middle tap, odd ones the others
+    >>> phases(3, 2, 1, 1)  # even pixels have the middle tap, odd ones the others
     ([(0, 1, 1, 0), (1, 0, 2, 1)], 2)
     """
     found, done = [], 0
@@ -194,7 +197,7 @@ def phases(taps, stride, before, dilation):
 
 
 cdef class StridedDepthwiseGrad(Step):
-    """Gradient of a depthwise convolution by its input.
+    """Gradient of the input of a depthwise convolution.
 
     Parameters
     ----------
@@ -223,13 +226,13 @@ cdef class StridedDepthwiseGrad(Step):
         a.phases_h, a.phases_w = <const Phase *>address(tables[0]), <const Phase *>address(tables[1])
         self.owned = weights, tables
         set_activation(&a.rows.act, None)
-        # From one tap of a phase to the next, the gradients go backwards.
+        # A later tap of a phase reads an earlier gradient.
         a.rows.x_row = -(a.step_h * dilations[0] // strides[0]) * a.g.row
         a.rows.x_col = -(a.step_w * dilations[1] // strides[1]) * vl
         a.rows.x_pixel, a.rows.y_pixel = vl, a.stride_w * vl
         a.rows.rows, a.rows.x_step, a.rows.y_row, a.rows.residual_row = 1, 0, 0, 0
         self.scratch_floats = (1 + a.kh * a.kw) * vl
-        # Most taps that a pixel meets.
+        # The most taps that a pixel has.
         met = max(row[2] for row in rows) * max(column[2] for column in columns)
         planes = a.y.n * blocks_of(&a.y)
         self.work(planes * a.y.h, planes * a.y.h * a.y.w * met)

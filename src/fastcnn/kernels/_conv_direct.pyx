@@ -1,8 +1,9 @@
-"""Direct convolution on the blocked layout: the choice of its tiles and the layout of their operands. The loops are in
-_direct_rows. The input carries its padding as a halo of zeros: nothing here knows of borders. Refuses nothing.
+"""Direct convolution on the blocked layout: the choice of its tiles and the layout of their operands. _direct_rows has
+the loops. The input carries its padding as a halo of zeros, so that no loop treats borders. It takes every kernel size,
+stride, dilation and number of groups.
 
-    y[n, o, p, q] = act(r[n, o, p, q] + b[o] + sum over i, ky, kx of
-                        x[n, i, p * sh + ky * dh - top, q * sw + kx * dw - left] * w[o, i, ky, kx])
+    y[n, o, p, q] = act(r[n, o, p, q] + b[o] + s[n, o, p, q]);
+    s[n, o, p, q] = sum of x[n, i, p * sh + ky * dh - top, q * sw + kx * dw - left] * w[o, i, ky, kx]
 """
 
 from libc.stddef cimport ptrdiff_t
@@ -19,26 +20,27 @@ from fastcnn.kernels._tiles cimport FC_NARROW_MOST, fc_conv_row, fc_tensor
 from fastcnn.kernels._direct_filters import chunk_blocks
 
 cdef enum:
-    # docs/tuning.md, "Panels". Gathering costs a load and a store for every input of a tap: little beside this many
-    # blocks of outputs.
+    # docs/tuning.md, "Panels". Gathering takes a load and a store for every input of a tap. From this many blocks of
+    # outputs on, it costs less than small tiles.
     GATHER_BLOCKS = 8
     SMALL_TILE = 4  # pixels: smaller tiles have too few sums in flight
 
 
 def writes_once(ptrdiff_t ins, ptrdiff_t outs, kernel, ptrdiff_t vl):
-    """Whether each output is written once, finished. Several passes over the input channels write it several times, and
-    so do narrow tiles, of which the last ones of a row overlap."""
+    """Whether each output is written once, when it is final. Several passes over the input channels write it several
+    times. Narrow tiles write some outputs twice: the last two of a row overlap."""
     return ins <= vl * chunk_blocks(vl, kernel, vl) and outs > FC_NARROW_MOST
 
 
 def writes_planes(ptrdiff_t ins, ptrdiff_t outs, kernel, strides, ptrdiff_t width, ptrdiff_t vl):
-    """Whether the output can be plain: narrow tiles compute it, from a single channel, in rows of `width` pixels."""
+    """Whether the output can be plain. It can where narrow tiles compute it from a single channel, in rows of `width`
+    pixels."""
     return ins == 1 and kernel[1] > 1 and takes_narrow_tiles(outs, strides, width, vl)
 
 
 def pools(ptrdiff_t outs, strides, ptrdiff_t width, ptrdiff_t vl):
-    """Whether a convolution of a single channel can take maxima of 2 x 2 outputs: narrow tiles do, in rows of `width`
-    pixels before the maxima."""
+    """Whether a convolution of a single channel can fuse a maximum of 2 x 2 outputs. Only narrow tiles do, in rows of
+    `width` pixels before the pooling."""
     return takes_narrow_tiles(outs, strides, width // 2 * 2, vl)
 
 
@@ -48,7 +50,7 @@ cdef bint takes_narrow_tiles(ptrdiff_t outs, strides, ptrdiff_t width, ptrdiff_t
 
 
 cdef union DirectArgs:
-    FamilyArgs common  # how each of the others begins
+    FamilyArgs common  # each of the others begins with the same fields
     BlocksArgs blocks
     StepsArgs steps
     NarrowArgs narrow
@@ -60,21 +62,21 @@ cdef class DirectConv(Step):
     Parameters
     ----------
     y, x, residual : View
-        OUT (blocked, or plain where `writes_planes` says so and there is no residual), IN (blocked, with fewer channels
-        than VL also lanes = C or plain; halo at least pads), IN or None (blocked, shape of y).
+        OUT, blocked; without a residual plain where `writes_planes` allows it. IN, blocked; with fewer channels than VL
+        also lanes = C or plain; halo at least pads. IN or None, blocked, of the shape of y.
     weights, bias : float32 arrays or Views
         From `_direct_filters`.
     kernel, strides, pads, dilations : tuples of int
     groups : int
     activation : None or (name, attributes)
     places : None or array of int
-        In x, of every input channel, where those of a group are not whole blocks one after the other; lanes = VL, and
-        weights and bias are packed as those of one group, of one block of inputs.
+        Index of every input channel in x, where groups are not made of full blocks. It requires lanes = VL, and weights
+        and bias that are packed with one group and one block of inputs.
     pool : {1, 2}
-        2: the outputs are maxima of 2 x 2 pixels, where `pools` says so. Then x has one channel and is plain, there is
-        no residual, and the activation is monotone.
+        2: the outputs are maxima of 2 x 2 pixels, where `pools` allows it. x then has one channel and is plain. There
+        is no residual, and the activation is monotone.
     half : bool
-        Whether the weights are packed as for half a block.
+        Whether the weights are packed with half a block.
     bundle : int
         As in `_direct_filters.pack_weights`.
     """
@@ -118,11 +120,11 @@ cdef class DirectConv(Step):
         self.set_stretches(bundle, pool)
 
     cdef void set_stretches(self, bundle, pool) except *:
-        """Rows that take long are computed in stretches, between which the thread asks whether to go on."""
+        """Divide rows that take long into stretches: `goes_on` is called between them."""
         cdef Layer *a = &self.a.common.layer
         cdef ptrdiff_t each = a.steps
         a.least = 1
-        if self.run == run_narrow:  # a vector of pixels at least, and of almost two there are two
+        if self.run == run_narrow:  # tiles take a vector of pixels at least; the last two of a row may overlap
             a.least, each = self.kernels.vl, 2 * each * self.a.narrow.tile.channels * pool
         else:
             if self.run == run_blocks:
@@ -131,7 +133,8 @@ cdef class DirectConv(Step):
         a.at_a_time = a.least * self.at_a_time(max(1, max(a.columns, PANEL_PIXELS) // a.least), each)
 
     cdef void set_rows(self, kernel, strides, pool, bint scattered, bint narrow) except *:
-        """Rows are those of the image. Where an output needs one pixel only, they are joined and cut anew, evenly."""
+        """Set the rows that tiles see: those of the image. Where an output needs only one pixel, all rows of an image
+        are joined and divided evenly."""
         cdef Layer *a = &self.a.common.layer
         a.rows, a.columns, a.joined = a.y.h, a.y.w, 0
         a.x_step = pool * strides[0] * a.x.row
@@ -139,35 +142,35 @@ cdef class DirectConv(Step):
         if pool == 1 and itself and self.takes_several_rows(scattered):
             a.joined = a.y.h * a.y.w
             a.columns = ceil_div(a.joined, max(1, ceil_div(a.joined, PANEL_PIXELS)))
-            while narrow and 0 < a.joined % a.columns < self.kernels.vl:  # the last stretch is a vector at least
+            while narrow and 0 < a.joined % a.columns < self.kernels.vl:  # the last row is a vector at least
                 a.columns += 1
             a.rows = ceil_div(a.joined, a.columns)
             a.x_step = a.columns * a.x.lanes
         a.panels = max(1, min(a.rows, ceil_div(a.rows * a.columns, PANEL_PIXELS)))
 
     cdef bint takes_several_rows(self, bint scattered) except *:
-        """Whether tiles may take pixels from several rows of the output: where there are gaps between them, from two at
-        most, and of blocked inputs side by side."""
+        """Whether a tile may take pixels from several rows of the output. With gaps between rows it takes them from two
+        rows at most, and only from blocked inputs."""
         cdef Layer *a = &self.a.common.layer
         # Tiles of single blocks have twice as many pixels.
         cdef bint long_rows = a.y.w >= self.kernels.mr * (2 if scattered or a.out_blocks % 2 else 1)
         return self.has_no_gaps() or (long_rows and a.x.lanes == self.kernels.vl)
 
     cdef bint has_no_gaps(self) except *:
-        """Whether the rows of the outputs, and of the residual, follow each other without a halo."""
+        """Whether the rows of the outputs and of the residual have no halo between them."""
         cdef Layer *a = &self.a.common.layer
         return a.y.row == a.y.w * a.y.lanes and (a.residual.row == a.y.row or self.operands[2] == NULL)
 
     cdef bint should_gather(self, kernel, strides) except *:
-        """Whether a panel's inputs are first copied side by side: only every second pixel is read, or the rows of the
-        image make small tiles."""
+        """Whether the inputs of a panel are first copied to neighbouring pixels. It pays where only every second pixel
+        is read, or where the rows of the image make small tiles."""
         cdef Layer *a = &self.a.common.layer
         cdef bint pays = a.out_blocks >= GATHER_BLOCKS and a.x.lanes == self.kernels.vl
         cdef bint small_tiles = a.columns // ceil_div(a.columns, self.kernels.mr) < SMALL_TILE
         return pays and self.takes_several_rows(False) and (small_tiles or tuple(kernel) == (1, 1) and strides[1] > 1)
 
     cdef void set_outputs(self, bint gathered) except *:
-        """Distances between output pixels; x_pixel is set by the family."""
+        """Set the distances between output pixels. The family of tiles sets x_pixel."""
         cdef Layer *a = &self.a.common.layer
         cdef fc_conv_row *row = &self.a.common.row
         row.blocks = 1
@@ -177,14 +180,14 @@ cdef class DirectConv(Step):
             row.y_gap, row.residual_gap = a.y.row - a.y.w * a.y.lanes, a.residual.row - a.y.w * a.y.lanes
 
     cdef object choose_blocks(self, channels, kernel, strides, dilations, half):
-        """Taps of many channels; gives the array of their places in x, as each of these methods does."""
+        """Choose taps of many channels. As all `choose_` methods, it returns the array of their offsets in x."""
         cdef BlocksArgs *a = &self.a.blocks
         cdef fc_tensor *x = &a.layer.x
         columns = kernel[1]
         a.tile.row.x_pixel = strides[1] * x.lanes
         self.set_blocks(channels, kernel, half)
         if dilations[1] == 1 and a.tile.partial_channels == a.tile.full_channels:
-            # The taps of a row of the filter lie side by side: one tap with all their channels.
+            # The taps of a row of the filter are neighbours: they become one tap with all their channels.
             a.tile.full_channels *= columns
             a.tile.partial_channels = a.tile.full_channels
             a.taps = kernel[0]
@@ -193,7 +196,7 @@ cdef class DirectConv(Step):
         return flat(blocks * x.block + rows * (dilations[0] * x.row) + pixels * (dilations[1] * x.lanes))
 
     cdef object choose_gathered(self, channels, kernel, strides, dilations, half):
-        """As `choose_blocks`, where the inputs of each tap lie side by side in scratch memory."""
+        """Choose taps as `choose_blocks` does, in scratch memory: each has its inputs at neighbouring pixels there."""
         cdef BlocksArgs *a = &self.a.blocks
         cdef fc_tensor *x = &a.layer.x
         cdef Gather *gather = &a.gather
@@ -207,7 +210,7 @@ cdef class DirectConv(Step):
         return flat(np.arange(a.chunk * a.taps) * (gather.pixels * x.lanes))
 
     cdef void set_blocks(self, channels, kernel, half) except *:
-        """The blocks of input channels, a tap for each pixel of the filter."""
+        """Set the blocks of input channels, with a tap for each position of the filter."""
         cdef BlocksArgs *a = &self.a.blocks
         cdef ptrdiff_t lanes = a.layer.x.lanes
         self.run = run_blocks
@@ -220,28 +223,28 @@ cdef class DirectConv(Step):
         a.tile.partial_taps = a.taps if a.tile.partial_channels < lanes else 0
 
     cdef object choose_steps(self, kernel, strides, dilations):
-        """Few input channels: a tap for each, of every pixel of the filter."""
+        """Choose a tap for each input channel and position of the filter: there are few input channels."""
         cdef StepsArgs *a = &self.a.steps
         self.run = run_steps
         a.tile.row.x_pixel, a.tile.steps = strides[1] * a.layer.x.lanes, a.layer.steps
         return self.step_taps(kernel, dilations)
 
     cdef object choose_narrow(self, outs, kernel, dilations, pool_row):
-        """Few input channels of a plain image, and few outputs: vectors of pixels."""
+        """Choose vectors of pixels: a plain image has few input channels and few output channels."""
         cdef NarrowArgs *a = &self.a.narrow
         self.run = run_narrow
         a.tile.row.x_pixel, a.tile.steps, a.tile.channels, a.tile.x_pool_row = 1, a.layer.steps, outs, pool_row
         return self.step_taps(kernel, dilations)
 
     cdef object step_taps(self, kernel, dilations):
-        """The taps [ky][kx][channel] of all channels of x."""
+        """Offsets of the taps [ky][kx][channel] of all channels of x."""
         cdef fc_tensor *x = &self.a.common.layer.x
         rows, pixels, channels = np.ogrid[: kernel[0], : kernel[1], : x.c]
         return flat(rows * (dilations[0] * x.row) + pixels * (dilations[1] * x.lanes)
                     + channels * (x.block if x.lanes == 1 else 1))  # a channel of a plain image is a plane
 
     cdef object choose_scattered(self, outs, kernel, strides, dilations, places):
-        """The channels of a group of `outs` outputs lie anywhere: a tap for each, one group after the other."""
+        """Choose a tap for each channel, group by group: the channels of a group of `outs` outputs may lie anywhere."""
         cdef StepsArgs *a = &self.a.steps
         cdef fc_tensor *x = &a.layer.x
         self.run = run_scattered
@@ -254,5 +257,5 @@ cdef class DirectConv(Step):
 
 
 cdef object flat(places):
-    """Distances in floats as one array of ptrdiff_t."""
+    """Flatten distances in floats to one array of ptrdiff_t."""
     return np.ascontiguousarray(np.ravel(places), np.intp)

@@ -1,10 +1,10 @@
 """Gradients of weights: of convolutions, dense, grouped and depthwise, and of fully connected layers; and of biases.
 
-    dw[o, i, ky, kx] = sum over n, p, q of x[n, i, p * sh + ky * dh - top, q * sw + kx * dw - left] * g[n, o, p, q]
+    dw[o, i, ky, kx] = sum of x[n, i, p * sh + ky * dh - top, q * sw + kx * dw - left] * g[n, o, p, q]
 
-Results are parameters in blocks of outputs, [O/VL][I][kh][kw][VL]. Threads own outputs, and every sum is taken in one
-order: image by image, row by row, in chunks of pixels that the second-level cache holds for all channels. The gradient
-of inputs is a convolution with transposed weights, and has no kernel of its own.
+Results are parameters in blocks of outputs, [O/VL][I][kh][kw][VL]. Threads own outputs, and every sum has one order:
+image by image, row by row. Chunks of pixels are small enough for the second-level cache to hold them for all channels.
+The gradient of inputs has no kernel of its own: it is a convolution with transposed weights.
 """
 
 from libc.stddef cimport ptrdiff_t
@@ -29,16 +29,16 @@ cdef enum:
 cdef struct ConvGradArgs:
     const fc_kernels *kernels
     fc_tensor y  # OUT a parameter
-    fc_tensor x  # IN  blocked, or lanes = C, with its padding as halo; plain for run_any
+    fc_tensor x  # IN  blocked or lanes = C, with its padding as halo; plain for run_any
     fc_tensor g  # IN  blocked; plain for run_any
     fc_conv_grad tile
     fc_depthwise_grad rows
     ptrdiff_t groups, ins, in_blocks, out_blocks, out_parts  # of a group
     ptrdiff_t kh, kw, stride_h, stride_w, dilation_h, dilation_w, top, left
-    ptrdiff_t columns        # taps of a row of the filter, 1 where they are lanes of one
-    ptrdiff_t images, height  # of a chunk
-    bint watched                                # whether the thread asks within a unit whether to go on,
-    ptrdiff_t pixels_at_a_time, rows_at_a_time  # and after how many pixels of a row, or rows, if not after all of them
+    ptrdiff_t columns        # taps of a row of the filter; 1 where they are merged into one tap with more lanes
+    ptrdiff_t images, height  # images of a chunk, and rows of each
+    bint watched                                # whether `goes_on` is called within a unit
+    ptrdiff_t pixels_at_a_time, rows_at_a_time  # pixels of a row, and rows, between two calls; 0: all of them
 
 
 cdef void run_dense(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
@@ -55,7 +55,7 @@ cdef void run_dense(const void *raw, float *scratch, int tid, int nthreads) noex
 
 
 cdef void add_products(const ConvGradArgs *a, ptrdiff_t unit, ptrdiff_t image, ptrdiff_t first) noexcept nogil:
-    """One unit of one chunk."""
+    """Add the products of one chunk to one unit."""
     cdef fc_conv_grad t = a.tile
     cdef ptrdiff_t vl = a.kernels.vl, ky = unit % a.kh, block = unit // a.kh % a.in_blocks, kx
     cdef ptrdiff_t part = unit // a.kh // a.in_blocks % a.out_parts, group = unit // a.kh // a.in_blocks // a.out_parts
@@ -79,7 +79,7 @@ cdef void add_products(const ConvGradArgs *a, ptrdiff_t unit, ptrdiff_t image, p
 
 
 cdef void add_stretches(const ConvGradArgs *a, const fc_conv_grad *all_pixels) noexcept nogil:
-    """The products of a tap, some pixels of a row at a time where it is long."""
+    """Add the products of a tap, `pixels_at_a_time` pixels of each row at a time."""
     cdef fc_conv_grad t = all_pixels[0]
     cdef ptrdiff_t first = 0
     while first < all_pixels.pixels:
@@ -113,7 +113,8 @@ cdef void run_depthwise(const void *raw, float *scratch, int tid, int nthreads) 
 
 
 cdef void add_rows(const ConvGradArgs *a, const fc_depthwise_grad *image) noexcept nogil:
-    """What an image gives to a depthwise filter: tap by tap, some rows at a time, or some pixels of a row."""
+    """Add an image to the gradient of a depthwise filter, tap by tap. Each call takes some rows, or some pixels of a
+    row."""
     cdef fc_depthwise_grad rows = image[0]
     cdef ptrdiff_t tap, r, first
     rows.kh = rows.kw = 1
@@ -135,7 +136,8 @@ cdef void add_rows(const ConvGradArgs *a, const fc_depthwise_grad *image) noexce
 
 
 cdef void run_any(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
-    """Element by element, from NCHW: groups that cut through blocks. Units are weights of one output and input."""
+    """Compute the gradient element by element, from NCHW, for groups that are not made of full blocks. Units are the
+    weights of one output and one input."""
     cdef const ConvGradArgs *a = <const ConvGradArgs *>raw
     cdef ptrdiff_t outs = a.g.c // a.groups, units = a.g.c * a.ins, unit, o, i, ky, kx, n, p, q, r, c, vl = a.kernels.vl
     cdef ptrdiff_t area = a.kh * a.kw
@@ -169,8 +171,8 @@ cdef class ConvGradWeight(Step):
     Parameters
     ----------
     y, x, g : View
-        OUT a parameter; IN the input (halo at least pads) and the gradient of the output, blocked (the input also
-        lanes = C); or both NCHW without halo.
+        OUT a parameter; IN the input, blocked or lanes = C, halo at least pads; IN the gradient of the output, blocked.
+        Or both inputs are plain without halo.
     kernel, strides, pads, dilations : tuples of int
     groups : int
     """
@@ -210,7 +212,8 @@ cdef class ConvGradWeight(Step):
             a.watched = a.pixels_at_a_time > 0
 
     cdef void set_depthwise_stretches(self) except *:
-        """Image by image; where that takes long, tap by tap, and so many rows or pixels."""
+        """Set after how much work `goes_on` is called: an image, or where that takes long, some rows or pixels of one
+        tap."""
         cdef ConvGradArgs *a = &self.a
         cdef ptrdiff_t pixels = a.g.h * a.g.w, image = pixels * a.kh * a.kw, longest = _step.LONGEST_PIECE
         if image <= longest:
@@ -251,11 +254,11 @@ cdef struct LinearGradArgs:
     fc_tensor g  # IN  rows
     fc_conv_blocks product
     ptrdiff_t out_blocks, strips
-    ptrdiff_t at_a_time  # features; where fewer than a strip, the thread asks in between whether to go on
+    ptrdiff_t at_a_time  # features of a product; below those of a strip, `goes_on` is called before each
 
 
 cdef void run_linear(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
-    """The matrix product of x's columns with g; units are (pair of output blocks, strip of features)."""
+    """Multiply the transpose of x with g. Units are (pair of output blocks, strip of features)."""
     cdef const LinearGradArgs *a = <const LinearGradArgs *>raw
     cdef fc_conv_blocks product = a.product
     cdef ptrdiff_t vl = a.kernels.vl, pairs = ceil_div(a.out_blocks, 2), packed = -1
@@ -317,7 +320,7 @@ cdef struct SumArgs:
     const fc_kernels *kernels
     fc_tensor y     # OUT a parameter
     fc_tensor g     # IN  blocked, or rows
-    bint watched    # whether the thread asks before each image whether to go on
+    bint watched    # whether `goes_on` is called before each image
 
 
 cdef void run_channel_sum(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
@@ -343,7 +346,7 @@ cdef void run_channel_sum(const void *raw, float *scratch, int tid, int nthreads
 
 
 cdef class ChannelSum(Step):
-    """Gradient of a bias: y[c] = sum of g over all but the channel.
+    """Gradient of a bias: y[c] = sum of g over all dimensions but the channels.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
-"""Convolution by im2col and a matrix product: slower than the others, and refuses nothing.
+"""Convolution by im2col and a matrix product: slower than the others, for all parameters that they do not take.
 
-Takes and gives NCHW. For a strip of output pixels, the inputs of every tap are copied into columns
-[in_channel][ky][kx][pixel], unless the planes are that already. Then y = weights x columns. The columns of a strip fit
-the second-level cache. Reference: Chellapilla, Puri, Simard, High Performance Convolutional Neural Networks for
+Input and output are NCHW. For a strip of output pixels, the inputs of every tap are copied into columns
+[in_channel][ky][kx][pixel], unless the planes are columns already. Then y = weights x columns. The columns of a strip
+fit the second-level cache. Reference: Chellapilla, Puri, Simard, High Performance Convolutional Neural Networks for
 Document Processing, 2006.
 """
 
@@ -17,7 +17,7 @@ from fastcnn.kernels._tiles cimport (
 from fastcnn.kernels import _step
 
 cdef enum:
-    COLUMN_FLOATS = 65_536  # of a strip: docs/tuning.md, "Columns"
+    COLUMN_FLOATS = 65_536  # floats in the columns of a strip: docs/tuning.md, "Columns"
 
 
 cdef struct Im2colArgs:
@@ -25,19 +25,19 @@ cdef struct Im2colArgs:
     fc_tensor y         # OUT NCHW
     fc_tensor x         # IN  NCHW
     fc_tensor weights   # IN  packed
-    fc_tensor bias      # IN  whole blocks
+    fc_tensor bias      # IN  padded to full blocks
     fc_tensor residual  # IN  NCHW like y; data is NULL without one
     fc_activation act
     ptrdiff_t groups, ins, outs, out_blocks, inner  # of a group; inner = ins * kh * kw
     ptrdiff_t kh, kw, stride_h, stride_w, dilation_h, dilation_w, top, left
     ptrdiff_t columns, strips  # pixels in a strip, strips in an image
-    bint watched               # whether the thread asks within a unit whether to go on
-    bint in_place              # each output needs its own pixel only: planes are columns already
+    bint watched               # whether `goes_on` is called within a unit
+    bint in_place              # each output needs only its own pixel: planes are columns already
 
 
 cdef void fill_column(const Im2colArgs *a, const float *plane, ptrdiff_t ky, ptrdiff_t kx, ptrdiff_t first,
                       ptrdiff_t count, float *column) noexcept nogil:
-    """The inputs of one tap for output pixels first .. first + count, zeros outside the image."""
+    """Copy the inputs of one tap for output pixels first .. first + count, with zeros outside the image."""
     cdef ptrdiff_t done = 0, row, start, length, x0, y0, low, high, i
     cdef const float *line
     while done < count:
@@ -65,7 +65,7 @@ cdef void fill_column(const Im2colArgs *a, const float *plane, ptrdiff_t ky, ptr
 
 cdef void store_blocks(const Im2colArgs *a, const float *tile, ptrdiff_t image, ptrdiff_t channel, ptrdiff_t channels,
                        ptrdiff_t first, ptrdiff_t count) noexcept nogil:
-    """A finished tile [block][pixel][VL] to the planes of the output, with residual and activation."""
+    """Copy a tile [block][pixel][VL] to the planes of the output. Where there is a residual, add it and activate."""
     cdef ptrdiff_t vl = a.kernels.vl, block, c
     cdef float *y = a.y.data + image * a.y.image + channel * a.y.block + first
     cdef const float *residual
@@ -82,7 +82,7 @@ cdef void store_blocks(const Im2colArgs *a, const float *tile, ptrdiff_t image, 
 cdef void run_im2col(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
     cdef const Im2colArgs *a = <const Im2colArgs *>raw
     cdef ptrdiff_t unit, image, part, first, count, begin, group, pair, block, i, k, vl = a.kernels.vl, blocks
-    # Of an image; where columns are filled, a strip of them serves all groups.
+    # Units of an image. A strip of filled columns serves all groups, so that groups are not divided.
     cdef ptrdiff_t units = a.strips * (a.groups if a.in_place else 1)
     cdef float *tile = scratch
     cdef float *columns = scratch + 2 * vl * a.columns
@@ -125,14 +125,14 @@ cdef void run_im2col(const void *raw, float *scratch, int tid, int nthreads) noe
 
 
 cdef class Im2colConv(Step):
-    """Convolution of an NCHW tensor, whatever its parameters.
+    """Convolution of an NCHW tensor, with any parameters.
 
     Parameters
     ----------
     y, x, residual : View
         OUT, IN, IN or None; all NCHW without halo.
     weights, bias : float32 arrays or Views
-        From `pack_weights` of the weights as (out_channels, in_channels / groups * kh * kw, 1, 1), one block of
+        From `pack_weights`, with the weights as (out_channels, in_channels / groups * kh * kw, 1, 1) and one block of
         input; and from `pack_bias`.
     kernel, strides, pads, dilations : tuples of int
     groups : int
@@ -153,7 +153,7 @@ cdef class Im2colConv(Step):
         a.dilation_h, a.dilation_w = dilations
         a.top, a.left = pads[0], pads[1]
         tiles = max(1, min(16, COLUMN_FLOATS // (a.inner * self.kernels.mr)))
-        # Of large windows, fewer pixels than a tile holds: they take long enough.
+        # Large filters take long: a strip then has fewer pixels than a tile holds.
         a.columns = max(1, min(tiles * self.kernels.mr, a.y.h * a.y.w, _step.LONGEST_PIECE // (2 * a.inner)))
         a.strips = ceil_div(a.y.h * a.y.w, a.columns)
         a.in_place = a.kh * a.kw == 1 and tuple(strides) == (1, 1) and not any(pads) and a.x.row == a.x.w

@@ -1,8 +1,8 @@
 """Winograd convolution, F(2x2, 3x3), F(4x4, 3x3) and F(6x6, 3x3), on the blocked layout: 3 x 3, one group, stride 1.
-F(2x2, 3x3) with stride 2 too.
+F(2x2, 3x3) also has stride 2.
 
-A block of patches is transformed (V) and multiplied with the transformed filters (U): one matrix product for each
-component, of which a patch has as many as pixels. The products (M) are transformed back:
+A block of patches is transformed (V) and multiplied with the transformed filters (U). There is one matrix product for
+each component; a patch has as many components as pixels. The products (M) are transformed back:
 
     V[component][input block][patch]  U[component][bundle of output blocks]  M[component][output block][patch]
 
@@ -10,16 +10,15 @@ V and M of a block of patches lie in scratch memory. The input carries its paddi
 the last patch. csrc/tiles/winograd.h has the algebra. With stride 2, some components of V share a U, and some products
 share an M.
 
-Where m does not divide the size of the output, some patches in a line have m - 1 outputs. They do without the products
-of the last component, which only the last output needs. Patches lie in the order of the products that they need,
+Where m does not divide the size of the output, some patches in a line have m - 1 outputs. They need no products of the
+last component: only output m does. Tall patches have m rows of outputs and need the last row of components, low ones
+have m - 1. Broad patches have m columns and need the last column, slim ones have m - 1. Over all images of a batch,
+patches are sorted so that the patches of each product are neighbours:
 
-    [low and broad | tall and broad | tall and slim | low and slim]    tall: m rows of outputs; broad: m columns
+    [low and broad | tall and broad | tall and slim | low and slim]
 
-over all images of a batch, so that each product is of neighbours. Tall patches need the last row of components, broad
-ones the last column.
-
-Where there are few patches, filters may be transformed while they are read, anew for each tile of patches (see
-csrc/tiles/winograd_sums.h). V is then [tile of patches][input block][component][patch], and M of one output block.
+Where there are few patches, lean filters may be transformed while they are read, again for each tile of patches (see
+csrc/tiles/winograd_sums.h). V is then [tile of patches][input block][component][patch], and M holds one output block.
 """
 
 from libc.stddef cimport ptrdiff_t
@@ -35,42 +34,39 @@ from fastcnn.kernels._tiles cimport (
 
 cdef enum:
     # docs/tuning.md, "Winograd".
-    PATCHES = 28  # in a block: they pay for reading all transformed filters once
-    # Floats between the transformed filters in use and those that are prefetched: with few input channels, prefetching
-    # the next bundle of output blocks is too late.
+    PATCHES = 28  # in a block: enough products for each read of the transformed filters
+    # Floats between the filters in use and those that are prefetched. With few input channels, the next bundle of
+    # output blocks comes too soon for a prefetch.
     LEAST_AHEAD = 2048
-    # Of filters that are transformed while they are read: the patches that share a read, and the blocks of input
-    # channels that stay in the caches near the core meanwhile.
+    # For lean filters: the patches that share a read, and the blocks of input channels that stay in the first two
+    # levels of caches meanwhile.
     PATCHES_TOGETHER = 16
     CHUNK_BLOCKS = 4
 
 
 def line_products(m, stride=1):
-    """The products of F(m, 3) in one dimension: of which component of U with which one of V, to which one of M."""
+    """The products of F(m, 3) in one dimension, as triples: the components of U, of V, and of M that takes their
+    product."""
     if stride == 2:
         return [(0, 0, 0), (1, 1, 1), (2, 2, 2), (3, 3, 0), (3, 4, 2)]
     return [(i, i, i) for i in range(m + 2)]
 
 
 def line_sizes(m, stride=1):
-    """Components of U, V and M in one dimension."""
+    """Numbers of components of U, V and M in one dimension."""
     return tuple(1 + max(components) for components in zip(*line_products(m, stride)))
 
 
 def filter_numbers(m, stride=1, lean=False):
-    """How many numbers a filter is, as `_winograd_filters.pack_winograd` packs it."""
+    """Numbers of a filter as `_winograd_filters.pack_winograd` packs it."""
     return 9 if lean else line_sizes(m, stride)[0] ** 2
 
 
 def patch_counts(size, m, whole=False):
-    """How many patches along a line of outputs have m of them, and how many behind those m - 1.
+    """Count the patches of m outputs, and those of m - 1 outputs after them, along a line of `size` outputs.
 
-    Parameters
-    ----------
-    size, m : int
-    whole : bool
-        Whether all must have m outputs. The last ones may lie outside the image; so they may where all patches are the
-        smaller ones.
+    With `whole`, all patches have m outputs, and the last one may end outside the image. It may also end outside where
+    all patches have m - 1 outputs.
     """
     count = -(-size // m)
     slim = 0 if whole else min(count, count * m - size)
@@ -84,16 +80,16 @@ cdef struct Product:
 
 
 cdef struct Place:
-    ptrdiff_t x, y, residual  # of a patch's first pixel, from the first one of a block of channels
-    ptrdiff_t rows, columns   # of outputs
+    ptrdiff_t x, y, residual  # offsets of a patch's first pixel from the first one of a block of channels
+    ptrdiff_t rows, columns   # rows and columns of outputs inside the image
 
 
 cdef struct Ready:
-    ptrdiff_t block        # 1 + the block of patches whose places and transformed inputs lie in this scratch memory
+    ptrdiff_t block        # 1 + the block of patches whose places and V are in this scratch memory
     Place places[PATCHES]
 
 
-# Whole cache lines for it at the start of the scratch memory.
+# Floats of `Ready` at the start of the scratch memory: a multiple of a cache line.
 cdef ptrdiff_t READY_FLOATS = ceil_div(sizeof(Ready), LINE_FLOATS * sizeof(float)) * LINE_FLOATS
 
 
@@ -102,33 +98,33 @@ cdef struct WinogradArgs:
     fc_tensor y         # OUT blocked
     fc_tensor x         # IN  blocked, with padding and overhang as halo
     fc_tensor weights   # IN  packed
-    fc_tensor bias      # IN  whole blocks
+    fc_tensor bias      # IN  padded to full blocks
     fc_tensor residual  # IN  like y; data is NULL without one
-    const float *zeros  # what the sums start from
-    const ptrdiff_t *taps  # the blocks of V
+    const float *zeros  # the bias of the products
+    const ptrdiff_t *taps  # offsets of the input blocks in V
     const Product *products
     fc_winograd_output output
     ptrdiff_t m, stride, kind, top, left
-    ptrdiff_t components, sums  # of V, which are as many as the products, and of M
-    ptrdiff_t pool      # outputs along one side of a maximum: 1 or 2
-    ptrdiff_t rows, tall_rows, columns, broad_columns  # of patches in an image
-    ptrdiff_t first_tall, end_broad, end_tall, total   # patches of the batch in their order
-    ptrdiff_t patches, blocks  # in a block, and blocks in the batch; lean: in a tile, and blocks of PATCHES_TOGETHER
-    ptrdiff_t ins, outs        # blocks of channels
-    ptrdiff_t bundles          # of output blocks
-    const ptrdiff_t *begins    # of bundles, and the end of the last one
-    ptrdiff_t v_component, m_component, u_component
-    ptrdiff_t v_block    # from one block of input channels to the next
-    bint watched         # whether the thread asks within a unit whether to go on
+    ptrdiff_t components, sums  # components of V, as many as products; components of M
+    ptrdiff_t pool      # side of the windows of a fused maximum: 1 or 2
+    ptrdiff_t rows, tall_rows, columns, broad_columns  # rows and columns of patches in an image
+    ptrdiff_t first_tall, end_broad, end_tall, total   # indices of patches in the order of the batch
+    ptrdiff_t patches, blocks  # of a block, blocks of the batch; lean: of a tile, blocks of PATCHES_TOGETHER
+    ptrdiff_t ins, outs        # blocks of input channels and of output channels
+    ptrdiff_t bundles          # number of bundles of output blocks
+    const ptrdiff_t *begins    # the first block of each bundle, and the end of the last one
+    ptrdiff_t v_component, m_component, u_component  # floats from one component to the next
+    ptrdiff_t v_block    # floats from one block of input channels to the next
+    bint watched         # whether `goes_on` is called within a unit
 
 
 cdef void locate(const WinogradArgs *a, ptrdiff_t first, ptrdiff_t count, Place *places) noexcept nogil:
-    """The places of some patches."""
+    """Compute the places of `count` patches from `first` on."""
     cdef ptrdiff_t vl = a.kernels.vl, patch, index, below, beside, row, column, image, height, width
     cdef bint tall, broad
     for patch in range(first, first + count):
         tall, broad = a.first_tall <= patch and patch < a.end_tall, patch < a.end_broad
-        below = a.tall_rows if tall else a.rows - a.tall_rows  # patches of the same kind in a column, and in a row
+        below = a.tall_rows if tall else a.rows - a.tall_rows  # patches of this kind in a column of an image
         beside = a.broad_columns if broad else a.columns - a.broad_columns
         index = patch
         if tall:
@@ -148,7 +144,7 @@ cdef void locate(const WinogradArgs *a, ptrdiff_t first, ptrdiff_t count, Place 
 
 
 cdef void transform_inputs(const WinogradArgs *a, const Place *places, ptrdiff_t count, float *v) noexcept nogil:
-    """Channel by channel: neighbouring patches share lines of memory."""
+    """Transform patches block by block of channels: neighbouring patches share cache lines."""
     cdef ptrdiff_t vl = a.kernels.vl, block, p
     for block in range(a.ins):
         for p in range(count):
@@ -158,7 +154,8 @@ cdef void transform_inputs(const WinogradArgs *a, const Place *places, ptrdiff_t
 
 cdef void multiply(const WinogradArgs *a, ptrdiff_t first, ptrdiff_t last, ptrdiff_t patch0, ptrdiff_t count,
                    const float *v, float *m) noexcept nogil:
-    """Products for bundles first .. last of output blocks; component outermost, so that U is read as one stream."""
+    """Compute the products for bundles first .. last of output blocks. Components are the outermost loop, so that U is
+    read as one stream."""
     cdef ptrdiff_t vl = a.kernels.vl, most = a.kernels.wide_blocks, bundle, block, begin
     cdef const Product *product
     cdef fc_conv_blocks tile
@@ -175,14 +172,14 @@ cdef void multiply(const WinogradArgs *a, ptrdiff_t first, ptrdiff_t last, ptrdi
         if tile.row.pixels <= 0:
             continue
         tile.row.x, tile.accumulate = v + product.v * a.v_component + begin * vl, <int>product.accumulate
-        # Once for all bundles, as divisions take time: docs/tuning.md, "Short rows".
+        # Divisions take long beside short rows, so that all bundles share this one: docs/tuning.md, "Short rows".
         tile.ahead_bytes = bytes_per_step(most, ceil_div(tile.row.pixels, most_pixels(a.kernels, most)), vl)
         for bundle in range(first, last):
             block = a.begins[bundle]
             tile.row.blocks = <int>(a.begins[bundle + 1] - block)
             tile.row.w = a.weights.data + product.u * a.u_component + block * vl * a.x.c
             tile.row.y = m + product.m * a.m_component + ((block - a.begins[first]) * a.patches + begin) * vl
-            # The next bundle, or further on.
+            # The weights of the next bundle, or later ones.
             tile.ahead = tile.row.w + max(<ptrdiff_t>LEAST_AHEAD, tile.row.blocks * vl * a.x.c)
             if a.watched and not goes_on(tile.row.pixels * tile.row.blocks * a.x.c):
                 return
@@ -208,8 +205,8 @@ cdef void transform_outputs(const WinogradArgs *a, ptrdiff_t first, ptrdiff_t la
 
 
 cdef void run_winograd(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
-    """Units are (block of patches, part of the output blocks): few patches are shared by cutting the channels, each
-    thread then transforming the same inputs, once."""
+    """Units are (block of patches, part of the output blocks). With few blocks of patches, threads share the channels
+    of a block: each of them then transforms its inputs."""
     cdef const WinogradArgs *a = <const WinogradArgs *>raw
     cdef ptrdiff_t parts = 1, unit, block, part, first, count, low, high
     cdef Ready *ready = <Ready *>scratch
@@ -231,13 +228,13 @@ cdef void run_winograd(const void *raw, float *scratch, int tid, int nthreads) n
 
 
 cdef inline bint needs_last_row(const WinogradArgs *a, ptrdiff_t patch0) noexcept nogil:
-    """Whether any patch of the tile that begins there is tall."""
+    """Whether any patch of the tile that begins at `patch0` is tall."""
     return max(a.first_tall, patch0) < min(a.end_tall, patch0 + a.patches)
 
 
 cdef void multiply_lean(const WinogradArgs *a, ptrdiff_t block, ptrdiff_t patch0, ptrdiff_t few, const float *v,
                         float *m) noexcept nogil:
-    """Products for one output block and `few` tiles of patches, chunk by chunk of the input channels."""
+    """Compute the products for one output block and `few` tiles of patches, chunk by chunk of the input channels."""
     cdef ptrdiff_t vl = a.kernels.vl, most = CHUNK_BLOCKS * vl, channel = 0, rows = 0, row, patch, tall, i
     cdef fc_winograd_sums sums
     for i in range(few):
@@ -301,10 +298,10 @@ cdef class WinogradConv(Step):
     stride : {1, 2}
     pads : tuple of int
     pool : {1, 2}
-        2: the outputs are maxima of 2 x 2 pixels. Then there is no residual, and the activation is monotone.
+        2: the outputs are maxima of 2 x 2 pixels. There is then no residual, and the activation is monotone.
     activation : None or (name, attributes)
     lean : bool
-        Whether filters are transformed while they are read; m is 4, the stride 1.
+        Whether filters are transformed while they are read. It requires m = 4 and stride 1.
     """
 
     cdef WinogradArgs a
@@ -330,7 +327,7 @@ cdef class WinogradConv(Step):
         self.owned = self.owned, self.lay_out_lean() if lean else self.lay_out()
         a.output.component = a.m_component
         self.may_be_cut((a.outs if lean else a.bundles) * a.blocks, a.components * a.total * a.x.c * a.outs)
-        if not lean:  # inputs are transformed once more for other bundles
+        if not lean:  # more pieces of a block transform its inputs more often
             self.pieces = min(self.pieces, 2 * a.blocks)
         each = a.patches * self.kernels.wide_blocks * a.x.c
         if lean:
@@ -338,14 +335,14 @@ cdef class WinogradConv(Step):
         a.watched = self.at_a_time(1, each) > 0
 
     cdef object lay_out(self):
-        """Scratch memory for blocks of patches; gives the arrays that the arguments refer to."""
+        """Lay out scratch memory for blocks of patches. Return the arrays that the arguments point to."""
         cdef WinogradArgs *a = &self.a
         cdef ptrdiff_t vl = self.kernels.vl
         begins = bundle_begins(a.outs, self.kernels.wide_blocks)
         a.begins, a.bundles = <const ptrdiff_t *>address(begins), len(begins) - 1
         zeros = np.zeros(self.kernels.wide_blocks * vl, np.float32)
         a.zeros = floats(zeros)
-        # Even blocks, of whole tiles where that is possible.
+        # Blocks have equal sizes, multiples of a tile where that is possible.
         tile = most_pixels(self.kernels, self.kernels.wide_blocks)
         a.blocks = ceil_div(a.total, PATCHES // tile * tile)
         a.patches = min(a.total, ceil_div(ceil_div(a.total, a.blocks), tile) * tile)
@@ -361,7 +358,7 @@ cdef class WinogradConv(Step):
         return zeros, taps, products, begins
 
     cdef object list_products(self):
-        """An array of Product, in the order in which U lies in memory."""
+        """List the products in the order of U in memory, as an array of Product."""
         cdef WinogradArgs *a = &self.a
         line = line_products(a.m, a.stride)
         us, vs, sums = line_sizes(a.m, a.stride)

@@ -1,10 +1,10 @@
 from fastcnn.kernels._tiles cimport fc_kernels
 
-# The table in use; steps keep the one they were made with.
+# The table in use. A step keeps the one that was in use when it was made.
 cdef const fc_kernels *current() noexcept
 
-# Whether this is the thread that Python's signal handlers run in.
+# Whether Python's signal handlers run in the calling thread.
 cdef bint is_main_thread() noexcept
 
-# Called before threads are used: from then on forked children stay on one thread.
+# Remembers that threads are used: children forked later stay on one thread.
 cdef void note_threads() noexcept

@@ -1,11 +1,11 @@
 """The processor: which instruction set the kernels use, and how many threads.
 
-The one file that owns thread counts. The order of precedence: `num_threads` of a context or `set_num_threads`;
-FASTCNN_NUM_THREADS; OMP_NUM_THREADS. Without these, it is the smaller of the processors this process may run on and
-the CPU quota of its control groups.
+Only this module decides on the number of threads. The order of precedence is: `num_threads` of a context or
+`set_num_threads`; FASTCNN_NUM_THREADS; OMP_NUM_THREADS. Without these, it is the smaller of the processors this process
+may run on and the CPU quota of its control groups.
 
-A lower limit set on the OpenMP runtime (threadpoolctl, OMP_THREAD_LIMIT) always holds. The threads themselves are those
-of csrc/team.c: OpenMP is only asked for its limits.
+A lower limit of the OpenMP runtime (threadpoolctl, OMP_THREAD_LIMIT) always holds. The threads themselves are those of
+csrc/team.c: OpenMP supplies nothing but its limits.
 """
 
 import math
@@ -44,7 +44,7 @@ cdef const fc_kernels *_find(str name) except? NULL:
 
 
 def isa_names():
-    """Names of all instruction sets of this build, best first; the unusable ones included.
+    """Names of all instruction sets of this build, fastest first, including those that this machine cannot run.
 
     Examples
     --------
@@ -60,7 +60,7 @@ def isa_names():
 
 
 def available_isas():
-    """Names of the instruction sets that this machine runs, best first.
+    """Names of the instruction sets that this machine runs, fastest first.
 
     Examples
     --------
@@ -71,7 +71,7 @@ def available_isas():
 
 
 def cpu_features():
-    """The vector extensions found, as text.
+    """The vector extensions of this machine, as text.
 
     Examples
     --------
@@ -82,7 +82,7 @@ def cpu_features():
 
 
 def set_isa(str name):
-    """Use the kernels of one instruction set from now on; gives back the name of the previous one.
+    """Use the kernels of one instruction set from now on. Returns the name of the previous one.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def isa():
 
 
 def vector_length():
-    """Floats in a vector of the instruction set in use: channels in a block."""
+    """Floats in a vector of the instruction set in use. A block has as many channels."""
     return _current.vl
 
 
@@ -168,7 +168,7 @@ _openmp_at_import, _openmp_thread_limit = omp_get_max_threads(), omp_get_thread_
 
 
 class _Chosen(threading.local):
-    count = None  # of num_threads() contexts of one Python thread
+    count = None  # threads in the num_threads() context of one Python thread
 
 
 _chosen = _Chosen()
@@ -189,12 +189,12 @@ def _positive_int(value, str name):
 
 
 def _from_environment(str name):
-    """The number of threads that a variable asks for; None where it is not set, or holds something else."""
+    """The number of threads that a variable sets; None where it is not set or not a number from 1 to 1024."""
     given = os.environ.get(name, "")
     text = given.split(",")[0].strip()
     if text.isascii() and text.isdigit() and 1 <= int(text) <= 1024:
         return int(text)
-    if given and name == "FASTCNN_NUM_THREADS":  # of OpenMP's variable, its runtime tells
+    if given and name == "FASTCNN_NUM_THREADS":  # OpenMP's runtime warns of its own variable
         import warnings
 
         from fastcnn.errors import FastcnnWarning
@@ -204,7 +204,7 @@ def _from_environment(str name):
 
 
 def _control_groups():
-    """Folders of this process's control groups and of all above them: (folder, version)."""
+    """Folders of this process's control groups and of all their parents: (folder, version)."""
     try:
         with open("/proc/self/cgroup") as file:
             lines = file.read().split("\n")
@@ -234,11 +234,11 @@ def _quota_of(folder, version):
                 period = file.read()
         return max(1, math.ceil(int(quota) / int(period))) if int(quota) > 0 else None
     except (OSError, ValueError, ZeroDivisionError):
-        return None  # no group, or "max": no quota
+        return None  # the group does not exist, or its quota is "max": none
 
 
 def _quota():
-    """Processors granted by the control groups: by the strictest of them, as each limits all below it; or None."""
+    """Processors granted by the strictest control group, as each limits all groups below it; or None."""
     quotas = [_quota_of(folder, version) for folder, version in _control_groups()]
     return min((quota for quota in quotas if quota is not None), default=None)
 
@@ -295,7 +295,7 @@ def set_num_threads(n):
     Parameters
     ----------
     n : int or None
-        1 to 1024; None goes back to the environment's number.
+        1 to 1024; None restores the number of the environment.
 
     Raises
     ------
@@ -314,7 +314,7 @@ def set_num_threads(n):
 
 
 class num_threads:
-    """Context: the number of threads of calls from this Python thread, restored on leaving.
+    """Context that sets the number of threads of calls from this Python thread, and restores it on leaving.
 
     Parameters
     ----------
@@ -360,12 +360,12 @@ def _warn_of_missing_threads(wanted, present):
 
 
 def note_missing_threads(wanted, present):
-    """Called after a run for which the system had fewer threads than were wanted; or none, as the process was forked.
+    """Warn, after a run for which the system had fewer threads than were wanted.
 
     Raises
     ------
     RuntimeError
-        In a child that was forked within a run, by a signal handler: what its threads were doing is lost.
+        In a child process that a signal handler forked within a run: the work of the threads is lost.
     """
     if present < 0:
         raise RuntimeError("the process was forked while a network ran: its threads are in the parent")

@@ -2,8 +2,8 @@ from libc.stddef cimport ptrdiff_t
 
 from fastcnn.kernels._step cimport ceil_div
 
-# The number of bundles of at most `most` blocks. It is even where bundles may have more than two blocks: two threads
-# then have the same work.
+# The number of bundles of at most `most` blocks. Where bundles may have more than two blocks, the number is even: two
+# threads then have the same work.
 cdef inline ptrdiff_t count_bundles(ptrdiff_t blocks, ptrdiff_t most) noexcept nogil:
     if most <= 2:
         return ceil_div(blocks, most)
@@ -14,9 +14,9 @@ cdef inline ptrdiff_t bundle_begin(ptrdiff_t blocks, ptrdiff_t bundles, ptrdiff_
     return ceil_div(blocks * bundle, bundles)
 
 cdef struct Bundle:
-    ptrdiff_t begin, width  # blocks
+    ptrdiff_t begin, width  # the first block, and the number of blocks
 
-# The bundle that a block is in.
+# The bundle that holds a block.
 cdef inline Bundle bundle_of(ptrdiff_t block, ptrdiff_t blocks, ptrdiff_t most) noexcept nogil:
     cdef ptrdiff_t bundles = count_bundles(blocks, most), number = block * bundles // blocks
     cdef Bundle bundle

@@ -1,8 +1,9 @@
 """The filters and biases of direct convolution in the order in which tiles read them.
 
-Blocks of output channels are computed by bundles, with the weights of a bundle side by side: a tile multiplies every
-input that it loads with all of them. Tiles of two blocks exist for every layout of the input, larger ones for blocked
-inputs (csrc/tiles/conv_row.h). The bundles of a layer are even: 5 blocks by two are 2 + 2 + 1, and by four 3 + 2.
+A bundle is the blocks of output channels that a tile computes at the same time. The weights of a bundle are neighbours:
+a tile multiplies every input that it loads with all of them. Tiles of two blocks exist for every layout of the input,
+larger ones for blocked inputs (csrc/tiles/conv_row.h). The bundles of a layer have about the same size. For 5 blocks
+they are 2 + 2 + 1 with two blocks at most, and 3 + 2 with four at most.
 """
 
 from libc.stddef cimport ptrdiff_t
@@ -17,20 +18,20 @@ from fastcnn.kernels._tiles cimport fc_kernels
 from fastcnn.kernels import storage
 
 cdef enum:
-    # Floats of weights that a pair of output blocks reads in one pass. Wider bundles read as many input channels:
-    # docs/tuning.md, "Panels".
+    # Floats of weights that a pair of output blocks reads in one pass. Wider bundles read the same number of input
+    # channels: docs/tuning.md, "Panels".
     CHUNK_FLOATS = 4096
 
 
 cdef object bundle_begins(ptrdiff_t blocks, ptrdiff_t most):
-    """The first blocks of all bundles, and the end of the last one: an array of ptrdiff_t."""
+    """The first block of each bundle and the end of the last one, as an array of ptrdiff_t."""
     cdef ptrdiff_t bundles = count_bundles(blocks, most), bundle
     return np.array([bundle_begin(blocks, bundles, bundle) for bundle in range(bundles + 1)], np.intp)
 
 
 def pack_weights(weight, ptrdiff_t groups, ptrdiff_t lanes, ptrdiff_t vl, ptrdiff_t chunk=-1, scale=None,
                  bint half=False, ptrdiff_t bundle=2):
-    """Weights in the order in which the tiles of the instruction set in use read them.
+    """Pack weights in the order in which the tiles of the instruction set in use read them.
 
     Parameters
     ----------
@@ -41,24 +42,24 @@ def pack_weights(weight, ptrdiff_t groups, ptrdiff_t lanes, ptrdiff_t vl, ptrdif
     vl : int
         Channels in a block of the output: the vector length.
     chunk : int
-        Blocks of input that all bundles of output blocks read before the next ones come; default all.
+        Blocks of input of one pass: all bundles of output blocks read them before the next pass. Default: all.
     scale : (out_channels,) float32 array, optional
-        Is multiplied with the weights.
+        Factor of the filter of each output channel.
     half : bool
-        What `leaves_half` says.
+        The result of `leaves_half`.
     bundle : int
-        Blocks of output in a bundle, at most; see `tile_blocks`.
+        The most blocks of output in a bundle; see `tile_blocks`.
 
     Returns
     -------
     float32 array
-        [group][chunk][bundle of blocks][input block][kh][kw][lane][block of the bundle][VL]. Output channels that do
-        not exist are zeros; input channels that do not exist are left out. With half a block, the last bundle is in the
+        [group][chunk][bundle of blocks][input block][kh][kw][lane][block of the bundle][VL]. Lanes without an output
+        channel are zeros. Lanes without an input channel are left out. With half a block, the last bundle is in the
         order of csrc/tiles/conv_half.h.
     """
     cdef ptrdiff_t outs = weight.shape[0] // groups, ins = weight.shape[1], area = weight.shape[2] * weight.shape[3]
     cdef ptrdiff_t blocks = ceil_div(outs, vl), taps = ins * area, group, block, i, tap, first, count, step
-    cdef ptrdiff_t before, size, most = ins if chunk < 0 else chunk * lanes  # channels of a chunk
+    cdef ptrdiff_t before, size, most = ins if chunk < 0 else chunk * lanes  # input channels of a chunk
     cdef Bundle place
     cdef const fc_kernels *kernels = current()
     packed = storage.allocate(groups * blocks * vl * taps)
@@ -98,8 +99,8 @@ def pack_weights(weight, ptrdiff_t groups, ptrdiff_t lanes, ptrdiff_t vl, ptrdif
 
 
 def leaves_half(ptrdiff_t ins, ptrdiff_t outs, ptrdiff_t groups, ptrdiff_t lanes, ptrdiff_t vl):
-    """Whether the last block of outputs is at most half full and tiles can leave the other half out. Those tiles take
-    blocks of inputs, two channels at a time.
+    """Whether the last block of outputs is at most half full and tiles can leave the other half out. These tiles
+    require blocked inputs and an even number of channels.
 
     Examples
     --------
@@ -110,7 +111,7 @@ def leaves_half(ptrdiff_t ins, ptrdiff_t outs, ptrdiff_t groups, ptrdiff_t lanes
 
 
 def tile_blocks(ptrdiff_t ins, ptrdiff_t outs, ptrdiff_t groups, ptrdiff_t lanes, strides, ptrdiff_t vl):
-    """The most blocks of outputs that a tile takes: `bundle` of `pack_weights`."""
+    """The most blocks of outputs that a tile computes: `bundle` of `pack_weights`."""
     blocked = lanes == vl <= ins // groups and strides[1] <= 2
     return current().wide_blocks if blocked and not leaves_half(ins, outs, groups, lanes, vl) else 2
 
@@ -121,12 +122,12 @@ def chunk_blocks(ptrdiff_t lanes, kernel, ptrdiff_t vl):
 
 
 def block_lanes(ptrdiff_t lanes, ptrdiff_t channels):
-    """Channels in a block of an input, as convolutions see it: all channels of a plain input are one block."""
+    """Channels in a block of an input as a convolution reads it. All channels of a plain input are one block."""
     return channels if lanes == 1 else lanes
 
 
 def pack_bias(bias, ptrdiff_t channels, ptrdiff_t groups, ptrdiff_t vl):
-    """Bias (or None) as whole blocks for each group: float32 [group][block][VL], zeros where there is no channel."""
+    """Pack a bias, or None, as float32 [group][block][VL]. Lanes without a channel are zeros."""
     per_group = channels // groups
     width = ceil_div(per_group, vl) * vl
     packed = storage.allocate(groups * width)

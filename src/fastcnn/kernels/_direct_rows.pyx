@@ -1,9 +1,9 @@
-"""The loops of direct convolution around its tiles, one for each family (see csrc/fastcnn.h). _conv_direct chooses.
+"""The loops of direct convolution around its tiles, for each family (see csrc/fastcnn.h). _conv_direct chooses one.
 
-Loops, outside in: panel of rows, chunk of input channels, bundle of output blocks, rows, tiles. The inputs of a panel
-stay in the second-level cache for all output channels. The weights of a bundle and a chunk stay in the first-level
-cache for all pixels of the panel. Reference: Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication,
-2008.
+From the outermost to the innermost, the loops are: panel of rows, chunk of input channels, bundle of output blocks,
+rows, tiles. The inputs of a panel stay in the second-level cache for all output channels. The weights of a bundle and a
+chunk stay in the first-level cache for all pixels of the panel. Reference: Goto and van de Geijn, Anatomy of
+High-Performance Matrix Multiplication, 2008.
 """
 
 from libc.stddef cimport ptrdiff_t
@@ -13,18 +13,19 @@ from fastcnn.kernels._tiles cimport (
     FC_NONE, fc_conv_blocks, fc_conv_narrow, fc_conv_row, fc_conv_steps, look_ahead, most_pixels,
 )
 
-# One call of a family's tiles: the row is the first field of their struct.
+# Calls the tiles of a family. The row is the first field of their struct.
 ctypedef void (*Tiles)(const Layer *layer, const fc_conv_row *row) noexcept nogil
 
-# Bundles of output blocks of one group, for one panel.
+# Some bundles of output blocks of one group, for one panel.
 cdef struct Part:
     ptrdiff_t image, group
-    ptrdiff_t first, last  # bundles
-    ptrdiff_t low, high    # rows
+    ptrdiff_t first, last  # bundles [first, last)
+    ptrdiff_t low, high    # rows [low, high)
 
 
 cdef bint next_part(const Layer *a, ptrdiff_t *unit, ptrdiff_t end, Part *part) noexcept nogil:
-    """The bundles that follow one another in the units [unit, end), which are (image, panel, group, bundle)."""
+    """Take the next bundles of one panel and group from the units [unit, end). Units are (image, panel, group, bundle).
+    Returns whether there are any."""
     cdef ptrdiff_t planes = a.groups * a.bundles, panel = unit[0] // planes % a.panels
     if unit[0] >= end:
         return False
@@ -42,9 +43,9 @@ cdef ptrdiff_t count_units(const Layer *a) noexcept nogil:
 
 cdef inline void place_outputs(const Layer *a, fc_conv_row *row, ptrdiff_t image, ptrdiff_t block, ptrdiff_t at,
                                bint finished) noexcept nogil:
-    """Point a row at its outputs in some blocks, from the `at`-th one of the image on.
+    """Point a row at its outputs from pixel `at` of the image on, in the blocks from `block` on.
 
-    `finished`: its sums are complete, so that the residual is added.
+    `finished` says that its sums are complete: the residual is then added.
     """
     cdef ptrdiff_t line = at // a.y.w, pixel = at % a.y.w
     row.y = a.y.data + image * a.y.image + block * a.y.block + line * a.y.row + pixel * a.y.lanes
@@ -57,7 +58,7 @@ cdef inline void place_outputs(const Layer *a, fc_conv_row *row, ptrdiff_t image
 
 cdef void compute_stretches(const Layer *a, fc_conv_row *row, Tiles tiles, ptrdiff_t image, ptrdiff_t block,
                             ptrdiff_t at, ptrdiff_t window, bint finished) noexcept nogil:
-    """A row, some of its outputs at a time; each is of `window` pixels."""
+    """Compute a row, some of its outputs at a time. Each output has `window` pixels side by side."""
     cdef ptrdiff_t outputs = row.pixels // window, i, begin
     cdef ptrdiff_t count = max(1, min(ceil_div(outputs, a.at_a_time), outputs // a.least))
     cdef const float *x = row.x
@@ -84,7 +85,7 @@ cdef void narrow_tiles(const Layer *layer, const fc_conv_row *row) noexcept nogi
 
 
 cdef inline ptrdiff_t row_pixels(const Layer *a, ptrdiff_t r) noexcept nogil:
-    """Pixels of a row: the last of joined rows may have fewer."""
+    """Pixels of a row. The last of joined rows may have fewer than the others."""
     return min(a.columns, a.joined - r * a.columns) if a.joined else a.columns
 
 
@@ -97,7 +98,7 @@ cdef void run_blocks(const void *raw, float *scratch, int tid, int nthreads) noe
 
 
 cdef void gather(const BlocksArgs *a, const float *x, ptrdiff_t blocks, ptrdiff_t rows, float *y) noexcept nogil:
-    """Copy the inputs of all taps in some blocks, for the outputs of some rows: [block][ky][kx][pixel][VL]."""
+    """Copy the inputs of all taps in some blocks, for the outputs of some rows, to [block][ky][kx][pixel][VL]."""
     cdef const Gather *g = &a.gather
     cdef ptrdiff_t block, ky, kx, r, lanes = a.layer.x.lanes
     for block in range(blocks):
@@ -111,7 +112,7 @@ cdef void gather(const BlocksArgs *a, const float *x, ptrdiff_t blocks, ptrdiff_
 
 
 cdef void blocks_part(const BlocksArgs *a, const Part *part, float *scratch) noexcept nogil:
-    """Chunk by chunk of the input channels. Gathered inputs count as a single row."""
+    """Compute a part, chunk by chunk of the input channels. Gathered inputs count as a single row."""
     cdef const Layer *layer = &a.layer
     cdef fc_conv_blocks tile = a.tile
     cdef ptrdiff_t vl = layer.kernels.vl, start = 0, bundle, block, count, steps
@@ -143,7 +144,7 @@ cdef void blocks_part(const BlocksArgs *a, const Part *part, float *scratch) noe
 
 cdef void bundle_rows(const BlocksArgs *a, fc_conv_blocks *tile, const Part *part, const float *x, ptrdiff_t block,
                       ptrdiff_t steps, bint finishes) noexcept nogil:
-    """The rows of a part, for a bundle of blocks of outputs and sums of `steps` steps."""
+    """Compute the rows of a part for one bundle. Each sum has `steps` products."""
     cdef const Layer *layer = &a.layer
     cdef bint gathered = a.gather.kh > 0
     cdef ptrdiff_t vl = layer.kernels.vl, rows = 1 if gathered else part.high - part.low, r
@@ -178,7 +179,7 @@ cdef void run_steps(const void *raw, float *scratch, int tid, int nthreads) noex
 
 cdef void steps_rows(const StepsArgs *a, fc_conv_steps *tile, const Part *part, ptrdiff_t block,
                      bint finishes) noexcept nogil:
-    """The rows of a part, for some blocks of outputs."""
+    """Compute the rows of a part for some blocks of outputs."""
     cdef const Layer *layer = &a.layer
     cdef ptrdiff_t r
     cdef const float *x = layer.x.data + part.image * layer.x.image + layer.first_tap
@@ -202,15 +203,16 @@ cdef void run_scattered(const void *raw, float *scratch, int tid, int nthreads) 
 
 
 cdef void scattered_part(const StepsArgs *a, const Part *part) noexcept nogil:
-    """A block of outputs is computed once for each group that it has channels of, and keeps those of groups before."""
+    """Compute a block of outputs once for each group that has channels in it. The channels of earlier groups keep their
+    values."""
     cdef const Layer *layer = &a.layer
     cdef fc_conv_steps tile = a.tile
     cdef ptrdiff_t vl = layer.kernels.vl, block = layer.begins[part.first], group, most, width
     cdef bint joined
     while block < layer.begins[part.last]:
-        width = min(2, layer.out_blocks - block // 2 * 2)  # blocks whose weights are packed side by side
+        width = min(2, layer.out_blocks - block // 2 * 2)  # blocks of this bundle
         most = last_group(a, block)
-        # Whether all channels of the next block are those of this block's last group.
+        # Whether all channels of the next block belong to this block's last group.
         joined = width == 2 and block % 2 == 0 and most == last_group(a, block + 1)
         for group in range(block * vl // a.group_outs, most + 1):
             tile.row.blocks = 2 if joined and group == most else 1
@@ -224,17 +226,17 @@ cdef void scattered_part(const StepsArgs *a, const Part *part) noexcept nogil:
 
 
 cdef ptrdiff_t last_group(const StepsArgs *a, ptrdiff_t block) noexcept nogil:
-    """The last group that a block of outputs has channels of."""
+    """The last group that has channels in a block of outputs."""
     return (min(a.channels, (block + 1) * a.layer.kernels.vl) - 1) // a.group_outs
 
 
 cdef void run_narrow(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
-    """There is a single block of outputs."""
+    """Compute rows by narrow tiles. There is a single block of outputs."""
     cdef const NarrowArgs *a = <const NarrowArgs *>raw
     cdef const Layer *layer = &a.layer
     cdef fc_conv_narrow tile = a.tile
     cdef ptrdiff_t units = count_units(layer), unit = share(units, tid, nthreads), r
-    cdef ptrdiff_t window = 2 if tile.x_pool_row else 1  # rows and columns of pixels for one output
+    cdef ptrdiff_t window = 2 if tile.x_pool_row else 1  # side of the pooling window of one output
     cdef Part part
     cdef const float *x
     tile.row.w, tile.row.bias = layer.weights.data, layer.bias.data

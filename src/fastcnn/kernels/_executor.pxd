@@ -7,7 +7,7 @@ cdef class Executor:
     cdef list steps
     cdef object arena, scratch
     cdef Program program
-    cdef Patch *patches  # the operands that lie in the caller's arrays
+    cdef Patch *patches  # operands in the caller's arrays
     cdef ptrdiff_t patch_count
     cdef readonly int max_threads
     cdef void reserve(self, ptrdiff_t count) except *

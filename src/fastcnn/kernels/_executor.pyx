@@ -1,7 +1,7 @@
 """The executor: runs the steps of a plan on the caller's arrays.
 
-The memory that steps work in comes from `fastcnn.compiler`. _program tells how threads share the steps; _repeat makes
-the way of repeated calls shorter.
+`fastcnn.compiler` supplies the memory that steps work in. _program shares the steps among threads. _repeat is a shorter
+path for repeated calls.
 """
 
 from libc.stddef cimport ptrdiff_t
@@ -28,15 +28,15 @@ cdef class Executor:
     waits : list of bool
         Whether a step must wait until all threads are done with the steps before it.
     arena : float32 array
-        Holds the operands in slot 0; offsets count floats.
+        Memory of the operands in slot 0; offsets count floats.
     scratch : float32 array
-        Scratch memory of all threads, two floats of each or more.
+        Scratch memory of all threads, at least two floats for each.
     max_threads : int
         Threads that `scratch` suffices for.
     first_update : int
-        The first step that changes what outlives the run: from there on, signals wait until the end.
+        The first step that changes state that outlives the run. From there on, signals wait until the end.
 
-    Operands in slot k > 0 lie in the k-th array given to `run`.
+    Operands in slot k > 0 lie in the k-th array of `run`.
     """
 
     def __init__(self, list steps, list waits, arena, scratch, int max_threads, ptrdiff_t first_update=PTRDIFF_MAX):
@@ -97,7 +97,7 @@ cdef class Executor:
         free(self.patches)
 
     cdef void bind(self, Step step, float *arena) noexcept:
-        """Point the operands of a step into the arena, and note those that lie elsewhere."""
+        """Point the operands of a step into the arena. Remember those in the caller's arrays as patches."""
         cdef int k
         for k in range(MAX_OPERANDS):
             if step.operands[k] == NULL:
@@ -109,12 +109,12 @@ cdef class Executor:
                 self.patch_count += 1
 
     def run(self, list arrays, int nthreads):
-        """Run all steps on the caller's arrays, the outputs last; the GIL is released.
+        """Run all steps on the caller's arrays, of which the outputs are the last. The run releases the GIL.
 
         Raises
         ------
         BaseException
-            What a signal handler has raised, such as KeyboardInterrupt: the outputs are then of no use.
+            What a signal handler has raised, such as KeyboardInterrupt. The outputs are then incomplete.
         """
         self.bind_arrays(arrays)
         self.run_bound(nthreads)
@@ -127,7 +127,7 @@ cdef class Executor:
             patch.tensor.data = <float *>floats(arrays[patch.slot - 1]) + patch.offset
 
     cdef void run_bound(self, int nthreads) except *:
-        """Run all steps, whose operands are known."""
+        """Run all steps. The addresses of all operands are set already."""
         cdef int lanes = min(nthreads, self.max_threads, FC_MOST_LANES), threads
         self.program.looks = is_main_thread()
         if lanes > 1:
@@ -136,19 +136,19 @@ cdef class Executor:
             threads = run_program(&self.program, lanes)
         if self.program.error != NULL:
             raise_error(&self.program)
-        # A training step has changed the parameters by now. A warning that is raised as an error would hide that.
+        # After a training step, only a lost job is reported. A warning raised as an error would hide its update.
         if threads != lanes and (threads < 0 or self.program.last_stop >= self.program.stages):
             _cpu.note_missing_threads(lanes, threads)
 
     def times(self, list arrays, int nthreads):
-        """Run as `run` does, step after step; the seconds that each took."""
+        """Run as `run` does, step by step. Returns the seconds that each step took."""
         cdef Program *p = &self.program
         cdef Program whole = self.program
         cdef ptrdiff_t ends[2]
         cdef double start
         times = []
         self.bind_arrays(arrays)
-        # Each step in turn is the only one of the program.
+        # The program consists of one step at a time.
         p.begins, p.stages = ends, 1
         try:
             for i in range(whole.count):
@@ -168,23 +168,24 @@ def run_chunks(list executors, list arrays, strides, ptrdiff_t count):
     Parameters
     ----------
     executors : list of Executor
-        Of one plan.
+        Executors of one plan, one for each thread.
     arrays : list of arrays
-        As for `Executor.run`, the inputs and outputs of all parts one after the other.
+        As for `Executor.run`. Each holds all parts one after the other.
     strides : intp array
         Bytes from one part to the next, of each array.
     count : int
+        Number of parts.
     """
     cdef ptrdiff_t[::1] steps = strides
     cdef int lanes = min(len(executors), FC_MOST_LANES), threads, i
     cdef Executor executor
-    # Addresses in NumPy arrays, which are freed whatever is raised.
+    # NumPy arrays hold the addresses: they are freed even where something is raised.
     table = np.zeros((4, max(lanes, len(arrays))), np.intp)
     cdef ptrdiff_t[:, ::1] view = table
     cdef Chunks chunks
     for i in range(len(arrays)):
         view[3, i] = <ptrdiff_t>address(arrays[i])
-    for i in range(lanes):  # nothing is raised from here on, until the programs have their own stop again
+    for i in range(lanes):  # nothing may be raised until the programs have their own stop again
         executor = executors[i]
         executor.program.stop, executor.program.looks = &chunks.stop, i == 0 and is_main_thread()
         view[0, i], view[1, i] = <ptrdiff_t>&executor.program, <ptrdiff_t>executor.patches

@@ -1,5 +1,5 @@
-"""The matrix product of fully connected layers, by the tiles of direct convolution: it is one of a single tap, whose
-pixels are the rows of the left matrix. Weights and bias are packed by `_direct_filters`."""
+"""The matrix product of fully connected layers. The tiles of direct convolution compute it, with a single tap: their
+pixels are the rows of the left matrix. `_direct_filters` packs weights and bias."""
 
 from libc.stddef cimport ptrdiff_t
 
@@ -11,18 +11,18 @@ from fastcnn.kernels import _step
 
 cdef struct GemmArgs:
     const fc_kernels *kernels
-    fc_tensor y  # OUT rows of whole blocks
+    fc_tensor y  # OUT rows, padded to full blocks
     fc_tensor x  # IN  rows
     fc_tensor weights   # IN  packed
-    fc_tensor bias      # IN  whole blocks
-    fc_tensor residual  # none
+    fc_tensor bias      # IN  padded to full blocks
+    fc_tensor residual  # not used: completes WeightedOperands
     fc_conv_blocks product
     ptrdiff_t inner, out_blocks, columns, strips
 
 
 cdef void run_gemm(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
-    """Units are (pair of output blocks, strip of rows): a thread reads its weights once for many rows. The layer alone
-    decides which kernel adds up in which order."""
+    """Units are (pair of output blocks, strip of rows): a thread reads its weights once for many rows. The order of
+    each sum depends on the layer alone, not on the batch."""
     cdef const GemmArgs *a = <const GemmArgs *>raw
     cdef fc_conv_blocks product = a.product
     cdef ptrdiff_t vl = a.kernels.vl, pairs = ceil_div(a.out_blocks, 2), units = pairs * a.strips, unit, block, first
@@ -47,7 +47,7 @@ cdef void run_gemm(const void *raw, float *scratch, int tid, int nthreads) noexc
 
 
 cdef void multiply_vector(const GemmArgs *a, ptrdiff_t row, ptrdiff_t first, ptrdiff_t last) noexcept nogil:
-    """Output blocks first .. last of a row; `first` is even."""
+    """Compute output blocks first .. last of one row. `first` is even."""
     cdef ptrdiff_t vl = a.kernels.vl
     cdef fc_matvec product
     product.x, product.w = a.x.data + row * a.x.image, a.weights.data + first * vl * a.inner
@@ -60,14 +60,14 @@ cdef void multiply_vector(const GemmArgs *a, ptrdiff_t row, ptrdiff_t first, ptr
 
 
 cdef class Gemm(Step):
-    """y = act(x @ weight.T + bias), rows of x by rows of weight.
+    """y = act(x @ weight.T + bias).
 
     Parameters
     ----------
     y, x : View
-        OUT (n rows w wide, a whole number of blocks apart), IN (n rows w wide).
+        OUT, n rows of w numbers, a multiple of VL floats apart; IN, n rows of w numbers.
     weights, bias : float32 arrays or Views
-        From `pack_weights` (of the weights as 1 x 1 filters, lanes = in_features) and `pack_bias`.
+        From `pack_weights`, with the weights as 1 x 1 filters and lanes = in_features; and from `pack_bias`.
     activation : None or (name, attributes)
     """
 
@@ -83,7 +83,7 @@ cdef class Gemm(Step):
         a.strips = max(1, ceil_div(a.x.n, a.columns))
         set_product(&a.product, ONE_TAP, a.inner, 1, a.x.image)
         a.product.row.y_pixel, a.product.row.y_block = a.y.image, self.kernels.vl
-        # A vector is multiplied with four pairs of blocks at once.
+        # The tile of a single row computes four pairs of blocks at the same time.
         pairs = ceil_div(a.out_blocks, 2)
         vectors = a.x.n * a.out_blocks * a.inner
         self.may_be_cut(a.x.n if a.out_blocks <= 2 else pairs * (1 if a.x.n == 1 else a.strips), vectors)

@@ -1,12 +1,12 @@
-"""Losses of a batch and their gradients, in doubles, by one thread, as scores are few beside activations::
+"""Losses of a batch and their gradients, in doubles, by one thread, as scores are few beside activations.
 
-    CrossEntropy  loss = -sum over n, c of t * log_softmax(s)        ds = softmax(s) * (sum over c of t) - t
-    MSE           loss = mean of (s - t)^2                           ds = 2 (s - t) / count
-    BinaryCE      loss = mean of max(s, 0) - s t + log(1 + e^-|s|)   ds = (sigmoid(s) - t) / count
-    Linear        loss = sum of s t                                  ds = t
+    CrossEntropy  loss = -sum over n, c of t * log_softmax(s);        ds = softmax(s) * (sum over c of t) - t;
+    MSE           loss = mean of (s - t)^2;                           ds = 2 (s - t) / count;
+    BinaryCE      loss = mean of max(s, 0) - s t + log(1 + e^-|s|);   ds = (sigmoid(s) - t) / count;
+    Linear        loss = sum of s t;                                  ds = t;
 
-A cross-entropy's targets t hold everything else: class weights, smoothing, the mean over the batch. Those of the linear
-loss are the gradients of another one, which is computed outside.
+s are the scores, t the targets. Targets of a cross-entropy include class weights, label smoothing, and the factor of
+the mean over the batch. Targets of the linear loss are the gradients of another loss, which is computed outside.
 """
 
 from libc.math cimport INFINITY, exp, fabs, isnan, log, log1p
@@ -21,26 +21,26 @@ cdef enum:
     BINARY
     LINEAR
     SPAN_CLASSES = 4096
-    OPERATIONS = 16  # on vectors, that take as long as an exponential or logarithm of a double, about
+    OPERATIONS = 16  # estimated operations on vectors that take as long as an exponential of one double
 
 _KINDS = {"CrossEntropy": CROSS_ENTROPY, "MeanSquaredError": MSE, "BinaryCrossEntropy": BINARY, "LinearLoss": LINEAR}
 
 
 cdef struct LossArgs:
-    fc_tensor y       # OUT one number, or like scores
+    fc_tensor y       # OUT the loss; or its gradient, like scores
     fc_tensor scores  # IN  rows
     fc_tensor target  # IN  rows
     int kind
-    bint watched  # whether the thread asks now and then whether to go on
+    bint watched  # whether `goes_on` is called before each span of classes
 
 
 cdef bint leaves(const LossArgs *a, ptrdiff_t k) noexcept nogil:
-    """Before class k: whether the rest is not wanted any more."""
+    """Whether to stop before class k."""
     return a.watched and k % SPAN_CLASSES == 0 and not goes_on(SPAN_CLASSES * OPERATIONS)
 
 
 cdef void largest_and_log_sum(const LossArgs *a, const float *s, double *largest, double *log_sum) noexcept nogil:
-    """log(sum of e^s) = largest + log_sum; NaN anywhere makes them NaN."""
+    """Compute log(sum of e^s) = largest + log_sum. A NaN anywhere makes both NaN."""
     cdef double top = -INFINITY, total = 0.0
     cdef ptrdiff_t k
     for k in range(a.scores.w):
@@ -131,7 +131,7 @@ cdef class Loss(Step):
 
 
 cdef class LossGrad(Step):
-    """y = gradient of the loss by the scores; operands as in `Loss`, y like scores."""
+    """y = gradient of the scores. Operands are those of `Loss`, with y like scores."""
 
     cdef LossArgs a
 

@@ -1,5 +1,5 @@
 """Local response normalisation across channels of a blocked tensor (Krizhevsky, Sutskever, Hinton, 2012), and its
-gradient: each thread owns rows of pixels."""
+gradient. Each thread owns rows of pixels."""
 
 from libc.stddef cimport ptrdiff_t
 
@@ -11,9 +11,9 @@ cdef struct LrnArgs:
     const fc_kernels *kernels
     fc_tensor y  # OUT blocked
     fc_tensor x  # IN  blocked
-    fc_tensor g  # IN  blocked; of the gradient alone
+    fc_tensor g  # IN  blocked gradient of the result; data is NULL in the forward pass
     fc_lrn_row row
-    ptrdiff_t at_a_time  # pixels before the thread asks whether to go on; 0: it does not
+    ptrdiff_t at_a_time  # pixels of a row between two calls of `goes_on`; 0: no calls
 
 
 cdef void compute_row(const LrnArgs *a, const fc_lrn_row *row, const float *g, float *scratch) noexcept nogil:
@@ -57,7 +57,7 @@ cdef void set_row(fc_lrn_row *row, const fc_tensor *y, const fc_tensor *x, ptrdi
 
 
 cdef class Lrn(Step):
-    """y = x / (bias + alpha / size * sum of squares of `size` channels around each)^beta.
+    """y = x / (bias + alpha / size * s)^beta, with s the sum of squares of `size` neighbouring channels.
 
     Parameters
     ----------
@@ -84,12 +84,12 @@ cdef class Lrn(Step):
 
 
 cdef class LrnGrad(Step):
-    """The gradient of `Lrn` by x.
+    """The gradient of x in `Lrn`.
 
     Parameters
     ----------
     y, g, x : View
-        OUT, IN gradient of the result, IN; all blocked.
+        OUT, IN the gradient of the result, IN; all blocked.
     size : int
     alpha, beta, bias : float
     """

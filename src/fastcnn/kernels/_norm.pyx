@@ -1,14 +1,15 @@
 """Batch normalisation in training: statistics of a batch, normalisation by them, and its gradients; blocked layout.
 
-    mean, var of x over images and pixels;  h = (x - mean) / sqrt(var + eps);  y = act(gamma * h + beta + residual)
-    dx = gamma / sqrt(var + eps) * (g - mean(g) - h * mean(g * h)),  dgamma = sum of g * h,  dbeta = sum of g
+    mean, var of x over images and pixels;  h = (x - mean) / sqrt(var + eps);  y = act(gamma * h + beta + residual);
+    dx = gamma / sqrt(var + eps) * (g - mean(g) - h * mean(g * h));  dgamma = sum of g * h;  dbeta = sum of g
 
-(Ioffe and Szegedy, 2015), g the gradient of gamma * h + beta. Where that of y is given, gates take it through a ReLU or
-Clip without residual: gamma * h + beta is computed once more, which costs less than to read y.
+The formulas are those of Ioffe and Szegedy, 2015. g is the gradient of gamma * h + beta. Where there is no residual, a
+gate may compute it from the gradient of y, for a ReLU or Clip. The gate computes gamma * h + beta again, which costs
+less than to read y.
 
-A pair of numbers for each channel, (mean, var) or (sum of g, sum of g * h), lies as a parameter (C, 2): [C/VL][2][VL].
-Threads own blocks of channels in sums, so that these have one order; sums are kept in doubles, and squares are taken
-around the first pixel's value, so that a large mean costs no digits.
+A pair of numbers for each channel, (mean, var) or (sum of g, sum of g * h), is a parameter (C, 2): [C/VL][2][VL]. Each
+thread sums all pixels of its blocks of channels, so that sums have one order. Doubles hold the sums. Variances are sums
+of squared differences from the first pixel, so that a large mean costs no digits.
 """
 
 from libc.math cimport sqrt
@@ -23,7 +24,7 @@ cdef struct NormArgs:
     const fc_kernels *kernels
     fc_tensor y      # OUT pairs, or like x
     fc_tensor x      # IN  blocked
-    fc_tensor g      # IN  gradient of the output
+    fc_tensor g      # IN  gradient of the output, or of gamma * h + beta
     fc_tensor stats  # IN  mean, var
     fc_tensor sums   # IN  sums of the gradient
     fc_tensor gamma, beta  # IN  parameters
@@ -31,11 +32,11 @@ cdef struct NormArgs:
     fc_activation act
     fc_gate gate
     double epsilon
-    bint watched     # whether the thread asks before each image whether to go on
+    bint watched     # whether `goes_on` is called before each image
 
 
 cdef void affine_of(const NormArgs *a, ptrdiff_t block, float *affine) noexcept nogil:
-    """gamma * h + beta as x * scale + shift: [2][VL]."""
+    """Compute the scale and shift of gamma * h + beta = x * scale + shift: [2][VL]."""
     cdef ptrdiff_t vl = a.kernels.vl, k
     for k in range(vl):
         affine[k] = <float>(a.gamma.data[block * vl + k] / sqrt(a.stats.data[(2 * block + 1) * vl + k] + a.epsilon))
@@ -43,7 +44,7 @@ cdef void affine_of(const NormArgs *a, ptrdiff_t block, float *affine) noexcept 
 
 
 cdef void set_gate(fc_gate *gate, object activation) except *:
-    """The bounds of a Relu or Clip."""
+    """Set the bounds of a Relu or Clip."""
     cdef fc_activation act
     set_gradient_activation(&act, activation)
     gate.affine, gate.low, gate.high = NULL, act.low, act.high
@@ -119,7 +120,7 @@ cdef class Normalize(Step):
     Parameters
     ----------
     y, x, stats, gamma, beta, residual : View
-        OUT, IN blocked; IN parameters (C, 2), (C,), (C,); IN like x (y may be it), or None.
+        OUT, IN blocked; IN parameters (C, 2), (C,), (C,); IN like x, or None. y may be x or the residual.
     epsilon : float
     activation : None or (name, attributes)
     """
@@ -167,7 +168,7 @@ cdef void run_norm_sums(const void *raw, float *scratch, int tid, int nthreads) 
 
 
 cdef class NormSums(Step):
-    """y = sum of g, and of g * h, for each channel: the gradients of beta and gamma.
+    """y = sum of g and sum of g * h for each channel: the gradients of beta and gamma.
 
     Parameters
     ----------
@@ -177,7 +178,7 @@ cdef class NormSums(Step):
         IN parameters (C,); None without activation.
     epsilon : float
     activation : None or (name, attributes)
-        A Relu or Clip that g has yet to pass.
+        A Relu or Clip whose output g is the gradient of.
     """
 
     cdef NormArgs a
@@ -200,7 +201,8 @@ cdef class NormSums(Step):
 
 
 cdef void run_norm_grad(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
-    """dx = a * g + b * x + c, with one a, b, c for each channel. Units are planes, or their rows."""
+    """dx = a * g + b * x + c, with one a, b and c for each channel. Units are planes, or their rows where there are
+    gaps."""
     cdef const NormArgs *a = <const NormArgs *>raw
     cdef bint flat = a.x.row == a.x.w * a.x.lanes and a.y.row == a.y.w * a.y.lanes and a.g.row == a.g.w * a.g.lanes
     cdef ptrdiff_t vl = a.kernels.vl, blocks = blocks_of(&a.x), rows = 1 if flat else a.x.h, unit, block, image, r, k
@@ -233,10 +235,10 @@ cdef class NormGrad(Step):
     Parameters
     ----------
     y, g, x, stats, gamma, sums, beta : View
-        OUT, IN, IN blocked (y may be g); IN parameters (C, 2), (C,), (C, 2), (C,); beta is None without activation.
+        OUT, IN, IN blocked; IN parameters (C, 2), (C,), (C, 2), (C,). y may be g. beta is None without activation.
     epsilon : float
     activation : None or (name, attributes)
-        A Relu or Clip that g has yet to pass.
+        A Relu or Clip whose output g is the gradient of.
     """
 
     cdef NormArgs a
@@ -280,7 +282,7 @@ cdef class RunningUpdate(Step):
     y, stats : View
         INOUT a parameter (C,); IN a parameter (C, 2).
     column : {0, 1}
-        The mean, or the variance.
+        0: the mean, 1: the variance.
     momentum, factor : float
     """
 

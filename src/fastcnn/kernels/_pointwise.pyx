@@ -1,6 +1,6 @@
 """Elementwise steps: activations, scale and shift (batch normalisation), sums and products, softmax, constants.
 
-Operands are of one layout; where none has a gap, a plane counts as one long row.
+All operands of a step have one layout. Where none has gaps, spans of memory replace rows.
 """
 
 from libc.stddef cimport ptrdiff_t
@@ -11,14 +11,14 @@ from fastcnn.kernels._step cimport (
 from fastcnn.kernels._tiles cimport FC_ADD, FC_MULTIPLY, fc_activation, fc_kernels, fc_tensor
 
 cdef enum:
-    SPAN_FLOATS = 8192  # a unit of work of a gapless tensor: docs/tuning.md, "Spans"
+    SPAN_FLOATS = 8192  # a unit of work in a tensor without gaps: docs/tuning.md, "Spans"
 
 
 cdef struct PointwiseArgs:
     const fc_kernels *kernels
     fc_tensor z  # OUT
     fc_tensor x  # IN
-    fc_tensor y  # IN, of binary steps
+    fc_tensor y  # IN  of binary steps only
     fc_activation act
     const float *scale
     const float *shift
@@ -86,7 +86,7 @@ cdef class Affine(Step):
     z, x : View
         OUT, IN; of the same layout.
     scale, shift : float32 arrays
-        VL floats for each block of x; for NCHW a block is one channel, and all VL are equal.
+        VL floats for each block of x. In NCHW a block is one channel, and its VL floats are equal.
     activation : None or (name, attributes)
     """
 
@@ -102,7 +102,7 @@ cdef class Affine(Step):
 
 
 cdef void run_binary(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
-    """Strides of 0 repeat an operand; a row of one repeated pixel has step 0."""
+    """Strides of 0 broadcast an operand. A row of one broadcast pixel has step 0."""
     cdef const PointwiseArgs *a = <const PointwiseArgs *>raw
     cdef ptrdiff_t total, units, unit, r, start
     cdef Walk way
@@ -131,8 +131,8 @@ cdef class Binary(Step):
     ----------
     op : {"Add", "Mul"}
     z, x, y : View
-        OUT, IN, IN; of the same layout. NCHW views are broadcast: one that is repeated along a dimension has stride
-        0 there, or width 1.
+        OUT, IN, IN; of the same layout. NCHW views are broadcast: along a broadcast dimension, a view has stride 0 or
+        width 1.
     activation : None or (name, attributes)
     """
 
@@ -157,7 +157,7 @@ cdef struct SoftmaxArgs:
 
 
 cdef void run_softmax(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
-    """Views are (outer, length, 1, inner) with strides image and block; rows with gaps go through scratch."""
+    """Views are (outer, length, 1, inner) with strides image and block. Rows with gaps are copied to scratch memory."""
     cdef const SoftmaxArgs *a = <const SoftmaxArgs *>raw
     cdef ptrdiff_t units = a.x.n * a.x.w, unit, k
     cdef const float *x

@@ -1,4 +1,4 @@
-"""Gradients of elementwise functions and softmax, dropout, sums over repeated dimensions, and pixels spread apart."""
+"""Gradients of elementwise functions and softmax, dropout, sums over broadcast dimensions, and zeros between pixels."""
 
 from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport uint32_t, uint64_t
@@ -18,7 +18,7 @@ cdef struct GradArgs:
     fc_tensor v  # IN
     fc_activation act
     bint dense
-    ptrdiff_t at_a_time  # elements of an axis before the thread asks whether to go on; 0: it does not
+    ptrdiff_t at_a_time  # elements of an axis between two calls of `goes_on`; 0: no calls
 
 
 cdef void run_activate_grad(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
@@ -46,7 +46,7 @@ cdef class ActivateGrad(Step):
     Parameters
     ----------
     y, g, v : View
-        OUT, IN, IN the output of the activation (its input for HardSwish and Swish); of one layout.
+        OUT, IN, IN; of one layout. v is the output of the activation, but the input of HardSwish and Swish.
     activation : (name, attributes)
     """
 
@@ -85,7 +85,7 @@ cdef void run_softmax_grad(const void *raw, float *scratch, int tid, int nthread
 
 
 cdef class SoftmaxGrad(Step):
-    """y = v * (g - sum of g * v along the axis), v the softmax.
+    """y = v * (g - sum of g * v along the axis). v is the output of the softmax.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ cdef void philox(uint32_t *counter, uint32_t key0, uint32_t key1) noexcept nogil
 
 
 cdef void run_dropout(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
-    """Element i of the array as users see it takes word i % 4 of counter i / 4, whatever its place in memory."""
+    """Element i of the array takes word i % 4 of counter i / 4. i counts in the order of NCHW, for every layout."""
     cdef const DropoutArgs *a = <const DropoutArgs *>raw
     cdef const uint32_t *clock = <const uint32_t *>a.clock.data
     cdef uint32_t counter[4]
@@ -161,10 +161,10 @@ cdef class Dropout(Step):
     Parameters
     ----------
     y, x, clock : View
-        OUT, IN of one layout (y may be x); IN four 32-bit words: seed and step.
+        OUT, IN of one layout; IN four 32-bit words: seed and step. y may be x.
     ratio : float
     layer : int
-        Which random numbers of the step.
+        Number of the layer: each layer has random numbers of its own.
     """
 
     cdef DropoutArgs a
@@ -185,11 +185,11 @@ cdef struct MoveArgs:
     ptrdiff_t steps[4]  # strides of x, 0 where y repeats it; or of pixels
     ptrdiff_t sizes[4]
     ptrdiff_t top, left, stride_h, stride_w
-    bint watched  # whether the thread asks before each row whether to go on
+    bint watched  # whether `goes_on` is called before each row
 
 
 cdef void run_sum_to(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
-    """Units are elements of y; each is summed over the dimensions in which it is repeated."""
+    """Units are elements of y. Each is a sum over the dimensions in which it is broadcast."""
     cdef const MoveArgs *a = <const MoveArgs *>raw
     cdef ptrdiff_t units = a.y.n * a.y.c * a.y.h * a.y.w, unit, n, c, h, w, start
     cdef ptrdiff_t counts[4]
@@ -250,7 +250,7 @@ cdef void run_spread(const void *raw, float *scratch, int tid, int nthreads) noe
 
 
 cdef class Spread(Step):
-    """y = 0 but for y[top + sh * p, left + sw * q] = x[p, q]; top and left may be negative.
+    """y[top + sh * p, left + sw * q] = x[p, q]; all other elements are 0. top and left may be negative.
 
     Parameters
     ----------

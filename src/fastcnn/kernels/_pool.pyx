@@ -1,5 +1,5 @@
-"""Pooling: maximum and average over windows, and the mean of whole planes. Blocked or NCHW; windows are clipped at
-the border, so the input needs no halo (and one that it has is not read)."""
+"""Pooling: maximum and average over windows, and the mean of planes. Tensors are blocked or NCHW. Windows are clipped
+at the border, so that the input needs no halo."""
 
 from libc.stddef cimport ptrdiff_t
 
@@ -15,11 +15,11 @@ cdef struct PoolArgs:
     fc_tensor x  # IN
     fc_pool_row row
     ptrdiff_t kh, stride_h, dilation_h, top, bottom
-    ptrdiff_t stretches  # of a row, one after the other: windows may be so large that a whole row takes seconds
+    ptrdiff_t stretches  # pieces of a row: with large windows, all of a row may take seconds
 
 
 cdef void pool_row(const PoolArgs *a, ptrdiff_t image, ptrdiff_t block, ptrdiff_t r, int stretch) noexcept nogil:
-    """One stretch of one row of outputs."""
+    """Compute one stretch of one row of outputs."""
     cdef fc_pool_row row = a.row
     cdef ptrdiff_t start = r * a.stride_h - a.top, begin = share(a.y.w, stretch, <int>a.stretches)
     # Taps first .. last of the window lie inside the image.

@@ -1,4 +1,4 @@
-"""Gradients of pooling, on the blocked layout: each thread owns whole planes of the gradient of the input."""
+"""Gradients of pooling, on the blocked layout. Windows overlap, so that each thread owns planes of the result."""
 
 from libc.stddef cimport ptrdiff_t
 from libc.string cimport memset
@@ -11,15 +11,15 @@ cdef struct PoolGradArgs:
     const fc_kernels *kernels
     fc_tensor y  # OUT gradient of the input
     fc_tensor g  # IN  gradient of the output
-    fc_tensor x  # IN  the input; of averages its sizes alone
+    fc_tensor x  # IN  the input of a maximum; data is NULL for averages
     fc_pool_row row
     ptrdiff_t kh, stride_h, dilation_h, top, bottom
-    ptrdiff_t at_a_time  # windows of a row before the thread asks whether to go on; 0: it does not
-    ptrdiff_t taps       # of a window, at most
+    ptrdiff_t at_a_time  # windows of a row between two calls of `goes_on`; 0: no calls
+    ptrdiff_t taps       # the most taps of a window
 
 
 cdef void add_row(const PoolGradArgs *a, fc_pool_row *row, const float *g, float *y, ptrdiff_t y_row) noexcept nogil:
-    """What a row of windows gives to y, window by window."""
+    """Add the gradients of a row of windows to y, some windows at a time."""
     cdef ptrdiff_t first = 0
     if a.at_a_time == 0:
         a.kernels.pool_grad_row(row, g, y, y_row)
@@ -58,12 +58,12 @@ cdef void run_pool_grad(const void *raw, float *scratch, int tid, int nthreads) 
 
 
 cdef class PoolGrad(Step):
-    """Gradient of a pooling: of maxima to the first largest input of a window, in equal shares for averages.
+    """Gradient of a pooling: of a maximum to the first largest input of a window, of an average in equal shares.
 
     Parameters
     ----------
     y, g, x : View
-        OUT, IN blocked; IN blocked input of a maximum, None for averages.
+        OUT, IN blocked; IN the blocked input of a maximum, None for averages.
     kernel, strides, pads, dilations : tuples of int
     count_include_pad : bool
     """
@@ -83,7 +83,7 @@ cdef class PoolGrad(Step):
         a.row.pad_left, a.row.pad_right, a.row.width = pads[1], pads[3], a.y.w
         a.row.pixels, a.row.lanes, a.row.x_row = a.g.w, a.y.lanes, dilations[0] * a.x.row
         planes = a.y.n * blocks_of(&a.y)
-        # A maximum is searched for, and found once more.
+        # A maximum takes two passes over a window: one finds it, one adds the gradient.
         a.taps = min(a.kh, a.y.h) * min(a.row.kw, a.y.w) * (1 if x is None else 2)
         self.work(planes, planes * (a.y.h * a.y.w + a.g.h * a.g.w * a.taps))
         a.at_a_time = self.at_a_time(a.g.w, a.taps)

@@ -5,47 +5,47 @@ from libc.stdint cimport uint64_t
 from fastcnn.kernels._step cimport fc_run
 from fastcnn.kernels._tiles cimport fc_tensor
 
-# The steps of a plan, bound to memory, and how they are shared in this run.
+# The steps of a plan, bound to memory, and how the lanes of a run share them. Tables have an entry for each step.
 cdef struct Program:
-    ptrdiff_t count
+    ptrdiff_t count      # number of steps
     fc_run *runs
     const void **args
     fc_tensor **outputs
     int *shared
-    ptrdiff_t *pieces    # into which threads may cut a step to help each other,
-    ptrdiff_t *least     # into which it is cut so that none takes long,
-    ptrdiff_t *vectors   # and operations on vectors that it takes, about
-    int *watched         # whether it calls `goes_on` within its units
+    ptrdiff_t *pieces    # the most pieces into which a step may be cut so that threads help each other
+    ptrdiff_t *least     # the fewest pieces into which a step is cut so that none takes long
+    ptrdiff_t *vectors   # estimated operations on vectors
+    int *watched         # whether a step calls `goes_on` within its units
     int stages
     ptrdiff_t *begins    # the first step of each stage, and the end of the last one
-    int lanes            # among which this run deals the pieces of the steps
-    int *cuts            # of each step: its pieces for each lane
-    uint64_t *left       # of each step and lane: the pieces that are left, as of `fc_take`
-    float *scratch           # of the first thread
-    size_t scratch_stride    # from one thread's to the next
+    int lanes            # lanes of this run
+    int *cuts            # pieces of a step for each lane
+    uint64_t *left       # for each lane and step, the pieces that are left, as `fc_take` takes them
+    float *scratch           # scratch memory of the first thread
+    size_t scratch_stride    # floats from one thread's scratch memory to the next
     int last_stop        # the last stage before which the run may be stopped
     bint looks           # whether the first thread looks for signals
-    int *stop            # whether the rest of the run is left out
+    int *stop            # whether to leave out the rest of the run
     int own_stop         # where `stop` points, unless several programs share one
-    ptrdiff_t vectors_since  # operations on vectors since the first thread last asked for the time
+    ptrdiff_t vectors_since  # operations on vectors since the first thread last read the clock
     double looked            # when the first thread last looked for signals
     PyObject *error          # what a signal handler has raised
 
-# An operand that lies in the caller's arrays: its address is filled in by every run.
+# An operand in one of the caller's arrays: every run sets its address.
 cdef struct Patch:
     fc_tensor *tensor
     int slot
     ptrdiff_t offset
 
-# Parts of a batch, for programs of one plan on a thread each.
+# Parts of a batch. Each thread runs them by its own program of one plan.
 cdef struct Chunks:
-    uint64_t left  # as of `fc_take`
+    uint64_t left  # the chunks that are left, as `fc_take` takes them
     Program **programs  # of each thread
     Patch **patches
     ptrdiff_t *patch_counts
     char **arrays
     ptrdiff_t *strides
-    int stop  # of all programs
+    int stop  # `stop` of all programs
 
 cdef int run_program(Program *p, int lanes) noexcept nogil
 cdef int share_chunks(Chunks *c, int lanes) noexcept nogil

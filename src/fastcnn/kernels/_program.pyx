@@ -1,8 +1,8 @@
 """Programs: the steps of a plan, bound to memory, and how threads share them.
 
-Steps that need not wait for each other are a stage. Each stage is divided into as many lanes as threads are wanted.
-csrc/team.c decides which thread computes which lane. Large steps are cut into pieces. Threads that are done with their
-own take pieces that others have not begun. Between two pieces the calling thread looks for signals.
+Steps that need not wait for each other are a stage. Each stage is divided into lanes, one for each thread that is
+wanted. csrc/team.c decides which thread computes which lane. Large steps are cut into pieces. A thread that is done
+with its own takes pieces that others have not begun. Between two pieces, the calling thread looks for signals.
 """
 
 from cpython.exc cimport PyErr_CheckSignals
@@ -20,27 +20,27 @@ from fastcnn.kernels._team cimport (
 from fastcnn.kernels._tiles cimport fc_tensor
 
 cdef enum:
-    PIECES = 4  # of each lane, where a step is cut so that threads can help each other: docs/tuning.md, "Pieces"
-    VECTORS_BETWEEN_LOOKS = 1 << 20  # operations on vectors after which the calling thread asks for the time
+    PIECES = 4  # of each lane, where threads can help each other: docs/tuning.md, "Pieces"
+    VECTORS_BETWEEN_LOOKS = 1 << 20  # operations on vectors after which the calling thread reads the clock
 
 cdef double SECONDS_BETWEEN_LOOKS = 0.02
 
-# Asked by the calling thread beside Python's own signal handlers: whether to stop.
+# A function that the calling thread asks, beside Python's signal handlers, whether to stop.
 _wants_stop = None
 
 
 def stop_where(asked):
-    """From now on a run that lasts raises KeyboardInterrupt soon after `asked()` is true, called in its thread.
+    """Stop later runs with KeyboardInterrupt soon after `asked()` becomes true. The calling thread of a run calls it.
 
     Parameters
     ----------
     asked : callable or None
-        Gives a bool.
+        Returns a bool.
 
     Returns
     -------
     callable or None
-        What was asked before.
+        The previous one.
     """
     global _wants_stop
     previous, _wants_stop = _wants_stop, asked
@@ -54,7 +54,7 @@ cdef void zero_halo(const fc_tensor *t, int tid, int nthreads) noexcept nogil:
     cdef ptrdiff_t width = t.left + t.w + t.right, r, last
     cdef Walk way = walk(t, tid, nthreads)
     cdef Rows at
-    # The zeros right of a row and left of the next one are one stretch, unless the rows are parts of wider ones.
+    # The zeros right of a row and left of the next one are neighbours, unless the rows are parts of wider ones.
     cdef bint joined = t.row == width * t.lanes
     cdef float *start
     cdef ptrdiff_t plane, blocks = blocks_of(t)
@@ -78,7 +78,7 @@ cdef void zero_halo(const fc_tensor *t, int tid, int nthreads) noexcept nogil:
 
 
 cdef void deal(Program *p, int lanes) noexcept nogil:
-    """Cut all steps for a number of lanes, and deal the pieces."""
+    """Cut all steps into pieces for a number of lanes, and deal the pieces to the lanes."""
     cdef ptrdiff_t i, cuts
     cdef int lane
     if p.lanes != lanes:
@@ -95,7 +95,7 @@ cdef void deal(Program *p, int lanes) noexcept nogil:
 
 
 cdef void look(Program *p, ptrdiff_t vectors) noexcept nogil:
-    """After so many operations on vectors, now and then: look for signals."""
+    """Look for signals where enough time has passed. `vectors` is the operations on vectors since the last call."""
     cdef double now
     p.vectors_since += vectors
     if p.vectors_since < VECTORS_BETWEEN_LOOKS:
@@ -110,7 +110,7 @@ cdef void look(Program *p, ptrdiff_t vectors) noexcept nogil:
 
 
 cdef void pause(void *program) noexcept nogil:
-    """Run the handlers of signals that have come. What they raise stops the program, and is kept."""
+    """Run the handlers of pending signals. What they raise stops the program, and is kept until its end."""
     cdef Program *p = <Program *>program
     if not p.looks or p.stop[0]:
         return
@@ -135,7 +135,7 @@ cdef void raise_error(Program *p) except *:
     raise error
 
 
-# Who is asked within the units of a step.
+# The watch that `goes_on` asks within a unit of a step.
 cdef struct StepWatch:
     Watch watch
     Program *program
@@ -150,7 +150,7 @@ cdef bint ask(Watch *watch, ptrdiff_t vectors) noexcept nogil:
 
 
 cdef void run_pieces(Program *p, ptrdiff_t i, float *scratch, int lane, bint looks) noexcept nogil:
-    """Compute the pieces of one lane in their order, then those of other lanes that nobody has begun."""
+    """Compute the pieces of one lane in their order, then pieces of other lanes that no thread has begun."""
     cdef int turn, pieces = p.lanes * p.cuts[i]
     cdef ptrdiff_t piece
     if p.lanes == 1:
@@ -172,11 +172,11 @@ cdef void run_pieces(Program *p, ptrdiff_t i, float *scratch, int lane, bint loo
 
 
 cdef void watch_step(Program *p, ptrdiff_t i, float *scratch, int lane, bint looks) noexcept nogil:
-    """As `share_step`, of a step that asks within its units whether to go on."""
+    """As `share_step`, for a step that calls `goes_on` within its units."""
     cdef StepWatch w
     cdef Watch *previous
     w.watch.ask, w.program, w.looks = ask, p, looks
-    previous = set_watch(&w.watch)  # of a run within which a signal handler has started this one
+    previous = set_watch(&w.watch)  # a signal handler may have started this run within another one
     share_step(p, i, scratch, lane, looks)
     set_watch(previous)
 
@@ -200,7 +200,7 @@ cdef void share_step(Program *p, ptrdiff_t i, float *scratch, int lane, bint loo
 
 
 cdef void share_stage(void *program, int stage, int lane, int worker) noexcept nogil:
-    """Compute one lane of a stage; the caller is worker 0. No later stage begins before it returns."""
+    """Compute one lane of a stage. The caller is worker 0. No later stage begins before this returns."""
     cdef Program *p = <Program *>program
     cdef float *scratch = p.scratch + worker * p.scratch_stride
     cdef bint looks = worker == 0 and stage < p.last_stop
@@ -228,7 +228,7 @@ cdef void prepare(Program *p, int lanes) noexcept nogil:
 
 
 cdef int run_program(Program *p, int lanes) noexcept nogil:
-    """Run all stages in the default floating-point modes. Gives the number of threads, or FC_JOB_LOST."""
+    """Run all stages in the default floating-point modes. Returns the number of threads, or FC_JOB_LOST."""
     cdef unsigned long modes = fc_default_float_modes()
     cdef fc_job job
     cdef int threads = 1
@@ -238,7 +238,7 @@ cdef int run_program(Program *p, int lanes) noexcept nogil:
         run_alone(p)
     else:
         job.share, job.work, job.stages, job.lanes = share_stage, p, p.stages, lanes
-        # Of a run that must not be stopped any more from some stage on, only who is in a stage may stop it before.
+        # `pause` does not know the stage. Where a run must not stop from some stage on, only `look` may stop it.
         job.pause = NULL
         if p.last_stop >= p.stages:
             job.pause = pause
@@ -248,7 +248,7 @@ cdef int run_program(Program *p, int lanes) noexcept nogil:
 
 
 cdef void run_chunks(void *raw, int stage, int lane, int worker) noexcept nogil:
-    """Run chunks that nobody has begun, by this thread's own program."""
+    """Run chunks that no thread has begun, by this thread's own program."""
     cdef Chunks *c = <Chunks *>raw
     cdef Program *p = c.programs[worker]
     cdef ptrdiff_t chunk, i
@@ -269,7 +269,7 @@ cdef void pause_chunks(void *raw) noexcept nogil:
 
 
 cdef int share_chunks(Chunks *c, int lanes) noexcept nogil:
-    """As `run_program`, for all chunks."""
+    """Run all chunks, as `run_program` runs a program."""
     cdef unsigned long modes = fc_default_float_modes()
     cdef fc_job job
     cdef int lane, threads
@@ -288,8 +288,8 @@ cdef double seconds() noexcept nogil:
 
 
 class default_float_modes:
-    """Context: the calling thread rounds to nearest and keeps subnormal numbers, as kernels do, whatever another
-    library has set. Its own modes come back on leaving.
+    """Context in which the calling thread rounds to nearest and keeps subnormal numbers, as kernels do. Another library
+    may have set other modes: they are restored on leaving.
 
     Examples
     --------

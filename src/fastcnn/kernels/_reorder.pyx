@@ -1,5 +1,5 @@
-"""Copies from one view to another: between NCHW and the blocked layout, with or without halo, into a part of a
-larger tensor (concatenation, padding); and pixels of photos to numbers in any layout."""
+"""Copies from one view to another: between NCHW and the blocked layout, with or without halo, also into a part of a
+larger tensor (concatenation, padding). A table turns pixels of photos into numbers in any layout."""
 
 from libc.stddef cimport ptrdiff_t
 from libc.string cimport memcpy, memset
@@ -12,11 +12,11 @@ cdef struct ReorderArgs:
     const fc_kernels *kernels
     fc_tensor y  # OUT
     fc_tensor x  # IN
-    bint flat    # neither has gaps between rows: a plane is one row
+    bint flat    # whether neither has gaps between rows: a plane is then one row
 
 
 cdef void copy_row(const ReorderArgs *a, const float *x, float *y, ptrdiff_t channels, ptrdiff_t pixels) noexcept nogil:
-    """One row (or plane, if flat) of a block of the one with more lanes."""
+    """Copy one row of a block, or rows without gaps between them. The block is that of the operand with more lanes."""
     cdef ptrdiff_t lanes = max(a.x.lanes, a.y.lanes), c, p
     if a.x.lanes == a.y.lanes:
         memcpy(y, x, pixels * lanes * sizeof(float))
@@ -51,7 +51,7 @@ cdef void run_reorder(const void *raw, float *scratch, int tid, int nthreads) no
 
 
 cdef class Reorder(Step):
-    """y = x, element by element, whatever their layouts; one of them NCHW, or both of the same lanes.
+    """y = x, element by element, for views of any layouts. One of them is NCHW, or both have the same lanes.
 
     Parameters
     ----------
@@ -71,15 +71,15 @@ cdef class Reorder(Step):
 
 cdef struct LookupArgs:
     fc_tensor y      # OUT
-    fc_tensor x      # IN  bytes, of all channels side by side
-    fc_tensor table  # IN  plain
+    fc_tensor x      # IN  bytes in NHWC
+    fc_tensor table  # IN  256 numbers for each channel
 
 
 cdef void look_up_row(const LookupArgs *a, const unsigned char *x, float *y) noexcept nogil:
     cdef ptrdiff_t channels = a.x.c, lanes = a.y.lanes, c, p
     cdef const float *table = a.table.data
     cdef float *plane
-    if channels == 3 and lanes == 3:  # RGB for a dense convolution: faster by half than channel by channel
+    if channels == 3 and lanes == 3:  # RGB in NHWC: one loop over pixels is faster than a loop for each channel
         for p in range(a.x.w):
             y[3 * p] = table[x[3 * p]]
             y[3 * p + 1] = table[256 + x[3 * p + 1]]
@@ -94,7 +94,7 @@ cdef void look_up_row(const LookupArgs *a, const unsigned char *x, float *y) noe
 
 
 cdef void run_lookup(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
-    """Units are rows; a row of pixels and the table stay in the first-level cache from channel to channel."""
+    """Units are rows: a row of pixels and the table stay in the first-level cache for all channels."""
     cdef const LookupArgs *a = <const LookupArgs *>raw
     cdef ptrdiff_t units = a.x.n * a.x.h, unit, image, r
     for unit in range(share(units, tid, nthreads), share(units, tid + 1, nthreads)):
@@ -104,12 +104,12 @@ cdef void run_lookup(const void *raw, float *scratch, int tid, int nthreads) noe
 
 
 cdef class Lookup(Step):
-    """y = what a table says of each value of x.
+    """y = table[c, x], with one row of the table for each channel c.
 
     Parameters
     ----------
     y, x, table : View
-        OUT of any layout; IN of a uint8 array (n, h, w, c), all strides counting bytes; IN plain (c, 256).
+        OUT of any layout; IN of a uint8 array (n, h, w, c), with strides in bytes; IN plain (c, 256).
     """
 
     cdef LookupArgs a
@@ -124,7 +124,7 @@ cdef class Lookup(Step):
 cdef struct TransposeArgs:
     fc_tensor y  # OUT plain
     fc_tensor x  # IN  plain
-    ptrdiff_t image, block, row, step  # of x, for each of the output's dimensions
+    ptrdiff_t image, block, row, step  # strides of x for the dimensions of y
 
 
 cdef void run_transpose(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
@@ -148,9 +148,9 @@ cdef class Transpose(Step):
     Parameters
     ----------
     y, x : View
-        OUT gapless, of the output's sizes (n, c, h, w); IN plain.
+        OUT without gaps, of the output's sizes (n, c, h, w); IN plain.
     strides : tuple of int
-        In x, for each dimension of y.
+        Stride in x for each dimension of y.
     """
 
     cdef TransposeArgs a

@@ -1,8 +1,7 @@
-"""Parameters in the orders that kernels read, made anew in every training step.
+"""Parameters in the orders that kernels read, packed again in every training step.
 
-A parameter (O, ...) lives in blocks of output channels, [O/VL][...][VL], zeros or anything where there is no channel:
-the order in which gradients are computed and optimizers work. Filters that stay as they are for many runs are packed
-by the modules of the kernels that read them.
+A parameter (O, ...) is stored in blocks of output channels, [O/VL][...][VL]. Gradients and optimizers use this order.
+Lanes without a channel may hold anything. Constant filters are packed by the modules of the kernels that read them.
 """
 
 from libc.stddef cimport ptrdiff_t
@@ -16,20 +15,20 @@ cdef struct RepackArgs:
     const fc_kernels *kernels
     fc_tensor y  # OUT
     fc_tensor x  # IN  a parameter
-    ptrdiff_t groups, outs, ins, area  # outputs and inputs of a group, taps
+    ptrdiff_t groups, outs, ins, area  # groups; outputs and inputs of a group; taps of a filter
     ptrdiff_t lanes, most  # input channels in a block, and in a chunk
-    ptrdiff_t bundle  # blocks of outputs in one, at most
+    ptrdiff_t bundle  # the most blocks of outputs in a bundle
 
 
 cdef void output_vector(const RepackArgs *a, ptrdiff_t first, ptrdiff_t row, float *to) noexcept nogil:
-    """VL outputs, which lie in two blocks, for one input channel and tap."""
+    """Copy the weights of VL outputs from two blocks of x, for one input channel and tap."""
     cdef ptrdiff_t vl = a.kernels.vl, rows = a.ins * a.area, o
     for o in range(first, first + vl):
         to[o - first] = a.x.data[(o // vl * rows + row) * vl + o % vl] if o < a.x.c else 0.0
 
 
 cdef void run_direct(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
-    """The order of `_direct_filters.pack_weights`; units are (group, block of outputs, block of inputs)."""
+    """Pack in the order of `_direct_filters.pack_weights`. Units are (group, block of outputs, block of inputs)."""
     cdef const RepackArgs *a = <const RepackArgs *>raw
     cdef ptrdiff_t vl = a.kernels.vl, blocks = ceil_div(a.outs, vl), in_blocks = ceil_div(a.ins, a.lanes)
     cdef ptrdiff_t units = a.groups * blocks * in_blocks, unit, group, block, before, size, width, first, count, tap, i
@@ -56,14 +55,14 @@ cdef void run_direct(const void *raw, float *scratch, int tid, int nthreads) noe
 
 
 cdef class PackDirect(Step):
-    """y = the filters x as `_direct_filters.pack_weights` gives them.
+    """y = the filters x in the order of `_direct_filters.pack_weights`.
 
     Parameters
     ----------
     y, x : View
         OUT flat, IN a parameter.
     groups, ins, area : int
-        Groups; input channels of a group and taps of a filter, or 1 and 1 for a bias.
+        Groups; input channels of a group; taps of a filter. For a bias, the last two are 1.
     lanes, chunk, bundle : int
         As in `pack_weights`.
     """
@@ -81,7 +80,7 @@ cdef class PackDirect(Step):
 
 
 cdef void run_transpose(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
-    """Units are (block of y's outputs, block of x's outputs), or y's outputs one by one where there are groups."""
+    """Units are (block of y's outputs, block of x's outputs). With groups, units are single outputs of y."""
     cdef const RepackArgs *a = <const RepackArgs *>raw
     cdef ptrdiff_t vl = a.kernels.vl, blocks = ceil_div(a.y.c, vl), others = ceil_div(a.x.c, vl), unit, c, group, o, i
     cdef ptrdiff_t tap, out, rows = a.ins * a.area, count
@@ -107,14 +106,15 @@ cdef void run_transpose(const void *raw, float *scratch, int tid, int nthreads) 
 
 
 cdef class Transpose(Step):
-    """y[g * I + i, o, tap] = x[g * O + o, i, -1 - tap]: inputs and outputs change places, and filters are turned round.
+    """y[g * I + i, o, tap] = x[g * O + o, i, -1 - tap]: inputs and outputs are exchanged, and filters are rotated by
+    180 degrees.
 
     Parameters
     ----------
     y, x : View
         OUT, IN parameters.
     groups, ins, area : int
-        Groups; of x the input channels of a group, and taps.
+        Groups; input channels of a group of x; taps of a filter.
     """
 
     cdef RepackArgs a

@@ -1,4 +1,4 @@
-"""Repeated calls: from array to array with as little Python as possible, by executors that `_executor` has bound."""
+"""Repeated calls: a path from array to array with as little Python as possible, by executors that are bound already."""
 
 cimport numpy as cnp
 from libc.stddef cimport ptrdiff_t
@@ -17,24 +17,24 @@ cnp.import_array()
 
 
 cdef class Repeat:
-    """A plan of one input and one output, for calls like the last one: the shortest way from array to array.
+    """A plan of one input and one output, for calls with the same shape.
 
     Parameters
     ----------
     idle : list of Executor
-        That nobody uses; each caller takes one, and puts it back.
+        Executors that no thread uses. Each call takes one, and puts it back.
     shape, result_shape : tuple of int
-        Of the input and of the output.
+        Shapes of the input and of the output.
     constants : list of arrays
-        What lies between them in the list of arrays that executors take.
+        The arrays between the input and the output in the list that executors take.
     most_threads : int
-        More than that are not worth it.
+        More threads would not make the plan faster.
     """
 
     cdef const fc_kernels *kernels  # the instruction set that the plan was made for
     cdef list idle, constants
     cdef object table, shapes
-    cdef float **arrays  # the input's and the output's are filled in by every run, and read before the GIL is released
+    cdef float **arrays  # every run sets those of input and output, and reads them before it releases the GIL
     cdef ptrdiff_t count
     cdef int ndim, result_ndim
     cdef cnp.npy_intp *shape
@@ -52,7 +52,7 @@ cdef class Repeat:
         self.result_shape = self.shape + self.ndim
 
     cdef bint takes(self, object x) noexcept:
-        """Whether it is a float32 array of NumPy's own, C-contiguous and aligned, of that shape."""
+        """Whether x is exactly an ndarray of float32, C-contiguous and aligned, of the shape of this plan."""
         cdef int i
         if not cnp.PyArray_CheckExact(x) or cnp.PyArray_TYPE(x) != cnp.NPY_FLOAT32:
             return False
@@ -64,8 +64,8 @@ cdef class Repeat:
         return True
 
     def run(self, x):
-        """The output. None where x is not a float32 array of that shape, no executor is idle, or another instruction
-        set has come into use."""
+        """Compute the output. Returns None where `takes` refuses x, no executor is idle, or the instruction set has
+        changed."""
         cdef int threads = 1
         cdef ptrdiff_t i
         cdef Executor executor
@@ -79,7 +79,7 @@ cdef class Repeat:
         except IndexError:
             return None
         if executor.max_threads < threads:
-            return None  # a larger one is made, and takes its place
+            return None  # the caller replaces it by one for more threads
         result = cnp.PyArray_SimpleNew(self.result_ndim, self.result_shape, cnp.NPY_FLOAT32)
         self.arrays[0], self.arrays[self.count - 1] = <float *>cnp.PyArray_DATA(x), <float *>cnp.PyArray_DATA(result)
         for i in range(executor.patch_count):

@@ -2,24 +2,24 @@ from libc.stddef cimport ptrdiff_t
 
 from fastcnn.kernels._tiles cimport fc_activation, fc_kernels, fc_tensor
 
-# Computes part `tid` of the `nthreads` parts of a step: one for each lane, or several where the step is cut into more.
-# `scratch` is the thread's own memory, of the size that the step asked for. Its first ptrdiff_t is 0 before the first
-# part that the thread computes, so that one part can tell the next what it has left there.
+# Computes part `tid` of the `nthreads` parts of a step. Each lane has one part, or several where the step is cut into
+# more. `scratch` is the thread's own memory, of the size that the step requires. Its first ptrdiff_t is 0 before the
+# first part that the thread computes: a part may mark there what it leaves for the next.
 ctypedef void (*fc_run)(const void *args, float *scratch, int tid, int nthreads) noexcept nogil
 
 cdef enum:
     MAX_OPERANDS = 7
-    # Pixels that a convolution computes for all outputs before the next ones: docs/tuning.md, "Panels".
+    # Pixels of a panel, for which a convolution computes all output channels: docs/tuning.md, "Panels".
     PANEL_PIXELS = 196
     LINE_FLOATS = 16
 
-# How arguments begin where another step can run them on some rows (see _bands).
+# The first fields of arguments that _bands can run on some rows of an image.
 cdef struct Operands:
     const fc_kernels *kernels
     fc_tensor y
     fc_tensor x
 
-# How the arguments of layers with weights begin: as Operands, and then the other operands.
+# The first fields of the arguments of layers with weights. They begin with those of Operands.
 cdef struct WeightedOperands:
     const fc_kernels *kernels
     fc_tensor y
@@ -28,23 +28,23 @@ cdef struct WeightedOperands:
     fc_tensor bias
     fc_tensor residual  # data is NULL without one
 
-# What a thread asks within a long unit of a step before it does so many operations on vectors: whether to go on.
+# What `goes_on` asks within a long unit of a step, before `vectors` operations on vectors.
 cdef struct Watch:
     bint (*ask)(Watch *watch, ptrdiff_t vectors) noexcept nogil
 
 cdef class Step:
     cdef fc_run run
     cdef const void *args
-    cdef size_t args_size                  # where args begin with Operands (see _bands)
-    cdef bint shared                       # all threads take part; else the first does it alone
-    cdef fc_tensor *operands[MAX_OPERANDS]  # the first is written, and gets zeros as its halo
-    cdef int slots[MAX_OPERANDS]           # which memory each lies in, and how far from its start
-    cdef ptrdiff_t offsets[MAX_OPERANDS]
-    cdef size_t scratch_floats             # for each thread
-    cdef ptrdiff_t pieces                  # into which threads may cut the work to help each other; 0: into none
-    cdef ptrdiff_t units                   # into which the work can be divided at most
+    cdef size_t args_size                  # bytes of args that begin with Operands, for _bands
+    cdef bint shared                       # whether all threads take part; else the first computes the step
+    cdef fc_tensor *operands[MAX_OPERANDS]  # the first is the output: its halo is filled with zeros
+    cdef int slots[MAX_OPERANDS]           # which memory each lies in: the arena or one of the caller's arrays
+    cdef ptrdiff_t offsets[MAX_OPERANDS]   # floats from the start of that memory
+    cdef size_t scratch_floats             # scratch memory of each thread
+    cdef ptrdiff_t pieces                  # the most pieces for threads to help each other; 0: the step is not cut
+    cdef ptrdiff_t units                   # the most parts into which the work can be divided
     cdef ptrdiff_t vectors                 # estimated operations on vectors
-    cdef ptrdiff_t between                 # of them between two calls of `goes_on`; 0: a unit is done at once
+    cdef ptrdiff_t between                 # estimated operations between two calls of `goes_on`; 0: no calls
     cdef object owned                      # arrays that args points into
     cdef const fc_kernels *kernels
     cdef void operand(self, int index, fc_tensor *tensor, object view) except *
@@ -71,21 +71,21 @@ cdef bint goes_on(ptrdiff_t vectors) noexcept nogil
 cdef inline const float *floats(object array) except NULL:
     return <const float *>address(array)
 
-# a / b rounded up, for a >= 0 (-(-a // b) is wrong in C, which rounds towards zero).
+# a / b rounded up, for a >= 0. -(-a // b) is wrong in C, which rounds towards zero.
 cdef inline ptrdiff_t ceil_div(ptrdiff_t a, ptrdiff_t b) noexcept nogil:
     return (a + b - 1) // b
 
-# The smallest odd number of cache lines that holds `count` floats, in floats. Stores of one vector to each of several
-# arrays at this distance meet different sets of the cache.
+# The floats of the smallest odd number of cache lines that holds `count` floats. Arrays at this distance lie in
+# different sets of the cache, so that stores to several of them do not evict each other.
 cdef inline ptrdiff_t odd_lines(ptrdiff_t count) noexcept nogil:
     return (ceil_div(count, LINE_FLOATS) | 1) * LINE_FLOATS
 
-# The part [low, high) of `total` units that thread tid computes.
+# The first of `total` units that thread tid computes. Its end is the first unit of thread tid + 1.
 cdef inline ptrdiff_t share(ptrdiff_t total, int tid, int nthreads) noexcept nogil:
     return total * tid // nthreads
 
-# Puts the filters of outputs first .. first + count, `length` weights each, side by side as rows of VL floats. Where
-# `scale` is not NULL, each filter is multiplied with its number.
+# Interleaves the filters of outputs first .. first + count, of `length` weights each, to rows of VL floats. Where
+# `scale` is not NULL, it holds a factor for each filter.
 cdef inline void interleave_filters(const fc_kernels *kernels, const float *weights, const float *scale,
                                     ptrdiff_t first, ptrdiff_t count, ptrdiff_t length, float *rows) noexcept nogil:
     cdef ptrdiff_t i, k
@@ -102,7 +102,7 @@ cdef inline ptrdiff_t blocks_of(const fc_tensor *t) noexcept nogil:
 cdef struct Rows:
     ptrdiff_t image, block, first, count
 
-# A thread's share of all rows of a tensor, some at a time.
+# A thread's share of all rows of a tensor, and its position in them.
 cdef struct Walk:
     ptrdiff_t blocks, height
     bint by_rows
@@ -114,8 +114,8 @@ cdef inline bint goes_by_rows(const fc_tensor *t) noexcept nogil:
 cdef inline ptrdiff_t walk_units(const fc_tensor *t) noexcept nogil:
     return t.n * t.h * (1 if goes_by_rows(t) else blocks_of(t))
 
-# Threads divide up large images by rows, as convolutions do, and small ones by channels. A thread then mostly reads
-# what it has written: from another core's cache, values come as slowly as from memory.
+# Threads divide large images by rows, as convolutions do, and small ones by channels. A thread then mostly reads values
+# that it has written itself: those in another core's cache are slow to read.
 cdef inline Walk walk(const fc_tensor *t, int tid, int nthreads) noexcept nogil:
     cdef Walk w
     cdef ptrdiff_t units
@@ -125,7 +125,7 @@ cdef inline Walk walk(const fc_tensor *t, int tid, int nthreads) noexcept nogil:
     w.unit, w.end = share(units, tid, nthreads), share(units, tid + 1, nthreads)
     return w
 
-# The next rows of a walk; whether there are any.
+# Takes the next rows of a walk. Returns whether there are any.
 cdef inline bint walks(Walk *w, Rows *rows) noexcept nogil:
     cdef ptrdiff_t plane
     if w.unit >= w.end:
@@ -144,6 +144,6 @@ cdef inline bint walks(Walk *w, Rows *rows) noexcept nogil:
     w.unit += rows.count
     return True
 
-# Whether the view is one gapless stretch of memory.
+# Whether the view is one stretch of memory without gaps.
 cdef inline bint is_dense(const fc_tensor *t) noexcept nogil:
     return t.row == t.w * t.lanes and t.block == t.h * t.row and t.image == blocks_of(t) * t.block

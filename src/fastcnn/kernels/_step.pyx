@@ -1,4 +1,4 @@
-"""Steps: a kernel with its arguments. Each kernel module of this room makes its own. _executor binds them to memory."""
+"""Steps: a kernel with its arguments. Each kernel module defines its own. _executor binds them to memory."""
 
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
 from libc.math cimport INFINITY, NAN, isfinite
@@ -12,7 +12,7 @@ from fastcnn.kernels._tiles cimport (
 
 # Operations on vectors in the smallest piece of a step: docs/tuning.md, "Pieces".
 PIECE_VECTORS = 8192
-# And in the longest piece, or between two questions whether to go on with it: docs/tuning.md, "Pieces".
+# Operations on vectors in the longest piece, or between two calls of `goes_on`: docs/tuning.md, "Pieces".
 LONGEST_PIECE = 1 << 23
 
 cdef extern from *:
@@ -21,7 +21,7 @@ cdef extern from *:
     """
     void *_watch "fastcnn_watch"
 
-# The tap of a matrix product.
+# The offset of the only tap of a matrix product.
 cdef ptrdiff_t _no_distance = 0
 ONE_TAP = &_no_distance
 
@@ -45,13 +45,13 @@ cdef void set_activation(fc_activation *act, object description) except *:
 
 
 cdef void set_gradient_activation(fc_activation *act, object description) except *:
-    """As `set_activation`, for gradients. An infinite bound is NaN, which nothing reaches, so that infinity passes."""
+    """As `set_activation`, for gradients. An infinite bound becomes NaN: no value reaches it, and infinity passes."""
     set_activation(act, description)
     act.low, act.high = act.low if isfinite(act.low) else NAN, act.high if isfinite(act.high) else NAN
 
 
 cdef const void *address(object array) except NULL:
-    """Address of a C-contiguous array; whoever asks keeps the array."""
+    """Address of a C-contiguous array. The caller keeps the array alive."""
     cdef Py_buffer buffer
     PyObject_GetBuffer(array, &buffer, PyBUF_C_CONTIGUOUS)
     cdef const void *start = buffer.buf
@@ -60,7 +60,7 @@ cdef const void *address(object array) except NULL:
 
 
 cdef fc_tensor tensor_of(object view) except *:
-    """A view, its address not known yet."""
+    """The tensor of a view. Its address is not known yet."""
     cdef fc_tensor tensor
     tensor.data = NULL
     tensor.n, tensor.c, tensor.h, tensor.w = view.n, view.c, view.h, view.w
@@ -71,7 +71,7 @@ cdef fc_tensor tensor_of(object view) except *:
 
 
 cdef Watch *set_watch(Watch *watch) noexcept nogil:
-    """Who is asked from now on in this thread, or NULL; gives who was before."""
+    """Set the watch that `goes_on` asks in this thread, or NULL. Returns the previous one."""
     global _watch
     cdef Watch *previous = <Watch *>_watch
     _watch = watch
@@ -79,7 +79,7 @@ cdef Watch *set_watch(Watch *watch) noexcept nogil:
 
 
 cdef bint goes_on(ptrdiff_t vectors) noexcept nogil:
-    """Within a unit of a step, before so many operations on vectors: whether they are still wanted."""
+    """Whether a run continues. A step calls it within a unit, before it computes `vectors` operations on vectors."""
     cdef Watch *watch = <Watch *>_watch
     return watch == NULL or watch.ask(watch, vectors)
 
@@ -92,7 +92,7 @@ cdef class Step:
         self.kernels = current()
 
     cdef void operand(self, int index, fc_tensor *tensor, object view) except *:
-        """Describe operand `index`; its address is filled in by the executor. NULL stays the address of None."""
+        """Describe operand `index`. The executor sets its address. Where the view is None, the address stays NULL."""
         if view is None:
             return
         self.operands[index] = tensor
@@ -100,7 +100,7 @@ cdef class Step:
         tensor[0] = tensor_of(view)
 
     cdef void weights(self, int index, fc_tensor *tensor, object source) except *:
-        """An operand that is packed: ahead, an array that the step owns; or by an earlier step, a view."""
+        """Describe packed weights. They are an array that the step owns, or the view of an earlier step's output."""
         if hasattr(source, "slot"):
             self.operand(index, tensor, source)
         else:
@@ -108,7 +108,7 @@ cdef class Step:
 
     cdef void bind(self, void *args, size_t args_size, fc_activation *act, y, x, residual, weights, bias,
                    activation) except *:
-        """Describe what every layer with weights takes, where `args` begin with WeightedOperands."""
+        """Describe the operands of a layer with weights. `args` begins with WeightedOperands."""
         cdef WeightedOperands *own = <WeightedOperands *>args
         self.args, self.args_size, self.owned = args, args_size, (weights, bias)
         own.kernels = self.kernels
@@ -120,12 +120,12 @@ cdef class Step:
         set_activation(act, activation)
 
     cdef void may_be_cut(self, ptrdiff_t units, ptrdiff_t vectors) except *:
-        """As `work`, for a step that threads may cut into pieces to help each other: nothing is then done twice."""
+        """As `work`, for a step that threads may cut into pieces to help each other. Pieces must not repeat work."""
         self.work(units, vectors)
         self.pieces = min(units, vectors // <ptrdiff_t>PIECE_VECTORS)
 
     cdef void work(self, ptrdiff_t units, ptrdiff_t vectors) noexcept:
-        """How many operations on vectors the step takes, about, and into how many parts it can be divided."""
+        """Set the estimated operations on vectors of the step, and the most parts into which it can be divided."""
         self.units, self.vectors = units, vectors
 
     cdef ptrdiff_t at_a_time(self, ptrdiff_t count, ptrdiff_t each) except -1:
@@ -144,19 +144,20 @@ cdef class Step:
         return ceil_div(self.vectors, max(1, min(self.units, self.vectors)))
 
     cdef ptrdiff_t pieces_of(self, ptrdiff_t longest) noexcept:
-        """Into how many pieces the work is cut so that none takes longer, as far as units are short enough."""
+        """Into how many pieces to cut the work so that none takes longer than `longest`. A piece is at least a unit."""
         if self.vectors <= longest:
             return 1
         return ceil_div(ceil_div(self.vectors, self.unit()), max(1, longest // self.unit()))
 
     @property
     def longest(self):
-        """Operations on vectors, about, that a thread does at least until it looks whether to go on."""
+        """Estimated operations on vectors that a thread does before it can stop."""
         self.estimate_work()
         return self.between or self.unit()
 
     cdef void estimate_work(self) noexcept:
-        """Of a step that has not told it: as many operations as vectors of its operands, in any number of parts."""
+        """Estimate the work of a step that has not set it: one operation for each vector of its operands, in any number
+        of parts."""
         cdef int k
         cdef fc_tensor *t
         if self.units > 0 or self.vectors > 0:

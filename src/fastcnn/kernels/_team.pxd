@@ -1,4 +1,4 @@
-# Declarations of csrc/team.h and csrc/float_modes.h, where each is explained.
+# Declarations of csrc/team.h and csrc/float_modes.h, which explain them.
 
 from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport uint64_t

@@ -1,4 +1,4 @@
-# Declarations of csrc/fastcnn.h for the other modules; the meaning of each field is told there.
+# Declarations of csrc/fastcnn.h, which explains each field.
 
 cdef extern from "fastcnn.h" nogil:
     ctypedef struct fc_tensor:
@@ -227,19 +227,19 @@ cdef inline ptrdiff_t most_pixels(const fc_kernels *kernels, ptrdiff_t blocks) n
     return 2 * kernels.mr // blocks if blocks > 2 else kernels.mr
 
 
-# Bytes of weights that a tile prefetches at each step, where the weights of a row are spread over its tiles.
+# Bytes of weights that a tile prefetches at each step. The tiles of a row share the prefetch of all its weights.
 cdef inline ptrdiff_t bytes_per_step(ptrdiff_t blocks, ptrdiff_t tiles, ptrdiff_t vl) noexcept nogil:
     return (blocks * vl * <ptrdiff_t>sizeof(float) + tiles - 1) // tiles
 
 
-# Prefetch weights while the tiles of a row of `steps` are computed: the next row's, piece by piece. A single tile reads
-# each weight once, and prefetches those 4 KB further on.
+# Sets which weights the tiles of a row prefetch. Several tiles prefetch the weights of the next bundle, piece by piece.
+# A single tile reads each weight once: it prefetches the weights 4 KB ahead.
 cdef inline void look_ahead(fc_conv_blocks *tile, ptrdiff_t steps, ptrdiff_t tiles, ptrdiff_t vl) noexcept nogil:
     tile.ahead = tile.row.w + (tile.row.blocks * vl * steps if tiles > 1 else 1024)
     tile.ahead_bytes = bytes_per_step(tile.row.blocks, tiles, vl)
 
 
-# A matrix product is a convolution of a single tap, of `inner` channels x_channel floats apart.
+# Sets a matrix product, which is a convolution of a single tap. The tap has `inner` channels, x_channel floats apart.
 cdef inline void set_product(fc_conv_blocks *tile, const ptrdiff_t *one_tap, ptrdiff_t inner, ptrdiff_t x_channel,
                              ptrdiff_t x_pixel) noexcept nogil:
     tile.row.taps, tile.full_taps, tile.partial_taps = one_tap, 1, 0

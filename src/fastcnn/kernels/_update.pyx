@@ -1,7 +1,7 @@
 """Steps of optimizers, in place, on parameters and gradients of one layout; and the norm of all gradients.
 
-The formulas are told in training/optimizers.py; their numbers come at run time as a row of floats, in the order of
-`SETTINGS`, so that a schedule needs no new plan.
+training/optimizers.py has the formulas. Their numbers come at run time as a row of floats, in the order of `SETTINGS`:
+a learning rate schedule needs no new plan.
 """
 
 from libc.math cimport sqrt
@@ -23,10 +23,10 @@ cdef struct UpdateArgs:
     fc_tensor p         # INOUT
     fc_tensor g         # IN
     fc_tensor settings  # IN
-    fc_tensor scale     # IN  of gradients; data is NULL where they are not clipped
-    fc_tensor m, v, c   # INOUT; data is NULL where there is none
+    fc_tensor scale     # IN  factor of the gradients; data is NULL where they are not clipped
+    fc_tensor m, v, c   # INOUT state; data is NULL where the optimizer has none
     int kind, nesterov
-    ptrdiff_t pieces    # of a block
+    ptrdiff_t pieces    # pieces of a block
 
 
 cdef void run_update(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
@@ -54,9 +54,9 @@ cdef class Update(Step):
     Parameters
     ----------
     p, m, v, c : View
-        INOUT; the parameter, and None or running means; dense, or a block after the other.
+        INOUT; the parameter, and its state or None. Without gaps, or a block after the other.
     g, settings, scale : View
-        IN the gradient, the numbers of the formula, None or a factor for the gradient.
+        IN the gradient, the numbers of the formula, a factor of the gradient or None.
     kind : {"SGD", "Adam", "AdamW", "RMSprop"}
     nesterov : bool
     """
@@ -81,13 +81,13 @@ cdef class Update(Step):
 cdef struct NormArgs:
     fc_tensor y  # OUT one number
     fc_tensor g  # IN
-    fc_tensor previous  # IN  one number; data is NULL for the first
+    fc_tensor previous  # IN  one number; data is NULL for the first gradient
     double limit
-    ptrdiff_t at_a_time  # pixels before the thread asks whether to go on
+    ptrdiff_t at_a_time  # pixels between two calls of `goes_on`
 
 
 cdef void run_square(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
-    """Lanes without a channel hold anything, and do not count."""
+    """Sum squares. Lanes without a channel may hold anything, and do not count."""
     cdef const NormArgs *a = <const NormArgs *>raw
     cdef double total = a.previous.data[0] if a.previous.data != NULL else 0.0
     cdef ptrdiff_t image, block, i, k, lanes
@@ -132,7 +132,7 @@ cdef void run_clip(const void *raw, float *scratch, int tid, int nthreads) noexc
 
 
 cdef class ClipScale(Step):
-    """y = min(1, limit / (sqrt(g) + 1e-6)), as PyTorch's clip_grad_norm_; NaN where g is.
+    """y = min(1, limit / (sqrt(g) + 1e-6)), as in PyTorch's clip_grad_norm_. A NaN stays NaN.
 
     Parameters
     ----------

@@ -1,10 +1,10 @@
 """The filters of Winograd convolution, transformed and in the order in which tiles read them.
 
-Transformed ahead, they are read component by component, by bundles of output blocks:
+Filters transformed ahead are read component by component, by bundles of output blocks:
 
     [row][column][bundle of output blocks][input channel][block of the bundle][VL]
 
-Lean, they are nine numbers each, from which the components are made while they are read:
+A lean filter has nine numbers, from which the tiles compute its components:
 
     [output block][input channel][3][3][VL]
 """
@@ -26,7 +26,7 @@ def filter_matrix(m, stride=1):
     if stride == 2:
         return np.array([[1.0, 0, 0], [1, 0, 1], [0, 0, 1], [0, 1, 0]])
     squares = {2: (1.0,), 4: (0.5, 2.0), 6: (0.5, 1.0, 2.0)}[m]
-    rows = [[1.0 if m == 2 else -1.0, 0, 0]]  # a sign that saves instructions in B^T or G
+    rows = [[1.0 if m == 2 else -1.0, 0, 0]]  # the sign saves instructions in B^T or G
     for square in squares:
         scale = 2 * square * np.prod([square - other for other in squares if other != square])
         if m == 4 and square == 2.0:
@@ -43,13 +43,13 @@ def basis_matrix():
 
 cdef struct FilterOrder:
     const float *matrix    # (side, 3)
-    int side               # of components
+    int side               # rows, and columns, of components
     bint lean
     ptrdiff_t ins, blocks  # input channels, blocks of output channels
 
 
 cdef object order_filters(FilterOrder *f, int m, int stride, bint lean, ptrdiff_t ins, ptrdiff_t outs, ptrdiff_t vl):
-    """Fills f; gives the array that it refers to."""
+    """Fill in f. Returns the array that it points to."""
     matrix = np.ascontiguousarray(basis_matrix() if lean else filter_matrix(m, stride), np.float32)
     f.matrix, f.side, f.lean, f.ins, f.blocks = floats(matrix), <int>len(matrix), lean, ins, ceil_div(outs, vl)
     return matrix
@@ -57,7 +57,7 @@ cdef object order_filters(FilterOrder *f, int m, int stride, bint lean, ptrdiff_
 
 cdef void transform_filter(const fc_kernels *kernels, const FilterOrder *f, ptrdiff_t block, ptrdiff_t channel,
                            const float *filters, float *packed) noexcept nogil:
-    """The filters [3][3][VL] of one input channel to their place."""
+    """Transform the filters [3][3][VL] of one input channel and output block, and store them in their place."""
     cdef ptrdiff_t vl = kernels.vl, vector, component
     cdef Bundle bundle = bundle_of(block, f.blocks, kernels.wide_blocks)
     if f.lean:
@@ -69,7 +69,7 @@ cdef void transform_filter(const fc_kernels *kernels, const FilterOrder *f, ptrd
 
 
 def pack_winograd(weight, int m, ptrdiff_t vl, scale=None, bint lean=False, int stride=1):
-    """All filters in the order in which the tiles read them.
+    """Pack all filters in the order in which the tiles read them.
 
     Parameters
     ----------
@@ -78,20 +78,20 @@ def pack_winograd(weight, int m, ptrdiff_t vl, scale=None, bint lean=False, int 
     vl : int
         The vector length.
     scale : (out_channels,) float32 array, optional
-        Is multiplied with the filters.
+        Factor of the filters of each output channel.
     lean : bool
-        In the `basis_matrix` only. m is 4, the stride 1.
+        Whether to transform filters by `basis_matrix` only. It requires m = 4 and stride 1.
     stride : {1, 2}
 
     Returns
     -------
     float32 array
-        See the head of this module.
+        In an order that the head of this module describes.
     """
     cdef ptrdiff_t outs = weight.shape[0], ins = weight.shape[1], block, i
     cdef const fc_kernels *kernels = current()
     cdef FilterOrder order
-    _kept = order_filters(&order, m, stride, lean, ins, outs, vl)  # the array that `order` refers to
+    _kept = order_filters(&order, m, stride, lean, ins, outs, vl)  # the array that `order` points to
     packed = storage.allocate(order.side * order.side * order.blocks * vl * ins)
     rows = np.empty(ins * 9 * vl, np.float32)  # [in_channel][ky][kx][VL] of one block
     cdef const float *source = floats(weight)
@@ -125,7 +125,7 @@ cdef void run_pack(const void *raw, float *scratch, int tid, int nthreads) noexc
 
 
 cdef class PackWinograd(Step):
-    """y = the 3 x 3 filters x as `pack_winograd` gives them, made anew in every run of a plan.
+    """y = the 3 x 3 filters x in the order of `pack_winograd`, packed again in every run of a plan.
 
     Parameters
     ----------

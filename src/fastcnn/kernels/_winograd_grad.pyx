@@ -1,12 +1,12 @@
 """Gradient of 3 x 3 filters, stride 1, one group, by Winograd's F(4x4, 3x3): a quarter of the multiplications.
 
-For every patch d of the input, Y = A^T [(G w G^T) * (B^T d B)] A (Lavin and Gray, https://arxiv.org/abs/1509.09308).
+A patch d of the input gives Y = A^T [(G w G^T) * (B^T d B)] A; see Lavin and Gray, https://arxiv.org/abs/1509.09308.
 With g the gradient of Y, it follows that
 
     dw = G^T [sum over patches of (B^T d B) * (A g A^T)] G
 
-The sums are 36 products of matrices, over patches. Threads own blocks of output channels. Each transforms all inputs
-again: that costs little beside the products.
+The sums are 36 matrix products, over patches. Threads own blocks of output channels. Each thread transforms all inputs:
+that costs little beside the products.
 
     V[component][input block][patch]  U[component][output block][patch]  M[component][output block][input]
 """
@@ -21,8 +21,8 @@ from fastcnn.kernels._tiles cimport fc_conv_grad, fc_kernels, fc_tensor
 from fastcnn.kernels._winograd_filters import filter_matrix
 
 cdef enum:
-    PATCHES = 64      # summed before the sums are stored: docs/tuning.md, "Winograd"
-    MOST_BLOCKS = 12  # of outputs whose sums are kept at a time
+    PATCHES = 64      # patches summed before the sums are stored: docs/tuning.md, "Winograd"
+    MOST_BLOCKS = 12  # blocks of outputs whose sums a thread keeps at the same time
     TILE_BLOCKS = 3
     COMPONENTS = 36
 
@@ -36,11 +36,11 @@ cdef struct WinogradGradArgs:
     const ptrdiff_t *to
     ptrdiff_t top, left, patch_rows, patch_columns, patches, ins, outs, parts
     ptrdiff_t v_component, u_component, m_component
-    bint watched  # whether the thread asks within a unit whether to go on
+    bint watched  # whether `goes_on` is called within a unit
 
 
 cdef struct Place:
-    ptrdiff_t image, row, column  # of a patch's first output
+    ptrdiff_t image, row, column  # place of a patch's first output
 
 
 cdef inline Place place_of(const WinogradGradArgs *a, ptrdiff_t patch) noexcept nogil:
@@ -53,7 +53,7 @@ cdef inline Place place_of(const WinogradGradArgs *a, ptrdiff_t patch) noexcept 
 
 cdef void transform(const WinogradGradArgs *a, ptrdiff_t first, ptrdiff_t count, ptrdiff_t low, ptrdiff_t high,
                     float *v, float *u) noexcept nogil:
-    """Patches first .. first + count of all inputs and of output blocks low .. high."""
+    """Transform patches first .. first + count, of all inputs and of the gradients of output blocks low .. high."""
     cdef ptrdiff_t vl = a.kernels.vl, block, p
     cdef Place at
     for block in range(a.ins):
@@ -93,7 +93,7 @@ cdef void add_products(const WinogradGradArgs *a, ptrdiff_t count, ptrdiff_t blo
 
 
 cdef void run_winograd_grad(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
-    """Units are blocks of outputs, of which a thread takes a part at a time."""
+    """Units are blocks of outputs. A thread computes at most MOST_BLOCKS of them at the same time."""
     cdef const WinogradGradArgs *a = <const WinogradGradArgs *>raw
     cdef ptrdiff_t vl = a.kernels.vl, total = a.x.n * a.patch_rows * a.patch_columns, first, low, high, block, i
     cdef ptrdiff_t start = share(a.outs, tid, nthreads), end = share(a.outs, tid + 1, nthreads)
@@ -122,8 +122,8 @@ cdef class WinogradGradWeight(Step):
     Parameters
     ----------
     y, x, g : View
-        OUT a parameter; IN the input (halo at least `ops.conv.winograd_halo` for 4 x 4 outputs) and the gradient of
-        the output, blocked.
+        OUT a parameter; IN the input, blocked, with a halo of at least `ops.conv.winograd_halo` for 4 x 4 outputs; IN
+        the gradient of the output, blocked.
     pads : tuple of int
     """
 
@@ -148,7 +148,7 @@ cdef class WinogradGradWeight(Step):
         a.v_component, a.u_component = odd_lines(a.ins * a.patches * vl), odd_lines(kept * a.patches * vl)
         a.m_component = odd_lines(kept * a.x.c * vl)
         self.scratch_floats = COMPONENTS * (a.v_component + a.u_component + a.m_component)
-        # The inputs are transformed once more for each part of the outputs.
+        # Each part of the outputs transforms all inputs again.
         patches = a.x.n * a.patch_rows * a.patch_columns
         self.work(ceil_div(a.outs, <ptrdiff_t>MOST_BLOCKS), COMPONENTS * patches * a.x.c * (a.outs + 8))
         a.watched = self.at_a_time(1, max(a.patches * TILE_BLOCKS * a.x.c, COMPONENTS * a.patches * (a.ins + kept))) > 0

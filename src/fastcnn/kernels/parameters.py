@@ -1,4 +1,4 @@
-"""Parameters in the form that training works on, blocks of output channels [O/VL][...][VL], and in their own shape."""
+"""Conversion of parameters between their own shape and the layout of training: blocks of outputs [O/VL][...][VL]."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastcnn.kernels._executor import Executor
 from fastcnn.kernels._reorder import Reorder
 from fastcnn.kernels.view import View
 
-# Rows into which the weights of an output are divided, so that threads share them.
+# The most rows into which the weights of an output are divided: threads share rows.
 MOST_ROWS = 64
 
 
@@ -23,7 +23,7 @@ def to_blocks(value: np.ndarray, vl: int) -> np.ndarray:
     value : float32 array (O, ...)
         C-contiguous.
     vl : int
-        Outputs in a block: the vector length of the instruction set in use.
+        Output channels in a block: the vector length of the instruction set in use.
 
     Returns
     -------
@@ -43,7 +43,7 @@ def to_blocks(value: np.ndarray, vl: int) -> np.ndarray:
 
 
 def from_blocks(blocks: np.ndarray, shape: tuple[int, ...], vl: int) -> np.ndarray:
-    """Copy a parameter of a shape out of its blocks; see `to_blocks`."""
+    """Copy a parameter out of its blocks, to an array of its own shape. It is the inverse of `to_blocks`."""
     blocked, plain = _views(shape, vl)
     result = np.empty(shape, np.float32)
     _copy(plain._replace(slot=2), blocked._replace(slot=1), [blocks, result])
@@ -51,7 +51,7 @@ def from_blocks(blocks: np.ndarray, shape: tuple[int, ...], vl: int) -> np.ndarr
 
 
 def _views(shape: tuple[int, ...], vl: int) -> tuple[View, View]:
-    """A parameter as an image: in blocks, and as planes."""
+    """Views of a parameter as an image: blocked and plain."""
     outputs, length = shape[0], prod(shape[1:])
     rows = gcd(length, MOST_ROWS)
     width, count = length // rows, -(-outputs // vl)

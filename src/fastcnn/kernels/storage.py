@@ -1,4 +1,4 @@
-"""Memory that tiles read and write by whole vectors: arenas, scratch, packed weights."""
+"""Aligned memory for tiles, which read and write vectors: arenas, scratch memory, packed weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ HUGE_PAGE = 1 << 19  # floats: 2 MB; docs/tuning.md, "Huge pages"
 
 
 def allocate(floats: int) -> np.ndarray:
-    """Float32 of any content, aligned to a cache line: no vector then lies in two lines.
+    """Allocate float32 of any content, aligned to a cache line: no vector then lies in two lines.
 
     Examples
     --------
@@ -20,9 +20,9 @@ def allocate(floats: int) -> np.ndarray:
 
 
 def allocate_arena(floats: int) -> np.ndarray:
-    """As `allocate`. A large arena fills whole huge pages where the system has them. The values of an image are read in
-    all orders, and each page of 4 KB costs a look-up: docs/tuning.md, "Huge pages". Pages that are never touched take
-    no memory.
+    """Allocate an arena as `allocate` does. A large one consists of huge pages where the system has them. Layers read
+    it in all orders, and each page of 4 KB needs a look-up: docs/tuning.md, "Huge pages". Pages that are never touched
+    take no memory.
 
     Examples
     --------
@@ -36,7 +36,7 @@ def allocate_arena(floats: int) -> np.ndarray:
 
 
 def _aligned(floats: int, alignment: int) -> np.ndarray:
-    """Float32 of any content, at a multiple of `alignment` floats."""
+    """Allocate float32 of any content, at a multiple of `alignment` floats."""
     raw = np.empty(floats + alignment, np.float32)
     shift = -raw.ctypes.data // raw.itemsize % alignment
     return raw[shift : shift + floats]

@@ -1,5 +1,5 @@
-"""Views: how kernels see a tensor in memory. The same fields as `fc_tensor` in csrc/fastcnn.h, before addresses are
-known."""
+"""Views: shapes and strides of tensors as kernels see them. They have the fields of `fc_tensor` in csrc/fastcnn.h, with
+a slot and an offset in place of an address."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ ARENA = 0  # slot of the arena; inputs, constants and outputs follow
 
 
 class View(NamedTuple):
-    """A tensor of four dimensions in memory, as the kernels take it; strides and offset count floats.
+    """A tensor of four dimensions in memory, as the kernels take it. Strides and offset count floats.
 
     Attributes
     ----------
     n, c, h, w : int
+        Images, channels, rows and columns.
     image, block, row : int
-        Strides; a pixel is `lanes` floats.
+        Strides from one image, block of channels or row to the next. A pixel is `lanes` floats.
     lanes : int
-        Channels side by side.
+        Channels of a block, stored side by side.
     halo : tuple of int
-        Zeros at top, left, bottom, right, outside the view.
+        Pixels of zeros around every plane, outside the view: top, left, bottom, right.
     slot : int
-        Which memory.
+        Which memory holds it: the arena or one of the caller's arrays.
     offset : int
-        Of the first interior element.
+        From the start of that memory to the first pixel inside the halo.
     """
 
     n: int
@@ -43,7 +44,7 @@ class View(NamedTuple):
 
 
 def four_dimensions(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
-    """A shape as the kernels see it: (a, b) is a batch of rows (a, 1, 1, b).
+    """A shape of four dimensions, as the kernels take it. (a, b) is a batch of rows (a, 1, 1, b).
 
     Examples
     --------
@@ -62,7 +63,7 @@ def four_dimensions(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
 
 
 def pixel_view(shape: tuple[int, ...], slot: int) -> View:
-    """The view of a uint8 array (N, H, W, C) that stands for images (N, C, H, W); strides count bytes."""
+    """The view of a uint8 array (N, H, W, C) as images (N, C, H, W). Strides count bytes."""
     n, c, h, w = shape
     return View(n, c, h, w, h * w * c, h * w * c, w * c, c, slot=slot)
 

@@ -1,7 +1,7 @@
 """The layers: each keeps its parameters and settings, and calls one function of functional.py.
 
-Names, argument order, defaults and state-dict names are PyTorch's. Layers behave as at inference. The functions check
-inputs. A new layer is one class in the file of its family.
+Names, argument order, defaults and state-dict names are PyTorch's. A call of a layer computes inference. The functions
+check inputs. A new layer is one class in the file of its family.
 """
 
 from fastcnn.layers.activation import HardSwish, LeakyReLU, ReLU, ReLU6, Sigmoid, SiLU, Softmax, Tanh

@@ -27,7 +27,7 @@ def frozen_float32(value: ArrayLike, name: str) -> np.ndarray:
 class Parameter(np.ndarray):
     """An array that a layer owns and training changes: ``self.weight = Parameter(array)``.
 
-    The mark only matters during the assignment. The layer keeps, and gives back, a plain read-only float32 array.
+    The class only matters during the assignment. The layer keeps and returns an ordinary read-only float32 array.
 
     Parameters
     ----------

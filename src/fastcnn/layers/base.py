@@ -1,8 +1,8 @@
-"""What every layer is: a tree of named arrays and sub-layers with a ``forward``.
+"""The base of all layers: a tree of named arrays and sub-layers with a ``forward``.
 
 This file registers parameters, buffers and sub-layers, and makes state dicts. newer.py tells watchers of changes and
-knows who holds newer values. The other files hold the layers themselves. graph/trace.py turns a forward method into a
-graph, and network.py runs it.
+knows which trainer holds newer values. The other files have the layers themselves. graph/trace.py turns a forward
+method into a graph, and network.py runs it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fastcnn.layers.newer import Watcher, bring_up_to_date, generation, settled,
 
 __all__ = ["Buffer", "Layer", "LoadResult", "Parameter", "failed_layer", "generation"]
 
-# PyTorch's BatchNorm saves it beside the statistics, and inference does not need it.
+# PyTorch's BatchNorm saves this count of batches. Inference does not need it.
 _IGNORED_SUFFIX = "num_batches_tracked"
 
 _MOST_PROBLEMS = 20  # told of a state that does not fit
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 def failed_layer(error: BaseException) -> Layer | None:
-    """Return the innermost layer whose forward raised the error; None where it is not known."""
+    """Return the innermost layer whose forward raised the error, or None where it is not known."""
     return error.__dict__.get(_FAILED_LAYER)
 
 
@@ -73,7 +73,7 @@ class Layer:
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         self = super().__new__(cls)
-        # Directly, as __setattr__ needs these entries.
+        # __setattr__ needs these entries.
         self.__dict__.update(_parameters={}, _buffers={}, _children={})
         tell_watchers(self)
         return self
@@ -110,7 +110,7 @@ class Layer:
     # -- attributes ---------------------------------------------------------------------------------
 
     def __getattr__(self, name: str) -> Any:
-        # Python calls it only where the ordinary look-up fails.
+        # Python calls this only where the ordinary look-up fails.
         bring_up_to_date(self)
         for store in ("_parameters", "_buffers", "_children"):
             registered = self.__dict__.get(store, {})
@@ -158,12 +158,12 @@ class Layer:
         if hasattr(type(self), name):
             raise AttributeError(f"{type(self).__name__}.{name} is a method, expected another name for the attribute")
         self.__dict__.pop(name, None)
-        if name not in store:  # a value of another kind may have the name; a known name keeps its place
+        if name not in store:  # a value of another kind may have this name; a known name keeps its place
             self._forget(name)
         store[name] = value
 
     def _forget(self, name: str) -> bool:
-        """Remove `name` from the registry that has it; return whether one had."""
+        """Remove `name` from the registry that has it. Return whether one had it."""
         stores: tuple[dict[str, Any], ...] = (self._parameters, self._buffers, self._children)
         found = [store for store in stores if name in store]
         for store in found:
@@ -185,7 +185,7 @@ class Layer:
         tell_watchers(self, by)
 
     def _take_value(self, name: str, array: np.ndarray, by: Watcher) -> None:
-        """Replace a registered array by one that nobody else holds."""
+        """Replace a registered array by one that has no other owner."""
         array.flags.writeable = False
         parameters, buffers = self.__dict__["_parameters"], self.__dict__["_buffers"]  # the properties would ask `by`
         (parameters if name in parameters else buffers)[name] = array
@@ -253,7 +253,7 @@ class Layer:
     def _named_arrays(self, parameters: bool, buffers: bool) -> Iterator[tuple[str, Layer, str]]:
         """Yield (full name, owning layer, name within the layer) of parameters, buffers or both."""
         for path, layer in self.named_layers():
-            # Directly, as the properties bring values up to date and only names are needed.
+            # The properties would bring values up to date, and only names are needed.
             stores = [layer.__dict__["_parameters"]] * parameters + [layer.__dict__["_buffers"]] * buffers
             for name in (name for store in stores for name in store):
                 yield (f"{path}.{name}" if path else name), layer, name
@@ -379,7 +379,7 @@ class Layer:
     # -- text ---------------------------------------------------------------------------------------
 
     def extra_repr(self) -> str:
-        """Return what stands between the parentheses of ``repr``: the layer's settings."""
+        """Return the layer's settings, which ``repr`` prints between its parentheses."""
         return ""
 
     def __repr__(self) -> str:

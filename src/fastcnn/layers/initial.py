@@ -30,13 +30,13 @@ __all__ = [
     "uniform",
 ]
 
-# A string, as numpy.random is slow to import and only needed by networks with first weights.
+# The types are strings, so that numpy.random is imported only where first weights are drawn.
 RandomSource: TypeAlias = "np.random.Generator | int | None"
 # A name in _INITIALISERS, or a function from a generator and a shape to an array; None is PyTorch's default.
 Initialiser: TypeAlias = "str | Callable[[np.random.Generator, tuple[int, ...]], np.ndarray] | None"
 
-# The seed of layers without an ``rng``, and a counter of the generators made from it. Each layer has a generator of its
-# own: a shared one has a lock, which a forked process could find held for ever.
+# The seed of layers without an ``rng``, and a counter of the generators made from it. Each layer has its own generator.
+# A shared one has a lock, which a forked process could find held for ever.
 _default: tuple[int, Iterator[int]] = (0, count())
 _scoped_rng: ContextVar[np.random.Generator | None] = ContextVar("_scoped_rng", default=None)
 
@@ -64,7 +64,7 @@ def manual_seed(seed: int) -> None:
 
 @contextmanager
 def seeded(rng: RandomSource) -> Iterator[np.random.Generator]:
-    """A block in which layers without an ``rng`` of their own draw from `rng`.
+    """Context in which layers without an ``rng`` of their own draw from `rng`.
 
     Parameters
     ----------

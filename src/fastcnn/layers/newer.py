@@ -1,6 +1,6 @@
-"""Changes of layers: watchers are told of them, and a holder keeps newer values than the layer.
+"""Changes of layers. Watchers are told of them. A holder has newer values of arrays than the layer.
 
-Watchers are trainers and the caches of compiled plans; holders are trainers. Both are kept with the layer, so that
+Watchers are trainers and caches of compiled plans. Holders are trainers. Both are kept with the layer, so that
 different models never disturb each other. A trainer need not write back after every step: the layer asks for its values
 when an array is read.
 """
@@ -46,29 +46,29 @@ def generation() -> int:
 
 
 class Watcher(Protocol):
-    """An object that is told when a layer changes: by any thread, so that it must not wait for a lock."""
+    """An object that is told when a layer changes. Any thread may tell it, so that it must not wait for a lock."""
 
     def layer_changed(self) -> None:
         """Note that the layer has changed, or that a trainer holds newer values."""
 
 
 class Holder(ABC):
-    """Base of trainers: holds newer values of arrays than their layers.
+    """Base of trainers, which hold newer values of arrays than their layers.
 
-    Steps of the holder and looks of other threads exclude each other. A look waits for one step at most, as the next
-    step begins after it. Each layer has at most one holder at a time.
+    A look reads the layers. Steps of the holder and looks of other threads exclude each other. A look waits for one
+    step at most: the next step begins after it. A layer has at most one holder at a time.
     """
 
     def __init__(self) -> None:
         self._guard, self._turn = Guard(self._orphaned), Guard()
-        self._inside = 0  # the thread that holds the lock
+        self._inside = 0  # the thread that is in a step or a look
         self._steps_in = 0  # the thread that is in a step
         self._serial = next(_serials)
         self._held: list[Any] = []  # the layers
         self._holds = False  # whether all of the layers are marked
 
     def sync(self) -> None:
-        """Bring the layers' arrays up to date; reading an array does so too."""
+        """Bring the layers' arrays up to date. Reading an array does the same."""
         self._look(lambda: None)
 
     @abstractmethod
@@ -76,7 +76,7 @@ class Holder(ABC):
         """Write newer values to the layers."""
 
     def _orphaned(self) -> None:
-        """Repair the state in a forked child, in which a thread that held the lock does not exist."""
+        """Repair the state in a forked child, where the thread that held the lock does not exist."""
         self._inside = self._steps_in = 0
 
     def _work(self, step: Callable[[], T]) -> T:
@@ -113,8 +113,8 @@ class Holder(ABC):
                 self._inside = 0
 
     def _claim(self) -> bool:
-        """Mark all layers as held, so that reading them asks for newer values; mark none and return False where one has
-        another holder."""
+        """Mark all layers as held, so that reading them asks for newer values. Where one of them has another holder,
+        mark none and return False."""
         for i, layer in enumerate(self._held):
             if layer.__dict__.setdefault("_holder", self) is not self:
                 self._release(i)
@@ -135,7 +135,7 @@ class Holder(ABC):
 
 
 def watch(layer: Any, watcher: Watcher) -> None:
-    """Tell `watcher` of changes as long as it exists; a second call changes nothing."""
+    """Tell `watcher` of changes as long as it exists. A second call has no effect."""
     watchers = layer.__dict__.setdefault("_watchers", {})
     key = id(watcher)
     if key not in watchers:
@@ -151,7 +151,7 @@ def _watchers(layer: Any) -> list[Watcher]:
 
 
 def tell_watchers(layer: Any, but: Watcher | None = None) -> None:
-    """Tell all watchers of a layer but the one that has changed it."""
+    """Tell all watchers of a layer but `but`, which has changed it."""
     global _generation
     _generation = next(_changes)  # no lock: each thread takes a new number
     for watcher in _watchers(layer):
@@ -167,7 +167,7 @@ def bring_up_to_date(layer: Any) -> None:
 
 
 def settled(layers: Iterable[Any], look: Callable[[], T]) -> T:
-    """Return `look()`, during which no trainer changes the layers: all arrays are those of one step."""
+    """Return `look()`, during which no trainer changes the layers. All arrays are then those of one step."""
     holders = {holder._serial: holder for layer in layers for holder in _watchers(layer) if isinstance(holder, Holder)}
     for holder in holders.values():
         if holder._steps_in == get_ident():  # a thread within a step could wait for another holder for ever

@@ -1,4 +1,4 @@
-"""Pooling layers: over windows, or over whole feature maps."""
+"""Pooling layers, over windows and over feature maps."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class GlobalAvgPool2d(Layer):
 
 
 class MaxPool2d(Layer):
-    """Largest value of each window, channel by channel; a NaN in the window gives NaN.
+    """Largest value of each window, channel by channel. A NaN in the window gives NaN.
 
     Parameters
     ----------

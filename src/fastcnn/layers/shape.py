@@ -11,7 +11,7 @@ __all__ = ["Dropout", "Flatten"]
 
 
 class Dropout(Layer):
-    """Zero a share `p` of the values in training; return the input at inference.
+    """Zero a random share `p` of the values in training. Return the input at inference.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Operations: for each its attributes, shape rule, meaning, and lowering to kernel steps; one family a file."""
+"""Operations: the attributes, shape rule, definition and lowering of each; one family a file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from fastcnn.ops.node import Op, get, public_names, register, register_later
 
 __all__ = ["Op", "get", "is_general", "is_known", "names"]
 
-GENERAL = "ai.onnx::"  # how the names of operations in plain NumPy start
+GENERAL = "ai.onnx::"  # prefix of the names of operations in plain NumPy
 
 _MODULES = (
     conv,
@@ -46,7 +46,7 @@ _PUBLIC = public_names()
 
 
 def _general() -> Mapping[str, Op]:
-    """Imported where a graph has such operations: most have none."""
+    """The general operations, imported when a graph first has one; most graphs have none."""
     from fastcnn.ops.general import TABLE
 
     return TABLE
@@ -67,7 +67,7 @@ def is_known(name: str) -> bool:
 
 
 def is_general(name: str) -> bool:
-    """Whether it is an operation in plain NumPy, without shape rule and kernel (see ops/general)."""
+    """Whether an operation is one in plain NumPy, without shape rule and kernel (see ops/general)."""
     return name.startswith(GENERAL)
 
 

@@ -19,25 +19,25 @@ class Access:
     Attributes
     ----------
     layout : {"plain", "blocked", "follow", "parameter"}
-        How values are stored that it reads and writes: as NCHW, in blocks of channels, as its operands come, or as
-        training stores parameters.
+        How the values that it reads and writes are stored: as NCHW, in blocks of channels, as its operands are, or as
+        the parameters of training.
     halo : tuple of int
         Zeros that it reads around its first operand: top, left, bottom, right.
     overwrites : tuple of int
-        Inputs that the output may take the memory of: it reads each element for the same one of the output alone,
-        before it writes that.
+        Inputs whose memory the output may take. Each of their elements is read for the same element of the output
+        alone, before that is written.
     reads_narrow : bool
         Whether it reads images of few channels as one narrow block.
     reads_plain : bool
-        Whether it reads its first operand as it is where that is plain, though its layout is blocked.
+        Whether it reads a plain first operand as it is, though its layout is blocked.
     writes_plain : bool
         Whether it can write a plain output, though its layout is blocked.
     pads_rows : bool
-        Whether it stores whole vectors, and so numbers behind the end of a row.
+        Whether it stores full vectors, and so writes behind the end of a row.
     pools : bool
-        Whether it can take maxima of 2 x 2 outputs on the way, of any step's output.
+        Whether it can store the maxima of 2 x 2 outputs in place of its outputs.
     pools_input : bool
-        The same, of a graph's input alone.
+        Whether it can do that only if it reads an input of the graph.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Activations: functions of single elements; and softmax."""
+"""Activations, which are functions of single elements, and softmax."""
 
 from __future__ import annotations
 
@@ -45,13 +45,16 @@ class Activation(Op):
         )
 
     def gradient(self, node: Node, grad: str, back: Backward) -> list[str | None]:
-        # From the output where that tells enough, so that the activation can be fused into its producer.
+        # The output suffices for most activations. They can be fused into their producers, which store no input.
         of_input = self.name in ("HardSwish", "Swish") or node.attrs.get("alpha", 0.0) < 0
         return [back.add(f"{self.name}Grad", grad, node.inputs[0] if of_input else node.output, **node.attrs)]
 
 
 class ActivationGrad(Op):
-    """grad * f'(v), element by element; v is the output of f, of HardSwish and Swish (and LeakyRelu) the input."""
+    """grad * f'(v), element by element.
+
+    v is the output of f; for HardSwish, Swish, and LeakyRelu with a negative alpha it is the input.
+    """
 
     layout = "follow"
     arguments = ("grad", "v")

@@ -42,7 +42,7 @@ class Flatten(Op):
 
 
 class Reshape(Op):
-    """The same elements in another shape; ONNX Reshape. In `shape`, 0 keeps a size and -1 is what is left."""
+    """The same elements in another shape; ONNX Reshape. In `shape`, 0 keeps a size and -1 takes what is left."""
 
     name = "Reshape"
     defaults = {"shape": ()}
@@ -68,7 +68,7 @@ class Reshape(Op):
 
 
 def target_shape(shape: Sequence[int], wanted: Sequence[int], allow_zero: bool = False) -> Shape:
-    """The sizes that Reshape comes to: 0 keeps a size (unless allowed as one), -1 is what is left.
+    """The shape that Reshape gives: 0 keeps a size, unless sizes may be 0, and -1 takes what is left.
 
     Examples
     --------
@@ -131,7 +131,7 @@ class Transpose(Op):
 
 
 def _merged_axes(shape: Shape, perm: Sequence[int], strides: Sequence[int] | None = None) -> list[tuple[int, int]]:
-    """Loops over the output: (size, stride in the input), axes that stay side by side as one."""
+    """Loops over the output, (size, stride in the input); axes that stay adjacent are one loop."""
     if strides is None:
         strides = [prod(shape[axis + 1 :]) for axis in range(len(shape))]
     loops: list[tuple[int, int]] = []

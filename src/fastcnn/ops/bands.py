@@ -1,5 +1,7 @@
-"""Bands: a convolution and the depthwise one or the pooling that reads it, as one step (see kernels/_bands); only the
-compiler makes it."""
+"""Bands: a convolution and its reader as one step, which computes some rows at a time (see kernels/_bands).
+
+The reader is a depthwise convolution or a pool. Only the compiler makes the step.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +28,9 @@ class Bands:
     ----------
     conv : Node
     reader : Node
-        Of what `conv` computes.
+        It reads the output of `conv`.
     between : tuple of int
-        The shape of that.
+        The shape of the feature map between the two.
     """
 
     conv: Node
@@ -37,7 +39,7 @@ class Bands:
 
 
 class InBands(Op):
-    """Two nodes (`Bands`) as one; its inputs are theirs but for what lies between."""
+    """Two nodes (`Bands`) as one. Its inputs are theirs, except the feature map between the two."""
 
     name = "InBands"
     constants = (1, 2, 3, 4)
@@ -87,8 +89,10 @@ class InBands(Op):
 
 
 def reader_rows(reader: Node, between: Sequence[int]) -> tuple[int, int, tuple[int, int, int, int]]:
-    """Of what reads an image of shape (C, H, W): the rows under its window and from one window to the next, and its
-    padding."""
+    """The rows of a reader's window, the rows from one window to the next, and the padding.
+
+    `between` is the shape (C, H, W) of the image that is read.
+    """
     attrs = reader.attrs
     kernel = reader.choice.kernel if reader.op == "Conv" else attrs["kernel_shape"]
     dilations = attrs["dilations"]

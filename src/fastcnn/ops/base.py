@@ -1,6 +1,6 @@
-"""What shape rules share: sizes, images, and what slides over them (convolution, pooling).
+"""What shape rules share: checks of sizes and images, and the geometry of windows (convolution, pooling).
 
-`Op.infer` is the one place where shapes are validated: eager calls and graphs come through it.
+`Op.infer` alone validates shapes, for eager calls and for graphs.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from math import prod
 from fastcnn.kernels.view import NO_HALO
 from fastcnn.ops.node import Attrs, Shape, Shapes
 
-# More elements than any address space holds: refused before anything is computed with them.
+# No address space holds more elements. Larger shapes are refused before anything is computed with them.
 MAX_ELEMENTS = 2**48
 
 
@@ -32,15 +32,15 @@ def images(shapes: Shapes, name: str = "x") -> tuple[int, int, int, int]:
 
 def check_pair(name: str, values: Sequence[int], least: int, count: int = 2) -> None:
     """Check `count` integers of at least `least`."""
-    if len(values) != count or any(value < least for value in values):
+    if len(values) != count or min(values) < least:
         raise ValueError(f"{name}={tuple(values)}, expected {count} integers >= {least}")
 
 
 def resolve_pads(attrs: Attrs, size: Sequence[int], kernel: Sequence[int]) -> tuple[int, int, int, int]:
     """Padding at top, left, bottom, right, for an image of (height, width) `size`.
 
-    SAME_UPPER gives ceil(size / stride) outputs, and puts an odd pixel at the end; SAME_LOWER at the start (ONNX
-    operator specification, Conv, auto_pad).
+    SAME_UPPER and SAME_LOWER give ceil(size / stride) outputs. An odd pixel of padding goes to the end for SAME_UPPER,
+    to the start for SAME_LOWER (ONNX operator specification, Conv, auto_pad).
 
     Examples
     --------
@@ -71,22 +71,21 @@ def window_output(attrs: Attrs, shape: Sequence[int], kernel: Sequence[int]) -> 
     ValueError
         Naming strides, dilations or padding that make no sense, or a kernel that does not fit.
     """
-    dilations = attrs.get("dilations", (1, 1))
+    strides, dilations = attrs["strides"], attrs.get("dilations", (1, 1))
     check_pair("kernel_size", kernel, 1)
-    check_pair("stride", attrs["strides"], 1)
+    check_pair("stride", strides, 1)
     check_pair("dilation", dilations, 1)
     if attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"):
         raise ValueError(f"auto_pad={attrs['auto_pad']!r}, expected NOTSET, VALID, SAME_UPPER or SAME_LOWER")
     check_pair("padding", attrs["pads"], 0, 4)
     pads = resolve_pads(attrs, shape[2:], kernel)
     sizes = []
-    for axis in range(2):
+    for axis, stride in enumerate(strides):
         extent = dilations[axis] * (kernel[axis] - 1) + 1
         padded = shape[2 + axis] + pads[axis] + pads[2 + axis]
-        stride = attrs["strides"][axis]
         size = (padded - extent) // stride + 1
         if attrs.get("ceil_mode"):
-            # One more window where it still starts inside the image or its left padding (PyTorch's rule).
+            # One more window, if it starts inside the image or the padding before it (PyTorch's rule).
             size = -(-(padded - extent) // stride) + 1
             if (size - 1) * stride >= shape[2 + axis] + pads[axis]:
                 size -= 1

@@ -1,7 +1,7 @@
-"""The accountant of what a file may cost: bytes of memory and elementary operations, asked before either is spent.
+"""The budget of a file: bytes of memory and elementary operations, which are asked for before they are spent.
 
-Loaders, folding, the evaluation of general operations and compiling ask one `Budget`. What an operation costs is told
-by the operation itself, in ops/general and compiler/cost.py; what a file's text and messages become, by who reads them.
+Loaders, folding, the evaluation of general operations and compiling ask one `Budget`. ops/general and compiler/cost.py
+tell the cost of operations. The readers of a file tell the cost of its text and messages.
 """
 
 from __future__ import annotations
@@ -10,20 +10,21 @@ from typing import NamedTuple
 
 __all__ = ["CALL", "KERNEL", "MAX_BYTES", "NODE_BYTES", "Budget", "Cost", "json_cost"]
 
-# What files and predictions may take unless somebody says otherwise.
+# The default limit for files and predictions.
 MAX_BYTES = 4 << 30
-# Elementary operations for each byte of `max_bytes`: before the first prediction, and in the steps of each.
+# Elementary operations for each byte of `max_bytes`: before the first prediction, and for the steps of each prediction.
 LOADING_WORK, STEP_WORK = 8, 256
-# However little memory is allowed, this much work is.
+# The work that is always allowed, however small `max_bytes` is.
 LEAST_WORK = 1 << 28
-# Elementary operations that take as long as a call of NumPy; and operations of a kernel, or of a product of matrices,
-# that take as long as one of NumPy's on an array.
+# A call of NumPy takes as long as CALL elementary operations. A kernel or a matrix product computes KERNEL operations
+# in the time of one elementary operation.
 CALL, KERNEL = 2000, 16
-# What a node takes in Python's objects, from the file to the plan.
+# Bytes of Python's objects for a node, from the file to the plan.
 NODE_BYTES = 4096
-# However little memory is allowed, so many bytes of Python's objects are, while a file is read.
+# Bytes of Python's objects that are always allowed while a file is read, however small `max_bytes` is.
 LEAST_OBJECT_BYTES = 2 << 20
-# What a byte of JSON becomes at most: a list or a dictionary takes three; and operations to read it.
+# Upper bounds for a byte of JSON: bytes of Python's objects, and operations to read it. An empty list or dictionary
+# takes three bytes of JSON.
 _JSON_BYTES, _JSON_WORK = 32, 16
 
 
@@ -33,7 +34,7 @@ class Cost(NamedTuple):
     Attributes
     ----------
     bytes : int
-        That it allocates at its peak, its results included and its inputs not.
+        The peak of what it allocates, with its results and without its inputs.
     work : int
         Elementary operations of NumPy on arrays.
     """
@@ -43,7 +44,7 @@ class Cost(NamedTuple):
 
 
 def json_cost(size: int) -> Cost:
-    """Of reading a JSON text of so many bytes.
+    """The cost of reading a JSON text of `size` bytes.
 
     Examples
     --------
@@ -59,9 +60,9 @@ class Budget:
     Parameters
     ----------
     max_bytes : int
-        The most that arrays may take together, at any time.
+        The most bytes that arrays may take at any time.
     images : int
-        Of a batch: each may take as much.
+        The images of a batch, each of which may take as much.
 
     Examples
     --------
@@ -79,29 +80,29 @@ class Budget:
 
     @classmethod
     def of_a_run(cls, max_bytes: int, images: int) -> Budget:
-        """For steps whose cost is only known when they run."""
+        """The budget of steps whose cost is only known when they run."""
         budget = cls(max_bytes, images)
         budget.work = budget.step_work
         return budget
 
     @classmethod
     def of_objects(cls, max_bytes: int) -> Budget:
-        """For what a file becomes in Python's objects while it is read."""
+        """The budget of Python's objects while a file is read."""
         return cls(max(LEAST_OBJECT_BYTES, max_bytes))
 
     def require(self, cost: Cost, what: str = "") -> None:
-        """Ask for what is computed now; its memory is given back.
+        """Ask for a computation; its memory is free again when it is done.
 
         Parameters
         ----------
         cost : Cost
         what : str
-            How the error begins.
+            The beginning of the error.
 
         Raises
         ------
         ValueError
-            Telling what it needs, and what is left.
+            If it needs more than is left; both are told.
         """
         self._ask_bytes(cost.bytes, what)
         self.work = _spent(self.work, cost.work, what)

@@ -1,4 +1,4 @@
-"""Convolution: shape rule, meaning, and the lowering of each algorithm."""
+"""Convolution: its shape rule and definition, and the lowering of each algorithm."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class Conv(Op):
             writes_plain=dense
             and not residual
             and _conv_direct.writes_planes(ins, outs, kernel, strides, computed, vl),
-            # Grey images are computed by vectors of pixels, which hold whole windows of some widths alone.
+            # A single channel is computed in vectors of pixels. Only some widths let vectors end between windows.
             pools_input=channels == 1 and _conv_direct.pools(outs, strides, width, vl),
         )
 
@@ -166,7 +166,7 @@ def direct_order(
     chunk: int = -1,
     bundle: int = 2,
 ) -> dict[str, Any]:
-    """Attributes of PackWeights for `_direct_filters`: by default one block of all inputs."""
+    """Attributes of PackWeights for `_direct_filters`; by default all inputs are one block."""
     size = groups * -(-(outs // groups) // vl) * vl * ins * area
     return {
         "form": "direct",
@@ -203,8 +203,9 @@ class PackWeights(Op):
 def winograd_halo(
     pads: tuple[int, int, int, int], size: Sequence[int], m: int, stride: int = 1, whole: bool = False
 ) -> tuple[int, int, int, int]:
-    """The padding, and zeros as far as the last patch reads: the pixels of m x m outputs, even where it has fewer, as
-    it may unless patches are `whole`.
+    """The padding, and zeros as far as the last patch reads.
+
+    Every patch reads the pixels of m x m outputs. The last one may have fewer outputs, unless patches are `whole`.
 
     Examples
     --------
@@ -234,8 +235,7 @@ def _packed_filters(
     variant: object = None,
     index: int = 1,
 ) -> np.ndarray | View:
-    """The weights, which are input `index`, multiplied with what compiler/fold.py has left beside them, in the order
-    that `pack` makes."""
+    """The weights of input `index` in the order that `pack` makes, multiplied with the factors from folding."""
     scale = node.decided.scale
     norm, factors = ("", None) if scale is None else (scale.norm, scale.factors)
     return ctx.weights(kind, lambda weight: pack(weight, factors), index, variant=(variant, norm))
@@ -249,7 +249,7 @@ def _packed_bias(ctx: Lowering, channels: int, groups: int, index: int = 2) -> n
 
 
 def _places(node: Node, ins: int, outs: int, vl: int) -> np.ndarray | None:
-    """Where each input channel lies, unless a group's are whole blocks in their order, and its outputs too."""
+    """The place of each input channel; None if the inputs and outputs of a group are full blocks in order."""
     groups = node.attrs["group"]
     if node.decided.places:
         return np.array(node.decided.places)
@@ -261,7 +261,7 @@ def _lower_direct(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> N
 
 
 def direct_arguments(node: Node, ctx: Lowering, outs: int, x: View) -> tuple[Any, ...]:
-    """What `DirectConv` takes behind the views, for a convolution of x with so many outputs."""
+    """The arguments of `DirectConv` after the views, for a convolution of x with `outs` output channels."""
     groups, places = node.attrs["group"], _places(node, x.c, outs, ctx.vl)
     lanes = _direct_filters.block_lanes(x.lanes, x.c)
     half, bundle = False, 2
@@ -276,9 +276,9 @@ def direct_arguments(node: Node, ctx: Lowering, outs: int, x: View) -> tuple[Any
         return _direct_filters.pack_weights(weight, groups, lanes, ctx.vl, chunk, scale, half, bundle)
 
     weights = _packed_filters(node, ctx, "direct", pack, variant=(groups, lanes, bundle, places is None))
-    bias = _packed_bias(ctx, outs, 1)  # by blocks of all channels, as a group's are whole blocks or cut through them
+    bias = _packed_bias(ctx, outs, 1)  # in blocks of all channels, which groups may share
     finish = node.decided.finish
-    halved = half and isinstance(weights, np.ndarray)  # where plans pack, they pack whole blocks
+    halved = half and isinstance(weights, np.ndarray)  # PackWeights packs full blocks only
     pool = 2 if finish.pool else 1
     return weights, bias, *_window(node), groups, finish.activation, places, pool, halved, bundle
 
@@ -288,7 +288,7 @@ def _lower_depthwise(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -
 
 
 def depthwise_arguments(node: Node, ctx: Lowering, channels: int, index: int = 1) -> tuple[Any, ...]:
-    """What `DepthwiseConv` takes behind the views; its weights and bias are inputs `index` and the next one."""
+    """The arguments of `DepthwiseConv` after the views; its weights and bias are inputs `index` and the next one."""
 
     def pack(weight: np.ndarray, scale: np.ndarray | None) -> np.ndarray:
         return _conv_depthwise.pack_depthwise(weight if scale is None else weight * scale[:, None, None, None], ctx.vl)
@@ -346,7 +346,7 @@ def _lower_im2col(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> N
     )
 
 
-# Outputs along one side of a patch; and whose filters are transformed while they are read.
+# Outputs along one side of a patch, and the algorithm that transforms filters while they are read.
 _PATCHES = {"winograd": 4, "winograd2": 2, "winograd6": 6, "winograd_lean": 4}
 _LEAN = "winograd_lean"
 _LOWERINGS = {

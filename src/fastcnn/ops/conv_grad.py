@@ -1,5 +1,7 @@
-"""Gradients of weighted layers: of inputs, which are convolutions and products with transposed weights, of weights, and
-of biases."""
+"""Gradients of convolutions and fully connected layers by their inputs, weights and biases.
+
+The gradient by the input is itself a convolution or a product, with transposed weights.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ _WINDOW = {"strides": (1, 1), "pads": (0, 0, 0, 0), "dilations": (1, 1), "group"
 
 
 def _check_grad(attrs: Attrs, shapes: Shapes, x: Shape, kernel: Sequence[int]) -> None:
-    """Check that the gradient, the operand called grad, has the shape that the convolution of x gives."""
+    """Check that the operand `grad` has the shape that the convolution of x gives."""
     grad = images(shapes, "grad")
     # The compiler's negative padding stands for pixels that no window meets (see met.py).
     cut = (*x[:2], *(length + min(0, before) for length, before in zip(x[2:], attrs["pads"][:2], strict=True)))
@@ -37,7 +39,7 @@ def _check_grad(attrs: Attrs, shapes: Shapes, x: Shape, kernel: Sequence[int]) -
 
 
 def _with_met(node: Node, op: str, index: int, windows: WindowsMet, attrs: Attrs) -> list[Node]:
-    """The node as `op`, which reads in its input `index` the gradients of the windows that meet the image."""
+    """The node as operation `op`; its input `index` has the gradients of only the windows that meet the image."""
     if not windows.lacks_any:
         return [replace(node, op=op, attrs=attrs)]
     grad = node.inputs[index]
@@ -76,7 +78,7 @@ class ConvGradInput(Op):
         )
 
     def expand(self, node: Node, shapes: Mapping[str, Shape]) -> list[Node]:
-        """The convolution of grad, its pixels as far apart as the strides were, with the filters turned round."""
+        """The convolution of grad with the filters rotated by 180 degrees; strides put zeros between its pixels."""
         grad, weight = node.inputs
         kernel, attrs = shapes[weight][2:], node.attrs
         windows = windows_met(attrs, attrs["size"], kernel, shapes[grad][2:])
@@ -116,7 +118,7 @@ class ConvGradInput(Op):
         return [*nodes, Node("Conv", node.name, (grad, turned), node.output, window)]
 
     def product_then_spread(self, node: Node) -> list[Node]:
-        """A filter of one tap is faster on the pixels of grad before they are spread."""
+        """The product of grad and a filter of one tap, spread afterwards: so the product skips the zeros."""
         (grad, weight), attrs = node.inputs, node.attrs
         turned, small = f"{weight}:turned{attrs['group']}@{node.name}", f"{node.output}:small"
         top, left = attrs["pads"][:2]
@@ -140,7 +142,7 @@ class ConvGradInput(Op):
 
 
 class DepthwiseGradInput(ConvGradInput):
-    """`ConvGradInput` of filters of one channel and with strides, which need no pixels of grad spread."""
+    """`ConvGradInput` of a depthwise convolution with strides, which does not spread the pixels of grad."""
 
     name = "DepthwiseGradInput"
     defaults = {**ConvGradInput.defaults, "kernel_shape": (1, 1)}
@@ -180,7 +182,7 @@ class DepthwiseGradInput(ConvGradInput):
 
 
 def strided_halo(taps: int, stride: int, before: int, dilation: int, size: int, gradients: int) -> tuple[int, int]:
-    """How far the taps reach beyond the gradients of a strided convolution, on either side, for inputs of a size.
+    """How far the taps of a strided convolution reach beyond its gradients: before the first and after the last.
 
     Examples
     --------
@@ -191,8 +193,10 @@ def strided_halo(taps: int, stride: int, before: int, dilation: int, size: int, 
 
 
 class TurnWeights(Op):
-    """Filters turned round, inputs and outputs of a group changing places: (g * O, I, kh, kw) to (g * I, O, kh, kw);
-    a matrix (O, I) to (I, O)."""
+    """Filters rotated by 180 degrees, with the inputs and outputs of each group transposed.
+
+    (g * O, I, kh, kw) becomes (g * I, O, kh, kw), and a matrix (O, I) becomes (I, O).
+    """
 
     name = "TurnWeights"
     defaults = {"group": 1}
@@ -246,7 +250,7 @@ class Spread(Op):
         whole = np.zeros((*x.shape[:2], height - top, width - left))
         rows = whole[:, :, : (x.shape[2] - 1) * sh + 1 : sh]
         columns = rows[:, :, :, : (x.shape[3] - 1) * sw + 1 : sw]
-        columns[...] = x[:, :, : columns.shape[2], : columns.shape[3]]  # what lies beyond the size is left out
+        columns[...] = x[:, :, : columns.shape[2], : columns.shape[3]]  # pixels beyond the size are dropped
         return np.array(whole[:, :, -top : -top + height, -left : -left + width])
 
     def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
@@ -323,7 +327,8 @@ class ConvGradWeight(Op):
         )
 
 
-# Channels from which on Winograd's transforms are paid for by its products (Zen 3, 2026-11); no less than a vector.
+# From this number of channels on, Winograd's products save more time than its transforms take: docs/tuning.md,
+# "Winograd". A vector has no more channels.
 WINOGRAD_CHANNELS = 16
 
 

@@ -1,7 +1,7 @@
-"""Decisions: what the compiler's passes tell each other, and the lowering of a node, beside its attributes.
+"""Decisions: what the compiler's passes tell each other, and lowering, about a node.
 
-Each pass fills in its own fields; none stands in a graph that comes from outside. What the attributes mean is told by
-each operation.
+Each pass fills in its own fields; a graph from outside the compiler has none of the decisions. The attributes of a node
+are no decisions: its operation defines them.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ Activation = tuple[str, Mapping[str, Any]]  # its operation and attributes
 
 @dataclass(frozen=True)
 class ConvChoice:
-    """How a convolution is computed: compiler/choose.py's.
+    """How a convolution is computed, as compiler/choose.py decides.
 
     Attributes
     ----------
     algorithm : str
     layout : {"blocked", "plain"}
-        What the algorithm reads and writes.
+        The layout that the algorithm reads and writes.
     kernel : tuple of int
         Height, width.
     pads : tuple of int
@@ -46,7 +46,7 @@ class ConvChoice:
 
 @dataclass(frozen=True)
 class Finish:
-    """What a kernel does to its results before it stores them, its epilogue: compiler/fuse.py's.
+    """The epilogue of a kernel, which works on results before they are stored, as compiler/fuse.py decides.
 
     A residual, which is added first, is an input of the node.
 
@@ -54,7 +54,7 @@ class Finish:
     ----------
     activation : (str, dict) or None
     pool : bool
-        Whether the maxima of 2 x 2 pixels are stored alone.
+        Whether only the maxima of 2 x 2 pixels are stored.
     """
 
     activation: Activation | None = None
@@ -63,14 +63,14 @@ class Finish:
 
 @dataclass(frozen=True)
 class Scale:
-    """A batch normalisation that multiplies a convolution's filters: compiler/fold.py's.
+    """A batch normalisation that multiplies a convolution's filters, as compiler/fold.py decides.
 
     Attributes
     ----------
     norm : str
-        Its name, by which packed filters are kept.
+        Its name, which is part of the key of packed filters.
     factors : ndarray
-        Of each filter.
+        The factor of each filter.
     """
 
     norm: str
@@ -86,19 +86,19 @@ class Decisions:
     fused : tuple of str
         Names of the nodes that became part of it.
     scale : Scale or None
-        fold: what its filters are multiplied with.
+        Made by fold: the factors of its filters.
     finish : Finish
-        fuse: what it does to its results.
+        Made by fuse: its epilogue.
     gate : (str, dict) or None
-        fuse: the activation that the gradient it reads has yet to pass.
+        Made by fuse: the activation whose gradient it applies to `grad`.
     choice : ConvChoice or None
-        choose: how a convolution is computed.
+        Made by choose: how a convolution is computed.
     places : tuple of int
-        shuffle: where each input channel lies; () as they are numbered.
+        Made by shuffle: where each input channel lies; () for channels in order.
     blocks : tuple of int
-        layout: channels, height and width of the images in blocks that its rows are; () where they are rows.
+        Made by layout: channels, height and width of the blocked images that serve as its rows; () for rows.
     packed : dict
-        pack: by the place of a weight among its inputs, the place of the packed ones.
+        Made by pack: for the index of a weight among the inputs, the index of its packed copy.
 
     Examples
     --------
@@ -114,3 +114,10 @@ class Decisions:
     places: tuple[int, ...] = ()
     blocks: tuple[int, ...] = ()
     packed: Mapping[int, int] = field(default_factory=dict)
+
+    def changed(self, **changes: Any) -> Decisions:
+        """The decisions with other values: `dataclasses.replace` without its cost, as compiling makes many."""
+        assert changes.keys() <= self.__dict__.keys()
+        result = object.__new__(Decisions)
+        result.__dict__.update(self.__dict__, **changes)
+        return result

@@ -67,7 +67,7 @@ class Binary(Op):
 
 
 def _broadcast(views: Sequence[View], shapes: Sequence[Shape]) -> list[View]:
-    """Plain views of one common shape: stride 0, or width 1, where an operand is repeated."""
+    """Plain views of one common shape; an operand has stride 0, or width 1, along axes where it is broadcast."""
     rank = len(shapes[0])
     strides = [_strides(view, shape) for view, shape in zip(views, shapes, strict=True)]
     dimensions: list[Dimension] = []
@@ -80,7 +80,7 @@ def _broadcast(views: Sequence[View], shapes: Sequence[Shape]) -> list[View]:
         if size == 1:
             continue
         if dimensions and all(outer == size * step for outer, step in zip(dimensions[-1][1], steps, strict=True)):
-            dimensions[-1] = (dimensions[-1][0] * size, steps)  # no operand has a seam here
+            dimensions[-1] = (dimensions[-1][0] * size, steps)  # contiguous in every operand
         else:
             dimensions.append((size, steps))
     if not dimensions or dimensions[-1][1][0] != 1:
@@ -96,7 +96,7 @@ def _broadcast(views: Sequence[View], shapes: Sequence[Shape]) -> list[View]:
 
 
 def _strides(view: View, shape: Shape) -> list[int]:
-    """Of a plain value, for each of its dimensions; only rows of a matrix can have gaps between them."""
+    """The strides of a plain value; only the rows of a matrix can have gaps between them."""
     strides = [1] * len(shape)
     for axis in range(len(shape) - 2, -1, -1):
         strides[axis] = strides[axis + 1] * shape[axis + 1]
@@ -104,7 +104,7 @@ def _strides(view: View, shape: Shape) -> list[int]:
 
 
 class SumTo(Op):
-    """Gradient of broadcasting: the sum over what was repeated, down to `shape`."""
+    """Gradient of broadcasting: the sum over the axes that are broadcast, down to `shape`."""
 
     name = "SumTo"
     defaults = {"shape": ()}

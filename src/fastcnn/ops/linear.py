@@ -69,7 +69,7 @@ class Gemm(Op):
         return direct_order(outs, ins, 1, vl) if index == 1 else None
 
     def lower(self, node: Node, ctx: Lowering) -> None:
-        blocks = node.decided.blocks  # of such images x is, as they lie in memory
+        blocks = node.decided.blocks  # the image shape, if the rows of x are images in blocks
 
         def pack(weight: np.ndarray) -> np.ndarray:
             if blocks:

@@ -46,7 +46,7 @@ class Loss(_OfScores):
         return super().reference(attrs, inputs).reshape(1)
 
     def gradient(self, node: Node, grad: str, back: Backward) -> list[str | None]:
-        """`grad` is not read: the loss is what everything is a gradient of."""
+        """`grad` is not read, because every gradient is one of the loss."""
         return [back.add(f"{self._kind}Grad", *node.inputs), None]
 
     def lower(self, node: Node, ctx: Lowering) -> None:

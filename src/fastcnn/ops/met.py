@@ -1,5 +1,8 @@
-"""Windows of a convolution that meet its image. Others lie wholly in the padding and have no part in gradients: kernels
-never see them, nor padding longer than a window, nor strides longer than the image."""
+"""The windows of a convolution that meet its image.
+
+Other windows lie in the padding alone, and add nothing to gradients. Kernels never see them. Nor do kernels see padding
+longer than a window, or strides longer than the image.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,12 @@ class WindowsMet:
     Attributes
     ----------
     first, count : pairs of int
-        In height and width. Where none meets the image, `first` is behind the last window and `count` is 1: a window
-        that does not exist, with a gradient of zero.
+        The first window and their number, in height and width. If none meets the image, `first` is behind the last
+        window and `count` is 1. That window does not exist, and its gradient is zero.
     lacks_any : bool
         Whether other windows were left out.
     attrs : dict
-        Strides and padding of the convolution with these windows alone; empty where nothing changes.
+        Strides and padding of the convolution with these windows alone; empty if nothing changes.
     """
 
     first: tuple[int, int]
@@ -67,5 +70,5 @@ def _met(size: int, taps: int, stride: int, before: int, dilation: int, windows:
     if count < 1:
         first, count, stride, before = windows, 1, size, 0
     before -= first * stride if first < windows else 0
-    stride = min(stride, size + before)  # of a single window any will do
+    stride = min(stride, size + before)  # a single window takes any stride
     return first, count, stride, before, max(0, (count - 1) * stride + extent - size - before)

@@ -1,13 +1,13 @@
-"""Nodes and operations, in one file as each names the other: a node is one use of an operation, and an operation tells
-what a node of it takes, means and becomes.
+"""Nodes and operations: a node is one use of an operation, which tells what its nodes take, compute and become.
 
-What shape rules share is base.py's. The protocols stand for what lies above: automatic differentiation and lowering.
+They share a file, because each names the other. base.py has what shape rules share. The protocols stand for what lies
+above: automatic differentiation and lowering.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 from typing import Any, Protocol
 
@@ -23,6 +23,16 @@ Shape = tuple[int, ...]
 Shapes = Sequence[Shape | None]
 Attrs = Mapping[str, Any]
 UNDECIDED = Decisions()
+
+
+class _Kind:
+    """A node's operation, looked up once: passes ask for it tens of times. ValueError where there is none."""
+
+    def __get__(self, node: Node | None, owner: type[Node]) -> Op:
+        if node is None:
+            raise AttributeError("kind")
+        node.__dict__["kind"] = found = _KINDS.get(node.op) or get(node.op)
+        return found
 
 
 @dataclass(frozen=True)
@@ -52,10 +62,10 @@ class Node:
     attrs: Mapping[str, Any]
     decided: Decisions = UNDECIDED
 
-    @property
-    def kind(self) -> Op:
-        """Its operation; ValueError where there is none of this name."""
-        return _KINDS.get(self.op) or get(self.op)
+    kind = _Kind()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "kind"}  # it is looked up again
 
     @property
     def choice(self) -> ConvChoice:
@@ -65,11 +75,15 @@ class Node:
 
     def deciding(self, **decisions: Any) -> Node:
         """The node with further decisions."""
-        return replace(self, decided=replace(self.decided, **decisions))
+        return Node(self.op, self.name, self.inputs, self.output, self.attrs, self.decided.changed(**decisions))
+
+    def reading(self, inputs: Iterable[str]) -> Node:
+        """The node with other inputs."""
+        return Node(self.op, self.name, tuple(inputs), self.output, self.attrs, self.decided)
 
 
 class Backward(Protocol):
-    """What `Op.gradient` sees: where backward nodes go (see graph/autodiff.py)."""
+    """What `Op.gradient` works with: the list of backward nodes (see graph/autodiff.py)."""
 
     def add(self, op: str, *inputs: str, **attrs: Any) -> str:
         """Append a node, and give the name of its output."""
@@ -82,7 +96,7 @@ class Backward(Protocol):
 
 
 class Lowering(Protocol):
-    """What `Op.lower` sees: the views and constants of a node, and where to put its steps (see compiler/lower.py)."""
+    """What `Op.lower` works with: the views and constants of a node, and the list of steps (see compiler/lower.py)."""
 
     vl: int
 
@@ -93,17 +107,21 @@ class Lowering(Protocol):
         """The shape of a value."""
 
     def pack(self, kind: str, make: Callable[..., np.ndarray], *indices: int, variant: object = None) -> np.ndarray:
-        """Weights in the kernel's order, made once for all plans of a model: make(*arrays) of the constants behind
-        the inputs `indices` of the node, None for an input that is left out."""
+        """Weights in the kernel's order, packed once for all plans of a model.
+
+        `make` takes the constants at the inputs `indices` of the node, and None for an input that is absent.
+        """
 
     def weights(
         self, kind: str, make: Callable[..., np.ndarray], index: int, variant: object = None
     ) -> np.ndarray | View:
-        """Weights in the kernel's order: packed ahead where they are constants, else by a step of the plan."""
+        """Weights in the kernel's order: packed ahead if they are constants, else by a step of the plan."""
 
     def emit(self, kernel: str, make: Callable[..., Step], *arguments: object, writes: int = 1) -> None:
-        """Append a step; `make` is called once for each executor. Of the views among the arguments, the first `writes`
-        are written, the others are read."""
+        """Append a step; `make` is called once for each executor.
+
+        The step writes the first `writes` views among the arguments, and reads the others.
+        """
 
 
 class Op:
@@ -122,11 +140,11 @@ class Op:
     variadic : bool
         Whether any number of inputs may come.
     layout : {"plain", "blocked", "follow", "parameter"}
-        How values are stored that it reads and writes, where `access` does not tell otherwise: see `Access`.
+        How the values that it reads and writes are stored, unless `access` tells otherwise: see `Access`.
     opset : int
         The version of ONNX whose form its attributes have.
     constants : tuple of int
-        Inputs that are packed ahead, or in training stored as parameters: weights.
+        The inputs that are weights: packed ahead, or stored as parameters in training.
     """
 
     name: str
@@ -138,12 +156,12 @@ class Op:
     layout: str = "plain"
     constants: tuple[int, ...] = ()
     is_activation: bool = False  # may be fused into its producer
-    takes_activation: bool = False  # may take in the activation after it
-    is_elementwise: bool = False  # reads for each element of its output the same ones of its inputs
+    takes_activation: bool = False  # the activation after it may be fused into it
+    is_elementwise: bool = False  # each output element depends on the same elements of its inputs
     is_alias: bool = False  # its output is its input's memory
     is_internal: bool = False  # made by the compiler, refused in graphs
     packs: bool = False  # its output is stored as a parameter
-    updates: bool = False  # writes over its first input, wherever that is
+    updates: bool = False  # writes over its first input, inside or outside the arena
 
     def check(self, attrs: Attrs, inputs: Sequence[str]) -> None:
         """Check names and types of attributes, and the number of inputs."""
@@ -172,19 +190,21 @@ class Op:
         return prod(output)
 
     def gradient(self, node: Node, grad: str, back: Backward) -> Sequence[str | None]:
-        """Append the backward nodes for the gradient `grad` of the output; the gradients of the inputs, None for those
-        that have none or whose gradient is not needed."""
+        """Append the backward nodes for the gradient `grad` of the output, and give the gradients of the inputs.
+
+        An input without a gradient, or whose gradient is not needed, has None.
+        """
         raise AssertionError(f"{type(self).__name__} has no gradient")
 
     def expand(self, node: Node, shapes: Mapping[str, Shape]) -> list[Node]:
-        """The nodes that compute it, the last one its output: itself, or simpler ones."""
+        """The nodes that compute it: itself, or simpler ones, the last of which makes its output."""
         return [node]
 
     def access(self, node: Node, shapes: Mapping[str, Shape], vl: int) -> Access:
         """How the kernel of a node reads and writes; `shapes` are those of all values.
 
-        Convolutions are asked once their algorithm is chosen. By default the access is that of `layout`; what follows
-        its operands is plain unless all of them are images.
+        The algorithm of a convolution must be chosen before. By default the access is that of `layout`, but "follow"
+        becomes "plain" unless the operands and the output are images.
         """
         layout = self.layout
         if layout == "follow" and any(len(shapes[name]) != 4 for name in (*self.operands(node), node.output)):
@@ -192,7 +212,7 @@ class Op:
         return self.access_as(node, layout)
 
     def access_as(self, node: Node, layout: str) -> Access:
-        """The access by elements, or of a kernel that reads and writes its values as they are, in a layout."""
+        """The access in a layout of a kernel without special reads or writes, element by element or not."""
         return Access(layout, overwrites=tuple(range(len(node.inputs))) if self.is_elementwise else ())
 
     def operands(self, node: Node) -> list[str]:
@@ -202,7 +222,7 @@ class Op:
     def order(
         self, node: Node, index: int, shapes: Mapping[str, Shape], lanes: Mapping[str, int], vl: int
     ) -> dict[str, Any] | None:
-        """Attributes of PackWeights for the parameter `index`; None where the kernel reads it as it is."""
+        """Attributes of PackWeights for the parameter `index`; None if the kernel reads it as it is."""
         return None
 
     def lower(self, node: Node, ctx: Lowering) -> None:
@@ -225,7 +245,7 @@ def _check_type(key: str, value: Any, default: Any) -> None:
 
 
 _KINDS: dict[str, Op] = {}
-_LATER: dict[str, Callable[[], Mapping[str, Op]]] = {}  # by how their names start: families that few graphs need
+_LATER: dict[str, Callable[[], Mapping[str, Op]]] = {}  # families that few graphs need, by the prefix of their names
 
 
 def register(operations: Iterable[Op]) -> None:
@@ -234,7 +254,7 @@ def register(operations: Iterable[Op]) -> None:
 
 
 def register_later(start: str, load: Callable[[], Mapping[str, Op]]) -> None:
-    """Make a family known that is loaded when the first name is asked for that starts so."""
+    """Make a family known, which is loaded when a name with its prefix is first asked for."""
     _LATER[start] = load
 
 
@@ -253,7 +273,7 @@ def get(name: str) -> Op:
     Raises
     ------
     ValueError
-        Where there is none.
+        If there is none.
 
     Examples
     --------

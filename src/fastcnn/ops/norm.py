@@ -44,7 +44,7 @@ class BatchNormalization(Op):
         return 2 * prod(output)
 
     def gradient(self, node: Node, grad: str, back: Backward) -> list[str | None]:
-        """The statistics are known, and the layer is not trained: grad times the slope."""
+        """grad times the slope, because the statistics are constants and the layer is not trained."""
         if any(back.needs(name) for name in node.inputs[1:]):
             raise ValueError(
                 f"node {node.name!r}: the parameters of a batch normalisation with known statistics are "
@@ -91,7 +91,7 @@ def _slope(weight: np.ndarray, var: np.ndarray, epsilon: float) -> np.ndarray:
 
 
 def _vectors(values: np.ndarray, vl: int, blocked: bool) -> np.ndarray:
-    """One vector for each block; or, for NCHW, for each channel, repeated."""
+    """One vector for each block of channels; for NCHW, one vector that repeats the value of each channel."""
     if not blocked:
         return np.repeat(values, vl).astype(np.float32)
     padded = np.zeros(-(-values.size // vl) * vl, np.float32)

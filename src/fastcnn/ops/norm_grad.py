@@ -35,7 +35,7 @@ class BatchStats(Op):
         return reference.batch_stats(inputs[0])
 
     def gradient(self, node: Node, grad: str, back: Backward) -> list[str | None]:
-        return [None]  # BatchNormTraining's gradient takes it into account
+        return [None]  # the gradient of BatchNormTraining includes it
 
     def lower(self, node: Node, ctx: Lowering) -> None:
         ctx.emit("batchstats", _norm.BatchStats, ctx.view(node.output), ctx.view(node.inputs[0]))
@@ -83,7 +83,7 @@ class BatchNormTraining(Op):
 class NormSums(Op):
     """Sums over a batch of grad, and of grad * h, h the normalised x: (C, 2).
 
-    With weight and bias, which the compiler adds, grad has yet to pass `Decisions.gate`, as in NormGrad.
+    The compiler may add weight and bias. Then the gradient of the activation `Decisions.gate` is applied to grad first.
     """
 
     name = "NormSums"
@@ -111,8 +111,10 @@ class NormSums(Op):
 
 
 class NormGrad(Op):
-    """Gradient of batch normalisation by x, from grad, x, the batch's statistics, the weight and `NormSums`; and from
-    the bias, where grad has yet to pass an activation."""
+    """Gradient of batch normalisation by x, from grad, x, the batch's statistics, the weight and `NormSums`.
+
+    The compiler may add the bias. Then the gradient of the activation `Decisions.gate` is applied to grad first.
+    """
 
     name = "NormGrad"
     defaults = {"epsilon": 1e-5}

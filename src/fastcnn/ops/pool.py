@@ -1,4 +1,4 @@
-"""Pooling: maximum and average over windows, and the mean of whole images."""
+"""Pooling: maximum and average over windows, and the mean of each plane."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class WindowPool(Op):
         return prod(output) * prod(attrs["kernel_shape"])
 
     def access(self, node: Node, shapes: Mapping[str, Shape], vl: int) -> Access:
-        # Worth two reorders where a vector is mostly full.
+        # Blocks are worth two reorders if at least half of a vector is filled.
         return Access("blocked") if 2 * shapes[node.inputs[0]][1] >= vl else super().access(node, shapes, vl)
 
     def step_arguments(self, attrs: Attrs, size: Sequence[int]) -> tuple[Any, ...]:
-        """What `Pool` takes behind the views, for images of that height and width."""
+        """The arguments of `Pool` after the views, for images of that height and width."""
         return (
             self.name == "AveragePool",
             attrs["kernel_shape"],
@@ -168,7 +168,7 @@ class AveragePoolGrad(AveragePool):
 
 
 def _pooled(pooled: Shape, shapes: Shapes) -> Shape:
-    """The shape of x, the second of the shapes, if the first, grad's, is that of the pooled x."""
+    """The shape of x, after a check that grad has the shape of the pooled x; `shapes` are those of grad and x."""
     grad, x = shapes
     if grad != pooled:
         raise ValueError(f"grad.shape={grad}, expected {pooled}: the output for x.shape={x}")

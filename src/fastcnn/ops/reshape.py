@@ -1,7 +1,7 @@
-"""Operations that move elements: concatenation, padding, parts; identity; and the compiler's own Reorder, Lookup and
-Repack.
+"""Operations that move elements: concatenation, padding, slices, identity; the compiler's Reorder, Lookup and Repack.
 
-Axes are renamed and reordered in axes.py."""
+axes.py has the operations that rename or reorder axes.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fastcnn.ops.access import Access
 from fastcnn.ops.base import check_size
 from fastcnn.ops.node import Attrs, Backward, Lowering, Node, Op, Shape, Shapes
 
-# The dimension of a view that an axis of an array of this rank is (see memory.four_dimensions).
+# The dimension of a view for each axis of an array, by the array's rank (see `four_dimensions`).
 _VIEW_AXES = {1: (3,), 2: (0, 3), 3: (0, 2, 3), 4: (0, 1, 2, 3)}
 
 
@@ -277,7 +277,7 @@ class Reorder(Identity):
 
 
 class Lookup(Reorder):
-    """An input that comes as pixels, by a table of what their values stand for; only the compiler makes it."""
+    """The values of an input that comes as pixels, looked up in a table; only the compiler makes it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -307,7 +307,7 @@ class Repack(Reorder):
 
 
 class ZerosLike(Identity):
-    """Zeros of x's shape: folded wherever x is a constant."""
+    """Zeros of x's shape; folded if x is a constant."""
 
     is_internal = True
 

@@ -1,18 +1,16 @@
-"""What a training step does with gradients: steps of optimizers, in place, and the clipping of gradients. And dropout,
-which like them only exists in training."""
+"""Operations of training alone: the steps of optimizers, in place, the clipping of gradients, and dropout."""
 
 from __future__ import annotations
 
 from fastcnn.kernels import _pointwise_grad, _update
 from fastcnn.ops.node import Attrs, Backward, Lowering, Node, Op, Shape, Shapes
 
-# The running means that optimizers keep: of gradients or steps, of squares, of gradients beside these.
+# The running means that optimizers keep: of gradients or steps, of squared gradients, and of gradients beside steps.
 MEANS = ("first", "second", "third")
 
 
 class Update(Op):
-    """One step of an optimizer on a parameter: (param, grad, settings, scale or "", its three running
-    means or "")."""
+    """One step of an optimizer on a parameter, in place; `scale` and the three running means may be absent."""
 
     name = "Update"
     defaults = {"kind": "SGD", "nesterov": 0}
@@ -80,7 +78,7 @@ class ClipScale(Op):
 class DropoutTraining(Op):
     """x / (1 - ratio), or 0 for a random share `ratio` of the elements.
 
-    Which ones follows from the clock, the number of the `layer` and the element's index alone. The clock is the seed
+    The clock, the number of the `layer` and the index of an element alone decide whether it is 0. The clock is the seed
     and the step, two 64-bit numbers in the bits of four floats.
     """
 

@@ -196,7 +196,7 @@ def _checked_image(image: np.ndarray) -> np.ndarray:
     image = as_real_array(image, "Augment: image")
     if image.ndim != 3 or not image.size:
         raise ValueError(f"Augment: image.shape={image.shape}, expected (C, H, W)")
-    return image
+    return image.astype(np.result_type(image, np.float32), copy=False)
 
 
 def _warp(image: np.ndarray, box: tuple[float, float, float, float], angle: float, flipped: bool) -> np.ndarray:

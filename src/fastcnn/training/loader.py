@@ -16,15 +16,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastcnn._arguments import as_real_array, as_seed
+from fastcnn._arguments import as_int, as_real_array, as_seed
 from fastcnn.training.augment import Augment
 from fastcnn.training.data import BATCH, IMAGE, ORDER, ArraySource, Dataset, random_of
 from fastcnn.training.weights import weights_of_classes
 
 __all__ = ["Batch", "Batches", "IterableBatches", "read_ahead", "with_updates"]
 
-# Values in an image from which on augmentation gains from a thread: NumPy works without the GIL, and on smaller images
-# Python's own work outweighs it. Tuned on Zen 3, 2026-11.
+# Augmentation gains from a thread if an image has this many values: docs/tuning.md, "Threads". NumPy works without the
+# GIL; on smaller images Python's own work outweighs NumPy's.
 _WORTH_A_THREAD = 3 * 64 * 64
 
 
@@ -76,13 +76,13 @@ class Batches:
     ) -> None:
         if augment is not None and len(data.source.shape) != 3:
             raise ValueError(f"augment: inputs are of shape {data.source.shape}, expected images (C, H, W)")
-        self.data, self.batch_size, self.classes = data, batch_size, classes
+        self.data, self.batch_size, self.classes = data, as_int(batch_size, "batch_size", 1), classes
         self.shuffle, self.augment, self.seed = shuffle, augment, as_seed(seed, "Batches: seed")
         self.first_epoch = first_epoch
         if workers is None:
             is_large = math.prod(data.source.shape) >= _WORTH_A_THREAD
             workers = 2 if data.source.is_slow or (augment is not None and is_large) else 0
-        self.workers = workers
+        self.workers = as_int(workers, "workers", 0)
 
     def __len__(self) -> int:
         return -(-len(self.data) // self.batch_size)

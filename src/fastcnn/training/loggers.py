@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastcnn._arguments import as_path
 from fastcnn.training.callbacks import Callback
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class CSVLogger(Callback):
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = Path(as_path(path, "CSVLogger: path"))
         self._names: list[str] = []
 
     def on_start(self, run: Run) -> None:
@@ -81,7 +82,7 @@ class JSONLinesLogger(Callback):
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = Path(as_path(path, "JSONLinesLogger: path"))
 
     def on_epoch(self, run: Run) -> None:
         """Write a line."""

@@ -2,11 +2,11 @@
 
     scores = f(x);  loss = L(scores, target);  gradients;  running statistics and parameters, in place
 
-f is the network without a last softmax or sigmoid that belongs to the loss (tasks.py). Gradients may first go into
-their mean over several batches, and parameters into a running average of their own: both are steps of SGD,
-mean -= share * (value - mean) with the sign turned. Batch normalisation takes the statistics of the batch and dropout
-its random numbers here; what is frozen stays as at inference. Compiling is compiler/'s, the arrays behind the state are
-training/trainer.py's.
+f is the network without a last softmax or sigmoid that belongs to the loss (tasks.py). Batch normalisation uses the
+statistics of the batch, and dropout its random numbers. Frozen layers compute as at inference. Gradients may first go
+into their mean over several batches, and parameters into a running average of their own. Both means are steps of SGD
+with the sign turned, mean -= share * (value - mean). compiler/ compiles the graph, and trainer.py holds the arrays of
+the state.
 """
 
 from __future__ import annotations
@@ -140,25 +140,25 @@ def learning_parts(model: Layer) -> tuple[set[str], dict[str, float]]:
 
 @dataclass(frozen=True)
 class StepGraph:
-    """What `step_graph` has made.
+    """The graph of a training step, and the state that it changes.
 
     Attributes
     ----------
     graph : Graph
-        Inputs: x, target, the rows of `numbers`, the clock, then `state`; outputs: loss and scores.
+        Inputs are x, target, the rows of `numbers`, the clock, then `state`. Outputs are loss and scores.
     shapes : dict
-        Of all values.
+        Shape of each value.
     numbers : list of str
         Names of the rows of numbers.
     state : list of str
-        Names of what the step changes: parameters, running statistics, and running means of the optimizer,
-        ``name@first`` and so on; and constants that it reads in the same form.
+        Names of the values that the step changes: parameters, running statistics, and the optimizer's running means,
+        such as ``name@first``. Constants that it reads in the form of parameters belong to it.
     packed : set of str
-        Those of them that are stored as parameters.
+        Values of the state that are stored as parameters.
     trained : list of str
-        The parameters.
+        Names of the parameters.
     constants : dict of str to ndarray
-        What the network's part of the state begins with.
+        First values of the network's part of the state.
     """
 
     graph: Graph
@@ -179,31 +179,31 @@ def step_graph(
     updating: Updating,
     recompute: bool,
 ) -> StepGraph:
-    """The training step of a network.
+    """Make the training step of a network.
 
     Parameters
     ----------
     graph : Graph
-        At inference, with one input and one output (N, classes).
+        The network at inference, with one input and one output (N, classes).
     shape : tuple of int
-        Of the batch.
+        Shape of the batch.
     trainable : collection of str
         Names of the parameters to train.
     momenta : dict of str to float
-        Momentum of the running statistics by the name of the running mean; batch normalisations that are absent are
+        Momentum of the running statistics by the name of the running mean. Batch normalisations without an entry are
         frozen.
     loss : str
         The operation.
     updating : Updating
     recompute : bool
-        Whether normalised values and what follows from them by elements are computed again for the backward pass.
+        Whether the backward pass computes normalised values, and elementwise functions of them, again.
     """
     (x,) = graph.inputs
     graph = drop_repeated_relu(graph)
     shapes = graph.infer({x: shape})
     scores = graph.outputs[0]
     if len(shapes[scores]) != 2:
-        raise ValueError(f"the network gives {shapes[scores]}, expected scores (N, classes)")
+        raise ValueError(f"the network's output has shape {shapes[scores]}, expected scores (N, classes)")
     forward = [*_in_training_mode(graph, shapes, momenta), Node(loss, "@loss", (scores, TARGET), "@loss", {})]
     kept = _kept_as_parameters(forward)
     trained = [name for name in graph.constants if name in trainable]
@@ -221,7 +221,7 @@ def step_graph(
     inputs |= means
     shapes |= means
     nodes = _scheduled(nodes, step.outputs, _updates(trained, grads, updating))
-    # Expanded: what reads weights as they are, and what as parameters, shows only then.
+    # Only expanded nodes show which weights are read as parameters.
     add_shapes(nodes, shapes)
     nodes = expanded(nodes, shapes)
     add_shapes(nodes, shapes)
@@ -264,8 +264,11 @@ def _in_training_mode(graph: Graph, sizes: Mapping[str, Shape], momenta: Mapping
 
 
 def _recomputed(nodes: list[Node], forward: int) -> list[Node]:
-    """The nodes, of which the first `forward` are the forward pass, with clones of cheap ones before their backward
-    readers. Cheap are normalisation, whose input is kept anyway, and functions of single elements of cheap values."""
+    """Return the nodes, in which the backward pass reads clones of cheap forward nodes.
+
+    The first `forward` nodes are the forward pass. Cheap are normalisation, whose input is kept anyway, and elementwise
+    functions of cheap values.
+    """
     cheap: dict[str, Node] = {}
     for node in nodes[:forward]:
         elements = node.kind.is_activation or node.op == "DropoutTraining"
@@ -294,7 +297,7 @@ def _running(name: str, stats: str, index: int, momentum: float, factor: float) 
 
 
 def _kept_as_parameters(nodes: list[Node]) -> set[str]:
-    """What batch normalisation in training reads or updates."""
+    """Return the values that batch normalisation reads or updates in training."""
     return {name for node in nodes if node.op in ("BatchNormTraining", "RunningUpdate") for name in node.inputs}
 
 
@@ -329,7 +332,7 @@ def _mean(name: str, mean: str, value: str, numbers: str) -> Node:
 
 
 def _scheduled(nodes: list[Node], outputs: Collection[str], updates: list[Node]) -> list[Node]:
-    """The nodes whose values are used, and all that changes the state after them: until then a step can be given up.
+    """Return the nodes whose values are used, then those that change the state: a step can be given up before these.
 
     The norm of gathered gradients is that of their mean, and comes after it.
     """
@@ -345,12 +348,12 @@ def _scheduled(nodes: list[Node], outputs: Collection[str], updates: list[Node])
 
 
 def _packed(nodes: list[Node], state: list[str]) -> set[str]:
-    """State that is read as weights alone."""
+    """Return the values of the state that are read as weights only."""
     plain = {
         name
         for node in nodes
-        if node.kind.layout != "parameter"
+        if (kind := node.kind).layout != "parameter"
         for i, name in enumerate(node.inputs)
-        if i not in node.kind.constants
+        if i not in kind.constants
     }
     return {name for name in state if name.partition("@")[0] not in plain}

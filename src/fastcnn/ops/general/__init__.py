@@ -1,4 +1,4 @@
-"""ONNX's operators in plain NumPy; see base.py."""
+"""ONNX's operators in plain NumPy; base.py tells how they are defined."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
 """General operations: ONNX's operators in plain NumPy, for any type of number and any number of dimensions.
 
 Graphs that come from ONNX files consist of them, under ONNX's qualified names ("ai.onnx::Conv"). The compiler replaces
-those that it can by the operations with kernels (compiler/native.py); what is left runs as it is here. The definitions
-are those of https://onnx.ai/onnx/operators, in the form of opset 21; older forms are brought to it by
-io/_onnx_dialect.py.
+them by operations with kernels where it can (compiler/native.py); the others run in NumPy. The definitions are those of
+https://onnx.ai/onnx/operators, in the form of opset 21. io/_onnx_dialect.py translates older forms.
 """
 
 from __future__ import annotations
@@ -24,21 +23,22 @@ DOMAIN = "ai.onnx::"
 Array = np.ndarray
 Ints = tuple[int, ...]
 Floats = tuple[float, ...]
-# From the attributes and inputs to what evaluation takes at most. Of the inputs only the shapes and types matter, and
-# the values in `General.value_inputs`.
+# From the attributes and inputs to the upper bound of the cost. Only the shapes and types of inputs matter, and the
+# values of those in `General.value_inputs`.
 Costs = Callable[[Attrs, Sequence[Any]], Cost]
 Rule = Callable[[Attrs, Sequence[Any]], Sequence[int]]
 
 # Bytes that a call takes beside its arrays: NumPy's buffers for casts, and Python's objects.
 OVERHEAD = 1 << 18
-# An array has up to 64 axes, and some operators take four numbers for each.
+# An array has at most 64 axes, and some operators take four numbers for each.
 MOST_NUMBERS = 256
 _INPUT = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 class General(Op):
-    """One of ONNX's operators, defined by a Python function: its parameters are the inputs, its keyword-only ones the
-    attributes.
+    """An operator of ONNX, defined by a Python function.
+
+    The parameters of the function are the inputs, its keyword-only parameters the attributes.
 
     Parameters
     ----------
@@ -47,15 +47,15 @@ class General(Op):
     function : callable
         Gives one array, or a tuple of them.
     cost : callable
-        What evaluation takes at most.
+        Upper bound of the cost of evaluation.
     values : tuple of int
-        Inputs whose values, not just their shapes, decide about the shape of the output.
+        Inputs whose values, not just their shapes, decide the shape of the output.
     shape : callable, optional
-        Shape of the first output, where it is told without computing it.
+        The rule for the shape of the first output, if there is one.
     by_element : bool
-        Whether its type follows from single elements, and its shape, unless there is a rule, from broadcasting.
+        Whether one element of each input tells the type of the output. The default rule for the shape is broadcasting.
     many : bool
-        Whether the inputs in `values` may be long: else they are a few numbers for each axis.
+        Whether the inputs in `values` may be long. If not, they have a few numbers for each axis.
 
     Attributes
     ----------
@@ -84,7 +84,7 @@ class General(Op):
         self.arguments = tuple(p.name for p in inputs)
         self.required = sum(p.default is inspect.Parameter.empty for p in inputs) or int(self.variadic)
         keywords = [p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
-        self.takes_output = any(p.name == "output" for p in keywords)  # and computes that one alone
+        self.takes_output = any(p.name == "output" for p in keywords)  # the function computes one output
         attributes = [p for p in keywords if p.name != "output"]
         self.defaults: Mapping[str, Any] = {p.name: p.default for p in attributes}
         self.annotations = {p.name: str(p.annotation) for p in attributes}
@@ -111,18 +111,18 @@ class General(Op):
         raise ValueError("its shape depends on values: the graph must be resolved first (compiler/resolve.py)")
 
     def cost(self, attrs: Attrs, inputs: Sequence[Any]) -> Cost:
-        """What evaluation takes at most.
+        """The upper bound of the cost of evaluation.
 
         Parameters
         ----------
         attrs, inputs
-            As for `evaluate`; of the inputs only the shapes and types matter, and the values in `value_inputs`.
+            As for `evaluate`. Only the shapes and types of inputs matter, and the values of those in `value_inputs`.
         """
         self.check_values([None if x is None else x.shape for x in inputs])
         return self._cost(attrs, inputs)
 
     def check_values(self, shapes: Shapes) -> None:
-        """Refuse inputs that tell of axes, and are longer than any of that: they would become Python's lists."""
+        """Refuse inputs that describe axes, but have more numbers than axes need: they become Python's lists."""
         for i in () if self._many else self.value_inputs:
             shape = shapes[i] if i < len(shapes) else None
             if shape is not None and prod(shape) > MOST_NUMBERS:
@@ -142,7 +142,7 @@ class General(Op):
         Raises
         ------
         ValueError
-            Where the inputs do not fit, or it would take too much.
+            If the inputs do not fit, or evaluation takes too much.
         """
         with _told():
             budget.require(self.cost(attrs, inputs))
@@ -157,8 +157,10 @@ class General(Op):
         return np.asarray(result if self.takes_output else outputs[index])
 
     def result(self, attrs: Attrs, inputs: Sequence[Array | None], budget: Budget) -> tuple[Shape, np.dtype]:
-        """Shape and type of the output, for inputs of which only the values in `value_inputs` matter: by the rule
-        where there is one, else by computing it. Asks whether a prediction may compute it, too."""
+        """Shape and type of the output, by the rule if there is one, else by computing the output.
+
+        Only the values of the inputs in `value_inputs` matter. The budget is also asked for the work of a prediction.
+        """
         with _told():
             budget.require_step(self.cost(attrs, inputs))
         if self.shape_rule is not None and attrs.get("output", 0) == 0:
@@ -170,7 +172,7 @@ class General(Op):
                 return shape, np.result_type(*[x for x in inputs if x is not None])
             except MemoryError:
                 raise
-            except Exception:  # noqa: S110 - of operands that make no sense: computing tells why
+            except Exception:  # noqa: S110 - the operands do not fit: computing tells why
                 pass
         array = self.evaluate(attrs, inputs, budget)
         return array.shape, array.dtype
@@ -194,7 +196,7 @@ def _check_kind(key: str, value: Any, kind: str) -> None:
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """What NumPy says of operands that make no sense, whatever it is, becomes a ValueError that names the cause."""
+    """Turn any exception of NumPy about operands that do not fit into a ValueError that names the cause."""
     try:
         yield
     except (MemoryError, ValueError):
@@ -221,17 +223,17 @@ def size_of(shape: Sequence[Any]) -> int:
 
 
 def bytes_of(*arrays: Any) -> int:
-    """Bytes that arrays take as they are; those of stand-ins too, were they arrays."""
+    """Bytes of arrays; a stand-in counts as the array that it stands for."""
     return sum(x.size * x.dtype.itemsize for x in arrays if x is not None)
 
 
 def width_of(*arrays: Any) -> int:
-    """Bytes of a number that functions give for these: integers may become float64."""
+    """Bytes of a number in the result of a function of arrays: integers may become float64."""
     return max((x.dtype.itemsize if x.dtype.kind == "f" else 8 for x in arrays if x is not None), default=8)
 
 
 def elements_of(*arrays: Any) -> int:
-    """Elements of arrays that are broadcast; where they do not fit, of the largest."""
+    """Elements of arrays after broadcasting; elements of the largest if they do not fit."""
     shapes = [x.shape for x in arrays if x is not None]
     try:
         return prod(np.broadcast_shapes(*shapes))
@@ -240,12 +242,12 @@ def elements_of(*arrays: Any) -> int:
 
 
 def cost_of(size: int, work: int) -> Cost:
-    """With what Python's objects, and the buffers of NumPy's functions, take."""
+    """The cost with the overhead of Python's objects and of the buffers of NumPy's functions."""
     return Cost(int(size) + OVERHEAD, int(work) + CALL)
 
 
 def by_elements(arrays: int, passes: int = 0) -> Costs:
-    """The cost of a function by the number of arrays of the result's size that it holds, and that it passes over."""
+    """The cost of a function by the arrays of the result's size that it holds, and its passes over them."""
 
     def cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
         count = elements_of(*inputs)

@@ -55,7 +55,7 @@ _ERFC = (
     ),
 )
 
-# Elements of which the error function is computed at one time.
+# Elements for which the error function is computed at a time: its temporary arrays stay small.
 PART = 1 << 14
 # ONNX's numbers of element types that NumPy has.
 DTYPES = {
@@ -106,7 +106,7 @@ def _erf(x: Array) -> Array:
 
 
 def _with_erf(arrays: int) -> Costs:
-    """The cost of a number of arrays, and of the error function of one."""
+    """The cost of a function that holds a number of arrays, and computes the error function of one."""
 
     def cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
         count, held = inputs[0].size, by_elements(arrays)(attrs, inputs)
@@ -317,7 +317,7 @@ def dropout(x, ratio=None, training=None, *, output: int = 0, seed: int | None =
     return np.ones(x.shape, bool) if output else x
 
 
-# Functions, and what each takes.
+# Functions and their costs.
 _UNARY: dict[str, tuple[Callable[..., Any], Costs]] = {
     "Relu": (lambda x: np.maximum(x, 0), by_elements(2)),
     "Sigmoid": (sigmoid, by_elements(4)),

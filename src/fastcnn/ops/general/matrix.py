@@ -15,19 +15,19 @@ from fastcnn.ops.node import Attrs
 
 
 def product_work(multiply_adds: int, dtype: np.dtype) -> int:
-    """Elementary operations of a product of matrices: BLAS knows two types."""
+    """Elementary operations of a matrix product; BLAS computes it for two types only."""
     return 2 * multiply_adds // KERNEL if dtype in (np.float32, np.float64) else 2 * multiply_adds
 
 
 def matmul_cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
-    """Of the product of two matrices, or of two stacks of them."""
+    """The cost of the product of two matrices, or of two stacks of matrices."""
     x, y = inputs[:2]
     if x.ndim == 0 or y.ndim == 0:
         raise ValueError(f"shapes {x.shape} and {y.shape}, expected matrices")
     left, right = x.shape[-2:] if x.ndim > 1 else (1, x.shape[0]), y.shape[-2:] if y.ndim > 1 else (y.shape[0], 1)
     stack = prod(np.broadcast_shapes(x.shape[:-2], y.shape[:-2]))
     dtype = np.result_type(x, y)
-    held = 2 * stack * left[0] * right[1] + x.size + y.size  # what BLAS does not take as it is, is copied
+    held = 2 * stack * left[0] * right[1] + x.size + y.size  # operands that BLAS cannot read are copied
     adds = stack * left[0] * left[1] * right[1]
     return cost_of(held * dtype.itemsize, product_work(adds, dtype) + held + stack * CALL)
 
@@ -48,7 +48,7 @@ def _gemm_cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
     a, b = inputs[:2]
     (rows, inner), outs = a.shape[:: -1 if attrs.get("transA") else 1], b.shape[0 if attrs.get("transB") else 1]
     dtype, result = np.result_type(a, b), size_of((rows, outs))
-    # A third operand may be of more numbers than the product, which it then fails to fit.
+    # The third operand counts, because it may be larger than the product, and is refused only when they are added.
     held = 3 * result + a.size + b.size + 2 * (inputs[2].size if len(inputs) > 2 and inputs[2] is not None else 0)
     return cost_of(held * width_of(*inputs), product_work(result * inner, dtype) + 2 * held)
 
@@ -64,7 +64,7 @@ def gemm(a, b, c=None, *, alpha: float = 1.0, beta: float = 1.0, transA: int = 0
 
 
 def _einsum_cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
-    """The sum runs over all values of all letters; two operands may become a product of matrices."""
+    """The sum runs over all values of all letters; two operands may become a matrix product."""
     left, arrow, right = attrs["equation"].replace(" ", "").partition("->")
     sizes: dict[str, int] = {}
     spread: list[Ints] = [()]

@@ -34,7 +34,7 @@ def _saturated(x: Array, dtype: np.dtype) -> Array:
 
 
 def _linear_cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
-    """Scales and zero points may be spread over all elements."""
+    """The cost; scales and zero points may be repeated for all elements."""
     x, axis, blocks = inputs[0], attrs.get("axis", 1), attrs.get("block_size", 0)
     spread = sum(
         max(y.size, y.size // max(1, y.shape[axis]) * x.shape[axis] if blocks else 0)
@@ -80,7 +80,7 @@ def dynamic_quantize_linear(x):  # type: ignore[no-untyped-def]
 
 
 def _centred(x: Array, zero: Array | None, axis: int | None = None) -> Array:
-    """x minus its zero point, in float64: products of 8 bits are exact in it up to 2^37 terms, and BLAS takes it."""
+    """x minus its zero point, in float64, for BLAS; sums of up to 2^37 products of 8 bits are exact in float64."""
     if zero is None:
         return x.astype(np.float64)
     if axis is None or zero.ndim == 0 or zero.size == 1:

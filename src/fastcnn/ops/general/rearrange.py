@@ -1,4 +1,4 @@
-"""What moves, repeats or selects elements, and what tells of shapes."""
+"""Operators that move, repeat or select elements, or tell shapes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from fastcnn.ops.node import Attrs
 
 
 def _moved(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
-    """What copies its first input."""
+    """The cost of an operator that copies its first input."""
     return cost_of(bytes_of(inputs[0]), inputs[0].size)
 
 
 def _viewed(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
-    """What needs no memory of its own."""
+    """The cost of an operator whose output is a view of its input."""
     return cost_of(0, 0)
 
 
@@ -176,7 +176,7 @@ def expand(x, shape):  # type: ignore[no-untyped-def]
 
 
 def _expanded(inputs: Sequence[Any]) -> int:
-    """Sizes of one dimension are the larger of the two."""
+    """Elements of the result; each of its sizes is the larger of the operands'."""
     x, shape = inputs
     sizes = [int(size) for size in shape.ravel()]
     rank = max(x.ndim, len(sizes))
@@ -185,7 +185,7 @@ def _expanded(inputs: Sequence[Any]) -> int:
 
 
 def _tile_cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
-    """Axis by axis: each time from one array to a larger one."""
+    """The cost; NumPy repeats along one axis after the other, each time into a larger array."""
     size = inputs[0].size * max(1, size_of(inputs[1].ravel()))
     return cost_of(2 * size * inputs[0].dtype.itemsize, 4 * size)
 
@@ -246,7 +246,7 @@ def pad_amounts(ndim: int, pads: Array, axes: Array | None) -> list[tuple[int, i
 
 
 def _pad_cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
-    """NumPy fills a border in steps of the size of what it mirrors."""
+    """The cost; NumPy fills a border in steps of the size of what it mirrors."""
     x, pads, _, axes = (*inputs, None, None)[:4]
     amounts = pad_amounts(x.ndim, pads, axes)
     size = size_of([max(0, size + max(0, a) + max(0, b)) for size, (a, b) in zip(x.shape, amounts, strict=True)])

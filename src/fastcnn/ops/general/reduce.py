@@ -1,4 +1,4 @@
-"""Reductions along axes, and what orders elements: arguments of extremes, the k largest, cumulative sums."""
+"""Reductions along axes, and functions of order: arguments of extremes, the k largest, cumulative sums."""
 
 from __future__ import annotations
 

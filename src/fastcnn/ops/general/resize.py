@@ -1,4 +1,4 @@
-"""Resize: every axis by itself, each output element a weighted sum of a few input elements."""
+"""Resize: one axis after the other, each output element a weighted sum of a few input elements."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Plan = list[tuple[int, int, float]]  # axis, its new size, scale
 
 
 def resize_plan(shape: Sequence[int], attrs: Attrs, scales: Array | None, sizes: Array | None) -> Plan:
-    """What becomes of every axis."""
+    """The new size and the scale of every axis."""
     raw = attrs.get("axes")
     axes = tuple(range(len(shape))) if raw is None else axes_of(raw, len(shape))
     if sizes is not None and sizes.size:
@@ -48,7 +48,7 @@ def _reach(mode: str, scale: float) -> tuple[float, int]:
 
 
 def _resize_cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
-    """Axis by axis: what there was, and weighted sums of neighbours in float64."""
+    """The cost; each axis takes the array before it, and weighted sums of neighbours in float64."""
     x, _, scales, sizes = (*inputs, None, None, None)[:4]
     mode, shape = attrs.get("mode", "nearest"), list(x.shape)
     held = work = 0
@@ -62,9 +62,9 @@ def _resize_cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
 
 
 def coordinates(length: int, size: int, scale: float, mode: str, start: float, end: float) -> Array:
-    """Where in the input each output element lies.
+    """The place of each output element in the input.
 
-    Some of the rules go by the size `scale * length`, which may have a fraction.
+    Some rules use the size `scale * length`, which may have a fraction.
     """
     i = np.arange(size, dtype=np.float64)
     wide = scale * length
@@ -110,8 +110,10 @@ def _cubic(distance: Array, a: float) -> Array:
 def neighbours(
     where: Array, length: int, mode: str, a: float, scale: float, exclude_outside: bool
 ) -> tuple[Array, Array]:
-    """Indices and weights (outputs, neighbours) of linear or cubic interpolation; `scale` < 1 widens the filter
-    (antialias)."""
+    """Indices and weights (outputs, neighbours) of linear or cubic interpolation.
+
+    A `scale` below 1 widens the filter (antialias).
+    """
     width, count = _reach(mode, scale)
     first = np.floor(where - width).astype(np.int64) + 1
     offsets = np.arange(count)

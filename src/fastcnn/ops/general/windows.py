@@ -78,7 +78,7 @@ def window_sizes(
 def taps_of(
     x: Array, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int], outputs: Sequence[int]
 ) -> Iterator[tuple[Ints, Array]]:
-    """For every tap its place in the kernel, and the elements of the padded x that it meets."""
+    """The place of every tap in the kernel, and the elements of the padded x that it meets."""
     if prod(kernel) > MAX_TAPS:
         raise ValueError(f"kernel {tuple(kernel)} has {prod(kernel)} taps, expected at most {MAX_TAPS}")
     for tap in np.ndindex(*kernel):
@@ -101,7 +101,7 @@ def padded(
     outputs: Sequence[int],
     value: Any,
 ) -> Array:
-    """x with its padding, and as far as the last window reaches."""
+    """x with its padding, and further as far as the last window reaches."""
     grow = [(0, 0), (0, 0)]
     for size, (before, after), taps, stride, dilation, count in zip(
         x.shape[2:], pads, kernel, strides, dilations, outputs, strict=True
@@ -135,7 +135,7 @@ def _plan(attrs: Attrs, inputs: Sequence[Any]) -> tuple[Ints, Ints, int]:
 
 
 def convolution_cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
-    """Of the convolution of x with w, the first two of the inputs."""
+    """The cost of the convolution of x with w, the first two inputs."""
     x, w = inputs[:2]
     (n, channels), outs = x.shape[:2], w.shape[0]
     kernel, outputs, plane = _plan(attrs, inputs[:2])
@@ -171,7 +171,7 @@ def _pool_shape(attrs: Attrs, inputs: Sequence[Any]) -> Ints:
 
 
 def _max_pool_cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
-    """Where the places of the maxima are wanted, they are numbers of 64 bits."""
+    """The cost; the places of maxima, if they are wanted, are numbers of 64 bits."""
     if attrs.get("output"):
         return _pool_cost(2, 8, 3, 8)(attrs, inputs)
     return _pool_cost(1, 2, 0, inputs[0].dtype.itemsize)(attrs, inputs)
@@ -238,7 +238,7 @@ def _transpose_plan(x: Any, w: Any, attrs: Attrs) -> tuple[Ints, Ints, Ints, Pad
     rank = x.ndim - 2
     strides, dilations, raw = _defaults(rank, attrs.get("strides"), attrs.get("dilations"), attrs.get("pads"))
     extra = attrs.get("output_padding") or (0,) * rank
-    window_pads(x.shape[2:], w.shape[2:], strides, dilations, raw, "NOTSET")  # checks them
+    window_pads(x.shape[2:], w.shape[2:], strides, dilations, raw, "NOTSET")  # checks the arguments
     whole = tuple(
         s * (n - 1) + (k - 1) * d + 1 + e
         for s, n, k, d, e in zip(strides, x.shape[2:], w.shape[2:], dilations, extra, strict=True)
@@ -363,7 +363,7 @@ def average_pool(  # type: ignore[no-untyped-def]
     outputs = window_sizes(x.shape[2:], kernel_shape, steps, spread, amounts, ceil_mode)
     source = padded(x, amounts, kernel_shape, steps, spread, outputs, 0)
     ones = np.ones((1, 1, *x.shape[2:]), x.dtype)
-    if count_include_pad:  # the padding counts, what a last window has beyond it does not
+    if count_include_pad:  # padding counts, but not what the last window has beyond it
         ones = np.pad(ones, [(0, 0), (0, 0), *amounts], constant_values=1)
         counted = padded(ones, [(0, 0)] * len(amounts), kernel_shape, steps, spread, outputs, 0)
     else:

@@ -22,7 +22,6 @@ from fastcnn.kernels import _cpu
 from fastcnn.kernels._program import default_float_modes
 from fastcnn.model import Model
 from fastcnn.training.optimizers import SGD
-from fastcnn.training.step import StepKind
 from fastcnn.training.trainer import Trainer
 
 GIVEN = "given"  # the graph before the first pass
@@ -83,9 +82,7 @@ def first_state(model: Model, batch: int, training: bool) -> State:
     shape = (batch, *model.input_shape)
     vl = _cpu.vector_length()
     if training:
-        step = Trainer(model, SGD(0.1, momentum=0.9))._graph(
-            shape, StepKind("CrossEntropy", gathers=False, applies=True)
-        )
+        step = Trainer(model, SGD(0.1, momentum=0.9))._graph(shape)
         return State(step.graph, step.graph.infer(step.shapes), Options(vl, parameters=frozenset(step.packed)))
     graph = model.graph()
     if not is_resolved(graph):

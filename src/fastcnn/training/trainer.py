@@ -415,11 +415,11 @@ class Trainer(Holder):
             self._plans.popitem(last=False)
         return compiled
 
-    def _graph(self, shape: tuple[int, ...], kind: StepKind) -> StepGraph:
+    def _graph(self, shape: tuple[int, ...], kind: StepKind | None = None) -> StepGraph:
+        kind = kind or StepKind(self.loss.op, gathers=False, applies=True)
         updating = Updating(self.optimizer, self.clip_norm, kind.gathers, kind.applies, self.ema is not None)
-        learning = learning_parts(self.model)
         graph = without_ending(self.model._kernel_graph(shape[1:]), self.loss)
-        return step_graph(graph, shape, *learning, kind.loss, updating, self.recompute)
+        return step_graph(graph, shape, *learning_parts(self.model), kind.loss, updating, self.recompute)
 
     def _stored(self, name: str, value: np.ndarray | None) -> np.ndarray:
         """Return a value, or zeros for None, in the form that the step reads."""

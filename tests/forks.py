@@ -69,7 +69,7 @@ def training(number, turn):
 def loading(number, turn):
     """Photos read ahead by threads, decoded, and changed."""
     batches = Batches(Dataset(SHARED["it"], np.arange(8) % 2, np.arange(8)), 3, augment=fc.Augment(), workers=2)
-    assert sum(len(x) for x, _ in batches.epoch(turn)) == 8
+    assert sum(len(batch.x) for batch in batches.epoch(turn)) == 8
 
 
 def fitting(number, turn):

@@ -121,7 +121,7 @@ INTERNAL = {
         {"strides": (2, 2), "group": 16, "size": (12, 12), "kernel_shape": (2, 2)}, [(2, 16, 6, 6), (16, 1, 2, 2)]
     ),
     **{loss + gradient: ({}, [ROWS, ROWS])
-       for loss in ("MeanSquaredError", "BinaryCrossEntropy") for gradient in ("", "Grad")},
+       for loss in ("MeanSquaredError", "BinaryCrossEntropy", "LinearLoss") for gradient in ("", "Grad")},
 }  # fmt: skip
 
 

@@ -267,10 +267,12 @@ def model_calls():
         "load_weights",
         "load_state_dict",
         "export_onnx",
+        "replace_head",
     )
     yield from methods("Sequential", network, names)
     yield from methods("with photos", photo_network, ("classify",))
-    yield from setters("Sequential", network, ("classes", "input_shape", "preprocess", "tuning", "reproducible", "0"))
+    yield from setters("Sequential", network, ("classes", "input_shape", "preprocess", "scaling", "task", "0"))
+    yield from setters("Sequential", network, ("tuning", "reproducible"))
     yield "call", lambda x: network()(x)
     yield from methods("Sequential", network, ("profile", "tune"))
 
@@ -281,8 +283,12 @@ def photo_network() -> fc.Model:
     return model
 
 
+_UNFIT = ("History", "Report", "Loss", "Optimizer", "Trainer")
+_NEED_PACKAGES = ("MLflowLogger", "TensorBoardLogger")
+
+
 def training_calls():
-    yield from functions(training, ("History", "Report", "Loss", "Optimizer", "Trainer")).items()
+    yield from functions(training, (*_UNFIT, *_NEED_PACKAGES)).items()
     yield "Trainer", fc.Trainer
     yield from methods("Trainer", trainer, ("step", "load_state_dict"))
     yield from setters("Trainer", trainer, ("learning_rate",))
@@ -308,7 +314,10 @@ def io_calls():
 def estimator_calls():
     yield "ImageClassifier", fitted
     yield from methods("ImageClassifier", lambda: fc.ImageClassifier(epochs=1, random_state=0), ("fit", "partial_fit"))
-    yield from methods("fitted", lambda: copy.copy(classifier()), ("predict", "predict_proba", "score", "partial_fit"))
+    yield from methods(
+        "fitted", lambda: copy.copy(classifier()), ("predict", "predict_proba", "score", "partial_fit", "save")
+    )
+    yield "ImageClassifier.load", fc.ImageClassifier.load
 
 
 def top_calls():

@@ -20,7 +20,7 @@ def make_photo(path: Path, is_left: bool, rng: np.random.Generator, size: tuple[
 
 
 def make_photos(folder: Path, count: int, classes: tuple[str | bytes, ...] = CLASSES) -> Path:
-    """Write so many photos of each class; no two are the same."""
+    """Write `count` photos of each class; no two are the same."""
     rng = np.random.default_rng(0)
     for number, name in enumerate(classes):
         place = Path(str(folder), name if isinstance(name, str) else name.decode("utf-8", "surrogateescape"))

@@ -97,3 +97,17 @@ def test_compiling_beside_a_tree_without_the_package_is_refused(tmp_path):
     command = [sys.executable, "benchmarks/bench_compile.py", "--networks", "lenet", "--against", str(tmp_path)]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode != 0 and "no package in src" in result.stderr
+
+
+def test_defaults_beside_other_classifiers():
+    command = [sys.executable, "benchmarks/defaults.py", "--sets", "wine (13 features)", "--rounds", "1"]
+    result = subprocess.run([*command, "--classifiers", "fastcnn", "SVM"], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert [line[31:38] for line in result.stdout.splitlines()] == ["fastcnn", "SVM    "]
+
+
+def test_photos_of_both_sizes():
+    command = [sys.executable, "benchmarks/bench_photos.py", "--photos", "8", "--epochs", "2", "--rounds", "1"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert [line[:5] for line in result.stdout.splitlines()] == ["12 me", "400 p", "ratio"]

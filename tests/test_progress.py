@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from fastcnn._progress import Progress, walk
+from fastcnn._progress import Pace, Progress, walk
 
 
 class Terminal(io.StringIO):
@@ -40,7 +40,41 @@ def test_bar(replaced):
     two_batches(None)
     assert bool(stderr.getvalue()) == stderr.isatty()
     two_batches(True)
-    assert "8/8" in stderr.getvalue() and "loss=0.3750, accuracy=1.0000" in stderr.getvalue()
+    if stderr.isatty():
+        assert "8/8" in stderr.getvalue() and "loss=0.3750, accuracy=1.0000" in stderr.getvalue()
+    else:
+        assert stderr.getvalue() == "epoch 1/2 loss=0.3750 accuracy=1.0000\n"
+
+
+@pytest.mark.parametrize("tqdm", [True, False])
+def test_the_time_that_a_run_has_left(replaced, monkeypatch, tqdm):
+    stderr = replaced()
+    if not tqdm:
+        monkeypatch.setitem(sys.modules, "tqdm", None)
+    times = iter([0.0, *(60.0 * i for i in range(1, 10))])
+    pace = Pace(3, now=lambda: next(times))
+    for epoch in range(2):
+        with Progress(f"epoch {epoch + 1}/3", 8, None, lines=True, pace=pace, walks=epoch) as progress:
+            progress.update(4, loss=0.5)
+            progress.update(4, loss=0.5)
+            progress.show(loss=0.5)
+    text = stderr.getvalue()
+    # An epoch in three minutes, two of them left, and then one.
+    assert "left=6:00" in text and "left=3:00" in text
+    assert stderr.isatty() or text == "epoch 1/3 loss=0.5000 left=6:00\nepoch 2/3 loss=0.5000 left=3:00\n"
+
+
+@pytest.mark.parametrize("stream", [None, "closed", "full"])
+def test_a_stderr_that_takes_nothing_stops_nothing(stream, monkeypatch):
+    class Full(io.StringIO):
+        def write(self, text):
+            raise OSError(28, "No space left on device")
+
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr(sys, "stderr", {None: None, "closed": closed, "full": Full()}[stream])
+    two_batches(True)
+    two_batches(None)
 
 
 def test_nothing_where_it_is_not_wanted(replaced):

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastcnn._names import one_of
+
 if TYPE_CHECKING:
     from numpy.random import Generator
 
@@ -145,7 +147,7 @@ def as_choice(value: Any, name: str, choices: Iterable[str], others: str = "") -
     """One of some strings; `others` tells what else the caller takes."""
     listed = list(choices)
     if not isinstance(value, str) or value not in listed:
-        raise ValueError(f"{name}={value!r}, expected one of {', '.join(listed)}{others}")
+        raise ValueError(f"{name}={value!r}, {one_of(value, listed)}{others}")
     return value
 
 

@@ -1,26 +1,44 @@
 """scikit-learn's conventions, kept without needing scikit-learn: parameters, tags, and what inputs and labels may be.
 
-Messages are worded as scikit-learn words them, and its own exceptions are raised where it is installed; it is imported
-only when it asks for tags, or when one of its errors is raised.
+Messages are worded as scikit-learn words them. Its own base classes and exceptions are used where it is installed.
 """
 
 from __future__ import annotations
 
 import inspect
 import warnings
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
 
-from fastcnn._arguments import as_array
+from fastcnn._arguments import as_array, as_real_array
+from fastcnn._table import as_html
 
-__all__ = ["Parameters", "checked_inputs", "checked_labels", "not_fitted"]
+__all__ = [
+    "Parameters",
+    "check_feature_names",
+    "checked_inputs",
+    "checked_labels",
+    "checked_weights",
+    "feature_names",
+    "not_fitted",
+]
 
 Self = TypeVar("Self", bound="Parameters")
 
 
-class Parameters:
-    """The part of BaseEstimator and ClassifierMixin that other tools call: constructor arguments by name, and tags."""
+try:
+    from sklearn.base import BaseEstimator, ClassifierMixin
+
+    _BASES: tuple[Any, ...] = (ClassifierMixin, BaseEstimator)
+except ImportError:
+    _BASES = ()
+
+
+class Parameters(*_BASES):  # type: ignore[misc]
+    """scikit-learn's BaseEstimator and ClassifierMixin, where it is installed, and what other tools call of them:
+    constructor arguments by name, also those of an argument that is a dataclass (``augment__flip``), and tags."""
 
     _estimator_type = "classifier"
 
@@ -29,8 +47,15 @@ class Parameters:
         return [name for name in inspect.signature(cls).parameters if name != "self"]
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the constructor's arguments by name."""
-        return {name: getattr(self, name) for name in self._parameter_names()}
+        """Return the constructor's arguments by name; with `deep` also the fields of those that are dataclasses."""
+        own = {name: getattr(self, name) for name in self._parameter_names()}
+        nested = {
+            f"{name}__{field.name}": getattr(value, field.name)
+            for name, value in own.items()
+            if deep and is_dataclass(value) and not isinstance(value, type)
+            for field in fields(value)
+        }
+        return {**own, **nested}
 
     def set_params(self: Self, **parameters: Any) -> Self:
         """Set arguments of the constructor anew.
@@ -41,19 +66,25 @@ class Parameters:
             If there is no argument of this name.
         """
         known = self._parameter_names()
-        for name, value in parameters.items():
-            if name not in known:
+        for name, value in sorted(parameters.items(), key=lambda item: "__" in item[0]):  # wholes before parts
+            owner, _, field = name.partition("__")
+            if owner not in known or (field and not _has_field(getattr(self, owner), field)):
                 kind = type(self).__name__
                 raise ValueError(f"Invalid parameter {name!r} for estimator {kind}(). Valid parameters are: {known!r}.")
-            setattr(self, name, value)
+            setattr(self, owner, replace(getattr(self, owner), **{field: value}) if field else value)
         return self
 
     def __repr__(self) -> str:
         defaults = inspect.signature(type(self)).parameters
         changed = [
-            f"{name}={value!r}" for name, value in self.get_params().items() if value is not defaults[name].default
+            f"{name}={value!r}"
+            for name, value in self.get_params(deep=False).items()
+            if value is not defaults[name].default
         ]
         return f"{type(self).__name__}({', '.join(changed)})"
+
+    def _repr_html_(self) -> str:
+        return as_html(repr(self))
 
     def __sklearn_tags__(self) -> Any:
         """Return what scikit-learn's tools must know: a classifier of several classes, of arrays of any rank."""
@@ -67,6 +98,10 @@ class Parameters:
         )
 
 
+def _has_field(value: Any, name: str) -> bool:
+    return is_dataclass(value) and name in {field.name for field in fields(value)}
+
+
 def not_fitted(estimator: object) -> Exception:
     """Return the exception of an estimator that has learned nothing yet: scikit-learn's own, where it is installed."""
     kind: type[Exception] = _exception("NotFittedError", ValueError)
@@ -74,6 +109,32 @@ def not_fitted(estimator: object) -> Exception:
         f"This {type(estimator).__name__} instance is not fitted yet. Call 'fit' with appropriate arguments "
         "before using this estimator."
     )
+
+
+def checked_weights(weights: Any, count: int) -> np.ndarray | None:
+    """Return the weights of `count` inputs, (N,) float64; None stays None.
+
+    Raises
+    ------
+    ValueError
+        As scikit-learn's ``_check_sample_weight``.
+
+    Examples
+    --------
+    >>> checked_weights([1, 2], 2).tolist()
+    [1.0, 2.0]
+    """
+    if weights is None:
+        return None
+    array = as_real_array(weights, "sample_weight")
+    if array.ndim == 0:
+        array = np.full(count, array)
+    if array.ndim != 1:
+        raise ValueError(f"Sample weights must be 1D array or scalar, got {array.ndim}D array.")
+    if array.shape != (count,):
+        raise ValueError(f"sample_weight.shape == {array.shape}, expected {(count,)}!")
+    checked: np.ndarray = array.astype(np.float64)
+    return checked
 
 
 def checked_inputs(x: Any) -> np.ndarray:
@@ -113,6 +174,59 @@ def checked_inputs(x: Any) -> np.ndarray:
         found = "NaN" if np.isnan(array).any() else "infinity or a value too large for dtype('float32')"
         raise ValueError(f"Input X contains {found}.")
     return array
+
+
+def feature_names(x: Any) -> np.ndarray | None:
+    """Return the names of a data frame's columns; None where there are none, or they are no strings.
+
+    Raises
+    ------
+    TypeError
+        If some are strings, and some are not.
+    """
+    columns = getattr(x, "columns", None)
+    if columns is None or isinstance(columns, np.ndarray) or not hasattr(columns, "__iter__"):
+        return None
+    names = list(columns)
+    kinds = sorted({type(name).__name__ for name in names})
+    if "str" not in kinds:
+        return None
+    if kinds != ["str"]:
+        raise TypeError(
+            "Feature names are only supported if all input features have string names, but your input has "
+            f"{kinds} as feature name / column name types. If you want feature names to be stored and validated, you "
+            "must convert them all to strings, by using X.columns = X.columns.astype(str) for example."
+        )
+    return np.array(names, object)
+
+
+def check_feature_names(given: np.ndarray | None, fitted: np.ndarray | None, estimator: object) -> None:
+    """Refuse data whose columns have other names, or another order, than those that the estimator was fit on.
+
+    Raises
+    ------
+    ValueError
+        As scikit-learn's estimators; where one of both has no names, there is a warning.
+    """
+    kind = type(estimator).__name__
+    if given is None or fitted is None:
+        if fitted is not None:
+            text = f"X does not have valid feature names, but {kind} was fitted with feature names"
+            warnings.warn(text, UserWarning, stacklevel=4)
+        if given is not None:
+            text = f"X has feature names, but {kind} was fitted without feature names"
+            warnings.warn(text, UserWarning, stacklevel=4)
+        return
+    if list(given) == list(fitted):
+        return
+    lines = ["The feature names should match those that were passed during fit."]
+    unseen, missing = sorted(set(given) - set(fitted)), sorted(set(fitted) - set(given))
+    for title, names in (("unseen at fit time", unseen), ("seen at fit time, yet now missing", missing)):
+        if names:
+            lines += [f"Feature names {title}:", *(f"- {name}" for name in names[:5]), *["- ..."] * (len(names) > 5)]
+    if not unseen and not missing:
+        lines.append("Feature names must be in the same order as they were in fit.")
+    raise ValueError("\n".join([*lines, ""]))
 
 
 def checked_labels(y: Any, count: int, estimator: object) -> np.ndarray:

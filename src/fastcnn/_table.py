@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Columns", "as_table"]
+__all__ = ["Columns", "as_html", "as_table"]
 
 
 @dataclass(frozen=True)
@@ -77,3 +78,14 @@ def as_table(rows: Sequence[Sequence[str]], left: Collection[int] = (), footer: 
     rule = "-" * max(map(len, lines))
     last = [footer] if isinstance(footer, str) else [lines.pop()]
     return "\n".join([lines[0], rule, *lines[1:], *([rule, *last] if footer else [])])
+
+
+def as_html(shown: object) -> str:
+    """Return what ``print`` shows, for notebooks: in a font in which columns stand below each other.
+
+    Examples
+    --------
+    >>> as_html("a < b")
+    '<pre>a &lt; b</pre>'
+    """
+    return f"<pre>{html.escape(str(shown))}</pre>"

@@ -13,11 +13,10 @@ import numpy as np
 
 from fastcnn import functional as F
 from fastcnn import reference
+from fastcnn.doctor_training import ROUNDING, Bounded, training_checks, winograd
 from fastcnn.kernels import _cpu
 
-_ROUNDING = 2.0**-24  # relative error of one float32 operation
 _EXP_ROUNDINGS = 8  # what a function built on exp may lose: 4 units in the last place
-Bounded = tuple[np.ndarray, np.ndarray, np.ndarray]  # result, expectation, allowed error
 
 
 @dataclass(frozen=True)
@@ -86,11 +85,14 @@ def _checks() -> Iterator[tuple[str, Callable[[], Bounded]]]:
                 _convolution, draw(*x), draw(*w), draw(w[0]), (stride,) * 2, pads, (dilation,) * 2, groups, algorithm
             ),
         )
+    for algorithm in _WINOGRAD:
+        yield f"conv {algorithm} 3x3", partial(winograd, draw(2, 32, 13, 15), draw(33, 32, 3, 3), algorithm)
     yield "linear", partial(_linear, draw(7, 301), draw(45, 301), draw(45))
     for name, function, define, roundings in _ELEMENTWISE:
         yield name, partial(_rounded, function, define, 6 * draw(2, 21, 13, 12), roundings)
     for name, function, define, roundings in _SUMS:
         yield name, partial(_absolute, function, define, draw(2, 21, 13, 12), roundings)
+    yield from training_checks(draw)
 
 
 _CONVOLUTIONS = [
@@ -104,6 +106,7 @@ _CONVOLUTIONS = [
     ("im2col 3x3", "im2col", (2, 19, 13, 11), (21, 19, 3, 3), 1, (1, 1, 1, 1), 1, 1),
     ("im2col 5x4, groups", "im2col", (1, 9, 17, 12), (15, 3, 5, 4), 3, (2, 0, 1, 3), 2, 3),
 ]
+_WINOGRAD = ("winograd", "winograd2", "winograd_lean", "winograd6")
 _OTHER = np.linspace(-1, 2, 2 * 21 * 13 * 12, dtype=np.float32).reshape(2, 21, 13, 12)
 _CHANNEL = np.linspace(0.1, 2, 21, dtype=np.float32)
 Function = Callable[[np.ndarray], np.ndarray]
@@ -161,12 +164,12 @@ def _convolution(
     result = F.conv2d(x, weight, bias, stride, pads, dilation, groups, algorithm)
     expected = reference.conv2d(x, weight, bias, stride, pads, dilation, groups)
     sizes = reference.conv2d(np.abs(x), np.abs(weight), np.abs(bias), stride, pads, dilation, groups)
-    return result, expected, (np.prod(weight.shape[1:]) + 2) * _ROUNDING * sizes
+    return result, expected, (np.prod(weight.shape[1:]) + 2) * ROUNDING * sizes
 
 
 def _linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> Bounded:
     sizes = reference.linear(np.abs(x), np.abs(weight), np.abs(bias))
-    return F.linear(x, weight, bias), reference.linear(x, weight, bias), (x.shape[1] + 2) * _ROUNDING * sizes
+    return F.linear(x, weight, bias), reference.linear(x, weight, bias), (x.shape[1] + 2) * ROUNDING * sizes
 
 
 def _rounded(
@@ -175,9 +178,9 @@ def _rounded(
     x: np.ndarray,
     roundings: float,
 ) -> Bounded:
-    """So many roundings of each result."""
+    """The error may be `roundings` roundings of each result."""
     expected = define(x)
-    return function(x), expected, roundings * _ROUNDING * np.abs(expected)
+    return function(x), expected, roundings * ROUNDING * np.abs(expected)
 
 
 def _absolute(
@@ -186,6 +189,6 @@ def _absolute(
     x: np.ndarray,
     roundings: float,
 ) -> Bounded:
-    """So many roundings of the largest input: for sums that may cancel."""
+    """The error may be `roundings` roundings of the largest input, for sums that may cancel."""
     expected = define(x)
-    return function(x), expected, np.full_like(expected, roundings * _ROUNDING * np.abs(x).max())
+    return function(x), expected, np.full_like(expected, roundings * ROUNDING * np.abs(x).max())

@@ -1,35 +1,54 @@
 """`ImageClassifier`: a network behind scikit-learn's estimator contract.
 
-What an input or a label may be is checked in _sklearn.py; learning itself is training/'s. Here: parameters, the shapes
-of images, their scaling, and names of classes of any type.
+What an input or a label may be is checked in _sklearn.py; axes of images and their scaling are estimator_inputs.py's,
+files estimator_file.py's, learning itself is training/'s. Here: parameters, and names of classes of any type.
 """
 
 from __future__ import annotations
 
-import copy
+import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from fastcnn._arguments import as_array, as_choice, as_flag, as_real_array, as_seed, as_share
-from fastcnn._sklearn import Parameters, checked_inputs, checked_labels, not_fitted
+from fastcnn._arguments import as_choice, as_flag, as_real_array, as_share
+from fastcnn._sklearn import (
+    Parameters,
+    check_feature_names,
+    checked_inputs,
+    checked_labels,
+    checked_weights,
+    feature_names,
+    not_fitted,
+)
+from fastcnn.estimator_file import load_classifier, save_classifier, with_scaling
+from fastcnn.estimator_inputs import (
+    build_network,
+    channels_first,
+    check_shape,
+    class_weight_of,
+    numbered,
+    prepare_network,
+    seed_of,
+    source_for,
+)
 from fastcnn.model import Model
 from fastcnn.training.augment import Augment
-from fastcnn.training.data import ArraySource, Dataset, Source
+from fastcnn.training.augment_functions import as_augment
+from fastcnn.training.begin import fit
+from fastcnn.training.data import Dataset, Source
+from fastcnn.training.defaults import epochs_for
 from fastcnn.training.loader import Batches
 from fastcnn.training.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
+from fastcnn.training.options import Options
 from fastcnn.training.predictions import predictions
-from fastcnn.training.prepare import is_paths, outputs_of
+from fastcnn.training.prepare import is_paths
 from fastcnn.training.schedules import Cosine, OneCycle, Schedule
 from fastcnn.training.trainer import Trainer
 
-if TYPE_CHECKING:
-    from fastcnn.io.image import Preprocess
-
 __all__ = ["ImageClassifier"]
 
-_CHANNELS = (1, 3, 4)
 _PHOTO_SIZE = 64  # of photos in files, for networks that do not say what they want
 _OPTIMIZERS: dict[str, Callable[[float], Optimizer]] = {
     "adam": Adam, "adamw": AdamW, "rmsprop": RMSprop, "sgd": lambda rate: SGD(rate, momentum=0.9, nesterov=True),
@@ -44,39 +63,47 @@ class ImageClassifier(Parameters):
     ----------
     network : str, Model or function
         "auto" is a small network that suits the inputs (`fastcnn.zoo.small_cnn` for images, one hidden layer for rows
-        of features). Else a name of `fastcnn.zoo`, a model (which is copied; it needs one output for each class), or a
-        function of (input_shape, num_classes) that returns a model.
+        of features). Else a name of `fastcnn.zoo`, a model (which is copied; it needs one output for each class, or a
+        single one for two classes), or a function of (input_shape, num_classes) that returns a model.
     input_shape : tuple of int, optional
         (channels, height, width) of images that come flattened, as rows of features; and of photos in files.
     pretrained : bool
         Begin with ImageNet weights (`fastcnn.load_pretrained`) and train the last layer. Inputs are photos then: files,
         or uint8 (N, H, W, 3).
-    epochs : int
-        How often `fit` goes through the data.
+    epochs : int, optional
+        How often `fit` goes through the data: 20 times, or as makes 400 steps, up to 200 times.
     batch_size : int
+    class_weight : "auto", "balanced", dict, sequence or None
+        What the inputs of each class count in the loss: by label, or in the order of `classes_`. "balanced" lets each
+        class count the same; "auto" does, where one has more than three times the inputs of another.
     optimizer : {"adam", "adamw", "rmsprop", "sgd"}
         The last with Nesterov's momentum of 0.9.
     learning_rate : float
     schedule : {"one_cycle", "cosine", "constant"}
-    augment : Augment, optional
-        Random changes to images.
+    augment : Augment or function, optional
+        Random changes to images, as for `Model.fit`. Searches reach into it: ``augment__flip``.
     validation_fraction : float
         Share of the data that `patience` watches, if it is above 0; the best weights are kept.
     patience : int, optional
-        Stop when the loss has not improved for so many epochs.
+        Epochs without a better loss after which training stops.
+    warm_start : bool
+        Whether `fit` continues what was learned before, for `epochs` more epochs.
     random_state : int, RandomState or None
         Of first weights, order and augmentation. The same integer gives the same bits on any number of threads.
     verbose : bool
-        Show a progress bar (tqdm).
+        Show on stderr how far it is, as `Model.fit` does.
 
     Attributes
     ----------
     classes_ : ndarray
         Labels as they were given, sorted.
     model_ : Model
-        The network; its outputs are in the order of `classes_`.
+        The network; its outputs are in the order of `classes_`. Scaling, preprocessing and names of classes are parts
+        of it: saved or exported, it takes the same inputs.
     n_features_in_ : int
         Numbers in one input.
+    feature_names_in_ : ndarray (n_features_in_,) of str
+        Names of the columns, where the first data were a data frame.
     n_iter_ : int
         Epochs that `fit` and `partial_fit` have gone through.
     loss_curve_ : list of float
@@ -84,13 +111,10 @@ class ImageClassifier(Parameters):
 
     Notes
     -----
-    Images are (N, C, H, W), (N, H, W, C) or (N, H, W). Channels are taken to be the last axis if that has 1, 3 or 4
-    entries and axis 1 has not; else axis 1. Of any integer or floating type and range: each channel (each feature, of
-    rows) is standardised by its mean and deviation in the first data seen.
+    Images are (N, C, H, W), (N, H, W, C) or (N, H, W). Channels are the last axis if that has 1, 3 or 4 entries and
+    axis 1 has not. Each channel (each feature, of rows) is standardised by its mean and deviation in the first data.
 
-    Lists of files are decoded when a batch needs them.
-
-    All checks of ``sklearn.utils.estimator_checks.check_estimator`` pass. scikit-learn need not be installed.
+    scikit-learn need not be installed; its ``check_estimator`` passes, but that weights do not stand for repetitions.
 
     Examples
     --------
@@ -103,20 +127,25 @@ class ImageClassifier(Parameters):
     (['bright', 'dark'], 1.0)
     """
 
+    loss_curve_: list[float]
+    n_iter_: int
+
     def __init__(
         self,
         network: str | Model | Callable[[tuple[int, ...], int], Model] = "auto",
         *,
         input_shape: Sequence[int] | None = None,
         pretrained: bool = False,
-        epochs: int = 20,
+        epochs: int | None = None,
         batch_size: int = 32,
+        class_weight: Any = "auto",
         optimizer: str = "adam",
         learning_rate: float = 3e-3,
         schedule: str = "one_cycle",
-        augment: Augment | None = None,
+        augment: Augment | Callable[..., Any] | None = None,
         validation_fraction: float = 0.0,
         patience: int | None = None,
+        warm_start: bool = False,
         random_state: Any = None,
         verbose: bool = False,
     ) -> None:
@@ -125,19 +154,21 @@ class ImageClassifier(Parameters):
         self.pretrained = pretrained
         self.epochs = epochs
         self.batch_size = batch_size
+        self.class_weight = class_weight
         self.optimizer = optimizer
         self.learning_rate = learning_rate
         self.schedule = schedule
         self.augment = augment
         self.validation_fraction = validation_fraction
         self.patience = patience
+        self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose
 
     # -- learning -------------------------------------------------------------------------------------
 
-    def fit(self, X: Any, y: Any) -> ImageClassifier:
-        """Learn from scratch.
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> ImageClassifier:
+        """Learn from scratch; or go on, with `warm_start`.
 
         Parameters
         ----------
@@ -145,6 +176,8 @@ class ImageClassifier(Parameters):
             Images, rows of features, or files.
         y : array_like (N,)
             Labels: integers, strings, bools.
+        sample_weight : array_like (N,), optional
+            What each input counts in the loss.
 
         Returns
         -------
@@ -155,30 +188,39 @@ class ImageClassifier(Parameters):
         ------
         ValueError, TypeError
             Naming what does not fit.
+        KeyboardInterrupt
+            By Ctrl-C, so that searches and pipelines end, too; `model_` has learned until then.
         """
         as_choice(self.optimizer, "ImageClassifier: optimizer", _OPTIMIZERS)
         as_choice(self.schedule, "ImageClassifier: schedule", _SCHEDULES)
         as_flag(self.pretrained, "ImageClassifier: pretrained")
         share = as_share(self.validation_fraction, "ImageClassifier: validation_fraction")
         inputs, labels = self._checked(X, y)
-        classes, targets = _unique(labels, "y")
-        self._begin(inputs, classes)
-        history = self.model_.fit(
-            self._source(inputs),
-            targets,
-            self.epochs,
-            self.batch_size,
+        classes, targets = numbered(labels, "y")
+        weights = checked_weights(sample_weight, len(targets))
+        if not (as_flag(self.warm_start, "ImageClassifier: warm_start") and hasattr(self, "model_")):
+            self._begin(inputs, classes)
+        elif not np.array_equal(classes, self.classes_):
+            raise ValueError(f"y has the classes {classes.tolist()}, expected {self.classes_.tolist()}, for warm_start")
+        options = Options(
+            epochs=epochs_for(len(targets), self.batch_size) if self.epochs is None else self.epochs,
+            class_weight=class_weight_of(self.class_weight, classes, targets),
+            sample_weight=weights,
+            batch_size=self.batch_size,
             validation=share if share > 0 else None,
             optimizer=self._optimizer(),
+            loss=self._loss(),
             schedule=_SCHEDULES[self.schedule],
             augment=self.augment,
             patience=self.patience,
             keep_best=share > 0,
             seed=self._seed,
             progress=bool(self.verbose),
+            raises=True,
         )
-        self.loss_curve_: list[float] = history.get("loss", [])
-        self.n_iter_ = history.epochs
+        history = fit(self.model_, self._source(inputs), targets, options)
+        self.loss_curve_ += history.get("loss", [])
+        self.n_iter_ += history.epochs
         return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None) -> ImageClassifier:
@@ -202,8 +244,8 @@ class ImageClassifier(Parameters):
             raise ValueError("classes must be passed on the first call to partial_fit.")
         inputs, labels = self._checked(X, y, reset=is_first)
         if is_first:
-            self._begin(inputs, _unique(classes, "classes")[0])
-        elif classes is not None and not np.array_equal(_unique(classes, "classes")[0], self.classes_):
+            self._begin(inputs, numbered(classes, "classes")[0])
+        elif classes is not None and not np.array_equal(numbered(classes, "classes")[0], self.classes_):
             raise ValueError(
                 f"classes={classes!r} is not the same as on the first call to partial_fit: {self.classes_.tolist()}"
             )
@@ -214,7 +256,9 @@ class ImageClassifier(Parameters):
         if unknown := sorted(set(labels[self.classes_[targets] != labels].tolist())):
             raise ValueError(f"y has the class {unknown[0]!r}, expected one of {self.classes_.tolist()}")
         data = Dataset.of(self._source(inputs), targets)
-        batches = Batches(data, self.batch_size, len(self.classes_), augment=self.augment, seed=self._seed)
+        outputs = 1 if self.model_.task == "binary" else len(self.classes_)
+        augment = as_augment(self.augment, "ImageClassifier: augment")
+        batches = Batches(data, self.batch_size, outputs, augment=augment, seed=self._seed)
         trainer = self._resumed_trainer()
         losses = [trainer.step(batch.x, batch.y) * len(batch.x) for batch in batches.epoch(self.n_iter_)]
         trainer.sync()
@@ -230,64 +274,29 @@ class ImageClassifier(Parameters):
                 f"only one class: {', '.join(map(str, classes))}"
             )
         self.classes_ = classes
-        self._seed = self._drawn_seed()
-        self._scale: tuple[np.ndarray, np.ndarray] | None = None
+        self._seed = seed_of(self.random_state)
+        self._takes_photos = is_paths(inputs) or self.pretrained
         if is_paths(inputs):
-            shape = tuple(self.input_shape or (3, _PHOTO_SIZE, _PHOTO_SIZE))
+            self._shape = tuple(self.input_shape or (3, _PHOTO_SIZE, _PHOTO_SIZE))
         else:
-            shape = inputs.shape[1:]
-            self.n_features_in_ = int(np.prod(shape))
-        self.model_ = self._built(shape, len(classes))
-        if not is_paths(inputs) and not self.pretrained:
-            axes = (0, *range(2, inputs.ndim))
-            mean, deviation = (np.asarray(f(inputs, axis=axes, dtype=np.float64)) for f in (np.mean, np.std))
-            # Below rounding, a feature is constant.
-            deviation[deviation <= 1e-7 * np.maximum(np.abs(mean), 1e-30)] = 1
-            along = (-1, *(1,) * (inputs.ndim - 2))
-            self._scale = mean.astype(np.float32).reshape(along), deviation.astype(np.float32).reshape(along)
+            self._shape = inputs.shape[1:]
+            self.n_features_in_ = int(np.prod(self._shape))
+        model = build_network(self.network, self.pretrained, self._shape, len(classes), self._seed)
+        prepare_network(model, inputs, classes, self._takes_photos)
+        self.model_ = model
         self.loss_curve_, self.n_iter_ = [], 0
         self._trainer: Trainer | None = None
         self._trainer_state: dict[str, np.ndarray] | None = None
 
-    def _built(self, shape: tuple[int, ...], classes: int) -> Model:
-        from fastcnn import zoo
-        from fastcnn.zoo.small import small_network
-
-        if self.pretrained:
-            if not isinstance(self.network, str):
-                raise ValueError(
-                    "ImageClassifier: pretrained=True, expected the name of a network, as 'efficientnet_lite0'"
-                )
-            name = "efficientnet_lite0" if self.network == "auto" else self.network
-            return zoo.load_pretrained(name, num_classes=classes, rng=self._seed)
-        if isinstance(self.network, str):
-            if self.network == "auto":
-                return small_network(shape, classes, rng=self._seed)
-            model = zoo.build(self.network, num_classes=classes, in_channels=shape[0], rng=self._seed)
-        elif isinstance(self.network, Model):
-            model = copy.deepcopy(self.network)
-        elif callable(self.network):
-            model = self.network(shape, classes)
-        else:
-            raise TypeError(f"ImageClassifier: network={self.network!r}, expected a name, a Model or a function")
-        if (outputs := outputs_of(model, shape)) != classes:
-            raise ValueError(f"ImageClassifier: network has {outputs} outputs, expected {classes}, one for each class")
-        return model
+    def _loss(self) -> str:
+        return "binary_cross_entropy" if self.model_.task == "binary" else "cross_entropy"
 
     def _optimizer(self) -> Optimizer:
         return _OPTIMIZERS[self.optimizer](self.learning_rate)
 
-    def _drawn_seed(self) -> int:
-        state = self.random_state
-        if state is None or state is np.random:
-            return int(np.random.randint(2**31))
-        if isinstance(state, np.random.RandomState):
-            return int(state.randint(2**31))
-        return as_seed(state, "ImageClassifier: random_state", "an integer >= 0, a numpy.random.RandomState or None")
-
     def _resumed_trainer(self) -> Trainer:
         if self._trainer is None:
-            self._trainer = Trainer(self.model_, self._optimizer(), seed=self._seed)
+            self._trainer = Trainer(self.model_, self._optimizer(), self._loss(), seed=self._seed)
             if self._trainer_state is not None:
                 self._trainer.load_state_dict(self._trainer_state)
         return self._trainer
@@ -299,6 +308,9 @@ class ImageClassifier(Parameters):
             trainer.sync()
             state.update(_trainer=None, _trainer_state=trainer.state_dict())
         return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(with_scaling(state))
 
     # -- telling --------------------------------------------------------------------------------------
 
@@ -356,64 +368,80 @@ class ImageClassifier(Parameters):
             raise ValueError(f"sample_weight.shape={weights.shape}, expected {labels.shape}, as y")
         return float(np.average(predicted == labels, weights=weights))
 
+    # -- files ----------------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the classifier to one file, which `load` and `fastcnn.load` read, and the command line takes.
+
+        Parameters
+        ----------
+        path : path-like
+            .safetensors; or .onnx, which keeps the network and the names of classes alone.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError, ValueError
+            If it has not learned anything yet; if the suffix is another one.
+        OSError
+            If the file cannot be written.
+
+        Notes
+        -----
+        `partial_fit` of the classifier that was read begins with fresh running means of the optimizer; a pickle keeps
+        them.
+        """
+        if not hasattr(self, "model_"):
+            raise not_fitted(self)
+        save_classifier(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> ImageClassifier:
+        """Read what `save` has written, or any other model that `fastcnn.load` reads.
+
+        Parameters
+        ----------
+        path : path-like
+            It can come from anyone: it is checked, and nothing in it is run.
+
+        Returns
+        -------
+        ImageClassifier
+            Ready to predict, and for `partial_fit`. `network` is the model, where it was not a name.
+
+        Raises
+        ------
+        ModelLoadError
+            If the file is damaged, or no model.
+        OSError
+            If it cannot be read.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> classifier = ImageClassifier(epochs=1, random_state=0).fit([[0.0], [9.0]], ["low", "high"])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     classifier.save(f"{folder}/c.safetensors")
+        ...     ImageClassifier.load(f"{folder}/c.safetensors").classes_.tolist()
+        ['high', 'low']
+        """
+        loaded: ImageClassifier = load_classifier(cls, path)
+        return loaded
+
     # -- inputs ---------------------------------------------------------------------------------------
 
     def _checked(self, X: Any, y: Any = ..., reset: bool = True) -> tuple[Any, np.ndarray]:
         """Return inputs (files, or an array with channels first), and labels."""
-        inputs = list(X) if is_paths(X) else self._images(checked_inputs(X))
-        if not reset and isinstance(inputs, np.ndarray):
-            features = int(np.prod(inputs.shape[1:]))
-            expected = getattr(self, "n_features_in_", features)
-            if features != expected:
-                raise ValueError(
-                    f"X has {features} features, but {type(self).__name__} is expecting {expected} features as input."
-                )
+        inputs = list(X) if is_paths(X) else channels_first(checked_inputs(X), self.input_shape)
+        names = feature_names(X)
+        if reset:
+            self.__dict__.pop("feature_names_in_", None)
+            if names is not None:
+                self.feature_names_in_ = names
+        elif isinstance(inputs, np.ndarray):
+            check_feature_names(names, self.__dict__.get("feature_names_in_"), self)
+            if not self._takes_photos:
+                check_shape(inputs.shape[1:], self._shape, type(self).__name__)
         return inputs, np.empty(0) if y is ... else checked_labels(y, len(inputs), self)
 
-    def _images(self, x: np.ndarray) -> np.ndarray:
-        if x.ndim == 2:
-            if self.input_shape is None:
-                return x
-            shape = tuple(self.input_shape)
-            if x.shape[1] != np.prod(shape):
-                raise ValueError(f"X has {x.shape[1]} features, expected {int(np.prod(shape))} for input_shape={shape}")
-            return x.reshape(-1, *shape)
-        if x.ndim == 3:
-            return x[:, None]
-        if x.ndim != 4:
-            raise ValueError(f"X.shape={x.shape}, expected (N, features), (N, H, W), (N, C, H, W) or (N, H, W, C)")
-        channels_last = x.shape[3] in _CHANNELS and x.shape[1] not in _CHANNELS
-        return x.transpose(0, 3, 1, 2) if channels_last else x
-
     def _source(self, inputs: Any) -> Source:
-        from fastcnn.training.folders import PhotoSource
-
-        if is_paths(inputs) or self.pretrained:
-            return PhotoSource(self._photos(inputs), self._preprocess())
-        mean, deviation = self._scale or (np.float32(0), np.float32(1))
-        return ArraySource((np.asarray(inputs, np.float32) - mean) / deviation)
-
-    def _photos(self, inputs: Any) -> list[Any]:
-        if is_paths(inputs):
-            return list(inputs)
-        if inputs.dtype != np.uint8 or inputs.ndim != 4 or inputs.shape[1] != 3:
-            raise ValueError(
-                f"X.dtype={inputs.dtype}, X.shape={inputs.shape}, expected files, or uint8 "
-                "(N, H, W, 3), for a pretrained network"
-            )
-        return list(inputs.transpose(0, 2, 3, 1))
-
-    def _preprocess(self) -> Preprocess:
-        from fastcnn.training.folders import preprocess_for
-
-        if self.model_.preprocess is None:
-            self.model_.preprocess = preprocess_for(self.model_.input_shape or ())
-        return self.model_.preprocess
-
-
-def _unique(labels: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """The labels that there are, sorted, and the number of each."""
-    try:
-        return np.unique(as_array(labels, name), return_inverse=True)
-    except TypeError as error:
-        raise TypeError(f"{name}: {error}, expected labels of one type") from None
+        return source_for(self.model_, inputs, self._takes_photos)

@@ -27,3 +27,5 @@ class GraphModel(GraphNetwork, Model):
     GraphModel(1 nodes, input ('N', 2))
     >>> history = model.fit([[0.0, 1.0], [1.0, 0.0]], [0, 1], epochs=1)
     """
+
+    _estimator: str | None = None  # what a file tells of the classifier around the model: estimator_file.py's

@@ -5,7 +5,8 @@ loading.py and onnx_model.py read the files, training/features.py cuts networks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,20 +15,41 @@ from fastcnn.compiler.network import fixed_constants, is_resolved
 from fastcnn.graph.ir import Graph
 from fastcnn.graph.stored import StoredArray
 from fastcnn.graph.trace import scope
+from fastcnn.layers.arrays import Buffer, Parameter, frozen_float32
 from fastcnn.layers.base import Layer
 from fastcnn.network import Network
 from fastcnn.ops.budget import MAX_BYTES
+from fastcnn.scaling import MEAN, VARIANCE, scaled_graph
 
 __all__ = ["GraphNetwork"]
 
+_SCALING = (MEAN, VARIANCE)  # what a network may have beside its graph
 MAX_DEPTH = 100  # layers within layers, through which functions recurse
 
 
-class _Group(Layer):
+class _Given(Layer):
+    """A layer that no forward method calls: its arrays may be replaced, but nothing can be added or taken away."""
+
+    def _assign(self, name: str, value: Any) -> None:
+        known = name in self._parameters or name in self._buffers
+        if isinstance(value, Layer) or (isinstance(value, (Parameter, Buffer)) and not known):
+            raise TypeError(
+                f"{name} = {type(value).__name__}: the network is given as a graph, which has no use for it: arrays "
+                "can be assigned under the names that they have, and replace_head(num_classes) gives another last layer"
+            )
+        super()._assign(name, value)
+
+    def _delete(self, name: str) -> None:
+        if name in self._parameters or name in self._buffers or name in self._children:
+            raise TypeError(f"del {name}: the network is given as a graph, which needs it")
+        super()._delete(name)
+
+
+class _Group(_Given):
     """The arrays and groups that share a prefix of their dotted names."""
 
 
-class GraphNetwork(Network):
+class GraphNetwork(_Given, Network):
     """A network given as a graph instead of Python code.
 
     Parameters
@@ -84,11 +106,34 @@ class GraphNetwork(Network):
             array.flags.writeable = False
         (layer._buffers if is_buffer else layer._parameters)[local] = array
 
+    def _assign(self, name: str, value: Any) -> None:
+        given = _Given if name not in _SCALING or name in self._buffers else Layer
+        given._assign(self, name, value)
+
+    def _delete(self, name: str) -> None:
+        given = _Given if name not in _SCALING or self._scales_within() else Layer
+        given._delete(self, name)
+
+    def _scales_within(self) -> bool:
+        """Whether the graph, which may be from a file, scales inputs itself."""
+        return any(MEAN in node.inputs for node in self._graph.nodes)
+
+    def _scales(self) -> bool:
+        """Whether inputs are scaled before the graph."""
+        within = self._scales_within()
+        if not within and self.scaling is not None and self._input_type != np.float32:
+            raise ValueError(f"{type(self).__name__}.scaling: inputs are {self._input_type}, expected float32")
+        return not within and super()._scales()
+
     def _stored_graph(self, input_shape: Sequence[int] | None = None) -> Graph:
         """See `Network._stored_graph`; general operations stay as they are."""
-        graph = self._graph
-        if is_resolved(graph):
+        if is_resolved(self._graph):
             return super()._stored_graph(input_shape)
+        graph = self._general_graph(input_shape)
+        return scaled_graph(self, graph) if self._scales() else graph
+
+    def _general_graph(self, input_shape: Sequence[int] | None) -> Graph:
+        graph = self._graph
         shape = self.input_shape if input_shape is None else tuple(input_shape)
         ((name, expected),) = graph.inputs.items()
         if shape is None:
@@ -108,7 +153,9 @@ class GraphNetwork(Network):
         if not is_resolved(graph):
             from fastcnn.compiler.general import resolve_for_kernels
 
-            graph = resolve_for_kernels(self.graph(x.shape[1:]), x.shape[1:], self._max_bytes or MAX_BYTES)
+            size = x.shape[1:]
+            given = self._read(lambda: self._general_graph(size))  # not scaled: the trace has scaled already
+            graph = resolve_for_kernels(given, size, self._max_bytes or MAX_BYTES)
         ((input_name, shape),) = graph.inputs.items()
         expected = tuple(h if w is None else w for h, w in zip(x.shape[1:], shape[1:], strict=False))
         if len(shape) != len(x.shape) or x.shape[1:] != expected:
@@ -118,6 +165,27 @@ class GraphNetwork(Network):
             with scope(node.name):
                 values[node.output] = x.tracer.apply(node.op, [values[n] for n in node.inputs], node.attrs)
         return values[graph.outputs[0]]
+
+    def _graph_as_given(self) -> Graph:
+        """The graph without scaling, for inputs of any size that it takes, with all constants."""
+        graph = self._graph
+        return replace(graph, constants={**graph.constants, **self._stored_state()})
+
+    def _replace_head(self, graph: Graph, arrays: Mapping[str, np.ndarray]) -> None:
+        """Take over a graph with the same inputs and nodes, and other constants under the names of `arrays`."""
+        graph.validate()
+        owners = {full: (layer, name) for full, layer, name in self._named_arrays(True, True)}
+
+        def change() -> None:
+            self._graph = replace(graph, constants=self._graph.constants)
+            for full, array in arrays.items():
+                layer, name = owners[full]
+                layer._buffers.pop(name, None)
+                layer._parameters[name] = frozen_float32(array, full)
+                layer.__dict__["_frozen"] = False
+                layer._touch()
+
+        self._settled(change)
 
     def extra_repr(self) -> str:
         """Return the number of nodes and the input's shape."""

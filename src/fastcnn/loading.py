@@ -65,19 +65,23 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> GraphMo
     >>> model.input_shape, list(model.state_dict())[:2]
     ((1, 28, 28), ['conv1.weight', 'conv1.bias'])
     """
+    from fastcnn.io._kinds import START, kind_of
     from fastcnn.io._regular import open_regular
     from fastcnn.io.weights import read_safetensors
 
     path = Path(as_path(path, "load: path"))
     with open_regular(path) as file:
-        start = file.read(9)
-    if start[8:] != b"{":
+        start = file.read(START)
+    if start[8:9] != b"{":
         from fastcnn.io.onnx_import import is_onnx
 
-        if is_onnx(path, start):
+        if is_onnx(path, start[:9]):
             from fastcnn.onnx_model import load_onnx
 
             return load_onnx(path, max_bytes=max_bytes)
+        if kind := kind_of(start):
+            hint = "; fastcnn convert --architecture reads PyTorch's weights" if "PyTorch" in kind else ""
+            raise ModelLoadError(f"{path}: {kind}, expected a saved model or an ONNX file{hint}")
     tensors, metadata = read_safetensors(path, max_bytes=max_bytes, stored=True)
     if metadata.get("format") != FORMAT:
         raise ModelLoadError(
@@ -102,6 +106,9 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> GraphMo
 
         preprocess = _entry(path, metadata, "preprocess", lambda text: Preprocess.from_dict(json.loads(text)))
         model.preprocess = preprocess
+    if "task" in metadata:
+        _entry(path, metadata, "task", lambda text: setattr(model, "task", text))
+    model._estimator = metadata.get("estimator")
     if "tuning" in metadata:
         _entry(path, metadata, "tuning", lambda text: setattr(model, "tuning", json.loads(text)))
     return model

@@ -1,33 +1,66 @@
 """Networks as files: a safetensors file of weights with the graph as metadata, or an ONNX file.
 
 The metadata are strings: ``format``, ``format_version``, ``graph`` (JSON, graph/ir.py), ``buffers``,
-``input_shape``, ``classes``, ``preprocess`` and ``tuning`` (JSON). loading.py reads them, io/weights.py writes the
-container, and io/onnx_export.py writes ONNX.
+``input_shape``, ``classes``, ``preprocess``, ``tuning`` and ``estimator`` (JSON), and ``task``. Scaling of inputs is
+part of the graph. loading.py reads the metadata, io/weights.py writes the container, and io/onnx_export.py writes ONNX.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from importlib.util import find_spec
 
 from fastcnn._arguments import as_path
+from fastcnn.errors import ModelLoadError
 from fastcnn.network import Network
 
-__all__ = ["export_onnx", "save"]
+__all__ = ["export_onnx", "load_weights", "save", "suffix_of"]
 
 FORMAT = "fastcnn"
 FORMAT_VERSION = 1
 
 
-def save(network: Network, path: str | os.PathLike[str]) -> None:
-    """Write a network to one file; see `Model.save`."""
+def suffix_of(path: str | os.PathLike[str], name: str) -> str:
+    """Return the suffix of a model's file, in lower case; "" for ".safetensors" and for none.
+
+    Raises
+    ------
+    ValueError
+        If the format is not known.
+    ImportError
+        If it needs a package that is not installed.
+
+    Examples
+    --------
+    >>> suffix_of("net.ONNX", "save"), suffix_of("net.safetensors", "save")
+    ('.onnx', '')
+    """
+    suffix = os.path.splitext(as_path(path, f"{name}: path"))[1].lower()
+    if suffix not in ("", ".onnx", ".safetensors"):
+        raise ValueError(
+            f"{name}: {os.fspath(path)}: unknown format, expected a name that ends in .safetensors or .onnx"
+        )
+    if suffix != ".onnx":
+        return ""
+    if find_spec("onnx") is None:
+        raise ImportError('writing ONNX files needs the package onnx: pip install "fastcnn[onnx]"')
+    return suffix
+
+
+def save(network: Network, path: str | os.PathLike[str], estimator: str | None = None) -> None:
+    """Write a network to one file; see `Model.save`. `estimator` tells what is known of it beside."""
+    if suffix_of(path, "save") == ".onnx":
+        export_onnx(network, path)
+        return
     from fastcnn.io.weights import write_safetensors
 
     path = as_path(path, "save: path")
     if network.input_shape is None:
         raise ValueError(f"save: set {type(network).__name__}.input_shape first: the network is traced for it")
     graph = network._stored_graph()
-    buffers = [name for name, _, _ in network._named_arrays(False, True) if name in graph.constants]
+    parameters = {name for name, _, _ in network._named_arrays(True, False)}
+    buffers = [name for name in graph.constants if name not in parameters]  # numbers of forward methods, too
     metadata = {
         "format": FORMAT,
         "format_version": str(FORMAT_VERSION),
@@ -41,7 +74,24 @@ def save(network: Network, path: str | os.PathLike[str]) -> None:
         metadata["preprocess"] = json.dumps(network.preprocess.to_dict())
     if network.tuning:
         metadata["tuning"] = json.dumps(network.tuning)
+    if network.task is not None:
+        metadata["task"] = network.task
+    if estimator is not None:
+        metadata["estimator"] = estimator
     write_safetensors(path, graph.constants, metadata)
+
+
+def load_weights(network: Network, path: str | os.PathLike[str], max_bytes: int) -> None:
+    """Take weights from a file; see `Model.load_weights`."""
+    from fastcnn.io.weights import read_weights
+
+    arrays = read_weights(path, max_bytes=max_bytes)
+    if arrays and all(name.startswith("module.") for name in arrays):
+        arrays = {name.removeprefix("module."): array for name, array in arrays.items()}
+    try:
+        network.load_state_dict(arrays)
+    except (ValueError, TypeError) as error:
+        raise ModelLoadError(f"{path}: {error}") from error
 
 
 def export_onnx(network: Network, path: str | os.PathLike[str]) -> None:
@@ -57,6 +107,8 @@ def export_onnx(network: Network, path: str | os.PathLike[str]) -> None:
         metadata["fastcnn.classes"] = json.dumps(network.classes, ensure_ascii=False)
     if network.preprocess is not None:
         metadata["fastcnn.preprocess"] = json.dumps(network.preprocess.to_dict())
+    if network.task is not None:
+        metadata["fastcnn.task"] = network.task
     graph = network._stored_graph()
     shapes = {value: (sizes[0] or 1, *network.input_shape) for value, sizes in graph.inputs.items()}
     parts = to_onnx(graph, shapes, metadata)

@@ -1,7 +1,7 @@
 """Networks: layers that are traced into a graph, compiled once per input shape, and run.
 
-This file predicts in batches. graph/trace.py traces, compiler/ compiles, and plan_cache.py keeps the plans. model.py
-adds learning and files, and graph_network.py holds networks that are given as graphs.
+This file predicts in batches. graph/trace.py traces, compiler/ compiles, and plan_cache.py keeps the plans. learner.py
+adds learning, model.py files, and graph_network.py holds networks that are given as graphs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastcnn import functional
 from fastcnn._arguments import as_array, as_int
 from fastcnn._progress import walk
 from fastcnn.graph.ir import Graph
@@ -21,6 +20,8 @@ from fastcnn.graph.trace import Symbol, trace
 from fastcnn.io.preprocess import Pixels
 from fastcnn.layers.base import Layer, failed_layer
 from fastcnn.plan_cache import Compiled, PlanCache
+from fastcnn.scaling import as_inputs, scale, scaling_of, set_scaling
+from fastcnn.task import as_task, probabilities, task_of
 
 if TYPE_CHECKING:
     from fastcnn.io.image import Preprocess
@@ -61,6 +62,12 @@ class Network(Layer):
         Shape of one input without the batch axis, usually (channels, height, width).
     preprocess : fastcnn.io.image.Preprocess, or None
         Turns a photo into an input for `classify`.
+    scaling : pair of ndarray (channels,), or None
+        Mean and deviation of each channel: the network begins with ``(x - mean) / deviation``. Files hold it as a part
+        of the graph.
+    task : str, or None
+        What the outputs stand for: "single_label" (softmax), "multi_label" (a sigmoid each) or "binary" (one output,
+        sigmoid). None: what the last layer tells, else "single_label".
 
     Examples
     --------
@@ -82,6 +89,7 @@ class Network(Layer):
     _max_bytes: int | None = None  # for one input, where the network comes from a file
     _tuning: Mapping[str, str] = {}
     _reproducible: bool = False
+    _task: str | None = None
     preprocess: Preprocess | None = None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
@@ -120,6 +128,33 @@ class Network(Layer):
     def input_shape(self, shape: Sequence[int] | None) -> None:
         checked = None if shape is None else _checked_shape(shape, type(self).__name__)
         object.__setattr__(self, "_input_shape", checked)
+
+    @property
+    def scaling(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Mean and deviation of each channel of the inputs, by which the network scales them; or None."""
+        return scaling_of(self)
+
+    @scaling.setter
+    def scaling(self, value: tuple[ArrayLike, ArrayLike] | None) -> None:
+        set_scaling(self, value, type(self).__name__)
+
+    @property
+    def task(self) -> str | None:
+        """What the outputs stand for: "single_label", "multi_label", "binary", or None."""
+        return self._task
+
+    @task.setter
+    def task(self, value: str | None) -> None:
+        object.__setattr__(self, "_task", as_task(value, type(self).__name__))
+
+    def _scales(self) -> bool:
+        """Whether inputs are scaled before `forward`."""
+        return self.scaling is not None
+
+    def _apply(self, *inputs: Any) -> Any:
+        if len(inputs) == 1 and self._scales():
+            inputs = (scale(self, inputs[0]),)
+        return self.forward(*inputs)
 
     # -- how it is compiled ---------------------------------------------------------------------------
 
@@ -195,7 +230,8 @@ class Network(Layer):
         Parameters
         ----------
         x : array_like (N, ...) of real numbers
-            A batch of inputs, for images (N, C, H, W).
+            A batch of inputs, for images (N, C, H, W); also (N, H, W, C) and, of one channel, (N, H, W), where
+            `input_shape` tells them apart.
         batch_size : int
             Inputs that go through the network at once. It bounds the memory beside `x` and the result, also where `x`
             is not float32 or lies in a file (`numpy.memmap`).
@@ -205,13 +241,13 @@ class Network(Layer):
         Returns
         -------
         ndarray (N, classes), float32
-            The softmax of the outputs, or the outputs themselves if the network ends in a softmax.
+            Probabilities by `task`: the softmax of the outputs; of several labels the sigmoid of each; of one output
+            the probabilities of no and yes, (N, 2). A softmax or sigmoid that ends the network is not applied again.
 
         Raises
         ------
         ValueError
-            If the outputs are not (N, classes) with at least two classes. A network with a single output needs
-            ``sigmoid(model(x))``.
+            If the outputs are not (N, classes), or there is one output, and `task` is not "binary".
 
         Examples
         --------
@@ -221,27 +257,36 @@ class Network(Layer):
         1.0
         """
         batch_size = as_int(batch_size, "predict: batch_size", 1)
-        x = x if isinstance(x, Pixels) or (isinstance(x, np.ndarray) and x.ndim) else self._as_batch(x)
+        if not isinstance(x, Pixels):
+            x = as_inputs(x if isinstance(x, np.ndarray) and x.ndim else self._as_batch(x), self._input_shape)
         # All plans at once, so that their weights are of one step even while another thread trains the model.
         sizes = list(dict.fromkeys((min(len(x), batch_size) or 1, len(x) % batch_size or 1)))
         plans = dict(zip(sizes, self._compiled_all(sizes, self._as_chunk(x[:1])), strict=True))
         shape = next(iter(plans.values())).output_shape
-        if len(shape) < 2 or shape[2:] not in ((), (1, 1)) or shape[1] < 2:
-            raise ValueError(f"predict: the outputs are {shape}, expected (N, classes), classes >= 2")
-        if self._classes is not None and len(self._classes) != shape[1]:
+        if len(shape) < 2 or shape[2:] not in ((), (1, 1)):
+            raise ValueError(f"predict: the outputs are {shape}, expected (N, classes)")
+        ending = next(iter(plans.values())).ending
+        task = task_of(self._task, shape[1], ending)
+        count = 2 if task == "binary" else shape[1]
+        if count < 2 and task == "single_label":
+            raise ValueError(
+                f"predict: the outputs are {shape}, expected (N, classes), classes >= 2; a single output is for "
+                f"sigmoid(model(x)), or set {type(self).__name__}.task = 'binary'"
+            )
+        if self._classes is not None and len(self._classes) != count:
             raise ValueError(f"predict: {shape[1]} outputs, but {len(self._classes)} classes")
-        result = np.empty((len(x), shape[1]), np.float32)
+        result = np.empty((len(x), count), np.float32)
         starts = range(0, len(x), batch_size)
         for start in walk(starts, "predicting", True, "batches") if progress else starts:
             chunk = self._as_chunk(x[start : start + batch_size])
             compiled = plans[len(chunk)]
             scores = compiled.run(chunk).reshape(len(chunk), -1)
             part = result[start : start + batch_size]
-            part[...] = scores if compiled.ends_in_softmax else functional.softmax(scores, dim=1)
+            part[...] = probabilities(scores, task, ending)
         return result
 
     def predict(self, x: ArrayLike, batch_size: int = 32, progress: bool = False) -> np.ndarray:
-        """Return the most probable class of each input.
+        """Return the most probable class of each input, or its labels.
 
         Parameters
         ----------
@@ -251,7 +296,8 @@ class Network(Layer):
         Returns
         -------
         ndarray (N,)
-            Names of the classes if `classes` is set, otherwise their numbers (int64).
+            Names of the classes if `classes` is set, otherwise their numbers (int64). If `task` is "multi_label",
+            (N, labels) bool: whether the probability is above one half.
 
         Examples
         --------
@@ -264,7 +310,11 @@ class Network(Layer):
         >>> model.predict([[3], [-3]]).tolist()
         ['plus', 'minus']
         """
-        indices: np.ndarray = self.predict_proba(x, batch_size, progress).argmax(axis=1)
+        probable = self.predict_proba(x, batch_size, progress)
+        if self._task == "multi_label":
+            several: np.ndarray = probable > 0.5
+            return several
+        indices: np.ndarray = probable.argmax(axis=1)
         return indices if self._classes is None else np.array(self._classes)[indices]
 
     def classify(self, image: Any, top: int = 5) -> list[Prediction]:
@@ -321,7 +371,7 @@ class Network(Layer):
         from fastcnn.io.image import Preprocess
 
         function = getattr(self.predict_proba, "__func__", None)
-        return function is Network.predict_proba and type(preprocess) is Preprocess
+        return getattr(function, "__module__", "").startswith("fastcnn.") and type(preprocess) is Preprocess
 
     def _compiled(self, batch: int, x: np.ndarray | Pixels) -> Compiled:
         return self._compiled_all([batch], x)[0]

@@ -1,8 +1,7 @@
 """From an ONNX file to a model.
 
-If all operations have kernels for every batch, and for every image size that the file leaves free, the model is like
-one that was built here. It can be trained, saved and nested. Otherwise it keeps ONNX's operations and is compiled for
-each shape of its inputs.
+If all operations have kernels for every batch and free image size, the model is like one that was built here: it can be
+trained, saved and nested. Otherwise it keeps ONNX's operations and is compiled for each shape of its inputs.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from fastcnn.graph_model import GraphModel
 from fastcnn.io.image import Preprocess
 from fastcnn.io.onnx_import import OnnxFile, read_onnx
 from fastcnn.ops.budget import MAX_BYTES, Budget, Cost, json_cost
+from fastcnn.scaling import MEAN
 
 __all__ = ["load_onnx"]
 
@@ -97,14 +97,15 @@ def _single_output(graph: Graph, output: str | None) -> Graph:
 
 
 def _buffers(graph: Graph, trainable: frozenset[str]) -> Iterable[str]:
-    """Yield statistics, and constants that are neither weights of the file nor made from them."""
+    """Yield statistics, scaling of inputs, and constants that are neither weights of the file nor made from them."""
     weights = {
         name
         for node in graph.nodes
         for i, name in enumerate(node.inputs)
         if i in node.kind.constants and i not in _BUFFER_INPUTS.get(node.op, ())
     }
-    statistics = {
+    statistics = {name for node in graph.nodes if MEAN in node.inputs for name in node.inputs}
+    statistics |= {
         node.inputs[i]
         for node in graph.nodes
         for i in _BUFFER_INPUTS.get(node.op.rpartition(":")[2], ())
@@ -120,6 +121,7 @@ def _describe(model: GraphModel, metadata: dict[str, str], budget: Budget) -> No
     readers = {
         "fastcnn.preprocess": lambda text: setattr(model, "preprocess", Preprocess.from_dict(json.loads(text))),
         "fastcnn.classes": lambda text: setattr(model, "classes", json.loads(text)),
+        "fastcnn.task": lambda text: setattr(model, "task", text),
     }
     for key in readers.keys() & metadata.keys():
         try:

@@ -63,7 +63,7 @@ class Compiled(NamedTuple):
 
     plan: Runnable
     output_shape: tuple[int, ...]
-    ends_in_softmax: bool
+    ending: str  # the operation that the network ends in, without a domain
 
     def run(self, batch: np.ndarray | Pixels) -> np.ndarray:
         """Return the network's output; photos become numbers here if the plan does not take pixels."""
@@ -193,4 +193,4 @@ def _compile(network: Compilable, graph: Graph, key: _Key, packed: Packed) -> Co
         max_bytes=network._max_bytes,
     )
     # The graph is not kept: its constants would stay in memory beside the packed ones.
-    return Compiled(compiled.plan, compiled.output_shape, compiled.ends_in_softmax)
+    return Compiled(compiled.plan, compiled.output_shape, compiled.ending)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastcnn._figure import drawn
-from fastcnn._table import as_table
+from fastcnn._table import as_html, as_table
 from fastcnn.kernels import _cpu, _executor, _pool, storage
 from fastcnn.kernels.view import View
 
@@ -109,6 +109,9 @@ class Profile:
             ),
         )
 
+    def _repr_html_(self) -> str:
+        return as_html(self)
+
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Draw the roofline: arithmetic per byte and speed of each step, below the machine's limit.
 
@@ -153,7 +156,7 @@ class Profile:
             yscale="log",
             xlabel="FLOP per byte",
             ylabel="GFLOP/s",
-            title=f"{1e3 * self.seconds:.2f} ms, {self.isa}, {self.threads} thread(s); areas are times",
+            title=f"Roofline: {1e3 * self.seconds:.2f} ms, {self.isa}, {self.threads} thread(s); areas are times",
         )
         axes.legend(fontsize=8)
 

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from fastcnn._table import as_table
+from fastcnn._table import as_html, as_table
 from fastcnn.compiler.network import compile_network
 
 if TYPE_CHECKING:
@@ -61,9 +61,12 @@ class Summary:
     ----------
     rows : list of Row
         In the order of execution.
+    verbose : bool
+        Whether its text tells for each layer why other kernels were not taken.
     """
 
     rows: list[Row]
+    verbose: bool = False
 
     @property
     def parameters(self) -> int:
@@ -77,16 +80,29 @@ class Summary:
 
     def __str__(self) -> str:
         total = ("total", "", "", f"{self.parameters:,}", _mflop(self.flops), "")
-        return as_table([_HEADINGS, *(_cells(row) for row in self.rows)], _LEFT_ALIGNED, total)
+        table = as_table([_HEADINGS, *(_cells(row) for row in self.rows)], _LEFT_ALIGNED, total)
+        return "\n".join([table, *self._reasons()]) if self.verbose else table
+
+    def _reasons(self) -> list[str]:
+        lines = ["", "kernels that were not taken"]
+        for row in self.rows:
+            lines += [f"{row.name}: {row.kernel}"] if row.reasons else []
+            lines += [f"  not {name}: {reason}" for name, reason in row.reasons.items()]
+        return lines if len(lines) > 2 else [*lines, "none: no layer has another one"]
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
 
 
-def summarise(graph: Graph) -> Summary:
+def summarise(graph: Graph, verbose: bool = False) -> Summary:
     """Compile a graph for a batch of one, and describe its nodes.
 
     Parameters
     ----------
     graph : Graph
         As `Model.graph` returns.
+    verbose : bool
+        As in `Summary`.
 
     Returns
     -------
@@ -115,7 +131,7 @@ def summarise(graph: Graph) -> Summary:
                 reasons=dict(step.reasons) if step else {},
             )
         )
-    return Summary(rows)
+    return Summary(rows, verbose)
 
 
 def _host(name: str | None) -> str:

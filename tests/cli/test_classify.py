@@ -99,7 +99,7 @@ def started(model, *arguments):
 
 
 def test_names_on_stdin_are_answered_as_they_come(model, photos):
-    """No answer waits for the next name, the end of stdin, or a whole batch."""
+    """No answer waits for the next name, the end of stdin, or a full batch."""
     odd = photos / "left side" / os.fsdecode(b"caf\xe9 1.jpg")
     shutil.copy(photos / "left side" / "1.jpg", odd)
     with started(model, "-", "--format", "jsonl") as process:

@@ -83,8 +83,8 @@ def test_a_saved_model_is_used(capsys, tmp_path):
         (["classify", CAT, "--model", "resnet50"], "no trained weights"),
         (["classify", CAT, "--model", "nothing"], "neither a file nor a model"),
         (["classify", CAT, "--model", CAT], "cat.png"),
-        (["classify", CAT, "--top", "0"], "--top 0"),
-        (["classify", CAT, "--threads", "0"], "expected an integer from 1"),
+        (["classify", CAT, "--top", "0"], "--top: 0, expected a whole number from 1"),
+        (["classify", CAT, "--threads", "0"], "--threads: 0, expected a whole number from 1 to 1024"),
         (["classify"], "PHOTO"),
         (["info", "nothing"], "neither a file nor a model"),
         (["fly"], "invalid choice"),
@@ -135,7 +135,7 @@ def test_profile(capsys, tmp_path):
     steps = json.loads(capsys.readouterr().out)["steps"]
     assert {"conv1", "conv2", "fc1"} <= {step["name"] for step in steps}
     assert main(["info", "lenet", "--profile", "--batch", "0"]) == 2
-    assert "--batch=0" in capsys.readouterr().err
+    assert "--batch: 0, expected a whole number from 1" in capsys.readouterr().err
 
 
 def test_tune(capsys, tmp_path):
@@ -146,6 +146,13 @@ def test_tune(capsys, tmp_path):
     assert set(choices.values()) <= {"direct", "winograd", "winograd2", "winograd_lean"}
     assert main(["tune", str(tuned), "--repeats", "1"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == len(choices)
+
+
+def test_tune_shows_how_far_it_is(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert main(["tune", "lenet", "--repeats", "1", "--json"]) == 0
+    output = capsys.readouterr()
+    assert "tuning" in output.err and "algorithms" in output.err and json.loads(output.out)
 
 
 def test_doctor(capsys):

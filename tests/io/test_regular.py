@@ -100,7 +100,7 @@ def test_commands_end_in_one_line(command, tmp_path):
         timeout=120,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
-    assert result.returncode == 2 and "a named pipe, expected a regular file: 'PIPE'" in result.stderr
+    assert result.returncode == 2 and "PIPE: a named pipe, expected a regular file" in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
 

@@ -163,7 +163,7 @@ def test_bad_folders_are_named(photos):
     with pytest.raises(ValueError, match="ant: no sub-folders"):
         class_folders(photos / "ant")
     (photos / "empty").mkdir()
-    with pytest.raises(ValueError, match="no photos, expected at least one of the class 'empty'"):
+    with pytest.raises(ValueError, match="no photos, expected at least one photo of the class 'empty'"):
         class_folders(photos)
     (photos / "empty").rmdir()
     with pytest.raises(ValueError, match="class 'zebra', expected one of ant, bee"):
@@ -262,3 +262,9 @@ def test_sizes_of_batches_are_counts(name, bad):
     data = Dataset.of(np.zeros((2, 3), np.float32), [0, 1])
     with pytest.raises((TypeError, ValueError), match=f"^{name}.*expected an integer"):
         Batches(data, **{"batch_size": 1, name: bad})
+
+
+def test_images_of_integers_are_changed_as_floats():
+    image = np.arange(48, dtype=np.uint8).reshape(3, 4, 4)
+    augment = Augment(crop=0.5, rotation=20)
+    np.testing.assert_array_equal(augment(image, 0), augment(image.astype(np.float32), 0))

@@ -45,7 +45,7 @@ def test_weights_that_were_bad_before_are_named():
 
 
 def diverging(after):
-    """A schedule that multiplies the rate by 1e41 once so many epochs are done."""
+    """A schedule that multiplies the rate by 1e41 after a number of epochs."""
     return lambda step, steps, in_epoch: 1.0 if step < after * in_epoch + 1 else 1e41
 
 
@@ -88,8 +88,8 @@ def test_ctrl_c_does_not_keep_weights_that_are_not_finite(tmp_path, monkeypatch)
     x, y = stripes(64)
     model, step, spoilt = network(), fc.Trainer.step, []
 
-    def stepped(trainer, *batch):
-        loss = step(trainer, *batch)
+    def stepped(trainer, *batch, **settings):
+        loss = step(trainer, *batch, **settings)
         if trainer.steps == 6:
             trainer.sync()
             spoilt.append(not_finite(model.state_dict()))

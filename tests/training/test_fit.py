@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 import time
 
@@ -14,6 +13,7 @@ from PIL import Image
 from striped_images import network, states_equal, stripes
 
 import fastcnn as fc
+from fastcnn._progress import Pace
 from fastcnn.training.features import split_model
 from fastcnn.training.trainer import Trainer
 
@@ -83,7 +83,7 @@ def test_other_losses(loss):
     y = (x[:, 0] + x[:, 1] > 0).astype(np.float32)
     model = fc.Sequential(fc.Linear(3, 1, rng=0))
     history = model.fit(x, y, epochs=20, loss=loss, optimizer=fc.SGD(0.3), validation=(x, y))
-    assert "accuracy" not in history and history["loss"][-1] < 0.7 * history["loss"][0]
+    assert ("accuracy" in history) == (loss != "mse") and history["loss"][-1] < 0.7 * history["loss"][0]
     assert history["validation_loss"][-1] == pytest.approx(history["loss"][-1], rel=0.2)
 
 
@@ -144,9 +144,9 @@ def press_ctrl_c_after_the_first_step(monkeypatch, delay):
     """Interrupt the next training `delay` seconds after its first step; the list tells when that is due."""
     due, step = [], Trainer.step
 
-    def first_step(trainer, x, y):
+    def first_step(trainer, x, y, **settings):
         monkeypatch.setattr(Trainer, "step", step)
-        loss = step(trainer, x, y)
+        loss = step(trainer, x, y, **settings)
         due.append(time.perf_counter() + delay)
         threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT)).start()
         return loss
@@ -181,7 +181,7 @@ def test_ctrl_c_while_features_are_computed(monkeypatch):
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fastcnn.training.loop.features_of", interrupted)
+    monkeypatch.setattr("fastcnn.training.begin.features_of", interrupted)
     with pytest.warns(fc.FastcnnWarning, match="interrupted in epoch 1 of 3") as warned:
         history = frozen_network().fit(*stripes(20), epochs=3)
     assert history.interrupted and history.epochs == 0 and warned[0].filename == __file__
@@ -192,16 +192,29 @@ def test_augmenting_what_is_no_image_is_refused():
         fc.Sequential(fc.Linear(3, 2)).fit(np.zeros((4, 3)), [0, 1, 0, 1], augment=fc.Augment())
 
 
-def test_progress_on_stderr(capsys, monkeypatch):
+def test_progress_on_stderr(capsys):
     x, y = stripes(40)
     network().fit(x, y, epochs=2, validation=0.5, progress=True)
     output = capsys.readouterr()
     assert output.out == "" and "epoch 2/2" in output.err and "validation_accuracy=" in output.err
-    network().fit(x, y, epochs=1)  # no terminal
+    network().fit(x, y, epochs=3)  # no terminal: lines
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split()[1] for line in lines] == ["1/3", "2/3", "3/3"]
+    assert all(" loss=" in line and " left=" in line for line in lines) and lines[-1].endswith(" left=0:00")
+    network().fit(x, y, epochs=3, progress=False)
     assert capsys.readouterr() == ("", "")
-    monkeypatch.setitem(sys.modules, "tqdm", None)
-    network().fit(x, y, epochs=1, progress=True)
-    assert capsys.readouterr().err.startswith("epoch 1/1 loss=0.")
+
+
+def test_time_left_is_that_of_the_whole_run(monkeypatch, tmp_path):
+    """A resumed run counts what it has done itself."""
+    x, y = stripes(40)
+    made = []
+    monkeypatch.setattr(
+        "fastcnn.training.loop.Pace", lambda total, done: made.append((total, done)) or Pace(total, done)
+    )
+    network().fit(x, y, epochs=2, checkpoint=tmp_path / "run")
+    network().fit(x, y, epochs=6, checkpoint=tmp_path / "run", resume=True)
+    assert made == [(2, 0), (6, 2)]
 
 
 @pytest.mark.parametrize(
@@ -281,7 +294,7 @@ def test_features_of_a_frozen_part_are_reused_with_the_same_result(monkeypatch):
     history = model.fit(x, y, epochs=3, validation=0.2)
     after = model.state_dict()
     assert [name for name in before if not np.array_equal(before[name], after[name])] == list(head.state_dict())
-    monkeypatch.setattr("fastcnn.training.loop.split_model", lambda model, shape: None)
+    monkeypatch.setattr("fastcnn.training.begin.split_model", lambda model, shape: None)
     whole = frozen_network()
     expected = whole.fit(x, y, epochs=3, validation=0.2)
     np.testing.assert_allclose(history["loss"], expected["loss"], rtol=1e-5)

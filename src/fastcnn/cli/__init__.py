@@ -9,13 +9,19 @@ Exit codes: 0 all went well; 1 some photos could not be read, a check found faul
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
 from fastcnn._version import __version__
-from fastcnn.cli._output import printable_output
+from fastcnn.cli._arguments import Parser
+from fastcnn.cli._output import in_words, printable_output
+from fastcnn.errors import FastcnnWarning
+from fastcnn.kernels import _cpu
 
 _COMMANDS = {
     "classify": "name what photos show",
@@ -44,7 +50,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit code.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
-    parser = argparse.ArgumentParser(prog="fastcnn", description="Classify images on a CPU, fast.")
+    name = next((word for word in arguments if word in _COMMANDS), "")
+    try:
+        return _run(_parsed(arguments))
+    except SystemExit as stop:  # argparse has printed what is wrong, or help
+        return int(stop.code or 0)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read the output has gone: nothing more to say, not even on the way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        _tell(f"fastcnn {name}: {in_words(error)}")
+        if os.environ.get("FASTCNN_TRACEBACK"):
+            raise
+        return 1 if isinstance(error, ArithmeticError) else 2
+
+
+def _parsed(arguments: list[str]) -> argparse.Namespace:
+    parser = Parser(prog="fastcnn", description="Classify images on a CPU, fast.")
     parser.add_argument("--version", action="version", version=f"fastcnn {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in _COMMANDS.items():
@@ -57,28 +82,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Only the command that runs is imported: the others would cost their start-up time.
         if name in arguments[:1]:
             importlib.import_module(f"fastcnn.cli.{name}").configure(command)
-    try:
-        options = parser.parse_args(arguments)
-    except SystemExit as stop:  # argparse has printed what is wrong
-        return int(stop.code or 0)
-    return _run(options)
+            command.set_defaults(parser=command)
+    return parser.parse(arguments)
 
 
 def _run(options: argparse.Namespace) -> int:
-    try:
-        with printable_output():
-            code: int = options.run(options)
-            sys.stdout.flush()
-        return code
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        # Whoever read the output has gone: nothing more to say, not even on the way out.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except ArithmeticError as error:
-        print(f"fastcnn {options.command}: {error}", file=sys.stderr)
-        return 1
-    except (ImportError, OSError, TypeError, ValueError) as error:
-        print(f"fastcnn {options.command}: {error}", file=sys.stderr)
-        return 2
+    known = warnings.showwarning
+
+    def tell(message: Warning | str, category: type[Warning], *where: Any, **rest: Any) -> None:
+        if issubclass(category, FastcnnWarning):
+            _tell(f"fastcnn {options.command}: {message}")
+        else:
+            known(message, category, *where, **rest)
+
+    _cpu.isa()  # FASTCNN_ISA may ask for what this machine has not
+    with warnings.catch_warnings(), printable_output():
+        warnings.simplefilter("always", FastcnnWarning)
+        warnings.showwarning = tell
+        code: int = options.run(options)
+        sys.stdout.flush()
+    return code
+
+
+def _tell(message: str) -> None:
+    """Print a message on stderr, which may be closed, or full."""
+    with contextlib.suppress(OSError):
+        print(message, file=sys.stderr)

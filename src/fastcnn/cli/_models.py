@@ -9,6 +9,8 @@ from dataclasses import replace
 from io import TextIOWrapper
 
 from fastcnn import zoo
+from fastcnn._names import listed, meant
+from fastcnn.cli._arguments import numbers, whole
 from fastcnn.io._regular import open_regular
 from fastcnn.io.image import Preprocess
 from fastcnn.loading import GraphModel, load
@@ -31,7 +33,7 @@ def trained_model(name: str) -> Model:
     if name in pretrained_names():
         return zoo.load_pretrained(name)
     if name in zoo.names():
-        raise ValueError(f"{name} has no trained weights here; those with weights: {', '.join(pretrained_names())}")
+        raise ValueError(f"{name} has no trained weights here; those with weights: {listed(pretrained_names())}")
     return _from_file(name)
 
 
@@ -42,13 +44,16 @@ def any_model(name: str) -> Model:
 
 def _from_file(name: str) -> Model:
     if not os.path.exists(name):
-        raise ValueError(f"{name!r} is neither a file nor a model; models: {', '.join(zoo.names())}")
+        models = zoo.names()
+        raise ValueError(
+            f"{name!r} is neither a file nor a model{meant(name, models) or f'; models: {listed(models, 30)}'}"
+        )
     return load(name)
 
 
 def add_size(parser: argparse._ActionsContainer) -> None:
     """The option --size."""
-    parser.add_argument("--size", type=_numbers, metavar="N[,N]", help="height and width of the input, if free")
+    parser.add_argument("--size", type=numbers, metavar="N[,N]", help="height and width of the input, if free")
 
 
 def set_size(model: Model, size: tuple[float, ...] | None) -> None:
@@ -78,8 +83,8 @@ def add_photo_options(parser: argparse.ArgumentParser) -> None:
     """What an ONNX file may not tell: names of classes, and how photos become inputs."""
     group = parser.add_argument_group("for models that do not tell these themselves")
     group.add_argument("--labels", metavar="FILE", help="names of the classes, one a line")
-    group.add_argument("--mean", type=_numbers, metavar="R,G,B", help="of pixels from 0 to 1 (0.485,0.456,0.406)")
-    group.add_argument("--std", type=_numbers, metavar="R,G,B", help="of pixels from 0 to 1 (0.229,0.224,0.225)")
+    group.add_argument("--mean", type=numbers, metavar="R,G,B", help="of pixels from 0 to 1 (0.485,0.456,0.406)")
+    group.add_argument("--std", type=numbers, metavar="R,G,B", help="of pixels from 0 to 1 (0.229,0.224,0.225)")
     add_size(group)
 
 
@@ -113,10 +118,6 @@ def _scaled(values: tuple[float, ...], option: str) -> tuple[float, float, float
     return red, green, blue
 
 
-def _numbers(text: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in text.split(","))
-
-
 def add_on_error(parser: argparse.ArgumentParser, what: str = "leave them out, up to a tenth of all, or stop") -> None:
     """The option --on-error."""
     parser.add_argument(
@@ -138,4 +139,6 @@ def screen_photos(data: Dataset, options: argparse.Namespace, classes: list[str]
 
 def add_threads(parser: argparse.ArgumentParser) -> None:
     """The option --threads."""
-    parser.add_argument("--threads", type=int, metavar="N", help="threads (default: all that this process may use)")
+    parser.add_argument(
+        "--threads", type=whole(1, 1024), metavar="N", help="threads (default: all that this process may use)"
+    )

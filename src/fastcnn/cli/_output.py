@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import io
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["printable_output"]
+__all__ = ["in_words", "printable_output"]
 
 _ERRORS = "fastcnn.names"
+_MOST_LINES, _WIDEST = 22, 1000  # of a message
 
 
 def _encode(error: UnicodeError) -> tuple[bytes, int]:
@@ -28,6 +30,16 @@ def _encode(error: UnicodeError) -> tuple[bytes, int]:
 codecs.register_error(_ERRORS, _encode)
 
 
+class _Nowhere(io.TextIOBase):
+    """A stream that keeps nothing."""
+
+    was_used = False
+
+    def write(self, text: str) -> int:
+        self.was_used = True
+        return len(text)
+
+
 @contextmanager
 def printable_output() -> Iterator[None]:
     """Within it, stdout prints every name; where the caller has closed it, what is printed goes nowhere.
@@ -35,21 +47,49 @@ def printable_output() -> Iterator[None]:
     Raises
     ------
     OSError
-        At its end, if stdout was closed: a command whose answer nobody gets has not run.
+        At its end, if stdout was closed and something was printed.
     """
     if sys.stdout is None or sys.stdout.closed:
-        with open(os.devnull, "w", encoding="utf-8") as nowhere:
-            before, sys.stdout = sys.stdout, nowhere
-            try:
-                yield
-            finally:
-                sys.stdout = before
-        raise OSError("stdout is closed: the answer is lost")
+        before, sys.stdout = sys.stdout, _Nowhere()
+        try:
+            yield
+            if sys.stdout.was_used:
+                raise OSError("stdout is closed: what was printed is lost")
+        finally:
+            sys.stdout = before
+        return
     errors = getattr(sys.stdout, "errors", None)
     if isinstance(sys.stdout, io.TextIOWrapper) and errors == "strict":
         sys.stdout.reconfigure(errors=_ERRORS)
     try:
         yield
+    except OSError as error:
+        if error.filename is None and not isinstance(error, BrokenPipeError) and error.errno == errno.ENOSPC:
+            error.filename = "stdout"
+        raise
     finally:
         if isinstance(sys.stdout, io.TextIOWrapper) and errors == "strict":
             sys.stdout.reconfigure(errors=errors)
+
+
+_EXPECTED = (ArithmeticError, ImportError, OSError, TypeError, ValueError)
+
+
+def in_words(error: Exception) -> str:
+    """Return what an error says, without Python's marks: at most a screen of it.
+
+    Examples
+    --------
+    >>> in_words(PermissionError(13, "Permission denied", "m"))
+    'm: Permission denied'
+    """
+    if isinstance(error, MemoryError):
+        return "out of memory" + (f": {error}" if str(error) else "")
+    if not isinstance(error, _EXPECTED) or not str(error):
+        text = f"unexpected {type(error).__name__}: {error} (a fault of fastcnn: FASTCNN_TRACEBACK=1 shows where)"
+    elif isinstance(error, OSError) and error.strerror:
+        text = error.strerror if error.filename is None else f"{os.fsdecode(error.filename)}: {error.strerror}"
+    else:
+        text = str(error)
+    lines = [line if len(line) <= _WIDEST else f"{line[: _WIDEST - 1]}…" for line in text.splitlines()]
+    return "\n".join(lines if len(lines) <= _MOST_LINES else [*lines[: _MOST_LINES - 1], "…"])

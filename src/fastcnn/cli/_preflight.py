@@ -70,7 +70,7 @@ def check_space(model: Model, output: str, checkpoint: str | None) -> None:
     Raises
     ------
     OSError
-        If a disk has less room than the files need. Old files count as taken: they stay until the new ones are whole.
+        If a disk has less room than the files need. Old files count as taken, as they stay until new ones are complete.
     """
     weights = sum(array.nbytes for array in model.state_dict().values())
     needed = {output: weights, **({checkpoint: CHECKPOINT_COPIES * weights} if checkpoint else {})}

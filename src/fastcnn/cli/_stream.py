@@ -97,7 +97,7 @@ class _Lines:
 
 
 def batches(names: Names, load: Callable[[str], Any]) -> Iterator[list[Photo]]:
-    """Yield photos in the order of their names, as soon as they are decoded, 1, 2, 4, 8 or 16 together.
+    """Yield photos in the order of their names, as soon as they are decoded, in groups of 1, 2, 4, 8 or 16.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def batches(names: Names, load: Callable[[str], Any]) -> Iterator[list[Photo]]:
 
 
 def _size(ready: int) -> int:
-    """Return how many go together: few sizes, as the network is compiled for each."""
+    """Return the size of the next group: few sizes, as the network is compiled for each."""
     return min(BATCH, 1 << (ready.bit_length() - 1))
 
 

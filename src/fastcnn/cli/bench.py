@@ -19,7 +19,7 @@ from fastcnn.cli._shapes import LAYERS, Layer
 from fastcnn.compiler.choose import ALGORITHMS, Problem
 from fastcnn.kernels import _cpu
 
-ROUNDS = 7  # the median of so many measurements, engines in turn
+ROUNDS = 7  # measurements whose median counts, engines in turn
 COLUMNS = Columns([34, 10, 9, 9, 10], left={0, 1}, gap=" ")
 
 

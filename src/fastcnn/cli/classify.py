@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn._progress import Progress
+from fastcnn.cli._arguments import whole
 from fastcnn.cli._models import DEFAULT, add_on_error, add_photo_options, add_threads, describe, trained_model
 from fastcnn.cli._stream import Names, batches
 from fastcnn.io.preprocess import Pixels
@@ -37,7 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="NAME-OR-FILE",
         help=f"a pretrained network, a saved model or an ONNX file (default: {DEFAULT})",
     )
-    parser.add_argument("--top", type=int, default=5, metavar="N", help="classes to name (default: 5)")
+    parser.add_argument("--top", type=whole(1), default=5, metavar="N", help="classes to name (default: 5)")
     parser.add_argument(
         "--format",
         choices=_PRINTERS,
@@ -53,8 +54,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Classify the photos; 1 where some could not be read."""
-    if options.top < 1:
-        raise ValueError(f"--top {options.top}, expected at least 1")
     set_num_threads(options.threads)
     names = Names(options.photos)
     model = trained_model(options.model)
@@ -67,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
     # Answers on a terminal show how far it is.
     wanted = False if names.known == 1 or sys.stdout.isatty() else None
     try:
-        # An answer is printed whole, or not at all: Ctrl-C comes while one is looked for.
+        # Ctrl-C comes while an answer is computed: none is printed in part.
         with Progress("classifying", names.known, wanted, "photos") as progress, Interrupt() as interrupt:
             while True:
                 with interrupt.allowed():
@@ -130,7 +129,7 @@ class _Text:
 
 
 class _Json(_Text):
-    """Prints a JSON list, whole also where it is cut short."""
+    """Prints a JSON list, valid also where it is cut short."""
 
     def add(self, result: dict[str, Any]) -> None:
         """Print an item of the list."""

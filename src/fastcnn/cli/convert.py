@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from fastcnn import zoo
+from fastcnn.cli._arguments import whole
 from fastcnn.cli._models import add_size, any_model, set_size
 from fastcnn.model import Model
 
@@ -28,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--architecture", choices=zoo.names(), metavar="NAME", help=f"whose weights IN holds: {', '.join(zoo.names())}"
     )
-    parser.add_argument("--classes", type=int, metavar="N", help="outputs of it (default: its own)")
+    parser.add_argument("--classes", type=whole(1), metavar="N", help="outputs of it (default: its own)")
     add_size(parser)
     parser.set_defaults(run=run)
 
@@ -40,15 +41,14 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"{options.target}: unknown format, expected a name that ends in {' or '.join(_FORMATS)}")
     model = _source(options)
     set_size(model, options.size)
-    if suffix == ".onnx":
-        model.export_onnx(options.target)
-    else:
-        model.save(options.target)
+    model.save(options.target)
     return 0
 
 
 def _source(options: argparse.Namespace) -> Model:
     if options.architecture is None:
+        if options.classes is not None:
+            raise ValueError(f"--classes {options.classes}: expected with --architecture")
         return any_model(options.source)
     settings = {} if options.classes is None else {"num_classes": options.classes}
     return zoo.build(options.architecture, weights=options.source, **settings)

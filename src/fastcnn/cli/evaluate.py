@@ -15,7 +15,8 @@ from fastcnn.training.prepare import prepare
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.epilog = (
-        "FOLDER has one sub-folder of photos for each class, named after it.\n\n"
+        "FOLDER has one sub-folder of photos for each class, named after it; of one that is divided into train, val\n"
+        "and test, the last is taken.\n\n"
         "example: fastcnn evaluate --model flowers.safetensors more-flowers/"
     )
     parser.add_argument("folder", metavar="FOLDER", help="folder with a sub-folder for each class")
@@ -38,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
         check_plot(options.plot)
     set_num_threads(options.threads)
     model = trained_model(options.model)
-    data = prepare(model, options.folder, adopt=False)
+    data = prepare(model, options.folder, adopt=False, parts=("test", "validation"))
     report = model.evaluate(screen_photos(data, options, model.classes) if isinstance(data, Dataset) else data)
     if options.plot:
         report.plot(options.plot)

@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 
+from fastcnn.cli._arguments import whole
 from fastcnn.cli._models import add_size, add_threads, any_model, set_size
 from fastcnn.kernels import _cpu
 from fastcnn.model import Model
@@ -18,8 +19,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a network of the zoo, a saved model or an ONNX file")
     add_size(parser)
     parser.add_argument("--profile", action="store_true", help="time every step of a prediction instead")
-    parser.add_argument("--batch", type=int, default=1, metavar="N", help="images to time together (default: 1)")
+    parser.add_argument(
+        "--batch", type=whole(1), metavar="N", help="with --profile: images to time together (default: 1)"
+    )
     parser.add_argument("--plot", metavar="FILE", help="with --profile: draw the roofline (needs matplotlib)")
+    parser.add_argument("--verbose", action="store_true", help="tell why other kernels were not taken")
     parser.add_argument("--json", action="store_true", help="print a JSON object")
     add_threads(parser)
     parser.set_defaults(run=run)
@@ -27,11 +31,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the summary."""
+    for name in ("plot", "batch", "threads"):
+        if getattr(options, name) is not None and not options.profile:
+            raise ValueError(f"--{name} {getattr(options, name)}: expected with --profile")
     model = any_model(options.model)
     set_size(model, options.size)
     if options.profile:
         return _profile(model, options)
-    summary = model.summary()
+    summary = model.summary(verbose=options.verbose)
     preprocess = model.preprocess.to_dict() if model.preprocess else None
     if options.json:
         layers = [
@@ -52,6 +59,7 @@ def run(options: argparse.Namespace) -> int:
                     "model": options.model,
                     "input_shape": model.input_shape,
                     "classes": model.classes,
+                    "task": model.task,
                     "preprocess": preprocess,
                     "parameters": summary.parameters,
                     "flops": summary.flops,
@@ -64,16 +72,17 @@ def run(options: argparse.Namespace) -> int:
     print(summary)
     print(f"\ninput: {'x'.join(map(str, model.input_shape or ()))}")
     print(f"classes: {len(model.classes) if model.classes else 'not named'}")
+    if model.task:
+        print(f"task: {model.task.replace('_', ' ')}")
     if preprocess:
         print("preprocess: " + ", ".join(f"{key}={value}" for key, value in preprocess.items()))
     return 0
 
 
 def _profile(model: Model, options: argparse.Namespace) -> int:
-    if options.batch < 1:
-        raise ValueError(f"--batch={options.batch}, expected at least 1")
+    batch = 1 if options.batch is None else options.batch
     _cpu.set_num_threads(options.threads)
-    shape = (options.batch, *(model.input_shape or ()))
+    shape = (batch, *(model.input_shape or ()))
     profile = model.profile(np.random.default_rng(0).random(shape, np.float32))
     if options.plot:
         profile.plot(options.plot)

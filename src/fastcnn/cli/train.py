@@ -8,19 +8,22 @@ import shlex
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from fastcnn import zoo
+from fastcnn.cli._arguments import number_above, whole
 from fastcnn.cli._models import add_on_error, add_threads, screen_photos
 from fastcnn.cli._preflight import check_format, check_plot, check_space, check_writable
 from fastcnn.errors import FastcnnWarning
 from fastcnn.kernels._cpu import set_num_threads
 from fastcnn.model import Model
+from fastcnn.model_format import suffix_of
 from fastcnn.training.augment import Augment
 from fastcnn.training.data import Dataset, split
 from fastcnn.training.finite import LossNotFinite
 from fastcnn.training.folders import class_folders, dataset_of_folder, preprocess_for
 from fastcnn.training.history import History
+from fastcnn.training.layouts import parts_of
 from fastcnn.training.optimizers import Adam
 from fastcnn.training.report import Report
 from fastcnn.training.schedules import OneCycle
@@ -33,12 +36,15 @@ _SIZE = 64  # of photos for it
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.epilog = (
-        "FOLDER has one sub-folder of photos for each class, named after it.\n\n"
+        "FOLDER has one sub-folder of photos for each class, named after it; or it has train and val (and test),\n"
+        "which have these.\n\n"
         "example: fastcnn train flowers/ -o flowers.safetensors --pretrained efficientnet_lite0\n"
         "then:    fastcnn classify --model flowers.safetensors photo.jpg"
     )
     parser.add_argument("folder", metavar="FOLDER", help="folder with a sub-folder for each class")
-    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="where to save the model")
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="FILE", help="where to save the model: .onnx, else safetensors"
+    )
     source = parser.add_mutually_exclusive_group()
     source.add_argument(
         "--pretrained",
@@ -56,46 +62,59 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--thaw", action="store_true", help="with --pretrained: train all layers, not only the last")
     parser.add_argument(
         "--size",
-        type=int,
+        type=whole(1, 10_000),
         metavar="N",
         help=f"pixels in height and width (default: {_SIZE} for {DEFAULT}, else the network's)",
     )
-    parser.add_argument("--epochs", type=int, default=20, metavar="N", help="passes over the photos (default: 20)")
-    parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="photos in a step (default: 32)")
+    parser.add_argument("--epochs", type=whole(0), default=20, metavar="N", help="passes over the photos (default: 20)")
+    parser.add_argument("--batch-size", type=whole(1), default=32, metavar="N", help="photos in a step (default: 32)")
     parser.add_argument(
         "--learning-rate",
-        type=float,
+        type=number_above(0),
         default=3e-3,
         metavar="R",
         help="of Adam, highest in the course of one cycle (default: 0.003)",
     )
     parser.add_argument(
         "--validation",
-        default="0.2",
         metavar="SHARE-OR-FOLDER",
-        help="photos to examine the model on: a share of each class, or another folder (default: 0.2)",
+        help="photos to examine the model on: a share of each class, or another folder (default: FOLDER/val, if there "
+        "are FOLDER/train and FOLDER/val, else 0.2)",
     )
     parser.add_argument(
         "--augment",
         action=argparse.BooleanOptionalAction,
         help="flip, crop, turn and colour photos at random (default: where more than the last layer is trained)",
     )
-    parser.add_argument("--patience", type=int, metavar="N", help="stop after N epochs without improvement")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of everything random (default: 0)")
-    parser.add_argument("--checkpoint", metavar="FILE", help="keep the state of the training here, after each epoch")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint, if there is one")
-    parser.add_argument("--plot", metavar="FILE", help="draw the confusion matrix (needs matplotlib)")
-    parser.add_argument("--json", action="store_true", help="print a JSON object")
+    parser.add_argument("--patience", type=whole(1), metavar="N", help="stop after N epochs without improvement")
+    parser.add_argument("--seed", type=whole(0), default=0, metavar="N", help="of everything random (default: 0)")
+    _add_outputs(parser)
     add_on_error(parser)
     add_threads(parser)
     parser.set_defaults(run=run)
 
 
+def _add_outputs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--checkpoint", metavar="FILE", help="keep the state of the training here, after each epoch")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint, if there is one")
+    parser.add_argument(
+        "--allow-changed",
+        default="",
+        metavar="NAME[,NAME]",
+        help="with --resume: what may differ from the run that the checkpoint is of, such as data,classes,schedule",
+    )
+    parser.add_argument("--plot", metavar="FILE", help="draw the confusion matrix (needs matplotlib)")
+    parser.add_argument("--json", action="store_true", help="print a JSON object")
+
+
 def run(options: argparse.Namespace) -> int:
     """Train, save, report; 130 where Ctrl-C ended the training early: the model is then saved beside the output."""
+    suffix_of(options.output, "--output")
     for option, path in (("-o", options.output), ("--checkpoint", options.checkpoint)):
         if path is not None:
             check_writable(path, option)
+    if options.resume and options.checkpoint is None:
+        raise ValueError("--resume: expected with --checkpoint, from which to go on")
     if options.plot:
         check_plot(options.plot)
     set_num_threads(options.threads)
@@ -109,7 +128,7 @@ def run(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FastcnnWarning)  # that it was interrupted is told below
+        warnings.filterwarnings("ignore", "fit: interrupted", FastcnnWarning)  # is told below
         try:
             history = _fit(options, model, learn, validate)
         except LossNotFinite as error:
@@ -154,10 +173,13 @@ def _photos(options: argparse.Namespace, model: Model) -> tuple[Dataset, Dataset
     assert model.preprocess is not None  # both kinds of networks have one
     data, _ = dataset_of_folder(options.folder, model.preprocess, model.classes)
     data = screen_photos(data, options, model.classes)
+    given = options.validation
+    if given is None:
+        given = parts_of(options.folder).get("validation", "0.2")
     try:
-        share = float(options.validation)
-    except ValueError:
-        others, _ = dataset_of_folder(options.validation, model.preprocess, model.classes)
+        share = float(given)
+    except (TypeError, ValueError):
+        others, _ = dataset_of_folder(given, model.preprocess, model.classes, ("validation", "test"))
         return data, screen_photos(others, options, model.classes)
     learn, validate = split(data.labels, share, options.seed)
     return data.subset(learn), data.subset(validate)
@@ -179,8 +201,14 @@ def _fit(options: argparse.Namespace, model: Model, learn: Dataset, validate: Da
         keep_best=True,
         checkpoint=options.checkpoint,
         resume=options.resume,
+        allow_changed=[name for name in options.allow_changed.split(",") if name],
         seed=options.seed,
+        progress=False if options.json and not _is_terminal(sys.stderr) else None,
     )
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty()
 
 
 def _save_beside(model: Model, output: str) -> str:

@@ -7,8 +7,11 @@ import json
 
 import numpy as np
 
+from fastcnn.cli._arguments import whole
 from fastcnn.cli._models import add_threads, any_model
+from fastcnn.cli._preflight import check_writable
 from fastcnn.kernels import _cpu
+from fastcnn.model_format import suffix_of
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example: fastcnn tune resnet18 -o tuned.safetensors"
     parser.add_argument("model", metavar="MODEL", help="a network of the zoo, or a saved model")
     parser.add_argument("-o", "--output", metavar="FILE", help="save the model with the answers")
-    parser.add_argument("--repeats", type=int, default=10, metavar="N", help="medians of N turns (default: 10)")
+    parser.add_argument("--repeats", type=whole(1), default=10, metavar="N", help="medians of N turns (default: 10)")
     parser.add_argument("--json", action="store_true", help="print the answers as a JSON object")
     add_threads(parser)
     parser.set_defaults(run=run)
@@ -24,6 +27,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Tune, print, save."""
+    if options.output and suffix_of(options.output, "--output") == ".onnx":
+        raise ValueError(f"--output: {options.output}: ONNX files do not hold the answers, expected .safetensors")
+    if options.output:
+        check_writable(options.output, "-o")
     _cpu.set_num_threads(options.threads)
     model = any_model(options.model)
     measured = model.tune(np.zeros((1, *(model.input_shape or ())), np.float32), options.repeats)

@@ -18,7 +18,7 @@ from fastcnn.compiler.compile import compile_batch, compile_graph
 from fastcnn.compiler.mixed import MixedPlan, compile_mixed
 from fastcnn.compiler.plan import Plan
 from fastcnn.compiler.resolve import resolve
-from fastcnn.compiler.runnable import CompiledNetwork, ends_in_softmax
+from fastcnn.compiler.runnable import CompiledNetwork, ending
 from fastcnn.graph.ir import Graph, check_shape
 from fastcnn.ops.budget import MAX_BYTES, Budget
 
@@ -81,7 +81,7 @@ def compile_general(
     known = {name: value.shape for name, value in resolved.known.items()}
     shape = known[graph.outputs[0]] or ()
     output_shape = (shape[0] * parts, *shape[1:]) if shape else ()
-    return CompiledNetwork(plan, resolved.graph, known, output_shape, ends_in_softmax(graph))
+    return CompiledNetwork(plan, resolved.graph, known, output_shape, ending(graph))
 
 
 def _parts(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]]) -> int:
@@ -158,6 +158,8 @@ def resolve_for_any_batch(graph: Graph, max_bytes: int = MAX_BYTES) -> Graph | N
             if None in shape[1:]:
                 return None  # the graph may be made for other sizes
             raise
+    if shape[0] is not None:
+        found = [_keeping_batch(graph, {name: (shape[0], *rest)}) for graph, rest in zip(found, sizes, strict=True)]
     first = found[0]
     if _others(first) or not first.nodes or graph.types or any(not _equal(first, other) for other in found[1:]):
         return None
@@ -167,6 +169,20 @@ def resolve_for_any_batch(graph: Graph, max_bytes: int = MAX_BYTES) -> Graph | N
     if shape[0] is not None and not is_separable(result, {name: (2 * shape[0], *sizes[0])}):
         return None  # made for this batch only
     return result
+
+
+def _keeping_batch(graph: Graph, shapes: dict[str, tuple[int, ...]]) -> Graph:
+    """The graph, whose reshapes keep the first size where the file names the batch that it was made for."""
+    if _others(graph) or graph.types:
+        return graph
+    sizes, (batch, *_) = graph.infer(shapes), next(iter(shapes.values()))
+    nodes = []
+    for node in graph.nodes:
+        wanted = node.attrs.get("shape", ())
+        if node.op == "Reshape" and wanted[:1] == (batch,) and sizes[node.inputs[0]][0] == batch:
+            node = replace(node, attrs={**node.attrs, "shape": (0, *wanted[1:])})
+        nodes.append(node)
+    return replace(graph, nodes=nodes)
 
 
 def _equal(a: Graph, b: Graph) -> bool:

@@ -14,7 +14,7 @@ from fastcnn import ops
 from fastcnn.compiler.compile import arena_bytes, compile_batch
 from fastcnn.compiler.cost import arena_bound, take_network
 from fastcnn.compiler.lower import Packed
-from fastcnn.compiler.runnable import CompiledNetwork, Runnable, ends_in_softmax
+from fastcnn.compiler.runnable import CompiledNetwork, Runnable, ending
 from fastcnn.graph.ir import Graph, Shape
 from fastcnn.graph.stored import StoredArray, read_and_keep
 from fastcnn.ops.budget import MAX_BYTES, Budget
@@ -80,8 +80,8 @@ def compile_network(
     --------
     >>> from fastcnn import Linear, Sequential
     >>> compiled = compile_network(Sequential(Linear(2, 3)).graph((2,)), {"x": (5, 2)})
-    >>> compiled.output_shape, compiled.ends_in_softmax, compiled.plan.steps[0].kernel
-    ((5, 3), False, 'gemm')
+    >>> compiled.output_shape, compiled.ending, compiled.plan.steps[0].kernel
+    ((5, 3), 'Gemm', 'gemm')
     """
     if not is_resolved(graph):
         from fastcnn.compiler.general import compile_general
@@ -92,7 +92,7 @@ def compile_network(
         graph, input_shapes, {} if packed is None else packed, tuning or {}, pixels, reproducible, budget
     )
     shapes = graph.infer(input_shapes)
-    return CompiledNetwork(plan, graph, shapes, shapes[graph.outputs[0]], ends_in_softmax(graph))
+    return CompiledNetwork(plan, graph, shapes, shapes[graph.outputs[0]], ending(graph))
 
 
 def _budget(graph: Graph, input_shapes: Shapes, max_bytes: int) -> Budget:

@@ -12,10 +12,10 @@ from typing import Protocol
 import numpy as np
 
 from fastcnn.compiler.lower import StepInfo
-from fastcnn.graph.ir import Graph, Shape
+from fastcnn.graph.ir import Graph, Shape, last_function
 from fastcnn.kernels._repeat import Repeat
 
-__all__ = ["CompiledNetwork", "Runnable", "ends_in_softmax"]
+__all__ = ["CompiledNetwork", "Runnable", "ending"]
 
 
 class Runnable(Protocol):
@@ -68,25 +68,25 @@ class CompiledNetwork:
         of one part of the batch.
     output_shape : tuple of int
         Shape of the output for the requested batch; () if it depends on values.
-    ends_in_softmax : bool
-        Whether the outputs are probabilities.
+    ending : str
+        See `ending`.
     """
 
     plan: Runnable
     graph: Graph
     shapes: Mapping[str, Shape | None]
     output_shape: Shape
-    ends_in_softmax: bool
+    ending: str
 
 
-def ends_in_softmax(graph: Graph) -> bool:
-    """Whether a graph's first output is a softmax.
+def ending(graph: Graph) -> str:
+    """The operation that a graph ends in, without its domain; changes of shape do not count.
 
     Examples
     --------
     >>> from fastcnn.graph.ir import Node
-    >>> ends_in_softmax(Graph([Node("ai.onnx::Softmax", "s", ("x",), "y", {})], {"x": (None, 4)}, ["y"], {}))
-    True
+    >>> ending(Graph([Node("ai.onnx::Softmax", "s", ("x",), "y", {})], {"x": (None, 4)}, ["y"], {}))
+    'Softmax'
     """
-    last = next((node.op for node in graph.nodes if node.output == graph.outputs[0]), "")
-    return last.rpartition(":")[2] == "Softmax"
+    last = last_function(graph)
+    return "" if last is None else last.op.rpartition(":")[2]

@@ -11,13 +11,16 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from fastcnn._progress import walk
 from fastcnn.compiler.choose import ALGORITHMS
 from fastcnn.compiler.compile import compile_graph
 from fastcnn.compiler.plan import Plan
 from fastcnn.graph.ir import Graph
 
 
-def measure(graph: Graph, inputs: Mapping[str, np.ndarray], repeats: int) -> dict[str, dict[str, float]]:
+def measure(
+    graph: Graph, inputs: Mapping[str, np.ndarray], repeats: int, progress: bool | None = False
+) -> dict[str, dict[str, float]]:
     """Seconds of every algorithm for every kind of convolution in a network.
 
     Parameters
@@ -27,6 +30,8 @@ def measure(graph: Graph, inputs: Mapping[str, np.ndarray], repeats: int) -> dic
         Arrays for the graph's inputs.
     repeats : int
         Turns; the median counts.
+    progress : bool, optional
+        As for `Progress`.
 
     Returns
     -------
@@ -39,7 +44,7 @@ def measure(graph: Graph, inputs: Mapping[str, np.ndarray], repeats: int) -> dic
     keys = {step.problem for step in usual.steps if step.problem}
     whole = float(np.median(np.sum(usual.times(arrays, repeats), axis=1)))
     found: dict[str, dict[str, list[float]]] = {key: {} for key in keys}
-    for entry in ALGORITHMS:
+    for entry in walk(ALGORITHMS, "tuning", progress, "algorithms"):
         plan = compile_graph(graph, shapes, tuning=dict.fromkeys(keys, entry.name), whole=True)
         if all(step.kernel != entry.name for step in plan.steps):
             continue

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from fastcnn import ops
+from fastcnn._names import meant
 from fastcnn.ops.node import Node
 
-__all__ = ["FORMAT_VERSION", "Graph", "Node", "Shape", "add_shapes", "check_shape", "live"]
+__all__ = ["FORMAT_VERSION", "Graph", "Node", "Shape", "add_shapes", "check_shape", "last_function", "live"]
 
 FORMAT_VERSION = 1
 INPUT_TYPES = (
@@ -107,7 +108,7 @@ class Graph:
                 raise ValueError(f"{where}: another node has this name")
             names.add(node.name)
             if not ops.is_known(node.op):
-                raise ValueError(f"{where}: unknown operation; known are {', '.join(ops.names())}")
+                raise ValueError(f"{where}: unknown operation{meant(node.op, ops.names())}")
             for name in node.inputs:
                 if name and name not in known:
                     raise ValueError(f"{where}: input {name!r} is not computed before")
@@ -169,6 +170,13 @@ class Graph:
         return graph
 
 
+def _called(node: Node) -> str:
+    """What messages call a node: one that only training has, by the layer that it belongs to."""
+    if node.kind.is_internal:
+        return f"training layer {node.name.partition(':')[0]!r}"
+    return f"node {node.name!r} ({node.op})"
+
+
 def check_shape(name: str, got: Shape, expected: tuple[int | None, ...], told: Shape | None = None) -> None:
     """Refuse a shape that an input does not take.
 
@@ -219,7 +227,26 @@ def add_shapes(nodes: Iterable[Node], shapes: dict[str, Shape]) -> None:
             operands = [shapes[name] if name else None for name in node.inputs]
             shapes[node.output] = node.kind.infer(node.attrs, operands)
         except ValueError as error:
-            raise ValueError(f"node {node.name!r} ({node.op}): {error}") from None
+            raise ValueError(f"{_called(node)}: {error}") from None
+
+
+_SHAPE_ONLY = ("Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout")
+
+
+def last_function(graph: Graph) -> Node | None:
+    """Return the node that computes the output, but for those that only change its shape; None where there is none.
+
+    Examples
+    --------
+    >>> nodes = [Node("Softmax", "a", ("x",), "y", {}), Node("Identity", "b", ("y",), "z", {})]
+    >>> last_function(Graph(nodes, {"x": (None, 4)}, ["z"], {})).name
+    'a'
+    """
+    makers = {node.output: node for node in graph.nodes}
+    node = makers.get(graph.outputs[0])
+    while node is not None and node.op.rpartition(":")[2] in _SHAPE_ONLY:
+        node = makers.get(node.inputs[0])
+    return node
 
 
 def live(nodes: list[Node], outputs: Iterable[str]) -> list[Node]:

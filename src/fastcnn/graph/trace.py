@@ -22,7 +22,7 @@ _tracer: ContextVar[Tracer | None] = ContextVar("_tracer", default=None)
 class Traceable(Protocol):
     """What `trace` needs of a model."""
 
-    def forward(self, *inputs: Any) -> Any:
+    def _apply(self, *inputs: Any) -> Any:
         """Compute the output."""
 
     def named_children(self) -> Iterator[tuple[str, Any]]:
@@ -210,7 +210,7 @@ def trace(model: Traceable, input_shape: Sequence[int]) -> Graph:
     token = _tracer.set(tracer)
     try:
         x = tracer.input("x", (1, *input_shape))
-        y = model.forward(x)
+        y = model._apply(x)
     finally:
         _tracer.reset(token)
     if not isinstance(y, Symbol):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fastcnn.io._photo import SUFFIXES
 
-__all__ = ["find_images"]
+__all__ = ["find_images", "is_image"]
 
 
 def find_images(patterns: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Path]:
@@ -59,7 +59,7 @@ def find_images(patterns: str | os.PathLike[str] | Iterable[str | os.PathLike[st
             for match in glob.glob(pattern, recursive=True):
                 if os.path.isdir(match):
                     matches += _images_below(match)
-                elif _is_image(match):
+                elif is_image(match):
                     matches.append(Path(match))
         if not matches:
             raise FileNotFoundError(f"find_images: {pattern!r} is no file, and stands for no images")
@@ -67,7 +67,14 @@ def find_images(patterns: str | os.PathLike[str] | Iterable[str | os.PathLike[st
     return list(found)
 
 
-def _is_image(path: str) -> bool:
+def is_image(path: str) -> bool:
+    """Whether a file has the suffix of an image.
+
+    Examples
+    --------
+    >>> is_image("a.JPG"), is_image("a.heic")
+    (True, False)
+    """
     return os.path.splitext(path)[1].lower() in SUFFIXES
 
 
@@ -75,5 +82,5 @@ def _images_below(folder: str) -> list[Path]:
     images = []
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        images += [Path(parent, name) for name in files if _is_image(name) and not name.startswith(".")]
+        images += [Path(parent, name) for name in files if is_image(name) and not name.startswith(".")]
     return images

@@ -42,6 +42,7 @@ _ORIENTATIONS = {
     7: "TRANSVERSE",
     8: "ROTATE_90",
 }
+_ON_THEIR_SIDE = (5, 6, 7, 8)
 
 # The filters of warnings as they are while `_quiet_pillow` hides some: threads must not change them at the same time.
 _hidden: warnings.catch_warnings[None] | None = None
@@ -90,11 +91,20 @@ def _quiet_pillow() -> Iterator[None]:
             yield
 
 
-def decode(source: BinaryIO | Image.Image, name: str, max_pixels: int) -> np.ndarray:
-    """Return the pixels of a file, or of an image that may not be decoded yet. `name` is for messages."""
+def decode(
+    source: BinaryIO | Image.Image, name: str, max_pixels: int, at_least: tuple[int, int] | None = None
+) -> np.ndarray:
+    """Return the pixels of a file, or of an image that may not be decoded yet. `name` is for messages.
+
+    JPEG files are decoded at a half, a quarter or an eighth of their size where that covers `at_least`, a height and a
+    width: most of the work is then never done.
+    """
     import_pillow()
     with _errors_named(source, name, max_pixels) as size:
         image = _opened(source, name, max_pixels, size)
+        if at_least is not None and image is not source and image.format == "JPEG":
+            height, width = at_least[::-1] if _orientation(image) in _ON_THEIR_SIDE else at_least
+            image.draft(None, (width, height))
         image.load()
         return _upright(image, name)[0]
 

@@ -32,6 +32,7 @@ __all__ = ["OLDEST_OPSET", "OnnxFile", "is_onnx", "read_onnx", "supported_operat
 
 OLDEST_OPSET = 6
 MAX_NODES = 100_000
+_MOST_TOLD = 15
 _DOMAINS = ("", "ai.onnx")
 _TRANSLATED = ("Constant", "Upsample")  # operators that the import replaces
 _ITEM_BYTES = 64  # the most bytes of a number or text in an attribute's tuple, without the text itself
@@ -194,12 +195,14 @@ class _Importer:
             lines = [
                 f"{(domain + '::' if domain else '') + op} (opset {opset}): nodes "
                 f"{', '.join(repr(name[:60]) for name in names[:5])}{', …' if len(names) > 5 else ''}"
-                for (domain, op), names in list(unknown.items())[:50]
+                for (domain, op), names in list(unknown.items())[:_MOST_TOLD]
             ]
+            rest = len(unknown) - len(lines)
+            lines += [f"… and {rest} more"] if rest > 0 else []
             raise ModelLoadError(
                 f"{len(unknown)} operators are not supported\n  "
                 + "\n  ".join(lines)
-                + f"\nsupported are {', '.join(sorted(known))}"
+                + f"\n{len(known)} operators are supported; docs/onnx.md lists them"
             )
 
     # -- names ----------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from fastcnn._arguments import as_array, as_path, as_size
 from fastcnn.errors import ModelLoadError
 from fastcnn.graph.stored import StoredArray
 from fastcnn.io._header import LENGTH_BYTES, MAX_HEADER_BYTES, METADATA, Entry, make_header, parse_header
+from fastcnn.io._kinds import START, kind_of
 from fastcnn.io._memory import LARGE, allocate
 from fastcnn.io._numbers import in_order
 from fastcnn.io._regular import open_regular
@@ -59,17 +60,16 @@ def read_weights(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) ->
     """
     max_bytes = as_size(max_bytes, "max_bytes")
     with open_regular(path) as file:
-        start = file.read(LENGTH_BYTES + 1)
+        start = file.read(START)
     # This check comes first: the length of a header may look like the start of a pickle. No pickle has a brace here.
-    if start[LENGTH_BYTES:] == b"{":
+    if start[LENGTH_BYTES : LENGTH_BYTES + 1] == b"{":
         return read_safetensors(path, max_bytes=max_bytes)[0]
     from fastcnn.io.torch_checkpoint import is_torch_checkpoint, load_torch_checkpoint
 
     if is_torch_checkpoint(start):
         return load_torch_checkpoint(path, max_bytes=max_bytes)
-    raise ModelLoadError(
-        f"{path}: format of weights not recognised, expected a safetensors file or a PyTorch checkpoint"
-    )
+    kind = kind_of(start) or "format of weights not recognised"
+    raise ModelLoadError(f"{path}: {kind}, expected a safetensors file or a PyTorch checkpoint")
 
 
 def read_safetensors(

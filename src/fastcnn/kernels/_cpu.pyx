@@ -27,6 +27,7 @@ cdef extern from "pythread.h":
 
 cdef const fc_kernels *_current = NULL
 cdef str _current_name = None
+_refused = None  # why FASTCNN_ISA cannot be had, until another is set
 
 
 cdef const fc_kernels *current() noexcept:
@@ -99,19 +100,28 @@ def set_isa(str name):
     >>> set_isa(previous)
     'generic'
     """
-    global _current, _current_name
+    global _current, _current_name, _refused
     cdef const fc_kernels *table = _find(name)
     if table == NULL:
         raise ValueError(f"FASTCNN_ISA={name!r}, expected one of {', '.join(isa_names())}")
     if not table.available:
         raise ValueError(f"FASTCNN_ISA={name!r}, but this processor supports only: {cpu_features()}")
     previous = _current_name
-    _current, _current_name = table, name
+    _current, _current_name, _refused = table, name, None
     return previous
 
 
 def isa():
-    """Name of the instruction set in use."""
+    """Name of the instruction set in use.
+
+    Raises
+    ------
+    ValueError
+        If FASTCNN_ISA asks for one that is not there: told by the first call, as programs cannot catch what an import
+        raises.
+    """
+    if _refused is not None:
+        raise ValueError(_refused)
     return _current_name
 
 
@@ -372,4 +382,9 @@ def _child_started():
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_child_started)
 
-set_isa(os.environ.get("FASTCNN_ISA") or available_isas()[0])
+set_isa(available_isas()[0])
+if os.environ.get("FASTCNN_ISA"):
+    try:
+        set_isa(os.environ["FASTCNN_ISA"])
+    except ValueError as error:
+        _refused = str(error)

@@ -1,11 +1,12 @@
-"""Losses of a batch and their gradients, in doubles, by one thread: scores are few beside activations.
+"""Losses of a batch and their gradients, in doubles, by one thread, as scores are few beside activations.
 
     CrossEntropy  loss = -sum over n, c of t * log_softmax(s);        ds = softmax(s) * (sum over c of t) - t;
     MSE           loss = mean of (s - t)^2;                           ds = 2 (s - t) / count;
     BinaryCE      loss = mean of max(s, 0) - s t + log(1 + e^-|s|);   ds = (sigmoid(s) - t) / count;
+    Linear        loss = sum of s t;                                  ds = t;
 
 s are the scores, t the targets. Targets of a cross-entropy include class weights, label smoothing, and the factor of
-the mean over the batch.
+the mean over the batch. Targets of the linear loss are the gradients of another loss, which is computed outside.
 """
 
 from libc.math cimport INFINITY, exp, fabs, isnan, log, log1p
@@ -18,10 +19,11 @@ cdef enum:
     CROSS_ENTROPY
     MSE
     BINARY
+    LINEAR
     SPAN_CLASSES = 4096
     OPERATIONS = 16  # estimated operations on vectors that take as long as an exponential of one double
 
-_KINDS = {"CrossEntropy": CROSS_ENTROPY, "MeanSquaredError": MSE, "BinaryCrossEntropy": BINARY}
+_KINDS = {"CrossEntropy": CROSS_ENTROPY, "MeanSquaredError": MSE, "BinaryCrossEntropy": BINARY, "LinearLoss": LINEAR}
 
 
 cdef struct LossArgs:
@@ -69,9 +71,11 @@ cdef void run_loss(const void *raw, float *scratch, int tid, int nthreads) noexc
                     total += t[k] * (largest + log_sum - s[k])
             elif a.kind == MSE:
                 total += (<double>s[k] - t[k]) * (<double>s[k] - t[k])
+            elif a.kind == LINEAR:
+                total += <double>s[k] * t[k]
             else:
                 total += (s[k] if s[k] > 0 or isnan(s[k]) else 0.0) - <double>s[k] * t[k] + log1p(exp(-fabs(s[k])))
-    if a.kind != CROSS_ENTROPY:
+    if a.kind == MSE or a.kind == BINARY:
         total /= <double>(a.scores.n * classes)
     a.y.data[0] = <float>total
 
@@ -98,6 +102,8 @@ cdef void run_loss_grad(const void *raw, float *scratch, int tid, int nthreads) 
                 y[k] = <float>(exp(s[k] - largest - log_sum) * weight - t[k])
             elif a.kind == MSE:
                 y[k] = <float>(2.0 * (<double>s[k] - t[k]) / count)
+            elif a.kind == LINEAR:
+                y[k] = t[k]
             else:
                 y[k] = <float>((1.0 / (1.0 + exp(-<double>s[k])) - t[k]) / count)
 
@@ -109,7 +115,7 @@ cdef class Loss(Step):
     ----------
     y, scores, target : View
         OUT one number; IN rows, IN rows of the same width.
-    kind : {"CrossEntropy", "MeanSquaredError", "BinaryCrossEntropy"}
+    kind : {"CrossEntropy", "MeanSquaredError", "BinaryCrossEntropy", "LinearLoss"}
     """
 
     cdef LossArgs a

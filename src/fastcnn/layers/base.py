@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcnn._arguments import as_flag, as_mapping
+from fastcnn._names import meant
 from fastcnn.graph.stored import read_and_keep
 from fastcnn.graph.trace import scope
 from fastcnn.layers.arrays import Buffer, Parameter, frozen_float32
@@ -24,6 +25,7 @@ __all__ = ["Buffer", "Layer", "LoadResult", "Parameter", "failed_layer", "genera
 # PyTorch's BatchNorm saves this count of batches. Inference does not need it.
 _IGNORED_SUFFIX = "num_batches_tracked"
 
+_MOST_PROBLEMS = 20  # told of a state that does not fit
 _FAILED_LAYER = "fastcnn_layer"
 
 T = TypeVar("T")
@@ -96,10 +98,14 @@ class Layer:
         """Run `forward`; a tracer names the nodes after the layer's path in the model."""
         with scope(self):
             try:
-                return self.forward(*inputs)
+                return self._apply(*inputs)
             except (ValueError, TypeError) as error:
                 error.__dict__.setdefault(_FAILED_LAYER, self)
                 raise
+
+    def _apply(self, *inputs: Any) -> Any:
+        """`forward`, and what a kind of layer does to every input before."""
+        return self.forward(*inputs)
 
     # -- attributes ---------------------------------------------------------------------------------
 
@@ -308,7 +314,7 @@ class Layer:
         Raises
         ------
         ValueError
-            Lists every missing, unexpected and mismatched name.
+            Lists the missing, unexpected and mismatched names, twenty at most.
         TypeError
             If a value does not hold real numbers.
 
@@ -338,10 +344,15 @@ class Layer:
                     problems.append(f"{full}: shape {array.shape}, expected {expected}")
         if as_flag(strict, "load_state_dict: strict"):
             problems += [f"{name}: missing" for name in result.missing]
-            problems += [f"{name}: unexpected" for name in result.unexpected]
+            problems += [
+                f"{name}: unexpected{meant(name, result.missing)}" for name in result.unexpected[:_MOST_PROBLEMS]
+            ]
+            problems += [f"{name}: unexpected" for name in result.unexpected[_MOST_PROBLEMS:]]
         if problems:
             count = f"{len(problems)} name{'s do' if len(problems) > 1 else ' does'} not fit"
-            listing = "\n  ".join(problems)
+            rest = len(problems) - _MOST_PROBLEMS
+            more = [f"… and {rest} more"] if rest > 0 else []
+            listing = "\n  ".join([*problems[:_MOST_PROBLEMS], *more])
             raise ValueError(f"load_state_dict: {count} {type(self).__name__}\n  {listing}")
 
         def change() -> None:

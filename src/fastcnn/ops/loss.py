@@ -66,7 +66,9 @@ OPS = (
     Loss("CrossEntropy", "", reference.cross_entropy),
     Loss("MeanSquaredError", "", reference.mean_squared_error),
     Loss("BinaryCrossEntropy", "", reference.binary_cross_entropy),
+    Loss("LinearLoss", "", reference.linear_loss),
     LossGrad("CrossEntropy", "Grad", reference.cross_entropy_grad),
     LossGrad("MeanSquaredError", "Grad", reference.mean_squared_error_grad),
     LossGrad("BinaryCrossEntropy", "Grad", reference.binary_cross_entropy_grad),
+    LossGrad("LinearLoss", "Grad", reference.linear_loss_grad),
 )

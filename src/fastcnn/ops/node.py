@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from fastcnn._names import one_of
 from fastcnn.kernels._step import Step
 from fastcnn.kernels.view import View
 from fastcnn.ops.access import Access
@@ -62,6 +63,9 @@ class Node:
     decided: Decisions = UNDECIDED
 
     kind = _Kind()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "kind"}  # it is looked up again
 
     @property
     def choice(self) -> ConvChoice:
@@ -278,5 +282,5 @@ def get(name: str) -> Op:
     """
     op = _KINDS.get(name) or next((load().get(name) for start, load in _LATER.items() if name.startswith(start)), None)
     if op is None:
-        raise ValueError(f"op={name!r}, expected one of {', '.join(public_names())}")
+        raise ValueError(f"op={name!r}, {one_of(name, public_names())}")
     return op

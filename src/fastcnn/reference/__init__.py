@@ -61,6 +61,8 @@ from fastcnn.reference.loss import (
     binary_cross_entropy_grad,
     cross_entropy,
     cross_entropy_grad,
+    linear_loss,
+    linear_loss_grad,
     mean_squared_error,
     mean_squared_error_grad,
 )
@@ -94,6 +96,8 @@ __all__ = [
     "linear_grad_bias",
     "linear_grad_input",
     "linear_grad_weight",
+    "linear_loss",
+    "linear_loss_grad",
     "local_response_norm",
     "local_response_norm_grad",
     "max_pool2d",

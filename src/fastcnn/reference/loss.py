@@ -87,3 +87,28 @@ def binary_cross_entropy_grad(scores: npt.ArrayLike, target: npt.ArrayLike) -> A
     array([[-0.5]])
     """
     return (sigmoid(scores) - as_real(target)) / as_real(scores).size
+
+
+@ieee
+def linear_loss(scores: npt.ArrayLike, target: npt.ArrayLike) -> Array:
+    """sum of scores * target: its gradient is the target, whatever that is the gradient of.
+
+    Examples
+    --------
+    >>> linear_loss([[1, 2]], [[3, 4]])
+    array(11.)
+    """
+    return np.asarray(np.sum(as_real(scores) * as_real(target)))
+
+
+@ieee
+def linear_loss_grad(scores: npt.ArrayLike, target: npt.ArrayLike) -> Array:
+    """Gradient of `linear_loss` by the scores.
+
+    Examples
+    --------
+    >>> linear_loss_grad([[1, 2]], [[3, 4]])
+    array([[3., 4.]])
+    """
+    whole: Array = np.broadcast_to(as_real(target), as_real(scores).shape).copy()
+    return whole

@@ -1,8 +1,10 @@
 """Training: data, losses, optimizers and schedules, the trainer that runs a compiled step, and the loop of epochs."""
 
 from fastcnn.training.augment import Augment
+from fastcnn.training.callbacks import Callback
 from fastcnn.training.history import History
-from fastcnn.training.losses import MSE, BinaryCrossEntropy, CrossEntropy, Loss
+from fastcnn.training.loggers import CSVLogger, JSONLinesLogger, MLflowLogger, TensorBoardLogger
+from fastcnn.training.losses import MSE, BinaryCrossEntropy, CrossEntropy, FunctionLoss, Loss
 from fastcnn.training.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 from fastcnn.training.report import Report
 from fastcnn.training.schedules import Cosine, OneCycle, StepDecay, Warmup
@@ -15,15 +17,21 @@ __all__ = [
     "AdamW",
     "Augment",
     "BinaryCrossEntropy",
+    "CSVLogger",
+    "Callback",
     "Cosine",
     "CrossEntropy",
+    "FunctionLoss",
     "History",
+    "JSONLinesLogger",
     "Loss",
+    "MLflowLogger",
     "OneCycle",
     "Optimizer",
     "RMSprop",
     "Report",
     "StepDecay",
+    "TensorBoardLogger",
     "Trainer",
     "Warmup",
 ]

@@ -23,9 +23,10 @@ def contents_of(paths: Sequence[str]) -> list[str]:
     Examples
     --------
     >>> import tempfile
+    >>> from pathlib import Path
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     for name, text in (("a", "1"), ("b", "1"), ("c", "22")):
-    ...         count = open(f"{folder}/{name}", "w").write(text)
+    ...         count = Path(folder, name).write_text(text)
     ...     groups_of(contents_of([f"{folder}/{name}" for name in "abc"]))
     [[0, 1]]
     """

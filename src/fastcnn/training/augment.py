@@ -24,6 +24,8 @@ _GREY = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue: I
 class Augment:
     """Random changes to each image, different in each epoch. The defaults suit photos.
 
+    Subclasses may have a ``__call__`` of their own: it is given arrays, and photos as their values from 0 to 255.
+
     Parameters
     ----------
     flip : bool
@@ -31,7 +33,7 @@ class Augment:
     crop : float
         Keep a part of at least this share of the area, from 0 (excluded) to 1 (no cropping), and stretch it.
     rotation : float
-        Turn by up to so many degrees, from 0 to 180.
+        Largest angle of a turn in degrees, from 0 to 180.
     colour : float
         Change brightness, contrast and (of three channels) saturation by factors from ``1 - colour`` to
         ``1 + colour``, from 0 to 1.
@@ -194,7 +196,7 @@ def _checked_image(image: np.ndarray) -> np.ndarray:
     image = as_real_array(image, "Augment: image")
     if image.ndim != 3 or not image.size:
         raise ValueError(f"Augment: image.shape={image.shape}, expected (C, H, W)")
-    return image
+    return image.astype(np.result_type(image, np.float32), copy=False)
 
 
 def _warp(image: np.ndarray, box: tuple[float, float, float, float], angle: float, flipped: bool) -> np.ndarray:

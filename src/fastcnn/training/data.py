@@ -6,7 +6,7 @@ Photos in folders are folders.py's, batches and threads loader.py's.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -108,6 +108,8 @@ class Dataset:
         (N,) int64 numbers of classes; or (N, outputs) float32, probabilities or whatever the loss compares with.
     indices : ndarray, int64
         Which inputs of the source, and rows of the targets, belong to the set.
+    weights : ndarray (N,), float64, or None
+        How much each input of the source counts in the loss.
 
     Examples
     --------
@@ -119,6 +121,7 @@ class Dataset:
     source: Source
     targets: np.ndarray
     indices: np.ndarray
+    weights: np.ndarray | None = None
 
     @staticmethod
     def of(x: ArrayLike | Source, y: ArrayLike) -> Dataset:
@@ -140,7 +143,7 @@ class Dataset:
 
     def subset(self, positions: ArrayLike) -> Dataset:
         """Return the members at these positions of this set."""
-        return Dataset(self.source, self.targets, self.indices[np.asarray(positions, np.intp)])
+        return replace(self, indices=self.indices[np.asarray(positions, np.intp)])
 
 
 def as_targets(y: ArrayLike) -> np.ndarray:

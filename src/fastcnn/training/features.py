@@ -17,6 +17,9 @@ from fastcnn.training.loader import Batches
 __all__ = ["features_of", "split_model"]
 
 
+_RUNNING = ("running_mean", "running_var")  # the buffers that training changes
+
+
 def split_model(model: Network, shape: tuple[int, ...]) -> tuple[GraphNetwork, GraphNetwork] | None:
     """Cut a network into the part that is frozen and the part that learns.
 
@@ -46,8 +49,7 @@ def split_model(model: Network, shape: tuple[int, ...]) -> tuple[GraphNetwork, G
         f"{path}.{name}" if path else name
         for path, layer in model.named_layers()
         if not layer.is_frozen
-        for store in (layer._parameters, layer._buffers)
-        for name in store
+        for name in (*layer._parameters, *(name for name in layer._buffers if name in _RUNNING))
     }
     fixed = {*graph.inputs, *graph.constants, ""} - learning
     body: list[Node] = []
@@ -111,7 +113,8 @@ def features_of(
     batches = Batches(data, batch_size, shuffle=False, workers=workers)
     features = []
     with Progress("features", len(data), progress) as bar:
-        for x, _ in batches.epoch(0):
-            features.append(body(x))
-            bar.update(len(x))
-    return Dataset(ArraySource(np.concatenate(features)), data.labels, np.arange(len(data)))
+        for batch in batches.epoch(0):
+            features.append(body(batch.x))
+            bar.update(len(batch.x))
+    weights = None if data.weights is None else data.weights[data.indices]
+    return Dataset(ArraySource(np.concatenate(features)), data.labels, np.arange(len(data)), weights)

@@ -6,18 +6,26 @@ Decoding is io/_load.py's, resizing io/preprocess.py's.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Sequence
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
 from fastcnn._names import readable
-from fastcnn.io.image import Preprocess, find_images, load_image
+from fastcnn.errors import FastcnnWarning
+from fastcnn.io._cache import PhotoCache
+from fastcnn.io.image import Preprocess, find_images
+from fastcnn.io.preprocess import Pixels
 from fastcnn.training.augment import Augment
+from fastcnn.training.augment_functions import FunctionAugment
 from fastcnn.training.data import Dataset, targets_of_names
+from fastcnn.training.layouts import left_out, part_of
 
-__all__ = ["PhotoSource", "PixelSource", "class_folders", "dataset_of_folder", "preprocess_for"]
+__all__ = ["PhotoSource", "PixelSource", "class_folders", "dataset_of_folder", "preprocess_for", "with_cache"]
 
 
 class PhotoSource:
@@ -28,7 +36,10 @@ class PhotoSource:
     photos : iterable of path-like, or whatever `load_image` takes
     preprocess : Preprocess
         What the network wants. Where images are augmented with ``crop < 1``, a random part takes the place of its
-        middle part.
+        middle part. A subclass of `Augment` with a ``__call__`` of its own is given the middle part, (3, height,
+        width) float32 from 0 to 255.
+    cache : PhotoCache, optional
+        Keeps what files are decoded to, no larger than needed, for the next epoch.
 
     Raises
     ------
@@ -38,9 +49,10 @@ class PhotoSource:
 
     is_slow = True
 
-    def __init__(self, photos: Iterable[Any], preprocess: Preprocess) -> None:
-        self.photos = list(photos)
-        self.preprocess = preprocess
+    def __init__(self, photos: Iterable[Any], preprocess: Preprocess, cache: PhotoCache | None = None) -> None:
+        # What fetches photos when they are asked for goes on doing so.
+        self.photos: Sequence[Any] = photos if isinstance(photos, Sequence) else list(photos)
+        self.preprocess, self.cache = preprocess, cache
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -52,16 +64,37 @@ class PhotoSource:
 
     def load(self, index: int, augment: Augment | None, rng: np.random.Generator | None) -> np.ndarray:
         """Return one input."""
-        photo, preprocess = self.photos[index], self.preprocess
+        preprocess = self.preprocess
         if augment is None or rng is None:
-            plain: np.ndarray = preprocess(photo)[0]
+            plain: np.ndarray
+            if type(preprocess) is not Preprocess:  # a user's own
+                plain = preprocess(self.photos[index])[0]
+                return plain
+            plain = Pixels(self._decoded(index, 1.0)[None], preprocess).numbers()[0]
             return plain
-        pixels = load_image(photo)
+        if type(augment).__call__ is not Augment.__call__:  # a user's own, which takes uncropped images
+            pixels = self._decoded(index, 1.0).transpose(2, 0, 1)
+            takes_bytes = isinstance(augment, FunctionAugment)
+            image = augment(pixels if takes_bytes else np.ascontiguousarray(pixels, np.float32), rng)
+            return preprocess.normalise(image)
         _, height, width = self.shape
-        whole_height, whole_width, _ = pixels.shape
-        box = augment.draw_crop(rng, whole_height, whole_width, width / height) if augment.crop < 1 else None
+        pixels = self._decoded(index, augment.crop)
+        box = None
+        if augment.crop < 1:
+            box = augment.draw_crop(rng, pixels.shape[0], pixels.shape[1], width / height)
         image = augment.change(preprocess.resize(pixels, box), rng, (0, 0, height, width))
         return preprocess.normalise(image)
+
+    def _decoded(self, index: int, crop: float) -> np.ndarray:
+        """The middle of a photo as the network wants it; or, where parts of it are cropped, all of it."""
+        photo, preprocess = self.photos[index], self.preprocess
+
+        def decode() -> np.ndarray:
+            return preprocess.reduced(photo, crop) if crop < 1 else preprocess.pixels(photo)
+
+        if self.cache is None or isinstance(photo, np.ndarray):
+            return decode()
+        return self.cache.get((index, crop), decode)
 
     def name(self, index: int) -> str:
         """Return the path of a photo, or its number."""
@@ -81,18 +114,29 @@ class PixelSource(PhotoSource):
 
     def load(self, index: int, augment: Augment | None, rng: np.random.Generator | None) -> np.ndarray:
         """Return one photo; never augmented."""
-        return self.preprocess.pixels(self.photos[index])
+        return self._decoded(index, 1.0)
+
+
+def with_cache(data: Dataset) -> Dataset:
+    """Return the same data set, whose photos are decoded once."""
+    source = data.source
+    if not isinstance(source, PhotoSource) or source.cache is not None:
+        return data
+    kept = copy(source)
+    kept.cache = PhotoCache()
+    return replace(data, source=kept)
 
 
 def class_folders(folder: str | os.PathLike[str]) -> dict[str, list[Path]]:
     """List the photos of ``folder/class_name/*``, by class, sorted; hidden folders do not count.
 
-    Names that are no UTF-8 are taken for Latin-1: classes are text, whatever the file system holds.
+    Of a folder that is divided (layouts.py), those to train with. Names that are no UTF-8 are taken for Latin-1:
+    classes are text, whatever the file system holds.
 
     Raises
     ------
     NotADirectoryError
-        If there is no such folder.
+        If the folder does not exist.
     ValueError
         If it has no sub-folders, or one of them has no photos.
 
@@ -106,7 +150,7 @@ def class_folders(folder: str | os.PathLike[str]) -> dict[str, list[Path]]:
     ...     {name: len(paths) for name, paths in class_folders(folder).items()}
     {'cat': 1, 'dog': 1}
     """
-    root = Path(folder)
+    root = part_of(folder, ("train",))
     if not root.is_dir():
         raise NotADirectoryError(f"{root}: expected a folder with a sub-folder for each class")
     names = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
@@ -117,14 +161,19 @@ def class_folders(folder: str | os.PathLike[str]) -> dict[str, list[Path]]:
         try:
             found.setdefault(readable(name), []).extend(find_images(root / name))
         except FileNotFoundError:
-            raise ValueError(f"{root / name}: no photos, expected at least one of the class {name!r}") from None
+            others = left_out(root / name, is_class=True)
+            has = f"only {others}" if others else "no photos"
+            raise ValueError(f"{root / name}: {has}, expected at least one photo of the class {name!r}") from None
     return found
 
 
 def dataset_of_folder(
-    folder: str | os.PathLike[str], preprocess: Preprocess, classes: Sequence[str] | None = None
+    folder: str | os.PathLike[str],
+    preprocess: Preprocess,
+    classes: Sequence[str] | None = None,
+    parts: Sequence[str] = ("train",),
 ) -> tuple[Dataset, list[str]]:
-    """Return the photos of a folder of classes, and the names of the classes.
+    """Return the photos of a folder of classes, and the names of the classes; warn of what is left out.
 
     Parameters
     ----------
@@ -133,13 +182,19 @@ def dataset_of_folder(
     preprocess : Preprocess
     classes : sequence of str, optional
         Names that a network already has for its outputs; by default those of the sub-folders.
+    parts : sequence of str
+        Which part of a folder to take that is divided into "train", "validation" and "test": the first that it has.
 
     Raises
     ------
     ValueError
         If the folder has a class that is not among `classes`.
     """
+    folder = part_of(folder, parts)
     found = class_folders(folder)
+    others = left_out(folder)
+    if others:
+        warnings.warn(f"{folder}: left out, as they are no photos of a known format: {others}", FastcnnWarning, 3)
     names = list(found) if classes is None else list(classes)
     paths = [path for photos in found.values() for path in photos]
     owners = np.array([name for name, photos in found.items() for _ in photos])

@@ -12,6 +12,7 @@ from fastcnn._table import Columns
 
 __all__ = ["History"]
 
+_TITLES = {"loss": "Loss", "accuracy": "Accuracy", "learning_rate": "Learning rate"}
 _PANELS = (("loss", "validation_loss"), ("accuracy", "validation_accuracy"), ("learning_rate",))
 
 
@@ -108,5 +109,6 @@ class History(dict[str, list[float]]):
         for axes, names in zip(figure.subplots(1, max(len(panels), 1), squeeze=False)[0], panels, strict=False):
             for name in (name for name in names if name in self):
                 axes.plot(range(1, len(self[name]) + 1), self[name], marker=".", label=name.replace("_", " "))
-            axes.set_xlabel("epoch")
+            axes.set(xlabel="epoch", title=_TITLES[names[0]])
+            axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)  # half an epoch has no value
             axes.legend()

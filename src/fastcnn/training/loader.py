@@ -11,16 +11,17 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from itertools import count, islice
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastcnn._arguments import as_int, as_seed
+from fastcnn._arguments import as_int, as_real_array, as_seed
 from fastcnn.training.augment import Augment
-from fastcnn.training.data import BATCH, IMAGE, ORDER, ArraySource, Dataset, as_targets, random_of
+from fastcnn.training.data import BATCH, IMAGE, ORDER, ArraySource, Dataset, random_of
+from fastcnn.training.weights import weights_of_classes
 
-__all__ = ["Batch", "Batches", "IterableBatches", "read_ahead"]
+__all__ = ["Batch", "Batches", "IterableBatches", "read_ahead", "with_updates"]
 
 # Augmentation gains from a thread if an image has this many values: docs/tuning.md, "Threads". NumPy works without the
 # GIL; on smaller images Python's own work outweighs NumPy's.
@@ -28,10 +29,11 @@ _WORTH_A_THREAD = 3 * 64 * 64
 
 
 class Batch(NamedTuple):
-    """What one step learns from: inputs (N, ...), float32, and targets as `Dataset` has them."""
+    """What one step learns from: inputs (N, ...), float32, targets and weights as `Dataset` has them."""
 
     x: np.ndarray
     y: np.ndarray
+    weights: np.ndarray | None = None
 
 
 class Batches:
@@ -47,6 +49,8 @@ class Batches:
     shuffle : bool
     augment : Augment, optional
     seed : int
+    first_epoch : int
+        Number of the epoch that counts as the first: another one has another order.
     workers : int, optional
         Threads that load batches; 0 for none. By default 2 for photos and for large images that are augmented, and 0
         otherwise.
@@ -67,12 +71,14 @@ class Batches:
         shuffle: bool = True,
         augment: Augment | None = None,
         seed: int = 0,
+        first_epoch: int = 0,
         workers: int | None = None,
     ) -> None:
         if augment is not None and len(data.source.shape) != 3:
             raise ValueError(f"augment: inputs are of shape {data.source.shape}, expected images (C, H, W)")
         self.data, self.batch_size, self.classes = data, as_int(batch_size, "batch_size", 1), classes
         self.shuffle, self.augment, self.seed = shuffle, augment, as_seed(seed, "Batches: seed")
+        self.first_epoch = first_epoch
         if workers is None:
             is_large = math.prod(data.source.shape) >= _WORTH_A_THREAD
             workers = 2 if data.source.is_slow or (augment is not None and is_large) else 0
@@ -83,6 +89,7 @@ class Batches:
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch, beginning with number `first`."""
+        epoch += self.first_epoch
         order = np.arange(len(self.data))
         if self.shuffle:
             order = random_of(self.seed, ORDER, epoch).permutation(order)
@@ -96,8 +103,9 @@ class Batches:
 
     def _batch(self, indices: np.ndarray, epoch: int, number: int, stopped: Callable[[], bool]) -> Batch:
         source, targets = self.data.source, self.data.targets[indices]
+        weights = None if self.data.weights is None else self.data.weights[indices]
         if isinstance(source, ArraySource) and self.augment is None:
-            return Batch(np.ascontiguousarray(source.x[indices], np.float32), targets)
+            return Batch(np.ascontiguousarray(source.x[indices], np.float32), targets, weights)
         x = np.empty((len(indices), *source.shape), getattr(source, "dtype", np.float32))  # uint8 of a PixelSource
         for i, index in enumerate(indices.tolist()):
             if stopped():
@@ -106,9 +114,19 @@ class Batches:
             x[i] = source.load(index, self.augment, rng)
         if self.augment is not None and self.augment.mixup:
             if targets.ndim == 1:
-                targets = np.eye(self.classes, dtype=np.float32)[targets]
-            return Batch(*self.augment.mix(x, targets, random_of(self.seed, BATCH, epoch, number)))
-        return Batch(x, targets)
+                several = self.classes > 1
+                targets = np.eye(self.classes, dtype=np.float32)[targets] if several else np.float32(targets)[:, None]
+            return self._mixed(x, targets, weights, random_of(self.seed, BATCH, epoch, number))
+        return Batch(x, targets, weights)
+
+    def _mixed(self, x: np.ndarray, targets: np.ndarray, weights: np.ndarray | None, rng: np.random.Generator) -> Batch:
+        """Blend images and labels; each label keeps the weight of the input that it comes from."""
+        assert self.augment is not None
+        if weights is None:
+            return Batch(*self.augment.mix(x, targets, rng))
+        x, weighted = self.augment.mix(x, np.concatenate([targets * weights[:, None], weights[:, None]], 1), rng)
+        mixed = weighted[:, -1]
+        return Batch(x, (weighted[:, :-1] / np.maximum(mixed, 1e-12)[:, None]).astype(np.float32), mixed)
 
 
 class IterableBatches:
@@ -117,15 +135,18 @@ class IterableBatches:
     Parameters
     ----------
     batches : iterable of (array_like, array_like)
+        Or with weights of the inputs as a third.
+    class_weights : ndarray (classes,), optional
+        What the inputs of each class count, beside that.
 
     Examples
     --------
     >>> list(IterableBatches([([[1.0]], [0])]).epoch(0))
-    [Batch(x=array([[1.]], dtype=float32), y=array([0]))]
+    [Batch(x=array([[1.]], dtype=float32), y=array([0]), weights=None)]
     """
 
-    def __init__(self, batches: Iterable[tuple[Any, Any]]) -> None:
-        self.batches = batches
+    def __init__(self, batches: Iterable[Any], class_weights: np.ndarray | None = None) -> None:
+        self.batches, self.class_weights = batches, class_weights
 
     def __len__(self) -> int:
         try:
@@ -146,11 +167,36 @@ class IterableBatches:
         for number, pair in enumerate(self.batches):
             if number < first:
                 continue
-            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            if not isinstance(pair, (tuple, list)) or len(pair) not in (2, 3):
                 raise TypeError(f"fit: x yields {type(pair).__name__}, expected pairs (x, y) of batches")
-            x, y = pair
+            x, y = pair[:2]
             data = Dataset.of(x, y)
-            yield Batch(np.ascontiguousarray(data.source.x, np.float32), as_targets(y))  # type: ignore[attr-defined]
+            weights = None if len(pair) == 2 else as_real_array(pair[2], "fit: weights").astype(np.float64)
+            if self.class_weights is not None:
+                weights = weights_of_classes(data.targets, self.class_weights, weights)
+            source: Any = data.source
+            yield Batch(np.ascontiguousarray(source.x, np.float32), data.targets, weights)
+
+
+def with_updates(batches: Iterator[Batch], every: int, first: int) -> Iterator[tuple[Batch, bool]]:
+    """Yield the batches, and whether an update follows: after each `every` from number `first` on, and the last.
+
+    Examples
+    --------
+    >>> batches = IterableBatches([([[1.0]], [0])] * 5)
+    >>> [update for _, update in with_updates(batches.epoch(0), 2, 0)]
+    [False, True, False, True, True]
+    """
+    try:
+        batch = next(batches, None)
+        for number in count(first + 1):
+            if batch is None:
+                return
+            following = next(batches, None) if number % every else batch  # none is fetched ahead without need
+            yield batch, number % every == 0 or following is None
+            batch = following if number % every else next(batches, None)
+    finally:
+        batches.close()  # type: ignore[attr-defined]
 
 
 def read_ahead(make: Callable[[int, Callable[[], bool]], Any], numbers: Iterable[int], workers: int) -> Iterator[Any]:

@@ -1,197 +1,97 @@
 """The loop of `Model.fit`: steps in epochs, validation, the best weights, checkpoints, Ctrl-C.
 
-trainer.py runs a single step, loader.py makes its batch, options.py checks the settings, _progress.py shows progress.
+trainer.py runs a single step, loader.py makes its batch, options.py checks the settings, and begin.py prepares the run.
+run.py is what callbacks see, and _progress.py shows progress.
 """
 
 from __future__ import annotations
 
-import os
+import copy
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from numbers import Real
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from fastcnn import ops
-from fastcnn._progress import Progress
+from fastcnn._progress import Pace, Progress
 from fastcnn.errors import FastcnnWarning
+from fastcnn.graph.ir import Graph
 from fastcnn.network import Network
-from fastcnn.training.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
-from fastcnn.training.data import Dataset, split
-from fastcnn.training.features import features_of, split_model
+from fastcnn.training.checkpoints import Checkpoint, write_checkpoint
+from fastcnn.training.data import Dataset
 from fastcnn.training.finite import LossNotFinite, not_finite, why_not_finite
 from fastcnn.training.history import History
 from fastcnn.training.interrupt import Interrupt
-from fastcnn.training.loader import Batch, Batches, IterableBatches
-from fastcnn.training.losses import CrossEntropy, Loss
+from fastcnn.training.learned import Learned
+from fastcnn.training.loader import Batch, Batches, IterableBatches, with_updates
+from fastcnn.training.losses import BinaryCrossEntropy, CrossEntropy
 from fastcnn.training.optimizers import Adam
 from fastcnn.training.options import Options
-from fastcnn.training.prepare import outputs_of, prepare
+from fastcnn.training.prepare import outputs_of
+from fastcnn.training.run import Run, Sums, interrupted
+from fastcnn.training.tasks import ending_of, hits, scores_of, warn_of_ending
 from fastcnn.training.trainer import Trainer
 
-__all__ = ["Run", "fit"]
+__all__ = ["Loop"]
 
 
-@dataclass
-class _Sums:
-    """Sums over the current epoch."""
-
-    loss: float = 0.0
-    hits: int = 0
-    count: int = 0
-    seconds: float = 0.0
+# What to learn from, and to validate with.
+Data: TypeAlias = "tuple[Dataset | IterableBatches, Dataset | IterableBatches | None]"
 
 
-@dataclass
-class Run:
-    """A training run, as callbacks see it.
-
-    Attributes
-    ----------
-    model : Model
-    trainer : Trainer
-        While features of a frozen part are reused, it trains the rest of the network only.
-    history : History
-        Holds all epochs that have ended.
-    epoch : int
-        Number of epochs done.
-    """
-
-    model: Network
-    trainer: Trainer
-    history: History
-    epoch: int = 0
-    _stopped: bool = False
-    _learner: Any = None
-    _step: int = 0
-    _counted: int = 0  # steps of the trainer that are in the sums
-    _sums: _Sums = field(default_factory=_Sums)
-    _best: dict[str, np.ndarray] = field(default_factory=dict)
-
-    def stop(self) -> None:
-        """End the training after this epoch."""
-        self._stopped = True
-
-    def _sync(self) -> None:
-        """Bring the model's arrays up to date with the trainer's."""
-        self.trainer.sync()
-        if self._learner is not self.model:
-            self.model.load_state_dict(self._learner.state_dict(), strict=False)
-
-
-def fit(model: Network, x: Any, y: Any, options: Options) -> History:
-    """Train a model; see `Model.fit`."""
-    data = prepare(model, x, y)
-    if options.augment is not None and not isinstance(data, Dataset):
-        raise ValueError("fit: augment is for arrays and photos; an iterable makes its batches itself")
-    data, validation = _validation(model, data, options)
-    saved = _resumed(model, data, options)
-    try:
-        learner, data, validation = _without_frozen_part(model, data, validation, options)
-    except KeyboardInterrupt:
-        return _interrupted(History(), 0, options, stacklevel=4)
-    return _Loop(model, learner, data, validation, options, saved).train()
-
-
-def _interrupted(history: History, epoch: int, options: Options, stacklevel: int) -> History:
-    """Record in the history that Ctrl-C has ended the training, and warn."""
-    history.interrupted = True
-    where = f"in epoch {min(epoch + 1, options.epochs)} of {options.epochs}"
-    warnings.warn(f"fit: interrupted {where}; the model is as the last step left it", FastcnnWarning, stacklevel)
-    return history
-
-
-def _validation(
-    model: Network, data: Dataset | IterableBatches, options: Options
-) -> tuple[Dataset | IterableBatches, Dataset | None]:
-    """Return the data to learn from and the data to validate with."""
-    given = options.validation
-    if given is None:
-        return data, None
-    if isinstance(given, Real):
-        if not isinstance(data, Dataset):
-            raise ValueError(
-                f"fit: validation={given} of an iterable, expected a pair (x, y): an iterable cannot be split"
-            )
-        learn, validate = split(data.labels, float(given), options.seed)
-        return data.subset(learn), data.subset(validate)
-    pair = given if isinstance(given, (tuple, list)) and len(given) == 2 else (given, None)
-    validation = prepare(model, *pair)
-    if not isinstance(validation, Dataset):
-        raise TypeError(f"fit: validation={type(given).__name__}, expected a share, a pair (x, y) or a folder")
-    return data, validation
-
-
-def _resumed(model: Network, data: Dataset | IterableBatches, options: Options) -> Checkpoint | None:
-    """Return the checkpoint to resume from, with its parameters already in the model; None where there is none."""
-    if not options.resume or not os.path.exists(options.checkpoint or ""):
-        return None
-    checkpoint = read_checkpoint(options.checkpoint or "")
-    for name, now in _fixed_settings(data, options).items():
-        if checkpoint.run.get(name) != now:
-            raise ValueError(f"fit: {name}={now}, expected {checkpoint.run.get(name)} as in {options.checkpoint}")
-    model.load_state_dict(checkpoint.model)
-    return checkpoint
-
-
-def _fixed_settings(data: Dataset | IterableBatches, options: Options) -> dict[str, int]:
-    """Return the settings that may not change when a run is resumed."""
-    settings = {"seed": options.seed, "batch_size": options.batch_size}
-    return {**settings, "inputs": len(data)} if isinstance(data, Dataset) else settings
-
-
-def _without_frozen_part(
-    model: Network, data: Dataset | IterableBatches, validation: Dataset | None, options: Options
-) -> tuple[Network, Dataset | IterableBatches, Dataset | None]:
-    """Return the learning part of the network, with features in place of inputs; the network itself where nothing is
-    frozen."""
-    if options.augment is not None or not isinstance(data, Dataset) or options.epochs < 2:
-        return model, data, validation
-    parts = split_model(model, data.source.shape)
-    if parts is None:
-        return model, data, validation
-    body, head = parts
-    with Interrupt() as interrupt, interrupt.allowed():
-        data = features_of(body, data, options.batch_size, options.workers, options.progress)
-        if validation is not None:
-            validation = features_of(body, validation, options.batch_size, options.workers, options.progress)
-    return head, data, validation
-
-
-class _Loop:
+class Loop:
     """One run of `fit`."""
 
     def __init__(
         self,
         model: Network,
         learner: Network,
-        data: Dataset | IterableBatches,
-        validation: Dataset | None,
+        given: Data,
+        features: Data,
         options: Options,
         saved: Checkpoint | None,
+        identity: Mapping[str, Any],
+        learned: Learned | None = None,
     ) -> None:
-        self.options, self.data, self.validation = options, data, validation
+        self.options, self.given, self.identity = options, given, identity
+        self.data, self.validation = data, validation = features
         self.optimizer = Adam() if options.optimizer is None else options.optimizer
         self.base_rate = self.optimizer.learning_rate
-        trainer = Trainer(
+        trainer = self._trainer(learner)
+        self.first_epoch = 0 if learned is None else learned.resume(trainer)
+        self.run = Run(model, trainer, History(), epochs=options.epochs, _learner=learner, _counted=trainer.steps)
+        self._averaged: Network | None = None
+        self.counts_hits = isinstance(trainer.loss, (CrossEntropy, BinaryCrossEntropy))
+        self.ending = ""
+        if isinstance(data, Dataset):
+            graph = learner._kernel_graph(data.source.shape)
+            _warn_of_idle_parameters(learner, graph)
+            self.ending = ending_of(graph, trainer.loss)
+            warn_of_ending(graph, trainer.loss)
+        self.monitor = "loss" if validation is None else "validation_loss"
+        self.best = options.keep_best if isinstance(options.keep_best, str) else self.monitor
+        if self.best.endswith("accuracy") and not self.counts_hits:
+            raise ValueError(
+                f"fit: keep_best={self.best!r}, but {trainer.loss!r} counts none: expected 'validation_loss'"
+            )
+        if saved is not None:
+            self._restore(saved)
+        self.batches = self._batches(learner, data)
+        self._good = model.state_dict()  # its arrays are read-only: whoever changes one puts in another
+        self._last: Batch
+
+    def _trainer(self, learner: Network) -> Trainer:
+        options = self.options
+        return Trainer(
             learner,
             self.optimizer,
             options.loss,
             clip_norm=options.clip_norm,
             recompute=options.recompute,
             seed=options.seed,
+            ema=options.ema,
         )
-        self.run = Run(model, trainer, History(), _learner=learner)
-        self.counts_hits = isinstance(trainer.loss, CrossEntropy)
-        self.batches = self._batches(learner, data)
-        self.monitor = "loss" if validation is None else "validation_loss"
-        if saved is not None:
-            self._restore(saved)
-        self._good = model.state_dict()  # its arrays are read-only: whoever changes one puts in another
-        self._last: Batch
 
     def _batches(self, learner: Network, data: Dataset | IterableBatches) -> Batches | IterableBatches:
         if isinstance(data, IterableBatches):
@@ -201,8 +101,9 @@ class _Loop:
             data,
             options.batch_size,
             outputs_of(learner, data.source.shape),
-            augment=options.augment,
+            augment=options.augment,  # type: ignore[arg-type]  # options.py has made one of it
             seed=options.seed,
+            first_epoch=self.first_epoch,
             workers=options.workers,
         )
 
@@ -221,12 +122,23 @@ class _Loop:
             run.model.load_state_dict(run._best)
         elif self._is_spoilt():
             run.model.load_state_dict(self._good)
+        elif self.options.ema is not None:
+            run.model.load_state_dict(run._result())
         return run.history
+
+    def _call(self, name: str) -> None:
+        """Call the callbacks; plain functions are called after each epoch."""
+        for callback in self.options.callbacks:
+            call = getattr(callback, name, callback if name == "on_epoch" and callable(callback) else None)
+            if call is not None:
+                call(self.run)
 
     def _epochs(self) -> None:
         run, options = self.run, self.options
+        self._pace = Pace(options.epochs, run.epoch + run._step / self._steps())
         try:
             with Interrupt() as interrupt:
+                self._call("on_start")
                 while run.epoch < options.epochs and not run._stopped:
                     self._epoch(interrupt)
         except KeyboardInterrupt:
@@ -234,25 +146,28 @@ class _Loop:
                 run._sync()
                 if not self._is_spoilt():
                     self._checkpoint()
-            _interrupted(run.history, run.epoch, options, stacklevel=6)
+            interrupted(run.history, run.epoch, options, stacklevel=6)
         finally:
             run._sync()
+            self._call("on_end")
 
     def _epoch(self, interrupt: Interrupt) -> None:
         run, sums = self.run, self.run._sums
         steps = len(self.batches) if isinstance(self.batches, Batches) or self.options.schedule is not None else None
         count = len(self.data) if isinstance(self.data, Dataset) else None
-        with Progress(f"epoch {run.epoch + 1}/{self.options.epochs}", count, self.options.progress) as progress:
+        title = f"epoch {run.epoch + 1}/{self.options.epochs}"
+        with Progress(title, count, self.options.progress, lines=True, pace=self._pace, walks=run.epoch) as progress:
             progress.update(sums.count)
-            batches = self.batches.epoch(run.epoch, run._step)
+            batches = with_updates(self.batches.epoch(run.epoch, run._step), self.options.accumulate, run._step)
             try:
-                while True:
+                while not run._stopped:
                     start = time.perf_counter()
                     with interrupt.allowed():
-                        batch = next(batches, None)
+                        batch, update = next(batches, (None, False))
                     if batch is None:
                         break
-                    self._step(batch, steps)
+                    self._step(batch, update, steps)
+                    self._call("on_batch")
                     sums.seconds += time.perf_counter() - start
                     progress.update(len(batch.x), loss=sums.loss / sums.count, **self._accuracy())
                     self._checkpoint_within_epoch()
@@ -267,19 +182,23 @@ class _Loop:
             self._end_epoch(scores)
             progress.show(**{k: run.history[k][-1] for k in ("loss", "accuracy", *scores) if k in run.history})
 
-    def _step(self, batch: Batch, steps: int | None) -> None:
+    def _step(self, batch: Batch, update: bool, steps: int | None) -> None:
         run, sums = self.run, self.run._sums
         if self.options.schedule is not None and steps is not None:
             done, total = run.epoch * steps + run._step, self.options.epochs * steps
             run.trainer.learning_rate = self.base_rate * self.options.schedule(done, total, steps)
-        loss = run.trainer.step(batch.x, batch.y)
-        self._last = batch
+        loss = run.trainer.step(batch.x, batch.y, sample_weight=batch.weights, update=update)
+        self._last, run.loss = batch, loss
         if not np.isfinite(loss):
             raise self._failure(f"the loss is {loss} in epoch {run.epoch + 1}, step {run._step + 1}")
         sums.loss += loss * len(batch.x)
-        sums.hits += self._hits(run.trainer.outputs, batch.y)
+        sums.hits += hits(run.trainer.loss, run.trainer.outputs, batch.y) if self.counts_hits else 0
         sums.count += len(batch.x)
         run._step, run._counted = run._step + 1, run.trainer.steps
+
+    def _steps(self) -> int:
+        """Return the steps of an epoch; 1 where nobody can tell."""
+        return len(self.batches) if isinstance(self.batches, Batches) else 1
 
     def _is_spoilt(self) -> bool:
         """Whether weights are not finite that were when the run began, or its last epoch ended."""
@@ -304,26 +223,38 @@ class _Loop:
         sums = self.run._sums
         return {"accuracy": sums.hits / sums.count} if self.counts_hits else {}
 
-    def _hits(self, scores: np.ndarray, y: np.ndarray) -> int:
-        """Return the number of inputs whose predicted label is the true label."""
-        if not self.counts_hits:
-            return 0
-        labels = y if y.ndim == 1 else y.argmax(axis=1)
-        return int((scores.argmax(axis=1) == labels).sum())
-
     def _validate(self) -> dict[str, float]:
         """Return loss and accuracy on the validation data."""
         if self.validation is None:
             return {}
-        loss, hits = 0.0, 0
-        batches = Batches(self.validation, self.options.batch_size, shuffle=False, workers=self.options.workers)
-        for x, y in batches.epoch(0):
-            scores = self.run._learner(x)
-            loss += _loss_of(self.run.trainer.loss, scores, y) * len(x)
-            hits += self._hits(scores, y)
-        count = len(self.validation)
-        accuracy = {"validation_accuracy": hits / count} if self.counts_hits else {}
+        loss, right, kind = 0.0, 0, self.run.trainer.loss
+        data, network, count = self.validation, self._shown(), 0
+        batches: Batches | IterableBatches
+        if isinstance(data, IterableBatches):
+            batches = data
+        else:
+            batches = Batches(data, self.options.batch_size, shuffle=False, workers=self.options.workers)
+        for x, y, _ in batches.epoch(self.run.epoch):
+            scores = scores_of(network(x), self.ending)
+            loss += kind.value(scores, y) * len(x)
+            right += hits(kind, scores, y) if self.counts_hits else 0
+            count += len(x)
+        if not count:
+            raise ValueError("fit: validation yields no batches, expected at least one")
+        accuracy = {"validation_accuracy": right / count} if self.counts_hits else {}
         return {"validation_loss": loss / count, **accuracy}
+
+    def _shown(self) -> Network:
+        """The network as it would be left: with the moving average, where there is one."""
+        run = self.run
+        averages = run.trainer.averages()
+        if not averages:
+            learner: Network = run._learner
+            return learner
+        if self._averaged is None:
+            self._averaged = copy.deepcopy(run._learner)
+        self._averaged.load_state_dict({**run._learner.state_dict(), **averages})
+        return self._averaged
 
     def _end_epoch(self, scores: Mapping[str, float]) -> None:
         run, options, sums = self.run, self.options, self.run._sums
@@ -335,16 +266,26 @@ class _Loop:
             seconds=sums.seconds,
             images_per_second=sums.count / max(sums.seconds, 1e-9),
         )
-        run.epoch, run._step, run._sums = run.epoch + 1, 0, _Sums()
-        self._good = run.model.state_dict()
+        run.epoch, run._step, run._sums = run.epoch + 1, 0, Sums()
+        self._good = run._result()
         best = run.history.best(self.monitor)
-        if options.keep_best and best == run.epoch - 1:
+        if options.keep_best and run.history.best(self.best) == run.epoch - 1:
             run._best = dict(self._good)  # no copy: its arrays are read-only, and changes replace them
         if options.patience is not None and run.epoch - 1 - best >= options.patience:
             run.stop()
-        for callback in options.callbacks:
-            callback(run)
+        before = _state_of(run.model)
+        self._call("on_epoch")
+        if run._learner is not run.model and _state_of(run.model) != before:
+            self._join()
         self._checkpoint()
+
+    def _join(self) -> None:
+        """Train all of the network from now on, as a callback has thawed, frozen or changed a part of it."""
+        run, state = self.run, self.run.trainer.state_dict()
+        run.trainer, run._learner = self._trainer(run.model), run.model
+        run.trainer.load_state_dict(state)
+        self.data, self.validation = self.given
+        self.batches = self._batches(run.model, self.data)
 
     # -- checkpoints ----------------------------------------------------------------------------------
 
@@ -360,10 +301,12 @@ class _Loop:
             return
         run = self.run
         state = {
-            **_fixed_settings(self.data, self.options),
+            **self.identity,
             "epoch": run.epoch,
+            "first_epoch": self.first_epoch,
             "step": run._step,
             "stopped": run._stopped,
+            "frozen": [path for path, layer in run.model.named_layers() if layer.is_frozen],
             "sums": vars(run._sums),
             "history": run.history,
         }
@@ -375,9 +318,21 @@ class _Loop:
         run, state = self.run, saved.run
         run.trainer.load_state_dict(saved.trainer)
         run._counted = run.trainer.steps
+        self.first_epoch = state.get("first_epoch", 0)
         run.epoch, run._step, run._stopped = state["epoch"], state["step"], state["stopped"]
-        run._sums, run.history, run._best = _Sums(**state["sums"]), History(state["history"]), saved.best
+        run._sums, run.history, run._best = Sums(**state["sums"]), History(state["history"]), saved.best
 
 
-def _loss_of(loss: Loss, scores: np.ndarray, y: np.ndarray) -> float:
-    return float(ops.get(loss.op).reference({}, [scores, loss.target(y, scores.shape)])[0])
+def _state_of(network: Network) -> tuple[list[bool], list[int]]:
+    """Return what callbacks may have changed: which layers are frozen, and which arrays there are."""
+    frozen = [layer.is_frozen for _, layer in network.named_layers()]
+    return frozen, [id(array) for array in network.state_dict().values()]
+
+
+def _warn_of_idle_parameters(network: Network, graph: Graph) -> None:
+    """Warn of layers that were set, but that forward does not call."""
+    idle = [name for name, _ in network.named_parameters() if name not in graph.constants]
+    if idle:
+        names = ", ".join(idle[:4]) + ", …" * (len(idle) > 4)
+        text = f"fit: {type(network).__name__}.forward does not use {names}: they learn nothing, and are not saved"
+        warnings.warn(text, FastcnnWarning, stacklevel=5)

@@ -5,12 +5,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastcnn._arguments import as_array, as_choice, as_pair, as_real_array, as_share
+from fastcnn import ops
+from fastcnn._arguments import as_array, as_choice, as_float, as_pair, as_real_array, as_share
 
-__all__ = ["MSE", "BinaryCrossEntropy", "CrossEntropy", "Loss", "loss_of"]
+__all__ = ["MSE", "BinaryCrossEntropy", "CrossEntropy", "FunctionLoss", "Loss", "loss_of"]
 
 
 class Loss:
@@ -24,9 +28,35 @@ class Loss:
 
     op: str
 
-    def target(self, y: ArrayLike, shape: tuple[int, int]) -> np.ndarray:
+    def target(self, y: ArrayLike, shape: tuple[int, int], weights: ArrayLike | None = None) -> np.ndarray:
         """Return the float32 matrix that the operation reads, for labels `y` and scores of `shape` (N, classes)."""
         raise TypeError(f"{type(self).__name__} has no target method: use CrossEntropy, MSE or BinaryCrossEntropy")
+
+    def needs_scores(self, weights: ArrayLike | None) -> bool:
+        """Whether its gradient is computed outside of the compiled step, by `value_and_gradient`."""
+        return weights is not None
+
+    def count(self, y: ArrayLike, weights: ArrayLike | None = None) -> float:
+        """What its mean divides by: how much a batch weighs beside others."""
+        return float(len(as_array(y, "y")) if weights is None else as_array(weights, "sample_weight").sum())
+
+    def value(self, scores: np.ndarray, y: ArrayLike, weights: ArrayLike | None = None) -> float:
+        """The loss of scores (N, classes)."""
+        if self.needs_scores(weights):
+            return self.value_and_gradient(scores, y, weights)[0]
+        target = self.target(y, (scores.shape[0], scores.shape[1]), weights)
+        return float(ops.get(self.op).reference({}, [scores, target])[0])
+
+    def value_and_gradient(
+        self, scores: np.ndarray, y: ArrayLike, weights: ArrayLike | None = None
+    ) -> tuple[float, np.ndarray]:
+        """The loss of scores (N, classes), and its gradient by them. The mean of the rows' losses, by their weights."""
+        shape = scores.shape[0], scores.shape[1]
+        target = self.target(y, shape)
+        share = _shares(weights, shape[0])
+        rows = [ops.get(self.op).reference({}, [scores[i : i + 1], target[i : i + 1]])[0] for i in range(shape[0])]
+        gradient = ops.get(f"{self.op}Grad").reference({}, [scores, target])
+        return float(share @ np.array(rows, np.float64)), gradient * (share * shape[0])[:, None]
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in vars(self).items() if value is not None)
@@ -41,7 +71,8 @@ class CrossEntropy(Loss):
         q = (1 - e) * t + e / K                       t: one-hot labels, or the probabilities
         loss = sum over n, k of -w[k] * q[n, k] * log softmax(scores)[n, k] / count
 
-    where count is the sum of the labels' weights, or N if labels are probabilities.
+    where count is the sum of the labels' weights, or N if labels are probabilities. Weights of inputs multiply their
+    rows and their shares of count.
 
     Parameters
     ----------
@@ -75,24 +106,43 @@ class CrossEntropy(Loss):
                 f"CrossEntropy: class_weights={class_weights!r}, expected one finite number >= 0 for each class"
             )
 
-    def target(self, y: ArrayLike, shape: tuple[int, int]) -> np.ndarray:
+    def needs_scores(self, weights: ArrayLike | None) -> bool:
+        """Never: weights go into the targets."""
+        return False
+
+    def count(self, y: ArrayLike, weights: ArrayLike | None = None) -> float:
+        """Return the sum of the labels' and inputs' weights."""
+        labels = as_array(y, "CrossEntropy: y")
+        if self.class_weights is None or labels.ndim != 1:
+            return super().count(y, weights)
+        of_labels = self.class_weights[labels]
+        return float((of_labels if weights is None else of_labels * as_array(weights, "sample_weight")).sum())
+
+    def target(self, y: ArrayLike, shape: tuple[int, int], weights: ArrayLike | None = None) -> np.ndarray:
         """Return the coefficients of -log softmax: (N, classes) float32."""
         shape = rows, classes = as_pair(shape, "CrossEntropy: shape", 0)
         labels = as_array(y, "CrossEntropy: y")
-        weights = self.class_weights
-        if weights is not None and len(weights) != classes:
-            raise ValueError(f"CrossEntropy: class_weights has {len(weights)} numbers, expected {classes}")
+        of_classes = self.class_weights
+        if classes == 1:
+            raise ValueError(
+                "CrossEntropy: one score, whose softmax is always 1: expected two or more, or BinaryCrossEntropy"
+            )
+        if of_classes is not None and len(of_classes) != classes:
+            raise ValueError(f"CrossEntropy: class_weights has {len(of_classes)} numbers, expected {classes}")
+        of_rows = np.ones(rows) if weights is None else _checked_weights(weights, rows)
         if labels.ndim == 1:
             labels = _checked_labels(labels, rows, classes)
-            count = float(rows) if weights is None else float(weights[labels].sum())
+            count = float((of_rows if of_classes is None else of_rows * of_classes[labels]).sum())
             share = np.full(shape, self.label_smoothing / classes)
             share[np.arange(rows), labels] += 1 - self.label_smoothing
         else:
             labels = _checked_matrix(labels, shape, "CrossEntropy")
-            count = float(rows)
+            count = float(of_rows.sum())
             share = (1 - self.label_smoothing) * labels + self.label_smoothing / classes
+        if of_classes is not None:
+            share *= of_classes
         if weights is not None:
-            share *= weights
+            share *= of_rows[:, None]
         with np.errstate(all="ignore"):  # all weights are zero: NaN, as in PyTorch
             return (share / count).astype(np.float32)
 
@@ -108,7 +158,7 @@ class MSE(Loss):
 
     op = "MeanSquaredError"
 
-    def target(self, y: ArrayLike, shape: tuple[int, int]) -> np.ndarray:
+    def target(self, y: ArrayLike, shape: tuple[int, int], weights: ArrayLike | None = None) -> np.ndarray:
         """Return the values that the scores should have: (N, classes) float32."""
         return _rows(y, shape, "MSE")
 
@@ -128,20 +178,101 @@ class BinaryCrossEntropy(Loss):
 
     op = "BinaryCrossEntropy"
 
-    def target(self, y: ArrayLike, shape: tuple[int, int]) -> np.ndarray:
+    def target(self, y: ArrayLike, shape: tuple[int, int], weights: ArrayLike | None = None) -> np.ndarray:
         """Return the probability of label 1 for each score: (N, classes) float32."""
-        return _rows(y, shape, "BinaryCrossEntropy")
+        rows = _rows(y, shape, "BinaryCrossEntropy")
+        if rows.size and not (rows.min() >= 0 and rows.max() <= 1):
+            raise ValueError(f"BinaryCrossEntropy: y from {rows.min():g} to {rows.max():g}, expected 0 to 1")
+        return rows
 
 
 _NAMES = {"cross_entropy": CrossEntropy, "mse": MSE, "binary_cross_entropy": BinaryCrossEntropy}
 
 
-def loss_of(loss: str | Loss) -> Loss:
-    """Return the loss of a name; a loss itself is returned as it is."""
+class FunctionLoss(Loss):
+    """A loss that is a plain function of scores and labels.
+
+    Parameters
+    ----------
+    function : function
+        Gets a `Value` (N, classes) and the labels as they were given. It returns the loss, or one for each input, whose
+        mean counts. It may use NumPy's functions, `Value`'s methods and arithmetic, which yield the gradient. Or it
+        gets an array and returns a pair: a number, and its gradient with respect to the scores.
+
+    Examples
+    --------
+    >>> loss = FunctionLoss(lambda scores, y: ((scores - y) ** 2).mean())
+    >>> loss.value_and_gradient(np.float32([[1, 2]]), np.float32([[0, 0]]))
+    (2.5, array([[1., 2.]]))
+    """
+
+    op = "LinearLoss"
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+
+    def needs_scores(self, weights: ArrayLike | None) -> bool:
+        """Always."""
+        return True
+
+    def value_and_gradient(
+        self, scores: np.ndarray, y: ArrayLike, weights: ArrayLike | None = None
+    ) -> tuple[float, np.ndarray]:
+        """See `Loss.value_and_gradient`."""
+        from fastcnn.training.values import Value
+
+        name = getattr(self.function, "__name__", "loss")
+        given = Value(np.array(scores, np.float64))
+        result = self.function(given, y)
+        if isinstance(result, tuple) and len(result) == 2:
+            if weights is not None:
+                raise ValueError(f"loss: {name} returns its own gradient, expected losses of inputs, to be weighted")
+            return _checked_pair(result, name, scores.shape)
+        if not isinstance(result, Value):
+            raise TypeError(
+                f"loss: {name} returned {type(result).__name__}, expected what it has computed of the scores, or a "
+                "pair (loss, gradient)"
+            )
+        if result.shape == (len(scores),):
+            result = (result * _shares(weights, len(scores))).sum()
+        elif result.shape != () or weights is not None:
+            wanted = "one loss for each input" if weights is not None else "a number, or one for each input"
+            raise ValueError(f"loss: {name} returned shape {result.shape}, expected {wanted}")
+        return float(result.data), result.gradient_by(given)
+
+
+def loss_of(loss: str | Loss | Callable[..., Any]) -> Loss:
+    """Return the loss of a name or a function; a loss itself is returned as it is."""
     if isinstance(loss, Loss):
         return loss
-    named: Loss = _NAMES[as_choice(loss, "loss", _NAMES, ", or a Loss")]()
+    if callable(loss) and not isinstance(loss, type):
+        return FunctionLoss(loss)
+    named: Loss = _NAMES[as_choice(loss, "loss", _NAMES, ", a Loss, or a function of scores and labels")]()
     return named
+
+
+def _checked_pair(result: tuple[Any, Any], name: str, shape: tuple[int, ...]) -> tuple[float, np.ndarray]:
+    gradient = as_real_array(result[1], f"loss: gradient of {name}")
+    if gradient.shape != shape:
+        raise ValueError(f"loss: {name} returned a gradient of shape {gradient.shape}, expected {shape}")
+    return as_float(result[0], f"loss: value of {name}"), gradient
+
+
+def _checked_weights(weights: ArrayLike, rows: int) -> np.ndarray:
+    checked = as_real_array(weights, "sample_weight").astype(np.float64)
+    if checked.shape != (rows,) or not (checked >= 0).all():
+        raise ValueError(f"sample_weight.shape={checked.shape}, expected one number >= 0 for each of {rows} inputs")
+    return checked
+
+
+def _shares(weights: ArrayLike | None, rows: int) -> np.ndarray:
+    """What each row counts in the mean."""
+    if weights is None:
+        return np.full(rows, 1 / rows)
+    checked = _checked_weights(weights, rows)
+    with np.errstate(all="ignore"):  # no input counts: NaN, as for labels that do not
+        shares: np.ndarray = checked / checked.sum()
+    return shares
 
 
 def _rows(y: ArrayLike, shape: tuple[int, int], name: str) -> np.ndarray:

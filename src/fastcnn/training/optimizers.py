@@ -3,16 +3,23 @@
 Each optimizer gives the numbers of its formula. kernels/_update does the arithmetic inside the compiled step. In the
 formulas g is the gradient of a parameter p, clipped if the trainer clips. t is the number of the step, from 1 on. All
 but AdamW begin with g += weight_decay * p.
+
+All take `groups`: other learning rates and weight decays for some parameters. It maps patterns of parameters' names,
+as ``"features.*"`` or ``"*.bias"``, to a dict of "learning_rate" and "weight_decay". The first pattern that fits
+counts. A schedule changes all rates in proportion.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
-from fastcnn._arguments import as_flag, as_float, as_int, as_share
+from fastcnn._arguments import as_choice, as_flag, as_float, as_int, as_mapping, as_share
+
+Groups: TypeAlias = Mapping[str, Mapping[str, float]]
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop"]
 
@@ -31,20 +38,45 @@ class Optimizer:
     kind: ClassVar[str]
     nesterov: bool = False
 
-    def __init__(self, learning_rate: float, weight_decay: float) -> None:
+    def __init__(self, learning_rate: float, weight_decay: float, groups: Groups | None = None) -> None:
         self.learning_rate = _number(self, "learning_rate", learning_rate)
         self.weight_decay = _number(self, "weight_decay", weight_decay)
+        self.groups = _checked_groups(self, groups)
+
+    def group_of(self, name: str) -> int:
+        """The number of the first group that a parameter belongs to, from 1 on; 0 where it belongs to none."""
+        return next((i for i, pattern in enumerate(self.groups, 1) if fnmatchcase(name, pattern)), 0)
+
+    def check_groups(self, names: Sequence[str]) -> None:
+        """Raise ValueError for a group that has none of the named parameters."""
+        taken = {self.group_of(name) for name in names}
+        for i, pattern in enumerate(self.groups, 1):
+            if i not in taken:
+                known = ", ".join(names[:5])
+                raise ValueError(
+                    f"{type(self).__name__}: groups: no parameter belongs to {pattern!r}, expected patterns of names "
+                    f"such as {known}"
+                )
+
+    def rate_and_decay(self, group: int) -> tuple[float, float]:
+        """The learning rate and the weight decay of a group."""
+        settings = list(self.groups.values())[group - 1] if group else {}
+        return settings.get("learning_rate", self.learning_rate), settings.get("weight_decay", self.weight_decay)
 
     def states(self) -> tuple[str, ...]:
         """Return the running means that it keeps for each parameter: some of "first", "second", "third"."""
         raise TypeError(f"{type(self).__name__} has no states: use SGD, Adam, AdamW or RMSprop")
 
     def numbers(self, step: int) -> Mapping[str, float]:
-        """Return the numbers of the formula for step `step`, from 1 on; the trainer adds `rate`."""
+        """Return the numbers of the formula for step `step`, from 1 on.
+
+        The trainer adds `rate`, and the weight decay of groups.
+        """
         return {"decay": self.weight_decay}
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
+        shown = {name: value for name, value in vars(self).items() if name != "groups" or value}
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
 
 class SGD(Optimizer):
@@ -60,6 +92,8 @@ class SGD(Optimizer):
     nesterov : bool
         Needs a momentum.
     weight_decay : float
+    groups : dict of str to dict, optional
+        Other learning rates and weight decays of parameters whose names fit a pattern; the first that fits counts.
 
     Raises
     ------
@@ -70,14 +104,22 @@ class SGD(Optimizer):
     --------
     >>> SGD(0.1, momentum=0.9)
     SGD(learning_rate=0.1, weight_decay=0.0, momentum=0.9, nesterov=False)
+    >>> SGD(0.1, groups={"*.bias": {"weight_decay": 0}, "body.*": {"learning_rate": 0.01}}).group_of("body.0.weight")
+    2
     """
 
     kind = "SGD"
 
     def __init__(
-        self, learning_rate: float = 1e-3, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0
+        self,
+        learning_rate: float = 1e-3,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+        *,
+        groups: Groups | None = None,
     ) -> None:
-        super().__init__(learning_rate, weight_decay)
+        super().__init__(learning_rate, weight_decay, groups)
         self.momentum = _number(self, "momentum", momentum)
         self.nesterov = bool(as_flag(nesterov, "SGD: nesterov"))
         if self.nesterov and not self.momentum:
@@ -120,8 +162,10 @@ class Adam(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        *,
+        groups: Groups | None = None,
     ) -> None:
-        super().__init__(learning_rate, weight_decay)
+        super().__init__(learning_rate, weight_decay, groups)
         name = f"{type(self).__name__}: betas"
         if not isinstance(betas, (tuple, list, np.ndarray)) or len(betas) != 2:
             raise TypeError(f"{name}={betas!r}, expected two numbers from 0 to below 1")
@@ -168,8 +212,10 @@ class AdamW(Adam):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
+        *,
+        groups: Groups | None = None,
     ) -> None:
-        super().__init__(learning_rate, betas, eps, weight_decay)
+        super().__init__(learning_rate, betas, eps, weight_decay, groups=groups)
 
 
 class RMSprop(Optimizer):
@@ -200,8 +246,10 @@ class RMSprop(Optimizer):
         weight_decay: float = 0.0,
         momentum: float = 0.0,
         centered: bool = False,
+        *,
+        groups: Groups | None = None,
     ) -> None:
-        super().__init__(learning_rate, weight_decay)
+        super().__init__(learning_rate, weight_decay, groups)
         self.alpha = as_share(alpha, "RMSprop: alpha")
         self.eps, self.momentum = _number(self, "eps", eps), _number(self, "momentum", momentum)
         self.centered = bool(as_flag(centered, "RMSprop: centered"))
@@ -226,3 +274,15 @@ def _number(owner: Optimizer, name: str, value: float) -> float:
     if not 0 <= number < float("inf"):
         raise ValueError(f"{type(owner).__name__}: {name}={value}, expected a number from 0 to below infinity")
     return number
+
+
+def _checked_groups(owner: Optimizer, groups: Any) -> dict[str, dict[str, float]]:
+    name = f"{type(owner).__name__}: groups"
+    checked: dict[str, dict[str, float]] = {}
+    for pattern, settings in ({} if groups is None else as_mapping(groups, name)).items():
+        for key in as_mapping(settings, f"{name}[{pattern!r}]"):
+            as_choice(key, f"{name}[{pattern!r}]", ("learning_rate", "weight_decay"))
+        checked[pattern] = {
+            key: _number(owner, f"groups[{pattern!r}][{key!r}]", value) for key, value in settings.items()
+        }
+    return checked

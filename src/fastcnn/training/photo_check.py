@@ -29,7 +29,7 @@ PARTS = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 TINY = 32  # pixels of the shorter side
-BALANCE = 4.0  # the largest class may have so many times the photos of the smallest
+BALANCE = 4.0  # photos of the largest class per photo of the smallest, at most
 _USUAL_MODES = ("RGB", "L")
 
 
@@ -122,7 +122,7 @@ def check_folder(
     Parameters
     ----------
     folder : path-like
-        With a sub-folder for each class, or with such folders in ``train``, ``val`` and ``test``, or just photos.
+        With a sub-folder for each class, or with parts ``train``, ``val`` and ``test`` that have these, or just photos.
     validation : path-like, optional
         A second folder of classes, with which a model is validated.
     progress : bool, optional
@@ -131,7 +131,7 @@ def check_folder(
     Raises
     ------
     NotADirectoryError, ValueError
-        If there is no such folder, or no photo in it.
+        If the folder does not exist, or has no photo.
 
     Examples
     --------

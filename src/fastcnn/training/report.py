@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from fastcnn._figure import drawn
-from fastcnn._table import Columns
+from fastcnn._table import Columns, as_html
 
-__all__ = ["ClassScore", "Mistake", "Report", "report"]
+__all__ = ["ClassScore", "Mistake", "Report", "report", "share"]
 
-_MOST_MISTAKES = 10
+MOST_MISTAKES = 10
 _WIDEST_TABLE = 20  # classes whose confusion matrix fits on a screen
 
 
@@ -106,13 +105,15 @@ class Report:
         lines += map(columns.line, rows)
         if len(self.scores) <= _WIDEST_TABLE:
             lines += ["", *self._confusion_lines(columns.widths[0])]
-        if self.mistakes:
-            lines += ["", "worst mistakes"]
-            lines += [
-                f"{100 * m.probability:5.1f} %  {m.name}: true {m.label}, predicted {m.predicted}"
-                for m in self.mistakes
-            ]
-        return "\n".join(lines)
+        return "\n".join([*lines, *self._mistake_lines()])
+
+    def _mistake_lines(self) -> list[str]:
+        if not self.mistakes:
+            return []
+        told = [
+            f"{100 * m.probability:5.1f} %  {m.name}: true {m.label}, predicted {m.predicted}" for m in self.mistakes
+        ]
+        return ["", "worst mistakes", *told]
 
     def _confusion_lines(self, width: int) -> list[str]:
         classes = range(1, len(self.scores) + 1)
@@ -127,7 +128,7 @@ class Report:
         return lines
 
     def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(str(self))}</pre>"
+        return as_html(self)
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
         """Draw the confusion matrix.
@@ -160,7 +161,8 @@ class Report:
                 axes.text(j, i, str(number), ha="center", va="center", color="white" if shares[i, j] > 0.5 else "black")
         axes.set_xticks(range(len(labels)), labels, rotation=90)
         axes.set_yticks(range(len(labels)), labels)
-        axes.set(xlabel="predicted label", ylabel="true label", title=f"{100 * self.accuracy:.1f} % of {self.count}")
+        title = f"Confusion matrix: accuracy {100 * self.accuracy:.1f} % of {self.count}"
+        axes.set(xlabel="predicted label", ylabel="true label", title=title)
 
 
 def report(
@@ -209,24 +211,31 @@ def report(
     scores = [
         ClassScore(
             classes[i],
-            _share(hits[i], predictions[i]),
-            _share(hits[i], true[i]),
-            _share(2 * hits[i], predictions[i] + true[i]),
+            share(hits[i], predictions[i]),
+            share(hits[i], true[i]),
+            share(2 * hits[i], predictions[i] + true[i]),
             int(true[i]),
         )
         for i in range(number)
     ]
     certainty = probabilities[np.arange(count), predicted]
     wrong = np.flatnonzero(predicted != labels)
-    wrong = wrong[np.argsort(-certainty[wrong], kind="stable")][:_MOST_MISTAKES]
+    wrong = wrong[np.argsort(-certainty[wrong], kind="stable")][:MOST_MISTAKES]
     mistakes = [
         Mistake(names[i] if len(names) else str(i), classes[labels[i]], classes[predicted[i]], float(certainty[i]))
         for i in wrong.tolist()
     ]
     of_truth = probabilities[np.arange(count), labels].astype(np.float64)
     loss = -np.log(np.maximum(of_truth, np.finfo(np.float32).tiny)).mean()
-    return Report(count, _share(hits.sum(), count), float(loss), scores, confusion.tolist(), mistakes)
+    return Report(count, share(hits.sum(), count), float(loss), scores, confusion.tolist(), mistakes)
 
 
-def _share(part: float, whole: float) -> float:
-    return float(part / whole) if whole else 0.0
+def share(part: float, total: float) -> float:
+    """Return part / total, 0 of nothing.
+
+    Examples
+    --------
+    >>> share(1, 4), share(0, 0)
+    (0.25, 0.0)
+    """
+    return float(part / total) if total else 0.0

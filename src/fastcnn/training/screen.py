@@ -71,8 +71,8 @@ def screened(
     Raises
     ------
     ImageError
-        If a photo cannot be read and `on_error` is "stop", if more than a tenth of them cannot, or if a class has none
-        left; it lists them.
+        If a photo cannot be read and `on_error` is "stop". Or if more than a tenth of the photos cannot be read, or a
+        class has none left. The message lists them.
     """
     as_choice(on_error, "on_error", ON_ERROR)
     if not isinstance(data.source, PhotoSource) or not is_paths(data.source.photos):

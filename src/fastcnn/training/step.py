@@ -2,8 +2,11 @@
 
     scores = f(x);  loss = L(scores, target);  gradients;  running statistics and parameters, in place
 
-Batch normalisation uses the statistics of the batch, and dropout its random numbers. Frozen layers compute as at
-inference. compiler/ compiles the graph, and trainer.py holds the arrays of the state.
+f is the network without a last softmax or sigmoid that belongs to the loss (tasks.py). Batch normalisation uses the
+statistics of the batch, and dropout its random numbers. Frozen layers compute as at inference. Gradients may first go
+into their mean over several batches, and parameters into a running average of their own. Both means are steps of SGD
+with the sign turned, mean -= share * (value - mean). compiler/ compiles the graph, and trainer.py holds the arrays of
+the state.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,11 +23,119 @@ from fastcnn.compiler.fold import drop_repeated_relu
 from fastcnn.graph.autodiff import differentiate
 from fastcnn.graph.ir import Graph, Node, Shape, add_shapes
 from fastcnn.kernels._update import SETTINGS
+from fastcnn.layers.base import Layer
 from fastcnn.ops.update import MEANS
-from fastcnn.training.losses import Loss
 from fastcnn.training.optimizers import Optimizer
 
 TARGET, NUMBERS, CLOCK = "@target", "@settings", "@clock"
+GATHERING, AVERAGING = "@gathering", "@averaging"  # numbers of both means
+GATHERED, AVERAGED = "gradient", "average"  # how the means themselves are called, after the parameter's name and @
+
+
+class StepKind(NamedTuple):
+    """What the steps of a trainer differ in, beside the shape of the batch."""
+
+    loss: str  # the operation
+    gathers: bool  # gradients into their mean
+    applies: bool  # updates
+
+
+class Account(NamedTuple):
+    """How far a training has come."""
+
+    steps: int
+    updates: int
+    gathered: float  # what the batches since the last update weigh
+
+
+@dataclass(frozen=True)
+class Updating:
+    """What a step does with the gradients.
+
+    Attributes
+    ----------
+    optimizer : Optimizer
+    clip_norm : float or None
+        The largest norm of all gradients, taken as one vector.
+    gathers : bool
+        Whether the gradients go into the mean over several batches, which takes their place.
+    applies : bool
+        Whether parameters follow them.
+    averages : bool
+        Whether the parameters' running average follows the parameters.
+    """
+
+    optimizer: Optimizer
+    clip_norm: float | None = None
+    gathers: bool = False
+    applies: bool = True
+    averages: bool = False
+
+    def means(self) -> list[str]:
+        """What is kept of each parameter."""
+        gathered, averaged = [GATHERED] * self.gathers, [AVERAGED] * (self.applies and self.averages)
+        return [*(self.optimizer.states() if self.applies else ()), *gathered, *averaged]
+
+    def numbers(self, trained: list[str]) -> list[str]:
+        """Names of the rows of numbers that the step reads."""
+        groups = sorted({self.optimizer.group_of(name) for name in trained}) if self.applies else []
+        return [
+            *map(numbers_of_group, groups),
+            *[GATHERING] * self.gathers,
+            *[AVERAGING] * (self.applies and self.averages),
+        ]
+
+
+def numbers_of_group(group: int) -> str:
+    """The name of a group's row of numbers."""
+    return f"{NUMBERS}{group}"
+
+
+def row_of_numbers(
+    name: str, optimizer: Optimizer, rate: float, update: int, share: float, average: float
+) -> list[float]:
+    """The numbers of one row, in the order of `SETTINGS`.
+
+    Parameters
+    ----------
+    name : str
+        Of the row, one of `Updating.numbers`.
+    optimizer : Optimizer
+    rate : float
+        The learning rate of parameters in no group; those of groups change in proportion.
+    update : int
+        The number of the update, from 1 on.
+    share : float
+        Of the batch in the mean of the gradients.
+    average : float
+        What the running average keeps of itself, at most.
+    """
+    numbers: Mapping[str, float]
+    if name == GATHERING:
+        numbers = {"rate": -share, "decay": -1.0}
+    elif name == AVERAGING:
+        kept = min(average, (1 + update) / (10 + update)) if update > 1 else 0.0
+        numbers = {"rate": kept - 1, "decay": -1.0}
+    else:
+        own, decay = optimizer.rate_and_decay(int(name.removeprefix(NUMBERS)))
+        base = optimizer.learning_rate
+        if own != base:
+            rate = own * (rate / base if base else 1.0)
+        numbers = {**optimizer.numbers(update), "rate": rate, "decay": decay}
+    return [numbers.get(setting, 0.0) for setting in SETTINGS]
+
+
+def learning_parts(model: Layer) -> tuple[set[str], dict[str, float]]:
+    """Names of the parameters to train, and the momentum of the running statistics by the name of the running mean."""
+    trainable: set[str] = set()
+    momenta: dict[str, float] = {}
+    for path, layer in model.named_layers():
+        prefix = f"{path}." if path else ""
+        if not layer.is_frozen:
+            trainable.update(prefix + name for name in layer._parameters)
+            if "running_mean" in layer._buffers:
+                momenta[f"{prefix}running_mean"] = getattr(layer, "momentum", 0.1)
+    return trainable, momenta
 
 
 @dataclass(frozen=True)
@@ -33,9 +145,11 @@ class StepGraph:
     Attributes
     ----------
     graph : Graph
-        Inputs are x, target, the optimizer's numbers, the clock, then `state`. Outputs are loss and scores.
+        Inputs are x, target, the rows of `numbers`, the clock, then `state`. Outputs are loss and scores.
     shapes : dict
         Shape of each value.
+    numbers : list of str
+        Names of the rows of numbers.
     state : list of str
         Names of the values that the step changes: parameters, running statistics, and the optimizer's running means,
         such as ``name@first``. Constants that it reads in the form of parameters belong to it.
@@ -49,6 +163,7 @@ class StepGraph:
 
     graph: Graph
     shapes: dict[str, Shape]
+    numbers: list[str]
     state: list[str]
     packed: set[str]
     trained: list[str]
@@ -60,9 +175,8 @@ def step_graph(
     shape: Shape,
     trainable: Collection[str],
     momenta: Mapping[str, float],
-    loss: Loss,
-    optimizer: Optimizer,
-    clip_norm: float | None,
+    loss: str,
+    updating: Updating,
     recompute: bool,
 ) -> StepGraph:
     """Make the training step of a network.
@@ -78,10 +192,9 @@ def step_graph(
     momenta : dict of str to float
         Momentum of the running statistics by the name of the running mean. Batch normalisations without an entry are
         frozen.
-    loss : Loss
-    optimizer : Optimizer
-    clip_norm : float or None
-        Largest norm of the gradients of all parameters.
+    loss : str
+        The operation.
+    updating : Updating
     recompute : bool
         Whether the backward pass computes normalised values, and elementwise functions of them, again.
     """
@@ -91,29 +204,41 @@ def step_graph(
     scores = graph.outputs[0]
     if len(shapes[scores]) != 2:
         raise ValueError(f"the network's output has shape {shapes[scores]}, expected scores (N, classes)")
-    forward = [*_in_training_mode(graph, shapes, momenta), Node(loss.op, "@loss", (scores, TARGET), "@loss", {})]
+    forward = [*_in_training_mode(graph, shapes, momenta), Node(loss, "@loss", (scores, TARGET), "@loss", {})]
     kept = _kept_as_parameters(forward)
     trained = [name for name in graph.constants if name in trainable]
     state = [name for name in graph.constants if name in trainable or name in kept]
-    shapes |= {TARGET: shapes[scores], NUMBERS: (len(SETTINGS),), CLOCK: (4,)}
-    inputs = {name: shapes[name] for name in (x, TARGET, NUMBERS, CLOCK, *state)}
+    numbers = updating.numbers(trained)
+    shapes |= {TARGET: shapes[scores], **dict.fromkeys(numbers, (len(SETTINGS),)), CLOCK: (4,)}
+    inputs = {name: shapes[name] for name in (x, TARGET, *numbers, CLOCK, *state)}
     constants = {name: array for name, array in graph.constants.items() if name not in inputs}
     step = Graph(forward, dict(inputs), ["@loss", scores], constants)
     step, grads, shapes = differentiate(step, shapes, "@loss", trained)
     nodes = _recomputed(step.nodes, len(forward)) if recompute else step.nodes
     trained = [name for name in trained if name in grads]
-    means = {f"{name}@{mean}": shapes[name] for name in trained for mean in optimizer.states()}
+    means = {f"{name}@{mean}": shapes[name] for name in trained for mean in updating.means()}
     state += means
     inputs |= means
     shapes |= means
-    nodes = _scheduled(nodes, step.outputs, _updates(trained, grads, optimizer, clip_norm))
+    nodes = _scheduled(nodes, step.outputs, _updates(trained, grads, updating))
     # Only expanded nodes show which weights are read as parameters.
     add_shapes(nodes, shapes)
     nodes = expanded(nodes, shapes)
     add_shapes(nodes, shapes)
     first = {name: graph.constants[name] for name in state if name in graph.constants}
     step = replace(step, nodes=nodes, inputs=dict(inputs))
-    return StepGraph(step, shapes, state, _packed(nodes, state), trained, first)
+    return StepGraph(step, shapes, numbers, state, _packed(nodes, state), trained, first)
+
+
+def scores_of(step: StepGraph) -> Graph:
+    """The part of a step that computes the scores, as it does; for losses that are computed outside."""
+    scores = step.graph.outputs[1]
+    used, kept = {scores}, []
+    for node in reversed(step.graph.nodes):
+        if node.output in used and not node.kind.updates:
+            kept.append(node)
+            used.update(node.inputs)
+    return replace(step.graph, nodes=kept[::-1], outputs=[scores])
 
 
 def _in_training_mode(graph: Graph, sizes: Mapping[str, Shape], momenta: Mapping[str, float]) -> list[Node]:
@@ -176,34 +301,50 @@ def _kept_as_parameters(nodes: list[Node]) -> set[str]:
     return {name for node in nodes if node.op in ("BatchNormTraining", "RunningUpdate") for name in node.inputs}
 
 
-def _updates(trained: list[str], grads: Mapping[str, str], optimizer: Optimizer, clip_norm: float | None) -> list[Node]:
+def _updates(trained: list[str], grads: Mapping[str, str], updating: Updating) -> list[Node]:
     nodes: list[Node] = []
-    scale = ""
-    if clip_norm is not None:
+    if updating.gathers:
+        nodes += [_mean(name, GATHERED, grads[name], GATHERING) for name in trained]
+        grads = {name: f"{name}@{GATHERED}" for name in trained}
+    if not updating.applies:
+        return nodes
+    optimizer, scale = updating.optimizer, ""
+    if updating.clip_norm is not None:
         for name in trained:
             norm = f"{name}:norm"
             nodes.append(Node("SquaredNorm", norm, (grads[name], scale), norm, {}))
             scale = norm
-        nodes.append(Node("ClipScale", "@scale", (scale,), "@scale", {"limit": clip_norm}))
+        nodes.append(Node("ClipScale", "@scale", (scale,), "@scale", {"limit": updating.clip_norm}))
         scale = "@scale"
     for name in trained:
         means = [f"{name}@{mean}" if mean in optimizer.states() else "" for mean in MEANS]
         attrs = {"kind": optimizer.kind, "nesterov": int(optimizer.nesterov)}
-        inputs = (name, grads[name], NUMBERS, scale, *means)
+        inputs = (name, grads[name], numbers_of_group(optimizer.group_of(name)), scale, *means)
         nodes.append(Node("Update", f"{name}:update", inputs, f"{name}:update", attrs))
-    return nodes
+    return nodes + [_mean(name, AVERAGED, name, AVERAGING) for name in trained if updating.averages]
+
+
+def _mean(name: str, mean: str, value: str, numbers: str) -> Node:
+    """Let a mean follow a value: with a decay of -1 and the negative rate -share, SGD's step does so."""
+    output = f"{name}@{mean}:update"
+    attrs = {"kind": "SGD", "nesterov": 0}
+    return Node("Update", output, (f"{name}@{mean}", value, numbers, "", "", "", ""), output, attrs)
 
 
 def _scheduled(nodes: list[Node], outputs: Collection[str], updates: list[Node]) -> list[Node]:
-    """Return the nodes whose values are used, then those that change the state: a step can be given up before these."""
+    """Return the nodes whose values are used, then those that change the state: a step can be given up before these.
+
+    The norm of gathered gradients is that of their mean, and comes after it.
+    """
     used = set(outputs) | {name for node in updates for name in node.inputs}
     kept: list[Node] = []
     for node in reversed(nodes):
         if node.output in used or node.kind.updates:
             kept.append(node)
             used.update(node.inputs)
-    kept = [*reversed(kept), *updates]
-    return sorted(kept, key=lambda node: node.kind.updates)  # stable: each part stays in order
+    first = next((i for i, node in enumerate(updates) if node.kind.updates), len(updates))
+    kept = [*reversed(kept), *updates[:first]]
+    return sorted(kept, key=lambda node: node.kind.updates) + updates[first:]  # stable: each part stays in order
 
 
 def _packed(nodes: list[Node], state: list[str]) -> set[str]:

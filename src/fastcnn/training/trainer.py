@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from threading import get_ident
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastcnn._arguments import as_float, as_mapping, as_real_array, as_seed
+from fastcnn._arguments import as_flag, as_float, as_mapping, as_real_array, as_seed
 from fastcnn.compiler.compile import compile_graph
 from fastcnn.compiler.plan import Plan
 from fastcnn.kernels import _cpu, storage
@@ -26,18 +26,31 @@ from fastcnn.layers.newer import Holder, watch
 from fastcnn.network import Network
 from fastcnn.training.losses import Loss, loss_of
 from fastcnn.training.optimizers import Optimizer
-from fastcnn.training.step import StepGraph, step_graph
+from fastcnn.training.step import (
+    AVERAGED,
+    GATHERED,
+    Account,
+    StepGraph,
+    StepKind,
+    Updating,
+    learning_parts,
+    row_of_numbers,
+    scores_of,
+    step_graph,
+)
+from fastcnn.training.tasks import task_of_loss, without_ending
 
 __all__ = ["Trainer"]
 
 T = TypeVar("T")
 
-MAX_PLANS = 3  # batch shapes whose plans are kept: the full batch, the last one of an epoch, and one more
+MAX_PLANS = 6  # kept ones: of the full batch, the last one of an epoch, and one more, with updates and without
 
 
 class _Compiled(NamedTuple):
     plan: Plan
-    order: list[str]  # names of the state, in the order of the inputs
+    step: StepGraph
+    numbers: list[np.ndarray]  # of the formulas, a row for each name in step.numbers
     loss: np.ndarray
     scores: np.ndarray
 
@@ -58,10 +71,12 @@ class Trainer(Holder):
     Parameters
     ----------
     model : Model
-        With one output (N, classes). Frozen layers (`Layer.freeze`) stay as they are.
+        With one output (N, classes). Frozen layers (`Layer.freeze`) stay as they are. A last softmax or sigmoid that
+        belongs to the loss is left out of the step. The model's `task` becomes the loss's.
     optimizer : Optimizer
-    loss : str or Loss
-        "cross_entropy", "mse", "binary_cross_entropy", or an object.
+    loss : str, Loss or function
+        "cross_entropy", "mse", "binary_cross_entropy", an object, or a function of scores and labels (see
+        `fastcnn.training.FunctionLoss`).
     clip_norm : float, optional
         Largest Euclidean norm of the gradients of all parameters; larger gradients are scaled down (Pascanu et al.,
         https://arxiv.org/abs/1211.5063).
@@ -70,6 +85,10 @@ class Trainer(Holder):
         https://arxiv.org/abs/1604.06174). It takes less memory and gives the same bits.
     seed : int
         Seed of dropout. The random numbers of a step depend on the seed and the number of the step alone.
+    ema : float, optional
+        Keep an exponential moving average of the parameters, `averages`. After update t it is
+        ``d * average + (1 - d) * parameter`` with d = min(ema, (1 + t) / (10 + t)). After the first it is the parameter
+        itself. 0.999 is usual.
 
     Attributes
     ----------
@@ -79,6 +98,8 @@ class Trainer(Holder):
         Learning rate of the next step; can be set before each.
     steps : int
         Number of steps done.
+    updates : int
+        Number of those that have changed the parameters.
 
     Raises
     ------
@@ -102,25 +123,34 @@ class Trainer(Holder):
         self,
         model: Network,
         optimizer: Optimizer,
-        loss: str | Loss = "cross_entropy",
+        loss: str | Loss | Callable[..., Any] = "cross_entropy",
         *,
         clip_norm: float | None = None,
         recompute: bool = False,
         seed: int = 0,
+        ema: float | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(model, Network):
+            raise TypeError(f"Trainer: model is of type {type(model).__name__}, expected a Model")
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"Trainer: optimizer={optimizer!r}, expected an Optimizer such as fastcnn.SGD(0.1)")
         if clip_norm is not None and not as_float(clip_norm, "Trainer: clip_norm") > 0:
             raise ValueError(f"Trainer: clip_norm={clip_norm}, expected a number above 0, or None")
         self.model, self.optimizer, self.loss = model, optimizer, loss_of(loss)
         self.clip_norm, self.recompute, self.seed = clip_norm, recompute, as_seed(seed, "Trainer: seed")
-        self.learning_rate = optimizer.learning_rate
-        self._plans: OrderedDict[tuple[int, ...], _Compiled] = OrderedDict()
+        if ema is not None and not 0 <= as_float(ema, "Trainer: ema") < 1:
+            raise ValueError(f"Trainer: ema={ema}, expected a number from 0 to below 1, or None")
+        optimizer.check_groups([name for name, _ in model.named_parameters()])
+        self.ema, self.learning_rate = ema, optimizer.learning_rate
+        self._account = Account(0, 0, 0.0)
+        self._begun = False, 0.0  # of the step that was begun last: whether it updates, and what its batch weighs
+        self._plans: OrderedDict[tuple[tuple[int, ...], StepKind], _Compiled] = OrderedDict()
+        self._scorers: dict[tuple[int, ...], tuple[Plan, np.ndarray]] = {}
         self._state: dict[str, np.ndarray] = {}  # in the form that the step reads
         self._forms: dict[str, tuple[tuple[int, ...], bool]] = {}  # shape, and whether it is stored as a parameter
         self._means: dict[str, np.ndarray] = {}  # loaded ones that no plan has read yet
-        self._numbers, self._clock = np.zeros(len(SETTINGS), np.float32), np.zeros(4, np.uint32)
+        self._clock = np.zeros(4, np.uint32)
         self._changes = object()  # replaced after each change of the model
         self._seen: object = None  # `_changes` when the model's arrays were taken over
         self._isa, self._vl = "", 1
@@ -135,7 +165,12 @@ class Trainer(Holder):
         """Number of steps done."""
         return self._steps_before + len(self._done)
 
-    def step(self, x: ArrayLike, y: ArrayLike) -> float:
+    @property
+    def updates(self) -> int:
+        """Number of steps done that have changed the parameters."""
+        return self._counted().updates
+
+    def step(self, x: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, update: bool = True) -> float:
         """Train on one batch.
 
         Parameters
@@ -144,6 +179,11 @@ class Trainer(Holder):
             Inputs, N >= 1.
         y : array_like
             Labels in a form that the loss takes: integers (N,), or a number for each score (N, classes).
+        sample_weight : array_like (N,), optional
+            Weight of each input in the loss.
+        update : bool
+            False keeps the gradients for the next step. That step follows the mean over all batches since the last
+            update, as if they were one. Batch normalisation sees each batch by itself.
 
         Returns
         -------
@@ -158,6 +198,7 @@ class Trainer(Holder):
             If a signal handler trains the model that is within a step.
         """
         batch, labels = self.model._as_batch(x), np.asarray(y)
+        update = bool(as_flag(update, "Trainer.step: update"))
         if len(batch) == 0:
             raise ValueError(f"Trainer.step: x.shape={batch.shape}, expected at least one input")
         while True:
@@ -165,7 +206,7 @@ class Trainer(Holder):
                 rival._refuse_within_step()
                 rival.sync()
             with default_float_modes():  # the optimizer's numbers and the targets are computed here, too
-                loss = self._work(lambda: self._step(batch, labels))
+                loss = self._work(lambda: self._step(batch, labels, sample_weight, update))
             if loss is not None:
                 return loss
 
@@ -175,14 +216,18 @@ class Trainer(Holder):
         Returns
         -------
         dict of str to ndarray
-            The optimizer's running means, float32, under the parameter's name with "@first", "@second" or "@third";
-            "@steps", int64; and "@learning_rate", float64.
+            The optimizer's running means, float32, under the parameter's name with "@first", "@second" or "@third". The
+            moving average has "@average", gradients that no update has followed yet "@gradient". "@steps", int64, and
+            "@learning_rate", float64. Where updates differ from steps, "@updates", int64, and "@gathered", float64.
         """
 
         def read() -> dict[str, np.ndarray]:
             means = self._plain_means()
-            rate = np.array(self.learning_rate, np.float64)
-            return {**self._means, **means, "@steps": np.array(self.steps, np.int64), "@learning_rate": rate}
+            _, updates, gathered = self._counted()
+            numbers = {"@steps": np.array(self.steps, np.int64), "@learning_rate": np.array(self.learning_rate)}
+            if updates != self.steps:
+                numbers |= {"@updates": np.array(updates, np.int64), "@gathered": np.array(gathered)}
+            return {**self._means, **means, **numbers}
 
         return self._look(read)
 
@@ -206,12 +251,29 @@ class Trainer(Holder):
             if name not in state or checked[name].size != 1:
                 raise ValueError(f"Trainer.load_state_dict: {name} is missing, expected a number")
         steps, rate = int(checked["@steps"].item()), float(checked["@learning_rate"].item())
+        updates = int(checked.get("@updates", np.int64(steps)))
+        gathered = float(checked.get("@gathered", np.float64(0)))
 
         def change() -> None:
             self._begin_again(means)
             self._done, self._steps_before, self.learning_rate = [], steps, rate
+            self._account = Account(0, updates, gathered)
 
         self._look(change)
+
+    def averages(self) -> dict[str, np.ndarray]:
+        """Return the moving average of each parameter that is trained, by its name; empty without `ema`.
+
+        Examples
+        --------
+        >>> import fastcnn as fc
+        >>> trainer = Trainer(fc.Sequential(fc.Linear(2, 2, rng=0)), fc.SGD(0.5), ema=0.9)
+        >>> _ = [trainer.step([[1, 0]], [1]) for _ in range(3)]
+        >>> list(trainer.averages())
+        ['0.weight', '0.bias']
+        """
+        suffix = f"@{AVERAGED}"
+        return {name.removesuffix(suffix): array for name, array in self.state_dict().items() if name.endswith(suffix)}
 
     def layer_changed(self) -> None:
         """Note that a layer has changed; the next step takes the change over."""
@@ -228,19 +290,37 @@ class Trainer(Holder):
             self._begin_again(self._means | self._plain_means())
         return result
 
-    def _step(self, batch: np.ndarray, labels: np.ndarray) -> float | None:
+    def _step(self, batch: np.ndarray, labels: np.ndarray, weights: ArrayLike | None, update: bool) -> float | None:
         """Do a step; return None where another trainer or a signal handler has changed the layers meanwhile."""
         if self._changes is not self._seen or _cpu.isa() != self._isa:
             self._take_over()
         if not (self._holds or self._claim()) or self._changes is not self._seen:
             return None
-        compiled = self._plans.get(batch.shape) or self._compile(batch.shape)
-        self._plans.move_to_end(batch.shape)
-        target = self.loss.target(labels, compiled.scores.shape)
-        self._set_numbers()
-        arrays = [batch, target, self._numbers, self._clock.view(np.float32)]
-        arrays += [self._state[name] for name in compiled.order]
+        is_outside = self.loss.needs_scores(weights)
+        self._account = self._counted()
+        gathered = self._account.gathered
+        kind = StepKind("LinearLoss" if is_outside else self.loss.op, not update or gathered > 0, update)
+        key = batch.shape, kind
+        compiled = self._plans.get(key) or self._compile(*key)
+        self._plans.move_to_end(key)
+        count = self.loss.count(labels, weights) if kind.gathers else 1.0
+        if not gathered:
+            for name in compiled.step.state:
+                if name.endswith(f"@{GATHERED}"):
+                    self._state[name][...] = 0
+        self._set_numbers(compiled, count / (gathered + count) if gathered else 1.0)
+        value: float | None = None
+        if is_outside:
+            value, gradient = self.loss.value_and_gradient(self._scores(batch, compiled), labels, weights)
+            target = np.ascontiguousarray(gradient, np.float32)
+            if self._changes is not self._seen:  # a signal handler has changed the model meanwhile
+                return None
+        else:
+            target = self.loss.target(labels, compiled.scores.shape, weights)
+        arrays = [batch, target, *compiled.numbers, self._clock.view(np.float32)]
+        arrays += [self._state[name] for name in compiled.step.state]
         self._tell()
+        self._begun = update, count
         self._expected = len(self._done) + 1
         try:
             compiled.plan.run(arrays, [compiled.loss, compiled.scores], self._done)
@@ -250,7 +330,18 @@ class Trainer(Holder):
         if self._seen is None:
             return None
         self.outputs = compiled.scores
-        return float(compiled.loss[0])
+        return float(compiled.loss[0]) if value is None else value
+
+    def _scores(self, batch: np.ndarray, compiled: _Compiled) -> np.ndarray:
+        """The scores that the step will have, for losses that are computed outside of it."""
+        if batch.shape not in self._scorers:
+            graph = scores_of(compiled.step)
+            plan = compile_graph(graph, compiled.step.shapes, tuning=self.model.tuning, parameters=compiled.step.packed)
+            self._scorers[batch.shape] = plan, np.zeros(plan.output_shapes[0], np.float32)
+        plan, scores = self._scorers[batch.shape]
+        arrays = [batch, compiled.scores, *compiled.numbers, self._clock.view(np.float32)]
+        plan.run([*arrays, *(self._state[name] for name in compiled.step.state)], [scores])
+        return scores
 
     def _tell(self) -> None:
         """Tell the layers' watchers that newer values exist or will: whoever reads them waits for the step."""
@@ -269,6 +360,7 @@ class Trainer(Holder):
         self._seen = None
         self._means, self._state, self._forms = means, {}, {}
         self._plans.clear()
+        self._scorers.clear()
 
     def _orphaned(self) -> None:
         super()._orphaned()
@@ -277,10 +369,17 @@ class Trainer(Holder):
             self._release()
             self._begin_again({})
 
-    def _set_numbers(self) -> None:
-        numbers = {**self.optimizer.numbers(self.steps + 1), "rate": self.learning_rate}
-        for i, name in enumerate(SETTINGS):
-            self._numbers[i] = numbers.get(name, 0.0)
+    def _counted(self) -> Account:
+        """The account up to the last step that is done; another one may have been begun and given up."""
+        account, (update, count) = self._account, self._begun
+        if len(self._done) == account.steps:
+            return account
+        return Account(len(self._done), account.updates + update, 0.0 if update else account.gathered + count)
+
+    def _set_numbers(self, compiled: _Compiled, share: float) -> None:
+        update = self._account.updates + 1
+        for name, row in zip(compiled.step.numbers, compiled.numbers, strict=True):
+            row[:] = row_of_numbers(name, self.optimizer, self.learning_rate, update, share, self.ema or 0.0)
         words = [self.seed, self.seed >> 32, self.steps, self.steps >> 32]
         self._clock[:] = [word & 0xFFFFFFFF for word in words]
 
@@ -296,8 +395,8 @@ class Trainer(Holder):
         self._isa, self._vl = _cpu.isa(), _cpu.vector_length()
         self._seen = changes
 
-    def _compile(self, shape: tuple[int, ...]) -> _Compiled:
-        step = self._graph(shape)
+    def _compile(self, shape: tuple[int, ...], kind: StepKind) -> _Compiled:
+        step = self._graph(shape, kind)
         plan = compile_graph(step.graph, step.shapes, tuning=self.model.tuning, parameters=step.packed)
         values = {**self._means, **step.constants}
         for name in step.state:
@@ -306,31 +405,21 @@ class Trainer(Holder):
                 self._state[name] = self._stored(name, values.get(name))
                 self._means.pop(name, None)
         scores = np.zeros(plan.output_shapes[1], np.float32)
+        task = task_of_loss(self.loss, scores.shape[1])
+        if task is not None and task != self.model.task:
+            self.model.task = task
         self._seen = self._changes  # forward methods may have set attributes; other threads wait for the step
-        self._plans[shape] = compiled = _Compiled(plan, step.state, np.zeros(1, np.float32), scores)
+        numbers = [np.zeros(len(SETTINGS), np.float32) for _ in step.numbers]
+        self._plans[shape, kind] = compiled = _Compiled(plan, step, numbers, np.zeros(1, np.float32), scores)
         if len(self._plans) > MAX_PLANS:
             self._plans.popitem(last=False)
         return compiled
 
-    def _graph(self, shape: tuple[int, ...]) -> StepGraph:
-        trainable: set[str] = set()
-        momenta: dict[str, float] = {}
-        for path, layer in self.model.named_layers():
-            prefix = f"{path}." if path else ""
-            if not layer.is_frozen:
-                trainable.update(prefix + name for name in layer._parameters)
-                if "running_mean" in layer._buffers:
-                    momenta[f"{prefix}running_mean"] = getattr(layer, "momentum", 0.1)
-        return step_graph(
-            self.model._kernel_graph(shape[1:]),
-            shape,
-            trainable,
-            momenta,
-            self.loss,
-            self.optimizer,
-            self.clip_norm,
-            self.recompute,
-        )
+    def _graph(self, shape: tuple[int, ...], kind: StepKind | None = None) -> StepGraph:
+        kind = kind or StepKind(self.loss.op, gathers=False, applies=True)
+        updating = Updating(self.optimizer, self.clip_norm, kind.gathers, kind.applies, self.ema is not None)
+        graph = without_ending(self.model._kernel_graph(shape[1:]), self.loss)
+        return step_graph(graph, shape, *learning_parts(self.model), kind.loss, updating, self.recompute)
 
     def _stored(self, name: str, value: np.ndarray | None) -> np.ndarray:
         """Return a value, or zeros for None, in the form that the step reads."""

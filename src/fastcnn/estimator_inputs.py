@@ -1,0 +1,195 @@
+"""What an `ImageClassifier` is given: the network, and the data it learns from with their axes and scaling.
+
+Conventions of scikit-learn are _sklearn.py's, reading photos training/folders.py's.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastcnn._arguments import as_array, as_seed
+from fastcnn.model import Model
+from fastcnn.training.data import ArraySource, Source
+from fastcnn.training.defaults import is_out_of_balance
+from fastcnn.training.folders import PhotoSource, preprocess_for
+from fastcnn.training.prepare import is_paths, outputs_of
+
+__all__ = [
+    "build_network",
+    "channels_first",
+    "check_shape",
+    "class_weight_of",
+    "numbered",
+    "prepare_network",
+    "seed_of",
+    "source_for",
+]
+
+_CHANNELS = (1, 3, 4)
+_AT_A_TIME = 256  # images that are read for mean and deviation
+
+
+def channels_first(x: np.ndarray, input_shape: Sequence[int] | None) -> np.ndarray:
+    """Return images as (N, C, H, W), rows of features as they are.
+
+    Raises
+    ------
+    ValueError
+        If the number of axes, or of features, is another one.
+
+    Examples
+    --------
+    >>> channels_first(np.zeros((2, 8, 8, 3)), None).shape, channels_first(np.zeros((2, 64)), (1, 8, 8)).shape
+    ((2, 3, 8, 8), (2, 1, 8, 8))
+    """
+    if x.ndim == 2:
+        if input_shape is None:
+            return x
+        shape = tuple(input_shape)
+        if x.shape[1] != np.prod(shape):
+            raise ValueError(f"X has {x.shape[1]} features, expected {int(np.prod(shape))} for input_shape={shape}")
+        return x.reshape(-1, *shape)
+    if x.ndim == 3:
+        return x[:, None]
+    if x.ndim != 4:
+        raise ValueError(f"X.shape={x.shape}, expected (N, features), (N, H, W), (N, C, H, W) or (N, H, W, C)")
+    channels_last = x.shape[3] in _CHANNELS and x.shape[1] not in _CHANNELS
+    return x.transpose(0, 3, 1, 2) if channels_last else x
+
+
+def check_shape(shape: tuple[int, ...], expected: tuple[int, ...], name: str) -> None:
+    """Refuse inputs of another shape than those that a classifier was fit on.
+
+    Raises
+    ------
+    ValueError
+        In scikit-learn's words, where the number of features differs.
+    """
+    features, count = int(np.prod(shape)), int(np.prod(expected))
+    if features != count:
+        raise ValueError(f"X has {features} features, but {name} is expecting {count} features as input.")
+    if shape != expected:
+        raise ValueError(f"X: inputs are {shape}, but {name} was fit on inputs of {expected}")
+
+
+def build_network(network: Any, pretrained: bool, shape: tuple[int, ...], classes: int, seed: int) -> Model:
+    """Return the network of a classifier, see `ImageClassifier`, for inputs of a shape.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If it is no network, or has not an output for each class.
+    """
+    from fastcnn import zoo
+    from fastcnn.zoo.small import small_network
+
+    if pretrained:
+        if not isinstance(network, str):
+            raise ValueError(
+                "ImageClassifier: pretrained=True, expected the name of a network, as 'efficientnet_lite0'"
+            )
+        name = "efficientnet_lite0" if network == "auto" else network
+        return zoo.load_pretrained(name, num_classes=classes, rng=seed)
+    if isinstance(network, str):
+        if network == "auto":
+            return small_network(shape, classes, rng=seed)
+        model = zoo.build(network, num_classes=classes, in_channels=shape[0], rng=seed)
+    elif isinstance(network, Model):
+        model = copy.deepcopy(network)
+    elif callable(network):
+        model = network(shape, classes)
+    else:
+        raise TypeError(f"ImageClassifier: network={network!r}, expected a name, a Model or a function")
+    if (outputs := outputs_of(model, shape)) != classes and (outputs, classes) != (1, 2):
+        raise ValueError(f"ImageClassifier: network has {outputs} outputs, expected {classes}, one for each class")
+    model.task = "binary" if outputs == 1 else None
+    return model
+
+
+def prepare_network(model: Model, inputs: Any, classes: np.ndarray, takes_photos: bool) -> None:
+    """Let a network hold what it needs to be used: names of classes, shape, scaling of numbers or preprocessing."""
+    counted = classes.dtype.kind in "iu" and np.array_equal(classes, np.arange(len(classes)))
+    model.classes = None if counted else [str(name) for name in classes.tolist()]
+    if takes_photos:
+        if model.preprocess is None:
+            model.preprocess = preprocess_for(model.input_shape or ())
+        return
+    model.input_shape = inputs.shape[1:]
+    if inputs.dtype == np.uint8 and inputs.ndim == 4 and inputs.shape[1] == 3 and model.preprocess is None:
+        from fastcnn.io.preprocess import Preprocess
+
+        model.preprocess = Preprocess(inputs.shape[2:], 1.0, "bilinear", (0,) * 3, (1,) * 3)  # the network scales
+    if model.scaling is None:
+        axes = (0, *range(2, inputs.ndim))
+        mean, deviation = _mean_and_deviation(inputs, axes)
+        # Below rounding, a feature is constant.
+        deviation[deviation <= 1e-7 * np.maximum(np.abs(mean), 1e-30)] = 1
+        model.scaling = mean, deviation
+
+
+def source_for(model: Model, inputs: Any, takes_photos: bool) -> Source:
+    """Return inputs as the network takes them.
+
+    Raises
+    ------
+    ValueError
+        If they are photos where the network has learned from numbers, or numbers where it has learned from photos.
+    """
+    if not takes_photos and not is_paths(inputs):
+        return ArraySource(inputs)
+    if model.preprocess is None:
+        raise ValueError("X holds files, expected arrays, as the classifier was fit on")
+    return PhotoSource(_photos(inputs), model.preprocess)
+
+
+def _photos(inputs: Any) -> list[Any]:
+    if is_paths(inputs):
+        return list(inputs)
+    if inputs.dtype != np.uint8 or inputs.ndim != 4 or inputs.shape[1] != 3:
+        raise ValueError(
+            f"X.dtype={inputs.dtype}, X.shape={inputs.shape}, expected files, or uint8 (N, H, W, 3), for a network "
+            "that takes photos"
+        )
+    return list(inputs.transpose(0, 2, 3, 1))
+
+
+def numbered(labels: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the labels that there are, sorted, and the number of each."""
+    try:
+        return np.unique(as_array(labels, name), return_inverse=True)
+    except TypeError as error:
+        raise TypeError(f"{name}: {error}, expected labels of one type") from None
+
+
+def class_weight_of(given: Any, classes: np.ndarray, targets: np.ndarray) -> Any:
+    """Return the `class_weight` of an estimator in the numbers of classes, as `Model.fit` takes it."""
+    if isinstance(given, str) and given == "auto":
+        return "balanced" if is_out_of_balance(targets) else None
+    if isinstance(given, Mapping):
+        numbers = {label: i for i, label in enumerate(classes.tolist())}
+        return {numbers[label]: weight for label, weight in given.items() if label in numbers}
+    return given
+
+
+def seed_of(random_state: Any) -> int:
+    """Return the seed that a ``random_state`` of scikit-learn's stands for; drawn, where it is a generator or None."""
+    if random_state is None or random_state is np.random:
+        return int(np.random.randint(2**31))
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(2**31))
+    expected = "an integer >= 0, a numpy.random.RandomState or None"
+    return as_seed(random_state, "ImageClassifier: random_state", expected)
+
+
+def _mean_and_deviation(x: np.ndarray, axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Return both in float64, of some images at a time: NumPy's own would take eight bytes for each number."""
+    count = x.size // max(x.shape[1], 1)
+    parts = [x[start : start + _AT_A_TIME] for start in range(0, len(x), _AT_A_TIME)]
+    mean = np.asarray(sum(part.sum(axis=axes, dtype=np.float64) for part in parts) / count)
+    along = mean.reshape(-1, *(1,) * (x.ndim - 2))
+    squares = sum(np.square(np.subtract(part, along, dtype=np.float64)).sum(axis=axes) for part in parts)
+    return mean, np.sqrt(np.asarray(squares / count))

@@ -1,0 +1,56 @@
+"""What the outputs of a network stand for, and the probabilities that follow from them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastcnn import functional
+from fastcnn._arguments import as_choice
+
+__all__ = ["TASKS", "as_task", "probabilities", "task_of"]
+
+# One class of several; any number of labels; or yes or no, by one output.
+TASKS = ("single_label", "multi_label", "binary")
+
+
+def as_task(value: object, name: str) -> str | None:
+    """Return one of `TASKS`, or None."""
+    return None if value is None else as_choice(value, f"{name}.task", TASKS, ", or None")
+
+
+def task_of(told: str | None, outputs: int, ending: str) -> str:
+    """Return the task of a network.
+
+    Parameters
+    ----------
+    told : str or None
+        What the network says itself.
+    outputs : int
+    ending : str
+        The function that the network ends in: "Softmax", "Sigmoid", or something else.
+
+    Examples
+    --------
+    >>> task_of(None, 5, ""), task_of(None, 5, "Sigmoid"), task_of("binary", 1, "")
+    ('single_label', 'multi_label', 'binary')
+    """
+    if outputs == 1:
+        return "binary" if told == "binary" or ending == "Sigmoid" else "single_label"
+    if told in (None, "binary"):
+        return "multi_label" if ending == "Sigmoid" else "single_label"
+    return str(told)
+
+
+def probabilities(scores: np.ndarray, task: str, ending: str) -> np.ndarray:
+    """Return probabilities (N, classes) of outputs (N, outputs); of one output, those of no and yes.
+
+    Examples
+    --------
+    >>> probabilities(np.float32([[0.0]]), "binary", "").tolist()
+    [[0.5, 0.5]]
+    """
+    if task == "single_label":
+        softmax: np.ndarray = scores if ending == "Softmax" else functional.softmax(scores, dim=1)
+        return softmax
+    single: np.ndarray = scores if ending == "Sigmoid" else functional.sigmoid(scores)
+    return np.concatenate([1 - single, single], axis=1) if task == "binary" else single

@@ -1,0 +1,112 @@
+"""How folders of photos are laid out: parts to train, validate and test with; and what in them is no photo."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from fastcnn.io.image import is_image
+
+__all__ = ["LeftOut", "left_out", "part_of", "parts_of"]
+
+_PARTS = {
+    "train": ("train", "training"),
+    "validation": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
+_NAMED = 3  # files of each kind in a message
+
+
+def parts_of(folder: str | os.PathLike[str]) -> dict[str, Path]:
+    """Return the parts of a folder that is divided into train, val and test, by "train", "validation" and "test".
+
+    It is, if it has a folder to train with and one of the others, each of which has sub-folders, and nothing else.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ["train/cat", "train/dog", "val/cat", "val/dog"]:
+    ...         Path(folder, name).mkdir(parents=True)
+    ...     {part: path.name for part, path in parts_of(folder).items()}
+    {'train': 'train', 'validation': 'val'}
+    """
+    folders = _folders(Path(folder)) if os.path.isdir(folder) else []
+    names = {name: part for part, known in _PARTS.items() for name in known}
+    found = {names[path.name.lower()]: path for path in folders if path.name.lower() in names}
+    whole = len(found) == len(folders) > 1 and "train" in found
+    return found if whole and all(_folders(path) for path in found.values()) else {}
+
+
+def part_of(folder: str | os.PathLike[str], wanted: Sequence[str]) -> Path:
+    """Return the first of some parts that a folder has; the folder itself, where it is not divided.
+
+    Raises
+    ------
+    ValueError
+        If it is divided, but has none of them.
+    """
+    parts = parts_of(folder)
+    if not parts:
+        return Path(folder)
+    for part in wanted:
+        if part in parts:
+            return parts[part]
+    raise ValueError(f"{folder}: has {', '.join(path.name for path in parts.values())}, expected a part {wanted[0]!r}")
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+class LeftOut(list[str]):
+    """Paths below a folder that are not taken for photos; as text, how many of each kind there are, and which."""
+
+    def __str__(self) -> str:
+        kinds = Counter(map(_kind, self))
+        told = []
+        for kind, count in kinds.most_common():
+            names = [path.rstrip("/") for path in self if _kind(path) == kind]
+            told.append(f"{count} {kind} ({', '.join(names[:_NAMED])}{', …' * (count > _NAMED)})")
+        return "; ".join(told)
+
+
+def _kind(path: str) -> str:
+    if path.endswith("/"):
+        return "linked folders"
+    if "/" not in path and is_image(path):
+        return "in no class"
+    return os.path.splitext(path)[1].lower() or "without a suffix"
+
+
+def left_out(folder: str | os.PathLike[str], is_class: bool = False) -> LeftOut:
+    """List what a folder of classes, or of one class, holds beside its photos.
+
+    These are other files in classes, linked folders in them, which are not gone into, and photos that are in no class.
+    Hidden ones do not count.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Path(folder, "cat").mkdir()
+    ...     for name in ["a.jpg", "b.heic", "c.heic", "d"]:
+    ...         Path(folder, "cat", name).touch()
+    ...     print(left_out(folder))
+    2 .heic (cat/b.heic, cat/c.heic); 1 without a suffix (cat/d)
+    """
+    found: list[str] = []
+    root = os.fspath(folder)
+    for parent, folders, files in os.walk(root):
+        is_root = not is_class and parent == root
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        inside = os.path.relpath(parent, root)
+        for name in sorted(files):
+            is_photo = is_image(name)
+            if not name.startswith(".") and (is_photo if is_root else not is_photo):
+                found.append(os.path.normpath(os.path.join(inside, name)).replace(os.sep, "/"))
+        links = [name for name in folders if os.path.islink(os.path.join(parent, name)) and not is_root]
+        found += [f"{inside}/{name}/".replace(os.sep, "/") for name in links]
+    return LeftOut(found)

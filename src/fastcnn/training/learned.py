@@ -1,0 +1,78 @@
+"""What a training leaves beside the weights, so that the next `fit` of the same model goes on: how many epochs and
+steps there were, and the optimizer's running means.
+
+It counts as long as the weights are those that the training has left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from fastcnn.network import Network
+from fastcnn.training.trainer import Trainer
+
+__all__ = ["Learned", "learned_of", "remember"]
+
+
+@dataclass(frozen=True)
+class Learned:
+    """How a training has ended.
+
+    Attributes
+    ----------
+    epochs : int
+        That were gone through so far.
+    trainer : dict of str to ndarray
+        State of the trainer.
+    means_of : str
+        The optimizer whose running means it has.
+    weights : dict of str to ndarray
+        The very arrays of the model.
+    """
+
+    epochs: int
+    trainer: dict[str, np.ndarray]
+    means_of: str
+    weights: dict[str, np.ndarray]
+
+    def resume(self, trainer: Trainer) -> int:
+        """Let a new trainer go on, as far as it trains the same with the same optimizer; return the epochs before."""
+        names = {name.rpartition("@")[0] for name in self.trainer if name[0] != "@"}
+        state = self.trainer
+        if repr(trainer.optimizer) != self.means_of or names != _trained(trainer):
+            state = {"@steps": state["@steps"], "@updates": np.int64(0), "@gathered": np.float64(0)}
+        trainer.load_state_dict({**state, "@learning_rate": trainer.optimizer.learning_rate})
+        return self.epochs
+
+
+_learned: WeakKeyDictionary[Network, Learned] = WeakKeyDictionary()
+
+
+def learned_of(model: Network) -> Learned | None:
+    """Return how the last training of a model has ended; None where its weights are other ones now."""
+    learned = _learned.get(model)
+    if learned is None:
+        return None
+    now = model.state_dict()
+    if now.keys() != learned.weights.keys() or any(now[name] is not array for name, array in learned.weights.items()):
+        del _learned[model]
+        return None
+    return learned
+
+
+def remember(model: Network, trainer: Trainer, epochs: int) -> None:
+    """Keep how a training has ended."""
+    state = {name: array for name, array in trainer.state_dict().items() if not name.endswith("@average")}
+    _learned[model] = Learned(epochs, state, repr(trainer.optimizer), model.state_dict())
+
+
+def _trained(trainer: Trainer) -> set[str]:
+    return {
+        f"{path}.{name}" if path else name
+        for path, layer in trainer.model.named_layers()
+        if not layer.is_frozen and trainer.optimizer.states()
+        for name in layer._parameters
+    }

@@ -1,5 +1,5 @@
 """Files of protobuf messages that grow in memory are refused before protobuf makes them; what is taken apart says the
-same as the whole."""
+same as the file in one piece."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_messages_deeper_than_protobuf_goes_are_refused():
 # -- the same, in parts -------------------------------------------------------------------------------
 
 
-def whole(parts):
+def joined(parts):
     """The model that was taken apart."""
     model = onnx.ModelProto()
     model.CopyFrom(parts.model)
@@ -156,7 +156,7 @@ def test_files_in_parts_are_what_they_are_as_a_whole(budget):
         except DecodeError:
             expected = None
         try:
-            found = whole(OnnxParts(bytes(content), Budget()))
+            found = joined(OnnxParts(bytes(content), Budget()))
         except ModelLoadError as error:
             refused += 1
             assert expected is None or "which ONNX does not use" in str(error)
@@ -178,7 +178,7 @@ def test_parts_of_messages_that_come_twice_are_merged():
     head = onnx.ModelProto.FromString(MODEL)
     head.ClearField("graph")
     content = head.SerializeToString() + b"".join(inside(part.SerializeToString(), 7) for part in (first, second))
-    assert whole(OnnxParts(content, Budget())) == onnx.ModelProto.FromString(MODEL)
+    assert joined(OnnxParts(content, Budget())) == onnx.ModelProto.FromString(MODEL)
     twice = TensorProto(name="t", raw_data=b"first").SerializeToString() + inside(b"second", 9)
     ((tensor, raw),) = OnnxParts(inside(twice, *TENSOR), Budget()).tensors()
     assert (tensor.name, bytes(raw)) == ("t", b"second")

@@ -147,7 +147,7 @@ def call_blocks(shop: Workshop, p):
 
 
 def draw_half(rng, n):
-    """Whole blocks, and behind them as many halves."""
+    """Full blocks, and behind them as many halves."""
     taps, ins, whole_blocks = int(rng.integers(1, 4)), 2 * int(rng.integers(1, 20)), int(rng.integers(2))
     p = draw_row(rng, n, taps, ins, LANES * whole_blocks + LANES // 2)
     p.step = int(rng.integers(1, 4))

@@ -17,7 +17,7 @@ VL = _cpu.vector_length()
 
 
 def access(op: str, attrs: dict, *shapes: tuple[int, ...]) -> Access:
-    """Of operands and an output of these shapes."""
+    """Of operands and an output of given shapes."""
     *names, output = [f"v{i}" for i in range(len(shapes))]
     node = Node(op, "node", tuple(names), output, attrs)
     return node.kind.access(node, dict(zip((*names, output), shapes, strict=True)), VL)

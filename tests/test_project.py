@@ -92,10 +92,14 @@ def test_tiles_compile_without_warnings():
         assert result.returncode == 0, result.stderr
 
 
+# One public class each, whose docstrings are a third of the file.
+LONG = {"trainer.py", "network.py", "estimator.py"}
+
+
 def test_files_stay_small_and_finished():
     for path in SOURCES:
         lines = path.read_text(encoding="utf-8").splitlines()
-        assert len(lines) <= 450, path
+        assert len(lines) <= (450 if path.name in LONG else 430), path
         for mark in ("TO" + "DO", "FIX" + "ME", "NotImplemented" + "Error"):
             assert not any(mark in line for line in lines), (mark, path)
 

@@ -1,7 +1,4 @@
-"""Gradients of convolutions and fully connected layers by their inputs, weights and biases.
-
-The gradient by the input is itself a convolution or a product, with transposed weights.
-"""
+"""Gradients of convolutions and fully connected layers. That by the input is one again, with transposed weights."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ import fastcnn as fc
 from fastcnn.compiler.compile import compile_graph
 from fastcnn.graph.ir import Graph
 from fastcnn.kernels import _step
+from fastcnn.training.step import StepKind
 
 pytestmark = pytest.mark.usefixtures("isa")
 
@@ -122,5 +123,10 @@ def test_training():
         fc.Flatten(), fc.Linear(16 * 112 * 112, 100, rng=0),
     )  # fmt: skip
     trainer = fc.Trainer(model, fc.SGD(0.1, momentum=0.9), clip_norm=1.0)
-    plan = trainer._compile((256, 3, 224, 224)).plan
-    check([(make(), info.kernel) for make, info in zip(plan._makers, plan.steps, strict=True)])
+    for loss, gathers, applies in (
+        ("CrossEntropy", False, True),
+        ("LinearLoss", True, False),
+        ("LinearLoss", True, True),
+    ):
+        plan = trainer._compile((256, 3, 224, 224), StepKind(loss, gathers, applies)).plan
+        check([(make(), info.kernel) for make, info in zip(plan._makers, plan.steps, strict=True)])

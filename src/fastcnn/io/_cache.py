@@ -9,11 +9,12 @@ import os
 import tempfile
 from collections.abc import Callable, Hashable
 from math import prod
-from threading import Lock
 from typing import Any
 from weakref import finalize
 
 import numpy as np
+
+from fastcnn._forks import Guard
 
 __all__ = ["PhotoCache"]
 
@@ -50,7 +51,8 @@ class PhotoCache:
         self._places: dict[Hashable, tuple[int, tuple[int, ...]]] = {}
         self._file: int | None = None
         self._end = 0
-        self._lock = Lock()
+        self._owner = os.getpid()
+        self._guard = Guard()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return PhotoCache, ()  # a copy begins empty
@@ -71,7 +73,9 @@ class PhotoCache:
         return self._keep(key, make()) if place is None else self._read(*place)
 
     def _keep(self, key: Hashable, pixels: np.ndarray) -> np.ndarray:
-        with self._lock:
+        with self._guard.lock:
+            if os.getpid() != self._owner:  # a forked child reads the file, and writes nothing where its parent does
+                self._disk_left = 0
             if pixels.nbytes <= self._memory_left:
                 self._memory_left -= pixels.nbytes
                 pixels = pixels.view()

@@ -8,8 +8,8 @@ The output has median milliseconds of fresh compiles. "plan" is the plan of a si
 images, from the forward graph to the plan. Compiling is the work of one thread. Its processor time is measured, so that
 other processes do not count.
 
-`--against` names a built tree, such as a checkout of the previous commit. Both trees compile in turns, in processes of
-their own. The ratio is this tree's time divided by the other's.
+`--against` names a built tree, such as a checkout of the previous commit. It compiles in turns with the package that is
+installed, in processes of their own. The ratio is the installed package's time divided by the tree's.
 """
 
 from __future__ import annotations
@@ -31,18 +31,21 @@ BATCH = 16
 
 
 class Worker:
-    """A process that compiles one network with the package of one tree."""
+    """A process that compiles one network, with the package of a tree or, for None, with the one that is installed."""
 
-    def __init__(self, tree: Path, network: str) -> None:
-        environment = {**os.environ, "PYTHONPATH": str(tree / "src")}
+    def __init__(self, tree: Path | None, network: str) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(tree / "src")} if tree else dict(os.environ)
         command = [sys.executable, str(HERE), "--worker", network]
         self.process = subprocess.Popen(
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self.times: dict[str, list[float]] = {kind: [] for kind in KINDS}
-        source = Path(json.loads(self.process.stdout.readline()))
-        if tree.resolve() not in source.resolve().parents:
-            raise ValueError(f"--against: {tree} has no package in src; {source} was imported")
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise SystemExit(f"{tree or 'fastcnn'}: its package cannot be imported: is it built?")
+        source = Path(json.loads(answer))
+        if tree and tree.absolute() not in source.parents:
+            raise SystemExit(f"--against: {tree} has no package in src; {source} was imported")
 
     def turn(self, compiles: int) -> None:
         """Compile each kind `compiles` times."""
@@ -101,7 +104,7 @@ def prepare(network: str) -> dict[str, Callable[[], object]]:
     return {"plan": lambda: plan({}), "again": lambda: plan(packed), "step": step}
 
 
-def compare(network: str, trees: list[Path], turns: int, compiles: int) -> list[dict[str, object]]:
+def compare(network: str, trees: list[Path | None], turns: int, compiles: int) -> list[dict[str, object]]:
     """Return a row for each kind, with the median milliseconds of each tree."""
     workers: list[Worker] = []
     try:
@@ -133,7 +136,7 @@ def main() -> None:
     if options.worker:
         serve(options.worker)
         return
-    trees = [HERE.parents[1], *([options.against] if options.against else [])]
+    trees = [None, *([options.against] if options.against else [])]
     print(f"{'network':18} {'what':6} {'ms':>8}" + (f" {'against':>8} {'ratio':>6}" if options.against else ""))
     rows = []
     for network in options.networks.split(","):

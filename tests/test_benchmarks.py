@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fastcnn
+
 ROOT = Path(__file__).parents[1]
 
 

@@ -90,7 +90,7 @@ def test_messages_take_no_more_than_was_asked(case):
         with pytest.raises(ModelLoadError, match=r"its first \d+ messages, texts and numbers: needs .*, more than"):
             OnnxParts(many, Budget(BUDGET))
 
-    assert peak_of(refused)[0] < 1 << 20
+    assert peak_of(refused)[0] < BUDGET / 2  # the allocator takes some megabytes at a time
 
 
 def test_sixty_megabytes_of_nothing(tmp_path):

@@ -11,7 +11,7 @@ from fuzzing.targets import TARGETS
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_changed_files_keep_the_promises(target, budget, tmp_path):
-    report = fuzz(target, inputs(target, 0, budget(5_000, 20_000)), tmp_path)
+    report = fuzz(target, inputs(target, 0, budget(20_000, 100_000)), tmp_path)
     assert not report.broken, report
     assert report.endings["accepted"] and report.endings["refused"], report
 

@@ -41,7 +41,7 @@ def training(name: str):
     model = getattr(fc.zoo, name)()
     x = np.random.default_rng(0).random((batch, *model.input_shape), np.float32)
     y = np.arange(batch) % 10
-    return lambda: model.fit(x, y, epochs=10**6, batch_size=batch, optimizer=fc.SGD(1e-4))
+    return lambda: model.fit(x, y, epochs=10**6, batch_size=batch, optimizer=fc.SGD(1e-4), progress=False)
 
 
 def latency(call, delay: float) -> float:

@@ -42,7 +42,7 @@ def seconds(folder: Path, epochs: int) -> float:
     """Train the network that `fastcnn train` takes by default, on a folder."""
     model = fc.zoo.small_cnn(len(PICTURES), 3, 64)
     start = time.perf_counter()
-    model.fit(folder, epochs=epochs, validation=0.2, augment=fc.Augment(), schedule=fc.OneCycle())
+    model.fit(folder, epochs=epochs, validation=0.2, augment=fc.Augment(), schedule=fc.OneCycle(), progress=False)
     return time.perf_counter() - start
 
 

@@ -83,7 +83,7 @@ def compile_batch(
     ----------
     graph : Graph
     input_shapes : dict
-        Shape of each graph input, the batch first.
+        Shape of each graph input, the batch first. As for `compile_graph`, other shapes that are inferred already.
     packed, tuning, pixels : dict
         As for `compile_graph`.
     reproducible : bool
@@ -95,16 +95,17 @@ def compile_batch(
     -------
     Plan
     """
-    size = next((shape[0] for shape in input_shapes.values()), 1)
+    inputs = {name: input_shapes[name] for name in graph.inputs}
+    size = next((shape[0] for shape in inputs.values()), 1)
     together = 1 if reproducible else max(1, min(size, batch.MOST_TOGETHER))
 
     def compiled(shapes: Shapes) -> Plan:
         return compile_graph(graph, shapes, packed, tuning=tuning, pixels=pixels, together=together, budget=budget)
 
     def part(images: int) -> Plan:
-        return compiled({name: (images, *shape[1:]) for name, shape in input_shapes.items()})
+        return compiled({name: (images, *shape[1:]) for name, shape in inputs.items()})
 
-    if size < 2 * batch.LEAST_PARTS or not batch.is_separable(graph, input_shapes):
+    if size < 2 * batch.LEAST_PARTS or not batch.is_separable(graph, inputs):
         return compiled(input_shapes)
     plan = part(1)
     images = batch.part_size(size, plan.arena_bytes, plan.packed_bytes)

@@ -87,19 +87,17 @@ def compile_network(
         from fastcnn.compiler.general import compile_general
 
         return compile_general(graph, input_shapes, tuning, max_bytes or MAX_BYTES, pixels)
-    budget = None if max_bytes is None else _budget(graph, input_shapes, max_bytes)
-    plan = compile_batch(
-        graph, input_shapes, {} if packed is None else packed, tuning or {}, pixels, reproducible, budget
-    )
     shapes = graph.infer(input_shapes)
+    budget = None if max_bytes is None else _budget(graph, shapes, max_bytes)
+    plan = compile_batch(graph, shapes, {} if packed is None else packed, tuning or {}, pixels, reproducible, budget)
     return CompiledNetwork(plan, graph, shapes, shapes[graph.outputs[0]], ending(graph))
 
 
-def _budget(graph: Graph, input_shapes: Shapes, max_bytes: int) -> Budget:
-    """What is left for compiling after the network's constants, inputs, outputs and work."""
-    budget = Budget(max_bytes, next(iter(input_shapes.values()), (1,))[0])
+def _budget(graph: Graph, shapes: Shapes, max_bytes: int) -> Budget:
+    """What is left for compiling after the network's constants, inputs, outputs and work. All shapes are known."""
+    budget = Budget(max_bytes, next((shapes[name][0] for name in graph.inputs), 1))
     budget.keep(sum(array.nbytes for array in graph.constants.values() if not isinstance(array, StoredArray)))
-    take_network(graph, graph.infer(input_shapes), budget)
+    take_network(graph, shapes, budget)
     return budget
 
 
@@ -122,9 +120,10 @@ def check_cost(graph: Graph, input_shapes: Shapes, max_bytes: int) -> None:
     if not is_resolved(graph):
         compile_network(graph, input_shapes, max_bytes=max_bytes)  # only a resolved graph tells what it takes
         return
-    budget = _budget(graph, input_shapes, max_bytes)
-    if arena_bound(graph, graph.infer(input_shapes)) > budget.bytes:
-        size = arena_bytes(graph, input_shapes, budget)
+    shapes = graph.infer(input_shapes)
+    budget = _budget(graph, shapes, max_bytes)
+    if arena_bound(graph, shapes) > budget.bytes:
+        size = arena_bytes(graph, shapes, budget)
         try:
             budget.keep(size)
         except ValueError as error:

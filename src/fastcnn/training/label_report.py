@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn._table import Columns
-from fastcnn.training.report import MOST_MISTAKES, ClassScore, Mistake, Report, share
+from fastcnn.training.report import MOST_MISTAKES, Mistake, Report, mean_surprise, scores_of_classes, share
 
 __all__ = ["LabelReport", "report_of_labels"]
 
@@ -31,13 +30,8 @@ class LabelReport(Report):
     """
 
     def __str__(self) -> str:
-        rows = [("label", "precision", "recall", "   f1", "count")]
-        rows += [
-            (s.label, f"{100 * s.precision:.1f} %", f"{100 * s.recall:.0f} %", f"{s.f1:.3f}", str(s.count))
-            for s in self.scores
-        ]
-        lines = [f"all labels right {100 * self.accuracy:.1f} % of {self.count}, loss {self.loss:.4g}", ""]
-        lines += map(Columns.around(rows, left={0}).line, rows)
+        _, table = self._score_table("label")
+        lines = [f"all labels right {100 * self.accuracy:.1f} % of {self.count}, loss {self.loss:.4g}", "", *table]
         return "\n".join([*lines, *self._mistake_lines()])
 
     def _draw(self, figure: Any) -> None:
@@ -85,16 +79,7 @@ def report_of_labels(
     classes = [str(i) for i in range(number)] if classes is None else list(classes)
     given = probabilities > 0.5
     both, taken, true = (given & truth).sum(axis=0), given.sum(axis=0), truth.sum(axis=0)
-    scores = [
-        ClassScore(
-            classes[i],
-            share(both[i], taken[i]),
-            share(both[i], true[i]),
-            share(2 * both[i], taken[i] + true[i]),
-            int(true[i]),
-        )
-        for i in range(number)
-    ]
+    scores = scores_of_classes(classes, both, taken, true)
     table = np.stack([count - taken - true + both, taken - both, true - both, both], axis=1)
     certainty = np.where(given, probabilities, 1 - probabilities)
     rows, labels = np.nonzero(given != truth)
@@ -104,7 +89,6 @@ def report_of_labels(
         without, with_it = f"not {classes[k]}", classes[k]
         label, predicted = (without, with_it) if given[i, k] else (with_it, without)
         mistakes.append(Mistake(names[i] if len(names) else str(i), label, predicted, float(certainty[i, k])))
-    right = np.where(truth, probabilities, 1 - probabilities).astype(np.float64)
-    loss = -np.log(np.maximum(right, np.finfo(np.float32).tiny)).mean()
-    whole = share((given == truth).all(axis=1).sum(), count)
-    return LabelReport(count, whole, float(loss), scores, table.tolist(), mistakes)
+    loss = mean_surprise(np.where(truth, probabilities, 1 - probabilities))
+    accuracy = share((given == truth).all(axis=1).sum(), count)
+    return LabelReport(count, accuracy, loss, scores, table.tolist(), mistakes)

@@ -202,7 +202,8 @@ class Loop:
 
     def _is_spoilt(self) -> bool:
         """Whether weights are not finite that were when the run began, or its last epoch ended."""
-        return bool(set(not_finite(self.run.model.state_dict())).difference(not_finite(self._good)))
+        spoilt = not_finite(self.run.model.state_dict())
+        return bool(spoilt) and not set(spoilt).issubset(not_finite(self._good))
 
     def _check_weights(self) -> None:
         """Refuse weights that the last step has spoilt, though its loss was good."""
@@ -273,9 +274,9 @@ class Loop:
             run._best = dict(self._good)  # no copy: its arrays are read-only, and changes replace them
         if options.patience is not None and run.epoch - 1 - best >= options.patience:
             run.stop()
-        before = _state_of(run.model)
+        before = None if run._learner is run.model else _state_of(run.model)
         self._call("on_epoch")
-        if run._learner is not run.model and _state_of(run.model) != before:
+        if before is not None and _state_of(run.model) != before:
             self._join()
         self._checkpoint()
 

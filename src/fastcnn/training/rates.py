@@ -107,32 +107,28 @@ def find_rate(
     if isinstance(data, Dataset):
         outputs = outputs_of(copied, data.source.shape)
         batches = Batches(data, batch_size, outputs, augment=options.augment, seed=seed)  # type: ignore[arg-type]
-    found: list[tuple[float, float]] = []
+    tried: list[float] = []
+    losses: list[float] = []  # smoothed
+    mean = 0.0
     for epoch in range(steps):
-        for batch in islice(batches.epoch(epoch), steps - len(found)):
-            rate = low * (high / low) ** (len(found) / (steps - 1))
+        for batch in islice(batches.epoch(epoch), steps - len(tried)):
+            rate = low * (high / low) ** (len(tried) / (steps - 1))
             trainer.learning_rate = rate
-            found.append((rate, trainer.step(batch.x, batch.y, sample_weight=batch.weights)))
-            if not np.isfinite(found[-1][1]) or _smoothed(found)[-1] > _EXPLODED * min(_smoothed(found)):
-                return _search(found)
-        if len(found) == steps:
+            value = trainer.step(batch.x, batch.y, sample_weight=batch.weights)
+            if not np.isfinite(value):
+                return _search(tried, losses)
+            mean = _KEPT * mean + (1 - _KEPT) * value
+            tried.append(rate)
+            losses.append(mean / (1 - _KEPT ** len(tried)))
+            if losses[-1] > _EXPLODED * min(losses):
+                return _search(tried, losses)
+        if len(tried) == steps:
             break
-    return _search(found)
+    return _search(tried, losses)
 
 
-def _smoothed(found: list[tuple[float, float]]) -> list[float]:
-    losses, mean = [], 0.0
-    for step, (_, loss) in enumerate(found, 1):
-        mean = _KEPT * mean + (1 - _KEPT) * loss
-        losses.append(mean / (1 - _KEPT**step))
-    return losses
-
-
-def _search(found: list[tuple[float, float]]) -> RateSearch:
-    if not np.isfinite(found[-1][1]):
-        found = found[:-1]
-    if len(found) < 2:
+def _search(rates: list[float], losses: list[float]) -> RateSearch:
+    if len(rates) < 2:
         raise FloatingPointError("find_learning_rate: the loss is not finite from the beginning: give a smaller low")
-    rates, losses = [rate for rate, _ in found], _smoothed(found)
     slopes = np.gradient(losses, np.log(rates))
     return RateSearch(rates, losses, float(rates[int(np.argmin(slopes))]))

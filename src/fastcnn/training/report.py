@@ -12,7 +12,7 @@ import numpy as np
 from fastcnn._figure import drawn
 from fastcnn._table import Columns, as_html
 
-__all__ = ["ClassScore", "Mistake", "Report", "report", "share"]
+__all__ = ["MOST_MISTAKES", "ClassScore", "Mistake", "Report", "mean_surprise", "report", "scores_of_classes", "share"]
 
 MOST_MISTAKES = 10
 _WIDEST_TABLE = 20  # classes whose confusion matrix fits on a screen
@@ -95,17 +95,20 @@ class Report:
         return asdict(self)
 
     def __str__(self) -> str:
-        rows = [("class", "precision", "recall", "   f1", "count")]
+        columns, table = self._score_table("class")
+        lines = [f"accuracy {100 * self.accuracy:.1f} % of {self.count}, loss {self.loss:.4g}", "", *table]
+        if len(self.scores) <= _WIDEST_TABLE:
+            lines += ["", *self._confusion_lines(columns.widths[0])]
+        return "\n".join([*lines, *self._mistake_lines()])
+
+    def _score_table(self, title: str) -> tuple[Columns, list[str]]:
+        rows = [(title, "precision", "recall", "   f1", "count")]
         rows += [
             (s.label, f"{100 * s.precision:.1f} %", f"{100 * s.recall:.0f} %", f"{s.f1:.3f}", str(s.count))
             for s in self.scores
         ]
         columns = Columns.around(rows, left={0})
-        lines = [f"accuracy {100 * self.accuracy:.1f} % of {self.count}, loss {self.loss:.4g}", ""]
-        lines += map(columns.line, rows)
-        if len(self.scores) <= _WIDEST_TABLE:
-            lines += ["", *self._confusion_lines(columns.widths[0])]
-        return "\n".join([*lines, *self._mistake_lines()])
+        return columns, [columns.line(row) for row in rows]
 
     def _mistake_lines(self) -> list[str]:
         if not self.mistakes:
@@ -207,17 +210,8 @@ def report(
     predicted = probabilities.argmax(axis=1)
     confusion = np.zeros((number, number), np.int64)
     np.add.at(confusion, (labels, predicted), 1)
-    hits, predictions, true = confusion.diagonal(), confusion.sum(axis=0), confusion.sum(axis=1)
-    scores = [
-        ClassScore(
-            classes[i],
-            share(hits[i], predictions[i]),
-            share(hits[i], true[i]),
-            share(2 * hits[i], predictions[i] + true[i]),
-            int(true[i]),
-        )
-        for i in range(number)
-    ]
+    hits = confusion.diagonal()
+    scores = scores_of_classes(classes, hits, confusion.sum(axis=0), confusion.sum(axis=1))
     certainty = probabilities[np.arange(count), predicted]
     wrong = np.flatnonzero(predicted != labels)
     wrong = wrong[np.argsort(-certainty[wrong], kind="stable")][:MOST_MISTAKES]
@@ -225,9 +219,23 @@ def report(
         Mistake(names[i] if len(names) else str(i), classes[labels[i]], classes[predicted[i]], float(certainty[i]))
         for i in wrong.tolist()
     ]
-    of_truth = probabilities[np.arange(count), labels].astype(np.float64)
-    loss = -np.log(np.maximum(of_truth, np.finfo(np.float32).tiny)).mean()
-    return Report(count, share(hits.sum(), count), float(loss), scores, confusion.tolist(), mistakes)
+    loss = mean_surprise(probabilities[np.arange(count), labels])
+    return Report(count, share(hits.sum(), count), loss, scores, confusion.tolist(), mistakes)
+
+
+def scores_of_classes(
+    classes: Sequence[str], hits: np.ndarray, predicted: np.ndarray, true: np.ndarray
+) -> list[ClassScore]:
+    """Return the score of each class, from its numbers of right predictions, of predictions and of inputs."""
+    return [
+        ClassScore(label, share(hit, given), share(hit, count), share(2 * hit, given + count), int(count))
+        for label, hit, given, count in zip(classes, hits, predicted, true, strict=True)
+    ]
+
+
+def mean_surprise(probabilities: np.ndarray) -> float:
+    """Return the mean of -log of the probabilities that the true labels had; of 0, as of the smallest float32."""
+    return float(-np.log(np.maximum(probabilities.astype(np.float64), np.finfo(np.float32).tiny)).mean())
 
 
 def share(part: float, total: float) -> float:

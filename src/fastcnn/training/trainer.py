@@ -53,6 +53,7 @@ class _Compiled(NamedTuple):
     numbers: list[np.ndarray]  # of the formulas, a row for each name in step.numbers
     loss: np.ndarray
     scores: np.ndarray
+    scorer: list[tuple[Plan, np.ndarray]]  # of losses outside of the step: a plan of the scores alone, once needed
 
 
 class Trainer(Holder):
@@ -146,7 +147,6 @@ class Trainer(Holder):
         self._account = Account(0, 0, 0.0)
         self._begun = False, 0.0  # of the step that was begun last: whether it updates, and what its batch weighs
         self._plans: OrderedDict[tuple[tuple[int, ...], StepKind], _Compiled] = OrderedDict()
-        self._scorers: dict[tuple[int, ...], tuple[Plan, np.ndarray]] = {}
         self._state: dict[str, np.ndarray] = {}  # in the form that the step reads
         self._forms: dict[str, tuple[tuple[int, ...], bool]] = {}  # shape, and whether it is stored as a parameter
         self._means: dict[str, np.ndarray] = {}  # loaded ones that no plan has read yet
@@ -273,7 +273,8 @@ class Trainer(Holder):
         ['0.weight', '0.bias']
         """
         suffix = f"@{AVERAGED}"
-        return {name.removesuffix(suffix): array for name, array in self.state_dict().items() if name.endswith(suffix)}
+        state = {} if self.ema is None else self.state_dict()  # a copy of all means
+        return {name.removesuffix(suffix): array for name, array in state.items() if name.endswith(suffix)}
 
     def layer_changed(self) -> None:
         """Note that a layer has changed; the next step takes the change over."""
@@ -304,7 +305,7 @@ class Trainer(Holder):
         compiled = self._plans.get(key) or self._compile(*key)
         self._plans.move_to_end(key)
         count = self.loss.count(labels, weights) if kind.gathers else 1.0
-        if not gathered:
+        if kind.gathers and not gathered:
             for name in compiled.step.state:
                 if name.endswith(f"@{GATHERED}"):
                     self._state[name][...] = 0
@@ -334,11 +335,11 @@ class Trainer(Holder):
 
     def _scores(self, batch: np.ndarray, compiled: _Compiled) -> np.ndarray:
         """The scores that the step will have, for losses that are computed outside of it."""
-        if batch.shape not in self._scorers:
-            graph = scores_of(compiled.step)
-            plan = compile_graph(graph, compiled.step.shapes, tuning=self.model.tuning, parameters=compiled.step.packed)
-            self._scorers[batch.shape] = plan, np.zeros(plan.output_shapes[0], np.float32)
-        plan, scores = self._scorers[batch.shape]
+        if not compiled.scorer:
+            graph, shapes, packed = scores_of(compiled.step), compiled.step.shapes, compiled.step.packed
+            plan = compile_graph(graph, shapes, tuning=self.model.tuning, parameters=packed)
+            compiled.scorer.append((plan, np.zeros(plan.output_shapes[0], np.float32)))
+        ((plan, scores),) = compiled.scorer
         arrays = [batch, compiled.scores, *compiled.numbers, self._clock.view(np.float32)]
         plan.run([*arrays, *(self._state[name] for name in compiled.step.state)], [scores])
         return scores
@@ -360,7 +361,6 @@ class Trainer(Holder):
         self._seen = None
         self._means, self._state, self._forms = means, {}, {}
         self._plans.clear()
-        self._scorers.clear()
 
     def _orphaned(self) -> None:
         super()._orphaned()
@@ -410,7 +410,7 @@ class Trainer(Holder):
             self.model.task = task
         self._seen = self._changes  # forward methods may have set attributes; other threads wait for the step
         numbers = [np.zeros(len(SETTINGS), np.float32) for _ in step.numbers]
-        self._plans[shape, kind] = compiled = _Compiled(plan, step, numbers, np.zeros(1, np.float32), scores)
+        self._plans[shape, kind] = compiled = _Compiled(plan, step, numbers, np.zeros(1, np.float32), scores, [])
         if len(self._plans) > MAX_PLANS:
             self._plans.popitem(last=False)
         return compiled

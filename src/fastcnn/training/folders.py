@@ -23,7 +23,7 @@ from fastcnn.io.preprocess import Pixels
 from fastcnn.training.augment import Augment
 from fastcnn.training.augment_functions import FunctionAugment
 from fastcnn.training.data import Dataset, targets_of_names
-from fastcnn.training.layouts import left_out, part_of
+from fastcnn.training.layouts import folders_of, left_out, part_of
 
 __all__ = ["PhotoSource", "PixelSource", "class_folders", "dataset_of_folder", "preprocess_for", "with_cache"]
 
@@ -153,7 +153,7 @@ def class_folders(folder: str | os.PathLike[str]) -> dict[str, list[Path]]:
     root = part_of(folder, ("train",))
     if not root.is_dir():
         raise NotADirectoryError(f"{root}: expected a folder with a sub-folder for each class")
-    names = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    names = [path.name for path in folders_of(root)]
     if not names:
         raise ValueError(f"{root}: no sub-folders, expected one for each class, with photos")
     found: dict[str, list[Path]] = {}

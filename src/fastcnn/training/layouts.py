@@ -9,12 +9,13 @@ from pathlib import Path
 
 from fastcnn.io.image import is_image
 
-__all__ = ["LeftOut", "left_out", "part_of", "parts_of"]
+__all__ = ["PARTS", "LeftOut", "folders_of", "left_out", "part_of", "parts_of"]
 
-_PARTS = {
-    "train": ("train", "training"),
-    "validation": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing"),
+# The names of folders that are parts of a data set.
+PARTS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
 }
 _NAMED = 3  # files of each kind in a message
 
@@ -33,11 +34,10 @@ def parts_of(folder: str | os.PathLike[str]) -> dict[str, Path]:
     ...     {part: path.name for part, path in parts_of(folder).items()}
     {'train': 'train', 'validation': 'val'}
     """
-    folders = _folders(Path(folder)) if os.path.isdir(folder) else []
-    names = {name: part for part, known in _PARTS.items() for name in known}
-    found = {names[path.name.lower()]: path for path in folders if path.name.lower() in names}
-    whole = len(found) == len(folders) > 1 and "train" in found
-    return found if whole and all(_folders(path) for path in found.values()) else {}
+    folders = folders_of(Path(folder)) if os.path.isdir(folder) else []
+    found = {PARTS[path.name.lower()]: path for path in folders if path.name.lower() in PARTS}
+    is_divided = len(found) == len(folders) > 1 and "train" in found
+    return found if is_divided and all(map(folders_of, found.values())) else {}
 
 
 def part_of(folder: str | os.PathLike[str], wanted: Sequence[str]) -> Path:
@@ -57,7 +57,8 @@ def part_of(folder: str | os.PathLike[str], wanted: Sequence[str]) -> Path:
     raise ValueError(f"{folder}: has {', '.join(path.name for path in parts.values())}, expected a part {wanted[0]!r}")
 
 
-def _folders(folder: Path) -> list[Path]:
+def folders_of(folder: Path) -> list[Path]:
+    """Return the sub-folders of a folder, sorted; hidden ones do not count."""
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 

@@ -18,16 +18,12 @@ from fastcnn.errors import ImageError
 from fastcnn.io._load import examine_file
 from fastcnn.io._photo import SUFFIXES, Facts
 from fastcnn.training.alike import Alike, contents_of, groups_of
+from fastcnn.training.layouts import PARTS, folders_of
 from fastcnn.training.loader import read_ahead
 from fastcnn.training.screen import Unreadable, as_unreadable
 
 __all__ = ["FolderReport", "check_folder", "move_aside"]
 
-PARTS = {
-    **dict.fromkeys(("train", "training"), "training"),
-    **dict.fromkeys(("val", "valid", "validation"), "validation"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
 TINY = 32  # pixels of the shorter side
 BALANCE = 4.0  # photos of the largest class per photo of the smallest, at most
 _USUAL_MODES = ("RGB", "L")
@@ -168,11 +164,12 @@ def _collect(
     """Note what is below a folder; links to folders are followed once."""
     if not root.is_dir():
         raise NotADirectoryError(f"{root}: expected a folder of photos")
-    children = [path for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    children = folders_of(root)
     has_parts = part is None and bool(children) and all(path.name.lower() in PARTS for path in children)
     if has_parts:
         for child in children:
-            _collect(child, PARTS[child.name.lower()], photos, counts, others)
+            name = PARTS[child.name.lower()]
+            _collect(child, "training" if name == "train" else name, photos, counts, others)
         return
     classes = counts.setdefault(part or "", {readable(path.name): 0 for path in children})
     for parent, folders, files in os.walk(root):

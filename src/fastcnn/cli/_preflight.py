@@ -1,6 +1,6 @@
-"""What can fail after hours of training, tried before it: files to write, their format, the disk, matplotlib.
+"""Checks before a training that would otherwise fail after hours: files to write, their format, the disk, matplotlib.
 
-Photos are training/screen.py's.
+training/screen.py checks the photos.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _check_name(path: str, option: str) -> None:
     except FileNotFoundError:
         pass
     except OSError as error:
-        raise OSError(f"{option}: the name of the file: {error.strerror}") from error
+        raise OSError(f"{option}: no file can have this name: {error.strerror}") from error
 
 
 def check_format(model: Model, path: str) -> None:

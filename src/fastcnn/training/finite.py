@@ -44,7 +44,7 @@ def not_finite(state: Mapping[str, np.ndarray]) -> list[str]:
 def why_not_finite(
     batch: Batch, loss: Loss, outputs: int, before: Mapping[str, np.ndarray], learning_rate: float
 ) -> str:
-    """Return what made the loss of a batch what it is.
+    """Return the likely cause of a loss that is not finite.
 
     Parameters
     ----------

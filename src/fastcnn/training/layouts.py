@@ -23,7 +23,7 @@ _NAMED = 3  # files of each kind in a message
 def parts_of(folder: str | os.PathLike[str]) -> dict[str, Path]:
     """Return the parts of a folder that is divided into train, val and test, by "train", "validation" and "test".
 
-    It is, if it has a folder to train with and one of the others, each of which has sub-folders, and nothing else.
+    A folder is divided if all of its sub-folders are parts, one of them is to train with, and each has sub-folders.
 
     Examples
     --------

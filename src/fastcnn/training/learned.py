@@ -1,7 +1,6 @@
-"""What a training leaves beside the weights, so that the next `fit` of the same model goes on: how many epochs and
-steps there were, and the optimizer's running means.
+"""The state of a finished training, from which the next `fit` of the same model continues.
 
-It counts as long as the weights are those that the training has left.
+It is the number of epochs and steps, and the optimizer's running means. It is dropped once a weight is replaced.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ class Learned:
     Attributes
     ----------
     epochs : int
-        That were gone through so far.
+        Epochs done so far.
     trainer : dict of str to ndarray
-        State of the trainer.
+        The trainer's `state_dict`.
     means_of : str
-        The optimizer whose running means it has.
+        The optimizer that the running means belong to, as text.
     weights : dict of str to ndarray
-        The very arrays of the model.
+        The arrays of the model. They are compared by identity.
     """
 
     epochs: int

@@ -129,6 +129,6 @@ def find_rate(
 
 def _search(rates: list[float], losses: list[float]) -> RateSearch:
     if len(rates) < 2:
-        raise FloatingPointError("find_learning_rate: the loss is not finite from the beginning: give a smaller low")
+        raise FloatingPointError("find_learning_rate: no finite loss in the first steps, expected a smaller low")
     slopes = np.gradient(losses, np.log(rates))
     return RateSearch(rates, losses, float(rates[int(np.argmin(slopes))]))

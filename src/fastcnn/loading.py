@@ -19,6 +19,7 @@ from fastcnn.compiler.network import check_cost, read_constants
 from fastcnn.errors import ModelLoadError
 from fastcnn.graph.ir import Graph
 from fastcnn.graph_model import GraphModel
+from fastcnn.io._memory import memory_errors
 from fastcnn.model_format import FORMAT, FORMAT_VERSION
 from fastcnn.ops.budget import MAX_BYTES
 
@@ -27,6 +28,7 @@ __all__ = ["GraphModel", "load"]
 T = TypeVar("T")
 
 
+@memory_errors()
 def load(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> GraphModel:
     """Read a model from a file of `Model.save`, or from an ONNX file.
 

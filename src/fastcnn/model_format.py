@@ -13,6 +13,7 @@ from importlib.util import find_spec
 
 from fastcnn._arguments import as_path
 from fastcnn.errors import ModelLoadError
+from fastcnn.io._memory import memory_errors
 from fastcnn.network import Network
 
 __all__ = ["export_onnx", "load_weights", "save", "suffix_of"]
@@ -48,6 +49,7 @@ def suffix_of(path: str | os.PathLike[str], name: str) -> str:
     return suffix
 
 
+@memory_errors()
 def save(network: Network, path: str | os.PathLike[str], estimator: str | None = None) -> None:
     """Write a network to one file; see `Model.save`. `estimator` tells what is known of it beside."""
     if suffix_of(path, "save") == ".onnx":
@@ -81,6 +83,7 @@ def save(network: Network, path: str | os.PathLike[str], estimator: str | None =
     write_safetensors(path, graph.constants, metadata)
 
 
+@memory_errors()
 def load_weights(network: Network, path: str | os.PathLike[str], max_bytes: int) -> None:
     """Take weights from a file; see `Model.load_weights`."""
     from fastcnn.io.weights import read_weights
@@ -94,6 +97,7 @@ def load_weights(network: Network, path: str | os.PathLike[str], max_bytes: int)
         raise ModelLoadError(f"{path}: {error}") from error
 
 
+@memory_errors()
 def export_onnx(network: Network, path: str | os.PathLike[str]) -> None:
     """Write a network to an ONNX file; see `Model.export_onnx`."""
     from fastcnn.io._replace import replacing

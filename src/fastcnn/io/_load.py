@@ -11,6 +11,7 @@ import numpy as np
 
 from fastcnn._arguments import as_int, as_pair
 from fastcnn.errors import ImageError
+from fastcnn.io._memory import memory_errors
 from fastcnn.io._photo import Facts, decode, examine
 from fastcnn.io._regular import NotRegularFileError, open_regular
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["ImageSource", "examine_file", "load_image"]
 
 
+@memory_errors()
 def load_image(
     source: ImageSource, *, max_pixels: int = 178_956_970, at_least: tuple[int, int] | None = None
 ) -> np.ndarray:

@@ -5,11 +5,14 @@ ops/budget.py decides how much memory may be taken.
 
 from __future__ import annotations
 
+import errno
 import mmap
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
-__all__ = ["LARGE", "allocate", "ask_memory"]
+__all__ = ["LARGE", "allocate", "ask_memory", "memory_errors"]
 
 # Bytes from which on an array has memory of its own, which returns to the system with it. An array of a file that is
 # as large can stay in the file.
@@ -53,6 +56,31 @@ def ask_memory(size: int) -> None:
     MemoryError: 1125899906842624 bytes
     """
     _map(max(1, size)).close()
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Raise MemoryError where the system says ENOMEM. Python reports that as OSError, of a file or of a module that is
+    imported on first use: it would be taken for a fault of the file.
+
+    Raises
+    ------
+    MemoryError
+        If the system had no memory.
+
+    Examples
+    --------
+    >>> with memory_errors():
+    ...     raise OSError(errno.ENOMEM, "Cannot allocate memory")
+    Traceback (most recent call last):
+    MemoryError: [Errno 12] Cannot allocate memory
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOMEM:
+            raise
+        raise MemoryError(str(error)) from error
 
 
 def _map(size: int) -> mmap.mmap:

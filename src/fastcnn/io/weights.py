@@ -19,7 +19,7 @@ from fastcnn.errors import ModelLoadError
 from fastcnn.graph.stored import StoredArray
 from fastcnn.io._header import LENGTH_BYTES, MAX_HEADER_BYTES, METADATA, Entry, make_header, parse_header
 from fastcnn.io._kinds import START, kind_of
-from fastcnn.io._memory import LARGE, allocate
+from fastcnn.io._memory import LARGE, allocate, memory_errors
 from fastcnn.io._numbers import in_order
 from fastcnn.io._regular import open_regular
 from fastcnn.io._replace import replacing
@@ -28,6 +28,7 @@ from fastcnn.ops.budget import MAX_BYTES, Budget, Cost, json_cost
 __all__ = ["read_safetensors", "read_weights", "write_safetensors"]
 
 
+@memory_errors()
 def read_weights(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> dict[str, np.ndarray]:
     """Read all arrays of a safetensors file or of a PyTorch checkpoint. The content decides which of them it is.
 

@@ -135,11 +135,12 @@ def test_a_step_that_is_given_up_changes_nothing(threads):
     x, y = np.random.default_rng(0).random((64, 3, 64, 64), np.float32), np.arange(64) % 5
     results = []
     with fc.num_threads(threads):
-        for stops in (False, True):
+        for stops, is_read in ((False, False), (True, False), (True, True)):
             fc.layers.manual_seed(0)
             model = fc.zoo.resnet18(num_classes=5)
             trainer = fc.Trainer(model, fc.SGD(0.01, momentum=0.9))
             trainer.step(x, y)
+            before = model.state_dict() if is_read else {}
             if stops:
                 previous = _program.stop_where(lambda: True)
                 try:
@@ -148,10 +149,13 @@ def test_a_step_that_is_given_up_changes_nothing(threads):
                 finally:
                     _program.stop_where(previous)
                 assert trainer.steps == 1
+                now = model.state_dict()
+                assert all(now[name] is array for name, array in before.items())  # nothing to write back
             trainer.step(x, y)
             results.append({**model.state_dict(), **trainer.state_dict()})
     for name, expected in results[0].items():
-        np.testing.assert_array_equal(results[1][name], expected)
+        for result in results[1:]:
+            np.testing.assert_array_equal(result[name], expected)
 
 
 def test_a_second_ctrl_c_at_the_end_leaves_nothing_behind(monkeypatch):

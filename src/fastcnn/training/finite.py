@@ -13,6 +13,7 @@ from fastcnn.training.losses import CrossEntropy, Loss
 
 __all__ = ["LossNotFinite", "not_finite", "why_not_finite"]
 
+_PART = 1 << 16  # values
 _LARGE = 1e3  # inputs beyond it, in size, are probably not scaled
 
 
@@ -38,7 +39,13 @@ def not_finite(state: Mapping[str, np.ndarray]) -> list[str]:
     >>> not_finite({"a": np.ones(2), "b": np.array([1, np.inf])})
     ['b']
     """
-    return [name for name, array in state.items() if not np.isfinite(array).all()]
+    return [name for name, array in state.items() if not _is_finite(array)]
+
+
+def _is_finite(array: np.ndarray) -> bool:
+    """Whether all values are finite. Parts are asked one by one: their answers stay in the cache."""
+    flat = array.reshape(-1)
+    return all(np.isfinite(flat[i : i + _PART]).all() for i in range(0, flat.size, _PART))
 
 
 def why_not_finite(

@@ -144,7 +144,7 @@ class Loop:
         except KeyboardInterrupt:
             if run.trainer.steps == run._counted:  # otherwise the sums lack a step, and the last checkpoint stays
                 run._sync()
-                if not self._is_spoilt():
+                if self.options.checkpoint is not None and not self._is_spoilt():
                     self._checkpoint()
             interrupted(run.history, run.epoch, options, stacklevel=6)
         finally:
@@ -202,7 +202,8 @@ class Loop:
 
     def _is_spoilt(self) -> bool:
         """Whether weights are not finite that were when the run began, or its last epoch ended."""
-        spoilt = not_finite(self.run.model.state_dict())
+        state, good = self.run.model.state_dict(), self._good
+        spoilt = not_finite({name: array for name, array in state.items() if array is not good.get(name)})
         return bool(spoilt) and not set(spoilt).issubset(not_finite(self._good))
 
     def _check_weights(self) -> None:

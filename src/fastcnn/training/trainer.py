@@ -320,14 +320,18 @@ class Trainer(Holder):
             target = self.loss.target(labels, compiled.scores.shape, weights)
         arrays = [batch, target, *compiled.numbers, self._clock.view(np.float32)]
         arrays += [self._state[name] for name in compiled.step.state]
+        was_newer = self._is_newer
         self._tell()
         self._begun = update, count
         self._expected = len(self._done) + 1
         try:
             compiled.plan.run(arrays, [compiled.loss, compiled.scores], self._done)
         finally:
-            self._expected = 0
-            self._tell()  # again, as a signal handler may have read the layers meanwhile
+            is_done, self._expected = not self._updating, 0
+            if is_done:
+                self._tell()  # again, as a signal handler may have read the layers meanwhile
+            elif not was_newer:
+                self._is_newer = False  # a step that Ctrl-C ends has changed nothing
         if self._seen is None:
             return None
         self.outputs = compiled.scores

@@ -14,6 +14,9 @@ from fastcnn.kernels._tiles cimport (
 PIECE_VECTORS = 8192
 # Operations on vectors in the longest piece, or between two calls of `goes_on`: docs/tuning.md, "Pieces".
 LONGEST_PIECE = 1 << 23
+# Operations that take as long as moving a vector between memory and a register: docs/tuning.md, "Pieces".
+cdef enum:
+    OPERATIONS_OF_A_MOVE = 8
 
 cdef extern from *:
     """
@@ -168,8 +171,8 @@ cdef class Step:
         return self.between or self.unit()
 
     cdef void estimate_work(self) noexcept:
-        """Estimate the work of a step that has not set it: one operation for each vector of its operands, in any number
-        of parts."""
+        """Estimate the work of a step that has not set it: each vector of its operands is moved once, in any number of
+        parts."""
         cdef int k
         cdef fc_tensor *t
         if self.units > 0 or self.vectors > 0:
@@ -178,7 +181,7 @@ cdef class Step:
         for k in range(MAX_OPERANDS):
             t = self.operands[k]
             if t != NULL:
-                self.vectors += t.n * blocks_of(t) * t.h * t.w * t.lanes // self.kernels.vl
+                self.vectors += OPERATIONS_OF_A_MOVE * (t.n * blocks_of(t) * t.h * t.w * t.lanes // self.kernels.vl)
 
     @property
     def scratch(self):

@@ -92,12 +92,12 @@ OPENMP_USERS = ("_cpu",)
 
 def modules():
     """One extension for each .pyx."""
-    for path in sorted(Path("src/fastcnn/kernels").glob("*.pyx")):
+    for path in sorted(Path("src/fastcnn").rglob("*.pyx")):
         openmp = ["-fopenmp"] if path.stem in OPENMP_USERS else []
         yield Extension(
-            f"fastcnn.kernels.{path.stem}",
+            ".".join(path.relative_to("src").with_suffix("").parts),
             [str(path)],
-            include_dirs=["csrc", numpy.get_include()],
+            include_dirs=["csrc", "src/fastcnn/include", numpy.get_include()],
             define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
             depends=[*TILE_HEADERS, *(TILE_SOURCES if path.stem in TILE_USERS else [])],
             extra_compile_args=[*LOOP_FLAGS, *openmp],

@@ -19,6 +19,7 @@ static long live;
 static char *exempt_from, *exempt_to;
 
 static int find_libgomp(struct dl_phdr_info *info, size_t size, void *data) {
+    (void)size, (void)data;
     if (!strstr(info->dlpi_name, "libgomp"))
         return 0;
     exempt_from = (char *)info->dlpi_addr;

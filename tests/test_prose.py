@@ -19,7 +19,7 @@ FILES = sorted(
     for folder in ("src", "csrc", "tests", "benchmarks", "examples", "docs", ".")
     for path in (ROOT / folder).glob("*" if folder == "." else "**/*")
     if path.suffix in {".py", ".pyx", ".pxd", ".pyi", ".h", ".c", ".md"}
-    and not (path.suffix == ".c" and path.parent.name == "kernels")  # Cython made it
+    and not (path.suffix == ".c" and path.with_suffix(".pyx").exists())  # Cython made it
     and path.name != "onnx.md"  # lists of operators
 )
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastcnn import functional, layers, reference
 from fastcnn._version import __version__
-from fastcnn.config import show_config
+from fastcnn.config import get_include, show_config
 from fastcnn.errors import FastcnnWarning, ImageError, ModelLoadError
 from fastcnn.functional import concat
 from fastcnn.kernels._cpu import get_num_threads, num_threads, set_num_threads
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from fastcnn import training, zoo
     from fastcnn.estimator import ImageClassifier
     from fastcnn.loading import load
+    from fastcnn.prepared import prepare
     from fastcnn.training import (
         MSE,
         SGD,
@@ -100,11 +101,13 @@ __all__ = [
     "__version__",
     "concat",
     "functional",
+    "get_include",
     "get_num_threads",
     "layers",
     "load",
     "load_pretrained",
     "num_threads",
+    "prepare",
     "reference",
     "set_num_threads",
     "show_config",
@@ -116,6 +119,8 @@ _MODULES = ("training", "zoo")
 _ON_FIRST_USE = {
     "ImageClassifier": "fastcnn.estimator",
     "load": "fastcnn.loading",
+    "prepare": "fastcnn.prepared",
+    "_capi": "fastcnn._c_table",
     "load_pretrained": "fastcnn.zoo",
     **{name: f"fastcnn.{name}" for name in _MODULES},
     **dict.fromkeys(

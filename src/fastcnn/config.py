@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 
 from fastcnn._version import __version__
@@ -33,6 +35,20 @@ def config() -> dict[str, str]:
         "instruction set": f"{_cpu.isa()} (usable here: {usable}; FASTCNN_ISA forces one)",
         "threads": f"{threads} ({source})",
     }
+
+
+def get_include() -> str:
+    """Return the folder of the C header, for `include_dirs` of extensions that use fastcnn.
+
+    Files of C and C++ include `<fastcnn/capi.h>`; Cython has ``from fastcnn.capi cimport ...``.
+
+    Examples
+    --------
+    >>> import os
+    >>> os.path.exists(os.path.join(get_include(), "fastcnn", "capi.h"))
+    True
+    """
+    return os.path.join(os.path.dirname(os.path.abspath(__file__)), "include")
 
 
 def show_config() -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastcnn._arguments import check_out
 from fastcnn.network import Network
 
 if TYPE_CHECKING:
@@ -305,7 +306,9 @@ class Learner(Network):
 
     # -- predicting -----------------------------------------------------------------------------------
 
-    def predict_proba(self, x: Any, batch_size: int = 32, progress: bool = False) -> np.ndarray:
+    def predict_proba(
+        self, x: Any, batch_size: int = 32, progress: bool = False, out: np.ndarray | None = None
+    ) -> np.ndarray:
         """Return the probability of each class.
 
         Parameters
@@ -318,6 +321,8 @@ class Learner(Network):
             is not float32 or lies in a file (`numpy.memmap`).
         progress : bool
             Show a progress bar on stderr, or a line where tqdm is not installed.
+        out : ndarray (N, classes), float32, optional
+            C-contiguous; receives the probabilities.
 
         Returns
         -------
@@ -342,8 +347,10 @@ class Learner(Network):
 
             found = predicted_data(self, x, batch_size, progress)
             if found is not None:
-                return found
-        return super().predict_proba(x, batch_size, progress)
+                if out is not None:
+                    np.copyto(check_out(out, found.shape, found.dtype), found)
+                return found if out is None else out
+        return super().predict_proba(x, batch_size, progress, out)
 
     def tta(
         self,

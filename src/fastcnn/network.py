@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastcnn._arguments import as_array, as_int
+from fastcnn._arguments import as_array, as_int, check_out
 from fastcnn._progress import walk
 from fastcnn.graph.ir import Graph
 from fastcnn.graph.trace import Symbol, trace
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from fastcnn.io.image import Preprocess
 
 __all__ = ["Network", "Prediction"]
+
+_FLOAT32 = np.dtype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -192,7 +194,7 @@ class Network(Layer):
 
     # -- running --------------------------------------------------------------------------------------
 
-    def __call__(self, *inputs: Any) -> Any:
+    def __call__(self, *inputs: Any, out: np.ndarray | None = None) -> Any:
         """Run the network.
 
         Parameters
@@ -200,6 +202,8 @@ class Network(Layer):
         x : array_like (N, ...) of real numbers
             A batch of inputs, for images (N, C, H, W). Inputs are converted to float32, or to the type that an ONNX
             file asks for. While an outer model is traced, a `Symbol` gives a symbol.
+        out : ndarray, float32, optional
+            C-contiguous, of the output's shape; no memory of `x`. With it, repeated calls allocate nothing.
 
         Returns
         -------
@@ -214,7 +218,7 @@ class Network(Layer):
             If `x` does not hold real numbers.
         """
         if len(inputs) == 1:
-            y = self._cache.again(inputs[0])
+            y = self._cache.again(inputs[0], out)
             if y is not None:
                 return y
         if len(inputs) != 1 or isinstance(inputs[0], Symbol):
@@ -222,32 +226,20 @@ class Network(Layer):
         x = self._as_batch(inputs[0])
         if len(x) == 0:  # kernels take no empty batch, but the output's shape is known
             return np.empty((0, *self._compiled(1, x).output_shape[1:]), np.float32)
-        return self._cache.get(self, x.shape).plan.run([x])[0]
+        return self._cache.get(self, x.shape).run(x, out)
 
-    def predict_proba(self, x: ArrayLike, batch_size: int = 32, progress: bool = False) -> np.ndarray:
-        """Return the probability of each class.
+    def predict_proba(
+        self, x: ArrayLike, batch_size: int = 32, progress: bool = False, out: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Return the probability of each class of inputs in an array; `Model.predict_proba` tells more.
 
         Parameters
         ----------
         x : array_like (N, ...) of real numbers
-            A batch of inputs, for images (N, C, H, W); also (N, H, W, C) and, of one channel, (N, H, W), where
-            `input_shape` tells them apart.
-        batch_size : int
-            Inputs that go through the network at once. It bounds the memory beside `x` and the result, also where `x`
-            is not float32 or lies in a file (`numpy.memmap`).
-        progress : bool
-            Show a progress bar on stderr, or a line where tqdm is not installed.
-
-        Returns
-        -------
-        ndarray (N, classes), float32
-            Probabilities by `task`: the softmax of the outputs; of several labels the sigmoid of each; of one output
-            the probabilities of no and yes, (N, 2). A softmax or sigmoid that ends the network is not applied again.
-
-        Raises
-        ------
-        ValueError
-            If the outputs are not (N, classes), or there is one output, and `task` is not "binary".
+            For images (N, C, H, W); also (N, H, W, C) and, of one channel, (N, H, W), where `input_shape` tells them
+            apart.
+        batch_size, progress, out
+            As there.
 
         Examples
         --------
@@ -275,7 +267,7 @@ class Network(Layer):
             )
         if self._classes is not None and len(self._classes) != count:
             raise ValueError(f"predict: {shape[1]} outputs, but {len(self._classes)} classes")
-        result = np.empty((len(x), count), np.float32)
+        result = np.empty((len(x), count), np.float32) if out is None else check_out(out, (len(x), count), _FLOAT32)
         starts = range(0, len(x), batch_size)
         for start in walk(starts, "predicting", True, "batches") if progress else starts:
             chunk = self._as_chunk(x[start : start + batch_size])

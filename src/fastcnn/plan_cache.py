@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
+from fastcnn._arguments import check_out, check_overlap
 from fastcnn._forks import Guard
 from fastcnn.compiler.lower import Packed
 from fastcnn.compiler.network import Runnable, compile_network
@@ -65,11 +66,14 @@ class Compiled(NamedTuple):
     output_shape: tuple[int, ...]
     ending: str  # the operation that the network ends in, without a domain
 
-    def run(self, batch: np.ndarray | Pixels) -> np.ndarray:
-        """Return the network's output; photos become numbers here if the plan does not take pixels."""
+    def run(self, batch: np.ndarray | Pixels, out: np.ndarray | None = None) -> np.ndarray:
+        """Return the network's output, in `out` if it is given; photos become numbers if the plan takes no pixels."""
         if isinstance(batch, Pixels):
             batch = np.ascontiguousarray(batch.values) if self.plan.takes_pixels else batch.numbers()
-        return self.plan.run([batch])[0]
+        if out is not None:
+            shape = self.output_shape or getattr(out, "shape", ())
+            check_overlap(check_out(out, shape, np.dtype(np.float32)), [batch], False)
+        return self.plan.run([batch], None if out is None else [out])[0]
 
 
 # Shape of the inputs, preprocessing of photos that stand for them, and instruction set.
@@ -103,15 +107,16 @@ class PlanCache:
         """Note that a layer of the network has changed since plans were compiled."""
         self._changes = object()
 
-    def again(self, x: Any) -> np.ndarray | None:
-        """Return the output for an input like that of the last call; None for other inputs or a changed network.
+    def again(self, x: Any, out: Any = None) -> np.ndarray | None:
+        """Return the output, in `out` if it is given, for an input like that of the last call; None for other inputs or
+        a changed network.
 
         It skips the checks of `Network.__call__` and `get`, which small networks would notice.
         """
         recent = self._recent
         if recent is None or recent.changes is not self._changes or recent.repeat is None:
             return None
-        return recent.repeat.run(x)
+        return recent.repeat.run(x, out)
 
     def get(self, network: Compilable, shape: tuple[int, ...], preprocess: Preprocess | None = None) -> Compiled:
         """Return the plan for inputs of `shape`, or for photos that stand for them; compile it if there is none.

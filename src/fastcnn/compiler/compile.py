@@ -5,7 +5,7 @@ The file of each pass tells what it does; state.py tells what passes hand on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -22,7 +22,7 @@ from fastcnn.compiler.pack import pack_weights
 from fastcnn.compiler.plan import Plan
 from fastcnn.compiler.shuffle import fold_shuffles
 from fastcnn.compiler.slices import cut_channels
-from fastcnn.compiler.state import Options, State
+from fastcnn.compiler.state import Options, State, Strides
 from fastcnn.graph.ir import Graph, Shape
 from fastcnn.kernels import _cpu
 from fastcnn.kernels._program import default_float_modes
@@ -125,6 +125,7 @@ def compile_graph(
     together: int = 1,
     whole: bool = False,
     budget: Budget | None = None,
+    strides: Sequence[Strides | None] = (),
 ) -> Plan:
     """Compile a graph for inputs of given shapes, and for the instruction set in use.
 
@@ -151,6 +152,9 @@ def compile_graph(
     budget : Budget, optional
         What the graph's constants, inputs and outputs leave. Packed weights and the memory of values are asked for
         before they are computed or allocated.
+    strides : sequence of (tuple of int or None)
+        Floats from one image, channel and row to the next: of each graph input, then of each output. None stands for a
+        contiguous array.
 
     Returns
     -------
@@ -163,7 +167,9 @@ def compile_graph(
         named.
     """
     vl = _cpu.vector_length()
-    options = Options(vl, packed_ahead, tuning or {}, frozenset(parameters), pixels or {}, together, whole, budget)
+    options = Options(
+        vl, packed_ahead, tuning or {}, frozenset(parameters), pixels or {}, together, whole, budget, tuple(strides)
+    )
     with default_float_modes():  # folding computes values
         state = _through_passes(State(graph, graph.infer(input_shapes), options))
         return _lowered(state, {} if packed is None else packed)

@@ -116,7 +116,7 @@ class _Occupied:
 class _Placer:
     def __init__(self, state: State) -> None:
         self.graph, self.shapes, self.layouts = state.graph, state.shapes, state.arranged
-        self.pixels, self.vl = state.options.pixels, state.options.vl
+        self.pixels, self.vl, self.strides = state.options.pixels, state.options.vl, state.options.strides
         self.views: dict[str, View] = {}
         self.root: dict[str, str] = {}  # the value whose memory another one shares
         self.born: dict[str, int] = {}
@@ -133,6 +133,10 @@ class _Placer:
             else:
                 packed = name in self.layouts.parameters
                 self.views[name] = self.parameter_view(shape, slot) if packed else dense_view(shape, slot)
+        for name, given in zip([*self.graph.inputs, *self.graph.outputs], self.strides, strict=False):
+            if given is not None:
+                image, channel, row = given
+                self.views[name] = self.views[name]._replace(image=image, block=channel, row=row)
         self.measure_lives()
         for i, node in enumerate(self.graph.nodes):
             if node.output not in self.views:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from math import prod
 
 import numpy as np
 
 from fastcnn.compiler.lower import Refill, StepInfo
-from fastcnn.kernels import _cpu, _executor, _repeat, storage
+from fastcnn.kernels import _call, _cpu, _executor, _repeat, storage
 from fastcnn.kernels._step import Step
 
 # With fewer operations a further thread costs more time than it saves: docs/tuning.md, "Threads".
@@ -95,6 +97,15 @@ class Plan:
         if self.parts > 1 or self.takes_pixels or len(self._output_shapes) != 1:
             return None
         return _repeat.Repeat(self._idle, shape, self._constants, self._output_shapes[0], self._most_threads)
+
+    def call(self, inputs: Sequence[int], threads: int) -> _call.Call:
+        """The plan with memory of its own for at most `threads` threads, to run without Python.
+
+        `inputs` is the floats of each input.
+        """
+        outputs = [prod(shape) for shape in self._result_shapes]
+        again = partial(self.call, inputs, threads)
+        return _call.Call(self._take(threads), list(inputs), self._constants, outputs, self.parts, again)
 
     def _run_parts(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray], threads: int) -> None:
         """Run all parts of a batch.

@@ -20,6 +20,8 @@ from fastcnn.kernels.view import Halo, View
 from fastcnn.ops.access import Access
 from fastcnn.ops.budget import Budget
 
+Strides = tuple[int, int, int]
+
 
 @dataclass(frozen=True)
 class Options:
@@ -44,6 +46,9 @@ class Options:
         Whether every node is a step of its own.
     budget : Budget or None
         Asked before anything is computed.
+    strides : tuple of (tuple of int or None)
+        Floats from one image, channel and row to the next: of each graph input, then of each output. None stands for a
+        contiguous array, and () for all of them.
     """
 
     vl: int
@@ -54,6 +59,7 @@ class Options:
     together: int = 1
     whole: bool = False
     budget: Budget | None = None
+    strides: tuple[Strides | None, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from fastcnn import ops
 from fastcnn.functional._apply import Array, apply, prefixed
 from fastcnn.functional.pool import pool_window
 from fastcnn.functional.weighted import response_window
+from fastcnn.graph.trace import Symbol
 
 
 def _window(stride: Any, padding: Any, dilation: Any, groups: Any, size: Any, kernel: Any) -> dict[str, Any]:
@@ -32,7 +33,7 @@ def _window(stride: Any, padding: Any, dilation: Any, groups: Any, size: Any, ke
 
 
 def _shape(array: Array, name: str, rank: int) -> tuple[int, ...]:
-    shape = arguments.as_real_array(array, name).shape
+    shape = array.shape if isinstance(array, Symbol) else arguments.as_real_array(array, name).shape
     if len(shape) != rank:
         raise ValueError(f"{name}.shape={shape}, expected {rank} dimensions")
     return shape

@@ -6,7 +6,7 @@ what their parameters are called, is the layers' business.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NoReturn, Protocol
@@ -207,18 +207,42 @@ def trace(model: Traceable, input_shape: Sequence[int]) -> Graph:
     ['Gemm']
     """
     tracer = Tracer(model._stored_state(), dict(_paths(model)))
+    x = tracer.input("x", (1, *input_shape))
+    (y,) = _outputs(tracer, model._apply, [x], f"{type(model).__name__}.forward")
+    return Graph(tracer.nodes, {"x": (None, *input_shape)}, [y], tracer.constants)
+
+
+def trace_function(function: Callable[..., Any], input_shapes: Mapping[str, Shape]) -> Graph:
+    """The graph of a function that calls functions of `fastcnn.functional`, for inputs of given shapes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `trace` does.
+
+    Examples
+    --------
+    >>> from fastcnn import functional as F
+    >>> graph = trace_function(lambda a, b: F.relu(F.add(a, b)), {"a": (2, 3), "b": (2, 3)})
+    >>> [node.op for node in graph.nodes]
+    ['Add', 'Relu']
+    """
+    tracer = Tracer({}, {})
+    inputs = [tracer.input(name, shape) for name, shape in input_shapes.items()]
+    outputs = _outputs(tracer, function, inputs, getattr(function, "__name__", type(function).__name__))
+    return Graph(tracer.nodes, dict(input_shapes), outputs, tracer.constants)
+
+
+def _outputs(tracer: Tracer, function: Callable[..., Any], inputs: list[Symbol], title: str) -> list[str]:
+    """Names of what a function computes from the inputs; an input itself is copied."""
     token = _tracer.set(tracer)
     try:
-        x = tracer.input("x", (1, *input_shape))
-        y = model._apply(x)
+        y = function(*inputs)
     finally:
         _tracer.reset(token)
     if not isinstance(y, Symbol):
-        returned = f"{type(model).__name__}.forward returned {type(y).__name__}"
-        raise TypeError(f"{returned}, expected one value computed from x")
-    if y is x:
-        y = tracer.apply("Identity", [x], {})
-    return Graph(tracer.nodes, {"x": (None, *input_shape)}, [y.name], tracer.constants)
+        raise TypeError(f"{title} returned {type(y).__name__}, expected one value computed from {inputs[0].name}")
+    return [(tracer.apply("Identity", [y], {}) if y in inputs else y).name]
 
 
 def _paths(layer: Traceable, prefix: str = "") -> Iterator[tuple[int, str]]:

@@ -7,4 +7,4 @@ cdef const fc_kernels *current() noexcept
 cdef bint is_main_thread() noexcept
 
 # Remembers that threads are used: children forked later stay on one thread.
-cdef void note_threads() noexcept
+cdef void note_threads() noexcept nogil

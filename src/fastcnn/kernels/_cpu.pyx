@@ -344,7 +344,7 @@ cdef bint is_main_thread() noexcept:
     return PyThread_get_thread_ident() == _main_thread
 
 
-cdef void note_threads() noexcept:
+cdef void note_threads() noexcept nogil:
     global _threads_were_used
     _threads_were_used = True
 

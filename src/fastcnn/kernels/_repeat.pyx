@@ -63,14 +63,29 @@ cdef class Repeat:
                 return False
         return True
 
-    def run(self, x):
-        """Compute the output. Returns None where `takes` refuses x, no executor is idle, or the instruction set has
-        changed."""
+    cdef bint gives(self, object out, object x) noexcept:
+        """Whether the output can be written to `out`: as `takes`, writeable, and no memory of x."""
+        cdef int i
+        cdef const char *start
+        cdef const char *other = <const char *>cnp.PyArray_DATA(x)
+        if not cnp.PyArray_CheckExact(out) or cnp.PyArray_TYPE(out) != cnp.NPY_FLOAT32:
+            return False
+        if not cnp.PyArray_ISCARRAY(out) or cnp.PyArray_NDIM(out) != self.result_ndim:
+            return False
+        for i in range(self.result_ndim):
+            if cnp.PyArray_DIMS(out)[i] != self.result_shape[i]:
+                return False
+        start = <const char *>cnp.PyArray_DATA(out)
+        return start + cnp.PyArray_NBYTES(out) <= other or other + cnp.PyArray_NBYTES(x) <= start
+
+    def run(self, x, out=None):
+        """Compute the output, to `out` if it is given. Returns None where `takes` refuses x or `gives` refuses `out`.
+        Neither can it help where no executor is idle, or the instruction set has changed."""
         cdef int threads = 1
         cdef ptrdiff_t i
         cdef Executor executor
         cdef Patch *patch
-        if self.kernels != current() or not self.takes(x):
+        if self.kernels != current() or not self.takes(x) or not (out is None or self.gives(out, x)):
             return None
         if self.most_threads > 1:
             threads = min(<ptrdiff_t>_cpu.get_num_threads(), self.most_threads)
@@ -80,7 +95,9 @@ cdef class Repeat:
             return None
         if executor.max_threads < threads:
             return None  # the caller replaces it by one for more threads
-        result = cnp.PyArray_SimpleNew(self.result_ndim, self.result_shape, cnp.NPY_FLOAT32)
+        result = out
+        if out is None:
+            result = cnp.PyArray_SimpleNew(self.result_ndim, self.result_shape, cnp.NPY_FLOAT32)
         self.arrays[0], self.arrays[self.count - 1] = <float *>cnp.PyArray_DATA(x), <float *>cnp.PyArray_DATA(result)
         for i in range(executor.patch_count):
             patch = &executor.patches[i]

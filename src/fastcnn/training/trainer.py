@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from threading import get_ident
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcnn._arguments import as_flag, as_float, as_mapping, as_real_array, as_seed
 from fastcnn.compiler.compile import compile_graph
-from fastcnn.compiler.plan import Plan
 from fastcnn.kernels import _cpu, storage
 from fastcnn.kernels._program import default_float_modes
 from fastcnn.kernels._update import SETTINGS
@@ -30,6 +29,7 @@ from fastcnn.training.step import (
     AVERAGED,
     GATHERED,
     Account,
+    CompiledStep,
     StepGraph,
     StepKind,
     Updating,
@@ -45,15 +45,6 @@ __all__ = ["Trainer"]
 T = TypeVar("T")
 
 MAX_PLANS = 6  # kept ones: of the full batch, the last one of an epoch, and one more, with updates and without
-
-
-class _Compiled(NamedTuple):
-    plan: Plan
-    step: StepGraph
-    numbers: list[np.ndarray]  # of the formulas, a row for each name in step.numbers
-    loss: np.ndarray
-    scores: np.ndarray
-    scorer: list[tuple[Plan, np.ndarray]]  # of losses outside of the step: a plan of the scores alone, once needed
 
 
 class Trainer(Holder):
@@ -133,7 +124,7 @@ class Trainer(Holder):
     ) -> None:
         super().__init__()
         if not isinstance(model, Network):
-            raise TypeError(f"Trainer: model is of type {type(model).__name__}, expected a Model")
+            raise TypeError(f"Trainer: model={type(model).__name__}, expected a Model")
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"Trainer: optimizer={optimizer!r}, expected an Optimizer such as fastcnn.SGD(0.1)")
         if clip_norm is not None and not as_float(clip_norm, "Trainer: clip_norm") > 0:
@@ -146,7 +137,7 @@ class Trainer(Holder):
         self.ema, self.learning_rate = ema, optimizer.learning_rate
         self._account = Account(0, 0, 0.0)
         self._begun = False, 0.0  # of the step that was begun last: whether it updates, and what its batch weighs
-        self._plans: OrderedDict[tuple[tuple[int, ...], StepKind], _Compiled] = OrderedDict()
+        self._plans: OrderedDict[tuple[tuple[int, ...], StepKind], CompiledStep] = OrderedDict()
         self._state: dict[str, np.ndarray] = {}  # in the form that the step reads
         self._forms: dict[str, tuple[tuple[int, ...], bool]] = {}  # shape, and whether it is stored as a parameter
         self._means: dict[str, np.ndarray] = {}  # loaded ones that no plan has read yet
@@ -327,17 +318,17 @@ class Trainer(Holder):
         try:
             compiled.plan.run(arrays, [compiled.loss, compiled.scores], self._done)
         finally:
-            is_done, self._expected = not self._updating, 0
-            if is_done:
+            if self._updating:
+                self._is_newer &= was_newer  # a step that Ctrl-C ends has changed nothing
+            else:
                 self._tell()  # again, as a signal handler may have read the layers meanwhile
-            elif not was_newer:
-                self._is_newer = False  # a step that Ctrl-C ends has changed nothing
+            self._expected = 0
         if self._seen is None:
             return None
         self.outputs = compiled.scores
         return float(compiled.loss[0]) if value is None else value
 
-    def _scores(self, batch: np.ndarray, compiled: _Compiled) -> np.ndarray:
+    def _scores(self, batch: np.ndarray, compiled: CompiledStep) -> np.ndarray:
         """The scores that the step will have, for losses that are computed outside of it."""
         if not compiled.scorer:
             graph, shapes, packed = scores_of(compiled.step), compiled.step.shapes, compiled.step.packed
@@ -380,7 +371,7 @@ class Trainer(Holder):
             return account
         return Account(len(self._done), account.updates + update, 0.0 if update else account.gathered + count)
 
-    def _set_numbers(self, compiled: _Compiled, share: float) -> None:
+    def _set_numbers(self, compiled: CompiledStep, share: float) -> None:
         update = self._account.updates + 1
         for name, row in zip(compiled.step.numbers, compiled.numbers, strict=True):
             row[:] = row_of_numbers(name, self.optimizer, self.learning_rate, update, share, self.ema or 0.0)
@@ -399,7 +390,7 @@ class Trainer(Holder):
         self._isa, self._vl = _cpu.isa(), _cpu.vector_length()
         self._seen = changes
 
-    def _compile(self, shape: tuple[int, ...], kind: StepKind) -> _Compiled:
+    def _compile(self, shape: tuple[int, ...], kind: StepKind) -> CompiledStep:
         step = self._graph(shape, kind)
         plan = compile_graph(step.graph, step.shapes, tuning=self.model.tuning, parameters=step.packed)
         values = {**self._means, **step.constants}
@@ -414,7 +405,7 @@ class Trainer(Holder):
             self.model.task = task
         self._seen = self._changes  # forward methods may have set attributes; other threads wait for the step
         numbers = [np.zeros(len(SETTINGS), np.float32) for _ in step.numbers]
-        self._plans[shape, kind] = compiled = _Compiled(plan, step, numbers, np.zeros(1, np.float32), scores, [])
+        self._plans[shape, kind] = compiled = CompiledStep(plan, step, numbers, np.zeros(1, np.float32), scores, [])
         if len(self._plans) > MAX_PLANS:
             self._plans.popitem(last=False)
         return compiled

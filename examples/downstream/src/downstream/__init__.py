@@ -1,0 +1,1 @@
+"""What another package does with fastcnn's C API."""

@@ -85,8 +85,9 @@ class Learner(Network):
             An iterable yields batches (x, y) or (x, y, weights), as PyTorch's DataLoader does, and is iterated once in
             each epoch. A data set yields an image and one label each time, as those of PyTorch and Hugging Face do.
 
-            A data frame, or a .csv or .tsv file, has a column of paths and one of labels. Several labels in a cell
-            stand between |, or each label has a column of 0 and 1. An .npz file holds x and y.
+            A data frame, or a .csv or .tsv file, has a column of paths and one of labels. Several labels of a photo are
+            in one cell, with | or ; between them, or each label has a column of 0 and 1. Paths in a file are relative
+            to its folder. An .npz file holds x and y.
         y : array_like (N,) or (N, outputs), optional
             True labels: numbers or names of classes. A model without `classes` takes over the sorted names. Several
             labels of an input are a row of 0 and 1, or a list of names. Or probabilities, or other values that `loss`

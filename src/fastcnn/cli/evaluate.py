@@ -1,25 +1,23 @@
-"""`fastcnn evaluate`: how well a model names the photos of a folder whose classes are known."""
+"""`fastcnn evaluate`: how well a model names the photos of a folder, or label file, whose classes are known."""
 
 from __future__ import annotations
 
 import argparse
 import json
 
-from fastcnn.cli._models import DEFAULT, add_on_error, add_threads, screen_photos, trained_model
+from fastcnn.cli._models import DEFAULT, LABEL_FILES, add_on_error, add_threads, photos_of, trained_model
 from fastcnn.cli._preflight import check_plot
 from fastcnn.kernels._cpu import set_num_threads
-from fastcnn.training.data import Dataset
-from fastcnn.training.prepare import prepare
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.epilog = (
         "FOLDER has one sub-folder of photos for each class, named after it; of one that is divided into train, val\n"
-        "and test, the last is taken.\n\n"
+        f"and test, the last is taken. {LABEL_FILES}\n\n"
         "example: fastcnn evaluate --model flowers.safetensors more-flowers/"
     )
-    parser.add_argument("folder", metavar="FOLDER", help="folder with a sub-folder for each class")
+    parser.add_argument("folder", metavar="FOLDER-OR-CSV", help="folder with a sub-folder for each class, or .csv")
     parser.add_argument(
         "--model",
         default=DEFAULT,
@@ -39,8 +37,7 @@ def run(options: argparse.Namespace) -> int:
         check_plot(options.plot)
     set_num_threads(options.threads)
     model = trained_model(options.model)
-    data = prepare(model, options.folder, adopt=False, parts=("test", "validation"))
-    report = model.evaluate(screen_photos(data, options, model.classes) if isinstance(data, Dataset) else data)
+    report = model.evaluate(photos_of(options.folder, model, options, ("test", "validation")))
     if options.plot:
         report.plot(options.plot)
     print(json.dumps(report.to_dict(), indent=2) if options.json else report)

@@ -18,9 +18,10 @@ from fastcnn.training.augment import Augment
 from fastcnn.training.augment_functions import as_augment
 from fastcnn.training.data import Dataset
 from fastcnn.training.folders import PhotoSource, PixelSource
+from fastcnn.training.label_files import Known
 from fastcnn.training.loader import Batches
 from fastcnn.training.prepare import is_batch, source_of
-from fastcnn.training.tables import Known, known_data
+from fastcnn.training.tables import known_data
 
 __all__ = ["averaged_predictions", "predicted_data", "predictions"]
 
@@ -95,14 +96,14 @@ def _data_of(model: Network, x: Any) -> Dataset | Iterable[Any] | None:
     if isinstance(x, Dataset):
         return x
     if isinstance(x, (str, os.PathLike)):
-        known = known_data(x, ("test", "validation", "train"))
+        known = known_data(x, ("test", "validation", "train"), several=True)
         x = known.x if isinstance(known, Known) else find_images(x)
     elif hasattr(x, "columns") and not any(isinstance(x[name].iloc[0], str) for name in x.columns[:1] if len(x)):
         return None  # a data frame of numbers
     elif isinstance(x, Pixels):
         return None
     elif not isinstance(x, (np.ndarray, list, tuple)) or (len(x) and is_batch(x[0])):
-        known = known_data(x, ("test", "validation", "train"))
+        known = known_data(x, ("test", "validation", "train"), several=True)
         if not isinstance(known, Known):
             return None if hasattr(known, "__array__") or not hasattr(known, "__iter__") else known
         x = known.x

@@ -92,10 +92,16 @@ def screened(
         limit = f"; at most {MOST_SKIPPED:.0%} are left out"
         raise ImageError(describe_unreadable(found, len(names), limit))
     kept = data.subset(np.flatnonzero(good))
-    if data.targets.ndim == 1 and (lost := np.setdiff1d(data.labels, kept.labels)).size:
+    if (lost := np.setdiff1d(_present(data.labels), _present(kept.labels))).size:
         name = int(lost[0]) if classes is None else classes[lost[0]]
         raise ImageError(describe_unreadable(found, len(names), f"; none is left of class {name!r}"))
     return kept, found
+
+
+def _present(labels: np.ndarray) -> np.ndarray:
+    """Return the numbers of the classes, or of the labels, that some photo has."""
+    present: np.ndarray = np.unique(labels) if labels.ndim == 1 else np.flatnonzero((labels > 0).any(axis=0))
+    return present
 
 
 def describe_unreadable(found: Sequence[Unreadable], count: int, then: str = "") -> str:

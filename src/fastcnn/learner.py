@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastcnn.network import Network
+from fastcnn.task import most_likely
 
 if TYPE_CHECKING:
     from fastcnn.training.augment import Augment
@@ -69,6 +70,7 @@ class Learner(Network):
         seed: int = 0,
         workers: int | None = None,
         progress: bool | None = None,
+        on_error: str = "skip",
     ) -> History:
         """Learn from data.
 
@@ -155,6 +157,9 @@ class Learner(Network):
         progress : bool, optional
             Show progress and the time that is left on stderr. A terminal gets a bar for each epoch, notebooks and logs
             a line. False shows nothing.
+        on_error : {"skip", "stop"}
+            Files of photos are read once before training. Those that cannot be read are left out, and a
+            `FastcnnWarning` names them. More than a tenth of all are refused, with "stop" also a single one.
 
         Returns
         -------
@@ -170,7 +175,7 @@ class Learner(Network):
         FloatingPointError
             If the loss is not finite.
         ImageError
-            If a photo cannot be read; the message names the file.
+            If photos cannot be read, see `on_error`; the message names them.
 
         Notes
         -----
@@ -198,13 +203,19 @@ class Learner(Network):
         return fit(self, x, y, Options(**settings))
 
     def evaluate(
-        self, x: Any, y: Any = None, batch_size: int = 32, workers: int | None = None, progress: bool | None = None
+        self,
+        x: Any,
+        y: Any = None,
+        batch_size: int = 32,
+        workers: int | None = None,
+        progress: bool | None = None,
+        on_error: str = "skip",
     ) -> Report:
         """Evaluate a classifier on data with true labels.
 
         Parameters
         ----------
-        x, y, batch_size, workers, progress
+        x, y, batch_size, workers, progress, on_error
             As for `fit`.
 
         Returns
@@ -228,7 +239,7 @@ class Learner(Network):
         """
         from fastcnn.training.examine import examine
 
-        return examine(self, x, y, batch_size, workers, progress)
+        return examine(self, x, y, batch_size, workers, progress, on_error)
 
     def cross_validate(self, x: Any, y: Any = None, folds: int = 5, *, seed: int = 0, **settings: Any) -> Folds:
         """Train copies of the model on all but one part of the data, and examine each on the part that is left.
@@ -306,7 +317,7 @@ class Learner(Network):
 
     # -- predicting -----------------------------------------------------------------------------------
 
-    def predict_proba(self, x: Any, batch_size: int = 32, progress: bool = False) -> np.ndarray:
+    def predict_proba(self, x: Any, batch_size: int = 32, progress: bool = False, on_error: str = "skip") -> np.ndarray:
         """Return the probability of each class.
 
         Parameters
@@ -319,6 +330,8 @@ class Learner(Network):
             is not float32 or lies in a file (`numpy.memmap`).
         progress : bool
             Show a progress bar on stderr, or a line where tqdm is not installed.
+        on_error : {"skip", "stop"}
+            As for `fit`. The rows of photos that cannot be read are NaN.
 
         Returns
         -------
@@ -341,10 +354,42 @@ class Learner(Network):
         if type(x) is not np.ndarray or x.dtype.kind in "UO":
             from fastcnn.training.predictions import predicted_data
 
-            found = predicted_data(self, x, batch_size, progress)
+            found = predicted_data(self, x, batch_size, progress, on_error)
             if found is not None:
                 return found
         return super().predict_proba(x, batch_size, progress)
+
+    def predict(self, x: Any, batch_size: int = 32, progress: bool = False, on_error: str = "skip") -> np.ndarray:
+        """Return the most probable class of each input, or its labels.
+
+        Parameters
+        ----------
+        x, batch_size, progress, on_error
+            As in `predict_proba`.
+
+        Returns
+        -------
+        ndarray (N,)
+            Names of the classes if `classes` is set, otherwise their numbers (int64). If `task` is "multi_label",
+            (N, labels) bool: whether the probability is above one half. A photo that cannot be read has the class "",
+            the number -1, or no label.
+
+        Examples
+        --------
+        >>> from fastcnn import Linear, Sequential
+        >>> model = Sequential(Linear(1, 2))
+        >>> model[0].weight, model[0].bias = [[1], [-1]], [0, 0]
+        >>> model.classes = ["plus", "minus"]
+        >>> model.predict([[3], [-3]]).tolist()
+        ['plus', 'minus']
+        """
+        if type(x) is np.ndarray and x.dtype.kind not in "UO":
+            return super().predict(x, batch_size, progress)
+        probable = self.predict_proba(x, batch_size, progress, on_error)
+        predicted = most_likely(probable, self._task, self._classes)
+        if predicted.ndim == 1:
+            predicted[np.isnan(probable).all(axis=1)] = -1 if self._classes is None else ""
+        return predicted
 
     def tta(
         self,

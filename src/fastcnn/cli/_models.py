@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from io import TextIOWrapper
@@ -19,7 +18,7 @@ from fastcnn.model import Model
 from fastcnn.training.data import Dataset
 from fastcnn.training.label_files import SUFFIXES
 from fastcnn.training.prepare import prepare
-from fastcnn.training.screen import ON_ERROR, describe_unreadable, screened
+from fastcnn.training.screen import ON_ERROR, readable
 from fastcnn.zoo.pretrained import pretrained_names
 
 DEFAULT = "efficientnet_lite0"
@@ -131,15 +130,6 @@ def add_on_error(parser: argparse.ArgumentParser, what: str = "leave them out, u
     )
 
 
-def _screened(data: Dataset, options: argparse.Namespace, classes: list[str] | None) -> Dataset:
-    """The photos that can be read; what is left out is told on stderr."""
-    kept, found = screened(data, options.on_error, False if options.json else None, classes)
-    if found:
-        text = describe_unreadable(found, len(data), " and are left out")
-        print(f"fastcnn {options.command}: {text}", file=sys.stderr)
-    return kept
-
-
 LABEL_FILES = (
     "In place of a folder, a .csv file has a column path and a column label; | stands between\n"
     "several labels of a photo. Or it has a column of 0 and 1 for each label."
@@ -155,7 +145,7 @@ def photos_of(path: str, model: Model, options: argparse.Namespace, parts: Seque
     """The photos of a folder or label file that can be read; what is left out is told on stderr."""
     data = prepare(model, path, adopt=False, parts=parts)
     assert isinstance(data, Dataset)  # only iterables are none
-    return _screened(data, options, model.classes)
+    return readable(data, options.on_error, False if options.json else None, model.classes)
 
 
 def add_threads(parser: argparse.ArgumentParser) -> None:

@@ -48,6 +48,7 @@ class PhotoSource:
     """
 
     is_slow = True
+    is_screened = False  # whether all that can be asked for was read once: see screen.py
 
     def __init__(self, photos: Iterable[Any], preprocess: Preprocess, cache: PhotoCache | None = None) -> None:
         # What fetches photos when they are asked for goes on doing so.

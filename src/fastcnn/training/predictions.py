@@ -21,6 +21,7 @@ from fastcnn.training.folders import PhotoSource, PixelSource
 from fastcnn.training.label_files import Known
 from fastcnn.training.loader import Batches
 from fastcnn.training.prepare import is_batch, source_of
+from fastcnn.training.screen import readable
 from fastcnn.training.tables import known_data
 
 __all__ = ["averaged_predictions", "predicted_data", "predictions"]
@@ -47,7 +48,9 @@ def predictions(model: Network, data: Dataset, batch_size: int, workers: int | N
         yield model.predict_proba(batch, batch_size)
 
 
-def predicted_data(model: Network, x: Any, batch_size: int, progress: bool = False) -> np.ndarray | None:
+def predicted_data(
+    model: Network, x: Any, batch_size: int, progress: bool = False, on_error: str = "skip"
+) -> np.ndarray | None:
     """Return probabilities for photos, batches or a data set; None for what stands for an array.
 
     Parameters
@@ -56,10 +59,15 @@ def predicted_data(model: Network, x: Any, batch_size: int, progress: bool = Fal
     x : whatever `Model.predict_proba` takes
     batch_size : int
     progress : bool
+    on_error : {"skip", "stop"}
+        Rows of photos that cannot be read are NaN, or the first of them ends it.
     """
     data = _data_of(model, x)
     if data is None:
         return None
+    count = len(data) if isinstance(data, Dataset) else 0
+    if isinstance(data, Dataset):
+        data = readable(data, on_error, progress)
     parts = []
     with Progress("predicting", len(data) if isinstance(data, Dataset) else None, progress) as bar:
         if isinstance(data, Dataset):
@@ -71,7 +79,12 @@ def predicted_data(model: Network, x: Any, batch_size: int, progress: bool = Fal
             bar.update(len(part))
     if not parts:
         raise ValueError("predict: x yields no batches, expected at least one")
-    return np.concatenate(parts)
+    found = np.concatenate(parts)
+    if not isinstance(data, Dataset) or len(found) == count:
+        return found
+    rows = np.full((count, found.shape[1]), np.nan, np.float32)
+    rows[data.indices] = found
+    return rows
 
 
 def averaged_predictions(

@@ -159,6 +159,8 @@ def _names_of(data: Any) -> list[str] | None:
 def _images(images: Sequence[Any]) -> Any:
     """Photos as they are; arrays of numbers, (C, H, W), as one."""
     first = images[0]
+    if isinstance(first, (str, os.PathLike)):
+        return list(images)
     is_array = hasattr(first, "__array__") and hasattr(first, "ndim")
     if not is_array or (np.asarray(first).dtype == np.uint8 and not _is_channels_first(first)):
         return images

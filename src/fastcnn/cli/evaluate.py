@@ -5,7 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 
-from fastcnn.cli._models import DEFAULT, LABEL_FILES, add_on_error, add_threads, photos_of, trained_model
+from fastcnn.cli._models import (
+    DEFAULT,
+    LABEL_FILES,
+    add_on_error,
+    add_photo_options,
+    add_threads,
+    describe,
+    photos_of,
+    trained_model,
+)
 from fastcnn.cli._preflight import check_plot
 from fastcnn.kernels._cpu import set_num_threads
 
@@ -27,6 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plot", metavar="FILE", help="draw the confusion matrix (needs matplotlib)")
     parser.add_argument("--json", action="store_true", help="print a JSON object")
     add_on_error(parser)
+    add_photo_options(parser)
     add_threads(parser)
     parser.set_defaults(run=run)
 
@@ -37,6 +47,7 @@ def run(options: argparse.Namespace) -> int:
         check_plot(options.plot)
     set_num_threads(options.threads)
     model = trained_model(options.model)
+    describe(model, options)
     report = model.evaluate(photos_of(options.folder, model, options, ("test", "validation")))
     if options.plot:
         report.plot(options.plot)

@@ -14,7 +14,7 @@ import numpy as np
 
 from fastcnn import zoo
 from fastcnn.cli._arguments import number_above, whole
-from fastcnn.cli._models import LABEL_FILES, add_on_error, add_threads, is_label_file, photos_of
+from fastcnn.cli._models import LABEL_FILES, add_on_error, add_resize, add_threads, is_label_file, photos_of, resized
 from fastcnn.cli._preflight import check_format, check_plot, check_space, check_writable
 from fastcnn.errors import FastcnnWarning
 from fastcnn.kernels._cpu import set_num_threads
@@ -70,6 +70,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"pixels in height and width (default: {_SIZE} for {DEFAULT}, else the network's)",
     )
+    parser.add_argument("--grey", action="store_true", help="train a network of one channel, for grey photos")
+    add_resize(parser)
     parser.add_argument("--epochs", type=whole(0), default=20, metavar="N", help="passes over the photos (default: 20)")
     parser.add_argument("--batch-size", type=whole(1), default=32, metavar="N", help="photos in a step (default: 32)")
     parser.add_argument(
@@ -166,17 +168,26 @@ def _network(options: argparse.Namespace, classes: list[str], several: bool) -> 
     if options.pretrained:
         if options.size is not None:
             raise ValueError(f"--size {options.size}: {options.pretrained} has a size already")
+        if options.grey:
+            raise ValueError(f"--grey: {options.pretrained} takes colours; give --network instead of --pretrained")
         model = zoo.load_pretrained(options.pretrained, len(classes), freeze=not options.thaw, rng=options.seed)
     else:
         if options.thaw:
             raise ValueError("--thaw: expected with --pretrained; without it all layers are trained anyway")
-        settings: dict[str, Any] = {"num_classes": len(classes), "in_channels": 3, "rng": options.seed}
+        channels = 1 if options.grey else 3
+        settings: dict[str, Any] = {
+            "num_classes": len(classes),
+            "in_channels": channels,
+            "rng": options.seed,
+        }
         if options.network == DEFAULT:
             settings["image_size"] = options.size or _SIZE
         model = zoo.build(options.network, **settings)
         if options.size is not None:
-            model.input_shape = (3, options.size, options.size)
+            model.input_shape = (channels, options.size, options.size)
         model.preprocess = preprocess_for(model.input_shape or ())
+    if model.preprocess is not None:
+        model.preprocess = resized(model.preprocess, options)
     model.classes = classes
     if several:
         model.task = "multi_label"

@@ -221,8 +221,8 @@ class Learner(Network):
         Returns
         -------
         fastcnn.training.report.Report
-            ``print`` it for accuracy, precision and recall of each class, the confusion matrix and the worst mistakes.
-            ``to_dict()`` is for JSON, ``plot(path)`` draws the confusion matrix.
+            ``print`` it for accuracy (of more than five classes top-5, too), precision and recall of each class, the
+            confusion matrix, calibration and the worst mistakes. ``to_dict()`` is for JSON, ``plot(path)`` draws it.
 
         Raises
         ------

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import html
 import json
+from pathlib import Path
 
+from fastcnn._table import as_page
 from fastcnn.cli._models import (
     DEFAULT,
     LABEL_FILES,
@@ -15,7 +18,7 @@ from fastcnn.cli._models import (
     photos_of,
     trained_model,
 )
-from fastcnn.cli._preflight import check_plot
+from fastcnn.cli._preflight import check_plot, check_writable
 from fastcnn.kernels._cpu import set_num_threads
 
 
@@ -34,6 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help=f"a pretrained network or a saved model (default: {DEFAULT})",
     )
     parser.add_argument("--plot", metavar="FILE", help="draw the confusion matrix (needs matplotlib)")
+    parser.add_argument("--page", metavar="FILE", help="write an HTML page of the report, with a reliability diagram")
     parser.add_argument("--json", action="store_true", help="print a JSON object")
     add_on_error(parser)
     add_photo_options(parser)
@@ -45,11 +49,17 @@ def run(options: argparse.Namespace) -> int:
     """Print the report."""
     if options.plot:
         check_plot(options.plot)
+    if options.page:
+        check_writable(options.page, "--page")
     set_num_threads(options.threads)
     model = trained_model(options.model)
     describe(model, options)
     report = model.evaluate(photos_of(options.folder, model, options, ("test", "validation")))
     if options.plot:
         report.plot(options.plot)
+    if options.page:
+        heading = f"{options.model}: {options.folder}"
+        parts = [f"<h1>{html.escape(heading)}</h1>", report._repr_html_()]
+        Path(options.page).write_text(as_page(heading, parts), encoding="utf-8", errors="replace")
     print(json.dumps(report.to_dict(), indent=2) if options.json else report)
     return 0

@@ -1,4 +1,4 @@
-"""A model from what the user typed: a name of the zoo, or a file."""
+"""A model from what the user typed: a name of the zoo, a file, or a folder of another library."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--model",
         default=DEFAULT,
         metavar="NAME-OR-FILE",
-        help=f"a pretrained network, a saved model or an ONNX file (default: {DEFAULT})",
+        help=f"a pretrained network, a saved model, ONNX, or a folder of timm or Hugging Face (default: {DEFAULT})",
     )
     parser.add_argument(
         "--top",

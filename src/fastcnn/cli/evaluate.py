@@ -34,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--model",
         default=DEFAULT,
         metavar="NAME-OR-FILE",
-        help=f"a pretrained network or a saved model (default: {DEFAULT})",
+        help=f"a pretrained network, a saved model, ONNX, or a folder of timm or Hugging Face (default: {DEFAULT})",
     )
     parser.add_argument("--plot", metavar="FILE", help="draw the confusion matrix (needs matplotlib)")
     parser.add_argument("--page", metavar="FILE", help="write an HTML page of the report, with a reliability diagram")

@@ -83,6 +83,13 @@ def test_a_classifier_of_grey_arrays_takes_photos():
     assert classifier.model_.classify(np.repeat(images[0][..., None], 3, axis=2))[0].label == "left"
 
 
+def test_a_classifier_of_grey_photos(photos):
+    paths = [str(path) for group in class_folders(photos).values() for path in group]
+    labels = np.repeat(["left", "right"], 12)
+    classifier = fc.ImageClassifier(input_shape=(1, 16, 16), epochs=1, random_state=0).fit(paths, labels)
+    assert classifier.model_.preprocess.channels == 1 and classifier.predict_proba(paths).shape == (24, 2)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -82,6 +82,7 @@ def test_each_set_is_told_once(photos):
     warned(lambda: network().fit(folder, **SETTINGS, validation=folder), 2)
     warned(lambda: network().fit(folder, **SETTINGS, validation=0.2))
     warned(lambda: network().cross_validate(folder, folds=2, epochs=1))
+    warned(lambda: network().find_learning_rate(folder, steps=3))
     with pytest.raises(fc.ImageError, match="2 of 30 photos cannot be read:"):
         network().cross_validate(folder, folds=2, epochs=1, on_error="stop")
 

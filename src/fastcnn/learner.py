@@ -138,8 +138,8 @@ class Learner(Network):
             photos by name, size and order, and arrays by a sample.
         allow_changed : str or sequence of str
             What may differ from the checkpoint: "seed", "batch_size", "inputs" (their number), "classes", "data",
-            "validation", "network", "optimizer", "loss", "schedule" (with its epochs), "augment", "clip_norm",
-            "accumulate", "ema".
+            "validation", "network", "preprocess", "optimizer", "loss", "schedule" (with its epochs), "augment",
+            "clip_norm", "accumulate", "ema".
         clip_norm : float, optional
             Largest Euclidean norm of the gradients of a step; larger gradients are scaled down.
         accumulate : int

@@ -128,3 +128,16 @@ def test_a_grey_model_that_tells_nothing_takes_options(photos, tmp_path, capsys)
     grey.preprocess = Preprocess(28, mean=(255 * 0.1307,), std=(255 * 0.3081,))
     (entry,) = json.loads(capsys.readouterr().out)
     assert entry["predictions"][0]["probability"] == pytest.approx(grey.classify(photo)[0].probability, rel=1e-5)
+
+
+def test_a_checkpoint_knows_what_photos_became(photos, tmp_path, capsys):
+    def run(*options):
+        arguments = ["--checkpoint", str(tmp_path / "run"), "--resume", *options]
+        return main(train(photos, tmp_path / "m", *arguments))
+
+    assert run() == run() == 0
+    capsys.readouterr()
+    assert run("--resize", "letterbox") == 2
+    message = capsys.readouterr().err
+    assert "resize=letterbox" in message and "resize=crop" in message and "allow_changed='preprocess'" in message
+    assert run("--resize", "letterbox", "--allow-changed", "preprocess") == 0

@@ -20,8 +20,8 @@ __all__ = ["Options"]
 
 # What may differ between the run that a checkpoint is of and the one that goes on from it, if it is allowed by name.
 CHANGEABLE = (
-    *("seed", "batch_size", "inputs", "classes", "data", "validation", "network", "optimizer", "loss", "schedule"),
-    *("augment", "clip_norm", "accumulate", "ema"),
+    *("seed", "batch_size", "inputs", "classes", "data", "validation", "network", "preprocess", "optimizer", "loss"),
+    *("schedule", "augment", "clip_norm", "accumulate", "ema"),
 )
 ON_ERROR = ("skip", "stop")
 CALLS = ("on_start", "on_batch", "on_epoch", "on_end")

@@ -6,7 +6,7 @@ import html
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Columns", "as_html", "as_table"]
+__all__ = ["Columns", "as_html", "as_page", "as_table"]
 
 
 @dataclass(frozen=True)
@@ -89,3 +89,17 @@ def as_html(shown: object) -> str:
     '<pre>a &lt; b</pre>'
     """
     return f"<pre>{html.escape(str(shown))}</pre>"
+
+
+def as_page(title: str, parts: Sequence[str], style: str = "") -> str:
+    """Return a page of parts in HTML, which loads nothing from elsewhere.
+
+    Examples
+    --------
+    >>> as_page("a < b", ["<p>1</p>"]).splitlines()[1:]
+    ['<html lang="en"><head><meta charset="utf-8"><title>a &lt; b</title><style></style></head><body>', \
+'<p>1</p>', '</body></html>']
+    """
+    head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{style}</style>'
+    body = "\n".join(parts)
+    return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head><body>\n{body}\n</body></html>\n'

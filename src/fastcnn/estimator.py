@@ -216,6 +216,7 @@ class ImageClassifier(Parameters):
             keep_best=share > 0,
             seed=self._seed,
             progress=bool(self.verbose),
+            on_error="stop",
             raises=True,
         )
         history = fit(self.model_, self._source(inputs), targets, options)

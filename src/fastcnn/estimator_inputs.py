@@ -119,10 +119,13 @@ def prepare_network(model: Model, inputs: Any, classes: np.ndarray, takes_photos
             model.preprocess = preprocess_for(model.input_shape or ())
         return
     model.input_shape = inputs.shape[1:]
-    if inputs.dtype == np.uint8 and inputs.ndim == 4 and inputs.shape[1] == 3 and model.preprocess is None:
+    if inputs.dtype == np.uint8 and inputs.ndim == 4 and inputs.shape[1] in (1, 3) and model.preprocess is None:
         from fastcnn.io.preprocess import Preprocess
 
-        model.preprocess = Preprocess(inputs.shape[2:], 1.0, "bilinear", (0,) * 3, (1,) * 3)  # the network scales
+        channels = inputs.shape[1]
+        model.preprocess = Preprocess(
+            inputs.shape[2:], 1.0, "bilinear", (0,) * channels, (1,) * channels
+        )  # the network scales
     if model.scaling is None:
         axes = (0, *range(2, inputs.ndim))
         mean, deviation = _mean_and_deviation(inputs, axes)
@@ -149,9 +152,9 @@ def source_for(model: Model, inputs: Any, takes_photos: bool) -> Source:
 def _photos(inputs: Any) -> list[Any]:
     if is_paths(inputs):
         return list(inputs)
-    if inputs.dtype != np.uint8 or inputs.ndim != 4 or inputs.shape[1] != 3:
+    if inputs.dtype != np.uint8 or inputs.ndim != 4 or inputs.shape[1] not in (1, 3):
         raise ValueError(
-            f"X.dtype={inputs.dtype}, X.shape={inputs.shape}, expected files, or uint8 (N, H, W, 3), for a network "
+            f"X.dtype={inputs.dtype}, X.shape={inputs.shape}, expected files, or uint8 (N, H, W, C), for a network "
             "that takes photos"
         )
     return list(inputs.transpose(0, 2, 3, 1))

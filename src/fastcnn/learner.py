@@ -1,6 +1,6 @@
-"""Networks that learn: fitting, evaluating, and predicting everything that holds data.
+"""Networks that learn: fitting and evaluating.
 
-training/ learns, and is imported where it is used; network.py predicts arrays.
+training/ learns, and is imported where it is used; predictor.py predicts.
 """
 
 from __future__ import annotations
@@ -9,10 +9,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from fastcnn._arguments import check_out
-from fastcnn.network import Network
+from fastcnn.predictor import Predictor
 
 if TYPE_CHECKING:
     from fastcnn.training.augment import Augment
@@ -27,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Learner"]
 
 
-class Learner(Network):
+class Learner(Predictor):
     """A network with what learning needs; `Model` adds looking inside, and files.
 
     Examples
@@ -70,6 +67,7 @@ class Learner(Network):
         seed: int = 0,
         workers: int | None = None,
         progress: bool | None = None,
+        on_error: str = "skip",
     ) -> History:
         """Learn from data.
 
@@ -86,8 +84,9 @@ class Learner(Network):
             An iterable yields batches (x, y) or (x, y, weights), as PyTorch's DataLoader does, and is iterated once in
             each epoch. A data set yields an image and one label each time, as those of PyTorch and Hugging Face do.
 
-            A data frame, or a .csv or .tsv file, has a column of paths and one of labels. Several labels in a cell
-            stand between |, or each label has a column of 0 and 1. An .npz file holds x and y.
+            A data frame, or a .csv or .tsv file, has a column of paths and one of labels. Several labels of a photo are
+            in one cell, with | or ; between them, or each label has a column of 0 and 1. Paths in a file are relative
+            to its folder. An .npz file holds x and y.
         y : array_like (N,) or (N, outputs), optional
             True labels: numbers or names of classes. A model without `classes` takes over the sorted names. Several
             labels of an input are a row of 0 and 1, or a list of names. Or probabilities, or other values that `loss`
@@ -136,8 +135,8 @@ class Learner(Network):
             photos by name, size and order, and arrays by a sample.
         allow_changed : str or sequence of str
             What may differ from the checkpoint: "seed", "batch_size", "inputs" (their number), "classes", "data",
-            "validation", "network", "optimizer", "loss", "schedule" (with its epochs), "augment", "clip_norm",
-            "accumulate", "ema".
+            "validation", "network", "preprocess", "optimizer", "loss", "schedule" (with its epochs), "augment",
+            "clip_norm", "accumulate", "ema".
         clip_norm : float, optional
             Largest Euclidean norm of the gradients of a step; larger gradients are scaled down.
         accumulate : int
@@ -155,6 +154,9 @@ class Learner(Network):
         progress : bool, optional
             Show progress and the time that is left on stderr. A terminal gets a bar for each epoch, notebooks and logs
             a line. False shows nothing.
+        on_error : {"skip", "stop"}
+            Files of photos are read once before training. Those that cannot be read are left out, and a
+            `FastcnnWarning` names them. More than a tenth of all are refused, with "stop" also a single one.
 
         Returns
         -------
@@ -170,7 +172,7 @@ class Learner(Network):
         FloatingPointError
             If the loss is not finite.
         ImageError
-            If a photo cannot be read; the message names the file.
+            If photos cannot be read, see `on_error`; the message names them.
 
         Notes
         -----
@@ -198,20 +200,26 @@ class Learner(Network):
         return fit(self, x, y, Options(**settings))
 
     def evaluate(
-        self, x: Any, y: Any = None, batch_size: int = 32, workers: int | None = None, progress: bool | None = None
+        self,
+        x: Any,
+        y: Any = None,
+        batch_size: int = 32,
+        workers: int | None = None,
+        progress: bool | None = None,
+        on_error: str = "skip",
     ) -> Report:
         """Evaluate a classifier on data with true labels.
 
         Parameters
         ----------
-        x, y, batch_size, workers, progress
+        x, y, batch_size, workers, progress, on_error
             As for `fit`.
 
         Returns
         -------
         fastcnn.training.report.Report
-            ``print`` it for accuracy, precision and recall of each class, the confusion matrix and the worst mistakes.
-            ``to_dict()`` is for JSON, ``plot(path)`` draws the confusion matrix.
+            ``print`` it for accuracy (of more than five classes top-5, too), precision and recall of each class, the
+            confusion matrix, calibration and the worst mistakes. ``to_dict()`` is for JSON, ``plot(path)`` draws it.
 
         Raises
         ------
@@ -228,7 +236,7 @@ class Learner(Network):
         """
         from fastcnn.training.examine import examine
 
-        return examine(self, x, y, batch_size, workers, progress)
+        return examine(self, x, y, batch_size, workers, progress, on_error)
 
     def cross_validate(self, x: Any, y: Any = None, folds: int = 5, *, seed: int = 0, **settings: Any) -> Folds:
         """Train copies of the model on all but one part of the data, and examine each on the part that is left.
@@ -303,88 +311,3 @@ class Learner(Network):
         from fastcnn.training.rates import find_rate
 
         return find_rate(self, x, y, batch_size, (optimizer, loss, augment), (low, high, steps), seed)
-
-    # -- predicting -----------------------------------------------------------------------------------
-
-    def predict_proba(
-        self, x: Any, batch_size: int = 32, progress: bool = False, out: np.ndarray | None = None
-    ) -> np.ndarray:
-        """Return the probability of each class.
-
-        Parameters
-        ----------
-        x : array_like (N, ...), folder, sequence of photos, iterable of batches, or data set
-            As for `fit`; labels are not looked at. A folder stands for all photos in it, in the order of
-            `fastcnn.io.image.find_images`.
-        batch_size : int
-            Inputs that go through the network at once. It bounds the memory beside `x` and the result, also where `x`
-            is not float32 or lies in a file (`numpy.memmap`).
-        progress : bool
-            Show a progress bar on stderr, or a line where tqdm is not installed.
-        out : ndarray (N, classes), float32, optional
-            C-contiguous; receives the probabilities.
-
-        Returns
-        -------
-        ndarray (N, classes), float32
-            Probabilities by `task`: the softmax of the outputs; of several labels the sigmoid of each; of one output
-            the probabilities of no and yes, (N, 2). A softmax or sigmoid that ends the network is not applied again.
-
-        Raises
-        ------
-        ValueError
-            If the outputs are not (N, classes), or there is one output, and `task` is not "binary".
-
-        Examples
-        --------
-        >>> from fastcnn import Linear, Sequential
-        >>> model = Sequential(Linear(2, 4))
-        >>> model.predict_proba([[0.5, 1.0]]).sum().round(5).item()
-        1.0
-        """
-        if type(x) is not np.ndarray or x.dtype.kind in "UO":
-            from fastcnn.training.predictions import predicted_data
-
-            found = predicted_data(self, x, batch_size, progress)
-            if found is not None:
-                if out is not None:
-                    np.copyto(check_out(out, found.shape, found.dtype), found)
-                return found if out is None else out
-        return super().predict_proba(x, batch_size, progress, out)
-
-    def tta(
-        self,
-        x: Any,
-        times: int = 4,
-        augment: Augment | Callable[..., Any] | None = None,
-        batch_size: int = 32,
-        *,
-        seed: int = 0,
-        workers: int | None = None,
-    ) -> np.ndarray:
-        """Return the mean of the probabilities of each image and of changed copies of it: test-time augmentation.
-
-        Parameters
-        ----------
-        x
-            As for `predict_proba`, but for iterables.
-        times : int
-            Changed copies.
-        augment : Augment or function, optional
-            How to change them, as for `fit`; mirrored and slightly cropped by default.
-        batch_size, seed, workers
-            As for `fit`.
-
-        Returns
-        -------
-        ndarray (N, classes), float32
-
-        Examples
-        --------
-        >>> from fastcnn import zoo
-        >>> zoo.lenet().tta(np.zeros((2, 1, 28, 28))).shape
-        (2, 10)
-        """
-        from fastcnn.training.predictions import averaged_predictions
-
-        return averaged_predictions(self, x, times, augment, batch_size, seed, workers)

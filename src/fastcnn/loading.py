@@ -1,7 +1,7 @@
-"""Models from files: files of `Model.save`, and ONNX files.
+"""Models from files: files of `Model.save`, ONNX files, and folders of other libraries.
 
 Everything in a file is checked before it is used, and nothing in it is run. model_format.py describes the format of
-`Model.save`, onnx_model.py reads ONNX, and io/weights.py reads the container.
+`Model.save`, onnx_model.py reads ONNX, model_folder.py folders, and io/weights.py reads the container.
 """
 
 from __future__ import annotations
@@ -30,12 +30,14 @@ T = TypeVar("T")
 
 @memory_errors()
 def load(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> GraphModel:
-    """Read a model from a file of `Model.save`, or from an ONNX file.
+    """Read a model from a file of `Model.save`, from an ONNX file, or from a folder of timm or Hugging Face.
 
     Parameters
     ----------
     path : path-like
-        The file. It can come from anyone: it is checked, and nothing in it is run.
+        The file. It can come from anyone: it is checked, and nothing in it is run. A folder has config.json, for
+        transformers preprocessor_config.json, and model.safetensors of a ResNet-18, -34 or -50. Or it has an .onnx file
+        of any network. Its labels and preprocessing become `classes` and `preprocess`.
     max_bytes : int
         Limit of the file, its arrays and all values of a prediction for one input. It bounds the work as well. Loading
         may take 8 elementary operations for each byte of the limit. A prediction for one input may take 256 of NumPy's,
@@ -72,6 +74,10 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> GraphMo
     from fastcnn.io.weights import read_safetensors
 
     path = Path(as_path(path, "load: path"))
+    if (path / "config.json").is_file():
+        from fastcnn.model_folder import load_folder
+
+        return load_folder(path, max_bytes)
     with open_regular(path) as file:
         start = file.read(START)
     if start[8:9] != b"{":

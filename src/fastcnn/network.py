@@ -21,7 +21,7 @@ from fastcnn.io.preprocess import Pixels
 from fastcnn.layers.base import Layer, failed_layer
 from fastcnn.plan_cache import Compiled, PlanCache
 from fastcnn.scaling import as_inputs, scale, scaling_of, set_scaling
-from fastcnn.task import as_task, probabilities, task_of
+from fastcnn.task import as_task, most_likely, probabilities, task_of
 
 if TYPE_CHECKING:
     from fastcnn.io.image import Preprocess
@@ -229,7 +229,7 @@ class Network(Layer):
         return self._cache.get(self, x.shape).run(x, out)
 
     def predict_proba(
-        self, x: ArrayLike, batch_size: int = 32, progress: bool = False, out: np.ndarray | None = None
+        self, x: ArrayLike, batch_size: int = 32, progress: bool = False, *, out: np.ndarray | None = None
     ) -> np.ndarray:
         """Return the probability of each class of inputs in an array; `Model.predict_proba` tells more.
 
@@ -302,12 +302,7 @@ class Network(Layer):
         >>> model.predict([[3], [-3]]).tolist()
         ['plus', 'minus']
         """
-        probable = self.predict_proba(x, batch_size, progress)
-        if self._task == "multi_label":
-            several: np.ndarray = probable > 0.5
-            return several
-        indices: np.ndarray = probable.argmax(axis=1)
-        return indices if self._classes is None else np.array(self._classes)[indices]
+        return most_likely(self.predict_proba(x, batch_size, progress), self._task, self._classes)
 
     def classify(self, image: Any, top: int = 5) -> list[Prediction]:
         """Classify a photo.

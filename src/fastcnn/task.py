@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from fastcnn import functional
 from fastcnn._arguments import as_choice
 
-__all__ = ["TASKS", "as_task", "probabilities", "task_of"]
+__all__ = ["TASKS", "as_task", "most_likely", "probabilities", "task_of"]
 
 # One class of several; any number of labels; or yes or no, by one output.
 TASKS = ("single_label", "multi_label", "binary")
@@ -54,3 +56,18 @@ def probabilities(scores: np.ndarray, task: str, ending: str) -> np.ndarray:
         return softmax
     single: np.ndarray = scores if ending == "Sigmoid" else functional.sigmoid(scores)
     return np.concatenate([1 - single, single], axis=1) if task == "binary" else single
+
+
+def most_likely(probable: np.ndarray, task: str | None, classes: Sequence[str] | None) -> np.ndarray:
+    """Return the classes, or the labels, that probabilities (N, classes) stand for; see `Network.predict`.
+
+    Examples
+    --------
+    >>> most_likely(np.float32([[0.8, 0.2]]), None, ["cat", "dog"]).tolist()
+    ['cat']
+    """
+    if task == "multi_label":
+        several: np.ndarray = probable > 0.5
+        return several
+    indices: np.ndarray = probable.argmax(axis=1)
+    return indices if classes is None else np.array(classes)[indices]

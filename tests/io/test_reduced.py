@@ -52,7 +52,7 @@ def test_other_formats_and_open_images_come_as_they_are():
 def test_reduced_photos_differ_by_a_grey_level_or_two(picture, preprocess):
     pixels = np.asarray(Image.fromarray(getattr(data, picture)()).resize((1800, 1500)))
     photo = photo_of(pixels)
-    whole = preprocess._resized_middle(load_image(photo)).astype(int)
+    whole = preprocess._fitted(load_image(photo)).astype(int)
     difference = np.abs(whole - preprocess.pixels(photo))
     assert 0 < difference.mean() < 2
     np.testing.assert_array_equal(preprocess.pixels(photo), preprocess.pixels(photo))

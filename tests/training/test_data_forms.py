@@ -229,9 +229,9 @@ def test_arrays_in_files_and_tensors(tmp_path):
     ("text", "message"),
     [
         ("path,label\n", "1 lines, expected names of columns"),
-        ("path,label\na.jpg\n", "row 2 has 1 cells, expected 2"),
+        ("path,label\na.jpg\n", r"a\.csv: line 2: 1 cells, expected 2"),
         ("path\na.jpg\n", "has the column 'path' only"),
-        ("path,red,blue\na.jpg,1,maybe\n", "the column 'blue' has 'maybe', expected 0 or 1"),
+        ("path,red,blue\na.jpg,1,maybe\n", r"a\.csv: line 2: the column 'blue' has 'maybe', expected 0 or 1"),
     ],
 )
 def test_bad_tables_are_refused(text, message, tmp_path):

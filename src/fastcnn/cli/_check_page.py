@@ -8,6 +8,7 @@ import io
 from collections.abc import Sequence
 
 from fastcnn._names import readable
+from fastcnn._table import as_page
 from fastcnn.errors import ImageError
 from fastcnn.io._load import load_image
 from fastcnn.io._photo import import_pillow
@@ -39,11 +40,7 @@ def page(report: FolderReport) -> str:
     parts += _groups("Tiny", [report.tiny] if report.tiny else [])
     if not report.has_faults:
         parts.append("<p>No photo is broken, double, or in training and validation both.</p>")
-    title = f"Photos in {_text(report.folder)}"
-    return (
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
-        f"</head><body>\n" + "\n".join(parts) + "\n</body></html>\n"
-    )
+    return as_page(f"Photos in {readable(report.folder)}", parts, _STYLE)
 
 
 def _text(name: str) -> str:

@@ -1,22 +1,25 @@
-"""A model from what the user typed: a name of the zoo, or a file."""
+"""A model from what the user typed: a name of the zoo, a file, or a folder of another library."""
 
 from __future__ import annotations
 
 import argparse
 import os
-import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from io import TextIOWrapper
 
 from fastcnn import zoo
 from fastcnn._names import listed, meant
 from fastcnn.cli._arguments import numbers, whole
+from fastcnn.io._fit import RESIZES
 from fastcnn.io._regular import open_regular
 from fastcnn.io.image import Preprocess
 from fastcnn.loading import GraphModel, load
 from fastcnn.model import Model
 from fastcnn.training.data import Dataset
-from fastcnn.training.screen import ON_ERROR, describe_unreadable, screened
+from fastcnn.training.label_files import SUFFIXES
+from fastcnn.training.prepare import prepare
+from fastcnn.training.screen import ON_ERROR, readable
 from fastcnn.zoo.pretrained import pretrained_names
 
 DEFAULT = "efficientnet_lite0"
@@ -86,6 +89,32 @@ def add_photo_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--mean", type=numbers, metavar="R,G,B", help="of pixels from 0 to 1 (0.485,0.456,0.406)")
     group.add_argument("--std", type=numbers, metavar="R,G,B", help="of pixels from 0 to 1 (0.229,0.224,0.225)")
     add_size(group)
+    add_resize(group)
+
+
+def add_resize(parser: argparse._ActionsContainer) -> None:
+    """The options --resize and --padding."""
+    parser.add_argument(
+        "--resize",
+        choices=RESIZES,
+        help="keep the middle of photos (crop), fit them in and pad them (letterbox), or distort them (stretch)",
+    )
+    parser.add_argument(
+        "--padding", type=numbers, metavar="R,G,B", help="colour of the padding, from 0 to 255 (default: the mean)"
+    )
+
+
+def resized(preprocess: Preprocess, options: argparse.Namespace) -> Preprocess:
+    """Return the preprocessing, as the options of `add_resize` say."""
+    resize = options.resize or preprocess.resize
+    if options.padding is None:
+        return replace(preprocess, resize=resize, padding=preprocess.padding if resize == preprocess.resize else None)
+    if resize != "letterbox":
+        raise ValueError("--padding: expected with --resize letterbox")
+    if any(value != int(value) for value in options.padding):
+        raise ValueError(f"--padding {','.join(map(str, options.padding))}: expected whole numbers")
+    padding = tuple(map(int, options.padding))
+    return replace(preprocess, resize=resize, padding=padding[0] if len(padding) == 1 else padding)
 
 
 def describe(model: Model, options: argparse.Namespace) -> None:
@@ -94,28 +123,33 @@ def describe(model: Model, options: argparse.Namespace) -> None:
         with TextIOWrapper(open_regular(options.labels), encoding="utf-8") as file:
             model.classes = [line.strip() for line in file if line.strip()]
     set_size(model, options.size)
-    if (options.mean, options.std, options.size) == (None, None, None):
+    if all(getattr(options, name) is None for name in ("mean", "std", "size", "resize", "padding")):
         return
     if model.input_shape is None or len(model.input_shape) != 3:
         raise ValueError("the model does not tell the size of its images: give --size")
-    known = model.preprocess or Preprocess(model.input_shape[1:], mean=_MEAN, std=_STD)
-    model.preprocess = replace(
+    known, channels = model.preprocess, model.input_shape[0]
+    if known is None and channels == 1 and (options.mean is None or options.std is None):
+        raise ValueError("the model takes grey photos, for which no mean and std are usual: give --mean and --std")
+    if known is None:
+        known = Preprocess(model.input_shape[1:], mean=_MEAN[:channels], std=_STD[:channels])
+    given = replace(
         known,
         size=model.input_shape[1:],
-        mean=known.mean if options.mean is None else _scaled(options.mean, "--mean"),
-        std=known.std if options.std is None else _scaled(options.std, "--std"),
+        mean=known.mean if options.mean is None else _scaled(options.mean, "--mean", channels),
+        std=known.std if options.std is None else _scaled(options.std, "--std", channels),
     )
+    model.preprocess = resized(given, options)
 
 
 # torchvision's, for pixels from 0 to 255.
 _MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
-def _scaled(values: tuple[float, ...], option: str) -> tuple[float, float, float]:
-    if len(values) not in (1, 3):
-        raise ValueError(f"{option}: {len(values)} numbers, expected one or three")
-    red, green, blue = (255 * value for value in (values if len(values) == 3 else values * 3))
-    return red, green, blue
+def _scaled(values: tuple[float, ...], option: str, channels: int) -> tuple[float, ...]:
+    if len(values) not in (1, channels):
+        expected = "one or three" if channels == 3 else "one, as the model takes grey photos"
+        raise ValueError(f"{option}: {len(values)} numbers, expected {expected}")
+    return tuple(255 * value for value in (values if len(values) == channels else values * channels))
 
 
 def add_on_error(parser: argparse.ArgumentParser, what: str = "leave them out, up to a tenth of all, or stop") -> None:
@@ -128,13 +162,22 @@ def add_on_error(parser: argparse.ArgumentParser, what: str = "leave them out, u
     )
 
 
-def screen_photos(data: Dataset, options: argparse.Namespace, classes: list[str] | None) -> Dataset:
-    """The photos that can be read; what is left out is told on stderr."""
-    kept, found = screened(data, options.on_error, False if options.json else None, classes)
-    if found:
-        text = describe_unreadable(found, len(data), " and are left out")
-        print(f"fastcnn {options.command}: {text}", file=sys.stderr)
-    return kept
+LABEL_FILES = (
+    "In place of a folder, a .csv file has a column path and a column label; | stands between\n"
+    "several labels of a photo. Or it has a column of 0 and 1 for each label."
+)
+
+
+def is_label_file(path: str) -> bool:
+    """Whether photos and labels are listed in a file; others are folders."""
+    return os.path.splitext(path)[1].lower() in SUFFIXES and not os.path.isdir(path)
+
+
+def photos_of(path: str, model: Model, options: argparse.Namespace, parts: Sequence[str] = ("train",)) -> Dataset:
+    """The photos of a folder or label file that can be read; what is left out is told on stderr."""
+    data = prepare(model, path, adopt=False, parts=parts)
+    assert isinstance(data, Dataset)  # only iterables are none
+    return readable(data, options.on_error, False if options.json else None, model.classes)
 
 
 def add_threads(parser: argparse.ArgumentParser) -> None:

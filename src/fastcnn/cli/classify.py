@@ -19,6 +19,7 @@ from fastcnn.cli._stream import Names, batches
 from fastcnn.io.preprocess import Pixels
 from fastcnn.kernels._cpu import set_num_threads
 from fastcnn.model import Model
+from fastcnn.network import Prediction
 from fastcnn.training.interrupt import Interrupt
 
 
@@ -36,9 +37,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--model",
         default=DEFAULT,
         metavar="NAME-OR-FILE",
-        help=f"a pretrained network, a saved model or an ONNX file (default: {DEFAULT})",
+        help=f"a pretrained network, a saved model, ONNX, or a folder of timm or Hugging Face (default: {DEFAULT})",
     )
-    parser.add_argument("--top", type=whole(1), default=5, metavar="N", help="classes to name (default: 5)")
+    parser.add_argument(
+        "--top",
+        type=whole(1),
+        metavar="N",
+        help="classes to name (default: 5; of a model of several labels, all above 50 %%)",
+    )
     parser.add_argument(
         "--format",
         choices=_PRINTERS,
@@ -86,7 +92,7 @@ def run(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _results(model: Model, names: Names, top: int) -> Generator[dict[str, Any], None, None]:
+def _results(model: Model, names: Names, top: int | None) -> Generator[dict[str, Any], None, None]:
     """Yield the answer, or the error, for each photo."""
     load, together = _ways(model)
     for batch in batches(names, load):
@@ -94,10 +100,18 @@ def _results(model: Model, names: Names, top: int) -> Generator[dict[str, Any], 
         answers = iter(model.predict_proba(together(contents)) if contents else ())
         for photo in batch:
             if photo.error is None:
-                named = model._most_probable(next(answers), top)
+                named = _named(model, next(answers), top)
                 yield {"path": photo.path, "predictions": [asdict(prediction) for prediction in named]}
             else:
                 yield {"path": photo.path, "error": photo.error}
+
+
+def _named(model: Model, probabilities: np.ndarray, top: int | None) -> list[Prediction]:
+    """Return the most probable classes; where there are several labels, those that are given."""
+    if model.task != "multi_label":
+        return model._most_probable(probabilities, 5 if top is None else top)
+    given = int((probabilities > 0.5).sum())
+    return model._most_probable(probabilities, given if top is None else min(top, given))
 
 
 def _ways(model: Model) -> tuple[Callable[[str], Any], Callable[[Sequence[Any]], Any]]:
@@ -121,6 +135,7 @@ class _Text:
         if "error" in result:
             return
         lines = [f"{100 * entry['probability']:5.1f} %  {entry['label']}" for entry in result["predictions"]]
+        lines = lines or ["no label above 50 %"]
         print("\n".join([*([] if self._is_first else [""]), result["path"], *lines]), flush=True)
         self._is_first = False
 
@@ -151,7 +166,7 @@ class _JsonLines(_Text):
 
 
 class _Csv(_Text):
-    """Prints a row for each class that is named, or one for an error."""
+    """Prints a row for each class that is named, or one for an error, or for none."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -162,6 +177,8 @@ class _Csv(_Text):
         """Print the rows of a photo."""
         if "error" in result:
             self._rows.writerow([result["path"], "", "", "", "", result["error"]])
+        elif not result["predictions"]:
+            self._rows.writerow([result["path"], "", "", "", "", ""])
         for rank, entry in enumerate(result.get("predictions", ()), start=1):
             self._rows.writerow([result["path"], rank, entry["label"], entry["probability"], entry["index"], ""])
         sys.stdout.flush()

@@ -1,34 +1,46 @@
-"""`fastcnn evaluate`: how well a model names the photos of a folder whose classes are known."""
+"""`fastcnn evaluate`: how well a model names the photos of a folder, or label file, whose classes are known."""
 
 from __future__ import annotations
 
 import argparse
+import html
 import json
+from pathlib import Path
 
-from fastcnn.cli._models import DEFAULT, add_on_error, add_threads, screen_photos, trained_model
-from fastcnn.cli._preflight import check_plot
+from fastcnn._table import as_page
+from fastcnn.cli._models import (
+    DEFAULT,
+    LABEL_FILES,
+    add_on_error,
+    add_photo_options,
+    add_threads,
+    describe,
+    photos_of,
+    trained_model,
+)
+from fastcnn.cli._preflight import check_plot, check_writable
 from fastcnn.kernels._cpu import set_num_threads
-from fastcnn.training.data import Dataset
-from fastcnn.training.prepare import prepare
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.epilog = (
         "FOLDER has one sub-folder of photos for each class, named after it; of one that is divided into train, val\n"
-        "and test, the last is taken.\n\n"
+        f"and test, the last is taken. {LABEL_FILES}\n\n"
         "example: fastcnn evaluate --model flowers.safetensors more-flowers/"
     )
-    parser.add_argument("folder", metavar="FOLDER", help="folder with a sub-folder for each class")
+    parser.add_argument("folder", metavar="FOLDER-OR-CSV", help="folder with a sub-folder for each class, or .csv")
     parser.add_argument(
         "--model",
         default=DEFAULT,
         metavar="NAME-OR-FILE",
-        help=f"a pretrained network or a saved model (default: {DEFAULT})",
+        help=f"a pretrained network, a saved model, ONNX, or a folder of timm or Hugging Face (default: {DEFAULT})",
     )
     parser.add_argument("--plot", metavar="FILE", help="draw the confusion matrix (needs matplotlib)")
+    parser.add_argument("--page", metavar="FILE", help="write an HTML page of the report, with a reliability diagram")
     parser.add_argument("--json", action="store_true", help="print a JSON object")
     add_on_error(parser)
+    add_photo_options(parser)
     add_threads(parser)
     parser.set_defaults(run=run)
 
@@ -37,11 +49,17 @@ def run(options: argparse.Namespace) -> int:
     """Print the report."""
     if options.plot:
         check_plot(options.plot)
+    if options.page:
+        check_writable(options.page, "--page")
     set_num_threads(options.threads)
     model = trained_model(options.model)
-    data = prepare(model, options.folder, adopt=False, parts=("test", "validation"))
-    report = model.evaluate(screen_photos(data, options, model.classes) if isinstance(data, Dataset) else data)
+    describe(model, options)
+    report = model.evaluate(photos_of(options.folder, model, options, ("test", "validation")))
     if options.plot:
         report.plot(options.plot)
+    if options.page:
+        heading = f"{options.model}: {options.folder}"
+        parts = [f"<h1>{html.escape(heading)}</h1>", report._repr_html_()]
+        Path(options.page).write_text(as_page(heading, parts), encoding="utf-8", errors="replace")
     print(json.dumps(report.to_dict(), indent=2) if options.json else report)
     return 0

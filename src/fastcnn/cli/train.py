@@ -1,4 +1,4 @@
-"""`fastcnn train`: a classifier from a folder of photos, without code."""
+"""`fastcnn train`: a classifier from a folder of photos, or from a label file, without code."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import warnings
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
+
 from fastcnn import zoo
 from fastcnn.cli._arguments import number_above, whole
-from fastcnn.cli._models import add_on_error, add_threads, screen_photos
+from fastcnn.cli._models import LABEL_FILES, add_on_error, add_resize, add_threads, is_label_file, photos_of, resized
 from fastcnn.cli._preflight import check_format, check_plot, check_space, check_writable
 from fastcnn.errors import FastcnnWarning
 from fastcnn.kernels._cpu import set_num_threads
@@ -21,12 +23,14 @@ from fastcnn.model_format import suffix_of
 from fastcnn.training.augment import Augment
 from fastcnn.training.data import Dataset, split
 from fastcnn.training.finite import LossNotFinite
-from fastcnn.training.folders import class_folders, dataset_of_folder, preprocess_for
+from fastcnn.training.folders import class_folders, preprocess_for
 from fastcnn.training.history import History
 from fastcnn.training.layouts import parts_of
 from fastcnn.training.optimizers import Adam
+from fastcnn.training.prepare import names_of
 from fastcnn.training.report import Report
 from fastcnn.training.schedules import OneCycle
+from fastcnn.training.tables import known_data
 from fastcnn.zoo.pretrained import pretrained_names
 
 DEFAULT = "small_cnn"
@@ -37,11 +41,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.epilog = (
         "FOLDER has one sub-folder of photos for each class, named after it; or it has train and val (and test),\n"
-        "which have these.\n\n"
+        f"which have these. {LABEL_FILES}\n\n"
         "example: fastcnn train flowers/ -o flowers.safetensors --pretrained efficientnet_lite0\n"
         "then:    fastcnn classify --model flowers.safetensors photo.jpg"
     )
-    parser.add_argument("folder", metavar="FOLDER", help="folder with a sub-folder for each class")
+    parser.add_argument("folder", metavar="FOLDER-OR-CSV", help="folder with a sub-folder for each class, or .csv")
     parser.add_argument(
         "-o", "--output", required=True, metavar="FILE", help="where to save the model: .onnx, else safetensors"
     )
@@ -66,6 +70,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"pixels in height and width (default: {_SIZE} for {DEFAULT}, else the network's)",
     )
+    parser.add_argument("--grey", action="store_true", help="train a network of one channel, for grey photos")
+    add_resize(parser)
     parser.add_argument("--epochs", type=whole(0), default=20, metavar="N", help="passes over the photos (default: 20)")
     parser.add_argument("--batch-size", type=whole(1), default=32, metavar="N", help="photos in a step (default: 32)")
     parser.add_argument(
@@ -78,7 +84,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--validation",
         metavar="SHARE-OR-FOLDER",
-        help="photos to examine the model on: a share of each class, or another folder (default: FOLDER/val, if there "
+        help="photos to examine the model on: a share, or another folder or label file (default: FOLDER/val, if there "
         "are FOLDER/train and FOLDER/val, else 0.2)",
     )
     parser.add_argument(
@@ -118,7 +124,7 @@ def run(options: argparse.Namespace) -> int:
     if options.plot:
         check_plot(options.plot)
     set_num_threads(options.threads)
-    model = _network(options, list(class_folders(options.folder)))
+    model = _network(options, *_classes(options.folder))
     check_format(model, options.output)
     check_space(model, options.output, options.checkpoint)
     learn, validate = _photos(options, model)
@@ -147,40 +153,57 @@ def run(options: argparse.Namespace) -> int:
     return 130 if history.interrupted else 0
 
 
-def _network(options: argparse.Namespace, classes: list[str]) -> Model:
+def _classes(path: str) -> tuple[list[str], bool]:
+    """Return the names of all classes, and whether a photo may be of several."""
+    if not is_label_file(path):
+        return list(class_folders(path)), False
+    known = known_data(path)
+    return names_of(known), not isinstance(known.y, np.ndarray) or known.y.ndim == 2
+
+
+def _network(options: argparse.Namespace, classes: list[str], several: bool) -> Model:
     if len(classes) < 2:
-        raise ValueError(f"{options.folder}: one class only, {classes[0]!r}, expected at least two sub-folders")
+        kind = "labels" if is_label_file(options.folder) else "sub-folders"
+        raise ValueError(f"{options.folder}: one class only, {classes[0]!r}, expected at least two {kind}")
     if options.pretrained:
         if options.size is not None:
             raise ValueError(f"--size {options.size}: {options.pretrained} has a size already")
+        if options.grey:
+            raise ValueError(f"--grey: {options.pretrained} takes colours; give --network instead of --pretrained")
         model = zoo.load_pretrained(options.pretrained, len(classes), freeze=not options.thaw, rng=options.seed)
     else:
         if options.thaw:
             raise ValueError("--thaw: expected with --pretrained; without it all layers are trained anyway")
-        settings: dict[str, Any] = {"num_classes": len(classes), "in_channels": 3, "rng": options.seed}
+        channels = 1 if options.grey else 3
+        settings: dict[str, Any] = {
+            "num_classes": len(classes),
+            "in_channels": channels,
+            "rng": options.seed,
+        }
         if options.network == DEFAULT:
             settings["image_size"] = options.size or _SIZE
         model = zoo.build(options.network, **settings)
         if options.size is not None:
-            model.input_shape = (3, options.size, options.size)
+            model.input_shape = (channels, options.size, options.size)
         model.preprocess = preprocess_for(model.input_shape or ())
+    if model.preprocess is not None:
+        model.preprocess = resized(model.preprocess, options)
     model.classes = classes
+    if several:
+        model.task = "multi_label"
     return model
 
 
 def _photos(options: argparse.Namespace, model: Model) -> tuple[Dataset, Dataset]:
     """Return the photos to learn from, and those to examine."""
-    assert model.preprocess is not None  # both kinds of networks have one
-    data, _ = dataset_of_folder(options.folder, model.preprocess, model.classes)
-    data = screen_photos(data, options, model.classes)
+    data = photos_of(options.folder, model, options)
     given = options.validation
     if given is None:
         given = parts_of(options.folder).get("validation", "0.2")
     try:
         share = float(given)
     except (TypeError, ValueError):
-        others, _ = dataset_of_folder(given, model.preprocess, model.classes, ("validation", "test"))
-        return data, screen_photos(others, options, model.classes)
+        return data, photos_of(given, model, options, ("validation", "test"))
     learn, validate = split(data.labels, share, options.seed)
     return data.subset(learn), data.subset(validate)
 
@@ -195,6 +218,7 @@ def _fit(options: argparse.Namespace, model: Model, learn: Dataset, validate: Da
         batch_size=options.batch_size,
         validation=validate,
         optimizer=Adam(options.learning_rate),
+        loss="binary_cross_entropy" if model.task == "multi_label" else "cross_entropy",
         schedule=OneCycle(),
         augment=Augment() if augment else None,
         patience=options.patience,

@@ -1,6 +1,6 @@
 """Preprocesses photos for networks: resizes them, and normalises them here or in the first step of a plan.
 
-_load.py reads photos, Pillow resizes them, and kernels/_reorder normalises pixels by a table. Augmentation and reading
+_load.py reads photos, _fit.py resizes them, and kernels/_reorder normalises pixels by a table. Augmentation and reading
 ahead in threads are part of training.
 """
 
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from fastcnn._arguments import as_array, as_choice, as_float, as_pair, as_real_array
+from fastcnn._arguments import as_array, as_choice, as_float, as_int, as_pair, as_real_array
+from fastcnn.io._fit import RESIZES, Box, covered, grey, middle, stretched, whole
 from fastcnn.io._load import load_image
-from fastcnn.io._photo import import_pillow
 
 if TYPE_CHECKING:
     from fastcnn.io._load import ImageSource
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 __all__ = ["Pixels", "Preprocess", "images_to_batch"]
 
 _INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
-_LARGEST_RADIUS = 3  # of the interpolation filters, Lanczos's, in pixels of the coarser grid
 _SMALLEST_CROP = 0.01
 _GAP = 2  # a photo is decoded this many times larger than its resized form, at least: Pillow's `reducing_gap`
 _MAX_SIZE = 8192  # a batch of one image takes 805 MB
 # Beyond these limits, float32 loses the digits of a pixel from 0 to 255.
 _LARGEST_MEAN = 1e6
 _STD_RANGE = (1e-6, 1e6)
+_NEWER = ("resize", "padding")  # settings that files of before lack
 
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Turns a photo into the input of a network: its middle, resized and normalised.
+    """Turns a photo into the input of a network: its middle, or all of it, resized and normalised.
 
-    The photo is resized, keeping its proportions, until it just covers ``size / crop_fraction``. The middle `size` of
-    that is kept. Each pixel, from 0 to 255, becomes ``(pixel - mean) / std``. torchvision's
+    By default the photo is resized, keeping its proportions, until it just covers ``size / crop_fraction``. The middle
+    `size` of that is kept. Each pixel, from 0 to 255, becomes ``(pixel - mean) / std``. torchvision's
     ``Resize(size / crop_fraction)`` and ``CenterCrop(size)`` give the same to within a grey level, but also compute
     the pixels that they crop. The defaults are those of EfficientNet-Lite0.
 
@@ -50,11 +50,17 @@ class Preprocess:
     size : int or (int, int)
         Height and width of the result, up to 8192. It is kept as a pair.
     crop_fraction : float
-        Part of the shorter side that is kept, from 0.01 to 1. timm calls it ``crop_pct``.
+        Part of the shorter side that is kept, from 0.01 to 1. timm calls it ``crop_pct``. It counts for "crop" alone.
     interpolation : str
         "nearest", "bilinear", "bicubic" or "lanczos". They are Pillow's, which smooths when shrinking.
-    mean, std : three floats
+    mean, std : three floats, or one
         For red, green and blue, in units of pixel values from 0 to 255. Multiply values for pixels from 0 to 1 by 255.
+        One number stands for a network of one channel. Photos become grey for it, as in Pillow's mode L (ITU-R BT.601).
+    resize : str
+        "crop" keeps the middle. "letterbox" fits all of the photo into `size`, keeping its proportions, and pads it on
+        two sides. "stretch" changes its proportions to those of `size`.
+    padding : int, or one for each channel, optional
+        The colour beside a photo in a letterbox, from 0 to 255. The default is `mean`, rounded: numbers close to 0.
 
     Raises
     ------
@@ -72,22 +78,46 @@ class Preprocess:
     size: int | tuple[int, int] = 224
     crop_fraction: float = 0.875
     interpolation: str = "bicubic"
-    mean: tuple[float, float, float] = (127.0, 127.0, 127.0)
-    std: tuple[float, float, float] = (128.0, 128.0, 128.0)
+    mean: tuple[float, ...] = (127.0, 127.0, 127.0)
+    std: tuple[float, ...] = (128.0, 128.0, 128.0)
+    resize: str = "crop"
+    padding: int | tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         size = as_pair(self.size, "Preprocess: size")
         if max(size) > _MAX_SIZE:
             raise ValueError(f"Preprocess: size={size}, expected at most {_MAX_SIZE}")
         as_choice(self.interpolation, "Preprocess: interpolation", _INTERPOLATIONS)
+        as_choice(self.resize, "Preprocess: resize", RESIZES)
+        mean = _channels_of(self.mean, "mean", -_LARGEST_MEAN, _LARGEST_MEAN)
+        std = _channels_of(self.std, "std", *_STD_RANGE)
+        if len(mean) != len(std):
+            raise ValueError(f"Preprocess: mean={self.mean!r}, std={self.std!r}, expected as many numbers in each")
         checked = {
             "size": size,
             "crop_fraction": _number(self.crop_fraction, "crop_fraction", _SMALLEST_CROP, 1.0),
-            "mean": _three_numbers(self.mean, "mean", -_LARGEST_MEAN, _LARGEST_MEAN),
-            "std": _three_numbers(self.std, "std", *_STD_RANGE),
+            "mean": mean,
+            "std": std,
+            "padding": None if self.padding is None else self._checked_padding(len(mean)),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+
+    def _checked_padding(self, channels: int) -> tuple[int, ...]:
+        if self.resize != "letterbox":
+            raise ValueError(f"Preprocess: padding={self.padding!r}, expected with resize='letterbox'")
+        given: Any = self.padding
+        listed = given if isinstance(given, (tuple, list)) else (given,) * channels
+        values = tuple(as_int(value, "Preprocess: padding", 0) for value in listed)
+        if len(values) != channels or max(values) > 255:
+            expected = "a number" + f", or {channels} numbers" * (channels > 1)
+            raise ValueError(f"Preprocess: padding={given!r}, expected {expected} from 0 to 255")
+        return values
+
+    @property
+    def channels(self) -> int:
+        """Channels of an input: 3, or 1 for grey."""
+        return len(self.mean)
 
     def __call__(self, source: ImageSource) -> np.ndarray:
         """Return the input of the network for one photo.
@@ -99,13 +129,13 @@ class Preprocess:
 
         Returns
         -------
-        ndarray (1, 3, height, width) float32
+        ndarray (1, channels, height, width) float32
             C-contiguous.
         """
         return Pixels(self.pixels(source)[None], self).numbers()
 
     def pixels(self, source: ImageSource) -> np.ndarray:
-        """Return the middle of one photo, resized but not normalised.
+        """Return one photo in the size of an input, not normalised.
 
         Parameters
         ----------
@@ -114,14 +144,16 @@ class Preprocess:
 
         Returns
         -------
-        ndarray (height, width, 3) uint8
+        ndarray (height, width, channels) uint8
 
         Examples
         --------
         >>> Preprocess(size=(8, 6)).pixels(np.full((30, 20), 7, np.uint8))[0, 0].tolist()
         [7, 7, 7]
         """
-        return self._resized_middle(load_image(source, at_least=self._covered(_GAP)))
+        fraction = self.crop_fraction if self.resize == "crop" else 1.0
+        height, width = covered(self._size, fraction, math.ceil)
+        return self._fitted(load_image(source, at_least=(_GAP * height, _GAP * width)))
 
     def reduced(self, source: ImageSource, share: float) -> np.ndarray:
         """Return a photo, not larger than needed where parts of it are resized to `size`.
@@ -135,8 +167,9 @@ class Preprocess:
 
         Returns
         -------
-        ndarray (H, W, 3) uint8
-            Where it is shrunk, it just covers ``size / sqrt(share)``.
+        ndarray (H, W, channels) uint8
+            Where it is shrunk, it just covers ``size / sqrt(share)``. In a letterbox, and stretched, it has the
+            proportions of `size`.
 
         Examples
         --------
@@ -144,25 +177,25 @@ class Preprocess:
         (24, 12, 3)
         """
         share = _number(share, "share", 1e-4, 1.0)
-        least_height, least_width = (
-            math.ceil(length / math.sqrt(share)) for length in cast(tuple[int, int], self.size)
-        )
-        pixels = load_image(source, at_least=(least_height, least_width))
+        least = covered(self._size, math.sqrt(share), math.ceil)
+        pixels = self._in_channels(load_image(source, at_least=least))
         height, width = pixels.shape[:2]
-        scale = max(least_height / height, least_width / width)
+        if self.resize != "crop":
+            sides = zip(self._size, (height, width), least, strict=True)
+            factor = min(1 / math.sqrt(share), max(photo / own for own, photo, _ in sides))  # never enlarged
+            return self._whole(pixels, covered(self._size, 1 / factor, math.ceil))
+        scale = max(least[0] / height, least[1] / width)
         if scale >= 1:
             return pixels
-        pillow = import_pillow()
-        shape = max(round(width * scale), least_width), max(round(height * scale), least_height)
-        return np.asarray(pillow.fromarray(pixels).resize(shape, pillow.Resampling.BILINEAR))
+        shape = max(round(height * scale), least[0]), max(round(width * scale), least[1])
+        return stretched(pixels, (0, 0, width, height), shape, "bilinear")
 
-    def _covered(self, factor: int) -> tuple[int, int]:
-        """Height and width that the uncropped photo covers, once it is resized, times a factor."""
-        height, width = (math.ceil(length / self.crop_fraction) for length in cast(tuple[int, int], self.size))
-        return factor * height, factor * width
+    @property
+    def _size(self) -> tuple[int, int]:
+        return cast(tuple[int, int], self.size)
 
     def levels(self) -> np.ndarray:
-        """Return the normalised number of each value of a pixel and each channel: (3, 256) float32.
+        """Return the normalised number of each value of a pixel and each channel: (channels, 256) float32.
 
         Examples
         --------
@@ -170,10 +203,10 @@ class Preprocess:
         [1.0, 1.0, 1.0]
         """
         values = np.arange(256, dtype=np.float32)
-        return self.normalise(np.broadcast_to(values, (3, 1, 256)))[:, 0]
+        return self.normalise(np.broadcast_to(values, (self.channels, 1, 256)))[:, 0]
 
     def normalise(self, pixels: np.ndarray) -> np.ndarray:
-        """Return ``(pixel - mean) / std`` of each channel of pixels (..., 3, height, width), float32.
+        """Return ``(pixel - mean) / std`` of each channel of pixels (..., channels, height, width), float32.
 
         Examples
         --------
@@ -181,75 +214,68 @@ class Preprocess:
         [1.0, 1.0, 1.0]
         """
         pixels = as_real_array(pixels, "normalise: pixels")
-        if pixels.ndim < 3 or pixels.shape[-3] != 3:
-            raise ValueError(f"normalise: pixels.shape={pixels.shape}, expected (..., 3, height, width)")
+        if pixels.ndim < 3 or pixels.shape[-3] != self.channels:
+            raise ValueError(f"normalise: pixels.shape={pixels.shape}, expected (..., {self.channels}, height, width)")
         mean, std = (np.array(values, np.float32)[:, None, None] for values in (self.mean, self.std))
         normalised: np.ndarray = (pixels - mean) / std
         return normalised
 
-    def resize(self, pixels: np.ndarray, box: tuple[float, float, float, float] | None = None) -> np.ndarray:
+    def resized(self, pixels: np.ndarray, box: tuple[float, float, float, float] | None = None) -> np.ndarray:
         """Return a part of a photo, resized but not normalised.
 
         Parameters
         ----------
-        pixels : ndarray (H, W, 3), uint8
+        pixels : ndarray (H, W, 3), or (H, W, channels), uint8
         box : tuple of float, optional
-            (top, left, height, width) in pixels of the photo. By default it is the middle that a call keeps.
+            (top, left, height, width) in pixels of the photo. By default it is what a call keeps.
 
         Returns
         -------
-        ndarray (3, height, width), float32
+        ndarray (channels, height, width), float32
             From 0 to 255.
 
         Examples
         --------
         >>> photo = np.zeros((20, 30, 3), np.uint8)
         >>> photo[:, 10:] = 200
-        >>> float(Preprocess(size=2).resize(photo, (0, 20, 20, 10)).min())
+        >>> float(Preprocess(size=2).resized(photo, (0, 20, 20, 10)).min())
         200.0
         """
-        pixels = as_array(pixels, "resize: pixels")
-        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+        pixels = as_array(pixels, "resized: pixels")
+        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (3, self.channels) or not pixels.size:
             raise ValueError(
-                f"resize: pixels.dtype={pixels.dtype}, pixels.shape={pixels.shape}, expected uint8 (H, W, 3)"
+                f"resized: pixels.dtype={pixels.dtype}, pixels.shape={pixels.shape}, expected uint8 (H, W, 3)"
             )
         if box is None:
-            resized = self._resized_middle(pixels)
+            resized = self._fitted(pixels)
         else:
             if not isinstance(box, (tuple, list)) or len(box) != 4:
-                raise TypeError(f"resize: box={box!r}, expected four numbers (top, left, height, width)")
-            top, left, kept_height, kept_width = (as_float(number, "resize: box") for number in box)
+                raise TypeError(f"resized: box={box!r}, expected four numbers (top, left, height, width)")
+            top, left, kept_height, kept_width = (as_float(number, "resized: box") for number in box)
             try:
-                resized = self._resized(pixels, (left, top, left + kept_width, top + kept_height))
+                resized = self._stretched(pixels, (left, top, left + kept_width, top + kept_height))
             except ValueError as error:
-                raise ValueError(f"resize: box={box!r}, expected a part of the photo: {error}") from None
+                raise ValueError(f"resized: box={box!r}, expected a part of the photo: {error}") from None
         return np.ascontiguousarray(resized.transpose(2, 0, 1), np.float32)
 
-    def _resized_middle(self, pixels: np.ndarray) -> np.ndarray:
-        """Resize the middle of a photo: (H, W, 3) uint8 to (*size, 3) uint8."""
-        height, width = cast(tuple[int, int], self.size)
-        scaled_height, scaled_width = self._scaled(*pixels.shape[:2])
-        rows, (top, bottom) = _window(pixels.shape[0], scaled_height, height)
-        columns, (left, right) = _window(pixels.shape[1], scaled_width, width)
-        return self._resized(np.ascontiguousarray(pixels[rows, columns]), (left, top, right, bottom))
+    def _in_channels(self, pixels: np.ndarray) -> np.ndarray:
+        return grey(pixels) if self.channels == 1 and pixels.shape[2] == 3 else pixels
 
-    def _resized(self, pixels: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
-        """Resize a box (left, top, right, bottom) of a photo: (H, W, 3) uint8 to (*size, 3) uint8."""
-        height, width = cast(tuple[int, int], self.size)
-        if pixels.shape[:2] == (height, width) and box == (0, 0, width, height):
-            return pixels  # Pillow would copy them three times
-        pillow = import_pillow()
-        filter_ = pillow.Resampling[self.interpolation.upper()]
-        return np.asarray(pillow.fromarray(pixels).resize((width, height), filter_, box=box))
+    def _fitted(self, pixels: np.ndarray) -> np.ndarray:
+        """Turn a photo, (H, W, 3) uint8, into (*size, channels) uint8."""
+        if self.resize != "crop":
+            return self._whole(pixels, self._size)
+        part, box = middle(pixels, self._size, self.crop_fraction)
+        return self._stretched(part, box)
 
-    def _scaled(self, height: int, width: int) -> tuple[int, int]:
-        """Return the size of a resized photo before it is cropped: at least ``size / crop_fraction``."""
-        least_height, least_width = (
-            math.floor(length / self.crop_fraction) for length in cast(tuple[int, int], self.size)
-        )
-        if height * least_width <= width * least_height:
-            return least_height, width * least_height // height
-        return height * least_width // width, least_width
+    def _whole(self, pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+        if self.resize == "stretch":
+            return self._stretched(pixels, (0, 0, pixels.shape[1], pixels.shape[0]), shape)
+        padding = self.padding or tuple(min(max(round(value), 0), 255) for value in self.mean)
+        return whole(self._in_channels(pixels), shape, self.interpolation, cast("tuple[int, ...]", padding))
+
+    def _stretched(self, pixels: np.ndarray, box: Box, shape: tuple[int, int] | None = None) -> np.ndarray:
+        return stretched(self._in_channels(pixels), box, shape or self._size, self.interpolation)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings in types that JSON has.
@@ -273,7 +299,7 @@ class Preprocess:
         Raises
         ------
         TypeError, ValueError
-            If a setting is missing, unknown, of another type or out of range.
+            If a setting is missing, unknown, of another type or out of range. Older files lack `resize` and `padding`.
 
         Examples
         --------
@@ -283,7 +309,7 @@ class Preprocess:
         if not isinstance(settings, Mapping):
             raise TypeError(f"Preprocess: settings are of type {type(settings).__name__}, expected a mapping")
         known = [field.name for field in fields(cls)]
-        if missing := [name for name in known if name not in settings]:
+        if missing := [name for name in known if name not in settings and name not in _NEWER]:
             raise ValueError(f"Preprocess: settings lack {', '.join(missing)}")
         if unknown := [name for name in settings if name not in known]:
             raise ValueError(f"Preprocess: settings have an unknown {str(unknown[0])[:80]!r}")
@@ -296,7 +322,7 @@ class Pixels:
 
     Attributes
     ----------
-    values : ndarray (N, height, width, 3), uint8
+    values : ndarray (N, height, width, channels), uint8
     preprocess : Preprocess
         The settings to normalise them with.
     """
@@ -312,26 +338,14 @@ class Pixels:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of the normalised numbers: (N, 3, height, width)."""
+        """Shape of the normalised numbers: (N, channels, height, width)."""
         images, height, width, channels = self.values.shape
         return images, channels, height, width
 
     def numbers(self) -> np.ndarray:
-        """Return the normalised batch: (N, 3, height, width) float32."""
+        """Return the normalised batch: (N, channels, height, width) float32."""
         planes = np.ascontiguousarray(self.values.transpose(0, 3, 1, 2), np.float32)
         return self.preprocess.normalise(planes)
-
-
-def _window(length: int, scaled: int, size: int) -> tuple[slice, tuple[float, float]]:
-    """Find, along one axis, the input of the middle `size` of `scaled` pixels, which are `length` pixels resized.
-
-    Returns a slice of the input pixels that the middle depends on, and where in the slice the middle begins and ends.
-    """
-    begin = round((scaled - size) / 2) * length / scaled
-    end = (round((scaled - size) / 2) + size) * length / scaled
-    reach = _LARGEST_RADIUS * max(length / scaled, 1.0) + 1
-    first, last = max(math.floor(begin - reach), 0), min(math.ceil(end + reach), length)
-    return slice(first, last), (begin - first, end - first)
 
 
 def _number(value: Any, name: str, low: float, high: float) -> float:
@@ -342,9 +356,9 @@ def _number(value: Any, name: str, low: float, high: float) -> float:
     return float(value)
 
 
-def _three_numbers(values: Any, name: str, low: float, high: float) -> tuple[float, ...]:
-    if not isinstance(values, (tuple, list)) or len(values) != 3:
-        raise ValueError(f"Preprocess: {name}={values!r}, expected three numbers (red, green, blue)")
+def _channels_of(values: Any, name: str, low: float, high: float) -> tuple[float, ...]:
+    if not isinstance(values, (tuple, list)) or len(values) not in (1, 3):
+        raise ValueError(f"Preprocess: {name}={values!r}, expected three numbers (red, green, blue), or one (grey)")
     return tuple(_number(value, f"{name}[{i}]", low, high) for i, value in enumerate(values))
 
 
@@ -360,7 +374,7 @@ def images_to_batch(sources: Iterable[ImageSource], preprocess: Preprocess) -> n
 
     Returns
     -------
-    ndarray (N, 3, height, width) float32
+    ndarray (N, channels, height, width) float32
         C-contiguous. Photo i has the same bits as ``preprocess(sources[i])``.
 
     Raises
@@ -385,7 +399,7 @@ def images_to_batch(sources: Iterable[ImageSource], preprocess: Preprocess) -> n
         raise TypeError(f"images_to_batch: preprocess: got {type(preprocess).__name__}, expected a Preprocess")
     listed = list(sources)
     height, width = cast(tuple[int, int], preprocess.size)
-    batch = np.empty((len(listed), 3, height, width), np.float32)
+    batch = np.empty((len(listed), preprocess.channels, height, width), np.float32)
     for i, source in enumerate(listed):
         batch[i] = preprocess(source)[0]
     return batch

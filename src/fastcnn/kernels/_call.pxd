@@ -17,7 +17,7 @@ cdef struct BoundPlan:
     ptrdiff_t patch_count
     char **arrays          # addresses; every call sets those of inputs and outputs
     ptrdiff_t *strides     # bytes from one part of the batch to the next; 0 for constants
-    ptrdiff_t *sizes       # floats of each input and output of the whole batch; 0 for constants
+    ptrdiff_t *sizes       # floats of each input and output; 0 for constants
     ptrdiff_t inputs, constants, outputs
     ptrdiff_t parts        # the number of parts into which the batch is cut
     int max_threads

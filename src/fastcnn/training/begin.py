@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from numbers import Real
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from fastcnn.network import Network
 from fastcnn.training.checkpoints import Checkpoint, read_checkpoint
@@ -27,12 +27,14 @@ from fastcnn.training.prepare import is_batch, outputs_of, prepare
 from fastcnn.training.run import interrupted
 from fastcnn.training.weights import class_weights, with_weights
 
-__all__ = ["fit"]
+__all__ = ["fit", "without_unreadable"]
+
+T = TypeVar("T", bound="Dataset | IterableBatches")
 
 
 def fit(model: Network, x: Any, y: Any, options: Options) -> History:
     """Train a model; see `Model.fit`."""
-    data = _weighted(model, prepare(model, x, y), options)
+    data = without_unreadable(model, _weighted(model, prepare(model, x, y), options), options)
     if options.augment is not None and not isinstance(data, Dataset):
         raise ValueError("fit: augment is for arrays and photos; an iterable makes its batches itself")
     if options.validation is None and y is None and isinstance(x, (str, os.PathLike)):
@@ -52,6 +54,15 @@ def fit(model: Network, x: Any, y: Any, options: Options) -> History:
     history = loop.train()
     remember(model, loop.run.trainer, loop.first_epoch + loop.run.epoch)
     return history
+
+
+def without_unreadable(model: Network, data: T, options: Options) -> T:
+    """Leave out the photos that cannot be read; screen.py, which knows Pillow, is not imported for arrays."""
+    if not isinstance(data, Dataset) or isinstance(data.source, ArraySource):
+        return data
+    from fastcnn.training.screen import readable
+
+    return cast(T, readable(data, options.on_error, options.progress, model.classes))
 
 
 def _weighted(model: Network, data: Dataset | IterableBatches, options: Options) -> Dataset | IterableBatches:
@@ -88,7 +99,7 @@ def _validation(model: Network, data: Dataset | IterableBatches, options: Option
         learn, validate = split(data.labels, float(given), options.seed)
         return data.subset(learn), data.subset(validate)
     pair = given if isinstance(given, (tuple, list)) and len(given) == 2 and not is_batch(given[0]) else (given, None)
-    validation = prepare(model, *pair, parts=("validation", "test"))
+    validation = without_unreadable(model, prepare(model, *pair, parts=("validation", "test")), options)
     return data, validation
 
 

@@ -168,8 +168,8 @@ def as_targets(y: ArrayLike) -> np.ndarray:
     return np.ascontiguousarray(targets, np.float32 if targets.ndim == 2 else np.int64)
 
 
-def targets_of_names(names: np.ndarray, classes: Sequence[str]) -> np.ndarray:
-    """Return the numbers of classes that are given by name.
+def targets_of_names(names: np.ndarray, classes: Sequence[str], places: Sequence[str] = ()) -> np.ndarray:
+    """Return the numbers of classes that are given by name; `places` are what messages call each name.
 
     Raises
     ------
@@ -183,6 +183,8 @@ def targets_of_names(names: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     """
     numbers: dict[Any, int] = {name: number for number, name in enumerate(classes)}
     values = names.tolist()
+    if places and (row := next((i for i, name in enumerate(values) if name not in numbers), None)) is not None:
+        raise ValueError(f"{places[row]}: the label {values[row]!r}, {one_of(values[row], classes)}")
     if unknown := sorted({str(name) for name in values if name not in numbers}):
         raise ValueError(f"y has the class {unknown[0]!r}, {one_of(unknown[0], classes)}")
     return np.array([numbers[name] for name in values], np.int64)

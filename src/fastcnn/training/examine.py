@@ -6,22 +6,34 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn._arguments import as_choice
 from fastcnn._progress import Progress
 from fastcnn.network import Network
 from fastcnn.training.data import Dataset
 from fastcnn.training.label_report import report_of_labels
+from fastcnn.training.options import ON_ERROR
 from fastcnn.training.predictions import predictions
 from fastcnn.training.prepare import prepare
 from fastcnn.training.report import Report, report
+from fastcnn.training.screen import readable
 
 __all__ = ["examine"]
 
 
 def examine(
-    model: Network, x: Any, y: Any, batch_size: int = 32, workers: int | None = None, progress: bool | None = False
+    model: Network,
+    x: Any,
+    y: Any,
+    batch_size: int = 32,
+    workers: int | None = None,
+    progress: bool | None = False,
+    on_error: str = "skip",
 ) -> Report:
     """Examine a classifier; see `Model.evaluate`."""
+    as_choice(on_error, "evaluate: on_error", ON_ERROR)
     data = prepare(model, x, y, adopt=False, parts=("test", "validation"))
+    if isinstance(data, Dataset):
+        data = readable(data, on_error, progress, model.classes)
     probabilities, targets = [], []
     names: list[str] = []
     with Progress("evaluating", len(data) if isinstance(data, Dataset) else None, progress) as bar:

@@ -36,8 +36,8 @@ class PhotoSource:
     photos : iterable of path-like, or whatever `load_image` takes
     preprocess : Preprocess
         What the network wants. Where images are augmented with ``crop < 1``, a random part takes the place of its
-        middle part. A subclass of `Augment` with a ``__call__`` of its own is given the middle part, (3, height,
-        width) float32 from 0 to 255.
+        middle part. A subclass of `Augment` with a ``__call__`` of its own is given the middle part, (channels,
+        height, width) float32 from 0 to 255.
     cache : PhotoCache, optional
         Keeps what files are decoded to, no larger than needed, for the next epoch.
 
@@ -48,6 +48,7 @@ class PhotoSource:
     """
 
     is_slow = True
+    is_screened = False  # whether all that can be asked for was read once: see screen.py
 
     def __init__(self, photos: Iterable[Any], preprocess: Preprocess, cache: PhotoCache | None = None) -> None:
         # What fetches photos when they are asked for goes on doing so.
@@ -56,8 +57,8 @@ class PhotoSource:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one input: (3, height, width)."""
-        return (3, *cast(tuple[int, int], self.preprocess.size))
+        """Shape of one input: (channels, height, width)."""
+        return (self.preprocess.channels, *cast(tuple[int, int], self.preprocess.size))
 
     def __len__(self) -> int:
         return len(self.photos)
@@ -79,10 +80,8 @@ class PhotoSource:
             return preprocess.normalise(image)
         _, height, width = self.shape
         pixels = self._decoded(index, augment.crop)
-        box = None
-        if augment.crop < 1:
-            box = augment.draw_crop(rng, pixels.shape[0], pixels.shape[1], width / height)
-        image = augment.change(preprocess.resize(pixels, box), rng, (0, 0, height, width))
+        box = augment.draw_crop(rng, pixels.shape[0], pixels.shape[1], width / height)
+        image = augment.change(preprocess.resized(pixels, box), rng, (0, 0, height, width))
         return preprocess.normalise(image)
 
     def _decoded(self, index: int, crop: float) -> np.ndarray:
@@ -103,14 +102,14 @@ class PhotoSource:
 
 
 class PixelSource(PhotoSource):
-    """The same photos for a network that normalises them itself: uint8 (height, width, 3), as `Pixels` hold them."""
+    """The same photos for a network that normalises them itself: uint8 (height, width, channels), as `Pixels` has."""
 
     dtype = np.uint8
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one photo: (height, width, 3)."""
-        return (*cast(tuple[int, int], self.preprocess.size), 3)
+        """Shape of one photo: (height, width, channels)."""
+        return (*cast(tuple[int, int], self.preprocess.size), self.preprocess.channels)
 
     def load(self, index: int, augment: Augment | None, rng: np.random.Generator | None) -> np.ndarray:
         """Return one photo; never augmented."""
@@ -211,13 +210,15 @@ def preprocess_for(shape: Sequence[int]) -> Preprocess:
     Raises
     ------
     ValueError
-        If `shape`, (channels, height, width), is not that of coloured photos.
+        If `shape`, (channels, height, width), is not that of coloured or grey photos.
 
     Examples
     --------
-    >>> preprocess_for((3, 32, 48)).size
-    (32, 48)
+    >>> preprocess_for((3, 32, 48)).size, preprocess_for((1, 28, 28)).mean
+    ((32, 48), (127.5,))
     """
-    if len(shape) != 3 or shape[0] != 3:
-        raise ValueError(f"input_shape={tuple(shape)}, expected (3, height, width), as inputs are photos")
-    return Preprocess((shape[1], shape[2]), 1.0, "bilinear", (127.5,) * 3, (127.5,) * 3)
+    if len(shape) != 3 or shape[0] not in (1, 3):
+        raise ValueError(
+            f"input_shape={tuple(shape)}, expected (3, height, width), or 1 channel for grey, as inputs are photos"
+        )
+    return Preprocess((shape[1], shape[2]), 1.0, "bilinear", (127.5,) * shape[0], (127.5,) * shape[0])

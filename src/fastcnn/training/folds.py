@@ -12,7 +12,7 @@ import numpy as np
 from fastcnn._arguments import as_int, as_seed
 from fastcnn._table import Columns
 from fastcnn.network import Network
-from fastcnn.training.begin import fit
+from fastcnn.training.begin import fit, without_unreadable
 from fastcnn.training.data import SPLIT, Dataset, random_of
 from fastcnn.training.examine import examine
 from fastcnn.training.options import Options
@@ -109,6 +109,7 @@ def cross_validate(
     data = prepare(first, x, y)
     if not isinstance(data, Dataset):
         raise ValueError("cross_validate: x is an iterable of batches, expected inputs that can be divided")
+    data = without_unreadable(first, data, options)
     reports = []
     for learn, validate in folds_of(data.labels, folds, seed):
         trained = copy.deepcopy(first)

@@ -38,7 +38,7 @@ def identity_of(
     found: dict[str, Any] = {"seed": options.seed, "batch_size": options.batch_size}
     if isinstance(data, Dataset):
         found |= {"inputs": len(data), "classes": model.classes, "data": _digest(_data(data))}
-        found |= {"network": _network(model, data.source.shape)}
+        found |= {"network": _network(model, data.source.shape), "preprocess": _preprocess(data)}
     return {
         **found,
         "validation": _validation(validation),
@@ -50,6 +50,15 @@ def identity_of(
         "accumulate": options.accumulate,
         "ema": options.ema,
     }
+
+
+def _preprocess(data: Dataset) -> list[str] | None:
+    """Return how photos become inputs, a setting at a time; None for other data."""
+    preprocess = getattr(data.source, "preprocess", None)
+    if preprocess is None:
+        return None
+    settings = preprocess.to_dict() if hasattr(preprocess, "to_dict") else {"preprocess": _text(preprocess)}
+    return [f"{name}={value}" for name, value in settings.items()]
 
 
 def _validation(data: Dataset | IterableBatches | None) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.training.calibration import calibration_of
 from fastcnn.training.report import MOST_MISTAKES, Mistake, Report, mean_surprise, scores_of_classes, share
 
 __all__ = ["LabelReport", "report_of_labels"]
@@ -27,12 +28,15 @@ class LabelReport(Report):
         For each label the numbers of true negatives, false positives, false negatives and true positives.
     mistakes : list of Mistake
         Labels given or left out wrongly, most certain first.
+    top5_accuracy : None
+    calibration : Calibration
+        Of each label of each input; the confidence is the probability that it is given, or is not.
     """
 
     def __str__(self) -> str:
         _, table = self._score_table("label")
         lines = [f"all labels right {100 * self.accuracy:.1f} % of {self.count}, loss {self.loss:.4g}", "", *table]
-        return "\n".join([*lines, *self._mistake_lines()])
+        return "\n".join([*lines, *self._calibration_lines(), *self._mistake_lines()])
 
     def _draw(self, figure: Any) -> None:
         axes = figure.add_subplot()
@@ -72,6 +76,12 @@ def report_of_labels(
     cat       50.0 %   100 %  0.667      1
     dog      100.0 %   100 %  1.000      1
     <BLANKLINE>
+    expected calibration error 25.0 %
+     confidence    mean  accuracy  count
+    67 to  73 %  70.0 %   100.0 %      1
+    73 to  80 %  80.0 %    50.0 %      2
+    87 to  93 %  90.0 %   100.0 %      1
+    <BLANKLINE>
     worst mistakes
      80.0 %  1: true not cat, predicted cat
     """
@@ -91,4 +101,5 @@ def report_of_labels(
         mistakes.append(Mistake(names[i] if len(names) else str(i), label, predicted, float(certainty[i, k])))
     loss = mean_surprise(np.where(truth, probabilities, 1 - probabilities))
     accuracy = share((given == truth).all(axis=1).sum(), count)
-    return LabelReport(count, accuracy, loss, scores, table.tolist(), mistakes)
+    calibration = calibration_of(certainty.ravel(), (given == truth).ravel())
+    return LabelReport(count, accuracy, loss, scores, table.tolist(), mistakes, None, calibration)

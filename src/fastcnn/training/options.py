@@ -20,9 +20,10 @@ __all__ = ["Options"]
 
 # What may differ between the run that a checkpoint is of and the one that goes on from it, if it is allowed by name.
 CHANGEABLE = (
-    *("seed", "batch_size", "inputs", "classes", "data", "validation", "network", "optimizer", "loss", "schedule"),
-    *("augment", "clip_norm", "accumulate", "ema"),
+    *("seed", "batch_size", "inputs", "classes", "data", "validation", "network", "preprocess", "optimizer", "loss"),
+    *("schedule", "augment", "clip_norm", "accumulate", "ema"),
 )
+ON_ERROR = ("skip", "stop")
 CALLS = ("on_start", "on_batch", "on_epoch", "on_end")
 BEST = ("loss", "accuracy", "validation_loss", "validation_accuracy")
 
@@ -54,6 +55,7 @@ class Options:
     seed: int = 0
     workers: int | None = None
     progress: bool | None = None
+    on_error: str = "skip"
     raises: bool = False  # whether Ctrl-C is raised, as around searches and pipelines, and not told
 
     def __post_init__(self) -> None:
@@ -61,6 +63,7 @@ class Options:
         as_int(self.batch_size, "fit: batch_size", 1)
         as_int(self.accumulate, "fit: accumulate", 1)
         as_seed(self.seed, "fit: seed")
+        as_choice(self.on_error, "fit: on_error", ON_ERROR)
         for name, least in (("patience", 1), ("checkpoint_steps", 1), ("workers", 0)):
             if getattr(self, name) is not None:
                 as_int(getattr(self, name), f"fit: {name}", least)

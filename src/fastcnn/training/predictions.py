@@ -18,9 +18,11 @@ from fastcnn.training.augment import Augment
 from fastcnn.training.augment_functions import as_augment
 from fastcnn.training.data import Dataset
 from fastcnn.training.folders import PhotoSource, PixelSource
+from fastcnn.training.label_files import Known
 from fastcnn.training.loader import Batches
 from fastcnn.training.prepare import is_batch, source_of
-from fastcnn.training.tables import Known, known_data
+from fastcnn.training.screen import readable
+from fastcnn.training.tables import known_data
 
 __all__ = ["averaged_predictions", "predicted_data", "predictions"]
 
@@ -46,7 +48,9 @@ def predictions(model: Network, data: Dataset, batch_size: int, workers: int | N
         yield model.predict_proba(batch, batch_size)
 
 
-def predicted_data(model: Network, x: Any, batch_size: int, progress: bool = False) -> np.ndarray | None:
+def predicted_data(
+    model: Network, x: Any, batch_size: int, progress: bool = False, on_error: str = "skip"
+) -> np.ndarray | None:
     """Return probabilities for photos, batches or a data set; None for what stands for an array.
 
     Parameters
@@ -55,10 +59,15 @@ def predicted_data(model: Network, x: Any, batch_size: int, progress: bool = Fal
     x : whatever `Model.predict_proba` takes
     batch_size : int
     progress : bool
+    on_error : {"skip", "stop"}
+        Rows of photos that cannot be read are NaN, or the first of them ends it.
     """
     data = _data_of(model, x)
     if data is None:
         return None
+    count = len(data) if isinstance(data, Dataset) else 0
+    if isinstance(data, Dataset):
+        data = readable(data, on_error, progress)
     parts = []
     with Progress("predicting", len(data) if isinstance(data, Dataset) else None, progress) as bar:
         if isinstance(data, Dataset):
@@ -70,7 +79,12 @@ def predicted_data(model: Network, x: Any, batch_size: int, progress: bool = Fal
             bar.update(len(part))
     if not parts:
         raise ValueError("predict: x yields no batches, expected at least one")
-    return np.concatenate(parts)
+    found = np.concatenate(parts)
+    if not isinstance(data, Dataset) or len(found) == count:
+        return found
+    rows = np.full((count, found.shape[1]), np.nan, np.float32)
+    rows[data.indices] = found
+    return rows
 
 
 def averaged_predictions(
@@ -95,14 +109,14 @@ def _data_of(model: Network, x: Any) -> Dataset | Iterable[Any] | None:
     if isinstance(x, Dataset):
         return x
     if isinstance(x, (str, os.PathLike)):
-        known = known_data(x, ("test", "validation", "train"))
+        known = known_data(x, ("test", "validation", "train"), several=True)
         x = known.x if isinstance(known, Known) else find_images(x)
     elif hasattr(x, "columns") and not any(isinstance(x[name].iloc[0], str) for name in x.columns[:1] if len(x)):
         return None  # a data frame of numbers
     elif isinstance(x, Pixels):
         return None
     elif not isinstance(x, (np.ndarray, list, tuple)) or (len(x) and is_batch(x[0])):
-        known = known_data(x, ("test", "validation", "train"))
+        known = known_data(x, ("test", "validation", "train"), several=True)
         if not isinstance(known, Known):
             return None if hasattr(known, "__array__") or not hasattr(known, "__iter__") else known
         x = known.x

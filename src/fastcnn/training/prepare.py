@@ -12,13 +12,14 @@ from typing import Any, cast
 
 import numpy as np
 
-from fastcnn._names import listed
+from fastcnn._names import listed, one_of
 from fastcnn.network import Network
 from fastcnn.training.data import ArraySource, Dataset, Source, as_targets, targets_of_names
+from fastcnn.training.label_files import Known
 from fastcnn.training.loader import IterableBatches
-from fastcnn.training.tables import Known, known_data
+from fastcnn.training.tables import known_data
 
-__all__ = ["is_batch", "is_paths", "outputs_of", "prepare", "source_of"]
+__all__ = ["is_batch", "is_paths", "names_of", "outputs_of", "prepare", "source_of", "targets_of"]
 
 
 def is_paths(x: Any) -> bool:
@@ -70,30 +71,92 @@ def prepare(
     if isinstance(x, Dataset):
         _fits(model, x, model.classes)
         return x
-    named: list[str] | None = None
+    known: Any = None
     if y is None:
-        known = known_data(x, parts)
-        x, y, named = known if isinstance(known, Known) else (known, None, None)
+        known = known_data(x, parts, model.task == "multi_label")
+        x, y = known[:2] if isinstance(known, Known) else (known, None)
     if y is None and isinstance(x, (str, os.PathLike)):
         return _folder(model, x, adopt, parts)
     if y is None:
         if isinstance(x, np.ndarray) or not hasattr(x, "__iter__"):
             raise ValueError("fit: y is missing, expected a number or name of a class for each input")
         return IterableBatches(x)
-    classes = model.classes or named
-    if named is not None and named != classes and np.ndim(y) == 1:
-        y = np.array(named)[np.asarray(y)]  # the model has another order
-    labels = _labels_of_sets(y, classes) if _is_sets(y) else np.asarray(y)
-    if _is_sets(y):
-        classes = classes or sorted({str(name) for names in y for name in names})
-    elif labels.dtype.kind in "UO" and labels.ndim == 1:
-        classes = classes or sorted({str(label) for label in labels.tolist()})
-        labels = targets_of_names(labels, classes)
+    labels, classes = targets_of(known if isinstance(known, Known) else Known(x, y), model.classes)
     data = Dataset.of(source_of(model, x) or ArraySource(np.asarray(x)), as_targets(labels))
     _fits(model, data, classes)
     if adopt:
         _adopt(model, data, classes)
     return data
+
+
+def names_of(known: Known) -> list[str]:
+    """Return the names of all labels, sorted; those that are numbers by their size.
+
+    Examples
+    --------
+    >>> names_of(Known(None, np.array(["10", "9"]))), names_of(Known(None, [["b"], ["b", "a"]]))
+    (['9', '10'], ['a', 'b'])
+    """
+    if known.classes is not None:
+        return known.classes
+    names = {str(name) for group in known.y for name in group} if _is_sets(known.y) else set(map(str, known.y.tolist()))
+    are_numbers = all(name.isdecimal() for name in names)
+    return sorted(names, key=lambda name: (int(name) if are_numbers else 0, name))
+
+
+def targets_of(known: Known, classes: list[str] | None) -> tuple[Any, list[str] | None]:
+    """Return targets as numbers, and the names of the classes where these are known.
+
+    Parameters
+    ----------
+    known : Known
+    classes : list of str, or None
+        Names that the outputs of a network have already.
+
+    Raises
+    ------
+    ValueError
+        Naming a label that is not among `classes`, and where it stands.
+
+    Examples
+    --------
+    >>> targets_of(Known(None, np.array(["dog", "cat"])), None)
+    (array([1, 0]), ['cat', 'dog'])
+    """
+    y = known.y
+    if _is_sets(y):
+        classes = classes or names_of(known)
+        return _labels_of_sets(y, classes, known.places), classes
+    labels = np.asarray(y)
+    if known.classes is not None and labels.ndim == 2:
+        return _columns_as(labels, known, classes), classes or known.classes
+    if known.classes is not None and labels.dtype.kind in "iu":
+        labels = np.array(known.classes)[labels]  # the network may have another order
+        return targets_of_names(labels, classes or known.classes), classes or known.classes
+    if labels.dtype.kind not in "UO" or labels.ndim != 1:
+        return labels, classes
+    if known.places and _are_numbers(labels, classes):
+        return labels.astype(np.int64), classes
+    classes = classes or names_of(Known(None, labels))
+    return targets_of_names(labels, classes, known.places), classes
+
+
+def _are_numbers(labels: np.ndarray, classes: Sequence[str] | None) -> bool:
+    """Whether the labels of a file are numbers of classes, and not names that happen to be numbers."""
+    return all(map(str.isdecimal, labels.tolist())) and not any(map(str.isdecimal, classes or ()))
+
+
+def _columns_as(flags: np.ndarray, known: Known, classes: Sequence[str] | None) -> np.ndarray:
+    """Return columns of 0 and 1 in the order of the classes."""
+    names = known.classes or []
+    if classes is None:
+        return flags
+    for name in [name for name in names if name not in classes]:
+        raise ValueError(f"x has the column {name!r}, {one_of(name, classes)}")
+    for name in [name for name in classes if name not in names]:
+        raise ValueError(f"x has no column {name!r}, expected one for each class")
+    ordered: np.ndarray = flags[:, [names.index(name) for name in classes]]
+    return ordered
 
 
 def _is_sets(y: Any) -> bool:
@@ -106,12 +169,12 @@ def _is_sets(y: Any) -> bool:
     )
 
 
-def _labels_of_sets(y: Sequence[Any], classes: Sequence[str] | None) -> np.ndarray:
+def _labels_of_sets(y: Sequence[Any], classes: Sequence[str], places: Sequence[str]) -> np.ndarray:
     """Return 1 for the labels that an input has, and 0 for others: (N, labels)."""
-    known = classes or sorted({str(name) for names in y for name in names})
-    result = np.zeros((len(y), len(known)), np.float32)
-    for row, names in zip(result, y, strict=True):
-        row[targets_of_names(np.array(sorted(names), dtype=str), known)] = 1
+    result = np.zeros((len(y), len(classes)), np.float32)
+    for i, names in enumerate(y):
+        row = targets_of_names(np.array(sorted(names), dtype=str), classes, [places[i]] * len(names) if places else ())
+        result[i, row] = 1
     return result
 
 

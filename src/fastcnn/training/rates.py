@@ -16,6 +16,7 @@ import numpy as np
 from fastcnn._arguments import as_float, as_int
 from fastcnn._figure import drawn
 from fastcnn.network import Network
+from fastcnn.training.begin import without_unreadable
 from fastcnn.training.data import Dataset
 from fastcnn.training.loader import Batches
 from fastcnn.training.optimizers import Adam
@@ -101,7 +102,7 @@ def find_rate(
     if not 0 < low < high:
         raise ValueError(f"find_learning_rate: low={low}, high={high}, expected 0 < low < high")
     copied = copy.deepcopy(model)
-    data = prepare(copied, x, y)
+    data = without_unreadable(copied, prepare(copied, x, y), options)
     trainer = Trainer(copied, options.optimizer or Adam(), options.loss, seed=seed)
     batches: Any = data
     if isinstance(data, Dataset):

@@ -11,10 +11,12 @@ import numpy as np
 
 from fastcnn._figure import drawn
 from fastcnn._table import Columns, as_html
+from fastcnn.training.calibration import Calibration, calibration_of
 
 __all__ = ["MOST_MISTAKES", "ClassScore", "Mistake", "Report", "mean_surprise", "report", "scores_of_classes", "share"]
 
 MOST_MISTAKES = 10
+_AT_A_TIME = 4096  # inputs that are ranked
 _WIDEST_TABLE = 20  # classes whose confusion matrix fits on a screen
 
 
@@ -79,6 +81,10 @@ class Report:
         ``confusion[i][j]`` is the number of inputs with true label i and predicted label j.
     mistakes : list of Mistake
         The ten mistakes with the highest probability, the highest first.
+    top5_accuracy : float, or None
+        Share of the inputs whose true label is among the five most probable; None of five classes or fewer.
+    calibration : Calibration, or None
+        Whether predictions are right as often as their probability says.
     """
 
     count: int
@@ -87,6 +93,8 @@ class Report:
     scores: list[ClassScore]
     confusion: list[list[int]]
     mistakes: list[Mistake]
+    top5_accuracy: float | None = None
+    calibration: Calibration | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain numbers, strings, lists and dicts, for `json.dump`."""
@@ -96,10 +104,14 @@ class Report:
 
     def __str__(self) -> str:
         columns, table = self._score_table("class")
-        lines = [f"accuracy {100 * self.accuracy:.1f} % of {self.count}, loss {self.loss:.4g}", "", *table]
+        top5 = "" if self.top5_accuracy is None else f"top-5 accuracy {100 * self.top5_accuracy:.1f} %, "
+        lines = [f"accuracy {100 * self.accuracy:.1f} % of {self.count}, {top5}loss {self.loss:.4g}", "", *table]
         if len(self.scores) <= _WIDEST_TABLE:
             lines += ["", *self._confusion_lines(columns.widths[0])]
-        return "\n".join([*lines, *self._mistake_lines()])
+        return "\n".join([*lines, *self._calibration_lines(), *self._mistake_lines()])
+
+    def _calibration_lines(self) -> list[str]:
+        return [] if self.calibration is None else ["", *str(self.calibration).splitlines()]
 
     def _score_table(self, title: str) -> tuple[Columns, list[str]]:
         rows = [(title, "precision", "recall", "   f1", "count")]
@@ -131,7 +143,7 @@ class Report:
         return lines
 
     def _repr_html_(self) -> str:
-        return as_html(self)
+        return as_html(self) + ("" if self.calibration is None else self.calibration._repr_html_())
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
         """Draw the confusion matrix.
@@ -152,6 +164,26 @@ class Report:
         """
         side = 3 + 0.4 * len(self.scores)
         return drawn("Report.plot", (side, side), self._draw, path)
+
+    def plot_calibration(self, path: str | os.PathLike[str] | None = None) -> Any:
+        """Draw the reliability diagram: the accuracy of predictions, by their confidence.
+
+        Parameters
+        ----------
+        path : path-like, optional
+            Image to write; the suffix (.png, .svg, .pdf) names the format.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        ImportError
+            Without matplotlib, which ``pip install "fastcnn[plot]"`` brings.
+        """
+        calibration = self.calibration or Calibration(0.0, [])
+        return drawn("Report.plot_calibration", (4, 4), calibration.draw, path)
 
     def _draw(self, figure: Any) -> None:
         labels = [score.label for score in self.scores]
@@ -202,6 +234,12 @@ def report(
       1 cat     1   .
       2 dog     1   1
     <BLANKLINE>
+    expected calibration error 40.0 %
+     confidence    mean  accuracy  count
+    67 to  73 %  70.0 %   100.0 %      1
+    73 to  80 %  80.0 %     0.0 %      1
+    87 to  93 %  90.0 %   100.0 %      1
+    <BLANKLINE>
     worst mistakes
      80.0 %  1: true dog, predicted cat
     """
@@ -220,7 +258,20 @@ def report(
         for i in wrong.tolist()
     ]
     loss = mean_surprise(probabilities[np.arange(count), labels])
-    return Report(count, share(hits.sum(), count), loss, scores, confusion.tolist(), mistakes)
+    top5 = _top_accuracy(probabilities, labels, 5) if number > 5 else None
+    calibration = calibration_of(certainty, predicted == labels)
+    return Report(count, share(hits.sum(), count), loss, scores, confusion.tolist(), mistakes, top5, calibration)
+
+
+def _top_accuracy(probabilities: np.ndarray, labels: np.ndarray, top: int) -> float:
+    """Return the share of the inputs whose label is among the `top` most probable; of equal ones the first count."""
+    hits = 0
+    for start in range(0, len(labels), _AT_A_TIME):
+        rows, own = probabilities[start : start + _AT_A_TIME], labels[start : start + _AT_A_TIME, None]
+        likely = np.take_along_axis(rows, own, axis=1)
+        before = (rows > likely) | ((rows == likely) & (np.arange(rows.shape[1]) < own))
+        hits += int((before.sum(axis=1) < top).sum())
+    return share(hits, len(labels))
 
 
 def scores_of_classes(

@@ -6,23 +6,26 @@ What is found in a folder beyond that is photo_check.py's.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
+from copy import copy
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from fastcnn._arguments import as_choice
 from fastcnn._progress import Progress
-from fastcnn.errors import ImageError
+from fastcnn.errors import FastcnnWarning, ImageError
 from fastcnn.io._load import examine_file
 from fastcnn.training.data import Dataset
 from fastcnn.training.folders import PhotoSource
 from fastcnn.training.loader import read_ahead
+from fastcnn.training.options import ON_ERROR
 from fastcnn.training.prepare import is_paths
 
-__all__ = ["ON_ERROR", "Unreadable", "as_unreadable", "describe_unreadable", "screened", "why_unreadable"]
+__all__ = ["ON_ERROR", "Unreadable", "as_unreadable", "describe_unreadable", "readable", "screened", "why_unreadable"]
 
-ON_ERROR = ("skip", "stop")
 MOST_SKIPPED = 0.1  # of all photos; more of them points to a wrong folder or a broken disk
 _LINES, _LISTED, _WIDTH = 18, 8, 116  # of a screen of 24 lines
 
@@ -75,7 +78,7 @@ def screened(
         class has none left. The message lists them.
     """
     as_choice(on_error, "on_error", ON_ERROR)
-    if not isinstance(data.source, PhotoSource) or not is_paths(data.source.photos):
+    if not isinstance(data.source, PhotoSource) or data.source.is_screened or not is_paths(data.source.photos):
         return data, []
     names = [data.source.name(index) for index in data.indices.tolist()]
     found: list[Unreadable] = []
@@ -91,11 +94,30 @@ def screened(
     if len(found) > MOST_SKIPPED * len(names):
         limit = f"; at most {MOST_SKIPPED:.0%} are left out"
         raise ImageError(describe_unreadable(found, len(names), limit))
-    kept = data.subset(np.flatnonzero(good))
-    if data.targets.ndim == 1 and (lost := np.setdiff1d(data.labels, kept.labels)).size:
+    source = copy(data.source)
+    source.is_screened = True
+    kept = replace(data.subset(np.flatnonzero(good)), source=source)
+    if (lost := np.setdiff1d(_present(data.labels), _present(kept.labels))).size:
         name = int(lost[0]) if classes is None else classes[lost[0]]
         raise ImageError(describe_unreadable(found, len(names), f"; none is left of class {name!r}"))
     return kept, found
+
+
+def readable(
+    data: Dataset, on_error: str = "skip", progress: bool | None = False, classes: Sequence[str] | None = None
+) -> Dataset:
+    """Return what `screened` keeps, and warn of what it leaves out."""
+    kept, found = screened(data, on_error, progress, classes)
+    if found:
+        text = describe_unreadable(found, len(data), " and are left out")
+        warnings.warn(text, FastcnnWarning, stacklevel=4)
+    return kept
+
+
+def _present(labels: np.ndarray) -> np.ndarray:
+    """Return the numbers of the classes, or of the labels, that some photo has."""
+    present: np.ndarray = np.unique(labels) if labels.ndim == 1 else np.flatnonzero((labels > 0).any(axis=0))
+    return present
 
 
 def describe_unreadable(found: Sequence[Unreadable], count: int, then: str = "") -> str:

@@ -1,27 +1,24 @@
-"""Data that tell their labels themselves: CSV files and data frames of paths, npz files, data sets of other libraries,
-and anything that yields (image, label).
+"""Data that tell their labels themselves: npz files, data sets of other libraries, and all that yields (image, label).
 
-What they are made into, arrays or lists of photos with labels, is prepare.py's and folders.py's. None of the libraries
-is imported: their objects are known by what they can do.
+CSV files and data frames of paths are label_files.py's. What all are made into is prepare.py's and folders.py's.
+None of the libraries is imported: their objects are known by what they can do.
 """
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-__all__ = ["Known", "known_data"]
+from fastcnn.training.label_files import LABELS, SUFFIXES, Known, known_labels, of_columns, read_table
 
-_PATHS = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "photo")
+__all__ = ["known_data"]
+
 _IMAGES = ("image", "img", "photo", "pixel_values")
-_LABELS = ("label", "labels", "fine_label", "class", "category", "target", "tags", "y")
-_BETWEEN = "|"  # several labels in one cell
 _ARRAYS = {
     "train": (("x_train", "y_train"), ("train_images", "train_labels")),
     "validation": (("x_val", "y_val"), ("val_images", "val_labels")),
@@ -30,24 +27,7 @@ _ARRAYS = {
 _WHOLE = (("x", "y"), ("X", "y"), ("images", "labels"), ("data", "target"), ("arr_0", "arr_1"))
 
 
-class Known(NamedTuple):
-    """Inputs with their labels.
-
-    Attributes
-    ----------
-    x : ndarray, or sequence of photos or paths
-    y : ndarray or list
-        As `Model.fit` takes them.
-    classes : list of str, or None
-        Names of the labels, where these are numbers.
-    """
-
-    x: Any
-    y: Any
-    classes: list[str] | None = None
-
-
-def known_data(x: Any, parts: Sequence[str] = ("train",)) -> Known | Any:
+def known_data(x: Any, parts: Sequence[str] = ("train",), several: bool = False) -> Known | Any:
     """Return inputs and labels of an object that has both; whatever else it is comes back as it is.
 
     Parameters
@@ -57,6 +37,8 @@ def known_data(x: Any, parts: Sequence[str] = ("train",)) -> Known | Any:
         single label each time. An iterable of batches comes back.
     parts : sequence of str
         Which of "train", "validation" and "test" to take, where `x` is divided.
+    several : bool
+        Whether an input of a file or a data frame may have any number of labels, even if none has more than one.
 
     Raises
     ------
@@ -71,71 +53,21 @@ def known_data(x: Any, parts: Sequence[str] = ("train",)) -> Known | Any:
     """
     if isinstance(x, (str, os.PathLike)):
         suffix = os.path.splitext(os.fsdecode(x))[1].lower()
-        if suffix in (".csv", ".tsv"):
-            return _of_csv(Path(x), "\t" if suffix == ".tsv" else ",")
+        if suffix in SUFFIXES:
+            return read_table(Path(x), several)
         return _of_npz(Path(x), parts) if suffix == ".npz" else x
     if isinstance(x, dict):
         names = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
         found = {names[name]: part for name, part in x.items() if name in names}
         for part in parts:
             if part in found:
-                return known_data(found[part])
+                return known_data(found[part], parts, several)
         raise ValueError(f"x has the parts {', '.join(map(str, x))}, expected {' or '.join(parts)}")
     if hasattr(x, "columns") and hasattr(x, "iloc"):
-        return _of_columns({str(name): x[name].tolist() for name in x.columns}, "the data frame", Path())
+        return of_columns({str(name): x[name].tolist() for name in x.columns}, "the data frame", Path(), several)
     if hasattr(x, "features") and hasattr(x, "column_names"):
         return _of_hugging_face(x)
     return _of_pairs(x)
-
-
-def _of_csv(path: Path, delimiter: str) -> Known:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = [row for row in csv.reader(file, delimiter=delimiter) if row]
-    if len(rows) < 2:
-        raise ValueError(f"{path}: {len(rows)} lines, expected names of columns, and at least one photo")
-    for number, row in enumerate(rows, 1):
-        if len(row) != len(rows[0]):
-            raise ValueError(f"{path}: row {number} has {len(row)} cells, expected {len(rows[0])}")
-    columns = {name.strip(): list(cells) for name, *cells in zip(*rows, strict=True)}
-    return _of_columns(columns, os.fspath(path), path.parent)
-
-
-def _of_columns(columns: dict[str, list[Any]], where: str, folder: Path) -> Known:
-    """A column of paths; then one of labels, or several of 0 and 1, each named after a label."""
-    names = list(columns)
-    path = next((name for name in names if name.lower() in _PATHS), names[0])
-    paths = [os.fspath(folder / os.fspath(cell)) for cell in columns[path]]
-    label = next((name for name in names if name != path and name.lower() in _LABELS), None)
-    others = [name for name in names if name != path]
-    if label is None and len(others) == 1:
-        (label,) = others
-    if label is not None:
-        return Known(paths, *_labels(columns[label]))
-    flags = [[_flag(cell, name, where) for cell in columns[name]] for name in others]
-    if not flags:
-        raise ValueError(f"{where}: has the column {path!r} only, expected one of labels, too")
-    return Known(paths, np.array(flags, np.float32).T, others)
-
-
-def _labels(cells: Sequence[Any]) -> tuple[Any, list[str] | None]:
-    texts = [str(cell) for cell in cells]
-    if any(_BETWEEN in text for text in texts):
-        return [[part.strip() for part in text.split(_BETWEEN) if part.strip()] for text in texts], None
-    if any(isinstance(cell, (list, tuple)) for cell in cells):
-        return [[str(part) for part in cell] for cell in cells], None
-    if all(text.isdecimal() for text in texts):
-        return np.array([int(text) for text in texts]), None
-    return np.array(texts), None
-
-
-def _flag(cell: Any, name: str, where: str) -> float:
-    text = str(cell).strip().lower()
-    known = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0, "false": 0.0, "true": 1.0, "": 0.0}
-    if text not in known:
-        raise ValueError(
-            f"{where}: the column {name!r} has {text[:40]!r}, expected 0 or 1, as no column is named 'label'"
-        )
-    return known[text]
 
 
 def _of_npz(path: Path, parts: Sequence[str]) -> Known:
@@ -173,7 +105,7 @@ def _of_hugging_face(data: Any) -> Known:
     image = next((name for name, kind in kinds.items() if kind == "Image"), None)
     image = image or next((name for name in data.column_names if name.lower() in _IMAGES), None)
     label = next((name for name, kind in kinds.items() if kind == "ClassLabel"), None)
-    label = label or next((name for name in data.column_names if name.lower() in _LABELS), None)
+    label = label or next((name for name in data.column_names if name.lower() in LABELS), None)
     if image is None or label is None:
         has = ", ".join(data.column_names)
         raise ValueError(f"x has the columns {has}, expected one of images and one of labels")
@@ -182,7 +114,7 @@ def _of_hugging_face(data: Any) -> Known:
     cells = list(data[label])
     if names and any(isinstance(cell, (list, tuple)) for cell in cells):
         return Known(_Column(data, image), [[names[i] for i in cell] for cell in cells])
-    y, _ = (np.asarray(cells, np.int64), None) if names else _labels(cells)
+    y = np.asarray(cells, np.int64) if names else known_labels(cells)
     return Known(_Column(data, image), y, list(names) if names else None)
 
 
@@ -201,7 +133,7 @@ def _of_pairs(x: Any) -> Known | Any:
     if not _is_pair(first):
         return chain([] if first is None else [first], x)
     pairs = [first, *x]
-    return Known(_images([image for image, _ in pairs]), _labels([label for _, label in pairs])[0])
+    return Known(_images([image for image, _ in pairs]), known_labels([label for _, label in pairs]))
 
 
 def _is_pair(item: Any) -> bool:
@@ -215,8 +147,8 @@ def _labels_of(data: Any) -> Any:
     for name in ("targets", "labels"):
         known = getattr(data, name, None)
         if known is not None and np.ndim(known) == 1 and len(known) == len(data):
-            return _labels(np.asarray(known).tolist())[0]
-    return _labels([data[i][1] for i in range(len(data))])[0]
+            return known_labels(np.asarray(known).tolist())
+    return known_labels([data[i][1] for i in range(len(data))])
 
 
 def _names_of(data: Any) -> list[str] | None:
@@ -227,6 +159,8 @@ def _names_of(data: Any) -> list[str] | None:
 def _images(images: Sequence[Any]) -> Any:
     """Photos as they are; arrays of numbers, (C, H, W), as one."""
     first = images[0]
+    if isinstance(first, (str, os.PathLike)):
+        return list(images)
     is_array = hasattr(first, "__array__") and hasattr(first, "ndim")
     if not is_array or (np.asarray(first).dtype == np.uint8 and not _is_channels_first(first)):
         return images

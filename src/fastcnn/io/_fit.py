@@ -1,6 +1,6 @@
 """Brings photos to the size of an input by Pillow: their middle, all of them with padding, or stretched; and to grey.
 
-Which of these a network wants, and with which numbers, is preprocess.py's.
+preprocess.py tells which way a network wants, and with which numbers.
 """
 
 from __future__ import annotations

@@ -218,8 +218,9 @@ class Learner(Predictor):
         Returns
         -------
         fastcnn.training.report.Report
-            ``print`` it for accuracy (of more than five classes top-5, too), precision and recall of each class, the
-            confusion matrix, calibration and the worst mistakes. ``to_dict()`` is for JSON, ``plot(path)`` draws it.
+            ``print`` shows accuracy, precision and recall of each class, the confusion matrix, calibration and the worst
+            mistakes. Of more than five classes it shows top-5 accuracy, too. ``to_dict()`` is for JSON, ``plot(path)``
+            draws it.
 
         Raises
         ------

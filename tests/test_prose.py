@@ -59,7 +59,7 @@ def texts(path: Path) -> list[str]:
 def sentences(text: str) -> Iterator[str]:
     """Sentences, without code, formulas, headings and the boundaries of lists."""
     text = re.sub(r"(?ms)^\s*>>> .*?(?=^\s*$|\Z)", "", text)  # examples, and what they print
-    text = re.sub(r"(?m)^\s*(>>>|\.\.\.).*$|(?<=::\n)(\n| {4,}.*\n?)+", "", text)
+    text = re.sub(r"(?<=::\n)(\n| {4,}.*\n?)+", "", text)
     text = re.sub(r"(?m)^[*\w]+(?:, [*\w]+)* : ", "\n\n", text)  # numpydoc's names of parameters
     for paragraph in re.split(r"\n\s*\n|\n\s*[-*] |\n(?=\w+ : )|\n-{3,}\n|\n#+ .*", text):
         plain = re.sub(r"`[^`]*`", "X", " ".join(paragraph.split()))

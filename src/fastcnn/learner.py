@@ -218,8 +218,8 @@ class Learner(Predictor):
         Returns
         -------
         fastcnn.training.report.Report
-            ``print`` shows accuracy, precision and recall of each class, the confusion matrix, calibration and the worst
-            mistakes. Of more than five classes it shows top-5 accuracy, too. ``to_dict()`` is for JSON, ``plot(path)``
+            ``print`` shows accuracy, precision and recall of each class, the confusion matrix, calibration and the
+            worst mistakes. Of more than five classes it shows top-5 accuracy, too. ``to_dict()`` is for JSON, ``plot(path)``
             draws it.
 
         Raises

@@ -5,7 +5,8 @@ Operations emit their steps by `Op.lower`; compiler/plan.py runs them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -57,15 +58,20 @@ class StepInfo:
 
 @dataclass(frozen=True)
 class Refill:
-    """The way to pack weights again after constants have changed."""
+    """The way to pack weights again after constants have changed; within `packing`."""
 
     make: Callable[..., np.ndarray]
     names: tuple[str, ...]
 
     def __call__(self, constants: Mapping[str, np.ndarray]) -> np.ndarray:
-        with np.errstate(all="ignore"), default_float_modes():  # infinity times a weight of zero is NaN
-            arrays = [np.asarray(constants[name], np.float32) if name else None for name in self.names]
-            return self.make(*arrays)
+        return self.make(*[np.asarray(constants[name], np.float32) if name else None for name in self.names])
+
+
+@contextmanager
+def packing() -> Iterator[None]:
+    """Within it, weights are packed: numbers are computed as kernels do, and NaN comes without a warning."""
+    with np.errstate(all="ignore"), default_float_modes():  # infinity times a weight of zero is NaN
+        yield
 
 
 class Lowering:

@@ -216,6 +216,7 @@ class ImageClassifier(Parameters):
             keep_best=share > 0,
             seed=self._seed,
             progress=bool(self.verbose),
+            continues=bool(self.warm_start),
             raises=True,
         )
         history = fit(self.model_, self._source(inputs), targets, options)
@@ -299,6 +300,7 @@ class ImageClassifier(Parameters):
             self._trainer = Trainer(self.model_, self._optimizer(), self._loss(), seed=self._seed)
             if self._trainer_state is not None:
                 self._trainer.load_state_dict(self._trainer_state)
+                self._trainer_state = None
         return self._trainer
 
     def __getstate__(self) -> dict[str, Any]:

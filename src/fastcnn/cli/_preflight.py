@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from fastcnn.io._replace import replacing
+from fastcnn._replace import replacing
 from fastcnn.model import Model
 
 __all__ = ["check_format", "check_plot", "check_space", "check_writable"]

@@ -22,7 +22,7 @@ from fastcnn.io._kinds import START, kind_of
 from fastcnn.io._memory import LARGE, allocate, memory_errors
 from fastcnn.io._numbers import in_order
 from fastcnn.io._regular import open_regular
-from fastcnn.io._replace import replacing
+from fastcnn._replace import replacing
 from fastcnn.ops.budget import MAX_BYTES, Budget, Cost, json_cost
 
 __all__ = ["read_safetensors", "read_weights", "write_safetensors"]

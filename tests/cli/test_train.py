@@ -183,6 +183,19 @@ def test_ctrl_c_saves_the_model_beside_the_old_one(photos, tmp_path):
     assert (tmp_path / "m-interrupted.safetensors").read_text() == "this morning's"
 
 
+def test_ctrl_c_while_the_model_is_written_waits_for_the_file(photos, tmp_path, monkeypatch):
+    """What was learned is in no other file, unless there is a checkpoint."""
+    save = fastcnn.Model.save
+
+    def interrupted(model, path):
+        os.kill(os.getpid(), signal.SIGINT)
+        save(model, path)
+
+    monkeypatch.setattr(fastcnn.Model, "save", interrupted)
+    assert main(train(photos, tmp_path / "m")) == 130
+    assert fastcnn.load(tmp_path / "m").classes == ["left side", "right side"]
+
+
 def test_every_command_has_help_with_an_example(capsys):
     for command in ("train", "evaluate"):
         assert main([command, "--help"]) == 0

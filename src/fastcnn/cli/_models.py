@@ -16,7 +16,7 @@ from fastcnn.io.image import Preprocess
 from fastcnn.loading import GraphModel, load
 from fastcnn.model import Model
 from fastcnn.training.data import Dataset
-from fastcnn.training.screen import ON_ERROR, describe_unreadable, screened
+from fastcnn.training.screen import ON_ERROR, Unreadable, describe_unreadable, screened
 from fastcnn.zoo.pretrained import pretrained_names
 
 DEFAULT = "efficientnet_lite0"
@@ -128,13 +128,15 @@ def add_on_error(parser: argparse.ArgumentParser, what: str = "leave them out, u
     )
 
 
-def screen_photos(data: Dataset, options: argparse.Namespace, classes: list[str] | None) -> Dataset:
-    """The photos that can be read; what is left out is told on stderr."""
+def screen_photos(
+    data: Dataset, options: argparse.Namespace, classes: list[str] | None
+) -> tuple[Dataset, list[Unreadable]]:
+    """The photos that can be read, and those that are left out, which are told on stderr."""
     kept, found = screened(data, options.on_error, False if options.json else None, classes)
     if found:
         text = describe_unreadable(found, len(data), " and are left out")
         print(f"fastcnn {options.command}: {text}", file=sys.stderr)
-    return kept
+    return kept, found
 
 
 def add_threads(parser: argparse.ArgumentParser) -> None:

@@ -40,8 +40,10 @@ def run(options: argparse.Namespace) -> int:
     set_num_threads(options.threads)
     model = trained_model(options.model)
     data = prepare(model, options.folder, adopt=False, parts=("test", "validation"))
-    report = model.evaluate(screen_photos(data, options, model.classes) if isinstance(data, Dataset) else data)
+    data, left_out = screen_photos(data, options, model.classes) if isinstance(data, Dataset) else (data, [])
+    report = model.evaluate(data)
     if options.plot:
         report.plot(options.plot)
-    print(json.dumps(report.to_dict(), indent=2) if options.json else report)
+    found = {**report.to_dict(), "left_out": [photo._asdict() for photo in left_out]}
+    print(json.dumps(found, indent=2) if options.json else report)
     return 0

@@ -7,6 +7,7 @@ import json
 import shlex
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -23,10 +24,12 @@ from fastcnn.training.data import Dataset, split
 from fastcnn.training.finite import LossNotFinite
 from fastcnn.training.folders import class_folders, dataset_of_folder, preprocess_for
 from fastcnn.training.history import History
+from fastcnn.training.interrupt import Interrupt
 from fastcnn.training.layouts import parts_of
 from fastcnn.training.optimizers import Adam
 from fastcnn.training.report import Report
 from fastcnn.training.schedules import OneCycle
+from fastcnn.training.screen import Unreadable
 from fastcnn.zoo.pretrained import pretrained_names
 
 DEFAULT = "small_cnn"
@@ -121,7 +124,7 @@ def run(options: argparse.Namespace) -> int:
     model = _network(options, list(class_folders(options.folder)))
     check_format(model, options.output)
     check_space(model, options.output, options.checkpoint)
-    learn, validate = _photos(options, model)
+    learn, validate, left_out = _photos(options, model)
     if not options.json:
         print(
             f"{len(learn)} photos to learn from, {len(validate)} to examine, of {len(model.classes or ())} classes",
@@ -136,14 +139,15 @@ def run(options: argparse.Namespace) -> int:
                 raise
             raise FloatingPointError(f"{error}; it is saved as {_save_beside(model, options.output)}") from error
     saved = options.output
-    if history.interrupted:
-        saved = _save_beside(model, options.output)
-    else:
-        model.save(saved)
+    with Interrupt():  # a first Ctrl-C waits until the file is written, else what was learned is lost
+        if history.interrupted:
+            saved = _save_beside(model, options.output)
+        else:
+            model.save(saved)
     report = model.evaluate(validate, batch_size=options.batch_size)
     if options.plot:
         report.plot(options.plot)
-    _tell(options, model, saved, history, report)
+    _tell(options, model, saved, history, report, left_out)
     return 130 if history.interrupted else 0
 
 
@@ -168,11 +172,11 @@ def _network(options: argparse.Namespace, classes: list[str]) -> Model:
     return model
 
 
-def _photos(options: argparse.Namespace, model: Model) -> tuple[Dataset, Dataset]:
-    """Return the photos to learn from, and those to examine."""
+def _photos(options: argparse.Namespace, model: Model) -> tuple[Dataset, Dataset, list[Unreadable]]:
+    """Return the photos to learn from, those to examine, and those that cannot be read."""
     assert model.preprocess is not None  # both kinds of networks have one
     data, _ = dataset_of_folder(options.folder, model.preprocess, model.classes)
-    data = screen_photos(data, options, model.classes)
+    data, left_out = screen_photos(data, options, model.classes)
     given = options.validation
     if given is None:
         given = parts_of(options.folder).get("validation", "0.2")
@@ -180,9 +184,10 @@ def _photos(options: argparse.Namespace, model: Model) -> tuple[Dataset, Dataset
         share = float(given)
     except (TypeError, ValueError):
         others, _ = dataset_of_folder(given, model.preprocess, model.classes, ("validation", "test"))
-        return data, screen_photos(others, options, model.classes)
+        others, more = screen_photos(others, options, model.classes)
+        return data, others, left_out + more
     learn, validate = split(data.labels, share, options.seed)
-    return data.subset(learn), data.subset(validate)
+    return data.subset(learn), data.subset(validate), left_out
 
 
 def _fit(options: argparse.Namespace, model: Model, learn: Dataset, validate: Dataset) -> History:
@@ -222,7 +227,14 @@ def _save_beside(model: Model, output: str) -> str:
     return str(file)
 
 
-def _tell(options: argparse.Namespace, model: Model, saved: str, history: History, report: Report) -> None:
+def _tell(
+    options: argparse.Namespace,
+    model: Model,
+    saved: str,
+    history: History,
+    report: Report,
+    left_out: Sequence[Unreadable],
+) -> None:
     if history.interrupted:
         print(f"fastcnn train: interrupted after {history.epochs} epochs; saved as {saved}", file=sys.stderr)
     if options.json:
@@ -234,6 +246,7 @@ def _tell(options: argparse.Namespace, model: Model, saved: str, history: Histor
                     "interrupted": history.interrupted,
                     "history": history,
                     "report": report.to_dict(),
+                    "left_out": [photo._asdict() for photo in left_out],
                 },
                 indent=2,
             )

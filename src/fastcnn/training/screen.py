@@ -113,7 +113,7 @@ def describe_unreadable(found: Sequence[Unreadable], count: int, then: str = "")
         return "\n".join([head, *(f"  {path}: {reason}" for path, reason in pairs)])
     folder = os.path.commonpath([os.path.dirname(path) for path, _ in found])
     lines = _filled([os.path.relpath(path, folder or None).replace("\n", "\\n") for path, _ in found])
-    more = [f"… {len(lines) - _LINES} lines more: fastcnn check lists all"] if len(lines) > _LINES else []
+    more = [f"… {len(lines) - _LINES} lines more: fastcnn check --json lists all"] if len(lines) > _LINES else []
     return "\n".join([head, f"  below {folder or '.'}:", *(f"  {line}" for line in [*lines[:_LINES], *more])])
 
 

@@ -67,7 +67,7 @@ def set_size(model: Model, size: tuple[float, ...] | None) -> None:
 
 def _pair(size: tuple[float, ...]) -> tuple[int, int]:
     if len(size) not in (1, 2) or any(number != int(number) or number < 1 for number in size):
-        raise ValueError(f"--size={','.join(map(str, size))}, expected one or two whole numbers")
+        raise ValueError(f"--size={','.join(f'{number:g}' for number in size)}, expected one or two whole numbers")
     return int(size[0]), int(size[-1])
 
 

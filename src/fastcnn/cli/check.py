@@ -7,10 +7,9 @@ import json
 import os
 from collections.abc import Sequence
 
-from fastcnn._replace import replacing
+from fastcnn._replace import check_writable, replacing
 from fastcnn._table import as_table
 from fastcnn.cli._check_page import page
-from fastcnn.cli._preflight import check_writable
 from fastcnn.training.photo_check import FolderReport, check_folder, move_aside
 
 _LISTED = 5  # of each kind

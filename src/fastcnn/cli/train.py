@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from fastcnn import zoo
+from fastcnn._replace import check_writable
 from fastcnn.cli._arguments import number_above, whole
 from fastcnn.cli._models import add_on_error, add_threads, screen_photos
-from fastcnn.cli._preflight import check_format, check_plot, check_space, check_writable
+from fastcnn.cli._preflight import check_format, check_plot, check_space
 from fastcnn.errors import FastcnnWarning
 from fastcnn.kernels._cpu import set_num_threads
 from fastcnn.model import Model

@@ -9,6 +9,7 @@ from dataclasses import replace
 from numbers import Real
 from typing import Any
 
+from fastcnn._replace import check_writable
 from fastcnn.network import Network
 from fastcnn.training.checkpoints import Checkpoint, read_checkpoint
 from fastcnn.training.data import ArraySource, Dataset, split
@@ -32,6 +33,8 @@ __all__ = ["fit"]
 
 def fit(model: Network, x: Any, y: Any, options: Options) -> History:
     """Train a model; see `Model.fit`."""
+    if options.checkpoint is not None:
+        check_writable(options.checkpoint, "fit: checkpoint")
     data = _weighted(model, prepare(model, x, y), options)
     if options.augment is not None and not isinstance(data, Dataset):
         raise ValueError("fit: augment is for arrays and photos; an iterable makes its batches itself")

@@ -142,7 +142,7 @@ def check_writable(path: str | os.PathLike[str], what: str) -> None:
     _check_name(path, what)
 
 
-def _check_name(path: str, what: str) -> None:
+def _check_name(path: str | os.PathLike[str], what: str) -> None:
     """Look the name up: the trial has written under another one."""
     try:
         os.lstat(path)

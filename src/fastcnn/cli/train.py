@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import sys
+import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -144,7 +146,7 @@ def run(options: argparse.Namespace) -> int:
         if history.interrupted:
             saved = _save_beside(model, options.output)
         else:
-            model.save(saved)
+            _save(model, saved)
     report = model.evaluate(validate, batch_size=options.batch_size)
     if options.plot:
         report.plot(options.plot)
@@ -224,8 +226,32 @@ def _save_beside(model: Model, output: str) -> str:
     while file.exists():
         number += 1
         file = path.with_name(f"{path.stem}-interrupted-{number}{path.suffix}")
-    model.save(file)
+    _save(model, file)
     return str(file)
+
+
+def _save(model: Model, path: str | Path) -> None:
+    """Save a model; where its place cannot be written any more, in the folder for temporary files."""
+    try:
+        model.save(path)
+    except OSError as error:
+        elsewhere = _saved_elsewhere(model, Path(path).name)
+        if elsewhere is None:
+            raise
+        raise OSError(f"{path}: {error.strerror or error}; the model is saved as {elsewhere}") from error
+
+
+def _saved_elsewhere(model: Model, name: str) -> str | None:
+    try:
+        folder = tempfile.mkdtemp(prefix="fastcnn-")
+    except OSError:
+        return None
+    try:
+        model.save(file := os.path.join(folder, name))
+    except OSError:
+        os.rmdir(folder)
+        return None
+    return file
 
 
 def _tell(

@@ -24,7 +24,7 @@ __all__ = ["ON_ERROR", "Unreadable", "as_unreadable", "describe_unreadable", "sc
 
 ON_ERROR = ("skip", "stop")
 MOST_SKIPPED = 0.1  # of all photos; more of them points to a wrong folder or a broken disk
-_LINES, _LISTED, _WIDTH = 18, 8, 116  # of a screen of 24 lines
+_LINES, _LISTED, _WIDTH = 20, 8, 76  # of a screen of 24 lines of 80 letters
 
 
 class Unreadable(NamedTuple):

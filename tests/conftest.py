@@ -1,4 +1,7 @@
-"""What all tests share: every instruction set of this machine, memory with guards, and the size of random tests."""
+"""What all tests share: every instruction set of this machine, memory with guards, and the size of random tests.
+
+Messages that are longer than a screen fail whatever test provokes them.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import signal
 
 import pytest
 from memory_guard import guarded
+from screen_of_text import check_messages
 
 from fastcnn.compiler import compile as compiling
 from fastcnn.compiler import eager, plan
@@ -18,6 +22,7 @@ THREADS = (1, 2, 3)
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+check_messages()
 compiling.after_pass = verify  # whatever tests compile is verified after each pass
 
 

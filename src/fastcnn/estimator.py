@@ -217,6 +217,7 @@ class ImageClassifier(Parameters):
             seed=self._seed,
             progress=bool(self.verbose),
             on_error="stop",
+            continues=bool(self.warm_start),
             raises=True,
         )
         history = fit(self.model_, self._source(inputs), targets, options)
@@ -300,6 +301,7 @@ class ImageClassifier(Parameters):
             self._trainer = Trainer(self.model_, self._optimizer(), self._loss(), seed=self._seed)
             if self._trainer_state is not None:
                 self._trainer.load_state_dict(self._trainer_state)
+                self._trainer_state = None
         return self._trainer
 
     def __getstate__(self) -> dict[str, Any]:

@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 _CHANNELS = (1, 3, 4)
-_AT_A_TIME = 256  # images that are read for mean and deviation
+_AT_A_TIME = 1 << 20  # numbers that are read for mean and deviation: eight bytes each, and their squares
 
 
 def channels_first(x: np.ndarray, input_shape: Sequence[int] | None) -> np.ndarray:
@@ -191,7 +191,8 @@ def seed_of(random_state: Any) -> int:
 def _mean_and_deviation(x: np.ndarray, axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Return both in float64, of some images at a time: NumPy's own would take eight bytes for each number."""
     count = x.size // max(x.shape[1], 1)
-    parts = [x[start : start + _AT_A_TIME] for start in range(0, len(x), _AT_A_TIME)]
+    images = max(1, _AT_A_TIME * len(x) // max(x.size, 1))
+    parts = [x[start : start + images] for start in range(0, len(x), images)]
     mean = np.asarray(sum(part.sum(axis=axes, dtype=np.float64) for part in parts) / count)
     along = mean.reshape(-1, *(1,) * (x.ndim - 2))
     squares = sum(np.square(np.subtract(part, along, dtype=np.float64)).sum(axis=axes) for part in parts)

@@ -219,8 +219,8 @@ class Learner(Predictor):
         -------
         fastcnn.training.report.Report
             ``print`` shows accuracy, precision and recall of each class, the confusion matrix, calibration and the
-            worst mistakes. Of more than five classes it shows top-5 accuracy, too. ``to_dict()`` is for JSON, ``plot(path)``
-            draws it.
+            worst mistakes. Of more than five classes it shows top-5 accuracy, too. ``to_dict()`` is for JSON, and
+            ``plot(path)`` draws it.
 
         Raises
         ------

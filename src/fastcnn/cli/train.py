@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import sys
+import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 
 from fastcnn import zoo
+from fastcnn._replace import check_writable
 from fastcnn.cli._arguments import number_above, whole
 from fastcnn.cli._models import LABEL_FILES, add_on_error, add_resize, add_threads, is_label_file, photos_of, resized
-from fastcnn.cli._preflight import check_format, check_plot, check_space, check_writable
+from fastcnn.cli._preflight import check_format, check_plot, check_space
 from fastcnn.errors import FastcnnWarning
 from fastcnn.kernels._cpu import set_num_threads
 from fastcnn.model import Model
@@ -25,11 +29,13 @@ from fastcnn.training.data import Dataset, split
 from fastcnn.training.finite import LossNotFinite
 from fastcnn.training.folders import class_folders, preprocess_for
 from fastcnn.training.history import History
+from fastcnn.training.interrupt import Interrupt
 from fastcnn.training.layouts import parts_of
 from fastcnn.training.optimizers import Adam
 from fastcnn.training.prepare import names_of
 from fastcnn.training.report import Report
 from fastcnn.training.schedules import OneCycle
+from fastcnn.training.screen import Unreadable
 from fastcnn.training.tables import known_data
 from fastcnn.zoo.pretrained import pretrained_names
 
@@ -127,7 +133,7 @@ def run(options: argparse.Namespace) -> int:
     model = _network(options, *_classes(options.folder))
     check_format(model, options.output)
     check_space(model, options.output, options.checkpoint)
-    learn, validate = _photos(options, model)
+    learn, validate, left_out = _photos(options, model)
     if not options.json:
         print(
             f"{len(learn)} photos to learn from, {len(validate)} to examine, of {len(model.classes or ())} classes",
@@ -142,14 +148,15 @@ def run(options: argparse.Namespace) -> int:
                 raise
             raise FloatingPointError(f"{error}; it is saved as {_save_beside(model, options.output)}") from error
     saved = options.output
-    if history.interrupted:
-        saved = _save_beside(model, options.output)
-    else:
-        model.save(saved)
+    with Interrupt():  # a first Ctrl-C waits until the file is written, else what was learned is lost
+        if history.interrupted:
+            saved = _save_beside(model, options.output)
+        else:
+            _save(model, saved)
     report = model.evaluate(validate, batch_size=options.batch_size)
     if options.plot:
         report.plot(options.plot)
-    _tell(options, model, saved, history, report)
+    _tell(options, model, saved, history, report, left_out)
     return 130 if history.interrupted else 0
 
 
@@ -194,18 +201,19 @@ def _network(options: argparse.Namespace, classes: list[str], several: bool) -> 
     return model
 
 
-def _photos(options: argparse.Namespace, model: Model) -> tuple[Dataset, Dataset]:
-    """Return the photos to learn from, and those to examine."""
-    data = photos_of(options.folder, model, options)
+def _photos(options: argparse.Namespace, model: Model) -> tuple[Dataset, Dataset, list[Unreadable]]:
+    """Return the photos to learn from, those to examine, and those that cannot be read."""
+    data, left_out = photos_of(options.folder, model, options)
     given = options.validation
     if given is None:
         given = parts_of(options.folder).get("validation", "0.2")
     try:
         share = float(given)
     except (TypeError, ValueError):
-        return data, photos_of(given, model, options, ("validation", "test"))
+        others, more = photos_of(given, model, options, ("validation", "test"))
+        return data, others, left_out + more
     learn, validate = split(data.labels, share, options.seed)
-    return data.subset(learn), data.subset(validate)
+    return data.subset(learn), data.subset(validate), left_out
 
 
 def _fit(options: argparse.Namespace, model: Model, learn: Dataset, validate: Dataset) -> History:
@@ -242,11 +250,42 @@ def _save_beside(model: Model, output: str) -> str:
     while file.exists():
         number += 1
         file = path.with_name(f"{path.stem}-interrupted-{number}{path.suffix}")
-    model.save(file)
+    _save(model, file)
     return str(file)
 
 
-def _tell(options: argparse.Namespace, model: Model, saved: str, history: History, report: Report) -> None:
+def _save(model: Model, path: str | Path) -> None:
+    """Save a model; where its place cannot be written any more, in the folder for temporary files."""
+    try:
+        model.save(path)
+    except OSError as error:
+        elsewhere = _saved_elsewhere(model, Path(path).name)
+        if elsewhere is None:
+            raise
+        raise OSError(f"{path}: {error.strerror or error}; the model is saved as {elsewhere}") from error
+
+
+def _saved_elsewhere(model: Model, name: str) -> str | None:
+    try:
+        folder = tempfile.mkdtemp(prefix="fastcnn-")
+    except OSError:
+        return None
+    try:
+        model.save(file := os.path.join(folder, name))
+    except OSError:
+        os.rmdir(folder)
+        return None
+    return file
+
+
+def _tell(
+    options: argparse.Namespace,
+    model: Model,
+    saved: str,
+    history: History,
+    report: Report,
+    left_out: Sequence[Unreadable],
+) -> None:
     if history.interrupted:
         print(f"fastcnn train: interrupted after {history.epochs} epochs; saved as {saved}", file=sys.stderr)
     if options.json:
@@ -258,6 +297,7 @@ def _tell(options: argparse.Namespace, model: Model, saved: str, history: Histor
                     "interrupted": history.interrupted,
                     "history": history,
                     "report": report.to_dict(),
+                    "left_out": [photo._asdict() for photo in left_out],
                 },
                 indent=2,
             )

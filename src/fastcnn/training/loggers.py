@@ -84,6 +84,10 @@ class JSONLinesLogger(Callback):
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(as_path(path, "JSONLinesLogger: path"))
 
+    def on_start(self, run: Run) -> None:
+        """Open the file, so that what is wrong with its name costs no epoch."""
+        self.path.open("a", encoding="utf-8").close()
+
     def on_epoch(self, run: Run) -> None:
         """Write a line."""
         with self.path.open("a", encoding="utf-8") as file:

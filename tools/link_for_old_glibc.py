@@ -16,15 +16,22 @@ from pathlib import Path
 GLIBC = "2.17"
 
 
+def of_gcc(name: str) -> Path:
+    """Where gcc has one of its libraries."""
+    answer = subprocess.run(["gcc", f"-print-file-name={name}"], capture_output=True, text=True, check=True)
+    return Path(answer.stdout.strip())
+
+
 def command(arguments: list[str]) -> list[str]:
     """The call of Zig in place of `gcc -shared ARGUMENTS`."""
     # For Zig, -fopenmp means clang's runtime. The modules ask gcc's for its limits.
-    library = subprocess.run(["gcc", "-print-file-name=libgomp.so"], capture_output=True, text=True, check=True).stdout
-    openmp = [f"-L{Path(library.strip()).parent}", "-l:libgomp.so"] if "-fopenmp" in arguments else []
+    openmp = [f"-L{of_gcc('libgomp.so').parent}", "-l:libgomp.so"] if "-fopenmp" in arguments else []
     given = [argument for argument in arguments if argument != "-fopenmp"]
+    # gcc's code asks gcc's library for the processor. Zig's has the same names, with other contents.
+    support = str(of_gcc("libgcc.a"))
     target = f"{platform.machine()}-linux-gnu.{GLIBC}"
     # Without -O2 it links a runtime for checks that nobody has asked for.
-    return [sys.executable, "-m", "ziglang", "cc", "-target", target, "-shared", "-O2", *given, *openmp]
+    return [sys.executable, "-m", "ziglang", "cc", "-target", target, "-shared", "-O2", *given, *openmp, support]
 
 
 if __name__ == "__main__":

@@ -58,7 +58,6 @@ def main() -> None:
             runtime = folder / "runtime" / "libgomp.so.1"  # the name that the modules ask for
             runtime.parent.mkdir()
             shutil.copy(arguments.libgomp, runtime)
-            subprocess.run(["patchelf", "--set-soname", runtime.name, runtime], check=True)
             environment["LD_LIBRARY_PATH"] = str(runtime.parent)
         (folder / "wheel").mkdir()
         wheel = add_licence(arguments.wheel, folder / "wheel")

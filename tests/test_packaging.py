@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import zipfile
 from pathlib import Path
@@ -163,6 +164,18 @@ def test_sdist_and_files_of_a_release():
     assert not list(release.file_faults(["fastcnn-1.0.tar.gz", *wheels], "1.0"))
     assert "has no fastcnn-1.0.tar.gz" in next(release.file_faults(wheels, "1.0"))
     assert "also has" in next(release.file_faults(["fastcnn-1.0.tar.gz", *wheels, "fastcnn-0.9.tar.gz"], "1.0"))
+
+
+def test_checksums_and_bill_of_materials(tmp_path, monkeypatch):
+    monkeypatch.setattr(release, "DIST", tmp_path)
+    (tmp_path / "a.whl").write_bytes(b"wheel")
+    (tmp_path / "fastcnn.cdx.json").write_text('{"components": [{"name": "numpy"}]}')
+    for _ in range(2):  # the second time changes nothing
+        release.write_checksums()
+        bill = json.loads((tmp_path / "fastcnn.cdx.json").read_text())
+        assert [part["name"] for part in bill["components"]] == ["numpy", "libgomp"]
+    answer = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=tmp_path, capture_output=True, text=True)
+    assert (answer.returncode, answer.stdout) == (0, "a.whl: OK\nfastcnn.cdx.json: OK\n")
 
 
 def test_the_linker_for_old_systems_replaces_what_zig_reads_otherwise():

@@ -1,7 +1,7 @@
 """Checks what is to be released, and writes its checksums.
 
     python tools/release.py check [--rehearsal]   version, changelog, tag, sdist and wheels agree
-    python tools/release.py checksums             dist/SHA256SUMS
+    python tools/release.py checksums             dist/SHA256SUMS, after libgomp is added to dist/fastcnn.cdx.json
 
 A rehearsal may be of a development version: neither a tag nor a date in the changelog is asked for.
 """
@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import re
 import subprocess
 import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import check_wheel
 
@@ -85,7 +87,23 @@ def check(rehearsal: bool) -> list[str]:
     return faults
 
 
+def with_runtime(bill: dict[str, Any]) -> dict[str, Any]:
+    """A bill of materials (CycloneDX) that also names what wheels contain beside Python packages."""
+    runtime = {
+        "type": "library",
+        "bom-ref": "libgomp",
+        "name": "libgomp",
+        "description": "OpenMP runtime of GCC, in the wheels for Linux",
+        "licenses": [{"expression": "GPL-3.0-or-later WITH GCC-exception-3.1"}],
+    }
+    others = [part for part in bill["components"] if part["name"] != "libgomp"]
+    return {**bill, "components": [*others, runtime]}
+
+
 def write_checksums() -> None:
+    """Complete the bill of materials, then list the checksums of all files."""
+    bill = DIST / "fastcnn.cdx.json"
+    bill.write_text(json.dumps(with_runtime(json.loads(bill.read_text(encoding="utf-8"))), indent=2), encoding="utf-8")
     files = sorted(path for path in DIST.iterdir() if path.name != "SHA256SUMS" and path.is_file())
     lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files]
     (DIST / "SHA256SUMS").write_text("".join(lines), encoding="ascii")

@@ -1,7 +1,10 @@
 """Checks what is to be released, and writes its checksums.
 
-    python tools/release.py check [--rehearsal]   version, changelog, tag, sdist and wheels agree
-    python tools/release.py checksums             dist/SHA256SUMS, after libgomp is added to dist/fastcnn.cdx.json
+    python tools/release.py check [--rehearsal]
+    python tools/release.py checksums
+
+The first compares version, changelog, tag, sdist and wheels. The second adds libgomp to dist/fastcnn.cdx.json and writes
+dist/SHA256SUMS.
 
 A rehearsal may be of a development version: neither a tag nor a date in the changelog is asked for.
 """

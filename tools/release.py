@@ -3,8 +3,8 @@
     python tools/release.py check [--rehearsal]
     python tools/release.py checksums
 
-The first compares version, changelog, tag, sdist and wheels. The second adds libgomp to dist/fastcnn.cdx.json and writes
-dist/SHA256SUMS.
+The first compares version, changelog, tag, sdist and wheels. The second adds libgomp to dist/fastcnn.cdx.json, and
+writes dist/SHA256SUMS.
 
 A rehearsal may be of a development version: neither a tag nor a date in the changelog is asked for.
 """

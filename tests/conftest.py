@@ -28,6 +28,7 @@ compiling.after_pass = verify  # whatever tests compile is verified after each p
 
 def pytest_addoption(parser):
     parser.addoption("--nightly", action="store_true", help="run random tests with their large budgets")
+    parser.addoption("--beside", default="", help="libraries to run beside, in test_neighbours.py: torch,onnxruntime")
     parser.addoption("--benchmark", action="store_true", help="tell how long each tile takes (kernels/test_tiles.py)")
 
 

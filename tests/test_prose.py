@@ -16,7 +16,7 @@ LONGEST = 25  # words of a sentence
 VAGUE = re.compile(r"\b(so many|of these|together|whole|such(?! as\b))\b", re.IGNORECASE)
 FILES = sorted(
     path
-    for folder in ("src", "csrc", "tests", "benchmarks", "examples", "docs", ".")
+    for folder in ("src", "csrc", "tests", "tools", "benchmarks", "examples", "docs", ".")
     for path in (ROOT / folder).glob("*" if folder == "." else "**/*")
     if path.suffix in {".py", ".pyx", ".pxd", ".pyi", ".h", ".c", ".md"}
     and not (path.suffix == ".c" and path.with_suffix(".pyx").exists())  # Cython made it

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import numpy as np
 
+from fastcnn._record import record
 from fastcnn.compiler import memory
 from fastcnn.compiler.cost import packed_bound
 from fastcnn.compiler.state import State
@@ -25,7 +25,7 @@ from fastcnn.ops.budget import Cost
 Packed = dict[tuple[Any, ...], np.ndarray]
 
 
-@dataclass(frozen=True)
+@record
 class StepInfo:
     """The description of a step, for people.
 
@@ -56,7 +56,7 @@ class StepInfo:
     problem: str
 
 
-@dataclass(frozen=True)
+@record
 class Refill:
     """The way to pack weights again after constants have changed; within `packing`."""
 

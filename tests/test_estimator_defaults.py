@@ -7,6 +7,8 @@ import warnings
 import numpy as np
 import pytest
 from photo_folders import make_photos
+from sklearn.datasets import make_classification
+from sklearn.model_selection import RepeatedStratifiedKFold
 
 import fastcnn as fc
 from fastcnn import ImageClassifier
@@ -85,3 +87,17 @@ def test_classes_out_of_balance_count_the_same_and_are_told():
         given, plain = fitted(x, y, class_weight="balanced"), fitted(x, y, class_weight=None)
     np.testing.assert_array_equal(by_default.predict_proba(x), given.predict_proba(x))
     assert not np.array_equal(plain.predict_proba(x), given.predict_proba(x))
+
+
+def test_rows_of_features_are_learned_without_being_memorised():
+    """Few rows of many features, most of which tell nothing: a hidden layer without dropout is right in 75 of 100."""
+    x, y = make_classification(200, n_features=50, n_informative=10, n_redundant=20, random_state=0)
+    halves = RepeatedStratifiedKFold(n_splits=2, n_repeats=2, random_state=0).split(x, y)
+    found = [ImageClassifier(random_state=i).fit(x[a], y[a]).score(x[b], y[b]) for i, (a, b) in enumerate(halves)]
+    assert np.mean(found) > 0.78
+
+
+@pytest.mark.parametrize(("features", "units"), [(4, 1024), (4096, 1024), (16_384, 256), (200_000, 64)])
+def test_the_hidden_layer_for_many_features_is_narrower(features, units):
+    hidden = [layer for layer in small_network((features,), 2) if isinstance(layer, fc.Linear)][0]
+    assert hidden.weight.shape == (units, features)

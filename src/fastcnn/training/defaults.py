@@ -1,6 +1,6 @@
-"""Settings that follow from the data, where nobody gives them: how long to train, whether classes count the same, and
-whether there are so few photos that a network which has seen others is the better start.
+"""Settings that follow from the data, where nobody gives them.
 
+They are how long to train, whether classes count the same, and whether photos are few.
 What they come to beside other classifiers is told in docs/defaults.md, which benchmarks/defaults.py writes.
 """
 

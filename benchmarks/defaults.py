@@ -197,7 +197,7 @@ def page(table: dict[str, dict[str, np.ndarray]], rounds: int) -> str:
         shown = " | ".join(f"**{cell}**" if float(cell) == best else cell for cell in cells)
         gain, uncertain, other = ahead(found)
         lines.append(f"| {name} | {shown} | {100 * gain:+.2f} ± {100 * uncertain:.2f} |")
-        if gain < 0:
+        if round(100 * gain, 2) < 0:
             kind = "a tie" if -gain <= uncertain else "behind"
             behind.append(
                 f"On {name} fastcnn has {-100 * gain:.2f} less than {other}, with a standard error of "

@@ -110,6 +110,7 @@ def test_parameters_within_parameters():
     assert search.best_params_["augment__flip"] in (True, False)
 
 
+@pytest.mark.filterwarnings("ignore:ImageClassifier. classes are out of balance")
 def test_weights_of_classes_and_inputs():
     x, y = blobs(40)
     many = np.r_[0:40:2, 1:9:2]  # 20 above, 4 below

@@ -24,6 +24,7 @@ from fastcnn._sklearn import (
 )
 from fastcnn.estimator_file import load_classifier, save_classifier, with_scaling
 from fastcnn.estimator_inputs import (
+    begins_pretrained,
     build_network,
     channels_first,
     check_shape,
@@ -67,9 +68,10 @@ class ImageClassifier(Parameters):
         single one for two classes), or a function of (input_shape, num_classes) that returns a model.
     input_shape : tuple of int, optional
         (channels, height, width) of images that come flattened, as rows of features; and of photos in files.
-    pretrained : bool
+    pretrained : bool or "auto"
         Begin with ImageNet weights (`fastcnn.load_pretrained`) and train the last layer. Inputs are photos then: files,
-        or uint8 (N, H, W, 3).
+        or uint8 (N, H, W, 3). "auto" is True where `fit` is given fewer than 5000 photos from 64 pixels on, but neither
+        `network` nor `input_shape`, and the weights are installed.
     epochs : int, optional
         How often `fit` goes through the data: 20 times, or as makes 400 steps, up to 200 times.
     batch_size : int
@@ -135,7 +137,7 @@ class ImageClassifier(Parameters):
         network: str | Model | Callable[[tuple[int, ...], int], Model] = "auto",
         *,
         input_shape: Sequence[int] | None = None,
-        pretrained: bool = False,
+        pretrained: bool | str = "auto",
         epochs: int | None = None,
         batch_size: int = 32,
         class_weight: Any = "auto",
@@ -193,13 +195,13 @@ class ImageClassifier(Parameters):
         """
         as_choice(self.optimizer, "ImageClassifier: optimizer", _OPTIMIZERS)
         as_choice(self.schedule, "ImageClassifier: schedule", _SCHEDULES)
-        as_flag(self.pretrained, "ImageClassifier: pretrained")
         share = as_share(self.validation_fraction, "ImageClassifier: validation_fraction")
         inputs, labels = self._checked(X, y)
         classes, targets = numbered(labels, "y")
         weights = checked_weights(sample_weight, len(targets))
         if not (as_flag(self.warm_start, "ImageClassifier: warm_start") and hasattr(self, "model_")):
-            self._begin(inputs, classes)
+            start = begins_pretrained(self.pretrained, self.network, self.input_shape, inputs)
+            self._begin(inputs, classes, start)
         elif not np.array_equal(classes, self.classes_):
             raise ValueError(f"y has the classes {classes.tolist()}, expected {self.classes_.tolist()}, for warm_start")
         options = Options(
@@ -246,7 +248,7 @@ class ImageClassifier(Parameters):
             raise ValueError("classes must be passed on the first call to partial_fit.")
         inputs, labels = self._checked(X, y, reset=is_first)
         if is_first:
-            self._begin(inputs, numbered(classes, "classes")[0])
+            self._begin(inputs, numbered(classes, "classes")[0], self.pretrained is True)
         elif classes is not None and not np.array_equal(numbered(classes, "classes")[0], self.classes_):
             raise ValueError(
                 f"classes={classes!r} is not the same as on the first call to partial_fit: {self.classes_.tolist()}"
@@ -268,7 +270,7 @@ class ImageClassifier(Parameters):
         self.n_iter_ += 1
         return self
 
-    def _begin(self, inputs: Any, classes: np.ndarray) -> None:
+    def _begin(self, inputs: Any, classes: np.ndarray, pretrained: bool) -> None:
         """Build the network, and take the measure of the inputs."""
         if len(classes) < 2:
             raise ValueError(
@@ -277,13 +279,13 @@ class ImageClassifier(Parameters):
             )
         self.classes_ = classes
         self._seed = seed_of(self.random_state)
-        self._takes_photos = is_paths(inputs) or self.pretrained
+        self._takes_photos = is_paths(inputs) or pretrained
         if is_paths(inputs):
             self._shape = tuple(self.input_shape or (3, _PHOTO_SIZE, _PHOTO_SIZE))
         else:
             self._shape = inputs.shape[1:]
             self.n_features_in_ = int(np.prod(self._shape))
-        model = build_network(self.network, self.pretrained, self._shape, len(classes), self._seed)
+        model = build_network(self.network, pretrained, self._shape, len(classes), self._seed)
         prepare_network(model, inputs, classes, self._takes_photos)
         self.model_ = model
         self.loss_curve_, self.n_iter_ = [], 0

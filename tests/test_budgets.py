@@ -18,7 +18,15 @@ README = Path(__file__).parents[1] / "README.md"
 WHEEL_BYTES = 3_000_000
 RUNTIME_BYTES = 150_000  # what the OpenMP runtime and its licence add to a repaired wheel
 IMPORT_SECONDS = 0.040  # beyond NumPy's
-IMPORT = "import time, numpy; t = time.process_time(); import fastcnn; print(time.process_time() - t)"
+NUMPY_SECONDS = 0.070  # what importing NumPy takes on a machine that has nothing else to do
+IMPORT = """
+from time import process_time
+start = process_time()
+import numpy
+half = process_time()
+import fastcnn
+print(half - start, process_time() - half)
+"""
 
 
 @pytest.fixture
@@ -43,12 +51,14 @@ def test_a_wheel_is_as_large_as_the_readme_says(wheel_bytes):
 
 
 def test_an_import_is_quick(tmp_path):
-    """Processor time, not time of the clock, which others share. They share caches too, so that the best one counts."""
+    """Processor time, not time of the clock, which others share. They share caches too, which slows every import:
+    where NumPy's takes longer than it should, so may this one."""
     environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(tmp_path)}  # compiled once, as when it was installed
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     seconds = []
     while min(seconds, default=1.0) > IMPORT_SECONDS and len(seconds) < 40:
         command = [sys.executable, "-c", IMPORT]
         answer = subprocess.run(command, check=True, capture_output=True, env=environment)
-        seconds.append(float(answer.stdout))
+        numpy_took, took = map(float, answer.stdout.split())
+        seconds.append(took / max(1.0, numpy_took / NUMPY_SECONDS))
     assert min(seconds) <= IMPORT_SECONDS

@@ -129,6 +129,7 @@ def build_wheel(session: nox.Session, tag: str) -> None:
 def wheels(session: nox.Session) -> None:
     """The sdist and wheels, in dist/, built and checked with each Python at hand; one wheel serves 3.12 and later."""
     tag = wheel_tag(session.python)
+    session.env["PYTHONPATH"] = ""  # what is installed is tried, no source tree
     session.install(*WHEEL_TOOLS)
     Path("dist").mkdir(exist_ok=True)
     if tag == f"cp{session.python.replace('.', '')}":

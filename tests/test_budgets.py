@@ -17,15 +17,15 @@ import fastcnn
 README = Path(__file__).parents[1] / "README.md"
 WHEEL_BYTES = 3_000_000
 RUNTIME_BYTES = 150_000  # what the OpenMP runtime and its licence add to a repaired wheel
-IMPORT_SECONDS = 0.040  # beyond NumPy's, where NumPy's own import takes NUMPY_SECONDS
-NUMPY_SECONDS = 0.060
+IMPORT_SECONDS = 0.040  # beyond NumPy's
+NUMPY_SECONDS = 0.070  # what importing NumPy takes on a machine that has nothing else to do
 IMPORT = """
 from time import process_time
 start = process_time()
 import numpy
-between = process_time()
+half = process_time()
 import fastcnn
-print(between - start, process_time() - between)
+print(half - start, process_time() - half)
 """
 
 
@@ -51,17 +51,14 @@ def test_a_wheel_is_as_large_as_the_readme_says(wheel_bytes):
 
 
 def test_an_import_is_quick(tmp_path):
-    """Processor time, not time of the clock, which others share. They share caches too, so that the best one counts.
-
-    A slower machine has more time: as much more as it takes for NumPy.
-    """
+    """Processor time, not time of the clock, which others share. They share caches too, which slows every import:
+    where NumPy's takes longer than it should, so may this one."""
     environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(tmp_path)}  # compiled once, as when it was installed
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    best = 99.0
-    for _ in range(40):
-        answer = subprocess.run([sys.executable, "-c", IMPORT], check=True, capture_output=True, env=environment)
-        numpy, own = map(float, answer.stdout.split())
-        best = min(best, own / max(1.0, numpy / NUMPY_SECONDS))
-        if best <= IMPORT_SECONDS:
-            break
-    assert best <= IMPORT_SECONDS
+    seconds = []
+    while min(seconds, default=1.0) > IMPORT_SECONDS and len(seconds) < 40:
+        command = [sys.executable, "-c", IMPORT]
+        answer = subprocess.run(command, check=True, capture_output=True, env=environment)
+        numpy_took, took = map(float, answer.stdout.split())
+        seconds.append(took / max(1.0, numpy_took / NUMPY_SECONDS))
+    assert min(seconds) <= IMPORT_SECONDS

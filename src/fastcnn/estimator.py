@@ -250,9 +250,8 @@ class ImageClassifier(Parameters):
         if is_first:
             self._begin(inputs, numbered(classes, "classes")[0], self.pretrained is True)
         elif classes is not None and not np.array_equal(numbered(classes, "classes")[0], self.classes_):
-            raise ValueError(
-                f"classes={classes!r} is not the same as on the first call to partial_fit: {self.classes_.tolist()}"
-            )
+            known = self.classes_.tolist()
+            raise ValueError(f"classes={classes!r} is not the same as on the first call to partial_fit: {known}")
         try:
             targets = np.minimum(np.searchsorted(self.classes_, labels), len(self.classes_) - 1)
         except TypeError as error:
@@ -316,8 +315,6 @@ class ImageClassifier(Parameters):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(with_scaling(state))
-
-    # -- telling --------------------------------------------------------------------------------------
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of each class, in the order of `classes_`.

@@ -307,7 +307,7 @@ def io_calls():
     for module in (weights, image, torch_checkpoint, onnx_model):
         yield from functions(module, ("is_torch_checkpoint",)).items()
     yield "load", fc.load
-    yield from methods("Preprocess", lambda: image.Preprocess(4), ("__call__", "pixels", "resize", "normalise"))
+    yield from methods("Preprocess", lambda: image.Preprocess(4), ("__call__", "pixels", "resized", "normalise"))
     yield "from_dict", image.Preprocess.from_dict
 
 
@@ -325,6 +325,8 @@ def top_calls():
     yield "set_num_threads", lambda n: fc.set_num_threads(n)
     yield "num_threads", lambda n: fc.num_threads(n).__enter__()
     yield "concat", fc.concat
+    yield "prepare", lambda function, shape: fc.prepare(function, shape)
+    yield "prepare.call", lambda x, out: fc.prepare(network(), (1, 2, 4, 4))(x, out=out)
 
 
 SLOW = {*zoo.names(), "load_pretrained"} - {"lenet", "resnet20", "small_cnn"}  # large networks

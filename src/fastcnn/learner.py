@@ -260,6 +260,7 @@ class Learner(Predictor):
 
         Examples
         --------
+        >>> import numpy as np
         >>> from fastcnn import Linear, Sequential
         >>> x = np.arange(-10, 10)[:, None]
         >>> found = Sequential(Linear(1, 2, rng=0)).cross_validate(x, x[:, 0] > 0, folds=2, epochs=3)
@@ -303,6 +304,7 @@ class Learner(Predictor):
 
         Examples
         --------
+        >>> import numpy as np
         >>> from fastcnn import Linear, Sequential
         >>> x = np.arange(-10, 10)[:, None]
         >>> found = Sequential(Linear(1, 2, rng=0)).find_learning_rate(x, x[:, 0] > 0)

@@ -117,6 +117,8 @@ def prepare(function: Network | Callable[..., Any], *input_shapes: Sequence[int]
     >>> float(layer(np.ones((1, 3, 32, 32), np.float32), out=out)[0, 0, 0, 0])
     12.0
     """
+    if not callable(function):
+        raise TypeError(f"prepare: function: got {type(function).__name__}, expected a Model or a function")
     if isinstance(function, Network):
         shapes = _as_shapes(input_shapes)
         return Prepared(_plan_of(function, shapes), shapes)
@@ -163,7 +165,14 @@ def _check_strides(shape: Shape, strides: Strides) -> None:
 def _as_shapes(shapes: Sequence[Sequence[int]]) -> list[Shape]:
     if not shapes:
         raise TypeError("prepare: got no shape, expected one for each input")
-    return [tuple(as_int(size, f"prepare: input_shapes[{i}]", 1) for size in shape) for i, shape in enumerate(shapes)]
+    return [_as_shape(shape, f"prepare: input_shapes[{i}]") for i, shape in enumerate(shapes)]
+
+
+def _as_shape(shape: Sequence[int], name: str) -> Shape:
+    sizes = np.asarray(shape, object)
+    if sizes.ndim != 1:
+        raise TypeError(f"{name}: got {type(shape).__name__}, expected a shape such as (1, 3, 224, 224)")
+    return tuple(as_int(size, name, 1) for size in sizes)
 
 
 def _plan_of(network: Network, shapes: Sequence[Shape]) -> Plan:

@@ -1,3 +1,4 @@
+# cython: binding=True
 """The processor: which instruction set the kernels use, and how many threads.
 
 Only this module decides on the number of threads. The order of precedence is: `num_threads` of a context or

@@ -287,7 +287,7 @@ cdef double seconds() noexcept nogil:
     return fc_seconds()
 
 
-class default_float_modes:
+cdef class default_float_modes:
     """Context in which the calling thread rounds to nearest and keeps subnormal numbers, as kernels do. Another library
     may have set other modes: they are restored on leaving.
 
@@ -297,9 +297,11 @@ class default_float_modes:
     ...     pass
     """
 
+    cdef unsigned long modes
+
     def __enter__(self):
-        self._modes = fc_default_float_modes()
+        self.modes = fc_default_float_modes()
         return self
 
     def __exit__(self, *exception):
-        fc_restore_float_modes(self._modes)
+        fc_restore_float_modes(self.modes)

@@ -125,6 +125,8 @@ class ImageClassifier(Parameters):
     >>> classifier = ImageClassifier(epochs=5, random_state=0).fit(images, labels)
     >>> classifier.classes_.tolist(), classifier.score(images, labels)
     (['bright', 'dark'], 1.0)
+    >>> classifier.partial_fit(images, labels).predict(images[:2]).tolist(), classifier.predict_proba(images).shape
+    (['dark', 'bright'], (60, 2))
     """
 
     loss_curve_: list[float]

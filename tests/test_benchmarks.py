@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
+
+import numpy as np
 
 import fastcnn
 
@@ -108,6 +111,35 @@ def test_defaults_beside_other_classifiers():
     result = subprocess.run([*command, "--classifiers", "fastcnn", "SVM"], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert [line[31:38] for line in result.stdout.splitlines()] == ["fastcnn", "SVM    "]
+
+
+def test_page_of_defaults_tells_ties_with_their_errors():
+    spec = importlib.util.spec_from_file_location("defaults", ROOT / "benchmarks" / "defaults.py")
+    defaults = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(defaults)
+    halves = np.array([0.9, 0.8, 0.9, 0.8])
+    noise = np.array([0.01, -0.01, 0.01, -0.01])
+    found = {
+        "ahead": {"fastcnn": halves, "SVM": halves - 0.1, "PyTorch": halves - 0.2},
+        "near": {"fastcnn": halves + noise - 0.001, "SVM": halves - 0.1, "PyTorch": halves},
+        "far": {"fastcnn": halves + noise - 0.05, "SVM": halves, "PyTorch": halves - 0.1},
+    }
+    error = np.sqrt((1 / 4 + 1) * 0.01**2 * 4 / 3)  # of four differences, of halves as large as their complements
+    text = defaults.page(found, 2)
+    assert "| ahead | **85.0** | 75.0 | 65.0 | +10.00 ± 0.00 |" in text
+    assert f"| near | 84.9 | 75.0 | **85.0** | -0.10 ± {100 * error:.2f} |" in text
+    told = " ".join(text.split())
+    assert f"On near fastcnn has 0.10 less than PyTorch, with a standard error of {100 * error:.2f}: a tie." in told
+    assert f"On far fastcnn has 5.00 less than SVM, with a standard error of {100 * error:.2f}: behind." in told
+
+
+def test_choosing_the_network_for_rows():
+    names = ["64 units", "512 units, dropout 0.2 and 0.5"]
+    command = [sys.executable, "benchmarks/choose_rows.py", "--sets", "iris", "--rounds", "1", "--candidates", *names]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert [line[:45].strip() for line in lines] == names and all(float(line.split()[-2]) > 80 for line in lines)
 
 
 def test_photos_of_both_sizes():

@@ -6,6 +6,7 @@ import copy
 import pickle
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -109,6 +110,7 @@ def test_parameters_within_parameters():
     assert search.best_params_["augment__flip"] in (True, False)
 
 
+@pytest.mark.filterwarnings("ignore:ImageClassifier. classes are out of balance")
 def test_weights_of_classes_and_inputs():
     x, y = blobs(40)
     many = np.r_[0:40:2, 1:9:2]  # 20 above, 4 below
@@ -289,18 +291,49 @@ def peak():
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) << 10 for line in status if line.startswith("VmHWM"))
 
-make = lambda shape, classes: fc.Sequential(fc.MaxPool2d(16), fc.Flatten(), fc.Linear(12, classes))
-fc.ImageClassifier(make, epochs=1).fit(np.zeros((64, 32, 32, 3), np.uint8), [0, 1] * 32)  # imports and plans
-x = np.random.default_rng(0).integers(0, 256, (40_000, 32, 32, 3), np.uint8)
+size, count = int(sys.argv[1]), int(sys.argv[2])
+make = lambda shape, classes: fc.Sequential(*eval(sys.argv[3]), fc.Linear(int(sys.argv[5]), classes))
+settings = {"epochs": 2, "validation_fraction": 0.1, "augment": eval(sys.argv[4])}
+fc.ImageClassifier(make, **settings).fit(np.zeros((64, size, size, 3), np.uint8), [0, 1] * 32)  # imports and plans
+x = np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8)
 before = peak()
-fc.ImageClassifier(make, epochs=2, validation_fraction=0.1).fit(x, np.arange(len(x)) % 2)
+classifier = fc.ImageClassifier(make, **settings).fit(x, np.arange(len(x)) % 2)
 print((peak() - before) / x.nbytes)
 """
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc tells the memory")
-def test_memory_of_bytes_is_a_few_times_their_size():
+@pytest.mark.parametrize(
+    ("size", "count", "layers", "augment", "features"),
+    [
+        (32, 20_000, "[fc.MaxPool2d(16), fc.Flatten()]", "None", 12),
+        (32, 20_000, "[fc.Flatten()]", "None", 3072),
+        (224, 800, "[fc.MaxPool2d(112), fc.Flatten()]", "fc.Augment()", 12),
+    ],
+)
+def test_memory_of_bytes_is_a_few_times_their_size(size, count, layers, augment, features):
     """The images themselves, and less than one and a half times as much beside them."""
-    result = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True)
+    command = [sys.executable, "-c", MEMORY, str(size), str(count), layers, augment, str(features)]
+    result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert float(result.stdout) < 1.5
+
+
+def test_fit_keeps_the_network_alone():
+    """Running means stay only where a next `fit` goes on from them, and those of before are let go meanwhile."""
+    x, y = np.zeros((8, 4), np.float32), [0, 1] * 4
+    held = []
+
+    def build(shape, classes):
+        return fc.Sequential(fc.Linear(4, 100_000, rng=0), fc.ReLU(), fc.Linear(100_000, classes, rng=0))
+
+    tracemalloc.start()
+    try:
+        for warm_start in (False, True):
+            before, _ = tracemalloc.get_traced_memory()
+            classifier = quick(network=build, epochs=1, warm_start=warm_start).fit(x, y)
+            held.append((tracemalloc.get_traced_memory()[0] - before) / (4 * 700_002))
+            del classifier
+    finally:
+        tracemalloc.stop()
+    assert held[0] < 1.5 and 2.5 < held[1] < 3.5

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
-import io
 import os
-import platform
 import re
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 STUBS = sorted(f"fastcnn.kernels.{path.stem}" for path in (ROOT / "src/fastcnn/kernels").glob("*.pyi"))
 SOURCES = [
     path
-    for folder in ("src", "csrc", "tests", "benchmarks", "examples")
+    for folder in ("src", "csrc", "tests", "tools", "benchmarks", "examples")
     for path in (ROOT / folder).rglob("*")
     if path.suffix in {".py", ".pyx", ".pxd", ".pyi", ".h"} or (path.suffix == ".c" and folder == "csrc")
 ]
@@ -81,7 +78,7 @@ def test_cython_lint():
 
 
 def test_tasks_are_those_that_contributors_read_of():
-    tasks = re.findall(r"@nox.session\ndef (\w+)", (ROOT / "noxfile.py").read_text(encoding="utf-8"))
+    tasks = re.findall(r"@nox.session(?:\(.*\))?\ndef (\w+)", (ROOT / "noxfile.py").read_text(encoding="utf-8"))
     assert re.findall(r"^\| `(\w+)` \|", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.MULTILINE) == tasks
 
 
@@ -117,17 +114,6 @@ def test_import_is_light_and_silent():
     )
     result = run(sys.executable, "-c", script)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
-
-
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="the README's size is of a wheel with all instruction sets")
-def test_wheel_is_as_large_as_the_readme_says():
-    told = re.search(r"a wheel of ([\d.]+) MB", (ROOT / "README.md").read_text())
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as wheel:
-        for path in Path(fastcnn.__file__).parent.rglob("*"):
-            if path.suffix in {".so", ".py", ".pyi", ".pxd", ".typed", ".txt", ".NOTICE"}:
-                wheel.write(path)
-    assert len(archive.getvalue()) / 1e6 == pytest.approx(float(told[1]), rel=0.15)  # compilers differ
 
 
 def test_one_version():

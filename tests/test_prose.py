@@ -17,7 +17,7 @@ VAGUE = re.compile(r"\b(so many|of these|together|whole|such(?! as\b))\b", re.IG
 GENERATED = {"_build", "generated", "tutorials"}  # of docs/, by Sphinx
 FILES = sorted(
     path
-    for folder in ("src", "csrc", "tests", "benchmarks", "examples", "docs", ".")
+    for folder in ("src", "csrc", "tests", "tools", "benchmarks", "examples", "docs", ".")
     for path in (ROOT / folder).glob("*" if folder == "." else "**/*")
     if path.suffix in {".py", ".pyx", ".pxd", ".pyi", ".h", ".c", ".md"}
     and not (path.suffix == ".c" and path.with_suffix(".pyx").exists())  # Cython made it
@@ -60,7 +60,8 @@ def texts(path: Path) -> list[str]:
 
 def sentences(text: str) -> Iterator[str]:
     """Sentences, without code, formulas, headings and the boundaries of lists."""
-    text = re.sub(r"(?m)^\s*(>>>|\.\.\.).*$|(?<=::\n)(\n| {4,}.*\n?)+", "", text)
+    text = re.sub(r"(?ms)^\s*>>> .*?(?=^\s*$|\Z)", "", text)  # examples, and what they print
+    text = re.sub(r"(?<=::\n)(\n| {4,}.*\n?)+", "", text)
     text = re.sub(r"(?m)^[*\w]+(?:, [*\w]+)* : ", "\n\n", text)  # numpydoc's names of parameters
     for paragraph in re.split(r"\n\s*\n|\n\s*[-*] |\n(?=\w+ : )|\n-{3,}\n|\n#+ .*", text):
         plain = re.sub(r"`[^`]*`", "X", " ".join(paragraph.split()))

@@ -20,7 +20,7 @@ def version_of(path: Path) -> tuple[int, ...]:
 RELEASES = sorted(Path(__file__).parent.glob("public_surface_*.txt"), key=version_of)
 # What calls of the last release no longer find, and the words of CHANGELOG.md that announce it.
 ANNOUNCED = {
-    "fastcnn.ImageClassifier: epochs=20 is now None": "The number of steps, not of epochs alone, decides how long",
+    "fastcnn.ImageClassifier: pretrained=False is now 'auto'": "`pretrained=False` begin from",
 }
 
 

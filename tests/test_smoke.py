@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import platform
+import re
+from pathlib import Path
+
 import numpy as np
+import pytest
 
 import fastcnn as fc
 from fastcnn import functional as F
 from fastcnn import reference
+from fastcnn.kernels import _cpu
 
 
 def small_network():
@@ -36,3 +42,11 @@ def test_a_network_learns_and_predicts(tmp_path):
     assert history["loss"][-1] < history["loss"][0]
     model.save(tmp_path / "a.safetensors")
     np.testing.assert_array_equal(fc.load(tmp_path / "a.safetensors").predict_proba(x), model.predict_proba(x))
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="other processors have one instruction set here")
+def test_all_instruction_sets_of_the_processor_are_used():
+    """As the system lists them: a module that was linked wrongly knows only the portable one, and is slow."""
+    flags = re.findall(r"\w+", re.search(r"(?m)^flags\s*: (.*)$", Path("/proc/cpuinfo").read_text())[1])
+    needs = {"avx512": {"avx512f", "avx2", "fma"}, "avx2": {"avx2", "fma"}, "generic": set()}
+    assert _cpu.available_isas() == [isa for isa, wanted in needs.items() if wanted <= set(flags)]

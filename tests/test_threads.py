@@ -50,9 +50,9 @@ def test_strictest_quota_of_nested_control_groups_holds(tmp_path, monkeypatch):
         folder.mkdir(exist_ok=True)
         (folder / "cpu.max").write_text(text)
     monkeypatch.setattr(_cpu, "_control_groups", lambda: [(str(folder), 2) for folder in folders])
-    assert _cpu._quota() == 2
+    assert _cpu._quota() == (2, str(folders[1]))
     (folders[2] / "cpu.max").write_text("50000 100000")
-    assert _cpu._quota() == 1
+    assert _cpu._quota() == (1, str(folders[2]))
     for folder in folders:
         (folder / "cpu.max").unlink()
     assert _cpu._quota() is None
@@ -60,7 +60,47 @@ def test_strictest_quota_of_nested_control_groups_holds(tmp_path, monkeypatch):
         (folder / "cpu.cfs_quota_us").write_text(quota)
         (folder / "cpu.cfs_period_us").write_text("100000")
     monkeypatch.setattr(_cpu, "_control_groups", lambda: [(str(folder), 1) for folder in folders])
-    assert _cpu._quota() == 3
+    assert _cpu._quota() == (3, str(folders[1]))
+
+
+def shown(**environment: str) -> dict[str, str]:
+    """What `show_config` prints in a process of its own, by topic."""
+    command = [sys.executable, "-c", "import fastcnn; fastcnn.show_config()"]
+    answer = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, check=True)
+    return dict(line.split(": ", 1) for line in answer.stdout.splitlines())
+
+
+def test_configuration_says_where_each_number_comes_from():
+    topics = shown(FASTCNN_NUM_THREADS="3", OMP_NUM_THREADS="5", OMP_THREAD_LIMIT="2", FASTCNN_ISA="generic")
+    assert topics["threads"] == "2 (limit of the OpenMP runtime)"
+    numbers = dict(number.rsplit(": ", 1) for number in topics["threads, the strongest first"].split("; "))
+    assert list(numbers.items())[:4] == [
+        ("num_threads context", "says nothing"),
+        ("set_num_threads", "says nothing"),
+        ("FASTCNN_NUM_THREADS", "3"),
+        ("OMP_NUM_THREADS", "5"),
+    ]
+    assert numbers["processors this process may run on"] == str(len(os.sched_getaffinity(0)))
+    assert numbers["limit of the OpenMP runtime"] == "2"
+    assert topics["instruction set"].startswith("generic (FASTCNN_ISA; ")
+    assert shown(FASTCNN_ISA="")["instruction set"].startswith(f"{_cpu.available_isas()[0]} (the fastest usable one; ")
+
+
+def test_configuration_tells_the_numbers_of_calls():
+    fastcnn.set_num_threads(5)
+    with fastcnn.num_threads(2):
+        assert _cpu.thread_numbers()[:2] == [("num_threads context", 2), ("set_num_threads", 5)]
+
+
+def test_the_smaller_of_quota_and_processors_counts(tmp_path, monkeypatch):
+    (tmp_path / "cpu.max").write_text("100000 100000")
+    monkeypatch.setattr(_cpu, "_control_groups", lambda: [(str(tmp_path), 2)])
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2})
+    numbers = _cpu._environment_numbers()[2:]
+    quota = f"quota of the control group {tmp_path}"
+    assert numbers == [(quota, 1), ("processors this process may run on", 3)]
+    (tmp_path / "cpu.max").write_text("400000 100000")
+    assert _cpu._environment_numbers()[2:] == [("processors this process may run on", 3), (quota, 4)]
 
 
 def test_calls_and_contexts():

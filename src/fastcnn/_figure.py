@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+from fastcnn._replace import replacing
 
 __all__ = ["drawn"]
 
@@ -23,7 +26,7 @@ def drawn(
     draw : callable
         Draws on the figure.
     path : path-like or None
-        Of an image to write; the suffix (.png, .svg, .pdf) tells the format.
+        Of an image to write; the suffix (.png, .svg, .pdf) tells the format. Without one, .png is added.
 
     Returns
     -------
@@ -33,6 +36,8 @@ def drawn(
     ------
     ImportError
         Without matplotlib.
+    ValueError, OSError
+        If the format is unknown; if the image cannot be written. An old one is untouched.
     """
     try:
         from matplotlib.figure import Figure
@@ -41,5 +46,7 @@ def drawn(
     figure = Figure(figsize=size, layout="constrained")
     draw(figure)
     if path is not None:
-        figure.savefig(path)
+        suffix = Path(path).suffix
+        with replacing(path if suffix else f"{os.fspath(path)}.png") as file:
+            figure.savefig(file, format=suffix[1:].lower() or "png")
     return figure

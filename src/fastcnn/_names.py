@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 __all__ = ["listed", "meant", "one_of", "readable"]
 
@@ -33,6 +32,8 @@ def meant(given: object, names: Iterable[str]) -> str:
     >>> meant("resnet81", ["lenet", "resnet18"]), meant("x", ["lenet"])
     (', did you mean resnet18?', '')
     """
+    from difflib import get_close_matches  # slow to import, and only needed here
+
     close = get_close_matches(str(given)[:_LONGEST], names, 1)
     return f", did you mean {close[0]}?" if close else ""
 

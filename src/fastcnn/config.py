@@ -11,7 +11,7 @@ from fastcnn.kernels import _cpu
 
 
 def config() -> dict[str, str]:
-    """The configuration in use, as text by topic.
+    """The configuration in use, as text by topic; each number with where it comes from.
 
     Returns
     -------
@@ -25,15 +25,21 @@ def config() -> dict[str, str]:
     import platform  # slow to import, and only needed here
 
     threads, source = _cpu.threads_and_source()
-    usable = ", ".join(_cpu.available_isas())
+    numbers = [f"{name}: {number or 'says nothing'}" for name, number in _cpu.thread_numbers()]
+    usable = _cpu.available_isas()
+    if _cpu.isa() == os.environ.get("FASTCNN_ISA"):
+        chosen = "FASTCNN_ISA"
+    else:
+        chosen = "the fastest usable one" if _cpu.isa() == usable[0] else "set_isa"
     return {
         "fastcnn": __version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _cpu.cpu_features(),
-        "instruction set": f"{_cpu.isa()} (usable here: {usable}; FASTCNN_ISA forces one)",
+        "instruction set": f"{_cpu.isa()} ({chosen}; usable here: {', '.join(usable)}; FASTCNN_ISA forces one)",
         "threads": f"{threads} ({source})",
+        "threads, the strongest first": "; ".join(numbers),
     }
 
 

@@ -24,6 +24,7 @@ from fastcnn._sklearn import (
 )
 from fastcnn.estimator_file import load_classifier, save_classifier, with_scaling
 from fastcnn.estimator_inputs import (
+    begins_pretrained,
     build_network,
     channels_first,
     check_shape,
@@ -67,9 +68,10 @@ class ImageClassifier(Parameters):
         single one for two classes), or a function of (input_shape, num_classes) that returns a model.
     input_shape : tuple of int, optional
         (channels, height, width) of images that come flattened, as rows of features; and of photos in files.
-    pretrained : bool
+    pretrained : bool or "auto"
         Begin with ImageNet weights (`fastcnn.load_pretrained`) and train the last layer. Inputs are photos then: files,
-        or uint8 (N, H, W, 3).
+        or uint8 (N, H, W, 3). "auto" is True where `fit` is given fewer than 5000 photos from 64 pixels on, but neither
+        `network` nor `input_shape`, and the weights are installed.
     epochs : int, optional
         How often `fit` goes through the data: 20 times, or as makes 400 steps, up to 200 times.
     batch_size : int
@@ -122,11 +124,9 @@ class ImageClassifier(Parameters):
     >>> images = rng.integers(0, 100, (60, 12, 12, 3), dtype=np.uint8)
     >>> labels = np.array(["dark", "bright"] * 30)
     >>> images[1::2, 3:9, 3:9] += 100
-    >>> classifier = ImageClassifier(epochs=5, random_state=0).fit(images, labels)
-    >>> classifier.classes_.tolist(), classifier.score(images, labels)
-    (['bright', 'dark'], 1.0)
-    >>> classifier.partial_fit(images, labels).predict(images[:2]).tolist(), classifier.predict_proba(images).shape
-    (['dark', 'bright'], (60, 2))
+    >>> classifier = ImageClassifier(epochs=5, random_state=0).fit(images, labels).partial_fit(images, labels)
+    >>> classifier.score(images, labels), classifier.predict(images[:1]), classifier.predict_proba(images).shape
+    (1.0, array(['dark'], dtype='<U6'), (60, 2))
     """
 
     loss_curve_: list[float]
@@ -137,7 +137,7 @@ class ImageClassifier(Parameters):
         network: str | Model | Callable[[tuple[int, ...], int], Model] = "auto",
         *,
         input_shape: Sequence[int] | None = None,
-        pretrained: bool = False,
+        pretrained: bool | str = "auto",
         epochs: int | None = None,
         batch_size: int = 32,
         class_weight: Any = "auto",
@@ -195,13 +195,13 @@ class ImageClassifier(Parameters):
         """
         as_choice(self.optimizer, "ImageClassifier: optimizer", _OPTIMIZERS)
         as_choice(self.schedule, "ImageClassifier: schedule", _SCHEDULES)
-        as_flag(self.pretrained, "ImageClassifier: pretrained")
         share = as_share(self.validation_fraction, "ImageClassifier: validation_fraction")
         inputs, labels = self._checked(X, y)
         classes, targets = numbered(labels, "y")
         weights = checked_weights(sample_weight, len(targets))
         if not (as_flag(self.warm_start, "ImageClassifier: warm_start") and hasattr(self, "model_")):
-            self._begin(inputs, classes)
+            start = begins_pretrained(self.pretrained, self.network, self.input_shape, inputs)
+            self._begin(inputs, classes, start)
         elif not np.array_equal(classes, self.classes_):
             raise ValueError(f"y has the classes {classes.tolist()}, expected {self.classes_.tolist()}, for warm_start")
         options = Options(
@@ -219,6 +219,7 @@ class ImageClassifier(Parameters):
             seed=self._seed,
             progress=bool(self.verbose),
             on_error="stop",
+            continues=bool(self.warm_start),
             raises=True,
         )
         history = fit(self.model_, self._source(inputs), targets, options)
@@ -247,11 +248,10 @@ class ImageClassifier(Parameters):
             raise ValueError("classes must be passed on the first call to partial_fit.")
         inputs, labels = self._checked(X, y, reset=is_first)
         if is_first:
-            self._begin(inputs, numbered(classes, "classes")[0])
+            self._begin(inputs, numbered(classes, "classes")[0], self.pretrained is True)
         elif classes is not None and not np.array_equal(numbered(classes, "classes")[0], self.classes_):
-            raise ValueError(
-                f"classes={classes!r} is not the same as on the first call to partial_fit: {self.classes_.tolist()}"
-            )
+            known = self.classes_.tolist()
+            raise ValueError(f"classes={classes!r} is not the same as on the first call to partial_fit: {known}")
         try:
             targets = np.minimum(np.searchsorted(self.classes_, labels), len(self.classes_) - 1)
         except TypeError as error:
@@ -269,7 +269,7 @@ class ImageClassifier(Parameters):
         self.n_iter_ += 1
         return self
 
-    def _begin(self, inputs: Any, classes: np.ndarray) -> None:
+    def _begin(self, inputs: Any, classes: np.ndarray, pretrained: bool) -> None:
         """Build the network, and take the measure of the inputs."""
         if len(classes) < 2:
             raise ValueError(
@@ -278,13 +278,13 @@ class ImageClassifier(Parameters):
             )
         self.classes_ = classes
         self._seed = seed_of(self.random_state)
-        self._takes_photos = is_paths(inputs) or self.pretrained
+        self._takes_photos = is_paths(inputs) or pretrained
         if is_paths(inputs):
             self._shape = tuple(self.input_shape or (3, _PHOTO_SIZE, _PHOTO_SIZE))
         else:
             self._shape = inputs.shape[1:]
             self.n_features_in_ = int(np.prod(self._shape))
-        model = build_network(self.network, self.pretrained, self._shape, len(classes), self._seed)
+        model = build_network(self.network, pretrained, self._shape, len(classes), self._seed)
         prepare_network(model, inputs, classes, self._takes_photos)
         self.model_ = model
         self.loss_curve_, self.n_iter_ = [], 0
@@ -302,6 +302,7 @@ class ImageClassifier(Parameters):
             self._trainer = Trainer(self.model_, self._optimizer(), self._loss(), seed=self._seed)
             if self._trainer_state is not None:
                 self._trainer.load_state_dict(self._trainer_state)
+                self._trainer_state = None
         return self._trainer
 
     def __getstate__(self) -> dict[str, Any]:
@@ -314,8 +315,6 @@ class ImageClassifier(Parameters):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(with_scaling(state))
-
-    # -- telling --------------------------------------------------------------------------------------
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of each class, in the order of `classes_`.

@@ -6,19 +6,22 @@ Conventions of scikit-learn are _sklearn.py's, reading photos training/folders.p
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from fastcnn._arguments import as_array, as_seed
+from fastcnn._arguments import as_array, as_flag, as_seed
+from fastcnn.errors import FastcnnWarning
 from fastcnn.model import Model
 from fastcnn.training.data import ArraySource, Source
-from fastcnn.training.defaults import is_out_of_balance
+from fastcnn.training.defaults import class_weight_for
 from fastcnn.training.folders import PhotoSource, preprocess_for
 from fastcnn.training.prepare import is_paths, outputs_of
 
 __all__ = [
+    "begins_pretrained",
     "build_network",
     "channels_first",
     "check_shape",
@@ -30,7 +33,8 @@ __all__ = [
 ]
 
 _CHANNELS = (1, 3, 4)
-_AT_A_TIME = 256  # images that are read for mean and deviation
+_AT_A_TIME = 1 << 20  # numbers that are read for mean and deviation: eight bytes each, and their squares
+_PHOTO_ABOVE = 64  # pixels high and wide; networks for photos see little in smaller images
 
 
 def channels_first(x: np.ndarray, input_shape: Sequence[int] | None) -> np.ndarray:
@@ -76,6 +80,30 @@ def check_shape(shape: tuple[int, ...], expected: tuple[int, ...], name: str) ->
         raise ValueError(f"X: inputs are {shape}, but {name} was fit on inputs of {expected}")
 
 
+def begins_pretrained(given: Any, network: Any, input_shape: Sequence[int] | None, inputs: Any) -> bool:
+    """Whether a classifier begins with ImageNet weights: as given; for "auto" with few photos, if they are installed.
+
+    Warns
+    -----
+    FastcnnWarning
+        Of what "auto" has come to, or how the weights are installed. `fit` calls this, and its caller is warned.
+    """
+    from fastcnn.zoo.pretrained import start_for
+
+    if not isinstance(given, str) or given != "auto":
+        try:
+            return bool(as_flag(given, "ImageClassifier: pretrained"))
+        except TypeError as error:
+            raise TypeError(f"{error}, or 'auto'") from None
+    is_free = isinstance(network, str) and network == "auto" and input_shape is None
+    if not is_free or not (is_paths(inputs) or _are_large_photos(inputs)):
+        return False
+    start = start_for(len(inputs))
+    if start.line:
+        warnings.warn(f"ImageClassifier: {start.line} (pretrained=False begins from scratch)", FastcnnWarning, 3)
+    return start.name is not None
+
+
 def build_network(network: Any, pretrained: bool, shape: tuple[int, ...], classes: int, seed: int) -> Model:
     """Return the network of a classifier, see `ImageClassifier`, for inputs of a shape.
 
@@ -85,6 +113,7 @@ def build_network(network: Any, pretrained: bool, shape: tuple[int, ...], classe
         If it is no network, or has not an output for each class.
     """
     from fastcnn import zoo
+    from fastcnn.zoo.pretrained import DEFAULT
     from fastcnn.zoo.small import small_network
 
     if pretrained:
@@ -92,7 +121,7 @@ def build_network(network: Any, pretrained: bool, shape: tuple[int, ...], classe
             raise ValueError(
                 "ImageClassifier: pretrained=True, expected the name of a network, as 'efficientnet_lite0'"
             )
-        name = "efficientnet_lite0" if network == "auto" else network
+        name = DEFAULT if network == "auto" else network
         return zoo.load_pretrained(name, num_classes=classes, rng=seed)
     if isinstance(network, str):
         if network == "auto":
@@ -119,7 +148,7 @@ def prepare_network(model: Model, inputs: Any, classes: np.ndarray, takes_photos
             model.preprocess = preprocess_for(model.input_shape or ())
         return
     model.input_shape = inputs.shape[1:]
-    if inputs.dtype == np.uint8 and inputs.ndim == 4 and inputs.shape[1] in (1, 3) and model.preprocess is None:
+    if _are_photos(inputs) and model.preprocess is None:
         from fastcnn.io.preprocess import Preprocess
 
         channels = inputs.shape[1]
@@ -149,10 +178,18 @@ def source_for(model: Model, inputs: Any, takes_photos: bool) -> Source:
     return PhotoSource(_photos(inputs), model.preprocess)
 
 
+def _are_photos(inputs: np.ndarray) -> bool:
+    return inputs.dtype == np.uint8 and inputs.ndim == 4 and inputs.shape[1] in (1, 3)
+
+
+def _are_large_photos(inputs: np.ndarray) -> bool:
+    return _are_photos(inputs) and inputs.shape[1] == 3 and min(inputs.shape[2:]) >= _PHOTO_ABOVE
+
+
 def _photos(inputs: Any) -> list[Any]:
     if is_paths(inputs):
         return list(inputs)
-    if inputs.dtype != np.uint8 or inputs.ndim != 4 or inputs.shape[1] not in (1, 3):
+    if not _are_photos(inputs):
         raise ValueError(
             f"X.dtype={inputs.dtype}, X.shape={inputs.shape}, expected files, or uint8 (N, H, W, C), for a network "
             "that takes photos"
@@ -169,9 +206,18 @@ def numbered(labels: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def class_weight_of(given: Any, classes: np.ndarray, targets: np.ndarray) -> Any:
-    """Return the `class_weight` of an estimator in the numbers of classes, as `Model.fit` takes it."""
+    """Return the `class_weight` of an estimator in the numbers of classes, as `Model.fit` takes it.
+
+    Warns
+    -----
+    FastcnnWarning
+        Where "auto" has come to "balanced". `fit` calls this, and its caller is warned.
+    """
     if isinstance(given, str) and given == "auto":
-        return "balanced" if is_out_of_balance(targets) else None
+        found = class_weight_for(targets)
+        if found.value is not None:
+            warnings.warn(f"ImageClassifier: {found.line} (class_weight=None: inputs do)", FastcnnWarning, 3)
+        return found.value
     if isinstance(given, Mapping):
         numbers = {label: i for i, label in enumerate(classes.tolist())}
         return {numbers[label]: weight for label, weight in given.items() if label in numbers}
@@ -191,7 +237,8 @@ def seed_of(random_state: Any) -> int:
 def _mean_and_deviation(x: np.ndarray, axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Return both in float64, of some images at a time: NumPy's own would take eight bytes for each number."""
     count = x.size // max(x.shape[1], 1)
-    parts = [x[start : start + _AT_A_TIME] for start in range(0, len(x), _AT_A_TIME)]
+    images = max(1, _AT_A_TIME * len(x) // max(x.size, 1))
+    parts = [x[start : start + images] for start in range(0, len(x), images)]
     mean = np.asarray(sum(part.sum(axis=axes, dtype=np.float64) for part in parts) / count)
     along = mean.reshape(-1, *(1,) * (x.ndim - 2))
     squares = sum(np.square(np.subtract(part, along, dtype=np.float64)).sum(axis=axes) for part in parts)

@@ -218,8 +218,9 @@ class Learner(Predictor):
         Returns
         -------
         fastcnn.training.report.Report
-            ``print`` it for accuracy (of more than five classes top-5, too), precision and recall of each class, the
-            confusion matrix, calibration and the worst mistakes. ``to_dict()`` is for JSON, ``plot(path)`` draws it.
+            ``print`` shows accuracy, precision and recall of each class, the confusion matrix, calibration and the
+            worst mistakes. Of more than five classes it shows top-5 accuracy, too. ``to_dict()`` is for JSON, and
+            ``plot(path)`` draws it.
 
         Raises
         ------
@@ -259,6 +260,7 @@ class Learner(Predictor):
 
         Examples
         --------
+        >>> import numpy as np
         >>> from fastcnn import Linear, Sequential
         >>> x = np.arange(-10, 10)[:, None]
         >>> found = Sequential(Linear(1, 2, rng=0)).cross_validate(x, x[:, 0] > 0, folds=2, epochs=3)
@@ -304,6 +306,7 @@ class Learner(Predictor):
 
         Examples
         --------
+        >>> import numpy as np
         >>> from fastcnn import Linear, Sequential
         >>> x = np.arange(-10, 10)[:, None]
         >>> found = Sequential(Linear(1, 2, rng=0)).find_learning_rate(x, x[:, 0] > 0)

@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 @memory_errors()
-def load(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> GraphModel:
+def load(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES, strict: bool = False) -> GraphModel:
     """Read a model from a file of `Model.save`, from an ONNX file, or from a folder of timm or Hugging Face.
 
     Parameters
@@ -43,6 +43,8 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> GraphMo
         may take 8 elementary operations for each byte of the limit. A prediction for one input may take 256 of NumPy's,
         or 4096 of the kernels'. A file that asks for more is refused in advance. A batch may take as much for each
         input.
+    strict : bool
+        Refuse networks with steps that only NumPy computes, now and at each call (`Model.strict`).
 
     Returns
     -------
@@ -55,7 +57,8 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> GraphMo
     Raises
     ------
     ModelLoadError
-        If the file is not a model, is damaged, or needs more than `max_bytes` allows. The message names the cause.
+        If the file is not a model, is damaged, or needs more than `max_bytes` allows. The message names the cause. With
+        `strict`, it names what NumPy would compute, and why.
     OSError
         If the file cannot be read.
 
@@ -69,11 +72,22 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> GraphMo
     >>> model.input_shape, list(model.state_dict())[:2]
     ((1, 28, 28), ['conv1.weight', 'conv1.bias'])
     """
+    path = Path(as_path(path, "load: path"))
+    model = _read(path, max_bytes)
+    model.strict = strict
+    if model.strict and model.input_shape is not None:
+        try:
+            model._cache.get(model, (1, *model.input_shape))
+        except ValueError as error:
+            raise ModelLoadError(f"{path}: {error}") from error
+    return model
+
+
+def _read(path: Path, max_bytes: int) -> GraphModel:
     from fastcnn.io._kinds import START, kind_of
     from fastcnn.io._regular import open_regular
     from fastcnn.io.weights import read_safetensors
 
-    path = Path(as_path(path, "load: path"))
     if (path / "config.json").is_file():
         from fastcnn.model_folder import load_folder
 

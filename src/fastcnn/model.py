@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike
 
 from fastcnn._arguments import as_int
 from fastcnn.learner import Learner
-from fastcnn.network import Prediction
 from fastcnn.ops.budget import MAX_BYTES
+from fastcnn.task import Prediction
 
 if TYPE_CHECKING:
     from fastcnn.layers.initial import RandomSource

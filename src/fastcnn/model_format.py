@@ -100,7 +100,7 @@ def load_weights(network: Network, path: str | os.PathLike[str], max_bytes: int)
 @memory_errors()
 def export_onnx(network: Network, path: str | os.PathLike[str]) -> None:
     """Write a network to an ONNX file; see `Model.export_onnx`."""
-    from fastcnn.io._replace import replacing
+    from fastcnn._replace import replacing
     from fastcnn.io.onnx_export import to_onnx
 
     name = type(network).__name__

@@ -7,13 +7,12 @@ adds learning, model.py files, and graph_network.py holds networks that are give
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastcnn._arguments import as_array, as_int, check_out
+from fastcnn._arguments import as_array, as_flag, as_int, check_out
 from fastcnn._progress import walk
 from fastcnn.graph.ir import Graph
 from fastcnn.graph.trace import Symbol, trace
@@ -21,38 +20,14 @@ from fastcnn.io.preprocess import Pixels
 from fastcnn.layers.base import Layer, failed_layer
 from fastcnn.plan_cache import Compiled, PlanCache
 from fastcnn.scaling import as_inputs, scale, scaling_of, set_scaling
-from fastcnn.task import as_task, most_likely, probabilities, task_of
+from fastcnn.task import Prediction, as_task, most_likely, probabilities, task_of
 
 if TYPE_CHECKING:
     from fastcnn.io.image import Preprocess
 
-__all__ = ["Network", "Prediction"]
+__all__ = ["Network"]
 
 _FLOAT32 = np.dtype(np.float32)
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """One class that a network predicts for a photo.
-
-    Parameters
-    ----------
-    index : int
-        Number of the class.
-    label : str
-        Name of the class.
-    probability : float
-        Probability of the class, from 0 to 1.
-
-    Examples
-    --------
-    >>> Prediction(281, "tabby", 0.75).label
-    'tabby'
-    """
-
-    index: int
-    label: str
-    probability: float
 
 
 class Network(Layer):
@@ -92,6 +67,7 @@ class Network(Layer):
     _max_bytes: int | None = None  # for one input, where the network comes from a file
     _tuning: Mapping[str, str] = {}
     _reproducible: bool = False
+    _strict: bool = False
     _task: str | None = None
     preprocess: Preprocess | None = None
 
@@ -191,6 +167,16 @@ class Network(Layer):
     @reproducible.setter
     def reproducible(self, value: bool) -> None:
         object.__setattr__(self, "_reproducible", bool(value))
+        self._cache.forget_plans()
+
+    @property
+    def strict(self) -> bool:
+        """Whether a step that only NumPy computes is an error, which names it and the reason; False by default."""
+        return self._strict
+
+    @strict.setter
+    def strict(self, value: bool) -> None:
+        object.__setattr__(self, "_strict", as_flag(value, f"{type(self).__name__}.strict"))
         self._cache.forget_plans()
 
     # -- running --------------------------------------------------------------------------------------

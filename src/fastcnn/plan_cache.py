@@ -52,6 +52,10 @@ class Compilable(Protocol):
     def named_layers(self) -> Iterator[tuple[str, Any]]:
         """The network and all layers below it, with their paths."""
 
+    @property
+    def strict(self) -> bool:
+        """Whether steps that only NumPy computes are refused."""
+
     def _settled(self, look: Callable[[], T]) -> T:
         """Return `look()`, during which training changes no array of the network."""
 
@@ -196,6 +200,7 @@ def _compile(network: Compilable, graph: Graph, key: _Key, packed: Packed) -> Co
         pixels={} if preprocess is None else dict.fromkeys(graph.inputs, preprocess.levels()),
         reproducible=network.reproducible,
         max_bytes=network._max_bytes,
+        strict=network.strict,
     )
     # The graph is not kept: its constants would stay in memory beside the packed ones.
     return Compiled(compiled.plan, compiled.output_shape, compiled.ending)

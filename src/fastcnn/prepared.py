@@ -172,11 +172,15 @@ def _plan_of(network: Network, shapes: Sequence[Shape]) -> Plan:
     graph = network.graph(shapes[0][1:])
     given = dict.fromkeys(graph.inputs, shapes[0])
     compiled = compile_network(
-        graph, given, tuning=network.tuning, reproducible=network.reproducible, max_bytes=network._max_bytes
+        graph,
+        given,
+        tuning=network.tuning,
+        reproducible=network.reproducible,
+        max_bytes=network._max_bytes,
+        strict=True,
     )
-    if not isinstance(compiled.plan, Plan):
-        slow = sorted({step.name for step in compiled.plan.steps if step.kernel == "numpy"})
-        raise ValueError(f"prepare: NumPy computes steps of this network: {', '.join(slow[:4])}")
+    if not isinstance(compiled.plan, Plan):  # of general operations that all have kernels
+        raise ValueError("prepare: this network runs as several plans, expected operations that one plan computes")
     return compiled.plan
 
 

@@ -3,16 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from fastcnn import functional
 from fastcnn._arguments import as_choice
 
-__all__ = ["TASKS", "as_task", "most_likely", "probabilities", "task_of"]
+__all__ = ["Prediction", "TASKS", "as_task", "most_likely", "probabilities", "task_of"]
 
 # One class of several; any number of labels; or yes or no, by one output.
 TASKS = ("single_label", "multi_label", "binary")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One class that a network predicts for a photo.
+
+    Parameters
+    ----------
+    index : int
+        Number of the class.
+    label : str
+        Name of the class.
+    probability : float
+        Probability of the class, from 0 to 1.
+
+    Examples
+    --------
+    >>> Prediction(281, "tabby", 0.75).label
+    'tabby'
+    """
+
+    index: int
+    label: str
+    probability: float
 
 
 def as_task(value: object, name: str) -> str | None:

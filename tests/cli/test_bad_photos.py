@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from photo_folders import make_photos, spoil, train
 from PIL import Image
+from screen_of_text import LINES, lines_of
 
 import fastcnn
 from fastcnn.cli import main
@@ -36,7 +37,8 @@ def test_evaluating_leaves_them_out_and_names_all(photos, tmp_path, capsys):
     capsys.readouterr()
     assert main(["evaluate", "--model", str(tmp_path / "m"), str(photos), "--json"]) == 0
     output = capsys.readouterr()
-    assert json.loads(output.out)["count"] == 37 and output.err.count(".jpg") == 3
+    found = json.loads(output.out)
+    assert found["count"] == 37 and len(found["left_out"]) == 3 and output.err.count(".jpg") == 3
     assert main(["evaluate", "--model", str(tmp_path / "m"), str(photos), "--on-error", "stop"]) == 2
     assert capsys.readouterr().err.count(".jpg") == 3
 
@@ -69,11 +71,42 @@ def test_a_validation_folder_is_examined_too(photos, tmp_path, capsys):
     assert message.count(".jpg") == 3 and "8 photos to learn from, 37 to examine" in message
 
 
-@pytest.mark.parametrize(("count", "lines"), [(8, 9), (9, 5), (40, 16), (3000, 21)])
+SPOILT = (
+    lambda whole: whole[: len(whole) // 2],
+    lambda whole: whole[:20],
+    lambda whole: b"",
+    lambda whole: b"no photo, but text",
+    lambda whole: b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + whole,
+    lambda whole: b"<!DOCTYPE html><html>the photo has moved</html>",
+    lambda whole: bytes(len(whole)),
+    lambda whole: whole[len(whole) // 2 :],
+)
+
+
+def test_thousands_of_photos_with_bad_ones_train(tmp_path, capsys, budget):
+    """One photo in fifty is spoilt: truncated, empty, of another kind; each is named, with --json its reason, too."""
+    folder, count = tmp_path / "photos", budget(200, 2000)
+    make_photos(folder, count // 2)
+    bad = sorted(f"{('left side', 'right side')[i % 2]}/{25 * i % (count // 2)}.jpg" for i in range(count // 50))
+    assert len(set(bad)) == count // 50
+    for i, name in enumerate(bad):
+        (folder / name).write_bytes(SPOILT[i % len(SPOILT)]((folder / name).read_bytes()))
+    assert main(train(folder, tmp_path / "m", "--json", epochs=1)) == 0
+    output = capsys.readouterr()
+    assert f"{len(bad)} of {count} photos cannot be read and are left out:" in output.err
+    assert all(name in output.err for name in bad) and len(output.err.splitlines()) <= 24
+    found = json.loads(output.out)
+    assert sorted(photo["path"] for photo in found["left_out"]) == [str(folder / name) for name in bad]
+    assert all(photo["reason"] for photo in found["left_out"])
+    assert fastcnn.load(tmp_path / "m").classes == ["left side", "right side"]
+
+
+@pytest.mark.parametrize(("count", "lines"), [(8, 9), (9, 7), (40, 22), (3000, 23)])
 def test_a_list_fits_a_screen(count, lines):
     found = [Unreadable(f"a class of photos {i % 2}/a photo {i:04}.jpg", "empty") for i in range(count)]
     text = describe_unreadable(found, 4000)
-    assert len(text.splitlines()) == lines and ("fastcnn check lists all" in text) == (count == 3000)
+    assert len(text.splitlines()) == lines and lines_of(text) <= LINES
+    assert ("fastcnn check --json lists all" in text) == (count == 3000)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".gif", ".bmp"])

@@ -127,13 +127,19 @@ def test_info(capsys):
     assert {"direct", "gemm", "pool"} <= {layer["kernel"] for layer in data["layers"]}
 
 
-def test_profile(capsys, tmp_path):
+def test_profile(capsys, tmp_path, monkeypatch):
     picture = tmp_path / "roofline.png"
     assert main(["info", "lenet", "--profile", "--batch", "2", "--threads", "1", "--plot", str(picture)]) == 0
     assert "of limit" in capsys.readouterr().out and picture.read_bytes().startswith(b"\x89PNG")
     assert main(["info", "lenet", "--profile", "--json"]) == 0
     steps = json.loads(capsys.readouterr().out)["steps"]
     assert {"conv1", "conv2", "fc1"} <= {step["name"] for step in steps}
+    with monkeypatch.context() as patch:  # a place that cannot be written costs no measurement
+        patch.setattr("fastcnn.Model.profile", lambda *_: pytest.fail("was measured"))
+        assert main(["info", "lenet", "--profile", "--plot", str(tmp_path / "ghost" / "roofline.png")]) == 2
+    assert "there is no folder" in capsys.readouterr().err
+    assert main(["info", "lenet", "--size", "0"]) == 2
+    assert "--size=0, expected one or two whole numbers" in capsys.readouterr().err
     assert main(["info", "lenet", "--profile", "--batch", "0"]) == 2
     assert "--batch: 0, expected a whole number from 1" in capsys.readouterr().err
 

@@ -183,6 +183,44 @@ def test_ctrl_c_saves_the_model_beside_the_old_one(photos, tmp_path):
     assert (tmp_path / "m-interrupted.safetensors").read_text() == "this morning's"
 
 
+def test_ctrl_c_while_the_model_is_written_waits_for_the_file(photos, tmp_path, monkeypatch):
+    """What was learned is in no other file, unless there is a checkpoint."""
+    save = fastcnn.Model.save
+
+    def interrupted(model, path):
+        os.kill(os.getpid(), signal.SIGINT)
+        save(model, path)
+
+    monkeypatch.setattr(fastcnn.Model, "save", interrupted)
+    assert main(train(photos, tmp_path / "m")) == 130
+    assert fastcnn.load(tmp_path / "m").classes == ["left side", "right side"]
+
+
+@pytest.mark.parametrize("is_room", [True, False])
+def test_what_was_learned_is_saved_elsewhere_where_the_disk_is_full_meanwhile(
+    is_room, photos, tmp_path, capsys, monkeypatch
+):
+    save, target, other = fastcnn.Model.save, tmp_path / "m", tmp_path / "temporary"
+    other.mkdir()
+    target.write_text("yesterday's")
+    monkeypatch.setattr("tempfile.tempdir", str(other))
+
+    def full(model, path):
+        if str(path) == str(target) or not is_room:
+            raise OSError(28, "No space left on device", str(path))
+        save(model, path)
+
+    monkeypatch.setattr(fastcnn.Model, "save", full)
+    assert main(train(photos, target)) == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith(f"fastcnn train: {target}: No space left on device")
+    assert target.read_text() == "yesterday's"
+    saved = list(other.rglob("m"))
+    assert [message.endswith(f"; the model is saved as {path}") for path in saved] == [True] * is_room
+    assert all(fastcnn.load(path).classes == ["left side", "right side"] for path in saved)
+    assert is_room or not list(other.iterdir())
+
+
 def test_every_command_has_help_with_an_example(capsys):
     for command in ("train", "evaluate"):
         assert main([command, "--help"]) == 0

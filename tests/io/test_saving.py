@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastcnn.io import _replace
+from fastcnn import _replace
 from fastcnn.io.weights import read_safetensors, write_safetensors
 
 OLD, NEW = {"a": np.zeros(1000)}, {"a": np.ones(2000)}
@@ -117,7 +117,8 @@ def test_kills_leave_a_complete_file_and_the_next_save_nothing_else(tmp_path, bu
 KILLED = """
 import os, signal, sys
 import numpy as np
-from fastcnn.io import _replace, weights
+from fastcnn import _replace
+from fastcnn.io import weights
 
 def killed(descriptor):
     print("written", flush=True)

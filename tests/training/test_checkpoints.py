@@ -139,6 +139,17 @@ def test_killed_at_random_times(tmp_path, budget):
     assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]
 
 
+def test_a_place_that_cannot_be_written_is_told_before_the_first_step(tmp_path):
+    (tmp_path / "folder").mkdir()
+    for name, told in (("ghost/run", "there is no folder"), ("folder", "a folder, expected the name of a file")):
+        model = network()
+        before = model.state_dict()
+        with pytest.raises(OSError, match=f"fit: checkpoint {tmp_path / name}: {told}"):
+            model.fit(*data(), epochs=1, checkpoint=tmp_path / name)
+        assert all(model.state_dict()[key] is array for key, array in before.items())
+    assert os.listdir(tmp_path) == ["folder"]
+
+
 def test_a_full_disk_keeps_the_old_checkpoint(tmp_path, monkeypatch):
     path = tmp_path / "run"
     write_checkpoint(path, Checkpoint({"w": np.ones(3)}, {}))

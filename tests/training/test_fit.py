@@ -14,7 +14,8 @@ from striped_images import network, states_equal, stripes
 
 import fastcnn as fc
 from fastcnn._progress import Pace
-from fastcnn.training.features import split_model
+from fastcnn.training.data import Dataset
+from fastcnn.training.features import are_kept, split_model
 from fastcnn.training.trainer import Trainer
 
 # -- what it learns from ------------------------------------------------------------------------------
@@ -302,8 +303,32 @@ def test_features_of_a_frozen_part_are_reused_with_the_same_result(monkeypatch):
     assert np.array_equal(whole.state_dict()["body.norm.running_mean"], before["body.norm.running_mean"])
 
 
+def test_features_that_are_larger_than_the_inputs_are_not_kept(monkeypatch):
+    data = Dataset.of(np.zeros((10, 1, 8, 8), np.uint8), np.arange(10) % 2)
+    body, _ = split_model(frozen_network(), (1, 8, 8))
+    assert are_kept(body, data)  # of a few inputs they are, whatever their size
+    monkeypatch.setattr("fastcnn.training.features._ALWAYS_KEPT", 0)
+    assert not are_kept(body, data)
+    model = fc.Sequential(fc.Flatten(), fc.Linear(64, 16, rng=0), fc.Linear(16, 2, rng=1))
+    model[1].freeze()
+    body, _ = split_model(model, (1, 8, 8))
+    assert are_kept(body, data)
+    x, y = stripes(20)
+    states = []
+    for least in (0, 1 << 20):
+        monkeypatch.setattr("fastcnn.training.features._ALWAYS_KEPT", least)
+        model = frozen_network()
+        model.fit(x, y, epochs=2)
+        states.append(model.state_dict())
+    for name, array in states[0].items():
+        np.testing.assert_allclose(array, states[1][name], rtol=1e-4, atol=1e-6, err_msg=name)
+
+
 def test_what_cannot_be_cut_is_trained_whole():
     assert split_model(network(), (1, 8, 8)) is None  # nothing is frozen
+    model = network()
+    model.scaling = [0.5], [0.2]
+    assert split_model(model, (1, 8, 8)) is None  # but the scaling, which is no work
     model = frozen_network()
     model.freeze()
     assert split_model(model, (1, 8, 8)) is None  # all is

@@ -44,6 +44,12 @@ def test_a_line_is_written_before_the_next_epoch(tmp_path):
     assert len(path.read_text().splitlines()) == 2
 
 
+@pytest.mark.parametrize("kind", [CSVLogger, JSONLinesLogger])
+def test_a_place_that_cannot_be_written_is_told_before_the_first_step(kind, tmp_path):
+    with pytest.raises(FileNotFoundError, match="ghost"):
+        fit(lambda run: pytest.fail("an epoch was done"), kind(tmp_path / "ghost" / "log"))
+
+
 def test_thin_ones_pass_the_numbers_on(tmp_path, monkeypatch):
     """Stand-ins for tensorboardX and mlflow."""
     calls = []

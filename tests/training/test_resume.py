@@ -130,6 +130,17 @@ def test_the_command_line_refuses_in_one_line(tmp_path, capsys):
     assert "allow_changed='nothing', expected one of seed, batch_size" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy"])
+def test_a_finished_run_tells_its_task(loss, tmp_path):
+    """Though no step is left to do, the outputs mean what they meant."""
+    x, y = RNG.random((10, 3, 8, 8)), np.eye(2)[np.arange(10) % 2] if loss[0] == "b" else np.arange(10) % 2
+    first, again = network(), network()
+    first.fit(x, y, 2, loss=loss, checkpoint=tmp_path / "run")
+    again.fit(x, y, 2, loss=loss, checkpoint=tmp_path / "run", resume=True)
+    assert again.task == first.task is not None
+    np.testing.assert_array_equal(again.predict_proba(x), first.predict_proba(x))
+
+
 def test_long_lists_of_classes_are_told_from_their_difference_on(tmp_path):
     names = [f"class {i:03d}" for i in range(300)]
     x = RNG.random((300, 3, 8, 8))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from io import TextIOWrapper
@@ -19,7 +20,7 @@ from fastcnn.model import Model
 from fastcnn.training.data import Dataset
 from fastcnn.training.label_files import SUFFIXES
 from fastcnn.training.prepare import prepare
-from fastcnn.training.screen import ON_ERROR, readable
+from fastcnn.training.screen import ON_ERROR, Unreadable, describe_unreadable, screened
 from fastcnn.zoo.pretrained import pretrained_names
 
 DEFAULT = "efficientnet_lite0"
@@ -70,7 +71,7 @@ def set_size(model: Model, size: tuple[float, ...] | None) -> None:
 
 def _pair(size: tuple[float, ...]) -> tuple[int, int]:
     if len(size) not in (1, 2) or any(number != int(number) or number < 1 for number in size):
-        raise ValueError(f"--size={','.join(map(str, size))}, expected one or two whole numbers")
+        raise ValueError(f"--size={','.join(f'{number:g}' for number in size)}, expected one or two whole numbers")
     return int(size[0]), int(size[-1])
 
 
@@ -173,11 +174,17 @@ def is_label_file(path: str) -> bool:
     return os.path.splitext(path)[1].lower() in SUFFIXES and not os.path.isdir(path)
 
 
-def photos_of(path: str, model: Model, options: argparse.Namespace, parts: Sequence[str] = ("train",)) -> Dataset:
-    """The photos of a folder or label file that can be read; what is left out is told on stderr."""
+def photos_of(
+    path: str, model: Model, options: argparse.Namespace, parts: Sequence[str] = ("train",)
+) -> tuple[Dataset, list[Unreadable]]:
+    """The photos of a folder or label file that can be read, and those that are left out, which are told on stderr."""
     data = prepare(model, path, adopt=False, parts=parts)
     assert isinstance(data, Dataset)  # only iterables are none
-    return readable(data, options.on_error, False if options.json else None, model.classes)
+    kept, found = screened(data, options.on_error, False if options.json else None, model.classes)
+    if found:
+        text = describe_unreadable(found, len(data), " and are left out")
+        print(f"fastcnn {options.command}: {text}", file=sys.stderr)
+    return kept, found
 
 
 def add_threads(parser: argparse.ArgumentParser) -> None:

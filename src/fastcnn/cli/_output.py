@@ -7,13 +7,16 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 
 __all__ = ["in_words", "printable_output"]
 
 _ERRORS = "fastcnn.names"
-_MOST_LINES, _WIDEST = 22, 1000  # of a message
+_MOST_LINES, _COLUMNS = 23, 80  # of a message on a terminal
+_WIDEST = 1000  # letters of a line of it
 
 
 def _encode(error: UnicodeError) -> tuple[bytes, int]:
@@ -92,4 +95,12 @@ def in_words(error: Exception) -> str:
     else:
         text = str(error)
     lines = [line if len(line) <= _WIDEST else f"{line[: _WIDEST - 1]}…" for line in text.splitlines()]
-    return "\n".join(lines if len(lines) <= _MOST_LINES else [*lines[: _MOST_LINES - 1], "…"])
+    return "\n".join(_of_a_screen(lines))
+
+
+def _of_a_screen(lines: Sequence[str]) -> list[str]:
+    """The first lines, and a mark where there are more than fit."""
+    taken = [0, *accumulate(max(1, -(-len(line) // _COLUMNS)) for line in lines)]
+    if taken[-1] <= _MOST_LINES:
+        return [*lines]
+    return [*lines[: bisect_right(taken, _MOST_LINES - 1) - 1], "…"]

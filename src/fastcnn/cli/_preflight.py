@@ -11,50 +11,13 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from fastcnn.io._replace import replacing
+from fastcnn._replace import check_writable
 from fastcnn.model import Model
 
-__all__ = ["check_format", "check_plot", "check_space", "check_writable"]
+__all__ = ["check_format", "check_plot", "check_space"]
 
 # A checkpoint holds the weights, the best weights, and up to two running means of each.
 CHECKPOINT_COPIES = 4
-
-
-class _OnTrial(Exception):
-    """Ends a trial write before it replaces anything."""
-
-
-def check_writable(path: str, option: str) -> None:
-    """Write a temporary file where `path` shall stand, and remove it.
-
-    Raises
-    ------
-    OSError
-        If the folder is missing or cannot be written to, or if something else than a file has the name.
-    """
-    if os.path.isdir(path):
-        raise IsADirectoryError(f"{option} {path}: a folder, expected the name of a file")
-    folder = Path(os.path.realpath(path)).parent
-    if not folder.is_dir():
-        raise NotADirectoryError(f"{option} {path}: there is no folder {Path(path).parent}")
-    try:
-        with replacing(path):
-            raise _OnTrial
-    except _OnTrial:
-        pass
-    except OSError as error:
-        raise OSError(f"{option} {path}: cannot be written: {error.strerror}") from error
-    _check_name(path, option)
-
-
-def _check_name(path: str, option: str) -> None:
-    """Look the name up: the trial has written under another one."""
-    try:
-        os.lstat(path)
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise OSError(f"{option}: no file can have this name: {error.strerror}") from error
 
 
 def check_format(model: Model, path: str) -> None:

@@ -6,11 +6,10 @@ import argparse
 import json
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
+from fastcnn._replace import check_writable, replacing
 from fastcnn._table import as_table
 from fastcnn.cli._check_page import page
-from fastcnn.cli._preflight import check_writable
 from fastcnn.training.photo_check import FolderReport, check_folder, move_aside
 
 _LISTED = 5  # of each kind
@@ -41,7 +40,8 @@ def run(options: argparse.Namespace) -> int:
         check_writable(options.page, "--page")
     report = check_folder(options.folder, options.validation, False if options.json else None)
     if options.page:
-        Path(options.page).write_text(page(report), encoding="utf-8")
+        with replacing(options.page) as file:
+            file.write(page(report).encode())
     roots = [options.folder] if options.validation is None else [options.folder, options.validation]
     moved = move_aside(report, roots) if options.fix else {}
     if options.json:

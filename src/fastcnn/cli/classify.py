@@ -19,7 +19,7 @@ from fastcnn.cli._stream import Names, batches
 from fastcnn.io.preprocess import Pixels
 from fastcnn.kernels._cpu import set_num_threads
 from fastcnn.model import Model
-from fastcnn.network import Prediction
+from fastcnn.task import Prediction
 from fastcnn.training.interrupt import Interrupt
 
 

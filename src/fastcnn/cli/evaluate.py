@@ -7,6 +7,7 @@ import html
 import json
 from pathlib import Path
 
+from fastcnn._replace import check_writable
 from fastcnn._table import as_page
 from fastcnn.cli._models import (
     DEFAULT,
@@ -18,7 +19,7 @@ from fastcnn.cli._models import (
     photos_of,
     trained_model,
 )
-from fastcnn.cli._preflight import check_plot, check_writable
+from fastcnn.cli._preflight import check_plot
 from fastcnn.kernels._cpu import set_num_threads
 
 
@@ -54,12 +55,14 @@ def run(options: argparse.Namespace) -> int:
     set_num_threads(options.threads)
     model = trained_model(options.model)
     describe(model, options)
-    report = model.evaluate(photos_of(options.folder, model, options, ("test", "validation")))
+    data, left_out = photos_of(options.folder, model, options, ("test", "validation"))
+    report = model.evaluate(data)
     if options.plot:
         report.plot(options.plot)
     if options.page:
         heading = f"{options.model}: {options.folder}"
         parts = [f"<h1>{html.escape(heading)}</h1>", report._repr_html_()]
         Path(options.page).write_text(as_page(heading, parts), encoding="utf-8", errors="replace")
-    print(json.dumps(report.to_dict(), indent=2) if options.json else report)
+    found = {**report.to_dict(), "left_out": [photo._asdict() for photo in left_out]}
+    print(json.dumps(found, indent=2) if options.json else report)
     return 0

@@ -9,6 +9,7 @@ import numpy as np
 
 from fastcnn.cli._arguments import whole
 from fastcnn.cli._models import add_size, add_threads, any_model, set_size
+from fastcnn.cli._preflight import check_plot
 from fastcnn.kernels import _cpu
 from fastcnn.model import Model
 
@@ -80,6 +81,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _profile(model: Model, options: argparse.Namespace) -> int:
+    if options.plot:
+        check_plot(options.plot)
     batch = 1 if options.batch is None else options.batch
     _cpu.set_num_threads(options.threads)
     shape = (batch, *(model.input_shape or ()))

@@ -4,34 +4,42 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import sys
+import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 
 from fastcnn import zoo
+from fastcnn._replace import check_writable
 from fastcnn.cli._arguments import number_above, whole
 from fastcnn.cli._models import LABEL_FILES, add_on_error, add_resize, add_threads, is_label_file, photos_of, resized
-from fastcnn.cli._preflight import check_format, check_plot, check_space, check_writable
+from fastcnn.cli._preflight import check_format, check_plot, check_space
 from fastcnn.errors import FastcnnWarning
 from fastcnn.kernels._cpu import set_num_threads
 from fastcnn.model import Model
 from fastcnn.model_format import suffix_of
 from fastcnn.training.augment import Augment
 from fastcnn.training.data import Dataset, split
+from fastcnn.training.defaults import class_weight_for, epochs_for
 from fastcnn.training.finite import LossNotFinite
 from fastcnn.training.folders import class_folders, preprocess_for
 from fastcnn.training.history import History
+from fastcnn.training.interrupt import Interrupt
 from fastcnn.training.layouts import parts_of
 from fastcnn.training.optimizers import Adam
 from fastcnn.training.prepare import names_of
 from fastcnn.training.report import Report
 from fastcnn.training.schedules import OneCycle
+from fastcnn.training.screen import Unreadable
 from fastcnn.training.tables import known_data
-from fastcnn.zoo.pretrained import pretrained_names
+from fastcnn.zoo.pretrained import DEFAULT as PRETRAINED
+from fastcnn.zoo.pretrained import pretrained_names, start_for
 
 DEFAULT = "small_cnn"
 _SIZE = 64  # of photos for it
@@ -42,7 +50,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "FOLDER has one sub-folder of photos for each class, named after it; or it has train and val (and test),\n"
         f"which have these. {LABEL_FILES}\n\n"
-        "example: fastcnn train flowers/ -o flowers.safetensors --pretrained efficientnet_lite0\n"
+        "With fewer than 5000 photos the last layer of a pretrained network learns, if its weights are installed.\n"
+        "--pretrained, --network, --size or --grey say otherwise.\n\n"
+        "example: fastcnn train flowers/ -o flowers.safetensors\n"
         "then:    fastcnn classify --model flowers.safetensors photo.jpg"
     )
     parser.add_argument("folder", metavar="FOLDER-OR-CSV", help="folder with a sub-folder for each class, or .csv")
@@ -54,14 +64,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--pretrained",
         metavar="NAME",
         choices=pretrained_names(),
-        help=f"begin with ImageNet weights: {', '.join(pretrained_names())} (best for few photos)",
+        help=f"begin with ImageNet weights: {', '.join(pretrained_names())} (default for few photos: {PRETRAINED}, "
+        "where fastcnn[imagenet] is installed)",
     )
     source.add_argument(
         "--network",
         metavar="NAME",
-        default=DEFAULT,
         choices=zoo.names(),
-        help=f"network of the zoo to train from scratch (default: {DEFAULT})",
+        help=f"network of the zoo to train from scratch (default for many photos: {DEFAULT})",
     )
     parser.add_argument("--thaw", action="store_true", help="with --pretrained: train all layers, not only the last")
     parser.add_argument(
@@ -72,7 +82,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--grey", action="store_true", help="train a network of one channel, for grey photos")
     add_resize(parser)
-    parser.add_argument("--epochs", type=whole(0), default=20, metavar="N", help="passes over the photos (default: 20)")
+    parser.add_argument(
+        "--epochs",
+        type=whole(0),
+        metavar="N",
+        help="passes over the photos (default: 20; for few photos as many as make 400 steps, at most 200)",
+    )
     parser.add_argument("--batch-size", type=whole(1), default=32, metavar="N", help="photos in a step (default: 32)")
     parser.add_argument(
         "--learning-rate",
@@ -80,6 +95,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=3e-3,
         metavar="R",
         help="of Adam, highest in the course of one cycle (default: 0.003)",
+    )
+    parser.add_argument(
+        "--class-weight",
+        choices=("auto", "balanced", "none"),
+        default="auto",
+        help="what photos count: by their class, so that each class counts the same, or alike (default: balanced where "
+        "a class has more than three times the photos of another)",
     )
     parser.add_argument(
         "--validation",
@@ -124,15 +146,14 @@ def run(options: argparse.Namespace) -> int:
     if options.plot:
         check_plot(options.plot)
     set_num_threads(options.threads)
-    model = _network(options, *_classes(options.folder))
+    classes, count, several = _classes(options.folder)
+    _choose_network(options, count)
+    model = _network(options, classes, several)
     check_format(model, options.output)
     check_space(model, options.output, options.checkpoint)
-    learn, validate = _photos(options, model)
-    if not options.json:
-        print(
-            f"{len(learn)} photos to learn from, {len(validate)} to examine, of {len(model.classes or ())} classes",
-            file=sys.stderr,
-        )
+    learn, validate, left_out = _photos(options, model)
+    _say(options, f"{len(learn)} photos to learn from, {len(validate)} to examine, of {len(classes)} classes")
+    _choose_settings(options, learn)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "fit: interrupted", FastcnnWarning)  # is told below
         try:
@@ -142,23 +163,52 @@ def run(options: argparse.Namespace) -> int:
                 raise
             raise FloatingPointError(f"{error}; it is saved as {_save_beside(model, options.output)}") from error
     saved = options.output
-    if history.interrupted:
-        saved = _save_beside(model, options.output)
-    else:
-        model.save(saved)
+    with Interrupt():  # a first Ctrl-C waits until the file is written, else what was learned is lost
+        if history.interrupted:
+            saved = _save_beside(model, options.output)
+        else:
+            _save(model, saved)
     report = model.evaluate(validate, batch_size=options.batch_size)
     if options.plot:
         report.plot(options.plot)
-    _tell(options, model, saved, history, report)
+    _tell(options, model, saved, history, report, left_out)
     return 130 if history.interrupted else 0
 
 
-def _classes(path: str) -> tuple[list[str], bool]:
-    """Return the names of all classes, and whether a photo may be of several."""
+def _classes(path: str) -> tuple[list[str], int, bool]:
+    """Return the names of all classes, the number of photos, and whether a photo may be of several classes."""
     if not is_label_file(path):
-        return list(class_folders(path)), False
+        photos = class_folders(path)
+        return list(photos), sum(map(len, photos.values())), False
     known = known_data(path)
-    return names_of(known), not isinstance(known.y, np.ndarray) or known.y.ndim == 2
+    return names_of(known), len(known.y), not isinstance(known.y, np.ndarray) or known.y.ndim == 2
+
+
+def _say(options: argparse.Namespace, line: str) -> None:
+    if line and not options.json:
+        print(line, file=sys.stderr)
+
+
+def _choose_network(options: argparse.Namespace, photos: int) -> None:
+    """Settle which network learns, where nothing that tells is given."""
+    if options.thaw and not options.pretrained:
+        raise ValueError("--thaw: expected with --pretrained, which names the network")
+    if not (options.pretrained or options.network or options.grey) and options.size is None:
+        options.pretrained, line = start_for(photos)
+        _say(options, line and f"{line} (--network {DEFAULT} begins from scratch)")
+    if not options.pretrained:
+        options.network = options.network or DEFAULT
+
+
+def _choose_settings(options: argparse.Namespace, learn: Dataset) -> None:
+    """Settle what follows from the photos to learn from, where it is not given."""
+    if options.epochs is None:
+        options.epochs = epochs_for(len(learn), options.batch_size)
+    if options.class_weight == "auto":
+        options.class_weight, line = class_weight_for(learn.labels)
+        _say(options, line and f"{line} (--class-weight none: photos do)")
+    elif options.class_weight == "none":
+        options.class_weight = None
 
 
 def _network(options: argparse.Namespace, classes: list[str], several: bool) -> Model:
@@ -172,14 +222,8 @@ def _network(options: argparse.Namespace, classes: list[str], several: bool) -> 
             raise ValueError(f"--grey: {options.pretrained} takes colours; give --network instead of --pretrained")
         model = zoo.load_pretrained(options.pretrained, len(classes), freeze=not options.thaw, rng=options.seed)
     else:
-        if options.thaw:
-            raise ValueError("--thaw: expected with --pretrained; without it all layers are trained anyway")
         channels = 1 if options.grey else 3
-        settings: dict[str, Any] = {
-            "num_classes": len(classes),
-            "in_channels": channels,
-            "rng": options.seed,
-        }
+        settings: dict[str, Any] = {"num_classes": len(classes), "in_channels": channels, "rng": options.seed}
         if options.network == DEFAULT:
             settings["image_size"] = options.size or _SIZE
         model = zoo.build(options.network, **settings)
@@ -194,18 +238,19 @@ def _network(options: argparse.Namespace, classes: list[str], several: bool) -> 
     return model
 
 
-def _photos(options: argparse.Namespace, model: Model) -> tuple[Dataset, Dataset]:
-    """Return the photos to learn from, and those to examine."""
-    data = photos_of(options.folder, model, options)
+def _photos(options: argparse.Namespace, model: Model) -> tuple[Dataset, Dataset, list[Unreadable]]:
+    """Return the photos to learn from, those to examine, and those that cannot be read."""
+    data, left_out = photos_of(options.folder, model, options)
     given = options.validation
     if given is None:
         given = parts_of(options.folder).get("validation", "0.2")
     try:
         share = float(given)
     except (TypeError, ValueError):
-        return data, photos_of(given, model, options, ("validation", "test"))
+        others, more = photos_of(given, model, options, ("validation", "test"))
+        return data, others, left_out + more
     learn, validate = split(data.labels, share, options.seed)
-    return data.subset(learn), data.subset(validate)
+    return data.subset(learn), data.subset(validate), left_out
 
 
 def _fit(options: argparse.Namespace, model: Model, learn: Dataset, validate: Dataset) -> History:
@@ -219,6 +264,7 @@ def _fit(options: argparse.Namespace, model: Model, learn: Dataset, validate: Da
         validation=validate,
         optimizer=Adam(options.learning_rate),
         loss="binary_cross_entropy" if model.task == "multi_label" else "cross_entropy",
+        class_weight=options.class_weight,
         schedule=OneCycle(),
         augment=Augment() if augment else None,
         patience=options.patience,
@@ -242,11 +288,42 @@ def _save_beside(model: Model, output: str) -> str:
     while file.exists():
         number += 1
         file = path.with_name(f"{path.stem}-interrupted-{number}{path.suffix}")
-    model.save(file)
+    _save(model, file)
     return str(file)
 
 
-def _tell(options: argparse.Namespace, model: Model, saved: str, history: History, report: Report) -> None:
+def _save(model: Model, path: str | Path) -> None:
+    """Save a model; where its place cannot be written any more, in the folder for temporary files."""
+    try:
+        model.save(path)
+    except OSError as error:
+        elsewhere = _saved_elsewhere(model, Path(path).name)
+        if elsewhere is None:
+            raise
+        raise OSError(f"{path}: {error.strerror or error}; the model is saved as {elsewhere}") from error
+
+
+def _saved_elsewhere(model: Model, name: str) -> str | None:
+    try:
+        folder = tempfile.mkdtemp(prefix="fastcnn-")
+    except OSError:
+        return None
+    try:
+        model.save(file := os.path.join(folder, name))
+    except OSError:
+        os.rmdir(folder)
+        return None
+    return file
+
+
+def _tell(
+    options: argparse.Namespace,
+    model: Model,
+    saved: str,
+    history: History,
+    report: Report,
+    left_out: Sequence[Unreadable],
+) -> None:
     if history.interrupted:
         print(f"fastcnn train: interrupted after {history.epochs} epochs; saved as {saved}", file=sys.stderr)
     if options.json:
@@ -254,10 +331,13 @@ def _tell(options: argparse.Namespace, model: Model, saved: str, history: Histor
             json.dumps(
                 {
                     "model": saved,
+                    "network": options.pretrained or options.network,
                     "classes": model.classes,
+                    "class_weight": options.class_weight or "none",
                     "interrupted": history.interrupted,
                     "history": history,
                     "report": report.to_dict(),
+                    "left_out": [photo._asdict() for photo in left_out],
                 },
                 indent=2,
             )

@@ -7,9 +7,9 @@ import json
 
 import numpy as np
 
+from fastcnn._replace import check_writable
 from fastcnn.cli._arguments import whole
 from fastcnn.cli._models import add_threads, any_model
-from fastcnn.cli._preflight import check_writable
 from fastcnn.kernels import _cpu
 from fastcnn.model_format import suffix_of
 

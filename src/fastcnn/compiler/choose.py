@@ -9,9 +9,9 @@ the choice for a single image, and the reasons against the others. An error tell
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from math import gcd, prod, sqrt
 
+from fastcnn._record import record
 from fastcnn.compiler.state import State
 from fastcnn.graph.ir import Node
 from fastcnn.kernels._conv_winograd import filter_numbers, line_products, line_sizes, patch_counts
@@ -38,7 +38,7 @@ LEAN_PATCHES, LEAN_BYTES, LEAN_FAR = 16, 1 << 20, 0.8
 STRIDED_ARITHMETIC = 0.9
 
 
-@dataclass(frozen=True)
+@record
 class Problem:
     """The properties of a convolution on which the choice depends.
 
@@ -92,7 +92,7 @@ class Problem:
         return 2.0 * taps * self.out_channels * self.size[0] * self.size[1]
 
 
-@dataclass(frozen=True)
+@record
 class Algorithm:
     """A way to compute a convolution.
 

@@ -16,7 +16,7 @@ from fastcnn.compiler.expand import expand
 from fastcnn.compiler.fold import fold
 from fastcnn.compiler.fuse import fuse, fuse_pools
 from fastcnn.compiler.layout import arrange
-from fastcnn.compiler.lower import Lowering, Packed
+from fastcnn.compiler.lower import Lowering, Packed, packing
 from fastcnn.compiler.memory import place
 from fastcnn.compiler.pack import pack_weights
 from fastcnn.compiler.plan import Plan
@@ -195,8 +195,9 @@ def _lowered(state: State, packed: Packed) -> Plan:
         except ValueError as error:
             raise ValueError(f"its values with padding, in vectors: {error}") from None
     lowering = Lowering(state, packed)
-    for node in graph.nodes:
-        lowering.lower(node)
+    with packing():
+        for node in graph.nodes:
+            lowering.lower(node)
     return Plan(
         steps=lowering.infos,
         arena_bytes=4 * placement.arena_floats,

@@ -5,13 +5,14 @@ Operations emit their steps by `Op.lower`; compiler/plan.py runs them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from math import prod
 from typing import Any
 
 import numpy as np
 
+from fastcnn._record import record
 from fastcnn.compiler import memory
 from fastcnn.compiler.cost import packed_bound
 from fastcnn.compiler.state import State
@@ -24,7 +25,7 @@ from fastcnn.ops.budget import Cost
 Packed = dict[tuple[Any, ...], np.ndarray]
 
 
-@dataclass(frozen=True)
+@record
 class StepInfo:
     """The description of a step, for people.
 
@@ -55,17 +56,22 @@ class StepInfo:
     problem: str
 
 
-@dataclass(frozen=True)
+@record
 class Refill:
-    """The way to pack weights again after constants have changed."""
+    """The way to pack weights again after constants have changed; within `packing`."""
 
     make: Callable[..., np.ndarray]
     names: tuple[str, ...]
 
     def __call__(self, constants: Mapping[str, np.ndarray]) -> np.ndarray:
-        with np.errstate(all="ignore"), default_float_modes():  # infinity times a weight of zero is NaN
-            arrays = [np.asarray(constants[name], np.float32) if name else None for name in self.names]
-            return self.make(*arrays)
+        return self.make(*[np.asarray(constants[name], np.float32) if name else None for name in self.names])
+
+
+@contextmanager
+def packing() -> Iterator[None]:
+    """Within it, weights are packed: numbers are computed as kernels do, and NaN comes without a warning."""
+    with np.errstate(all="ignore"), default_float_modes():  # infinity times a weight of zero is NaN
+        yield
 
 
 class Lowering:

@@ -54,6 +54,7 @@ def compile_network(
     pixels: Mapping[str, np.ndarray] | None = None,
     reproducible: bool = True,
     max_bytes: int | None = None,
+    strict: bool = False,
 ) -> CompiledNetwork:
     """Compile a network whose inputs are batches.
 
@@ -70,11 +71,13 @@ def compile_network(
     max_bytes : int, optional
         The most bytes that constants and a prediction may take, for each input of the batch. The default is `MAX_BYTES`
         for general operations, and no limit for others.
+    strict : bool
+        Whether steps that only NumPy computes are refused.
 
     Raises
     ------
     ValueError
-        Naming the node or the input that does not fit.
+        Naming the node or the input that does not fit, or what NumPy would compute.
 
     Examples
     --------
@@ -86,7 +89,13 @@ def compile_network(
     if not is_resolved(graph):
         from fastcnn.compiler.general import compile_general
 
-        return compile_general(graph, input_shapes, tuning, max_bytes or MAX_BYTES, pixels)
+        compiled = compile_general(graph, input_shapes, tuning, max_bytes or MAX_BYTES, pixels)
+        slow = [step for step in compiled.plan.steps if step.kernel == "numpy"] if strict else []
+        if slow:
+            listed_steps = "; ".join(f"{step.name}: {reason}" for step in slow[:4] for reason in step.reasons.values())
+            more = f" and {len(slow) - 4} more" if len(slow) > 4 else ""
+            raise ValueError(f"strict: NumPy would compute {len(slow)} steps: {listed_steps}{more}")
+        return compiled
     shapes = graph.infer(input_shapes)
     budget = None if max_bytes is None else _budget(graph, shapes, max_bytes)
     plan = compile_batch(graph, shapes, {} if packed is None else packed, tuning or {}, pixels, reproducible, budget)

@@ -12,7 +12,7 @@ from math import prod
 
 import numpy as np
 
-from fastcnn.compiler.lower import Refill, StepInfo
+from fastcnn.compiler.lower import Refill, StepInfo, packing
 from fastcnn.kernels import _call, _cpu, _executor, _repeat, storage
 from fastcnn.kernels._step import Step
 
@@ -154,8 +154,9 @@ class Plan:
 
     def refill(self, constants: Mapping[str, np.ndarray]) -> None:
         """Pack other weights in place; the plan must not be running."""
-        for array, refill in self._refills:
-            array[...] = refill(constants)
+        with packing():
+            for array, refill in self._refills:
+                array[...] = refill(constants)
 
     def _take(self, threads: int) -> _executor.Executor:
         """An executor that nobody uses, with scratch memory for this number of threads."""

@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
+from fastcnn._record import record
 from fastcnn.compiler.lower import StepInfo
 from fastcnn.graph.ir import Graph, Shape, last_function
 from fastcnn.kernels._repeat import Repeat
@@ -54,7 +54,7 @@ class Runnable(Protocol):
         """The shortest way to run on inputs of one shape; None if there is none."""
 
 
-@dataclass(frozen=True)
+@record
 class CompiledNetwork:
     """A network, compiled for inputs of given shapes.
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from itertools import chain
 
 import numpy as np
 
 from fastcnn._forks import computed_once
+from fastcnn._record import record
 from fastcnn.graph.ir import Graph, Node, Shape, add_shapes
 from fastcnn.kernels.view import Halo, View
 from fastcnn.ops.access import Access
@@ -23,7 +24,7 @@ from fastcnn.ops.budget import Budget
 Strides = tuple[int, int, int]
 
 
-@dataclass(frozen=True)
+@record
 class Options:
     """What is asked of the compiler.
 
@@ -62,7 +63,7 @@ class Options:
     strides: tuple[Strides | None, ...] = ()
 
 
-@dataclass(frozen=True)
+@record
 class Layouts:
     """How values are stored, as layout.py decides.
 
@@ -87,7 +88,7 @@ class Layouts:
     accesses: Mapping[str, Access] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@record
 class Placement:
     """Where values lie, as memory.py decides.
 
@@ -113,7 +114,7 @@ class _Users(dict[str, list[Node]]):
         return []
 
 
-@dataclass(frozen=True)
+@record
 class State:
     """What a pass takes and gives.
 

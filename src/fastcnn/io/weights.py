@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcnn._arguments import as_array, as_path, as_size
+from fastcnn._replace import replacing
 from fastcnn.errors import ModelLoadError
 from fastcnn.graph.stored import StoredArray
 from fastcnn.io._header import LENGTH_BYTES, MAX_HEADER_BYTES, METADATA, Entry, make_header, parse_header
@@ -22,7 +23,6 @@ from fastcnn.io._kinds import START, kind_of
 from fastcnn.io._memory import LARGE, allocate, memory_errors
 from fastcnn.io._numbers import in_order
 from fastcnn.io._regular import open_regular
-from fastcnn.io._replace import replacing
 from fastcnn.ops.budget import MAX_BYTES, Budget, Cost, json_cost
 
 __all__ = ["read_safetensors", "read_weights", "write_safetensors"]

@@ -12,6 +12,8 @@ import math
 import os
 import threading
 
+from libc.limits cimport INT_MAX
+
 from fastcnn.kernels._tiles cimport fc_kernels
 
 cdef extern from "fastcnn.h":
@@ -238,24 +240,24 @@ def _quota_of(folder, version):
 
 
 def _quota():
-    """Processors granted by the strictest control group, as each limits all groups below it; or None."""
-    quotas = [_quota_of(folder, version) for folder, version in _control_groups()]
-    return min((quota for quota in quotas if quota is not None), default=None)
+    """Processors that the strictest control group grants, and its folder; or None. Each limits all groups below it."""
+    quotas = [(_quota_of(folder, version), folder) for folder, version in _control_groups()]
+    return min((quota for quota in quotas if quota[0] is not None), default=None)
 
 
-def _default_threads():
-    for name in ("FASTCNN_NUM_THREADS", "OMP_NUM_THREADS"):
-        count = _from_environment(name)
-        if count is not None:
-            return count, name
+def _environment_numbers():
+    """What environment and system say of the number of threads: (source, number or None), the strongest first."""
+    numbers = [(name, _from_environment(name)) for name in ("FASTCNN_NUM_THREADS", "OMP_NUM_THREADS")]
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _quota()
-    if quota is not None and quota < affinity:
-        return quota, "quota of the control group"
-    return affinity, "processors this process may run on"
+    processors = ("processors this process may run on", affinity)
+    quota, folder = _quota() or (None, None)
+    granted = ("quota of the control group" if quota is None else f"quota of the control group {folder}", quota)
+    # The smaller one counts.
+    return [*numbers, *([granted, processors] if quota is not None and quota < affinity else [processors, granted])]
 
 
-_default, _default_source = _default_threads()
+_numbers = _environment_numbers()
+_default_source, _default = next((source, number) for source, number in _numbers if number is not None)
 
 
 def threads_and_source():
@@ -267,6 +269,24 @@ def threads_and_source():
         return count, "num_threads context"
     wanted, source = (_default, _default_source) if _process_wide is None else (_process_wide, "set_num_threads")
     return count, source if count == wanted else "limit of the OpenMP runtime"
+
+
+def thread_numbers():
+    """Where a number of threads may come from, the strongest first: (source, number, or None where it says nothing).
+
+    Examples
+    --------
+    >>> [source for source, number in thread_numbers()][:2]
+    ['num_threads context', 'set_num_threads']
+    """
+    limits = [] if _openmp_thread_limit == INT_MAX else [_openmp_thread_limit]  # OMP_THREAD_LIMIT
+    limits += [omp_get_max_threads()] if omp_get_max_threads() < _openmp_at_import else []  # threadpoolctl
+    return [
+        ("num_threads context", _chosen.count),
+        ("set_num_threads", _process_wide),
+        *_numbers,
+        ("limit of the OpenMP runtime", min(limits, default=None)),
+    ]
 
 
 def get_num_threads():

@@ -5,14 +5,13 @@ Operations tell it by `Op.access`; compiler/layout.py and compiler/memory.py pla
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from fastcnn._record import record
 from fastcnn.kernels.view import NO_HALO, Halo
 
 __all__ = ["Access"]
 
 
-@dataclass(frozen=True)
+@record
 class Access:
     """The access pattern of one node.
 

@@ -6,9 +6,10 @@ The reader is a depthwise convolution or a pool. Only the compiler makes the ste
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
+from fastcnn._record import record
 from fastcnn.kernels import _bands, _conv_depthwise, _conv_direct, _pool
 from fastcnn.kernels._step import Step
 from fastcnn.ops.access import Access
@@ -20,7 +21,7 @@ from fastcnn.ops.pool import MaxPool
 _CONV, _POOL = Conv(), MaxPool()
 
 
-@dataclass(frozen=True)
+@record
 class Bands:
     """The attribute ``bands`` of `InBands`.
 

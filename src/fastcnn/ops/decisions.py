@@ -7,17 +7,19 @@ are no decisions: its operation defines them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
+
+from fastcnn._record import record
 
 __all__ = ["Activation", "ConvChoice", "Decisions", "Finish", "Scale"]
 
 Activation = tuple[str, Mapping[str, Any]]  # its operation and attributes
 
 
-@dataclass(frozen=True)
+@record
 class ConvChoice:
     """How a convolution is computed, as compiler/choose.py decides.
 
@@ -44,7 +46,7 @@ class ConvChoice:
     reasons: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@record
 class Finish:
     """The epilogue of a kernel, which works on results before they are stored, as compiler/fuse.py decides.
 
@@ -61,7 +63,7 @@ class Finish:
     pool: bool = False
 
 
-@dataclass(frozen=True)
+@record
 class Scale:
     """A batch normalisation that multiplies a convolution's filters, as compiler/fold.py decides.
 
@@ -77,7 +79,7 @@ class Scale:
     factors: np.ndarray
 
 
-@dataclass(frozen=True)
+@record
 class Decisions:
     """What has been decided about a node.
 

@@ -7,12 +7,12 @@ longer than a window, or strides longer than the image.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from fastcnn._record import record
 from fastcnn.ops.node import Attrs
 
 
-@dataclass(frozen=True)
+@record
 class WindowsMet:
     """The windows of a convolution that meet its image.
 

@@ -7,13 +7,13 @@ above: automatic differentiation and lowering.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from math import prod
 from typing import Any, Protocol
 
 import numpy as np
 
 from fastcnn._names import one_of
+from fastcnn._record import record
 from fastcnn.kernels._step import Step
 from fastcnn.kernels.view import View
 from fastcnn.ops.access import Access
@@ -35,7 +35,7 @@ class _Kind:
         return found
 
 
-@dataclass(frozen=True)
+@record
 class Node:
     """One operation.
 

@@ -9,10 +9,11 @@ from dataclasses import replace
 from numbers import Real
 from typing import Any, TypeVar, cast
 
+from fastcnn._replace import check_writable
 from fastcnn.network import Network
 from fastcnn.training.checkpoints import Checkpoint, read_checkpoint
 from fastcnn.training.data import ArraySource, Dataset, split
-from fastcnn.training.features import features_of, split_model
+from fastcnn.training.features import are_kept, features_of, split_model
 from fastcnn.training.history import History
 from fastcnn.training.identity import check_run, identity_of
 from fastcnn.training.interrupt import Interrupt
@@ -34,6 +35,8 @@ T = TypeVar("T", bound="Dataset | IterableBatches")
 
 def fit(model: Network, x: Any, y: Any, options: Options) -> History:
     """Train a model; see `Model.fit`."""
+    if options.checkpoint is not None:
+        check_writable(options.checkpoint, "fit: checkpoint")
     data = without_unreadable(model, _weighted(model, prepare(model, x, y), options), options)
     if options.augment is not None and not isinstance(data, Dataset):
         raise ValueError("fit: augment is for arrays and photos; an iterable makes its batches itself")
@@ -49,10 +52,19 @@ def fit(model: Network, x: Any, y: Any, options: Options) -> History:
         learner, features = _without_frozen_part(model, data, validation, options)
     except KeyboardInterrupt:
         return interrupted(History(), 0, options, stacklevel=4)
-    learned = learned_of(model) if saved is None else None
-    loop = Loop(model, learner, (data, validation), features, options, saved, identity, learned)
+    # Asked for without a name: what the last training has left is not held while this one goes on.
+    loop = Loop(
+        model,
+        learner,
+        (data, validation),
+        features,
+        options,
+        saved,
+        identity,
+        learned_of(model) if saved is None else None,
+    )
     history = loop.train()
-    remember(model, loop.run.trainer, loop.first_epoch + loop.run.epoch)
+    remember(model, loop.run.trainer, loop.first_epoch + loop.run.epoch, options.continues)
     return history
 
 
@@ -119,6 +131,7 @@ def _resumed(model: Network, identity: Mapping[str, Any], options: Options) -> C
     checkpoint = read_checkpoint(options.checkpoint or "")
     check_run(checkpoint.run, identity, options.checkpoint, options.allow_changed)
     model.load_state_dict(checkpoint.model)
+    model.task = checkpoint.run.get("task", model.task)  # no step may be left that would tell it
     frozen = checkpoint.run.get("frozen")
     for path, layer in model.named_layers():  # parents first, as freezing goes down
         if frozen is not None and layer.is_frozen != (path in frozen):
@@ -136,6 +149,8 @@ def _without_frozen_part(
     if parts is None or isinstance(validation, IterableBatches):
         return model, (data, validation)
     body, head = parts
+    if not are_kept(body, data):
+        return model, (data, validation)
     with Interrupt() as interrupt, interrupt.allowed():
         data = features_of(body, data, options.batch_size, options.workers, options.progress)
         if validation is not None:

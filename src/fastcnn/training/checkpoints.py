@@ -1,6 +1,6 @@
 """Checkpoints: one safetensors file with everything that a training run needs to continue with the same bits.
 
-A kill at any moment leaves the old checkpoint or the new one (io/_replace.py). loop.py decides what a checkpoint holds
+A kill at any moment leaves the old checkpoint or the new one (_replace.py). loop.py decides what a checkpoint holds
 and when it is written.
 """
 

@@ -5,6 +5,8 @@ The network's graph is cut in two behind the frozen part. Layers themselves are 
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 from fastcnn._progress import Progress
@@ -14,9 +16,9 @@ from fastcnn.network import Network
 from fastcnn.training.data import ArraySource, Dataset
 from fastcnn.training.loader import Batches
 
-__all__ = ["features_of", "split_model"]
+__all__ = ["are_kept", "features_of", "split_model"]
 
-
+_ALWAYS_KEPT = 256 << 20  # bytes of features, of whatever inputs
 _RUNNING = ("running_mean", "running_var")  # the buffers that training changes
 
 
@@ -32,8 +34,8 @@ def split_model(model: Network, shape: tuple[int, ...]) -> tuple[GraphNetwork, G
     Returns
     -------
     tuple of GraphNetwork, or None
-        ``head(body(x))`` is ``model(x)``, and parameters keep their names. None where nothing is frozen that computes,
-        where nothing learns, or where the learning part reads several values of the frozen part.
+        ``head(body(x))`` is ``model(x)``, and parameters keep their names. None where no parameters are frozen, where
+        nothing learns, or where the learning part reads several values of the frozen part.
 
     Examples
     --------
@@ -62,7 +64,10 @@ def split_model(model: Network, shape: tuple[int, ...]) -> tuple[GraphNetwork, G
     computed = {node.output for node in body}
     needed = {name for node in head for name in node.inputs if name in computed or name in graph.inputs}
     learns = any(name in learning for node in head for name in node.inputs)
-    if len(needed) != 1 or not (needed & computed) or not learns:
+    # Scaling and pooling alone are sooner done again than kept: float32 takes four times the memory of pixels.
+    frozen = {name for name, _ in model.named_parameters()} - learning
+    is_worth_it = any(name in frozen for node in body for name in node.inputs)
+    if len(needed) != 1 or not (needed & computed) or not learns or not is_worth_it:
         return None
     (cut,) = needed
     shapes = graph.infer(dict.fromkeys(graph.inputs, (1, *shape)))
@@ -89,6 +94,16 @@ def _part(graph: Graph, nodes: list[Node], inputs: dict[str, tuple[int | None, .
     return Graph(nodes, inputs, [output], constants)
 
 
+def are_kept(body: Network, data: Dataset) -> bool:
+    """Whether the features take no more memory than the inputs, where photos count as decoded; or little."""
+    source = data.source
+    graph = body._kernel_graph(source.shape)
+    shapes = graph.infer(dict.fromkeys(graph.inputs, (1, *source.shape)))
+    size = source.x.itemsize if isinstance(source, ArraySource) else 1
+    features = 4 * prod(shapes[graph.outputs[0]])
+    return len(data) * features <= max(_ALWAYS_KEPT, len(data) * size * prod(source.shape))
+
+
 def features_of(
     body: Network, data: Dataset, batch_size: int, workers: int | None = None, progress: bool | None = False
 ) -> Dataset:
@@ -111,10 +126,14 @@ def features_of(
         Its inputs are in memory.
     """
     batches = Batches(data, batch_size, shuffle=False, workers=workers)
-    features = []
+    features, done = np.empty((0,), np.float32), 0
     with Progress("features", len(data), progress) as bar:
         for batch in batches.epoch(0):
-            features.append(body(batch.x))
-            bar.update(len(batch.x))
+            part = body(batch.x)
+            if not done:  # room for all at once: gathered at the end, they would be there twice
+                features = np.empty((len(data), *part.shape[1:]), np.float32)
+            features[done : done + len(part)] = part
+            done += len(part)
+            bar.update(len(part))
     weights = None if data.weights is None else data.weights[data.indices]
-    return Dataset(ArraySource(np.concatenate(features)), data.labels, np.arange(len(data)), weights)
+    return Dataset(ArraySource(features), data.labels, np.arange(len(data)), weights)

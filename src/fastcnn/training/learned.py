@@ -51,21 +51,25 @@ _learned: WeakKeyDictionary[Network, Learned] = WeakKeyDictionary()
 
 
 def learned_of(model: Network) -> Learned | None:
-    """Return how the last training of a model has ended; None where its weights are other ones now."""
-    learned = _learned.get(model)
+    """Return how the last training of a model has ended, and forget it; None where its weights are other ones now."""
+    learned = _learned.pop(model, None)
     if learned is None:
         return None
     now = model.state_dict()
     if now.keys() != learned.weights.keys() or any(now[name] is not array for name, array in learned.weights.items()):
-        del _learned[model]
         return None
     return learned
 
 
-def remember(model: Network, trainer: Trainer, epochs: int) -> None:
-    """Keep how a training has ended."""
-    state = {name: array for name, array in trainer.state_dict().items() if not name.endswith("@average")}
+def remember(model: Network, trainer: Trainer, epochs: int, means: bool) -> None:
+    """Keep how a training has ended; `means` tells whether with the optimizer's running means."""
+    state = trainer.state_dict()
+    state = {name: array for name, array in state.items() if name[0] == "@" or (means and not _is_average(name))}
     _learned[model] = Learned(epochs, state, repr(trainer.optimizer), model.state_dict())
+
+
+def _is_average(name: str) -> bool:
+    return name.endswith("@average")
 
 
 def _trained(trainer: Trainer) -> set[str]:

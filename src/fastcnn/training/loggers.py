@@ -82,6 +82,9 @@ class JSONLinesLogger(Callback):
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(as_path(path, "JSONLinesLogger: path"))
 
+    def on_start(self, run: Run) -> None:
+        self.path.open("a", encoding="utf-8").close()
+
     def on_epoch(self, run: Run) -> None:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"epoch": run.epoch, **_numbers(run)}) + "\n")

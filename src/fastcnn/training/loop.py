@@ -308,6 +308,7 @@ class Loop:
             "first_epoch": self.first_epoch,
             "step": run._step,
             "stopped": run._stopped,
+            "task": run.model.task,
             "frozen": [path for path, layer in run.model.named_layers() if layer.is_frozen],
             "sums": vars(run._sums),
             "history": run.history,

@@ -56,6 +56,7 @@ class Options:
     workers: int | None = None
     progress: bool | None = None
     on_error: str = "skip"
+    continues: bool = True  # whether the running means stay, for a next training of the same model
     raises: bool = False  # whether Ctrl-C is raised, as around searches and pipelines, and not told
 
     def __post_init__(self) -> None:

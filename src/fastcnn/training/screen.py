@@ -27,7 +27,7 @@ from fastcnn.training.prepare import is_paths
 __all__ = ["ON_ERROR", "Unreadable", "as_unreadable", "describe_unreadable", "readable", "screened", "why_unreadable"]
 
 MOST_SKIPPED = 0.1  # of all photos; more of them points to a wrong folder or a broken disk
-_LINES, _LISTED, _WIDTH = 18, 8, 116  # of a screen of 24 lines
+_LINES, _LISTED, _WIDTH = 20, 8, 76  # of a screen of 24 lines of 80 letters
 
 
 class Unreadable(NamedTuple):
@@ -135,7 +135,7 @@ def describe_unreadable(found: Sequence[Unreadable], count: int, then: str = "")
         return "\n".join([head, *(f"  {path}: {reason}" for path, reason in pairs)])
     folder = os.path.commonpath([os.path.dirname(path) for path, _ in found])
     lines = _filled([os.path.relpath(path, folder or None).replace("\n", "\\n") for path, _ in found])
-    more = [f"… {len(lines) - _LINES} lines more: fastcnn check lists all"] if len(lines) > _LINES else []
+    more = [f"… {len(lines) - _LINES} lines more: fastcnn check --json lists all"] if len(lines) > _LINES else []
     return "\n".join([head, f"  below {folder or '.'}:", *(f"  {line}" for line in [*lines[:_LINES], *more])])
 
 

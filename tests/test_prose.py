@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LONGEST = 25  # words of a sentence
 VAGUE = re.compile(r"\b(so many|of these|together|whole|such(?! as\b))\b", re.IGNORECASE)
+GENERATED = {"_build", "generated", "tutorials"}  # of docs/, by Sphinx
 FILES = sorted(
     path
     for folder in ("src", "csrc", "tests", "tools", "benchmarks", "examples", "docs", ".")
@@ -21,6 +22,7 @@ FILES = sorted(
     if path.suffix in {".py", ".pyx", ".pxd", ".pyi", ".h", ".c", ".md"}
     and not (path.suffix == ".c" and path.with_suffix(".pyx").exists())  # Cython made it
     and path.name != "onnx.md"  # lists of operators
+    and not (folder == "docs" and GENERATED & set(path.relative_to(ROOT).parts))
 )
 
 

@@ -47,7 +47,23 @@ class Parameters(*_BASES):  # type: ignore[misc]
         return [name for name in inspect.signature(cls).parameters if name != "self"]
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the constructor's arguments by name; with `deep` also the fields of those that are dataclasses."""
+        """Return the constructor's arguments by name.
+
+        Parameters
+        ----------
+        deep : bool
+            Whether fields of arguments that are dataclasses are there too, as ``augment__flip``.
+
+        Returns
+        -------
+        dict
+
+        Examples
+        --------
+        >>> import fastcnn as fc
+        >>> fc.ImageClassifier(epochs=3, augment=fc.Augment(flip=False)).get_params()["augment__flip"]
+        False
+        """
         own = {name: getattr(self, name) for name in self._parameter_names()}
         nested = {
             f"{name}__{field.name}": getattr(value, field.name)
@@ -60,10 +76,26 @@ class Parameters(*_BASES):  # type: ignore[misc]
     def set_params(self: Self, **parameters: Any) -> Self:
         """Set arguments of the constructor anew.
 
+        Parameters
+        ----------
+        **parameters
+            Arguments of the constructor, and fields of arguments that are dataclasses, as ``augment__flip=False``.
+
+        Returns
+        -------
+        ImageClassifier
+            Itself.
+
         Raises
         ------
         ValueError
             If there is no argument of this name.
+
+        Examples
+        --------
+        >>> import fastcnn as fc
+        >>> fc.ImageClassifier(augment=fc.Augment()).set_params(augment__flip=False).augment.flip
+        False
         """
         known = self._parameter_names()
         for name, value in sorted(parameters.items(), key=lambda item: "__" in item[0]):  # wholes before parts

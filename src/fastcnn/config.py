@@ -48,6 +48,10 @@ def get_include() -> str:
 
     Files of C and C++ include `<fastcnn/capi.h>`; Cython has ``from fastcnn.capi cimport ...``.
 
+    Returns
+    -------
+    str
+
     Examples
     --------
     >>> import os

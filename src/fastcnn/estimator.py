@@ -124,9 +124,9 @@ class ImageClassifier(Parameters):
     >>> images = rng.integers(0, 100, (60, 12, 12, 3), dtype=np.uint8)
     >>> labels = np.array(["dark", "bright"] * 30)
     >>> images[1::2, 3:9, 3:9] += 100
-    >>> classifier = ImageClassifier(epochs=5, random_state=0).fit(images, labels)
-    >>> classifier.classes_.tolist(), classifier.score(images, labels)
-    (['bright', 'dark'], 1.0)
+    >>> classifier = ImageClassifier(epochs=5, random_state=0).fit(images, labels).partial_fit(images, labels)
+    >>> classifier.score(images, labels), classifier.predict(images[:1]), classifier.predict_proba(images).shape
+    (1.0, array(['dark'], dtype='<U6'), (60, 2))
     """
 
     loss_curve_: list[float]

@@ -289,12 +289,14 @@ class Learner(Predictor):
 
         Parameters
         ----------
-        x, y, batch_size, optimizer, loss, augment, seed
+        x, y, batch_size, optimizer, loss, augment
             As for `fit`.
         low, high : float
             The first rate, and the last, at which the loss should explode.
         steps : int
             Steps between them; fewer are done where the loss explodes.
+        seed : int
+            As for `fit`.
 
         Returns
         -------

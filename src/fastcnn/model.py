@@ -230,6 +230,15 @@ class Model(Learner):
             If `input_shape` is not set, or the suffix is another one than .safetensors and .onnx.
         OSError
             If the file cannot be written.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from fastcnn import load, zoo
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     zoo.lenet().save(f"{folder}/digits.safetensors")
+        ...     load(f"{folder}/digits.safetensors").input_shape
+        (1, 28, 28)
         """
         from fastcnn.model_format import save
 
@@ -253,6 +262,17 @@ class Model(Learner):
             differences.
         OSError
             If the file cannot be read.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from fastcnn import zoo
+        >>> model, other = zoo.lenet(rng=0), zoo.lenet(rng=1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     other.save(f"{folder}/digits.safetensors")
+        ...     model.load_weights(f"{folder}/digits.safetensors")
+        >>> bool((model.conv1.weight == other.conv1.weight).all())
+        True
         """
         from fastcnn.model_format import load_weights
 
@@ -279,6 +299,15 @@ class Model(Learner):
             If there is none for the network's nodes; the weights are not copied.
         OSError
             If the file cannot be written.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from fastcnn import load, zoo
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     zoo.lenet().export_onnx(f"{folder}/digits.onnx")
+        ...     load(f"{folder}/digits.onnx").input_shape
+        (1, 28, 28)
         """
         from fastcnn.model_format import export_onnx
 

@@ -38,10 +38,6 @@ class Network(Layer):
 
     Attributes
     ----------
-    classes : list of str, or None
-        Names of the outputs.
-    input_shape : tuple of int, or None
-        Shape of one input without the batch axis, usually (channels, height, width).
     preprocess : fastcnn.io.image.Preprocess, or None
         Turns a photo into an input for `classify`.
     scaling : pair of ndarray (channels,), or None
@@ -314,6 +310,14 @@ class Network(Layer):
         ------
         ValueError
             If the network has no `preprocess`.
+
+        Examples
+        --------
+        >>> from fastcnn import zoo
+        >>> model = zoo.lenet(num_classes=2)
+        >>> model.preprocess = lambda photo: photo[None, None]
+        >>> len(model.classify(np.zeros((28, 28), np.float32)))
+        2
         """
         top = as_int(top, "classify: top", 0)
         if self.preprocess is None:
@@ -377,6 +381,12 @@ class Network(Layer):
         ------
         ValueError
             If there is no shape, or it does not fit the layers.
+
+        Examples
+        --------
+        >>> from fastcnn import Linear, ReLU, Sequential
+        >>> [node.op for node in Sequential(Linear(2, 3), ReLU()).graph((2,)).nodes]
+        ['Gemm', 'Relu']
         """
         return self._read(lambda: self._stored_graph(input_shape))
 

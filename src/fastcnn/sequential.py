@@ -46,7 +46,6 @@ class Sequential(Model):
             setattr(self, name, layer)
 
     def forward(self, x: Any) -> Any:
-        """Apply the layers in order."""
         for layer in self._children.values():
             x = layer(x)
         return x

@@ -20,7 +20,7 @@ TASKS = ("single_label", "multi_label", "binary")
 class Prediction:
     """One class that a network predicts for a photo.
 
-    Attributes
+    Parameters
     ----------
     index : int
         Number of the class.
@@ -28,6 +28,11 @@ class Prediction:
         Name of the class.
     probability : float
         Probability of the class, from 0 to 1.
+
+    Examples
+    --------
+    >>> Prediction(281, "tabby", 0.75).label
+    'tabby'
     """
 
     index: int

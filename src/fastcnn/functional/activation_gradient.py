@@ -24,6 +24,18 @@ def _of_activation(
 def relu_grad(grad: Array, y: Array, out: np.ndarray | None = None) -> Any:
     """Gradient of `relu` from its output y: grad where y > 0, else 0.
 
+    Parameters
+    ----------
+    grad : array
+        Gradient by the output.
+    y : array of grad's shape
+        The output.
+    out : array of grad's shape, optional
+
+    Returns
+    -------
+    array of grad's shape
+
     Examples
     --------
     >>> relu_grad([5.0, 5.0], [0.0, 1.0])
@@ -35,6 +47,20 @@ def relu_grad(grad: Array, y: Array, out: np.ndarray | None = None) -> Any:
 def clip_grad(grad: Array, y: Array, low: float, high: float, out: np.ndarray | None = None) -> Any:
     """Gradient of `clip` (and `relu6`) from its output y: grad where low < y < high, else 0 (PyTorch's hardtanh).
 
+    Parameters
+    ----------
+    grad : array
+        Gradient by the output.
+    y : array of grad's shape
+        The output.
+    low, high : float
+        The bounds, as `clip` had them; infinite for none.
+    out : array of grad's shape, optional
+
+    Returns
+    -------
+    array of grad's shape
+
     Examples
     --------
     >>> clip_grad([1.0, 1.0, 1.0], [0.0, 3.0, 6.0], 0.0, 6.0)
@@ -45,6 +71,19 @@ def clip_grad(grad: Array, y: Array, low: float, high: float, out: np.ndarray | 
 
 def leaky_relu_grad(grad: Array, x: Array, negative_slope: float = 0.01, out: np.ndarray | None = None) -> Any:
     """Gradient of `leaky_relu` from its input x.
+
+    Parameters
+    ----------
+    grad : array
+        Gradient by the output.
+    x : array of grad's shape
+        The input.
+    negative_slope : float
+    out : array of grad's shape, optional
+
+    Returns
+    -------
+    array of grad's shape
 
     Examples
     --------
@@ -58,6 +97,18 @@ def leaky_relu_grad(grad: Array, x: Array, negative_slope: float = 0.01, out: np
 def tanh_grad(grad: Array, y: Array, out: np.ndarray | None = None) -> Any:
     """Gradient of `tanh` from its output y: grad * (1 - y^2).
 
+    Parameters
+    ----------
+    grad : array
+        Gradient by the output.
+    y : array of grad's shape
+        The output.
+    out : array of grad's shape, optional
+
+    Returns
+    -------
+    array of grad's shape
+
     Examples
     --------
     >>> tanh_grad([4.0], [0.5])
@@ -68,6 +119,18 @@ def tanh_grad(grad: Array, y: Array, out: np.ndarray | None = None) -> Any:
 
 def sigmoid_grad(grad: Array, y: Array, out: np.ndarray | None = None) -> Any:
     """Gradient of `sigmoid` from its output y: grad * y * (1 - y).
+
+    Parameters
+    ----------
+    grad : array
+        Gradient by the output.
+    y : array of grad's shape
+        The output.
+    out : array of grad's shape, optional
+
+    Returns
+    -------
+    array of grad's shape
 
     Examples
     --------
@@ -80,6 +143,18 @@ def sigmoid_grad(grad: Array, y: Array, out: np.ndarray | None = None) -> Any:
 def hardswish_grad(grad: Array, x: Array, out: np.ndarray | None = None) -> Any:
     """Gradient of `hardswish` from its input x.
 
+    Parameters
+    ----------
+    grad : array
+        Gradient by the output.
+    x : array of grad's shape
+        The input.
+    out : array of grad's shape, optional
+
+    Returns
+    -------
+    array of grad's shape
+
     Examples
     --------
     >>> hardswish_grad([1.0, 1.0, 1.0], [-3.0, 0.0, 3.0])
@@ -91,6 +166,18 @@ def hardswish_grad(grad: Array, x: Array, out: np.ndarray | None = None) -> Any:
 def silu_grad(grad: Array, x: Array, out: np.ndarray | None = None) -> Any:
     """Gradient of `silu` from its input x.
 
+    Parameters
+    ----------
+    grad : array
+        Gradient by the output.
+    x : array of grad's shape
+        The input.
+    out : array of grad's shape, optional
+
+    Returns
+    -------
+    array of grad's shape
+
     Examples
     --------
     >>> silu_grad([1.0], [0.0])
@@ -101,6 +188,20 @@ def silu_grad(grad: Array, x: Array, out: np.ndarray | None = None) -> Any:
 
 def softmax_grad(grad: Array, y: Array, dim: int = -1, out: np.ndarray | None = None) -> Any:
     """Gradient of `softmax` from its output y: y * (grad - sum of grad * y).
+
+    Parameters
+    ----------
+    grad : array
+        Gradient by the output.
+    y : array of grad's shape
+        The output.
+    dim : int
+        The axis.
+    out : array of grad's shape, optional
+
+    Returns
+    -------
+    array of grad's shape
 
     Examples
     --------

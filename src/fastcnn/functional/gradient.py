@@ -137,7 +137,16 @@ def conv2d_grad_weight(
 
 
 def conv2d_grad_bias(grad: Array, out: np.ndarray | None = None) -> Any:
-    """Gradient of `conv2d` by the bias: the sum of grad (N, O, OH, OW) over all but the channels, (O,).
+    """Gradient of `conv2d` by the bias: the sum over all but the channels.
+
+    Parameters
+    ----------
+    grad : (N, O, OH, OW) array
+    out : (O,) array, optional
+
+    Returns
+    -------
+    (O,) array
 
     Examples
     --------
@@ -148,7 +157,17 @@ def conv2d_grad_bias(grad: Array, out: np.ndarray | None = None) -> Any:
 
 
 def linear_grad_input(grad: Array, weight: Array, out: np.ndarray | None = None) -> Any:
-    """Gradient of `linear` by x: grad @ weight, (N, O) and (O, I) to (N, I).
+    """Gradient of `linear` by x: grad @ weight.
+
+    Parameters
+    ----------
+    grad : (N, O) array
+    weight : (O, I) array
+    out : (N, I) array, optional
+
+    Returns
+    -------
+    (N, I) array
 
     Examples
     --------
@@ -159,7 +178,17 @@ def linear_grad_input(grad: Array, weight: Array, out: np.ndarray | None = None)
 
 
 def linear_grad_weight(x: Array, grad: Array, out: np.ndarray | None = None) -> Any:
-    """Gradient of `linear` by the weight: grad.T @ x, (N, I) and (N, O) to (O, I).
+    """Gradient of `linear` by the weight: grad.T @ x.
+
+    Parameters
+    ----------
+    x : (N, I) array
+    grad : (N, O) array
+    out : (O, I) array, optional
+
+    Returns
+    -------
+    (O, I) array
 
     Examples
     --------
@@ -170,7 +199,16 @@ def linear_grad_weight(x: Array, grad: Array, out: np.ndarray | None = None) -> 
 
 
 def linear_grad_bias(grad: Array, out: np.ndarray | None = None) -> Any:
-    """Gradient of `linear` by the bias: the sum of the rows of grad (N, O).
+    """Gradient of `linear` by the bias: the sum of the rows.
+
+    Parameters
+    ----------
+    grad : (N, O) array
+    out : (O,) array, optional
+
+    Returns
+    -------
+    (O,) array
 
     Examples
     --------
@@ -190,8 +228,10 @@ def max_pool2d_grad(
     ceil_mode: bool = False,
     out: np.ndarray | None = None,
 ) -> Any:
-    """Gradient of `max_pool2d`: each window's goes to the first of its largest values, row by row; to its last NaN
-    where it holds one (PyTorch's rule).
+    """Gradient of `max_pool2d` by x.
+
+    Each window's goes to the first of its largest values, row by row; to its last NaN where it holds one. PyTorch has
+    the same rule.
 
     Parameters
     ----------
@@ -259,7 +299,18 @@ def avg_pool2d_grad(
 
 
 def global_avg_pool2d_grad(grad: Array, size: int | Sequence[int], out: np.ndarray | None = None) -> Any:
-    """Gradient of `global_avg_pool2d` by x of `size` (H, W): grad (N, C, 1, 1) / (H * W) at every pixel.
+    """Gradient of `global_avg_pool2d` by x: grad / (H * W) at every pixel.
+
+    Parameters
+    ----------
+    grad : (N, C, 1, 1) array
+    size : int or pair
+        Height and width of x.
+    out : (N, C, H, W) array, optional
+
+    Returns
+    -------
+    (N, C, H, W) array
 
     Examples
     --------

@@ -34,11 +34,13 @@ def conv2d(
     weight : (O, C / groups, kh, kw) array
         Filters; they are correlated, not flipped.
     bias : (O,) array, optional
-    stride, dilation : int or pair
-        In pixels; a pair is (height, width).
+    stride : int or pair
+        Pixels from one window to the next; a pair is (height, width).
     padding : int, pair, four numbers, "same" or "valid"
         Zeros around the image: everywhere, (height, width), or (top, left, bottom, right). "same" gives
         ceil(size / stride) outputs and puts an odd pixel at the bottom and right, as TensorFlow does.
+    dilation : int or pair
+        Pixels from one tap of a window to the next.
     groups : int
         Groups of channels that do not see each other; C is depthwise.
     algorithm : {"auto", "direct", "depthwise", "winograd", "winograd2", "winograd_lean", "winograd6", "im2col"}

@@ -21,12 +21,16 @@ class HardSwish(Layer):
     """
 
     def forward(self, x: Any) -> Any:
-        """Apply `fastcnn.functional.hardswish`."""
         return functional.hardswish(x)
 
 
 class LeakyReLU(Layer):
     """Keep positive values and multiply the others by `negative_slope`.
+
+    Parameters
+    ----------
+    negative_slope : float
+        Factor of negative values.
 
     Examples
     --------
@@ -39,11 +43,9 @@ class LeakyReLU(Layer):
         self.negative_slope = negative_slope
 
     def forward(self, x: Any) -> Any:
-        """Apply `fastcnn.functional.leaky_relu`."""
         return functional.leaky_relu(x, negative_slope=self.negative_slope)
 
     def extra_repr(self) -> str:
-        """Return the slope."""
         return f"negative_slope={self.negative_slope}"
 
 
@@ -58,7 +60,6 @@ class ReLU(Layer):
     """
 
     def forward(self, x: Any) -> Any:
-        """Apply `fastcnn.functional.relu`."""
         return functional.relu(x)
 
 
@@ -73,7 +74,6 @@ class ReLU6(Layer):
     """
 
     def forward(self, x: Any) -> Any:
-        """Apply `fastcnn.functional.relu6`."""
         return functional.relu6(x)
 
 
@@ -88,7 +88,6 @@ class SiLU(Layer):
     """
 
     def forward(self, x: Any) -> Any:
-        """Apply `fastcnn.functional.silu`."""
         return functional.silu(x)
 
 
@@ -103,12 +102,16 @@ class Sigmoid(Layer):
     """
 
     def forward(self, x: Any) -> Any:
-        """Apply `fastcnn.functional.sigmoid`."""
         return functional.sigmoid(x)
 
 
 class Softmax(Layer):
     """Turn scores into probabilities that add up to 1 along `dim`.
+
+    Parameters
+    ----------
+    dim : int
+        The axis.
 
     Examples
     --------
@@ -121,11 +124,9 @@ class Softmax(Layer):
         self.dim = dim
 
     def forward(self, x: Any) -> Any:
-        """Apply `fastcnn.functional.softmax`."""
         return functional.softmax(x, self.dim)
 
     def extra_repr(self) -> str:
-        """Return the axis."""
         return f"dim={self.dim}"
 
 
@@ -140,5 +141,4 @@ class Tanh(Layer):
     """
 
     def forward(self, x: Any) -> Any:
-        """Apply `fastcnn.functional.tanh`."""
         return functional.tanh(x)

@@ -5,12 +5,14 @@ base.py registers them under names.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcnn._arguments import as_array
 
-__all__ = ["Buffer", "Parameter", "frozen_float32"]
+__all__ = ["Buffer", "LoadResult", "Parameter", "frozen_float32"]
 
 
 def frozen_float32(value: ArrayLike, name: str) -> np.ndarray:
@@ -61,6 +63,16 @@ class Buffer(np.ndarray):
 
     A buffer is part of the state dict and takes the same values as a `Parameter`.
 
+    Parameters
+    ----------
+    value : array_like
+        Real numbers of any shape; copied to C-contiguous float32.
+
+    Raises
+    ------
+    TypeError
+        If `value` does not hold real numbers.
+
     Examples
     --------
     >>> Buffer([1, 2]).dtype
@@ -69,3 +81,24 @@ class Buffer(np.ndarray):
 
     def __new__(cls, value: ArrayLike) -> Buffer:
         return frozen_float32(value, cls.__name__).view(cls)
+
+
+class LoadResult(NamedTuple):
+    """The names that `Layer.load_state_dict` did not match when it was not strict.
+
+    Parameters
+    ----------
+    missing : list of str
+        Names of the layer that the state does not have.
+    unexpected : list of str
+        Names of the state that the layer does not have.
+
+    Examples
+    --------
+    >>> from fastcnn.layers import Linear
+    >>> Linear(2, 1).load_state_dict({"weight": [[1, 2]]}, strict=False)
+    LoadResult(missing=['bias'], unexpected=[])
+    """
+
+    missing: list[str]
+    unexpected: list[str]

@@ -8,7 +8,7 @@ method into a graph, and network.py runs it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,7 +17,7 @@ from fastcnn._arguments import as_flag, as_mapping
 from fastcnn._names import meant
 from fastcnn.graph.stored import read_and_keep
 from fastcnn.graph.trace import scope
-from fastcnn.layers.arrays import Buffer, Parameter, frozen_float32
+from fastcnn.layers.arrays import Buffer, LoadResult, Parameter, frozen_float32
 from fastcnn.layers.newer import Watcher, bring_up_to_date, generation, settled, tell_watchers
 
 __all__ = ["Buffer", "Layer", "LoadResult", "Parameter", "failed_layer", "generation"]
@@ -36,13 +36,6 @@ def failed_layer(error: BaseException) -> Layer | None:
     return error.__dict__.get(_FAILED_LAYER)
 
 
-class LoadResult(NamedTuple):
-    """The names that `Layer.load_state_dict` did not match when it was not strict."""
-
-    missing: list[str]
-    unexpected: list[str]
-
-
 class Layer:
     """Base of all layers: set arrays and sub-layers as attributes, and write ``forward``.
 
@@ -52,19 +45,22 @@ class Layer:
 
     Examples
     --------
-    >>> from fastcnn.layers import Linear, ReLU
+    >>> from fastcnn.layers import Linear
     >>> class Block(Layer):
     ...     def __init__(self):
     ...         self.fc = Linear(4, 2)
-    ...         self.relu = ReLU()
     ...     def forward(self, x):
-    ...         return self.relu(self.fc(x))
+    ...         return self.fc(x) * 2
+    ...     def extra_repr(self):
+    ...         return "with 4 inputs"
     >>> Block()
     Block(
+      with 4 inputs
       (fc): Linear(in_features=4, out_features=2)
-      (relu): ReLU()
     )
-    >>> list(Block().state_dict())
+    >>> len(list(Block().named_children())), len(list(Block().named_buffers()))
+    (1, 0)
+    >>> [name for name, _ in Block().named_parameters()]
     ['fc.weight', 'fc.bias']
     """
 
@@ -91,7 +87,17 @@ class Layer:
         return store
 
     def forward(self, *inputs: Any) -> Any:
-        """Compute the layer's output: arrays from arrays, or symbols from symbols."""
+        """Compute the layer's output: arrays from arrays, or symbols from symbols. A call of the layer does the same.
+
+        Parameters
+        ----------
+        *inputs : array_like or Symbol
+            For images (N, C, H, W). Most layers take one.
+
+        Returns
+        -------
+        ndarray or Symbol
+        """
         raise TypeError(f"{type(self).__name__} has no forward method: it only holds other layers")
 
     def __call__(self, *inputs: Any) -> Any:
@@ -205,11 +211,13 @@ class Layer:
 
         Examples
         --------
-        >>> from fastcnn.layers import Linear
-        >>> layer = Linear(2, 1)
+        >>> layer = Layer()
         >>> layer.freeze()
         >>> layer.is_frozen
         True
+        >>> layer.thaw()
+        >>> layer.is_frozen
+        False
         """
         self._set_frozen(True)
 
@@ -233,16 +241,29 @@ class Layer:
     # -- the tree -----------------------------------------------------------------------------------
 
     def named_children(self) -> Iterator[tuple[str, Layer]]:
-        """Yield name and layer of each direct sub-layer, in order of assignment."""
+        """Yield name and layer of each direct sub-layer, in order of assignment.
+
+        Yields
+        ------
+        (str, Layer)
+        """
         yield from self._children.items()
 
     def named_layers(self, prefix: str = "") -> Iterator[tuple[str, Layer]]:
         """Yield dotted path and layer of this layer and all layers below it, parents first.
 
+        Parameters
+        ----------
+        prefix : str
+            Path of this layer itself.
+
+        Yields
+        ------
+        (str, Layer)
+
         Examples
         --------
-        >>> from fastcnn import Sequential
-        >>> from fastcnn.layers import ReLU
+        >>> from fastcnn import ReLU, Sequential
         >>> [path for path, layer in Sequential(Sequential(ReLU())).named_layers()]
         ['', '0', '0.0']
         """
@@ -259,12 +280,22 @@ class Layer:
                 yield (f"{path}.{name}" if path else name), layer, name
 
     def named_parameters(self) -> Iterator[tuple[str, np.ndarray]]:
-        """Yield name and array of each parameter of this layer and all layers below it."""
+        """Yield name and array of each parameter of this layer and all layers below it.
+
+        Yields
+        ------
+        (str, ndarray)
+        """
         for full, layer, name in self._named_arrays(True, False):
             yield full, read_and_keep(layer._parameters, name)
 
     def named_buffers(self) -> Iterator[tuple[str, np.ndarray]]:
-        """Yield name and array of each buffer of this layer and all layers below it."""
+        """Yield name and array of each buffer of this layer and all layers below it.
+
+        Yields
+        ------
+        (str, ndarray)
+        """
         for full, layer, name in self._named_arrays(False, True):
             yield full, read_and_keep(layer._buffers, name)
 
@@ -379,7 +410,12 @@ class Layer:
     # -- text ---------------------------------------------------------------------------------------
 
     def extra_repr(self) -> str:
-        """Return the layer's settings, which ``repr`` prints between its parentheses."""
+        """Return the layer's settings, which ``repr`` prints between its parentheses.
+
+        Returns
+        -------
+        str
+        """
         return ""
 
     def __repr__(self) -> str:

@@ -68,7 +68,15 @@ class Holder(ABC):
         self._holds = False  # whether all of the layers are marked
 
     def sync(self) -> None:
-        """Bring the layers' arrays up to date. Reading an array does the same."""
+        """Bring the layers' arrays up to date. Reading an array does the same.
+
+        Examples
+        --------
+        >>> import fastcnn as fc
+        >>> trainer = fc.Trainer(fc.Sequential(fc.Linear(2, 2)), fc.SGD(0.1))
+        >>> trainer.layer_changed()
+        >>> trainer.sync()
+        """
         self._look(lambda: None)
 
     @abstractmethod

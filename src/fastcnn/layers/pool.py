@@ -40,13 +40,11 @@ class AvgPool2d(Layer):
         self.ceil_mode, self.count_include_pad = ceil_mode, count_include_pad
 
     def forward(self, x: Any) -> Any:
-        """Map (N, C, H, W) to (N, C, H', W')."""
         return functional.avg_pool2d(
             x, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad
         )
 
     def extra_repr(self) -> str:
-        """Return the settings."""
         names = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad")
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
 
@@ -62,7 +60,6 @@ class GlobalAvgPool2d(Layer):
     """
 
     def forward(self, x: Any) -> Any:
-        """Apply `fastcnn.functional.global_avg_pool2d`."""
         return functional.global_avg_pool2d(x)
 
 
@@ -95,10 +92,8 @@ class MaxPool2d(Layer):
         self.dilation, self.ceil_mode = dilation, ceil_mode
 
     def forward(self, x: Any) -> Any:
-        """Map (N, C, H, W) to (N, C, H', W')."""
         return functional.max_pool2d(x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
 
     def extra_repr(self) -> str:
-        """Return the settings."""
         names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)

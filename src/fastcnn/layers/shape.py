@@ -13,6 +13,11 @@ __all__ = ["Dropout", "Flatten"]
 class Dropout(Layer):
     """Zero a random share `p` of the values in training. Return the input at inference.
 
+    Parameters
+    ----------
+    p : float
+        The share, from 0 to below 1.
+
     Examples
     --------
     >>> import numpy as np
@@ -24,16 +29,19 @@ class Dropout(Layer):
         self.p = p
 
     def forward(self, x: Any) -> Any:
-        """Apply `fastcnn.functional.dropout`."""
         return functional.dropout(x, self.p)
 
     def extra_repr(self) -> str:
-        """Return the share."""
         return f"p={self.p}"
 
 
 class Flatten(Layer):
     """Join the axes from `start_dim` on into one: (N, C, H, W) to (N, C*H*W).
+
+    Parameters
+    ----------
+    start_dim : int
+        The first of the axes that are joined.
 
     Examples
     --------
@@ -46,5 +54,4 @@ class Flatten(Layer):
         self.start_dim = start_dim
 
     def forward(self, x: Any) -> Any:
-        """Apply `fastcnn.functional.flatten`."""
         return functional.flatten(x, self.start_dim)

@@ -59,11 +59,9 @@ class BatchNorm2d(Layer):
         self.running_var = Buffer(np.ones(num_features))
 
     def forward(self, x: Any) -> Any:
-        """Map (N, num_features, ...) to the same shape."""
         return functional.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
 
     def extra_repr(self) -> str:
-        """Return the number of channels and eps."""
         return f"{len(self.weight)}, eps={self.eps}"
 
 
@@ -76,10 +74,12 @@ class Conv2d(Layer):
         Channels of the input, and filters.
     kernel_size : int or pair of int
         Height and width of a filter.
-    stride, dilation : int or pair of int
-        Step between windows, and between the taps of a window.
+    stride : int or pair of int
+        Step between windows.
     padding : int, sequence of 2 or 4 int, "same" or "valid"
         As in `fastcnn.functional.conv2d`.
+    dilation : int or pair of int
+        Step between the taps of a window.
     groups : int
         Number of groups of channels that do not mix; must divide both numbers of channels.
     bias : bool
@@ -144,7 +144,6 @@ class Conv2d(Layer):
         self.bias = Parameter(uniform(generator, shape[:1], fan_in)) if bias else None
 
     def forward(self, x: Any) -> Any:
-        """Map (N, in_channels, H, W) to (N, out_channels, H', W')."""
         return functional.conv2d(
             x,
             self.weight,
@@ -157,7 +156,6 @@ class Conv2d(Layer):
         )
 
     def extra_repr(self) -> str:
-        """Return the settings that differ from the defaults."""
         text = f"{self.weight.shape[1] * self.groups}, {self.weight.shape[0]}, kernel_size={self.kernel_size}"
         defaults = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, "algorithm": "auto"}
         for name, default in defaults.items():
@@ -211,11 +209,9 @@ class Linear(Layer):
         self.bias = Parameter(uniform(generator, (out_features,), in_features)) if bias else None
 
     def forward(self, x: Any) -> Any:
-        """Map (..., in_features) to (..., out_features)."""
         return functional.linear(x, self.weight, self.bias)
 
     def extra_repr(self) -> str:
-        """Return the sizes."""
         out_features, in_features = self.weight.shape
         text = f"in_features={in_features}, out_features={out_features}"
         return text + (", bias=False" if self.bias is None else "")

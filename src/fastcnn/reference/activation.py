@@ -12,6 +12,15 @@ from fastcnn.reference.base import Array, as_real, ieee
 def relu(x: npt.ArrayLike) -> Array:
     """y = max(x, 0) (Nair and Hinton, ICML 2010); NaN stays NaN, and -0 stays -0.
 
+    Parameters
+    ----------
+    x : array_like
+        Real numbers of any shape.
+
+    Returns
+    -------
+    float64 array of x's shape
+
     Examples
     --------
     >>> relu([-1, 2, np.nan])
@@ -23,6 +32,17 @@ def relu(x: npt.ArrayLike) -> Array:
 @ieee
 def clip(x: npt.ArrayLike, low: float, high: float) -> Array:
     """y = min(max(x, low), high); NaN stays NaN. ReLU6 is clip(x, 0, 6).
+
+    Parameters
+    ----------
+    x : array_like
+        Real numbers of any shape.
+    low, high : float
+        Bounds; -inf and inf are none.
+
+    Returns
+    -------
+    float64 array of x's shape
 
     Examples
     --------
@@ -38,6 +58,17 @@ def clip(x: npt.ArrayLike, low: float, high: float) -> Array:
 def leaky_relu(x: npt.ArrayLike, alpha: float = 0.01) -> Array:
     """y = x where x > 0, else alpha * x (Maas, Hannun and Ng, ICML 2013).
 
+    Parameters
+    ----------
+    x : array_like
+        Real numbers of any shape.
+    alpha : float
+        Slope below 0.
+
+    Returns
+    -------
+    float64 array of x's shape
+
     Examples
     --------
     >>> leaky_relu([-1, 2], alpha=0.5)
@@ -51,6 +82,15 @@ def leaky_relu(x: npt.ArrayLike, alpha: float = 0.01) -> Array:
 def tanh(x: npt.ArrayLike) -> Array:
     """y = (exp(x) - exp(-x)) / (exp(x) + exp(-x)).
 
+    Parameters
+    ----------
+    x : array_like
+        Real numbers of any shape.
+
+    Returns
+    -------
+    float64 array of x's shape
+
     Examples
     --------
     >>> tanh([-np.inf, 0, 0.5])
@@ -62,6 +102,15 @@ def tanh(x: npt.ArrayLike) -> Array:
 @ieee
 def sigmoid(x: npt.ArrayLike) -> Array:
     """y = 1 / (1 + exp(-x)), and for x < 0 the same as exp(x) / (1 + exp(x)), so that exp never overflows.
+
+    Parameters
+    ----------
+    x : array_like
+        Real numbers of any shape.
+
+    Returns
+    -------
+    float64 array of x's shape
 
     Examples
     --------
@@ -79,6 +128,15 @@ def hard_swish(x: npt.ArrayLike) -> Array:
 
     At -inf it is inf * 0, NaN. The quotient comes first, because it cannot overflow.
 
+    Parameters
+    ----------
+    x : array_like
+        Real numbers of any shape.
+
+    Returns
+    -------
+    float64 array of x's shape
+
     Examples
     --------
     >>> hard_swish([-2, 0, 4])
@@ -93,6 +151,15 @@ def silu(x: npt.ArrayLike) -> Array:
     """y = x * sigmoid(x), also called Swish (Elfwing et al., https://arxiv.org/abs/1702.03118).
 
     At -inf it is inf * 0, NaN.
+
+    Parameters
+    ----------
+    x : array_like
+        Real numbers of any shape.
+
+    Returns
+    -------
+    float64 array of x's shape
 
     Examples
     --------
@@ -110,6 +177,17 @@ def softmax(x: npt.ArrayLike, axis: int = -1) -> Array:
     Source: Blanchard, Higham and Higham, "Accurately computing the log-sum-exp and softmax functions", 2021. A
     slice that holds NaN or inf, or nothing but -inf, becomes NaN.
 
+    Parameters
+    ----------
+    x : array_like
+        Scores of any shape.
+    axis : int
+        The axis of the sum.
+
+    Returns
+    -------
+    float64 array of x's shape
+
     Examples
     --------
     >>> softmax([1000, 1000, -np.inf])
@@ -125,6 +203,19 @@ def softmax(x: npt.ArrayLike, axis: int = -1) -> Array:
 def clip_grad(grad: npt.ArrayLike, y: npt.ArrayLike, low: float, high: float) -> Array:
     """Gradient of `clip`, from its output: none where a bound has been reached (PyTorch's hardtanh).
 
+    Parameters
+    ----------
+    grad : array_like
+        Gradient by the output.
+    y : array_like of grad's shape
+        The output of `clip`.
+    low, high : float
+        The bounds.
+
+    Returns
+    -------
+    float64 array of grad's shape
+
     Examples
     --------
     >>> clip_grad([1, 1, 1], [0, 3, 6], 0, 6)
@@ -139,6 +230,17 @@ def clip_grad(grad: npt.ArrayLike, y: npt.ArrayLike, low: float, high: float) ->
 def relu_grad(grad: npt.ArrayLike, y: npt.ArrayLike) -> Array:
     """Gradient of `relu`, from its output: grad where y > 0, and where it is NaN.
 
+    Parameters
+    ----------
+    grad : array_like
+        Gradient by the output.
+    y : array_like of grad's shape
+        The output.
+
+    Returns
+    -------
+    float64 array of grad's shape
+
     Examples
     --------
     >>> relu_grad([5, 5], [0, 1])
@@ -150,6 +252,19 @@ def relu_grad(grad: npt.ArrayLike, y: npt.ArrayLike) -> Array:
 @ieee
 def leaky_relu_grad(grad: npt.ArrayLike, x: npt.ArrayLike, alpha: float = 0.01) -> Array:
     """Gradient of `leaky_relu`, from its input (or, where alpha >= 0, its output): grad where x > 0, else alpha * grad.
+
+    Parameters
+    ----------
+    grad : array_like
+        Gradient by the output.
+    x : array_like of grad's shape
+        The input.
+    alpha : float
+        Slope below 0.
+
+    Returns
+    -------
+    float64 array of grad's shape
 
     Examples
     --------
@@ -164,6 +279,17 @@ def leaky_relu_grad(grad: npt.ArrayLike, x: npt.ArrayLike, alpha: float = 0.01) 
 def tanh_grad(grad: npt.ArrayLike, y: npt.ArrayLike) -> Array:
     """Gradient of `tanh`, from its output: grad * (1 - y^2).
 
+    Parameters
+    ----------
+    grad : array_like
+        Gradient by the output.
+    y : array_like of grad's shape
+        The output.
+
+    Returns
+    -------
+    float64 array of grad's shape
+
     Examples
     --------
     >>> tanh_grad([4], [0.5])
@@ -176,6 +302,17 @@ def tanh_grad(grad: npt.ArrayLike, y: npt.ArrayLike) -> Array:
 @ieee
 def sigmoid_grad(grad: npt.ArrayLike, y: npt.ArrayLike) -> Array:
     """Gradient of `sigmoid`, from its output: grad * y * (1 - y).
+
+    Parameters
+    ----------
+    grad : array_like
+        Gradient by the output.
+    y : array_like of grad's shape
+        The output.
+
+    Returns
+    -------
+    float64 array of grad's shape
 
     Examples
     --------
@@ -190,6 +327,17 @@ def sigmoid_grad(grad: npt.ArrayLike, y: npt.ArrayLike) -> Array:
 def hard_swish_grad(grad: npt.ArrayLike, x: npt.ArrayLike) -> Array:
     """Gradient of `hard_swish`: 0 up to -3, grad from 3 on, between them grad * (x / 3 + 1/2).
 
+    Parameters
+    ----------
+    grad : array_like
+        Gradient by the output.
+    x : array_like of grad's shape
+        The input.
+
+    Returns
+    -------
+    float64 array of grad's shape
+
     Examples
     --------
     >>> hard_swish_grad([1, 1, 1], [-3, 0, 3])
@@ -202,6 +350,17 @@ def hard_swish_grad(grad: npt.ArrayLike, x: npt.ArrayLike) -> Array:
 @ieee
 def silu_grad(grad: npt.ArrayLike, x: npt.ArrayLike) -> Array:
     """Gradient of `silu`: grad * s * (1 + x * (1 - s)), s = sigmoid(x).
+
+    Parameters
+    ----------
+    grad : array_like
+        Gradient by the output.
+    x : array_like of grad's shape
+        The input.
+
+    Returns
+    -------
+    float64 array of grad's shape
 
     Examples
     --------
@@ -216,6 +375,19 @@ def silu_grad(grad: npt.ArrayLike, x: npt.ArrayLike) -> Array:
 @ieee
 def softmax_grad(grad: npt.ArrayLike, y: npt.ArrayLike, axis: int = -1) -> Array:
     """Gradient of `softmax`, from its output: y * (grad - sum of grad * y).
+
+    Parameters
+    ----------
+    grad : array_like
+        Gradient by the output.
+    y : array_like of grad's shape
+        The output.
+    axis : int
+        The axis of the sum.
+
+    Returns
+    -------
+    float64 array of grad's shape
 
     Examples
     --------

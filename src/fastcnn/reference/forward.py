@@ -44,10 +44,12 @@ def conv2d(
     x : (N, C, H, W) array
     weight : (O, C / groups, kh, kw) array
     bias : (O,) array, optional
-    stride, dilation : pair of int >= 1
-        Pixels (sh, sw) from one window to the next, (dh, dw) from one tap of a window to the next.
+    stride : pair of int >= 1
+        Pixels (sh, sw) from one window to the next.
     pads : four int >= 0
         Zeros at top, left, bottom, right. They take part: zero times an infinite weight is NaN.
+    dilation : pair of int >= 1
+        Pixels (dh, dw) from one tap of a window to the next.
     groups : int >= 1
         The number of equal parts of channels and outputs; an output sees the channels of its part.
 
@@ -116,10 +118,12 @@ def max_pool2d(
     Parameters
     ----------
     x : (N, C, H, W) array
-    kernel, stride, dilation : pair of int >= 1
-        Size (kh, kw) of a window, pixels from one window to the next, and from one of its taps to the next.
+    kernel, stride : pair of int >= 1
+        Size (kh, kw) of a window, and pixels from one window to the next.
     pads : four int >= 0
         Padding at top, left, bottom, right; it never wins over a pixel.
+    dilation : pair of int >= 1
+        Pixels from one tap of a window to the next.
     ceil_mode : bool
         Whether a last, incomplete window counts, if it starts inside the image or its top or left padding.
 
@@ -165,9 +169,13 @@ def avg_pool2d(
     Parameters
     ----------
     x, kernel, stride, pads, ceil_mode
-        As in `max_pool2d`, whose output shape and errors this shares.
+        As in `max_pool2d`, whose errors this shares.
     count_include_pad : bool
         Whether padding counts as pixels. (ONNX AveragePool's default is that it does not.)
+
+    Returns
+    -------
+    (N, C, H', W') float64 array
 
     Examples
     --------
@@ -197,6 +205,14 @@ def avg_pool2d(
 def global_avg_pool2d(x: npt.ArrayLike) -> Array:
     """Mean of each plane, (N, C, H, W) to (N, C, 1, 1) (Lin et al., https://arxiv.org/abs/1312.4400).
 
+    Parameters
+    ----------
+    x : (N, C, H, W) array
+
+    Returns
+    -------
+    (N, C, 1, 1) float64 array
+
     Examples
     --------
     >>> global_avg_pool2d(np.arange(6).reshape(1, 1, 2, 3))
@@ -209,9 +225,22 @@ def global_avg_pool2d(x: npt.ArrayLike) -> Array:
 
 @ieee
 def linear(x: npt.ArrayLike, weight: npt.ArrayLike, bias: npt.ArrayLike | None = None) -> Array:
-    """y = x @ weight.T + bias: (..., I), (O, I), (O,) to (..., O). ONNX Gemm with transB=1.
+    """y = x @ weight.T + bias: ONNX Gemm with transB=1.
 
-    Raises ValueError where x and weight differ in I.
+    Parameters
+    ----------
+    x : (..., I) array
+    weight : (O, I) array
+    bias : (O,) array, optional
+
+    Returns
+    -------
+    (..., O) float64 array
+
+    Raises
+    ------
+    ValueError
+        Where x and weight differ in I.
 
     Examples
     --------
@@ -239,6 +268,17 @@ def batch_norm(
 
     y is NaN where var + eps < 0.
 
+    Parameters
+    ----------
+    x : (N, C, ...) array
+    mean, var : (C,) arrays
+    weight, bias : (C,) arrays, optional
+    eps : float
+
+    Returns
+    -------
+    float64 array of x's shape
+
     Examples
     --------
     >>> batch_norm([[3.0, 8.0]], mean=[1, 2], var=[4, 9], weight=[1, 5], bias=[0, 7], eps=0)
@@ -254,7 +294,20 @@ def batch_norm(
 
 @ieee
 def add(a: npt.ArrayLike, b: npt.ArrayLike) -> Array:
-    """y = a + b, with NumPy's broadcasting; ValueError where shapes do not allow it.
+    """y = a + b, with NumPy's broadcasting.
+
+    Parameters
+    ----------
+    a, b : array_like
+
+    Returns
+    -------
+    float64 array of the common shape
+
+    Raises
+    ------
+    ValueError
+        Where shapes do not allow it.
 
     Examples
     --------
@@ -266,7 +319,20 @@ def add(a: npt.ArrayLike, b: npt.ArrayLike) -> Array:
 
 @ieee
 def multiply(a: npt.ArrayLike, b: npt.ArrayLike) -> Array:
-    """y = a * b, with NumPy's broadcasting; ValueError where shapes do not allow it.
+    """y = a * b, with NumPy's broadcasting.
+
+    Parameters
+    ----------
+    a, b : array_like
+
+    Returns
+    -------
+    float64 array of the common shape
+
+    Raises
+    ------
+    ValueError
+        Where shapes do not allow it.
 
     Examples
     --------
@@ -278,7 +344,21 @@ def multiply(a: npt.ArrayLike, b: npt.ArrayLike) -> Array:
 
 @ieee
 def concat(arrays: Sequence[npt.ArrayLike], axis: int = 1) -> Array:
-    """The arrays one after the other along an axis; ValueError where other axes differ.
+    """The arrays one after the other along an axis.
+
+    Parameters
+    ----------
+    arrays : sequence of array_like
+    axis : int
+
+    Returns
+    -------
+    float64 array
+
+    Raises
+    ------
+    ValueError
+        Where other axes differ.
 
     Examples
     --------
@@ -290,7 +370,24 @@ def concat(arrays: Sequence[npt.ArrayLike], axis: int = 1) -> Array:
 
 @ieee
 def pad(x: npt.ArrayLike, pads: Ints, value: float = 0.0) -> Array:
-    """A border of `value`: `pads` elements before each axis, then after each (ONNX Pad); ValueError below 0.
+    """A border of one value (ONNX Pad).
+
+    Parameters
+    ----------
+    x : array_like
+        Of n axes.
+    pads : 2 * n int >= 0
+        Elements before each axis, then after each.
+    value : float
+
+    Returns
+    -------
+    float64 array
+
+    Raises
+    ------
+    ValueError
+        Where an element of `pads` is below 0.
 
     Examples
     --------
@@ -305,6 +402,15 @@ def pad(x: npt.ArrayLike, pads: Ints, value: float = 0.0) -> Array:
 @ieee
 def flatten(x: npt.ArrayLike, axis: int = 1) -> Array:
     """A matrix of the same elements: axes before `axis` make its rows, the others its columns (ONNX Flatten).
+
+    Parameters
+    ----------
+    x : array_like
+    axis : int
+
+    Returns
+    -------
+    float64 array of two axes
 
     Examples
     --------

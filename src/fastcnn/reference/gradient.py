@@ -36,7 +36,22 @@ def conv2d_grad_input(
 ) -> Array:
     """Gradient of `conv2d` by x, of `size` (H, W): the transposed convolution.
 
-    dx[n, c, i*sh + u*dh - top, j*sw + v*dw - left] += weight[o, c, u, v] * grad[n, o, i, j]
+    In the notation of `conv2d`::
+
+        dx[n, c, i*sh + u*dh - top, j*sw + v*dw - left] += weight[o, c, u, v] * grad[n, o, i, j]
+
+    Parameters
+    ----------
+    grad : (N, O, H', W') array
+    weight : (O, C / groups, kh, kw) array
+    size : pair of int
+        Height and width of x.
+    stride, pads, dilation, groups
+        As in `conv2d`.
+
+    Returns
+    -------
+    (N, C, H, W) float64 array
 
     Examples
     --------
@@ -71,6 +86,19 @@ def conv2d_grad_weight(
 
         dw[o, c, u, v] = sum over n, i, j of grad[n, o, i, j] * x[n, c, i*sh + u*dh - top, j*sw + v*dw - left]
 
+    Parameters
+    ----------
+    x : (N, C, H, W) array
+    grad : (N, O, H', W') array
+    kernel : pair of int
+        Height and width of the filters.
+    stride, pads, dilation, groups
+        As in `conv2d`.
+
+    Returns
+    -------
+    (O, C / groups, kh, kw) float64 array
+
     Examples
     --------
     >>> conv2d_grad_weight([[[[1, 2, 3]]]], [[[[1, 10]]]], kernel=(1, 2))
@@ -90,6 +118,14 @@ def conv2d_grad_weight(
 def conv2d_grad_bias(grad: npt.ArrayLike) -> Array:
     """Gradient of `conv2d` by the bias: the sum over all but the channels.
 
+    Parameters
+    ----------
+    grad : (N, O, ...) array
+
+    Returns
+    -------
+    (O,) float64 array
+
     Examples
     --------
     >>> conv2d_grad_bias([[[[1, 2]], [[3, 4]]]])
@@ -103,6 +139,15 @@ def conv2d_grad_bias(grad: npt.ArrayLike) -> Array:
 def linear_grad_input(grad: npt.ArrayLike, weight: npt.ArrayLike) -> Array:
     """Gradient of `linear` by x: grad @ weight.
 
+    Parameters
+    ----------
+    grad : (..., O) array
+    weight : (O, I) array
+
+    Returns
+    -------
+    (..., I) float64 array
+
     Examples
     --------
     >>> linear_grad_input([[1, 1]], [[3, 4], [5, 6]])
@@ -114,6 +159,15 @@ def linear_grad_input(grad: npt.ArrayLike, weight: npt.ArrayLike) -> Array:
 @ieee
 def linear_grad_weight(x: npt.ArrayLike, grad: npt.ArrayLike) -> Array:
     """Gradient of `linear` by the weight: grad.T @ x.
+
+    Parameters
+    ----------
+    x : (N, I) array
+    grad : (N, O) array
+
+    Returns
+    -------
+    (O, I) float64 array
 
     Examples
     --------
@@ -127,6 +181,14 @@ def linear_grad_weight(x: npt.ArrayLike, grad: npt.ArrayLike) -> Array:
 @ieee
 def linear_grad_bias(grad: npt.ArrayLike) -> Array:
     """Gradient of `linear` by the bias: the sum of the rows.
+
+    Parameters
+    ----------
+    grad : (N, O) array
+
+    Returns
+    -------
+    (O,) float64 array
 
     Examples
     --------
@@ -146,8 +208,21 @@ def max_pool2d_grad(
     dilation: Ints = (1, 1),
     ceil_mode: bool = False,
 ) -> Array:
-    """Gradient of `max_pool2d`: each window's goes to the first of its largest values, row by row; to the last NaN
-    where it holds one (PyTorch's rule).
+    """Gradient of `max_pool2d` by x.
+
+    Each window's goes to the first of its largest values, row by row; to the last NaN where it holds one. PyTorch has
+    the same rule.
+
+    Parameters
+    ----------
+    grad : (N, C, H', W') array
+    x : (N, C, H, W) array
+    kernel, stride, pads, dilation, ceil_mode
+        As in `max_pool2d`.
+
+    Returns
+    -------
+    (N, C, H, W) float64 array
 
     Examples
     --------
@@ -192,6 +267,18 @@ def avg_pool2d_grad(
 ) -> Array:
     """Gradient of `avg_pool2d` by x, of `size` (H, W): each window's in equal parts to all that its mean counts.
 
+    Parameters
+    ----------
+    grad : (N, C, H', W') array
+    size : pair of int
+        Height and width of x.
+    kernel, stride, pads, ceil_mode, count_include_pad
+        As in `avg_pool2d`.
+
+    Returns
+    -------
+    (N, C, H, W) float64 array
+
     Examples
     --------
     >>> avg_pool2d_grad([[[[4]]]], (2, 2), (2, 2), (2, 2), (0, 0, 0, 0))
@@ -217,6 +304,16 @@ def avg_pool2d_grad(
 def global_avg_pool2d_grad(grad: npt.ArrayLike, size: Ints) -> Array:
     """Gradient of `global_avg_pool2d` by x, of `size` (H, W).
 
+    Parameters
+    ----------
+    grad : (N, C, 1, 1) array
+    size : pair of int
+        Height and width of x.
+
+    Returns
+    -------
+    (N, C, H, W) float64 array
+
     Examples
     --------
     >>> global_avg_pool2d_grad([[[[6]]]], (1, 2))
@@ -229,6 +326,14 @@ def global_avg_pool2d_grad(grad: npt.ArrayLike, size: Ints) -> Array:
 @ieee
 def batch_stats(x: npt.ArrayLike) -> Array:
     """Mean and biased variance over the batch, of each channel, (N, C, ...) to (C, 2).
+
+    Parameters
+    ----------
+    x : (N, C, ...) array
+
+    Returns
+    -------
+    (C, 2) float64 array
 
     Examples
     --------
@@ -251,6 +356,18 @@ def batch_norm_grad(
 
         dx = weight / sqrt(var + eps) * (grad - mean(grad) - h * mean(grad * h))
 
+    Parameters
+    ----------
+    grad, x : (N, C, ...) arrays
+        Gradient by the output, and the input.
+    weight : (C,) array, optional
+        Ones by default.
+    eps : float
+
+    Returns
+    -------
+    float64 array of x's shape
+
     Examples
     --------
     >>> batch_norm_grad([[1.0], [0.0]], [[3.0], [1.0]], eps=0).round(6)
@@ -269,6 +386,17 @@ def batch_norm_grad(
 @ieee
 def sum_to(grad: npt.ArrayLike, shape: Ints) -> Array:
     """Gradient of broadcasting from `shape`: the sum over everything that was repeated.
+
+    Parameters
+    ----------
+    grad : array_like
+        Gradient by the broadcast array.
+    shape : sequence of int
+        The shape before.
+
+    Returns
+    -------
+    float64 array of `shape`
 
     Examples
     --------

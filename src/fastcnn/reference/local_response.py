@@ -27,6 +27,18 @@ def local_response_norm(
     Krizhevsky, Sutskever and Hinton, ImageNet classification with deep convolutional neural networks, 2012, section
     3.3; as ONNX's LRN, with alpha divided by the size.
 
+    Parameters
+    ----------
+    x : (N, C, ...) array
+    size : int >= 1
+        Channels of a window.
+    alpha, beta, bias : float
+        The numbers of the formula.
+
+    Returns
+    -------
+    float64 array of x's shape
+
     Examples
     --------
     >>> local_response_norm([[3.0, 4.0]], size=3, alpha=3.0, beta=0.5, bias=0.0)
@@ -40,10 +52,22 @@ def local_response_norm(
 def local_response_norm_grad(
     grad: npt.ArrayLike, x: npt.ArrayLike, size: int, alpha: float = 1e-4, beta: float = 0.75, bias: float = 1.0
 ) -> Array:
-    """Gradient of `local_response_norm` by x. Channel j is part of the windows of those channels that the window,
-    turned around, has about j::
+    """Gradient of `local_response_norm` by x.
+
+    Channel j is part of the windows of those channels that the window, turned around, has about j::
 
         dx_j = grad_j s_j^-beta - 2 alpha beta / size x_j * sum over i of grad_i x_i s_i^(-beta - 1)
+
+    Parameters
+    ----------
+    grad, x : (N, C, ...) arrays
+        Gradient by the output, and the input.
+    size, alpha, beta, bias
+        As in `local_response_norm`.
+
+    Returns
+    -------
+    float64 array of x's shape
 
     Examples
     --------

@@ -13,6 +13,14 @@ from fastcnn.reference.base import Array, as_real, ieee
 def cross_entropy(scores: npt.ArrayLike, target: npt.ArrayLike) -> Array:
     """-sum of target * log(softmax(scores)): (N, C), (N, C) to a number. Targets carry weights and the mean.
 
+    Parameters
+    ----------
+    scores, target : (N, C) arrays
+
+    Returns
+    -------
+    float64 array of shape ()
+
     Examples
     --------
     >>> cross_entropy([[0, 0]], [[1, 0]])
@@ -29,6 +37,14 @@ def cross_entropy(scores: npt.ArrayLike, target: npt.ArrayLike) -> Array:
 def cross_entropy_grad(scores: npt.ArrayLike, target: npt.ArrayLike) -> Array:
     """Gradient of `cross_entropy` by the scores: softmax(scores) * (sum of a row of target) - target.
 
+    Parameters
+    ----------
+    scores, target : (N, C) arrays
+
+    Returns
+    -------
+    (N, C) float64 array
+
     Examples
     --------
     >>> cross_entropy_grad([[0, 0]], [[1, 0]])
@@ -43,6 +59,14 @@ def cross_entropy_grad(scores: npt.ArrayLike, target: npt.ArrayLike) -> Array:
 def mean_squared_error(scores: npt.ArrayLike, target: npt.ArrayLike) -> Array:
     """mean of (scores - target)^2.
 
+    Parameters
+    ----------
+    scores, target : (N, C) arrays
+
+    Returns
+    -------
+    float64 array of shape ()
+
     Examples
     --------
     >>> mean_squared_error([[1, 2]], [[0, 0]])
@@ -54,6 +78,14 @@ def mean_squared_error(scores: npt.ArrayLike, target: npt.ArrayLike) -> Array:
 @ieee
 def mean_squared_error_grad(scores: npt.ArrayLike, target: npt.ArrayLike) -> Array:
     """Gradient of `mean_squared_error` by the scores.
+
+    Parameters
+    ----------
+    scores, target : (N, C) arrays
+
+    Returns
+    -------
+    (N, C) float64 array
 
     Examples
     --------
@@ -68,6 +100,14 @@ def mean_squared_error_grad(scores: npt.ArrayLike, target: npt.ArrayLike) -> Arr
 def binary_cross_entropy(scores: npt.ArrayLike, target: npt.ArrayLike) -> Array:
     """mean of -(t log p + (1 - t) log(1 - p)) for p = sigmoid(scores), as max(s, 0) - s t + log(1 + e^-|s|).
 
+    Parameters
+    ----------
+    scores, target : (N, C) arrays
+
+    Returns
+    -------
+    float64 array of shape ()
+
     Examples
     --------
     >>> binary_cross_entropy([[0.0]], [[1]])
@@ -81,6 +121,14 @@ def binary_cross_entropy(scores: npt.ArrayLike, target: npt.ArrayLike) -> Array:
 def binary_cross_entropy_grad(scores: npt.ArrayLike, target: npt.ArrayLike) -> Array:
     """Gradient of `binary_cross_entropy` by the scores.
 
+    Parameters
+    ----------
+    scores, target : (N, C) arrays
+
+    Returns
+    -------
+    (N, C) float64 array
+
     Examples
     --------
     >>> binary_cross_entropy_grad([[0.0]], [[1]])
@@ -93,6 +141,14 @@ def binary_cross_entropy_grad(scores: npt.ArrayLike, target: npt.ArrayLike) -> A
 def linear_loss(scores: npt.ArrayLike, target: npt.ArrayLike) -> Array:
     """sum of scores * target: its gradient is the target, whatever that is the gradient of.
 
+    Parameters
+    ----------
+    scores, target : (N, C) arrays
+
+    Returns
+    -------
+    float64 array of shape ()
+
     Examples
     --------
     >>> linear_loss([[1, 2]], [[3, 4]])
@@ -104,6 +160,14 @@ def linear_loss(scores: npt.ArrayLike, target: npt.ArrayLike) -> Array:
 @ieee
 def linear_loss_grad(scores: npt.ArrayLike, target: npt.ArrayLike) -> Array:
     """Gradient of `linear_loss` by the scores.
+
+    Parameters
+    ----------
+    scores, target : (N, C) arrays
+
+    Returns
+    -------
+    (N, C) float64 array
 
     Examples
     --------

@@ -100,7 +100,25 @@ class Augment:
         return self.change(image, rng, self.draw_crop(rng, height, width, width / height))
 
     def change(self, image: np.ndarray, rng: np.random.Generator, box: tuple[float, float, float, float]) -> np.ndarray:
-        """As a call, keeping the part `box` (top, left, height, width); a photo was cropped when it was decoded."""
+        """Change an image as a call does, keeping a given part; a photo was cropped when it was decoded.
+
+        Parameters
+        ----------
+        image : ndarray (C, H, W), float32
+        rng : numpy.random.Generator or int
+        box : tuple of float
+            The part to keep, (top, left, height, width) in pixels.
+
+        Returns
+        -------
+        ndarray (C, H, W), float32
+
+        Examples
+        --------
+        >>> unchanged = Augment(flip=False, rotation=0, colour=0)
+        >>> unchanged.change(np.zeros((3, 8, 8), np.float32), np.random.default_rng(0), (0, 0, 4, 4)).shape
+        (3, 8, 8)
+        """
         image, rng = _checked_image(image), as_generator(rng, "Augment: rng")
         if not isinstance(box, (tuple, list)) or len(box) != 4:
             raise TypeError(f"Augment: box={box!r}, expected four numbers (top, left, height, width)")
@@ -131,6 +149,11 @@ class Augment:
         -------
         tuple of float
             (top, left, height, width) in pixels.
+
+        Examples
+        --------
+        >>> Augment(crop=1).draw_crop(np.random.default_rng(0), 6, 8, aspect=1.0)
+        (0, 0, 6, 8)
         """
         rng = as_generator(rng, "Augment: rng")
         height, width = as_int(height, "Augment: height", 1), as_int(width, "Augment: width", 1)
@@ -157,6 +180,12 @@ class Augment:
         -------
         tuple of ndarray
             As given, blended.
+
+        Examples
+        --------
+        >>> images, labels = Augment(mixup=0.2).mix(np.ones((2, 3, 4, 4)), np.eye(2), np.random.default_rng(0))
+        >>> images.shape, labels.sum(axis=1).round(6).tolist()
+        ((2, 3, 4, 4), [1.0, 1.0])
         """
         if not self.mixup:
             raise ValueError("Augment: mixup=0, expected a number > 0 where images are blended")

@@ -22,6 +22,12 @@ class Callback:
     ...     def on_batch(self, run):
     ...         if run.loss < 0.5:
     ...             run.stop()
+    ...     def on_start(self, run):
+    ...         self.losses = []
+    ...     def on_epoch(self, run):
+    ...         self.losses.append(run.history["loss"][-1])
+    ...     def on_end(self, run):
+    ...         self.losses.sort()
     >>> model = fc.Sequential(fc.Linear(1, 2, rng=0))
     >>> history = model.fit([[3], [-3]], [0, 1], epochs=500, optimizer=fc.SGD(0.1), callbacks=[Patient()])
     >>> history.epochs < 500
@@ -29,13 +35,37 @@ class Callback:
     """
 
     def on_start(self, run: Run) -> None:
-        """Before the first step."""
+        """Called before the first step.
+
+        Parameters
+        ----------
+        run : Run
+            The training that goes on.
+        """
 
     def on_batch(self, run: Run) -> None:
-        """After each batch: `run.step` and `run.loss` tell of it; `run.stop()` ends the epoch here."""
+        """Called after each batch: `run.step` and `run.loss` tell of it; `run.stop()` ends the epoch here.
+
+        Parameters
+        ----------
+        run : Run
+            The training that goes on.
+        """
 
     def on_epoch(self, run: Run) -> None:
-        """After each epoch and its validation: the last of each list in `run.history` are its numbers."""
+        """Called after each epoch and its validation: the last of each list in `run.history` are its numbers.
+
+        Parameters
+        ----------
+        run : Run
+            The training that goes on.
+        """
 
     def on_end(self, run: Run) -> None:
-        """After the last epoch, and where the training was interrupted or has failed."""
+        """Called after the last epoch, and where the training was interrupted or has failed.
+
+        Parameters
+        ----------
+        run : Run
+            The training that ends.
+        """

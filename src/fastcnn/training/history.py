@@ -48,17 +48,44 @@ class History(dict[str, list[float]]):
         return max((len(values) for values in self.values()), default=0)
 
     def add(self, **values: float) -> None:
-        """Append the numbers of one epoch."""
+        """Append the numbers of one epoch.
+
+        Parameters
+        ----------
+        **values : float
+            By name, as ``loss=0.5``.
+
+        Examples
+        --------
+        >>> history = History()
+        >>> history.add(loss=0.9)
+        >>> history["loss"]
+        [0.9]
+        """
         for name, value in values.items():
             self.setdefault(name, []).append(float(value))
 
     def best(self, name: str = "validation_loss") -> int:
         """Return the first epoch, counted from 0, with the lowest loss or the highest accuracy.
 
+        Parameters
+        ----------
+        name : str
+            Of the numbers.
+
+        Returns
+        -------
+        int
+
         Raises
         ------
         ValueError
             If the history has no numbers of that name.
+
+        Examples
+        --------
+        >>> History(validation_loss=[0.9, 0.4, 0.5]).best()
+        1
         """
         as_choice(name, "best: name", [known for known, values in self.items() if values])
         signs = -1.0 if name.endswith("accuracy") else 1.0
@@ -98,6 +125,11 @@ class History(dict[str, list[float]]):
         ------
         ImportError
             Without matplotlib, which ``pip install "fastcnn[plot]"`` brings.
+
+        Examples
+        --------
+        >>> len(History(loss=[0.9, 0.4, 0.5]).plot().axes)
+        1
         """
         return drawn("History.plot", (4 * max(len(self._panels()), 1), 3), self._draw, path)
 

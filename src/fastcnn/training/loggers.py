@@ -47,12 +47,10 @@ class CSVLogger(Callback):
         self._names: list[str] = []
 
     def on_start(self, run: Run) -> None:
-        """Begin the file."""
         self.path.write_text("", encoding="utf-8")
         self._names = []
 
     def on_epoch(self, run: Run) -> None:
-        """Write a line, so that it is in the file whatever comes."""
         numbers: Mapping[str, float] = {"epoch": run.epoch, **_numbers(run)}
         with self.path.open("a", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, self._names or list(numbers), extrasaction="ignore", lineterminator="\n")
@@ -85,11 +83,9 @@ class JSONLinesLogger(Callback):
         self.path = Path(as_path(path, "JSONLinesLogger: path"))
 
     def on_start(self, run: Run) -> None:
-        """Open the file, so that what is wrong with its name costs no epoch."""
         self.path.open("a", encoding="utf-8").close()
 
     def on_epoch(self, run: Run) -> None:
-        """Write a line."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"epoch": run.epoch, **_numbers(run)}) + "\n")
 
@@ -106,18 +102,21 @@ class TensorBoardLogger(Callback):
     ------
     ImportError
         If neither is installed.
+
+    Examples
+    --------
+    >>> issubclass(TensorBoardLogger, Callback)
+    True
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self._writer: Any = _summary_writer()(os.fspath(folder))
 
     def on_epoch(self, run: Run) -> None:
-        """Write the numbers of the epoch."""
         for name, value in _numbers(run).items():
             self._writer.add_scalar(name, value, run.epoch)
 
     def on_end(self, run: Run) -> None:
-        """Write what is left."""
         self._writer.flush()
 
 
@@ -128,6 +127,11 @@ class MLflowLogger(Callback):
     ------
     ImportError
         If mlflow is not installed.
+
+    Examples
+    --------
+    >>> issubclass(MLflowLogger, Callback)
+    True
     """
 
     def __init__(self) -> None:
@@ -138,13 +142,11 @@ class MLflowLogger(Callback):
         self._mlflow: Any = mlflow
 
     def on_start(self, run: Run) -> None:
-        """Log optimizer, loss and epochs."""
         trainer = run.trainer
         settings = {"optimizer": repr(trainer.optimizer), "loss": repr(trainer.loss), "epochs": run.epochs}
         self._mlflow.log_params(settings)
 
     def on_epoch(self, run: Run) -> None:
-        """Log the numbers of the epoch."""
         self._mlflow.log_metrics(_numbers(run), step=run.epoch)
 
 

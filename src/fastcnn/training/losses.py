@@ -24,24 +24,102 @@ class Loss:
     ----------
     op : str
         The operation of the training graph, from (scores, target) to a number.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> class Twice(MSE):
+    ...     def target(self, y, shape, weights=None):
+    ...         return 2 * super().target(y, shape, weights)
+    >>> Twice().value(np.float32([[2.0, 4.0]]), [[1.0, 2.0]])
+    0.0
     """
 
     op: str
 
     def target(self, y: ArrayLike, shape: tuple[int, int], weights: ArrayLike | None = None) -> np.ndarray:
-        """Return the float32 matrix that the operation reads, for labels `y` and scores of `shape` (N, classes)."""
+        """Return what the operation compares the scores with.
+
+        Parameters
+        ----------
+        y : array_like
+            Labels as the loss takes them: integers (N,), or (N, classes).
+        shape : pair of int
+            Of the scores: (N, classes).
+        weights : array_like (N,), optional
+            What each input counts.
+
+        Returns
+        -------
+        ndarray (N, classes), float32
+
+        Raises
+        ------
+        TypeError, ValueError
+            If labels or weights do not fit.
+        """
         raise TypeError(f"{type(self).__name__} has no target method: use CrossEntropy, MSE or BinaryCrossEntropy")
 
     def needs_scores(self, weights: ArrayLike | None) -> bool:
-        """Whether its gradient is computed outside of the compiled step, by `value_and_gradient`."""
+        """Tell whether the gradient is computed outside of the compiled step, by `value_and_gradient`.
+
+        Parameters
+        ----------
+        weights : array_like (N,), or None
+            What each input counts.
+
+        Returns
+        -------
+        bool
+
+        Examples
+        --------
+        >>> MSE().needs_scores(None), MSE().needs_scores([1, 2])
+        (False, True)
+        """
         return weights is not None
 
     def count(self, y: ArrayLike, weights: ArrayLike | None = None) -> float:
-        """What its mean divides by: how much a batch weighs beside others."""
+        """Tell what the mean divides by: how much a batch weighs beside others.
+
+        Parameters
+        ----------
+        y : array_like
+            Labels, as for `target`.
+        weights : array_like (N,), optional
+            What each input counts.
+
+        Returns
+        -------
+        float
+
+        Examples
+        --------
+        >>> MSE().count([0, 1]), MSE().count([0, 1], [0.5, 2.0])
+        (2.0, 2.5)
+        """
         return float(len(as_array(y, "y")) if weights is None else as_array(weights, "sample_weight").sum())
 
     def value(self, scores: np.ndarray, y: ArrayLike, weights: ArrayLike | None = None) -> float:
-        """The loss of scores (N, classes)."""
+        """Compute the loss.
+
+        Parameters
+        ----------
+        scores : ndarray (N, classes), float32
+        y : array_like
+            Labels, as for `target`.
+        weights : array_like (N,), optional
+            What each input counts.
+
+        Returns
+        -------
+        float
+
+        Examples
+        --------
+        >>> MSE().value(np.float32([[1, 2]]), [[0, 0]])
+        2.5
+        """
         if self.needs_scores(weights):
             return self.value_and_gradient(scores, y, weights)[0]
         target = self.target(y, (scores.shape[0], scores.shape[1]), weights)
@@ -50,7 +128,26 @@ class Loss:
     def value_and_gradient(
         self, scores: np.ndarray, y: ArrayLike, weights: ArrayLike | None = None
     ) -> tuple[float, np.ndarray]:
-        """The loss of scores (N, classes), and its gradient by them. The mean of the rows' losses, by their weights."""
+        """Compute the loss, the mean of the rows' losses by their weights, and its gradient by the scores.
+
+        Parameters
+        ----------
+        scores : ndarray (N, classes), float32
+        y : array_like
+            Labels, as for `target`.
+        weights : array_like (N,), optional
+            What each input counts.
+
+        Returns
+        -------
+        float
+        ndarray (N, classes), float64
+
+        Examples
+        --------
+        >>> MSE().value_and_gradient(np.float32([[1, 2]]), [[0, 0]])
+        (2.5, array([[1., 2.]]))
+        """
         shape = scores.shape[0], scores.shape[1]
         target = self.target(y, shape)
         share = _shares(weights, shape[0])
@@ -107,11 +204,9 @@ class CrossEntropy(Loss):
             )
 
     def needs_scores(self, weights: ArrayLike | None) -> bool:
-        """Never: weights go into the targets."""
         return False
 
     def count(self, y: ArrayLike, weights: ArrayLike | None = None) -> float:
-        """Return the sum of the labels' and inputs' weights."""
         labels = as_array(y, "CrossEntropy: y")
         if self.class_weights is None or labels.ndim != 1:
             return super().count(y, weights)
@@ -119,7 +214,6 @@ class CrossEntropy(Loss):
         return float((of_labels if weights is None else of_labels * as_array(weights, "sample_weight")).sum())
 
     def target(self, y: ArrayLike, shape: tuple[int, int], weights: ArrayLike | None = None) -> np.ndarray:
-        """Return the coefficients of -log softmax: (N, classes) float32."""
         shape = rows, classes = as_pair(shape, "CrossEntropy: shape", 0)
         labels = as_array(y, "CrossEntropy: y")
         of_classes = self.class_weights
@@ -159,7 +253,6 @@ class MSE(Loss):
     op = "MeanSquaredError"
 
     def target(self, y: ArrayLike, shape: tuple[int, int], weights: ArrayLike | None = None) -> np.ndarray:
-        """Return the values that the scores should have: (N, classes) float32."""
         return _rows(y, shape, "MSE")
 
 
@@ -179,7 +272,6 @@ class BinaryCrossEntropy(Loss):
     op = "BinaryCrossEntropy"
 
     def target(self, y: ArrayLike, shape: tuple[int, int], weights: ArrayLike | None = None) -> np.ndarray:
-        """Return the probability of label 1 for each score: (N, classes) float32."""
         rows = _rows(y, shape, "BinaryCrossEntropy")
         if rows.size and not (rows.min() >= 0 and rows.max() <= 1):
             raise ValueError(f"BinaryCrossEntropy: y from {rows.min():g} to {rows.max():g}, expected 0 to 1")
@@ -212,13 +304,11 @@ class FunctionLoss(Loss):
         self.function = function
 
     def needs_scores(self, weights: ArrayLike | None) -> bool:
-        """Always."""
         return True
 
     def value_and_gradient(
         self, scores: np.ndarray, y: ArrayLike, weights: ArrayLike | None = None
     ) -> tuple[float, np.ndarray]:
-        """See `Loss.value_and_gradient`."""
         from fastcnn.training.values import Value
 
         name = getattr(self.function, "__name__", "loss")

@@ -27,12 +27,25 @@ __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop"]
 class Optimizer:
     """Base of all optimizers: settings without state, so that several trainers can share one.
 
-    Attributes
+    Parameters
     ----------
     learning_rate : float
         Learning rate that a trainer begins with.
+    weight_decay : float
+        Share of a parameter that is added to its gradient.
+    groups : dict of str to dict, optional
+        Other learning rates and weight decays of parameters whose names fit a pattern; the first that fits counts.
+
+    Attributes
+    ----------
     kind : str
         Name of the formula in kernels/_update.
+
+    Examples
+    --------
+    >>> import fastcnn as fc
+    >>> isinstance(fc.Adam(), Optimizer)
+    True
     """
 
     kind: ClassVar[str]
@@ -44,11 +57,42 @@ class Optimizer:
         self.groups = _checked_groups(self, groups)
 
     def group_of(self, name: str) -> int:
-        """The number of the first group that a parameter belongs to, from 1 on; 0 where it belongs to none."""
+        """Find the group that a parameter belongs to.
+
+        Parameters
+        ----------
+        name : str
+            Of the parameter.
+
+        Returns
+        -------
+        int
+            Number of the first group whose pattern fits, from 1 on; 0 where there is none.
+
+        Examples
+        --------
+        >>> SGD(groups={"*.bias": {"weight_decay": 0}}).group_of("conv.bias")
+        1
+        """
         return next((i for i, pattern in enumerate(self.groups, 1) if fnmatchcase(name, pattern)), 0)
 
     def check_groups(self, names: Sequence[str]) -> None:
-        """Raise ValueError for a group that has none of the named parameters."""
+        """Refuse groups that have no parameters.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Of all parameters.
+
+        Raises
+        ------
+        ValueError
+            For a group that has none of them.
+
+        Examples
+        --------
+        >>> SGD(groups={"*.bias": {"weight_decay": 0}}).check_groups(["conv.weight", "conv.bias"])
+        """
         taken = {self.group_of(name) for name in names}
         for i, pattern in enumerate(self.groups, 1):
             if i not in taken:
@@ -59,18 +103,57 @@ class Optimizer:
                 )
 
     def rate_and_decay(self, group: int) -> tuple[float, float]:
-        """The learning rate and the weight decay of a group."""
+        """Tell the settings of a group.
+
+        Parameters
+        ----------
+        group : int
+            Its number, from 1 on; 0 for the other parameters.
+
+        Returns
+        -------
+        (float, float)
+            Learning rate and weight decay.
+
+        Examples
+        --------
+        >>> SGD(0.1, groups={"*.bias": {"weight_decay": 0}}).rate_and_decay(1)
+        (0.1, 0.0)
+        """
         settings = list(self.groups.values())[group - 1] if group else {}
         return settings.get("learning_rate", self.learning_rate), settings.get("weight_decay", self.weight_decay)
 
     def states(self) -> tuple[str, ...]:
-        """Return the running means that it keeps for each parameter: some of "first", "second", "third"."""
+        """Tell which running means it keeps for each parameter.
+
+        Returns
+        -------
+        tuple of str
+            Some of "first", "second" and "third".
+
+        Examples
+        --------
+        >>> SGD().states(), SGD(momentum=0.9).states(), Adam().states()
+        ((), ('first',), ('first', 'second'))
+        """
         raise TypeError(f"{type(self).__name__} has no states: use SGD, Adam, AdamW or RMSprop")
 
     def numbers(self, step: int) -> Mapping[str, float]:
-        """Return the numbers of the formula for step `step`, from 1 on.
+        """Tell the numbers of the formula. The trainer adds `rate`, and the weight decay of groups.
 
-        The trainer adds `rate`, and the weight decay of groups.
+        Parameters
+        ----------
+        step : int
+            Number of the step, from 1 on.
+
+        Returns
+        -------
+        mapping of str to float
+
+        Examples
+        --------
+        >>> SGD(momentum=0.9).numbers(1)
+        {'decay': 0.0, 'momentum': 0.9}
         """
         return {"decay": self.weight_decay}
 
@@ -126,11 +209,9 @@ class SGD(Optimizer):
             raise ValueError("SGD: nesterov=True with momentum=0, expected a momentum above 0")
 
     def states(self) -> tuple[str, ...]:
-        """Return "first", the running gradient, if there is a momentum."""
         return ("first",) if self.momentum else ()
 
     def numbers(self, step: int) -> Mapping[str, float]:
-        """See `Optimizer.numbers`."""
         return {"decay": self.weight_decay, "momentum": self.momentum}
 
 
@@ -147,6 +228,8 @@ class Adam(Optimizer):
         b1 and b2, from 0 up to 1.
     eps : float
     weight_decay : float
+    groups : dict of str to dict, optional
+        As for `SGD`.
 
     Examples
     --------
@@ -175,11 +258,9 @@ class Adam(Optimizer):
         self.betas, self.eps = (first, second), _number(self, "eps", eps)
 
     def states(self) -> tuple[str, ...]:
-        """Return the means of the gradient and of its square."""
         return ("first", "second")
 
     def numbers(self, step: int) -> Mapping[str, float]:
-        """See `Optimizer.numbers`."""
         first, second = self.betas
         step = as_int(step, f"{type(self).__name__}.numbers: step", 1)
         return {
@@ -197,6 +278,11 @@ class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov and Hutter, https://arxiv.org/abs/1711.05101).
 
     p -= learning_rate * weight_decay * p, then as `Adam`.
+
+    Parameters
+    ----------
+    learning_rate, betas, eps, weight_decay, groups
+        As for `Adam`.
 
     Examples
     --------
@@ -226,9 +312,12 @@ class RMSprop(Optimizer):
     Parameters
     ----------
     learning_rate, alpha, eps, weight_decay, momentum : float
+        The numbers of the formula.
     centered : bool
         Divide by the gradients' standard deviation (Graves, https://arxiv.org/abs/1308.0850, section 4.2):
         c = alpha c + (1 - alpha) g;  u = g / (sqrt(v - c^2) + eps).
+    groups : dict of str to dict, optional
+        As for `SGD`.
 
     Examples
     --------
@@ -255,11 +344,9 @@ class RMSprop(Optimizer):
         self.centered = bool(as_flag(centered, "RMSprop: centered"))
 
     def states(self) -> tuple[str, ...]:
-        """Return the mean square, the running step if there is a momentum, and the mean gradient if centered."""
         return *(("first",) if self.momentum else ()), "second", *(("third",) if self.centered else ())
 
     def numbers(self, step: int) -> Mapping[str, float]:
-        """See `Optimizer.numbers`."""
         return {
             "decay": self.weight_decay,
             "momentum": self.momentum,

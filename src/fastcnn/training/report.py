@@ -68,7 +68,7 @@ class Mistake:
 class Report:
     """What `Model.evaluate` returns; ``print`` shows it as text.
 
-    Attributes
+    Parameters
     ----------
     count : int
         Number of inputs.
@@ -85,6 +85,17 @@ class Report:
         Share of the inputs whose true label is among the five most probable; None of five classes or fewer.
     calibration : Calibration, or None
         Whether predictions are right as often as their probability says.
+
+    Examples
+    --------
+    >>> import fastcnn as fc
+    >>> model = fc.Sequential(fc.Linear(1, 2))
+    >>> model[0].weight, model[0].bias = [[-1], [1]], [0, 0]
+    >>> report = model.evaluate([[-3], [3], [4]], [0, 1, 0])
+    >>> report.confusion, report.to_dict()["count"]
+    ([[1, 1], [0, 1]], 3)
+    >>> len(report.plot().axes), len(report.plot_calibration().axes)
+    (1, 1)
     """
 
     count: int
@@ -97,7 +108,12 @@ class Report:
     calibration: Calibration | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as plain numbers, strings, lists and dicts, for `json.dump`."""
+        """Return the report as plain numbers, strings, lists and dicts, for `json.dump`.
+
+        Returns
+        -------
+        dict
+        """
         from dataclasses import asdict
 
         return asdict(self)

@@ -88,10 +88,6 @@ class Trainer(Holder):
         Scores of the last step's forward pass, before the update. The next step overwrites them.
     learning_rate : float
         Learning rate of the next step; can be set before each.
-    steps : int
-        Number of steps done.
-    updates : int
-        Number of those that have changed the parameters.
 
     Raises
     ------
@@ -109,6 +105,7 @@ class Trainer(Holder):
     True
     >>> model.predict(x)
     array([0, 1, 1, 0])
+    >>> trainer.load_state_dict(trainer.state_dict())
     """
 
     def __init__(
@@ -225,6 +222,10 @@ class Trainer(Holder):
     def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
         """Continue from a state that `state_dict` gave; the model loads its own state.
 
+        Parameters
+        ----------
+        state : mapping of str to array_like
+
         Raises
         ------
         ValueError
@@ -255,6 +256,10 @@ class Trainer(Holder):
     def averages(self) -> dict[str, np.ndarray]:
         """Return the moving average of each parameter that is trained, by its name; empty without `ema`.
 
+        Returns
+        -------
+        dict of str to ndarray
+
         Examples
         --------
         >>> import fastcnn as fc
@@ -268,7 +273,7 @@ class Trainer(Holder):
         return {name.removesuffix(suffix): array for name, array in state.items() if name.endswith(suffix)}
 
     def layer_changed(self) -> None:
-        """Note that a layer has changed; the next step takes the change over."""
+        """Note that a layer has changed; the next step takes the change over. Layers call it."""
         self._changes = object()
 
     # -- inside ---------------------------------------------------------------------------------------

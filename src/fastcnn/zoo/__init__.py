@@ -71,6 +71,10 @@ __all__ = [
 def names() -> list[str]:
     """Return the names that `build` knows.
 
+    Returns
+    -------
+    list of str
+
     Examples
     --------
     >>> names()[5:8]

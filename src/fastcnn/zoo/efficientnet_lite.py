@@ -160,6 +160,15 @@ def efficientnet_lite0(num_classes: int = 1000, in_channels: int = 3, *, rng: Ra
 def efficientnet_lite1(num_classes: int = 1000, in_channels: int = 3, *, rng: RandomSource = 0) -> Model:
     """EfficientNet-Lite1: 5.4 million parameters, 240x240 images; else as `efficientnet_lite0`.
 
+    Parameters
+    ----------
+    num_classes, in_channels, rng
+        As for `efficientnet_lite0`.
+
+    Returns
+    -------
+    Model
+
     Examples
     --------
     >>> efficientnet_lite1().input_shape
@@ -170,6 +179,15 @@ def efficientnet_lite1(num_classes: int = 1000, in_channels: int = 3, *, rng: Ra
 
 def efficientnet_lite2(num_classes: int = 1000, in_channels: int = 3, *, rng: RandomSource = 0) -> Model:
     """EfficientNet-Lite2: 6.1 million parameters, 260x260 images; else as `efficientnet_lite0`.
+
+    Parameters
+    ----------
+    num_classes, in_channels, rng
+        As for `efficientnet_lite0`.
+
+    Returns
+    -------
+    Model
 
     Examples
     --------
@@ -182,6 +200,15 @@ def efficientnet_lite2(num_classes: int = 1000, in_channels: int = 3, *, rng: Ra
 def efficientnet_lite3(num_classes: int = 1000, in_channels: int = 3, *, rng: RandomSource = 0) -> Model:
     """EfficientNet-Lite3: 8.2 million parameters, 280x280 images; else as `efficientnet_lite0`.
 
+    Parameters
+    ----------
+    num_classes, in_channels, rng
+        As for `efficientnet_lite0`.
+
+    Returns
+    -------
+    Model
+
     Examples
     --------
     >>> efficientnet_lite3().input_shape
@@ -192,6 +219,15 @@ def efficientnet_lite3(num_classes: int = 1000, in_channels: int = 3, *, rng: Ra
 
 def efficientnet_lite4(num_classes: int = 1000, in_channels: int = 3, *, rng: RandomSource = 0) -> Model:
     """EfficientNet-Lite4: 13.0 million parameters, 300x300 images; else as `efficientnet_lite0`.
+
+    Parameters
+    ----------
+    num_classes, in_channels, rng
+        As for `efficientnet_lite0`.
+
+    Returns
+    -------
+    Model
 
     Examples
     --------

@@ -177,7 +177,14 @@ def resnet18(num_classes: int = 1000, in_channels: int = 3, *, rng: RandomSource
 def resnet34(num_classes: int = 1000, in_channels: int = 3, *, rng: RandomSource = 0) -> Model:
     """ResNet-34: sixteen basic blocks, 21.8 million parameters with 1000 classes.
 
-    Parameters and result are those of `resnet18`.
+    Parameters
+    ----------
+    num_classes, in_channels, rng
+        As for `resnet18`.
+
+    Returns
+    -------
+    Model
 
     Examples
     --------
@@ -190,7 +197,14 @@ def resnet34(num_classes: int = 1000, in_channels: int = 3, *, rng: RandomSource
 def resnet50(num_classes: int = 1000, in_channels: int = 3, *, rng: RandomSource = 0) -> Model:
     """ResNet-50: sixteen bottleneck blocks, 25.6 million parameters with 1000 classes.
 
-    Parameters and result are those of `resnet18`.
+    Parameters
+    ----------
+    num_classes, in_channels, rng
+        As for `resnet18`.
+
+    Returns
+    -------
+    Model
 
     Examples
     --------
@@ -203,7 +217,10 @@ def resnet50(num_classes: int = 1000, in_channels: int = 3, *, rng: RandomSource
 def resnet20(num_classes: int = 10, in_channels: int = 3, *, rng: RandomSource = 0) -> Model:
     """ResNet-20 for 32 x 32 pixels: nine basic blocks of 16, 32 and 64 channels, 0.27 million parameters.
 
-    Parameters are those of `resnet18`.
+    Parameters
+    ----------
+    num_classes, in_channels, rng
+        As for `resnet18`.
 
     Returns
     -------

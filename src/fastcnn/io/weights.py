@@ -23,6 +23,7 @@ from fastcnn.io._memory import LARGE, allocate, memory_errors
 from fastcnn.io._numbers import in_order
 from fastcnn.io._regular import open_regular
 from fastcnn.io._replace import replacing
+from fastcnn.io._system import read_into
 from fastcnn.ops.budget import MAX_BYTES, Budget, Cost, json_cost
 
 __all__ = ["read_safetensors", "read_weights", "write_safetensors"]
@@ -161,7 +162,7 @@ class _File:
         content = allocate(size)
         done = 0
         while done < size:
-            count = os.preadv(self._descriptor, [content[done:].data], offset + done)
+            count = read_into(self._descriptor, content[done:].data, offset + done)
             if count == 0:
                 break
             done += count

@@ -2,8 +2,11 @@
 
 import itertools
 import os
+import subprocess
 import sys
 import sysconfig
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy
@@ -13,16 +16,68 @@ from setuptools.command.build_clib import build_clib
 from setuptools.command.build_ext import build_ext
 from setuptools.modified import newer_group
 
-TILE_SOURCES = ["csrc/cpu.c", "csrc/team.c", "csrc/isa/generic.c", "csrc/isa/avx2.c", "csrc/isa/avx512.c"]
+TILE_SOURCES = ["csrc/cpu.c", "csrc/team.c", "csrc/isa/generic.c", "csrc/isa/avx2.c", "csrc/isa/avx512.c",
+                "csrc/isa/neon.c"]  # fmt: skip
 TILE_HEADERS = sorted(str(path) for folder in ("csrc", "csrc/tiles") for path in Path(folder).glob("*.h"))
-# No -march: each file in csrc/isa enables its instructions by a pragma. No -ffast-math: NaN and infinity count.
-TILE_FLAGS = ["-O3", "-std=gnu11", "-Wall", "-Wextra", "-fno-math-errno", "-fwrapv", "-DNDEBUG", "-fPIC"]
-LOOP_FLAGS = ["-O2", "-Wno-unreachable-code"]
+
+
+@dataclass(frozen=True)
+class Flags:
+    """What a compiler is told for tiles, for Cython modules, for links, and to compile and to link with OpenMP."""
+
+    tiles: tuple[str, ...]
+    modules: tuple[str, ...]
+    link: tuple[str, ...]
+    openmp: tuple[str, ...] = ("-fopenmp",)
+    openmp_link: tuple[str, ...] = ("-fopenmp",)
+
+
+# No -march: each file in csrc/isa enables its instructions by attributes. No -ffast-math: NaN and infinity count.
 # Neither debugging symbols, which linking drops, nor tables for exceptions, which neither C nor Cython throws.
-SMALL_FLAGS = ["-fvisibility=hidden", "-g0", "-fno-asynchronous-unwind-tables"]
-TILE_FLAGS += SMALL_FLAGS
-LOOP_FLAGS += SMALL_FLAGS
-LINK_FLAGS = ["-pthread", "-Wl,-s"]
+_SMALL = ("-fvisibility=hidden", "-g0", "-fno-asynchronous-unwind-tables")
+_TILES = ("-O3", "-std=gnu11", "-Wall", "-Wextra", "-fno-math-errno", "-fwrapv", "-DNDEBUG", "-fPIC", *_SMALL)
+_MODULES = ("-O2", "-Wno-unreachable-code", *_SMALL)
+_LINK = ("-pthread", "-Wl,-s")
+# Scheduling before register allocation, of which gcc for x86-64 thinks as little, spills the sums of tiles.
+GCC = Flags((*_TILES, "-fno-schedule-insns"), _MODULES, _LINK)
+CLANG = Flags(_TILES, _MODULES, _LINK)
+# Apple's clang comes without the OpenMP runtime, which Homebrew has as libomp.
+APPLE = Flags(_TILES, _MODULES, ("-pthread",), ("-Xpreprocessor", "-fopenmp"), ("-lomp",))
+WINDOWS = "synchronization.lib"
+CLANG_CL = Flags(
+    ("/O2", "/std:c11", "-W4", "-Wno-unused-parameter"), ("/O2",), (WINDOWS,), ("/openmp",), ("libomp.lib",)
+)
+MINGW = Flags(GCC.tiles, _MODULES, (*_LINK, "-lsynchronization"))
+
+
+def flags_of(compiler):
+    """The flags of setuptools' compiler. Microsoft's own knows no vector types: its place is taken by clang-cl."""
+    if compiler.compiler_type == "msvc":
+        compiler.initialize()
+        compiler.cc = os.environ.get("CC", "clang-cl")
+        return CLANG_CL
+    if sys.platform == "win32":
+        return MINGW
+    told = subprocess.run([*compiler.compiler_so, "--version"], capture_output=True, text=True).stdout
+    if "clang" not in told:
+        return GCC
+    return APPLE if sys.platform == "darwin" else CLANG
+
+
+def has_openmp(compiler, flags):
+    """Whether a program with OpenMP can be built. It is only asked for its limits on threads: without it there are
+    none."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "asks.c")
+        source.write_text("#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n")
+        try:
+            objects = compiler.compile([str(source)], output_dir=folder, extra_postargs=list(flags.openmp))
+            compiler.link_executable(objects, "asks", output_dir=folder, extra_postargs=list(flags.openmp_link))
+        except Exception as error:  # of the compiler, whichever it is
+            print(f"fastcnn is built without OpenMP: {error}", file=sys.stderr)
+            return False
+    return True
+
 
 # gcc's names of sanitizers, "address,undefined" for one. That build has a folder of its own: see tests/sanitize.py.
 SANITIZERS = os.environ.get("FASTCNN_SANITIZE", "")
@@ -41,9 +96,7 @@ if SANITIZERS:
         "--param",
         "asan-instrumentation-with-call-threshold=0",
     ]
-    TILE_FLAGS += checks
-    LOOP_FLAGS += checks
-    LINK_FLAGS = ["-pthread", f"-fsanitize={SANITIZERS}"]
+    GCC = Flags((*GCC.tiles, *checks), (*GCC.modules, *checks), ("-pthread", f"-fsanitize={SANITIZERS}"))
 
 
 def tile_flags(source):
@@ -59,13 +112,15 @@ class BuildTiles(build_clib):
     def build_libraries(self, libraries):
         from concurrent.futures import ThreadPoolExecutor
 
-        # The flags of this Python's own build are left out: tiles are the same for all of them.
-        name = list(itertools.takewhile(lambda part: not part.startswith("-"), self.compiler.compiler_so))
-        given = [flag for variable in ("CPPFLAGS", "CFLAGS") for flag in os.environ.get(variable, "").split()]
-        self.compiler.set_executable("compiler_so", [*name, *given])
+        flags = flags_of(self.compiler)
+        if self.compiler.compiler_type == "unix":
+            # The flags of this Python's own build are left out: tiles are the same for all of them.
+            name = list(itertools.takewhile(lambda part: not part.startswith("-"), self.compiler.compiler_so))
+            given = [flag for variable in ("CPPFLAGS", "CFLAGS") for flag in os.environ.get(variable, "").split()]
+            self.compiler.set_executable("compiler_so", [*name, *given])
         for name, build in libraries:
 
-            def compile_one(source, build=build):
+            def compile_one(source):
                 objects = self.compiler.object_filenames([source], output_dir=self.build_temp)
                 if not newer_group([source, *TILE_HEADERS, "setup.py"], objects[0]):
                     return objects
@@ -74,7 +129,7 @@ class BuildTiles(build_clib):
                     output_dir=self.build_temp,
                     include_dirs=["csrc"],
                     debug=self.debug,
-                    extra_postargs=[*build["cflags"], *tile_flags(source)],
+                    extra_postargs=[*flags.tiles, *tile_flags(source)],
                     depends=TILE_HEADERS,
                 )
 
@@ -94,6 +149,15 @@ class BuildModules(build_ext):
         self.run_command("build_clib")
         super().run()
 
+    def build_extensions(self):
+        flags = flags_of(self.compiler)
+        openmp = has_openmp(self.compiler, flags)
+        for module in self.extensions:
+            uses = openmp and module.name.rpartition(".")[2] in OPENMP_USERS
+            module.extra_compile_args = [*flags.modules, *(flags.openmp if uses else ())]
+            module.extra_link_args = [*flags.link, *(flags.openmp_link if uses else ())]
+        super().build_extensions()
+
 
 # From 3.12 on, modules use only the C API that all later versions of Python keep: one wheel serves them. Free-threaded
 # Python lacks that API.
@@ -109,7 +173,6 @@ OPENMP_USERS = ("_cpu",)
 def modules():
     """One extension for each .pyx."""
     for path in sorted(Path("src/fastcnn").rglob("*.pyx")):
-        openmp = ["-fopenmp"] if path.stem in OPENMP_USERS else []
         yield Extension(
             ".".join(path.relative_to("src").with_suffix("").parts),
             [str(path)],
@@ -117,13 +180,11 @@ def modules():
             define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), *STABLE_MACROS],
             py_limited_api=STABLE_API,
             depends=[*TILE_HEADERS, *(TILE_SOURCES if path.stem in TILE_USERS else [])],
-            extra_compile_args=[*LOOP_FLAGS, *openmp],
-            extra_link_args=[*LINK_FLAGS, *openmp],
         )
 
 
 setup(
-    libraries=[("fastcnn_tiles", {"sources": TILE_SOURCES, "cflags": TILE_FLAGS})],
+    libraries=[("fastcnn_tiles", {"sources": TILE_SOURCES})],
     ext_modules=cythonize(
         list(modules()),
         include_path=["src"],

@@ -5,19 +5,23 @@
 extern fc_kernels fc_kernels_generic;
 #if defined(__x86_64__)
 extern fc_kernels fc_kernels_avx2, fc_kernels_avx512;
+#elif defined(__aarch64__)
+extern fc_kernels fc_kernels_neon;
 #endif
 
 static const fc_kernels *const tables[] = {
 #if defined(__x86_64__)
     &fc_kernels_avx512,
     &fc_kernels_avx2,
+#elif defined(__aarch64__)
+    &fc_kernels_neon,
 #endif
     &fc_kernels_generic,
     NULL,
 };
 
 /* The compiler's run-time support asks CPUID for the instructions. It asks XGETBV whether the operating system saves
- * the vector registers. */
+ * the vector registers. Advanced SIMD is a part of AArch64 as every system for programs like this one has it. */
 const fc_kernels *const *fc_all_kernels(void)
 {
     fc_kernels_generic.available = 1;
@@ -25,6 +29,8 @@ const fc_kernels *const *fc_all_kernels(void)
     __builtin_cpu_init();
     fc_kernels_avx2.available = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     fc_kernels_avx512.available = __builtin_cpu_supports("avx512f") && fc_kernels_avx2.available;
+#elif defined(__aarch64__)
+    fc_kernels_neon.available = 1;
 #endif
     return tables;
 }
@@ -37,6 +43,8 @@ const char *fc_cpu_features(void)
         return "avx2 fma avx512f";
     if (fc_kernels_avx2.available)
         return "avx2 fma";
+#elif defined(__aarch64__)
+    return "neon";
 #endif
     return "baseline";
 }

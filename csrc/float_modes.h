@@ -24,17 +24,19 @@ static inline void fc_restore_float_modes(unsigned long modes)
     _mm_setcsr((unsigned)modes);
 }
 #elif defined(__aarch64__)
+#include <stdint.h>
+
 static inline unsigned long fc_default_float_modes(void)
 {
-    unsigned long before;
+    uint64_t before;
     __asm__ volatile("mrs %0, fpcr" : "=r"(before));
-    __asm__ volatile("msr fpcr, %0" : : "r"(0UL));
-    return before;
+    __asm__ volatile("msr fpcr, %0" : : "r"((uint64_t)0));
+    return (unsigned long)before; /* its upper half is unused */
 }
 
 static inline void fc_restore_float_modes(unsigned long modes)
 {
-    __asm__ volatile("msr fpcr, %0" : : "r"(modes));
+    __asm__ volatile("msr fpcr, %0" : : "r"((uint64_t)modes));
 }
 #else
 static inline unsigned long fc_default_float_modes(void)

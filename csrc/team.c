@@ -6,20 +6,13 @@
  */
 #define _GNU_SOURCE
 #include "float_modes.h"
+#include "system.h"
 #include "team.h"
 
-#include <linux/futex.h>
-#include <pthread.h>
-#include <sched.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
 
 #if defined(__x86_64__)
 #include <xmmintrin.h>
@@ -75,7 +68,7 @@ typedef struct team {
 
 static _Atomic(fc_team *) idle_teams[MOST_TEAMS]; /* the place of a team that is in use is NULL */
 static _Atomic int team_count, worker_count, forks;
-static pthread_once_t once = PTHREAD_ONCE_INIT;
+static fc_once once = FC_ONCE;
 static int pauses_per_microsecond = 1, processors = 1;
 
 /* ------------------------------------------------------------------------------------------------- waiting */
@@ -89,21 +82,9 @@ static void *futex_of(_Atomic uint64_t *word)
 #endif
 }
 
-static void sleep_on(void *word, uint32_t value, const struct timespec *timeout)
-{
-    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, timeout, NULL, 0);
-}
-
-static void wake_all(void *word)
-{
-    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
-}
-
 double fc_seconds(void)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+    return seconds_now();
 }
 
 /* A forked child has no threads of its parent: it forgets the teams. */
@@ -128,9 +109,8 @@ static void set_up(void)
         best = spent < best ? spent : best;
     }
     pauses_per_microsecond = best > 1e-9 ? (int)(1e-6 * PAUSES / best) + 1 : PAUSES;
-    cpu_set_t allowed;
-    processors = sched_getaffinity(0, sizeof allowed, &allowed) ? 1 : CPU_COUNT(&allowed);
-    pthread_atfork(NULL, NULL, forget_teams);
+    processors = processors_allowed();
+    call_in_children(forget_teams);
 }
 
 /* ------------------------------------------------------------------------------------------------- stages */
@@ -181,7 +161,6 @@ static int take_over(fc_team *team, const fc_job *job, uint64_t stage, int lanes
 /* Wait until a stage is over. The caller of the job wakes at intervals, for `pause` and to notice a fork. */
 static int finish_stage(fc_team *team, const fc_job *job, uint64_t stage, int lanes, int worker, int born)
 {
-    const struct timespec timeout = {0, PAUSE_MILLISECONDS * 1000000L};
     const long patience = (long)PATIENCE * pauses_per_microsecond;
     const long wakefulness = (long)WAKEFULNESS * pauses_per_microsecond;
     for (long spins = 0; atomic_load_explicit(&team->stage, memory_order_acquire) == stage; spins++) {
@@ -193,7 +172,7 @@ static int finish_stage(fc_team *team, const fc_job *job, uint64_t stage, int la
         }
         atomic_fetch_add(&team->sleepers, 1);
         if (atomic_load(&team->stage) == stage)
-            sleep_on(futex_of(&team->stage), (uint32_t)stage, &timeout);
+            sleep_on(futex_of(&team->stage), (uint32_t)stage, PAUSE_MILLISECONDS);
         atomic_fetch_sub(&team->sleepers, 1);
         if (worker == 0) {
             if (job->pause != NULL)
@@ -232,7 +211,7 @@ static int take_part(fc_team *team, int worker, int born)
 
 /* ------------------------------------------------------------------------------------------------- workers */
 
-static void *work(void *raw)
+static FC_THREAD work(void *raw)
 {
     fc_lane *own = raw;
     uint32_t seen = 0;
@@ -246,13 +225,13 @@ static void *work(void *raw)
             }
             atomic_store(&own->sleeps, 1);
             if (atomic_load(&own->calls) == seen)
-                sleep_on(&own->calls, seen, NULL);
+                sleep_on(&own->calls, seen, 0);
             atomic_store(&own->sleeps, 0);
         }
         seen = atomic_load(&own->calls);
         take_part(own->team, own->index, 0);
     }
-    return NULL;
+    return 0;
 }
 
 static int workers_of(const fc_team *team)
@@ -283,18 +262,6 @@ static int is_large_enough(const fc_team *team, int busy)
     return busy > workers_of(team) && busy >= processors;
 }
 
-/* Signals are for the program's own threads. Workers block all but those of a thread's own faults. A blocked fault ends
- * the process past all handlers. */
-static sigset_t blocked_signals(void)
-{
-    static const int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS};
-    sigset_t blocked;
-    sigfillset(&blocked);
-    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
-        sigdelset(&blocked, own[i]);
-    return blocked;
-}
-
 /* Give a team up to `wanted` workers, as many as the system has. While other teams are in use, the sum of their workers
  * is limited to the number of processors. */
 static void hire(fc_team *team, int wanted)
@@ -307,20 +274,15 @@ static void hire(fc_team *team, int wanted)
     team->is_short = 0;
     if (is_large_enough(team, atomic_load(&worker_count) - idle))
         return;
-    pthread_attr_t attributes;
-    sigset_t blocked = blocked_signals(), before;
-    if (pthread_attr_init(&attributes))
+    fc_starter starter;
+    if (open_starter(&starter, STACK_BYTES))
         return;
-    pthread_attr_setstacksize(&attributes, STACK_BYTES);
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    pthread_sigmask(SIG_SETMASK, &blocked, &before);
     while (workers_of(team) < wanted && !team->is_short) {
         fc_lane *lane = &team->lanes[workers_of(team) + 1];
-        pthread_t thread;
         lane->team = team;
         lane->index = workers_of(team) + 1;
         const int is_enough = is_large_enough(team, atomic_fetch_add(&worker_count, 1) - idle);
-        team->is_short = !is_enough && pthread_create(&thread, &attributes, work, lane);
+        team->is_short = !is_enough && start_thread(&starter, work, lane);
         if (is_enough || team->is_short) {
             atomic_fetch_sub(&worker_count, 1);
             break;
@@ -328,8 +290,7 @@ static void hire(fc_team *team, int wanted)
         atomic_fetch_add_explicit(&team->workers, 1, memory_order_relaxed);
     }
     team->refused = team->is_short ? JOBS_UNTIL_RETRY : 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attributes);
+    close_starter(&starter);
 }
 
 /* ------------------------------------------------------------------------------------------------- jobs */
@@ -351,13 +312,13 @@ static int best_idle_team(int wanted)
 /* A team without workers; NULL where no more may be made. */
 static fc_team *new_team(void)
 {
-    fc_team *team = NULL;
-    if (atomic_load(&team_count) >= MOST_TEAMS || posix_memalign((void **)&team, CACHE_LINE, sizeof(fc_team)))
+    fc_team *team = atomic_load(&team_count) < MOST_TEAMS ? aligned_memory(CACHE_LINE, sizeof(fc_team)) : NULL;
+    if (team == NULL)
         return NULL;
     const int place = atomic_fetch_add(&team_count, 1);
     if (place >= MOST_TEAMS) { /* other threads took the last places */
         atomic_fetch_sub(&team_count, 1);
-        free(team);
+        free_aligned(team);
         return NULL;
     }
     memset(team, 0, offsetof(fc_team, lanes));
@@ -404,7 +365,7 @@ static int do_alone(const fc_job *job)
 
 int fc_do_job(const fc_job *job)
 {
-    pthread_once(&once, set_up);
+    do_once(&once, set_up);
     fc_team *team = job->lanes > 1 ? take_team(job->lanes - 1) : NULL;
     if (team == NULL)
         return do_alone(job);

@@ -5,7 +5,7 @@
  * A thread that is done with its own lane takes over lanes that their threads have not begun. A thread that is late,
  * busy elsewhere or does not exist therefore holds up nobody: the caller can do all of a job alone.
  *
- * What a lane computes is the business of kernels/_executor.pyx. Linux only: threads sleep on futexes.
+ * What a lane computes is the business of kernels/_executor.pyx, and what the system does for threads that of system.h.
  */
 #ifndef FASTCNN_TEAM_H
 #define FASTCNN_TEAM_H

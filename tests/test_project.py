@@ -6,6 +6,7 @@ import ast
 import importlib.metadata
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -82,10 +83,16 @@ def test_tasks_are_those_that_contributors_read_of():
     assert re.findall(r"^\| `(\w+)` \|", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.MULTILINE) == tasks
 
 
-def test_tiles_compile_without_warnings():
+# Those that are installed. `nox -s compilers` builds everything with each, and tests it.
+COMPILERS = [name for name in ("gcc", "clang", "aarch64-linux-gnu-gcc") if shutil.which(name)]
+
+
+@pytest.mark.parametrize("compiler", COMPILERS)
+def test_c_compiles_without_warnings(compiler):
     flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-fsyntax-only"]  # the build itself optimises, and warns
-    for source in [ROOT / "csrc/cpu.c", *sorted((ROOT / "csrc/isa").glob("*.c"))]:
-        result = run("gcc", *flags, str(source))
+    files = [[str(path)] for path in sorted((ROOT / "csrc").rglob("*.c"))]
+    for source in [*files, ["-DFC_NO_FUTEX", str(ROOT / "csrc" / "team.c")]]:
+        result = run(compiler, *flags, *source)
         assert result.returncode == 0, result.stderr
 
 

@@ -1,4 +1,7 @@
-"""The team of threads (csrc/team.c) under sanitizers: random jobs of many callers, late lanes, refused threads."""
+"""The team of threads (csrc/team.c) under sanitizers: random jobs of many callers, late lanes, refused threads.
+
+Threads sleep on futexes here, and on a condition as on systems without these.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,8 @@ def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env={**own, **environment}, timeout=3000)
 
 
-def compiled(sanitizer: str, source: Path, program: Path) -> Path:
-    flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1", "-g", "-pthread", f"-fsanitize={sanitizer}"]
+def compiled(sanitizer: str, source: Path, program: Path, *more: str) -> Path:
+    flags = [*more, "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1", "-g", "-pthread", f"-fsanitize={sanitizer}"]
     result = run("gcc", *flags, f"-I{ROOT / 'csrc'}", "-fno-sanitize-recover=all", str(source), "-o", str(program))
     assert result.returncode == 0, result.stderr
     return program
@@ -34,8 +37,9 @@ def stress(program: Path, callers: int, jobs: int, seed: int, seconds: int = 120
 
 
 @pytest.mark.parametrize("sanitizer", SANITIZERS)
-def test_random_jobs_have_neither_races_nor_lost_pieces(sanitizer, budget, tmp_path):
-    program = compiled(sanitizer, ROOT / "tests" / "team_stress.c", tmp_path / "stress")
+@pytest.mark.parametrize("sleep", [(), ("-DFC_NO_FUTEX",)], ids=["futex", "condition"])
+def test_random_jobs_have_neither_races_nor_lost_pieces(sanitizer, sleep, budget, tmp_path):
+    program = compiled(sanitizer, ROOT / "tests" / "team_stress.c", tmp_path / "stress", *sleep)
     for seed in range(budget(1, 40)):
         for callers in (1, 3, 8):
             result = stress(program, callers, budget(60, 1000) // callers, seed)

@@ -1,8 +1,8 @@
-/* avx2.c: the vector vocabulary in AVX2 + FMA. The pragma, not a compiler flag, enables the instructions, so that
- * the rest of the library stays runnable on any x86-64. */
+/* avx2.c: the vector vocabulary in AVX2 + FMA. */
 #if defined(__x86_64__)
-#pragma GCC target("avx2,fma")
+#include "../compiler.h"
 #include <immintrin.h>
+FC_TARGET("avx2,fma")
 
 #define FC_ISA avx2
 #define VL 8
@@ -50,12 +50,13 @@ typedef int v_i __attribute__((vector_size(32)));
 #define V_MAX(a, b) _mm256_max_ps((a), (b))
 #define V_MIN(a, b) _mm256_min_ps((a), (b))
 #define V_UNORDERED(a, b) ((v_i)_mm256_cmp_ps((a), (b), _CMP_UNORD_Q))
-#define V_ZIP_LOW(a, b) __builtin_shuffle((a), (b), (v_i){0, 8, 1, 9, 2, 10, 3, 11})
-#define V_ZIP_HIGH(a, b) __builtin_shuffle((a), (b), (v_i){4, 12, 5, 13, 6, 14, 7, 15})
-#define V_EVEN(a, b) __builtin_shuffle((a), (b), (v_i){0, 2, 4, 6, 8, 10, 12, 14})
-#define V_ODD(a, b) __builtin_shuffle((a), (b), (v_i){1, 3, 5, 7, 9, 11, 13, 15})
+#define V_ZIP_LOW(a, b) V_SHUFFLE((a), (b), 0, 8, 1, 9, 2, 10, 3, 11)
+#define V_ZIP_HIGH(a, b) V_SHUFFLE((a), (b), 4, 12, 5, 13, 6, 14, 7, 15)
+#define V_EVEN(a, b) V_SHUFFLE((a), (b), 0, 2, 4, 6, 8, 10, 12, 14)
+#define V_ODD(a, b) V_SHUFFLE((a), (b), 1, 3, 5, 7, 9, 11, 13, 15)
 
 #include "../tiles/all.h"
+FC_END_TARGET
 #else
 typedef int fc_avx2_is_for_x86_64;
 #endif

@@ -1,7 +1,12 @@
 /* avx512.c: the vector vocabulary in AVX-512F. */
 #if defined(__x86_64__)
-#pragma GCC target("avx512f,avx2,fma,prefer-vector-width=512")
+#include "../compiler.h"
 #include <immintrin.h>
+#if defined(__clang__) /* takes vectors of 512 bits as they are */
+FC_TARGET("avx512f,avx2,fma")
+#else
+FC_TARGET("avx512f,avx2,fma,prefer-vector-width=512")
+#endif
 
 #define FC_ISA avx512
 #define VL 16
@@ -23,13 +28,13 @@ typedef int v_i __attribute__((vector_size(64)));
 #define V_MAX(a, b) _mm512_max_ps((a), (b))
 #define V_MIN(a, b) _mm512_min_ps((a), (b))
 #define V_UNORDERED(a, b) ((v_i)_mm512_maskz_set1_epi32(_mm512_cmp_ps_mask((a), (b), _CMP_UNORD_Q), -1))
-#define V_ZIP_LOW(a, b) __builtin_shuffle((a), (b), (v_i){0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23})
-#define V_ZIP_HIGH(a, b)                                                                                               \
-    __builtin_shuffle((a), (b), (v_i){8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31})
-#define V_EVEN(a, b) __builtin_shuffle((a), (b), (v_i){0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30})
-#define V_ODD(a, b) __builtin_shuffle((a), (b), (v_i){1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31})
+#define V_ZIP_LOW(a, b) V_SHUFFLE((a), (b), 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
+#define V_ZIP_HIGH(a, b) V_SHUFFLE((a), (b), 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
+#define V_EVEN(a, b) V_SHUFFLE((a), (b), 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30)
+#define V_ODD(a, b) V_SHUFFLE((a), (b), 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31)
 
 #include "../tiles/all.h"
+FC_END_TARGET
 #else
 typedef int fc_avx512_is_for_x86_64;
 #endif

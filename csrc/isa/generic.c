@@ -1,4 +1,6 @@
 /* generic.c: the vector vocabulary in the compiler's own vectors of four floats, for any machine. */
+#include "../compiler.h"
+
 #define FC_ISA generic
 #define VL 4
 #define MR 6
@@ -20,9 +22,9 @@ typedef float v_f_unaligned __attribute__((vector_size(16), aligned(4)));
 #define V_MAX(a, b) v_select((a) > (b), (a), (b))
 #define V_MIN(a, b) v_select((a) < (b), (a), (b))
 #define V_UNORDERED(a, b) (((a) != (a)) | ((b) != (b)))
-#define V_ZIP_LOW(a, b) __builtin_shuffle((a), (b), (v_i){0, 4, 1, 5})
-#define V_ZIP_HIGH(a, b) __builtin_shuffle((a), (b), (v_i){2, 6, 3, 7})
-#define V_EVEN(a, b) __builtin_shuffle((a), (b), (v_i){0, 2, 4, 6})
-#define V_ODD(a, b) __builtin_shuffle((a), (b), (v_i){1, 3, 5, 7})
+#define V_ZIP_LOW(a, b) V_SHUFFLE((a), (b), 0, 4, 1, 5)
+#define V_ZIP_HIGH(a, b) V_SHUFFLE((a), (b), 2, 6, 3, 7)
+#define V_EVEN(a, b) V_SHUFFLE((a), (b), 0, 2, 4, 6)
+#define V_ODD(a, b) V_SHUFFLE((a), (b), 1, 3, 5, 7)
 
 #include "../tiles/all.h"

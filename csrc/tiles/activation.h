@@ -109,8 +109,7 @@ FC_INLINE v_f v_activate(const fc_activation *act, v_f x)
 }
 
 /* Activates pixels that a tile has just stored, in place. The function is not inlined, to keep the tiles small. */
-static __attribute__((noinline, noclone)) void FC_FN(activate_pixels)(const fc_activation *act, float *y,
-                                                                      ptrdiff_t y_pixel, ptrdiff_t pixels)
+FC_OUTLINE void FC_FN(activate_pixels)(const fc_activation *act, float *y, ptrdiff_t y_pixel, ptrdiff_t pixels)
 {
     for (ptrdiff_t p = 0; p < pixels; p++)
         V_STORE(y + p * y_pixel, v_activate(act, V_LOAD(y + p * y_pixel)));

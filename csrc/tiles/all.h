@@ -10,7 +10,9 @@
  * (interleave the lower or the upper halves), V_EVEN and V_ODD (every second float of both).
  *
  * Optional, where the compiler needs help (vector.h has the others): V_ADD_PRODUCT (sum += s * a, s a float in memory),
- * V_ADD_PRODUCTS (two sums) and V_ADD_3_PRODUCTS. Other arithmetic is the compiler's, on its vector types. */
+ * V_ADD_PRODUCTS (two sums) and V_ADD_3_PRODUCTS. Where a multiply-add takes a lane of a vector: V_FMA_LANE (c + a
+ * times a lane of x), V_FMA1 (c + s * a, s a float in memory). Other arithmetic is the compiler's, on its vector types.
+ */
 #include "../fastcnn.h"
 
 #include <math.h>
@@ -21,7 +23,6 @@
 #define FC_FN(name) FC_JOIN(name, FC_ISA) /* fc_matvec_avx2: the names that a profiler shows */
 #define FC_TEXT2(isa) #isa
 #define FC_TEXT(isa) FC_TEXT2(isa)
-#define FC_INLINE static inline __attribute__((always_inline))
 
 #include "vector.h"
 #include "activation.h"

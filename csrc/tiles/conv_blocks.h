@@ -50,8 +50,18 @@ FC_INLINE void fetch_some_pixels(FC_FN(conv_operands) *from, const int first, co
 FC_INLINE void add_steps(const fc_conv_blocks *r, FC_FN(tile_sums) acc, FC_FN(conv_operands) *from, ptrdiff_t steps,
                          const int first, const int last, const int B, const ptrdiff_t x_pixel)
 {
+    ptrdiff_t i = 0;
+    if (LANE_PRODUCTS && !is_dense(x_pixel) && r->x_channel == 1)
+        for (; i + VL <= steps; i += VL) {
+            if (B >= 2)
+                __builtin_prefetch(from->ahead, 0, FC_SECOND_LEVEL);
+            from->ahead += VL * r->ahead_bytes;
+            add_lane_products(acc, from->w, from->in, last, B, x_pixel);
+            from->w += VL * B * VL;
+            from->in += VL;
+        }
 #pragma GCC unroll FC_STEPS
-    for (ptrdiff_t i = 0; i < steps; i++) {
+    for (; i < steps; i++) {
         if (B >= 2)
             __builtin_prefetch(from->ahead, 0, FC_SECOND_LEVEL);
         from->ahead += r->ahead_bytes;
@@ -75,7 +85,26 @@ FC_INLINE void fetch_pixels(const float *x, const int P, const ptrdiff_t x_pixel
 {
 #pragma GCC unroll 28
     for (int i = 0; i < P * x_pixel; i += FC_LINE_FLOATS)
-        __builtin_prefetch(x + i, 0, level);
+        if (level == FC_FIRST_LEVEL) /* the level of a prefetch must be a literal */
+            __builtin_prefetch(x + i, 0, FC_FIRST_LEVEL);
+        else
+            __builtin_prefetch(x + i, 0, FC_SECOND_LEVEL);
+}
+
+/* Adds VL steps of neighbouring channels. */
+FC_INLINE void add_vl_steps(FC_FN(tile_sums) acc, const float *w, const float *in, const int P, const int B,
+                            const ptrdiff_t x_pixel)
+{
+    if (LANE_PRODUCTS) {
+        add_lane_products(acc, w, in, P, B, x_pixel);
+        return;
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < VL; i++) {
+        add_step(acc, w + i * B * VL, in + i, 0, P, B, x_pixel);
+        /* Else the compiler loads the operands of more steps at once than it has registers for. */
+        __asm__("" : : : "memory");
+    }
 }
 
 /* Adds all full taps, of VL steps each. Each round of the inner loop prefetches two lines of weights. Most layers need
@@ -96,14 +125,11 @@ FC_INLINE void add_full_taps(const fc_conv_blocks *r, FC_FN(tile_sums) acc, FC_F
             __builtin_prefetch(line + line_bytes, 0, FC_SECOND_LEVEL);
             line += 2 * line_bytes;
         } while (line < ahead + bytes);
-        fetch_pixels(from->in + P * x_pixel, P, x_pixel, FC_SECOND_LEVEL);
-        fetch_pixels(from->next, P, x_pixel, FC_FIRST_LEVEL);
-#pragma GCC unroll 8
-        for (int i = 0; i < VL; i++) {
-            add_step(acc, w + i * B * VL, from->in + i, 0, P, B, x_pixel);
-            /* Else the compiler loads the operands of more steps at once than it has registers for. */
-            __asm__("" : : : "memory");
+        if (!LANE_PRODUCTS) { /* a tap of lanes is too short for that */
+            fetch_pixels(from->in + P * x_pixel, P, x_pixel, FC_SECOND_LEVEL);
+            fetch_pixels(from->next, P, x_pixel, FC_FIRST_LEVEL);
         }
+        add_vl_steps(acc, w, from->in, P, B, x_pixel);
         w += VL * B * VL;
     }
     from->w = w, from->ahead = ahead;
@@ -118,7 +144,7 @@ FC_INLINE void blocks_tile(const fc_conv_blocks *r, FC_FN(tile_place) *at, const
     const ptrdiff_t until_gap = at->until_gap;
     const int side_by_side = __builtin_constant_p(x_pixel) && x_pixel == VL;
     const ptrdiff_t y_gap = side_by_side ? r->row.y_gap : 0;
-    const int halves = P * B >= FC_MANY_STORES;
+    const int halves = !UNROLL_TAPS && P * B >= FC_MANY_STORES;
     FC_FN(tile_sums) acc;
 #pragma GCC unroll 28
     for (int p = 0; p < P; p++)

@@ -29,12 +29,14 @@ FC_INLINE void conv_grad_tile(const fc_conv_grad *r, const float *x, const ptrdi
 #pragma GCC unroll 3
                 for (int b = 0; b < B; b++)
                     gradient[b] = V_LOAD(g + b * r->g_block);
+                const int of_lanes = LANE_PRODUCTS ? P / VL * VL : 0;
 #pragma GCC unroll 8
                 for (int p = 0; p < P; p++) {
-                    const v_f v = V_SET1(in[p]);
+                    const v_f v = p < of_lanes ? V_LOAD(in + p / VL * VL) : V_SET1(in[p]);
 #pragma GCC unroll 3
                     for (int b = 0; b < B; b++)
-                        acc[p][b] = V_FMA(v, gradient[b], acc[p][b]);
+                        acc[p][b] = p < of_lanes ? V_FMA_LANE(v, p % VL, gradient[b], acc[p][b])
+                                                 : V_FMA(v, gradient[b], acc[p][b]);
                 }
             }
         }

@@ -25,10 +25,11 @@ FC_INLINE void narrow_sums(const fc_conv_narrow *r, const float *x, ptrdiff_t ap
             in[q] = V_LOAD(x + *tap + q * apart);
 #pragma GCC unroll 6
         for (int o = 0; o < O; o++) {
-            const v_f weight = V_SET1(w[o]);
+            const int is_lane = LANE_PRODUCTS && o < VL;
+            const v_f weight = is_lane ? V_LOAD(w) : V_SET1(w[o]);
 #pragma GCC unroll 4
             for (int q = 0; q < Q; q++)
-                sum[o][q] = V_FMA(in[q], weight, sum[o][q]);
+                sum[o][q] = is_lane ? V_FMA_LANE(weight, o % VL, in[q], sum[o][q]) : V_FMA(in[q], weight, sum[o][q]);
         }
     }
 }

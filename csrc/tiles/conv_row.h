@@ -7,13 +7,15 @@ enum { FC_BLOCKS_TILE, FC_HALF_TILE, FC_STEPS_TILE };
  * P = 1. A tile of a single block takes twice as many pixels as one of two, to have as many sums in flight. */
 // clang-format off
 #define FC_UP_TO_6(F) F(1) F(2) F(3) F(4) F(5) F(6)
-#define FC_QUAD_TILES(F) F(1) F(2) F(3)
-#define FC_TRIPLE_TILES(F) FC_QUAD_TILES(F) F(4)
 #define FC_UP_TO_14(F) FC_UP_TO_6(F) F(7) F(8) F(9) F(10) F(11) F(12) F(13) F(14)
 #if MR == 6
+#define FC_QUAD_TILES(F) F(1) F(2) F(3)
+#define FC_TRIPLE_TILES(F) FC_QUAD_TILES(F) F(4)
 #define FC_PAIR_TILES(F) FC_UP_TO_6(F)
 #define FC_SINGLE_TILES(F) FC_UP_TO_6(F) F(7) F(8) F(9) F(10) F(11) F(12)
 #else
+#define FC_QUAD_TILES(F) FC_UP_TO_6(F)
+#define FC_TRIPLE_TILES(F) FC_UP_TO_6(F) F(7) F(8)
 #define FC_PAIR_TILES(F) FC_UP_TO_14(F)
 #define FC_15_TO_28(F) F(15) F(16) F(17) F(18) F(19) F(20) F(21) F(22) F(23) F(24) F(25) F(26) F(27) F(28)
 #define FC_SINGLE_TILES(F) FC_UP_TO_14(F) FC_15_TO_28(F)
@@ -108,13 +110,6 @@ FC_STEPS_ROW(conv_steps_stride1, VL, VL, 2 * MR, MR)
 FC_STEPS_ROW(conv_steps_strided, r->row.x_pixel, r->row.y_pixel, MR_STRIDED, MR_STRIDED)
 
 #if WIDE_BLOCKS > 2
-/* Tiles of three and four blocks use all registers. The compiler's register allocation by colouring moves sums between
- * them. */
-#if defined(__GNUC__) && !defined(__clang__)
-#define FC_NO_COLOURING __attribute__((optimize("ira-algorithm=priority")))
-#else
-#define FC_NO_COLOURING
-#endif
 #define FC_WIDE_ROW(name, x_pixel, y_pixel)                                                                            \
     static __attribute__((noinline)) FC_NO_COLOURING void FC_FN(name)(const fc_conv_blocks *r)                         \
     {                                                                                                                  \

@@ -92,6 +92,12 @@ FC_INLINE void pass_pixels(const fc_conv_row *r, FC_FN(tile_place) *at, ptrdiff_
     }
 }
 
+/* Whether pixels are neighbouring floats. */
+FC_INLINE int is_dense(const ptrdiff_t x_pixel)
+{
+    return __builtin_constant_p(x_pixel) && x_pixel == 1;
+}
+
 /* Adds a step to the sums of P pixels and 3 or 4 blocks. Registers hold the inputs or the weights, whichever are fewer.
  * The others are loaded one by one. */
 FC_INLINE void add_wide_step(FC_FN(tile_sums) acc, const float *w, const float *in, const int P, const int B,
@@ -102,9 +108,12 @@ FC_INLINE void add_wide_step(FC_FN(tile_sums) acc, const float *w, const float *
 #pragma GCC unroll 3
         for (int b = 0; b < 3; b++)
             few[b] = V_LOAD(w + b * VL);
-#pragma GCC unroll 4
-        for (int p = 0; p < P; p++)
+#pragma GCC unroll 8
+        for (int p = 0; p < P; p++) {
             V_ADD_3_PRODUCTS(acc[p][0], acc[p][1], acc[p][2], in[p * x_pixel], few[0], few[1], few[2]);
+            if (B == 4)
+                acc[p][3] = V_FMA1(in[p * x_pixel], V_LOAD(w + 3 * VL), acc[p][3]);
+        }
         return;
     }
 #pragma GCC unroll 3
@@ -120,6 +129,52 @@ FC_INLINE void add_wide_step(FC_FN(tile_sums) acc, const float *w, const float *
                 acc[p][b] = V_FMA(few[p], V_LOAD(w + b * VL), acc[p][b]);
 }
 
+#define FC_LANE_PIXELS 6 /* of 32 registers 24 hold sums, and one or two weights */
+
+/* Adds VL steps to the sums of P pixels with products of lanes. Registers hold all steps' inputs of some of the pixels.
+ * Weights are loaded one by one. */
+FC_INLINE void add_lane_products(FC_FN(tile_sums) acc, const float *w, const float *in, const int P, const int B,
+                                 const ptrdiff_t x_pixel)
+{
+    const int groups = (P + FC_LANE_PIXELS - 1) / FC_LANE_PIXELS, each = (P + groups - 1) / groups;
+#pragma GCC unroll 4
+    for (int first = 0; first < P; first += each) {
+        const int last = first + each < P ? first + each : P;
+        v_f x[FC_LANE_PIXELS];
+#pragma GCC unroll 6
+        for (int p = first; p < last; p++)
+            x[p - first] = V_LOAD(in + p * x_pixel);
+#pragma GCC unroll 4
+        for (int i = 0; i < VL; i++) {
+#pragma GCC unroll 4
+            for (int b = 0; b < B; b++) {
+                const v_f weight = V_LOAD(w + (i * B + b) * VL);
+#pragma GCC unroll 6
+                for (int p = first; p < last; p++)
+                    acc[p][b] = V_FMA_LANE(x[p - first], i, weight, acc[p][b]);
+            }
+            /* Else the compiler loads the operands of more steps at once than it has registers for. */
+            __asm__("" : : : "memory");
+        }
+    }
+}
+
+/* Adds a step to the sums of P pixels that are neighbours in memory, up to the last multiple of VL. Returns it. */
+FC_INLINE int add_neighbours(FC_FN(tile_sums) acc, const v_f weight[2], const float *in, const int P, const int B)
+{
+    const int end = P / VL * VL;
+#pragma GCC unroll 6
+    for (int first = 0; first < end; first += VL) {
+        const v_f x = V_LOAD(in + first);
+#pragma GCC unroll 4
+        for (int p = first; p < first + VL; p++)
+#pragma GCC unroll 2
+            for (int b = 0; b < B; b++)
+                acc[p][b] = V_FMA_LANE(x, p - first, weight[b], acc[p][b]);
+    }
+    return end;
+}
+
 /* Adds a step to the sums of pixels first .. last. */
 FC_INLINE void add_step(FC_FN(tile_sums) acc, const float *w, const float *in, const int first, const int last,
                         const int B, const ptrdiff_t x_pixel)
@@ -132,8 +187,9 @@ FC_INLINE void add_step(FC_FN(tile_sums) acc, const float *w, const float *in, c
 #pragma GCC unroll 2
     for (int b = 0; b < B; b++)
         weight[b] = V_LOAD(w + b * VL);
+    const int begin = LANE_PRODUCTS && is_dense(x_pixel) ? add_neighbours(acc, weight, in, last, B) : first;
 #pragma GCC unroll 28
-    for (int p = first; p < last; p++) {
+    for (int p = begin; p < last; p++) {
         if (B == 2)
             V_ADD_PRODUCTS(acc[p][0], acc[p][1], in[p * x_pixel], weight[0], weight[1]);
         else

@@ -57,7 +57,8 @@ FC_INLINE void depthwise_tile(const fc_depthwise *r, const float *x, float *y, c
 }
 
 // clang-format off
-#define FC_DEPTHWISE_TILE(P) case P: depthwise_tile(r, x, y, residual, P, kw, stride); break;
+#define FC_DEPTHWISE_TILE(P) \
+    case P: depthwise_tile(r, x, y, residual, P <= FC_DEPTHWISE_PIXELS ? P : 1, kw, stride); break;
 #if MR < 10
 #define FC_DEPTHWISE_TILES(F) FC_UP_TO_6(F) F(7) F(8) F(9) F(10)
 #else

@@ -57,26 +57,32 @@ static void FC_FN(deinterleave)(const float *x, float *y, ptrdiff_t plane, ptrdi
             y[c * plane + p] = x[p * VL + c];
 }
 
+/* Vector k of three zipped planes. Its lane i comes from the first two planes by FC_OF_TWO, from these and the last one
+ * by FC_OF_THREE. */
+// clang-format off
+#if VL == 4
+#define FC_LANES(F, k) F(k, 0), F(k, 1), F(k, 2), F(k, 3)
+#elif VL == 8
+#define FC_LANES(F, k) F(k, 0), F(k, 1), F(k, 2), F(k, 3), F(k, 4), F(k, 5), F(k, 6), F(k, 7)
+#else
+#define FC_LANES(F, k) \
+    F(k, 0), F(k, 1), F(k, 2), F(k, 3), F(k, 4), F(k, 5), F(k, 6), F(k, 7), \
+    F(k, 8), F(k, 9), F(k, 10), F(k, 11), F(k, 12), F(k, 13), F(k, 14), F(k, 15)
+#endif
+// clang-format on
+#define FC_OF_TWO(k, i) ((k * VL + i) % 3 * VL % (2 * VL) + (k * VL + i) / 3)
+#define FC_OF_THREE(k, i) ((k * VL + i) % 3 < 2 ? i : VL + (k * VL + i) / 3)
+#define FC_ZIPPED(k) V_SHUFFLE(V_SHUFFLE(first, second, FC_LANES(FC_OF_TWO, k)), last, FC_LANES(FC_OF_THREE, k))
+
 /* Zips as many pixels of three planes as fill vectors. Returns their number. */
 static ptrdiff_t FC_FN(zip_three)(const float *x, ptrdiff_t plane, float *y, ptrdiff_t pixels)
 {
-    /* Shuffles that give float k * VL + i of the result: `two` takes it from the first two planes, `three` from that
-     * vector and the last plane. */
-    v_i two[3], three[3];
-#pragma GCC unroll 3
-    for (int k = 0; k < 3; k++)
-#pragma GCC unroll 16
-        for (int i = 0; i < VL; i++) {
-            const int at = k * VL + i;
-            two[k][i] = at % 3 * VL % (2 * VL) + at / 3;
-            three[k][i] = at % 3 < 2 ? i : VL + at / 3;
-        }
     ptrdiff_t p = 0;
     for (; p + VL <= pixels; p += VL) {
         const v_f first = V_LOAD(x + p), second = V_LOAD(x + plane + p), last = V_LOAD(x + 2 * plane + p);
-#pragma GCC unroll 3
-        for (int k = 0; k < 3; k++)
-            V_STORE(y + 3 * p + k * VL, __builtin_shuffle(__builtin_shuffle(first, second, two[k]), last, three[k]));
+        V_STORE(y + 3 * p, FC_ZIPPED(0));
+        V_STORE(y + 3 * p + VL, FC_ZIPPED(1));
+        V_STORE(y + 3 * p + 2 * VL, FC_ZIPPED(2));
     }
     return p;
 }

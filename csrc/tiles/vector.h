@@ -10,6 +10,14 @@
     ((sum) = V_FMA((v), (a), (sum)), (sum2) = V_FMA((v), (b), (sum2)), (sum3) = V_FMA((v), (c), (sum3)))
 #endif
 
+#ifdef V_FMA_LANE
+#define LANE_PRODUCTS 1
+#else
+#define LANE_PRODUCTS 0
+#define V_FMA_LANE(x, lane, a, c) V_FMA(V_SET1((x)[lane]), (a), (c))
+#define V_FMA1(s, a, c) V_FMA(V_SET1(s), (a), (c))
+#endif
+
 /* Two floats as one integer: V_SET2 broadcasts it. */
 FC_INLINE long long v_two_floats(const float *p)
 {

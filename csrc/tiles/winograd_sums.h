@@ -59,7 +59,7 @@ FC_INLINE void winograd_sums_row(const fc_winograd_sums *s, const int row, ptrdi
                 const int patches = c < 5 ? count : broad;
 #pragma GCC unroll 4
                 for (int p = 0; p < patches; p++)
-                    acc[c][p] = V_FMA(V_SET1(v[(c * WINOGRAD_PATCHES + p) * VL + i]), filter, acc[c][p]);
+                    acc[c][p] = V_FMA1(v[(c * WINOGRAD_PATCHES + p) * VL + i], filter, acc[c][p]);
             }
         }
     }

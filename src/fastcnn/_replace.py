@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
 import stat
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from fastcnn._arguments import as_path
+from fastcnn._system import NO_LINK, NO_WAIT, flush_folder, has_locks, lock
 
 __all__ = ["check_writable", "replacing"]
 
@@ -61,8 +61,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+            if not has_locks():
+                file.close()  # there is nothing to keep, and Windows renames no open file
             os.replace(temporary, target)
-        _flush_folder(target.parent)
+        flush_folder(target.parent)
     except OSError as error:
         # A new error: one that had two filenames would print both, "None" included.
         raise OSError(error.errno, error.strerror or str(error), name) from error
@@ -76,7 +78,7 @@ def _temporary_file(folder: Path) -> Iterator[tuple[BinaryIO, Path]]:
         try:
             with path.open("xb") as file:
                 with contextlib.suppress(OSError):  # without locks, no process removes files of others
-                    fcntl.flock(file, fcntl.LOCK_EX)
+                    lock(file, wait=True)
                 if os.fstat(file.fileno()).st_nlink:  # else another process removed it before it was locked
                     yield file, path
                     return
@@ -85,7 +87,9 @@ def _temporary_file(folder: Path) -> Iterator[tuple[BinaryIO, Path]]:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Remove temporary files that no process writes to any more."""
+    """Remove temporary files that no process writes to any more. Without locks nobody knows which these are."""
+    if not has_locks():
+        return
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for name in [entry.name for entry in entries if _TEMPORARY.fullmatch(entry.name)]:
             with contextlib.suppress(OSError):
@@ -93,18 +97,10 @@ def _remove_leftovers(folder: Path) -> None:
 
 
 def _remove_unless_locked(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDWR | NO_WAIT | NO_LINK)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(descriptor, wait=False)
         path.unlink()
-    finally:
-        os.close(descriptor)
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

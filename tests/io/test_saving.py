@@ -157,15 +157,15 @@ def test_what_killed_writers_left_is_swept_up_and_nothing_else(tmp_path):
 
 
 def test_a_name_that_was_swept_up_before_it_was_locked_is_not_used(tmp_path, monkeypatch):
-    lock, swept = _replace.fcntl.flock, []
+    lock, swept = _replace.lock, []
 
-    def sweep_first(file, operation):
-        if not swept and operation == _replace.fcntl.LOCK_EX:
+    def sweep_first(file, wait):
+        if not swept and wait:
             swept.append(1)
             _replace._remove_leftovers(tmp_path)
-        lock(file, operation)
+        lock(file, wait)
 
-    monkeypatch.setattr(_replace.fcntl, "flock", sweep_first)
+    monkeypatch.setattr(_replace, "lock", sweep_first)
     write_safetensors(tmp_path / "net", NEW)
     assert swept and [entry.name for entry in tmp_path.iterdir()] == ["net"]
 

@@ -6,15 +6,16 @@ What is kept, and for how long, is training/folders.py's.
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Hashable
-from math import prod
 from typing import Any
 from weakref import finalize
 
 import numpy as np
 
 from fastcnn._forks import Guard
+from fastcnn._system import read_into, write_at
 
 __all__ = ["PhotoCache"]
 
@@ -88,7 +89,7 @@ class PhotoCache:
             self._disk_left -= pixels.nbytes
         try:
             assert self._file is not None
-            if os.pwrite(self._file, np.ascontiguousarray(pixels).data, offset) == pixels.nbytes:
+            if write_at(self._file, np.ascontiguousarray(pixels).data.cast("B"), offset) == pixels.nbytes:
                 self._places[key] = offset, pixels.shape
         except OSError:
             self._disk_left = 0  # the disk is full: what there is stays
@@ -97,17 +98,19 @@ class PhotoCache:
     def _opened(self) -> bool:
         if self._file is None:
             try:
-                self._file, path = tempfile.mkstemp(prefix="fastcnn-photos-")
-                finalize(self, os.close, self._file)
-                os.unlink(path)
-                state = os.fstatvfs(self._file)
+                # It is open as long as the cache.
+                file = tempfile.TemporaryFile(prefix="fastcnn-photos-")  # noqa: SIM115
+                finalize(self, file.close)
+                self._file = file.fileno()
+                free = shutil.disk_usage(tempfile.gettempdir()).free
             except OSError:
                 self._disk_left = 0
                 return False
-            self._disk_left = min(self._disk_left, state.f_bavail * state.f_frsize // _FREE_SHARE)
+            self._disk_left = min(self._disk_left, free // _FREE_SHARE)
         return True
 
     def _read(self, offset: int, shape: tuple[int, ...]) -> np.ndarray:
         assert self._file is not None
-        content = os.pread(self._file, prod(shape), offset)
-        return np.frombuffer(content, np.uint8).reshape(shape)
+        pixels = np.empty(shape, np.uint8)
+        read_into(self._file, pixels.reshape(-1).data, offset)
+        return pixels

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from fastcnn._system import map_memory
+
 __all__ = ["LARGE", "allocate", "ask_memory", "memory_errors"]
 
 # Bytes from which on an array has memory of its own, which returns to the system with it. An array of a file that is
@@ -85,6 +87,6 @@ def memory_errors() -> Iterator[None]:
 
 def _map(size: int) -> mmap.mmap:
     try:
-        return mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        return map_memory(size)
     except (OSError, OverflowError):  # mmap raises these where there is no memory
         raise MemoryError(f"{size} bytes") from None

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn._system import BINARY, NO_LINK, NO_WAIT
 from fastcnn.errors import ModelLoadError
 from fastcnn.ops.budget import Budget
 from fastcnn.ops.general.elementwise import DTYPES
@@ -100,7 +101,7 @@ class TensorReader:
         if offset < 0 or length != size:
             raise ModelLoadError(f"{where}: offset={offset}, length={length} of external data, expected {size} bytes")
         try:
-            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+            descriptor = os.open(path, os.O_RDONLY | BINARY | NO_LINK | NO_WAIT)
         except OSError as error:
             raise ModelLoadError(f"{where}: external data: {error.strerror}: {path.name!r}") from error
         status = os.fstat(descriptor)

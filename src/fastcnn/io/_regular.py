@@ -8,6 +8,7 @@ import stat
 from typing import BinaryIO
 
 from fastcnn._arguments import as_path
+from fastcnn._system import NO_WAIT
 
 __all__ = ["NotRegularFileError", "open_regular"]
 
@@ -46,7 +47,7 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
 
 
 def _open(name: str, flags: int) -> int:
-    descriptor = os.open(name, flags | os.O_NONBLOCK)
+    descriptor = os.open(name, flags | NO_WAIT)
     try:
         _refuse_others(os.fstat(descriptor), name)
     except OSError:

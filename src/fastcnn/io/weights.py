@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from fastcnn._arguments import as_array, as_path, as_size
 from fastcnn._replace import replacing
+from fastcnn._system import read_into
 from fastcnn.errors import ModelLoadError
 from fastcnn.graph.stored import StoredArray
 from fastcnn.io._header import LENGTH_BYTES, MAX_HEADER_BYTES, METADATA, Entry, make_header, parse_header
@@ -161,7 +162,7 @@ class _File:
         content = allocate(size)
         done = 0
         while done < size:
-            count = os.preadv(self._descriptor, [content[done:].data], offset + done)
+            count = read_into(self._descriptor, content[done:].data, offset + done)
             if count == 0:
                 break
             done += count

@@ -21,9 +21,9 @@ cdef extern from "fastcnn.h":
     const fc_kernels *const *fc_all_kernels()
     const char *fc_cpu_features()
 
-cdef extern from "omp.h":
-    int omp_get_max_threads() nogil
-    int omp_get_thread_limit() nogil
+cdef extern from "openmp.h":
+    int fc_openmp_threads() nogil
+    int fc_openmp_limit() nogil
 
 cdef extern from "pythread.h":
     unsigned long PyThread_get_thread_ident() noexcept
@@ -167,7 +167,7 @@ def measure_peak(double seconds=0.05):
 
 # ---------------------------------------------------------------------------------------------------- threads
 
-_openmp_at_import, _openmp_thread_limit = omp_get_max_threads(), omp_get_thread_limit()
+_openmp_at_import, _openmp_thread_limit = fc_openmp_threads(), fc_openmp_limit()
 
 
 class _Chosen(threading.local):
@@ -306,7 +306,7 @@ def get_num_threads():
         return count if count < _openmp_thread_limit else _openmp_thread_limit
     count = _default if _process_wide is None else _process_wide
     count = count if count < _openmp_thread_limit else _openmp_thread_limit
-    limit = omp_get_max_threads()
+    limit = fc_openmp_threads()
     return limit if limit < _openmp_at_import and limit < count else count
 
 

@@ -281,7 +281,7 @@ def thread_numbers():
     ['num_threads context', 'set_num_threads']
     """
     limits = [] if _openmp_thread_limit == INT_MAX else [_openmp_thread_limit]  # OMP_THREAD_LIMIT
-    limits += [omp_get_max_threads()] if omp_get_max_threads() < _openmp_at_import else []  # threadpoolctl
+    limits += [fc_openmp_threads()] if fc_openmp_threads() < _openmp_at_import else []  # threadpoolctl
     return [
         ("num_threads context", _chosen.count),
         ("set_num_threads", _process_wide),

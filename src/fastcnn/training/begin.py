@@ -10,6 +10,7 @@ from numbers import Real
 from typing import Any, TypeVar, cast
 
 from fastcnn._replace import check_writable
+from fastcnn.io._regular import open_regular
 from fastcnn.network import Network
 from fastcnn.training.checkpoints import Checkpoint, read_checkpoint
 from fastcnn.training.data import ArraySource, Dataset, split
@@ -36,6 +37,8 @@ T = TypeVar("T", bound="Dataset | IterableBatches")
 def fit(model: Network, x: Any, y: Any, options: Options) -> History:
     """Train a model; see `Model.fit`."""
     if options.checkpoint is not None:
+        if options.resume and os.path.exists(options.checkpoint):
+            open_regular(options.checkpoint).close()
         check_writable(options.checkpoint, "fit: checkpoint")
     data = without_unreadable(model, _weighted(model, prepare(model, x, y), options), options)
     if options.augment is not None and not isinstance(data, Dataset):

@@ -36,7 +36,7 @@ class Flags:
 # Neither debugging symbols, which linking drops, nor tables for exceptions, which neither C nor Cython throws.
 _SMALL = ("-fvisibility=hidden", "-g0", "-fno-asynchronous-unwind-tables")
 _TILES = ("-O3", "-std=gnu11", "-Wall", "-Wextra", "-fno-math-errno", "-fwrapv", "-DNDEBUG", "-fPIC", *_SMALL)
-_MODULES = ("-O2", "-Wno-unreachable-code", *_SMALL)
+_MODULES = ("-O2", "-fno-plt", "-Wno-unreachable-code", *_SMALL)
 _LINK = ("-pthread", "-Wl,-s")
 # Scheduling before register allocation, of which gcc for x86-64 thinks as little, spills the sums of tiles.
 GCC = Flags((*_TILES, "-fno-schedule-insns"), _MODULES, _LINK)
@@ -164,6 +164,11 @@ class BuildModules(build_ext):
 STABLE_API = sys.version_info >= (3, 12) and not sysconfig.get_config_var("Py_GIL_DISABLED")
 STABLE_MACROS = [("Py_LIMITED_API", "0x030C0000"), ("CYTHON_LIMITED_API", "1")] if STABLE_API else []
 
+# Cython's short cuts through Python's insides, which it copies into each module: docs/tuning.md, "Size of the wheel".
+SHORT_CUTS = [
+    (f"CYTHON_{name}", "0") for name in ("FAST_THREAD_STATE", "UNPACK_METHODS", "USE_PYLONG_INTERNALS")
+]
+
 # What refers to the archive: to the tables of tiles, and to the threads.
 TILE_USERS = ("_cpu", "_program")
 # OpenMP is only asked for its limits on threads.
@@ -177,7 +182,7 @@ def modules():
             ".".join(path.relative_to("src").with_suffix("").parts),
             [str(path)],
             include_dirs=["csrc", "src/fastcnn/include", numpy.get_include()],
-            define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), *STABLE_MACROS],
+            define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), *SHORT_CUTS, *STABLE_MACROS],
             py_limited_api=STABLE_API,
             depends=[*TILE_HEADERS, *(TILE_SOURCES if path.stem in TILE_USERS else [])],
         )

@@ -89,6 +89,21 @@ def sanitize(session: nox.Session) -> None:
 
 
 @nox.session
+def compilers(session: nox.Session) -> None:
+    """Builds with gcc and with clang, warnings as errors; the tests of kernels with clang's."""
+    install(session, *BUILD_TOOLS, *TESTED)
+    session.run("python", "tests/compilers.py", *session.posargs)
+
+
+@nox.session
+def cross(session: nox.Session) -> None:
+    """The C files, compiled for other systems by zig; arguments are its targets."""
+    install(session, *BUILD_TOOLS, "ziglang")
+    session.run("python", "setup.py", "-q", "build_ext", "--inplace")
+    session.run("python", "tests/cross.py", *session.posargs)
+
+
+@nox.session
 def coverage(session: nox.Session) -> None:
     """The lines of Python that the tests run, and those that they leave out. Compiled modules are not counted."""
     install(session, *TESTED, "coverage>=7.4")

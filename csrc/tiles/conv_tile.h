@@ -129,7 +129,7 @@ FC_INLINE void add_wide_step(FC_FN(tile_sums) acc, const float *w, const float *
                 acc[p][b] = V_FMA(few[p], V_LOAD(w + b * VL), acc[p][b]);
 }
 
-#define FC_LANE_PIXELS 6 /* of 32 registers 24 hold sums, and one or two weights */
+#define FC_LANE_PIXELS 6 /* docs/tuning.md, "Lanes" */
 
 /* Adds VL steps to the sums of P pixels with products of lanes. Registers hold all steps' inputs of some of the pixels.
  * Weights are loaded one by one. */

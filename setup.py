@@ -165,9 +165,7 @@ STABLE_API = sys.version_info >= (3, 12) and not sysconfig.get_config_var("Py_GI
 STABLE_MACROS = [("Py_LIMITED_API", "0x030C0000"), ("CYTHON_LIMITED_API", "1")] if STABLE_API else []
 
 # Cython's short cuts through Python's insides, which it copies into each module: docs/tuning.md, "Size of the wheel".
-SHORT_CUTS = [
-    (f"CYTHON_{name}", "0") for name in ("FAST_THREAD_STATE", "UNPACK_METHODS", "USE_PYLONG_INTERNALS")
-]
+SHORT_CUTS = [(f"CYTHON_{name}", "0") for name in ("FAST_THREAD_STATE", "UNPACK_METHODS", "USE_PYLONG_INTERNALS")]
 
 # What refers to the archive: to the tables of tiles, and to the threads.
 TILE_USERS = ("_cpu", "_program")

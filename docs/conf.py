@@ -14,7 +14,7 @@ from sphinx.application import Sphinx
 import fastcnn
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT / "docs"), str(ROOT / "examples")]  # gallery_figures, and the photos of the tutorials
+sys.path[:0] = [str(ROOT / "docs"), str(ROOT / "examples")]  # gallery.py, and the photos of the tutorials
 
 project = "fastcnn"
 author = copyright = "The fastcnn developers"
@@ -42,8 +42,8 @@ sphinx_gallery_conf = {
     "gallery_dirs": "tutorials",
     "filename_pattern": r"\.py$",
     "ignore_pattern": r"(^|/)photos\.py$",
-    "image_scrapers": ("matplotlib", "gallery_figures.returned_figures"),
-    "within_subsection_order": "FileNameSortKey",
+    "image_scrapers": ("matplotlib", "gallery.returned_figures"),
+    "within_subsection_order": "gallery.place",
     "abort_on_example_error": True,
     "backreferences_dir": "tutorials/_used",
     "doc_module": ("fastcnn",),

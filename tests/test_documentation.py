@@ -1,4 +1,4 @@
-"""What the documents say is run: every snippet and command of the README, every doctest of the package."""
+"""What the documents say is run: snippets of README and pages, commands of the README, every doctest of the package."""
 
 from __future__ import annotations
 
@@ -17,6 +17,15 @@ from fastcnn.cli import main
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+PAGES = sorted((ROOT / "docs").glob("*.md")) + sorted((ROOT / "docs" / "api").glob("*.md"))
+ON_PAGES = [
+    pytest.param(page.name, snippet, id=f"{page.stem}: {snippet.strip().splitlines()[-1]}")
+    for page in PAGES
+    for snippet in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+]
+BUILT = {
+    "tutorials/index": "GALLERY_HEADER.rst"
+}  # pages that Sphinx makes, and the files of examples/ that they come from
 SHELL = [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
 MODULES = [
     module.name
@@ -42,6 +51,11 @@ def test_readme_snippets_run(snippet, capsys):
     assert capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("page", "snippet"), ON_PAGES)
+def test_snippets_of_pages_run(page, snippet):
+    exec(compile(snippet, page, "exec"), {"__name__": "__main__"})
+
+
 def test_readme_has_just_the_two_commands_that_ci_runs():
     assert SHELL == [
         'pip install ".[imagenet]" && fastcnn classify examples/cat.png',
@@ -64,6 +78,23 @@ def test_readme_command_line_examples_run(capsys):
 def test_readme_links_lead_somewhere():
     for target in re.findall(r"\]\(([^)]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_links_of_pages_lead_somewhere():
+    """To files, headings, or tutorials of examples/; addresses of other sites are not asked for."""
+    for page in PAGES:
+        text = re.sub(r"```.*?```|`[^`]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        for target, heading in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", text):
+            name = BUILT.get(target, target.replace("tutorials/", "") + ".py")
+            path = ROOT / "examples" / name if target.startswith("tutorials/") else page.parent / target
+            assert path.is_file(), (page, target)
+            titles = re.findall(r"(?m)^#+ (.*)$", path.read_text(encoding="utf-8")) if heading else []
+            assert not heading or heading in [title.lower().replace(" ", "-") for title in titles], (page, heading)
+
+
+def test_every_page_is_in_a_table_of_contents():
+    listed = set(re.findall(r"(?m)^([\w/]+)$", "".join(page.read_text(encoding="utf-8") for page in PAGES)))
+    assert {page.stem for page in PAGES} - {"index"} <= {name.rpartition("/")[2] for name in listed}
 
 
 @pytest.mark.parametrize("name", ["fastcnn", *MODULES])

@@ -86,6 +86,14 @@ CLAIMS = {
 }
 
 
+def test_tutorials_have_a_place_on_the_site_and_end_in_a_picture():
+    order = (EXAMPLES.parent / "docs" / "gallery.py").read_text(encoding="utf-8")
+    tutorials = [path for path in EXAMPLES.glob("*.py") if path.name != "photos.py"]
+    assert {path.name for path in tutorials} == set(re.findall(r'(?m)^    "(\w+\.py)",$', order))
+    for path in tutorials:
+        assert re.search(r"plt\.show\(\)|\.plot\(\)", path.read_text(encoding="utf-8").rstrip().splitlines()[-1]), path
+
+
 @pytest.mark.parametrize("script", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
 def test_examples_run(script):
     source = str(Path(fastcnn.__file__).parent.parent)

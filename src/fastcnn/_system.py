@@ -6,9 +6,10 @@ from __future__ import annotations
 import errno
 import mmap
 import os
-import threading
 from pathlib import Path
 from typing import BinaryIO
+
+from fastcnn._forks import Guard
 
 try:
     import fcntl
@@ -22,7 +23,7 @@ BINARY = getattr(os, "O_BINARY", 0)
 NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 NO_WAIT = getattr(os, "O_NONBLOCK", 0)
 
-_moving = threading.Lock()  # a file's position is moved, where it cannot be read or written elsewhere; no forks there
+_moving = Guard()  # of files' positions, which are moved where a file can only be read and written there
 
 
 def read_into(descriptor: int, room: memoryview, offset: int) -> int:
@@ -47,7 +48,7 @@ def read_into(descriptor: int, room: memoryview, offset: int) -> int:
     if hasattr(os, "pread"):
         content = os.pread(descriptor, len(room), offset)
     else:
-        with _moving:
+        with _moving.lock:
             os.lseek(descriptor, offset, os.SEEK_SET)
             content = os.read(descriptor, len(room))
     room[: len(content)] = content
@@ -58,7 +59,7 @@ def write_at(descriptor: int, content: memoryview, offset: int) -> int:
     """Write bytes to a file from `offset` on, as `read_into` reads them. Returns how many were written."""
     if hasattr(os, "pwrite"):
         return os.pwrite(descriptor, content, offset)
-    with _moving:
+    with _moving.lock:
         os.lseek(descriptor, offset, os.SEEK_SET)
         return os.write(descriptor, content)
 

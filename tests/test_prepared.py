@@ -136,7 +136,7 @@ def test_errors(call, words):
 def test_networks_with_steps_in_numpy():
     graph = Graph([Node("ai.onnx::Erf", "erf", ("x",), "y", {})], {"x": (None, 4)}, ["y"], {})
     model = GraphModel(graph)
-    with pytest.raises(ValueError, match="strict: NumPy would compute 1 steps: erf"):
+    with pytest.raises(ValueError, match="strict: only NumPy computes erf: "):
         fc.prepare(model, (2, 4))
     x, out = rng.random((2, 4), np.float32), np.empty((2, 4), np.float32)
     np.testing.assert_array_equal(model(x, out=out), model(x))

@@ -11,10 +11,12 @@ from fastcnn.capi cimport (
     FC_ACT_RELU, FC_ACT_RELU6, FC_ACT_SIGMOID, FC_ACT_SILU, FC_ACT_TANH, fc_activate, fc_conv2d, fc_images, fc_plan, fc_pool2d,
 )
 from fastcnn.kernels._call cimport CALL_BUSY, CALL_DONE, BoundPlan, Call, run_call
+from fastcnn.kernels._team cimport FC_MOST_LANES
 
 import numpy as np
 
 from fastcnn import functional as F
+from fastcnn import ops
 from fastcnn._version import __version__
 from fastcnn.prepared import prepare, prepare_strided
 
@@ -53,7 +55,6 @@ cdef extern from "fastcnn/capi.h":
 
 cdef bytes _version_text = __version__.encode()
 cdef const char *_version = _version_text
-_MOST_THREADS = 256
 _ACTIVATIONS = {
     FC_ACT_NONE: lambda x, slope: x,
     FC_ACT_RELU: lambda x, slope: F.relu(x),
@@ -83,8 +84,8 @@ cdef int report(object error) noexcept:
 cdef int keep(fc_plan **plan, object prepared, int threads) except -1:
     """Hand out a plan, which the caller frees."""
     cdef Call call
-    if not 1 <= threads <= _MOST_THREADS:
-        raise ValueError(f"threads={threads}, expected 1 to {_MOST_THREADS}")
+    if not 1 <= threads <= FC_MOST_LANES:
+        raise ValueError(f"threads={threads}, expected 1 to {FC_MOST_LANES}")
     call = prepared.call(threads)
     Py_INCREF(call)
     plan[0] = <fc_plan *>&call.plan
@@ -142,14 +143,21 @@ cdef tuple filters_of(const fc_images *x, const fc_conv2d *conv):
 
 cdef tuple result_of(tuple shape, tuple filters, dict settings):
     """Shape of the images that a convolution computes."""
-    from fastcnn import ops
-
-    top, left, bottom, right = settings["padding"]
     attrs = {
-        **ops.get("Conv").defaults, "strides": settings["stride"], "pads": (top, left, bottom, right),
+        **ops.get("Conv").defaults, "strides": settings["stride"], "pads": settings["padding"],
         "dilations": settings["dilation"], "group": settings["groups"],
     }
     return ops.get("Conv").infer(attrs, [shape, filters])
+
+
+cdef object with_weights(call, weight, list shapes, given, found):
+    """Prepare `call(x, weights)`, with weights that are packed now or, for None, given to every run.
+
+    `shapes` are of x and the weights, `given` and `found` the strides of x and of the result.
+    """
+    if weight is None:
+        return prepare_strided(call, shapes, [given, None, found])
+    return prepare_strided(lambda x: call(x, weight), shapes[:1], [given, found])
 
 
 cdef int prepare_conv2d(fc_plan **plan, const fc_images *x, const fc_images *y, const fc_conv2d *conv,
@@ -160,12 +168,8 @@ cdef int prepare_conv2d(fc_plan **plan, const fc_images *x, const fc_images *y, 
         filters, settings = filters_of(x, conv)
         apply, slope = activation(act)
         weight, added = copied(weights, filters), copied(bias, filters[:1])
-        if weight is None:
-            prepared = prepare_strided(lambda x, w: apply(F.conv2d(x, w, added, **settings), slope), [shape, filters],
-                                       [strides_of(x), None, strides_of(y)])
-        else:
-            prepared = prepare_strided(lambda x: apply(F.conv2d(x, weight, added, **settings), slope), [shape],
-                                       [strides_of(x), strides_of(y)])
+        prepared = with_weights(lambda x, w: apply(F.conv2d(x, w, added, **settings), slope), weight, [shape, filters],
+                                strides_of(x), strides_of(y))
         return keep(plan, prepared, threads)
     except BaseException as error:
         return report(error)
@@ -177,12 +181,8 @@ cdef int prepare_conv2d_grad_input(fc_plan **plan, const fc_images *x, const fc_
         shape = shape_of(x)
         filters, settings = filters_of(x, conv)
         weight, given = copied(weights, filters), result_of(shape, filters, settings)
-        if weight is None:
-            prepared = prepare_strided(lambda g, w: F.conv2d_grad_input(g, w, shape[2:], **settings), [given, filters],
-                                       [strides_of(y), None, strides_of(x)])
-        else:
-            prepared = prepare_strided(lambda g: F.conv2d_grad_input(g, weight, shape[2:], **settings), [given],
-                                       [strides_of(y), strides_of(x)])
+        prepared = with_weights(lambda g, w: F.conv2d_grad_input(g, w, shape[2:], **settings), weight, [given, filters],
+                                strides_of(y), strides_of(x))
         return keep(plan, prepared, threads)
     except BaseException as error:
         return report(error)
@@ -208,10 +208,8 @@ cdef int prepare_matmul(fc_plan **plan, ptrdiff_t rows, ptrdiff_t inner, ptrdiff
     try:
         apply, slope = activation(act)
         weight, added = copied(weights, (out, inner)), copied(bias, (out,))
-        if weight is None:
-            prepared = prepare(lambda x, w: apply(F.linear(x, w, added), slope), (rows, inner), (out, inner))
-        else:
-            prepared = prepare(lambda x: apply(F.linear(x, weight, added), slope), (rows, inner))
+        prepared = with_weights(lambda x, w: apply(F.linear(x, w, added), slope), weight, [(rows, inner), (out, inner)],
+                                None, None)
         return keep(plan, prepared, threads)
     except BaseException as error:
         return report(error)

@@ -67,7 +67,7 @@ class Predictor(Network):
         >>> model.predict_proba([[0.5, 1.0]]).sum().round(5).item()
         1.0
         """
-        if type(x) is not np.ndarray or x.dtype.kind in "UO":
+        if not _is_batch(x):
             from fastcnn.training.predictions import predicted_data
 
             found = predicted_data(self, x, batch_size, progress, on_error)
@@ -102,7 +102,7 @@ class Predictor(Network):
         >>> model.predict([[3], [-3]]).tolist()
         ['plus', 'minus']
         """
-        if type(x) is np.ndarray and x.dtype.kind not in "UO":
+        if _is_batch(x):
             return super().predict(x, batch_size, progress)
         probable = self.predict_proba(x, batch_size, progress, on_error)
         predicted = most_likely(probable, self._task, self._classes)
@@ -146,3 +146,8 @@ class Predictor(Network):
         from fastcnn.training.predictions import averaged_predictions
 
         return averaged_predictions(self, x, times, augment, batch_size, seed, workers)
+
+
+def _is_batch(x: Any) -> bool:
+    """Whether x is an array of numbers, which needs no reading."""
+    return type(x) is np.ndarray and x.dtype.kind not in "UO"

@@ -17,14 +17,13 @@ from fastcnn._arguments import as_int, as_real_array, check_out, check_overlap
 from fastcnn.compiler.compile import compile_graph
 from fastcnn.compiler.network import compile_network
 from fastcnn.compiler.plan import Plan
+from fastcnn.compiler.state import Strides
+from fastcnn.graph.ir import Shape
 from fastcnn.graph.trace import trace_function
 from fastcnn.kernels._call import Call
 from fastcnn.network import Network
 
 __all__ = ["Prepared", "prepare", "prepare_strided"]
-
-Shape = tuple[int, ...]
-Strides = tuple[int, int, int]
 
 
 class Prepared:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from fastcnn import ops
+from fastcnn._names import listed
 from fastcnn.compiler.compile import arena_bytes, compile_batch
 from fastcnn.compiler.cost import arena_bound, take_network
 from fastcnn.compiler.lower import Packed
@@ -92,9 +93,8 @@ def compile_network(
         compiled = compile_general(graph, input_shapes, tuning, max_bytes or MAX_BYTES, pixels)
         slow = [step for step in compiled.plan.steps if step.kernel == "numpy"] if strict else []
         if slow:
-            listed_steps = "; ".join(f"{step.name}: {reason}" for step in slow[:4] for reason in step.reasons.values())
-            more = f" and {len(slow) - 4} more" if len(slow) > 4 else ""
-            raise ValueError(f"strict: NumPy would compute {len(slow)} steps: {listed_steps}{more}")
+            reasons = dict.fromkeys(reason for step in slow for reason in step.reasons.values())
+            raise ValueError(f"strict: only NumPy computes {listed([s.name for s in slow], 4)}: {'; '.join(reasons)}")
         return compiled
     shapes = graph.infer(input_shapes)
     budget = None if max_bytes is None else _budget(graph, shapes, max_bytes)

@@ -55,7 +55,7 @@ def fit(model: Network, x: Any, y: Any, options: Options) -> History:
         learner, features = _without_frozen_part(model, data, validation, options)
     except KeyboardInterrupt:
         return interrupted(History(), 0, options, stacklevel=4)
-    # Asked for without a name: what the last training has left is not held while this one goes on.
+    # No variable holds the state of the last training: its memory is free while this one runs.
     loop = Loop(
         model,
         learner,

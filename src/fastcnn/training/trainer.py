@@ -121,7 +121,7 @@ class Trainer(Holder):
     ) -> None:
         super().__init__()
         if not isinstance(model, Network):
-            raise TypeError(f"Trainer: model={type(model).__name__}, expected a Model")
+            raise TypeError(f"Trainer: model is of type {type(model).__name__}, expected a Model")
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"Trainer: optimizer={optimizer!r}, expected an Optimizer such as fastcnn.SGD(0.1)")
         if clip_norm is not None and not as_float(clip_norm, "Trainer: clip_norm") > 0:

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from fastcnn.compiler import batch
+from fastcnn.compiler.channels import channels_first
 from fastcnn.compiler.choose import choose_algorithms
 from fastcnn.compiler.expand import expand
 from fastcnn.compiler.fold import fold
@@ -20,6 +21,7 @@ from fastcnn.compiler.lower import Lowering, Packed, packing
 from fastcnn.compiler.memory import place
 from fastcnn.compiler.pack import pack_weights
 from fastcnn.compiler.plan import Plan
+from fastcnn.compiler.recognise import recognise
 from fastcnn.compiler.shuffle import fold_shuffles
 from fastcnn.compiler.slices import cut_channels
 from fastcnn.compiler.state import Options, State, Strides
@@ -32,6 +34,8 @@ Shapes = Mapping[str, Shape]
 Pass = Callable[[State], State]
 
 PASSES: tuple[Pass, ...] = (
+    recognise,
+    channels_first,
     expand,
     fold,
     fuse,

@@ -28,7 +28,7 @@ def fold(state: State) -> State:
     A convolution keeps the factors of a batch normalisation that is folded into it as `Scale`.
     """
     with np.errstate(all="ignore"):  # a negative variance gives NaN without a warning
-        for step in (_drop_transparent, _drop_repeated_relu, _fold_constants, _join_swish, _join_affine):
+        for step in (_drop_transparent, _drop_repeated_relu, _fold_constants, _join_affine):
             state = step(state)
         return _fold_batch_norm(state)
 
@@ -84,20 +84,6 @@ def _fold_constants(state: State) -> State:
         inputs = [np.asarray(constants[name]) if name else None for name in node.inputs]
         constants[node.output] = node.kind.reference(node.attrs, inputs).astype(np.float32)
     return state.with_nodes(nodes, constants) if len(nodes) < len(state.graph.nodes) else state
-
-
-def _join_swish(state: State) -> State:
-    """Replace x * sigmoid(x), as files of older opsets write it, by Swish."""
-    gates = {node.output: node for node in state.graph.nodes if node.op == "Sigmoid"}
-    nodes: list[Node] = []
-    joined: set[str] = set()
-    for node in state.graph.nodes:
-        for name, x in (node.inputs[::-1], node.inputs) if gates and node.op == "Mul" else ():
-            if name in gates and gates[name].inputs[0] == x and state.is_private(name):
-                node = Node("Swish", node.name, (x,), node.output, {})
-                joined.add(gates.pop(name).output)
-        nodes.append(node)
-    return state.with_nodes(node for node in nodes if node.output not in joined) if joined else state
 
 
 def _join_affine(state: State) -> State:

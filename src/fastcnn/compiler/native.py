@@ -144,11 +144,7 @@ def _matmul(r: Rewriter) -> list[Node] | None:
     weight, shape = r.array(1), r.shape()
     if not r.is_float() or weight is None or weight.ndim != 2 or len(shape) < 2:
         return None
-    gemm: Link = ("Gemm", (r.constant(f"{r.node.inputs[1]}_transposed", weight.T, 1.0),), {})
-    if len(shape) == 2:
-        return r.chain(gemm)
-    rows = ("Reshape", (), {"shape": (-1, shape[-1])})
-    return r.chain(rows, gemm, ("Reshape", (), {"shape": (-1, *shape[1:-1], weight.shape[1])}))
+    return r.chain(("Gemm", (r.constant(f"{r.node.inputs[1]}_transposed", weight.T, 1.0),), {}))
 
 
 def _batch_norm(r: Rewriter) -> list[Node] | None:

@@ -17,7 +17,10 @@ from fastcnn.ops.node import Attrs, Backward, Lowering, Node, Op, Shape, Shapes
 
 
 class Gemm(Op):
-    """y = x @ weight.T + bias, x (N, I), weight (O, I), bias (O,); ONNX Gemm with transB = 1."""
+    """y = x @ weight.T + bias, x (..., I), weight (O, I), bias (O,); ONNX Gemm with transB = 1, of more than rows too.
+
+    Its kernel takes rows (N, I): compiler/channels.py makes rows or images of other values.
+    """
 
     name = "Gemm"
     arguments = ("x", "weight", "bias")
@@ -27,21 +30,22 @@ class Gemm(Op):
 
     def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
         x, weight = shapes[0], shapes[1]
-        if x is None or len(x) != 2:
-            raise ValueError(f"x.shape={x}, expected 2 dimensions (N, in_features)")
+        if x is None or len(x) < 2:
+            raise ValueError(f"x.shape={x}, expected at least 2 dimensions (N, in_features)")
         if weight is None or len(weight) != 2:
             raise ValueError(f"weight.shape={weight}, expected 2 dimensions (out_features, in_features)")
-        if x[1] != weight[1]:
-            raise ValueError(f"weight.shape[1]={weight[1]}, expected in_features={x[1]} (x.shape={x})")
+        if x[-1] != weight[1]:
+            raise ValueError(f"weight.shape[1]={weight[1]}, expected in_features={x[-1]} (x.shape={x})")
         bias = shapes[2] if len(shapes) > 2 else None
         if bias is not None and bias != (weight[0],):
             raise ValueError(f"bias.shape={bias}, expected {(weight[0],)} (weight.shape={weight})")
-        return check_size((x[0], weight[0]))
+        return check_size((*x[:-1], weight[0]))
 
     def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
         x, weight = inputs[0], inputs[1]
         assert x is not None and weight is not None
-        return reference.linear(x, weight, inputs[2] if len(inputs) > 2 else None)
+        rows = reference.linear(x.reshape(-1, x.shape[-1]), weight, inputs[2] if len(inputs) > 2 else None)
+        return rows.reshape(*x.shape[:-1], weight.shape[0])
 
     def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
         weight = shapes[1]
@@ -54,12 +58,17 @@ class Gemm(Op):
     def gradient(self, node: Node, grad: str, back: Backward) -> list[str | None]:
         x, weight, *bias = node.inputs
         grads: list[str | None] = [None, None, *(None for _ in bias)]
+        shape = back.shape(x)
+        if len(shape) > 2:
+            grad = back.add("Reshape", grad, shape=(-1, back.shape(grad)[-1]))
         if back.needs(weight):
-            grads[1] = back.add("GemmGradWeight", x, grad)
+            rows = x if len(shape) == 2 else back.add("Reshape", x, shape=(-1, shape[-1]))
+            grads[1] = back.add("GemmGradWeight", rows, grad)
         if bias and bias[0] and back.needs(bias[0]):
             grads[2] = back.add("ChannelSum", grad)
         if back.needs(x):
-            grads[0] = back.add("GemmGradInput", grad, weight)
+            rows = back.add("GemmGradInput", grad, weight)
+            grads[0] = rows if len(shape) == 2 else back.add("Reshape", rows, shape=shape)
         return grads
 
     def order(

@@ -1,0 +1,111 @@
+"""Recognising: functions that files spell out in several operations become one.
+
+    x * sigmoid(x)                                              →  Swish
+    x * 0.5 * (1 + erf(x / sqrt(2)))                            →  Gelu
+    x * 0.5 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x^3)))   →  Gelu(approximate="tanh")
+
+The factors of a product may come in any order, each by itself or multiplied before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isclose, pi, sqrt
+
+import numpy as np
+
+from fastcnn import ops
+from fastcnn.compiler.state import State
+from fastcnn.graph.ir import Node, live
+
+# Files round constants to float32, some to four digits.
+CLOSE = 1e-4
+
+
+def recognise(state: State) -> State:
+    """Replace products that compute an activation by it."""
+    if not any(node.op in ("Sigmoid", "Erf", "Tanh") for node in state.graph.nodes):
+        return state
+    nodes, changed = [], False
+    for node in state.graph.nodes:
+        found = _activation(node, state) if node.op == "Mul" else None
+        if found is not None:
+            op, x, approximate = found
+            attrs = {**ops.get(op).defaults, **({"approximate": approximate} if approximate else {})}
+            node, changed = Node(op, node.name, (x,), node.output, attrs), True
+        nodes.append(node)
+    return state.with_nodes(live(nodes, state.graph.outputs)) if changed else state
+
+
+def _activation(node: Node, state: State) -> tuple[str, str, str] | None:
+    """The activation that a product is, its operand and form."""
+    values, number = _factors(node.output, state)
+    gates = [(name, state.makers[name].op) for name in values if name in state.makers]
+    if len(values) != 2:
+        return None
+    for name, op in gates:
+        x = values[0] if name == values[1] else values[1]
+        if op == "Sigmoid" and number == 1.0 and state.makers[name].inputs[0] == x:
+            return ("Swish", x, "") if state.is_private(name) else None
+        if op != "Add" or not isclose(number, 0.5, rel_tol=CLOSE):
+            continue
+        form = _gelu_form(name, x, state)
+        if form:
+            return "Gelu", x, form
+    return None
+
+
+def _gelu_form(name: str, x: str, state: State) -> str:
+    """Whether a value is 1 + erf(x / sqrt(2)), "none", or 1 + tanh(...), "tanh"; else ""."""
+    terms = state.makers[name].inputs
+    inner = [term for term in terms if term not in state.graph.constants]
+    one = [term for term in terms if term in state.graph.constants]
+    if len(inner) != 1 or _number(one[0], state) != 1.0 or inner[0] not in state.makers:
+        return ""
+    function = state.makers[inner[0]]
+    if function.op not in ("Erf", "Tanh"):
+        return ""
+    values, number = _factors(function.inputs[0], state)
+    if function.op == "Erf":
+        return "none" if values == [x] and isclose(number, sqrt(0.5), rel_tol=CLOSE) else ""
+    return "tanh" if isclose(number, sqrt(2 / pi), rel_tol=CLOSE) and _is_cubic(values, x, state) else ""
+
+
+def _is_cubic(values: Sequence[str], x: str, state: State) -> bool:
+    """Whether the product of values is x + 0.044715 * x^3."""
+    sums = [name for name in values if name != x and name in state.makers and state.makers[name].op == "Add"]
+    if len(sums) != 1 or sorted(values) not in ([sums[0]], sorted([x, sums[0]])):
+        return False
+    power = 3 if len(values) == 1 else 2  # x * (1 + 0.044715 * x^2)
+    for term, other in (state.makers[sums[0]].inputs, state.makers[sums[0]].inputs[::-1]):
+        first = term == x if power == 3 else _number(term, state) == 1.0
+        if first:
+            factors, number = _factors(other, state)
+            return factors == [x] * power and isclose(number, 0.044715, rel_tol=CLOSE)
+    return False
+
+
+def _factors(name: str, state: State) -> tuple[list[str], float]:
+    """The values that a product consists of, and the product of its numbers."""
+    node = state.makers.get(name)
+    if node is None or node.op not in ("Mul", "Pow"):
+        number = _number(name, state)
+        return ([name], 1.0) if number is None else ([], number)
+    if node.op == "Pow":
+        exponent = _number(node.inputs[1], state) if len(node.inputs) > 1 else node.attrs.get("exponent")
+        return ([node.inputs[0]] * int(exponent), 1.0) if exponent in (2.0, 3.0) else ([name], 1.0)
+    values, total = [], 1.0
+    for operand in node.inputs:
+        inner = state.makers.get(operand)
+        if inner is not None and inner.op == "Mul" and not state.is_private(operand):
+            values.append(operand)
+            continue
+        found, number = _factors(operand, state)
+        values, total = values + found, total * number
+    return values, total
+
+
+def _number(name: str, state: State) -> float | None:
+    """The value of a constant of one element; None for others."""
+    array = state.graph.constants.get(name)
+    return float(np.asarray(array).reshape(())) if array is not None and np.size(array) == 1 else None

@@ -1,0 +1,87 @@
+"""Images whose pixels are those of others in another order: windows of an image, tokens, and the way back."""
+
+from libc.stddef cimport ptrdiff_t
+from libc.string cimport memcpy
+
+from fastcnn.kernels._step cimport Step, blocks_of, share
+from fastcnn.kernels._tiles cimport fc_tensor
+
+cdef enum:
+    MOST_LOOPS = 8
+
+MOST_PIXEL_LOOPS = MOST_LOOPS
+
+
+# Nested loops, the outermost first. `step` is the floats of x from one round of a loop to the next.
+cdef struct Loops:
+    int count
+    ptrdiff_t size[MOST_LOOPS]
+    ptrdiff_t step[MOST_LOOPS]
+
+
+cdef struct MoveArgs:
+    fc_tensor y  # OUT
+    fc_tensor x  # IN
+    Loops images, pixels
+    ptrdiff_t run  # neighbouring pixels of x that are neighbours in y
+
+
+cdef ptrdiff_t distance(const Loops *loops, ptrdiff_t index) noexcept nogil:
+    """Floats from the first round of all loops to round `index` of them."""
+    cdef ptrdiff_t total = 0
+    cdef int k
+    for k in range(loops.count - 1, -1, -1):
+        total += index % loops.size[k] * loops.step[k]
+        index //= loops.size[k]
+    return total
+
+
+cdef void run_move(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
+    """Units are the planes of y: one block of channels of one image."""
+    cdef const MoveArgs *a = <const MoveArgs *>raw
+    cdef ptrdiff_t blocks = blocks_of(&a.y), units = a.y.n * blocks, pixels = a.y.h * a.y.w, lanes = a.y.lanes
+    cdef ptrdiff_t unit, pixel, k, end
+    cdef const float *x
+    cdef float *y
+    for unit in range(share(units, tid, nthreads), share(units, tid + 1, nthreads)):
+        x = a.x.data + distance(&a.images, unit // blocks) + unit % blocks * a.x.block
+        y = a.y.data + unit // blocks * a.y.image + unit % blocks * a.y.block
+        pixel = 0
+        while pixel < pixels:
+            end = min(a.run, a.y.w - pixel % a.y.w) if a.y.row != a.y.w * lanes else a.run
+            k = pixel % a.run
+            end = min(end, a.run - k)
+            memcpy(y + pixel // a.y.w * a.y.row + pixel % a.y.w * lanes, x + distance(&a.pixels, pixel),
+                   end * lanes * sizeof(float))
+            pixel += end
+
+
+cdef class MovePixels(Step):
+    """y = x with its pixels in another order, or some of them.
+
+    Parameters
+    ----------
+    y, x : View
+        OUT, IN; in blocks of channels.
+    images, pixels : list of (int, int)
+        Loops over the images and the pixels of y, the outermost first: how often, and the floats of x from one round to
+        the next. At most `MOST_PIXEL_LOOPS` each.
+    """
+
+    cdef MoveArgs a
+
+    def __init__(self, y, x, images, pixels):
+        self.run, self.args = run_move, &self.a
+        self.operand(0, &self.a.y, y)
+        self.operand(1, &self.a.x, x)
+        set_loops(&self.a.images, images)
+        set_loops(&self.a.pixels, pixels)
+        size, step = pixels[len(pixels) - 1] if pixels else (1, 0)
+        self.a.run = size if step == y.lanes else 1
+
+
+cdef int set_loops(Loops *loops, object pairs) except -1:
+    loops.count = len(pairs)
+    for k, (size, step) in enumerate(pairs):
+        loops.size[k], loops.step[k] = size, step
+    return 0

@@ -25,7 +25,7 @@ from fastcnn.compiler.heads import Attention, Heads, attentions
 from fastcnn.compiler.state import State
 from fastcnn.compiler.strided import Factor, Strided, of_image
 from fastcnn.graph.ir import Node, Shape, add_shapes, live
-from fastcnn.kernels._pixels import MOST_PIXEL_LOOPS
+from fastcnn.kernels import _gather
 
 __all__ = ["channels_first"]
 
@@ -237,12 +237,14 @@ class _Converter:
                 return source
         first = place.offset // prod(place.sizes[1:]) * pixels + offset
         loops = [_pixel_loops(axis, place.sizes) for axis in found]
-        if None in loops or max(len(loop or ()) for loop in loops) > 2 * MOST_PIXEL_LOOPS:
+        if None in loops or max(len(loop or ()) for loop in loops) > 2 * _gather.MOST:
             return ""
         output = f"{source}:moved{len(self.nodes)}"
         images, moves = (tuple(loop or ()) for loop in loops)
         shape = (count, height, width)
-        return self.emit("MovePixels", output, (source,), output, shape=shape, images=images, pixels=moves, offset=first)
+        return self.emit(
+            "MovePixels", output, (source,), output, shape=shape, images=images, pixels=moves, offset=first
+        )
 
     def computed(self, node: Node, image: str) -> bool:
         """Note that an image was computed in place of the node's output (N, ..., C)."""

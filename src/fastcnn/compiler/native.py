@@ -241,15 +241,69 @@ def _transpose(r: Rewriter) -> list[Node] | None:
 
 def _slice(r: Rewriter) -> list[Node] | None:
     starts, ends, axes, steps = (r.array(i) for i in (1, 2, 3, 4))
-    if not r.is_float(0) or starts is None or ends is None or (steps is not None and (steps != 1).any()):
+    if not r.is_float(0) or starts is None or ends is None or (steps is not None and (steps < 1).any()):
         return None
     rank = len(r.shape())
     chosen = axes_of(range(starts.size) if axes is None else axes.ravel(), rank)
+    rounds = np.ones(starts.size, np.int64) if steps is None else steps.ravel()
     parts = [
-        ("Slice", (), {"axis": axis, "start": max(-FAR, min(int(a), FAR)), "end": max(-FAR, min(int(b), FAR))})
-        for axis, a, b in zip(chosen, starts.ravel(), ends.ravel(), strict=True)
+        _part(axis, *map(int, limits)) for axis, *limits in zip(chosen, starts.flat, ends.flat, rounds, strict=True)
     ]
     return r.chain(*parts) if parts else None
+
+
+def _part(axis: int, start: int, end: int, step: int = 1) -> Link:
+    bounds = {"start": max(-FAR, min(start, FAR)), "end": max(-FAR, min(end, FAR))}
+    return "Slice", (), {"axis": axis, **bounds, "step": step}
+
+
+def _gather(r: Rewriter) -> list[Node] | None:
+    """Elements at constant places, if they are evenly spaced."""
+    places, shape = r.array(1), r.shape()
+    axis = axis_of(r.attr("axis"), len(shape))
+    if not r.is_float(0) or places is None or places.ndim > 1 or not places.size:
+        return None
+    found = np.where(places < 0, places + shape[axis], places).ravel()
+    step = int(found[1] - found[0]) if found.size > 1 else 1
+    if step < 1 or not 0 <= found[0] <= found[-1] < shape[axis] or (np.diff(found) != step).any():
+        return None
+    part = _part(axis, int(found[0]), int(found[-1]) + 1, step)
+    if places.ndim:
+        return r.chain(part)
+    rest = (*shape[:axis], *shape[axis + 1 :])
+    return r.chain(part, ("Reshape", (), {"shape": reshape_form(shape, rest)})) if rest else None
+
+
+def _expand(r: Rewriter) -> list[Node] | None:
+    wanted = r.array(1)
+    return (
+        r.chain(("Expand", (), {"shape": tuple(wanted.ravel().tolist())}))
+        if r.is_float(0) and wanted is not None
+        else None
+    )
+
+
+def _depth_to_space(r: Rewriter) -> list[Node] | None:
+    (_, c, h, w), b = r.shape(), r.attr("blocksize")
+    if not r.is_float() or c % (b * b):
+        return None
+    first = r.attr("mode") == "DCR"
+    split = (0, b, b, c // (b * b), h, w) if first else (0, c // (b * b), b, b, h, w)
+    perm = (0, 3, 4, 1, 5, 2) if first else (0, 1, 4, 2, 5, 3)
+    joined = (0, c // (b * b), h * b, w * b)
+    return r.chain(
+        ("Reshape", (), {"shape": split}), ("Transpose", (), {"perm": perm}), ("Reshape", (), {"shape": joined})
+    )
+
+
+def _space_to_depth(r: Rewriter) -> list[Node] | None:
+    (_, c, h, w), b = r.shape(), r.attr("blocksize")
+    if not r.is_float() or h % b or w % b:
+        return None
+    perm = (0, 3, 5, 1, 2, 4) if r.attr("mode") == "DCR" else (0, 1, 3, 5, 2, 4)
+    joined = (0, c * b * b, h // b, w // b)
+    split = ("Reshape", (), {"shape": (0, c, h // b, b, w // b, b)})
+    return r.chain(split, ("Transpose", (), {"perm": perm}), ("Reshape", (), {"shape": joined}))
 
 
 def _split(r: Rewriter) -> list[Node] | None:
@@ -266,7 +320,7 @@ def _split(r: Rewriter) -> list[Node] | None:
             return None
         start = int(sizes.ravel()[:index].sum())
         end = start + int(sizes.ravel()[index])
-    return r.chain(("Slice", (), {"axis": axis, "start": start, "end": end}))
+    return r.chain(_part(axis, start, end))
 
 
 def _concat(r: Rewriter) -> list[Node] | None:
@@ -343,6 +397,10 @@ RULES: dict[str, Rule] = {
     "Transpose": _transpose,
     "Slice": _slice,
     "Split": _split,
+    "Gather": _gather,
+    "Expand": _expand,
+    "DepthToSpace": _depth_to_space,
+    "SpaceToDepth": _space_to_depth,
     "Concat": _concat,
     "Pad": _pad,
     "Identity": _identity,

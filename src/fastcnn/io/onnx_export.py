@@ -226,7 +226,19 @@ def _with_inputs(node: Node, extra: list[str], **attrs: Any) -> list[Any]:
 
 
 def _gemm(w: _Writer, node: Node, attrs: dict[str, Any]) -> list[Any]:
-    return _with_inputs(node, [], transB=1)
+    from onnx import helper
+
+    if len(w.shapes[node.output] or ()) == 2:
+        return _with_inputs(node, [], transB=1)
+    x, weight, *bias = node.inputs
+    turned, product = f"{node.output}/weight", node.output if not any(bias) else f"{node.output}/product"
+    nodes = [
+        helper.make_node("Transpose", [weight], [turned], f"{node.name}.weight", perm=[1, 0]),
+        helper.make_node("MatMul", [x, turned], [product], node.name),
+    ]
+    return nodes + [
+        helper.make_node("Add", [product, name], [node.output], f"{node.name}.bias") for name in bias if name
+    ]
 
 
 def _clip(w: _Writer, node: Node, attrs: dict[str, Any]) -> list[Any]:
@@ -253,7 +265,7 @@ def _reshape(w: _Writer, node: Node, attrs: dict[str, Any]) -> list[Any]:
 
 
 def _slice(w: _Writer, node: Node, attrs: dict[str, Any]) -> list[Any]:
-    keys = ("start", "end", "axis")
+    keys = ("start", "end", "axis", "step")
     return _with_inputs(node, [w.tensor(f"{node.name}.{key}", np.array([attrs[key]], np.int64)) for key in keys])
 
 
@@ -272,6 +284,7 @@ _NATIVE: dict[str, Callable[[_Writer, Node, dict[str, Any]], list[Any]]] = {
     "Gemm": _gemm,
     "Clip": _clip,
     "Dropout": _dropout,
+    "Expand": _reshape,
     "Pad": _pad,
     "Reshape": _reshape,
     "Slice": _slice,

@@ -6,6 +6,3 @@ class Reorder(Step):
 
 class Lookup(Step):
     def __init__(self, y: View, x: View, table: View) -> None: ...
-
-class Transpose(Step):
-    def __init__(self, y: View, x: View, strides: tuple[int, int, int, int]) -> None: ...

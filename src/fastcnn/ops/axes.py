@@ -1,4 +1,4 @@
-"""Operations that rename or reorder axes: flattening, reshaping, transposition."""
+"""Operations that rename, reorder or repeat axes: flattening, reshaping, transposition, broadcasting."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from math import prod
 import numpy as np
 
 from fastcnn import reference
-from fastcnn.kernels import _reorder
+from fastcnn.kernels import _gather
+from fastcnn.kernels.view import View
+from fastcnn.ops.base import check_size
 from fastcnn.ops.node import Attrs, Backward, Lowering, Node, Op, Shape, Shapes
 
 
@@ -103,9 +105,9 @@ class Transpose(Op):
         assert shape is not None
         if sorted(perm) != list(range(len(shape))):
             raise ValueError(f"perm={perm}, expected an order of the {len(shape)} axes (x.shape={shape})")
-        loops = len(_merged_axes(shape, perm))
-        if loops > 4:
-            raise ValueError(f"perm={perm} takes {loops} loops, expected at most 4 (x.shape={shape})")
+        loops = len(merged_loops([(shape[axis], prod(shape[axis + 1 :])) for axis in perm]))
+        if loops > _gather.MOST:
+            raise ValueError(f"perm={perm} takes {loops} loops, expected at most {_gather.MOST} (x.shape={shape})")
         return tuple(shape[axis] for axis in perm)
 
     def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
@@ -119,30 +121,71 @@ class Transpose(Op):
         return [back.add("Transpose", grad, perm=tuple(np.argsort(node.attrs["perm"]).tolist()))]
 
     def lower(self, node: Node, ctx: Lowering) -> None:
-        source = ctx.shape(node.inputs[0])
-        target, view = ctx.view(node.output), ctx.view(node.inputs[0])
-        strides = [prod(source[axis + 1 :]) for axis in range(len(source))]
-        if len(source) == 2:
-            strides[0] = view.image  # rows of a matrix may have gaps between them
-        loops = _merged_axes(source, node.attrs["perm"], strides)
-        (n, image), (c, block), (h, row), (w, step) = [(1, 0)] * (4 - len(loops)) + loops
-        target = target._replace(n=n, c=c, h=h, w=w, image=c * h * w, block=h * w, row=w)
-        ctx.emit("transpose", _reorder.Transpose, target, view, (image, block, row, step))
+        strides = plain_strides(ctx.view(node.inputs[0]), ctx.shape(node.inputs[0]))
+        gather(ctx, node, [(ctx.shape(node.inputs[0])[axis], strides[axis]) for axis in node.attrs["perm"]])
 
 
-def _merged_axes(shape: Shape, perm: Sequence[int], strides: Sequence[int] | None = None) -> list[tuple[int, int]]:
-    """Loops over the output, (size, stride in the input); axes that stay adjacent are one loop."""
-    if strides is None:
-        strides = [prod(shape[axis + 1 :]) for axis in range(len(shape))]
-    loops: list[tuple[int, int]] = []
-    for axis in perm:
-        if shape[axis] == 1:
+class Expand(Op):
+    """x repeated along axes of size 1, and along new ones before, up to `shape`; ONNX Expand."""
+
+    name = "Expand"
+    defaults = {"shape": ()}
+
+    def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
+        shape, wanted = shapes[0], attrs["shape"]
+        assert shape is not None
+        try:
+            result = np.broadcast_shapes(shape, wanted)
+        except ValueError:
+            raise ValueError(f"shape={wanted}, expected one that broadcasts with x.shape={shape}") from None
+        if len(result) > _gather.MOST:
+            raise ValueError(f"shape={wanted}, expected at most {_gather.MOST} axes")
+        return check_size(result)
+
+    def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
+        x = inputs[0]
+        assert x is not None
+        return np.array(np.broadcast_to(x, np.broadcast_shapes(x.shape, attrs["shape"])), np.float64)
+
+    def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
+        return 0
+
+    def gradient(self, node: Node, grad: str, back: Backward) -> list[str | None]:
+        return [back.add("SumTo", grad, shape=back.shape(node.inputs[0]))]
+
+    def lower(self, node: Node, ctx: Lowering) -> None:
+        source, shape = ctx.shape(node.inputs[0]), ctx.shape(node.output)
+        strides = plain_strides(ctx.view(node.inputs[0]), source)
+        repeated = [stride if size > 1 else 0 for size, stride in zip(source, strides, strict=True)]
+        new = len(shape) - len(source)
+        gather(ctx, node, [*zip(shape, [0] * new + repeated, strict=True)])
+
+
+def plain_strides(view: View, shape: Shape) -> list[int]:
+    """Floats from one element to the next along each axis of a plain value; a matrix may have gaps between its rows."""
+    strides = [prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    return [view.image, 1] if len(shape) == 2 else strides
+
+
+def gather(ctx: Lowering, node: Node, loops: Sequence[tuple[int, int]], offset: int = 0) -> None:
+    """Emit the step that copies elements of the input, in the order of nested loops (size, stride)."""
+    output, x = ctx.view(node.output), ctx.view(node.inputs[0])
+    size = prod(ctx.shape(node.output))
+    row = output._replace(n=1, c=1, h=1, w=size, image=size, block=size, row=size)
+    ctx.emit(node.op.lower(), _gather.Gather, row, x._replace(offset=x.offset + offset), merged_loops(loops))
+
+
+def merged_loops(loops: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The loops without those of one round; neighbours whose elements follow each other are one."""
+    merged: list[tuple[int, int]] = []
+    for size, stride in loops:
+        if size == 1:
             continue
-        if loops and loops[-1][1] == shape[axis] * strides[axis]:
-            loops[-1] = loops[-1][0] * shape[axis], strides[axis]
+        if merged and merged[-1][1] == size * stride:
+            merged[-1] = merged[-1][0] * size, stride
         else:
-            loops.append((shape[axis], strides[axis]))
-    return loops or [(1, 1)]
+            merged.append((size, stride))
+    return merged or [(1, 1)]
 
 
-OPS = (Flatten(), Reshape(), Transpose())
+OPS = (Flatten(), Reshape(), Transpose(), Expand())

@@ -7,7 +7,7 @@ from math import prod
 
 import numpy as np
 
-from fastcnn.kernels import _pixels
+from fastcnn.kernels import _gather
 from fastcnn.kernels.view import View
 from fastcnn.ops.base import check_size, images
 from fastcnn.ops.node import Attrs, Lowering, Node, Op, Shape, Shapes
@@ -17,8 +17,8 @@ class MovePixels(Op):
     """Images of the pixels of x (N, C, H, W), which are numbered through all N images.
 
     `shape` is the number, height and width of the images. `images` and `pixels` are nested loops, the outermost first:
-    for each loop its rounds, and how far the number of the pixel moves in a round. `offset` is the first pixel's number.
-    A loop stays within a row, or moves by full rows or images.
+    for each loop its rounds, and how far the number of the pixel moves in a round. `offset` is the number of the first
+    pixel. A loop stays within a row, or moves by full rows or images.
     """
 
     name = "MovePixels"
@@ -49,7 +49,7 @@ class MovePixels(Op):
             [(size, _floats(step, x)) for size, step in _pairs(attrs[key]) if size > 1] for key in ("images", "pixels")
         ]
         start = x._replace(offset=x.offset + _floats(attrs["offset"], x))
-        ctx.emit("move", _pixels.MovePixels, y, start, *loops)
+        ctx.emit("move", _gather.MovePixels, y, start, *loops)
 
 
 def _pairs(flat: Sequence[int]) -> Iterator[tuple[int, int]]:

@@ -15,6 +15,7 @@ from fastcnn import reference
 from fastcnn.kernels import _pointwise, _reorder
 from fastcnn.kernels.view import NO_HALO, View
 from fastcnn.ops.access import Access
+from fastcnn.ops.axes import gather, plain_strides
 from fastcnn.ops.base import check_size
 from fastcnn.ops.node import Attrs, Backward, Lowering, Node, Op, Shape, Shapes
 
@@ -189,25 +190,27 @@ class Crop(Op):
 
 
 class Slice(Op):
-    """The part from start up to end along one axis; ONNX Slice with steps of 1, and what Split gives."""
+    """Every `step`-th element from start up to end along one axis; ONNX Slice, and what Split gives."""
 
     name = "Slice"
-    defaults = {"axis": 1, "start": 0, "end": 2**31 - 1}
+    defaults = {"axis": 1, "start": 0, "end": 2**31 - 1, "step": 1}
     layout = "follow"
 
     def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
         shape, axis = shapes[0], attrs["axis"]
         assert shape is not None
-        if not 1 <= len(shape) <= 4 or not -len(shape) <= axis < len(shape):
-            raise ValueError(f"axis={axis}, expected an axis of x with 1 to 4 dimensions (x.shape={shape})")
+        if not shape or not -len(shape) <= axis < len(shape):
+            raise ValueError(f"axis={axis}, expected an axis of x (x.shape={shape})")
+        if attrs.get("step", 1) < 1:
+            raise ValueError(f"step={attrs['step']}, expected an integer >= 1")
         axis %= len(shape)
-        start, end, _ = slice(attrs["start"], attrs["end"]).indices(shape[axis])
-        return (*shape[:axis], max(0, end - start), *shape[axis + 1 :])
+        return (*shape[:axis], len(range(*_indices(attrs, shape))), *shape[axis + 1 :])
 
     def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
         x = inputs[0]
         assert x is not None
-        index: Any = (*(slice(None),) * (attrs["axis"] % x.ndim), slice(attrs["start"], attrs["end"]))
+        chosen = slice(attrs["start"], attrs["end"], attrs.get("step", 1))
+        index: Any = (*(slice(None),) * (attrs["axis"] % x.ndim), chosen)
         part: np.ndarray = np.asarray(x, np.float64)[index]
         return part
 
@@ -216,24 +219,52 @@ class Slice(Op):
 
     def access(self, node: Node, shapes: Mapping[str, Shape], vl: int) -> Access:
         x = shapes[node.inputs[0]]
-        start = slice(node.attrs["start"], node.attrs["end"]).indices(x[node.attrs["axis"] % len(x)])[0]
-        whole = len(x) == 4 and (node.attrs["axis"] % 4 != 1 or start % vl == 0)
+        start, _, step = _indices(node.attrs, x)
+        whole = len(x) == 4 and step == 1 and (node.attrs["axis"] % 4 != 1 or start % vl == 0)
         return Access("follow" if whole else "plain")
 
     def gradient(self, node: Node, grad: str, back: Backward) -> list[str | None]:
         shape = back.shape(node.inputs[0])
         axis = node.attrs["axis"] % len(shape)
-        start, end, _ = slice(node.attrs["start"], node.attrs["end"]).indices(shape[axis])
+        start, end, step = _indices(node.attrs, shape)
+        if step > 1:
+            grad, end = self._spread(grad, axis, step, back), min(shape[axis], start + back.shape(grad)[axis] * step)
+            if back.shape(grad)[axis] > end - start:
+                part = (*shape[:axis], end - start, *shape[axis + 1 :])
+                grad = back.add("Crop", grad, starts=(0,) * len(shape), shape=part)
         pads = [0] * (2 * len(shape))
         pads[axis], pads[len(shape) + axis] = start, shape[axis] - max(start, end)
         return [back.add("Pad", grad, pads=tuple(pads))]
 
+    @staticmethod
+    def _spread(grad: str, axis: int, step: int, back: Backward) -> str:
+        """The elements of grad with step - 1 zeros behind each along an axis."""
+        shape = back.shape(grad)
+        outer, size, inner = prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :])
+        apart = back.add("Reshape", grad, shape=(outer, size, 1, inner))
+        padded = back.add("Pad", apart, pads=(0, 0, 0, 0, 0, 0, step - 1, 0))
+        return back.add("Reshape", padded, shape=(*shape[:axis], size * step, *shape[axis + 1 :]))
+
     def lower(self, node: Node, ctx: Lowering) -> None:
         output, source, shape = ctx.view(node.output), ctx.view(node.inputs[0]), ctx.shape(node.inputs[0])
-        axis = node.attrs["axis"] % len(shape)
-        start = slice(node.attrs["start"], node.attrs["end"]).indices(shape[axis])[0]
-        part = _part(source, _VIEW_AXES[len(shape)][axis], start, ctx.shape(node.output)[axis])
+        axis, size = node.attrs["axis"] % len(shape), ctx.shape(node.output)
+        start, _, step = _indices(node.attrs, shape)
+        if step > 1:
+            strides = plain_strides(source, shape)
+            offset, strides[axis] = start * strides[axis], step * strides[axis]
+            gather(ctx, node, [*zip(size, strides, strict=True)], offset)
+            return
+        if len(shape) > 4:
+            source, output, place = _outer_inner(source, shape, axis), _outer_inner(output, size, axis), 1
+        else:
+            place = _VIEW_AXES[len(shape)][axis]
+        part = _part(source, place, start, size[axis])
         ctx.emit("copy", _reorder.Reorder, output, part._replace(halo=NO_HALO))
+
+
+def _indices(attrs: Attrs, shape: Shape) -> tuple[int, int, int]:
+    """Start, end and step within the axis."""
+    return slice(attrs["start"], attrs["end"], attrs.get("step", 1)).indices(shape[attrs["axis"] % len(shape)])
 
 
 class Identity(Op):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from fastcnn.ops.general import elementwise, matrix, quantize, rearrange, reduce, resize, windows
+from fastcnn.ops.general import elementwise, matrix, quantize, rearrange, reduce, resize, scatter, windows
 from fastcnn.ops.general.base import DOMAIN, General
 
 __all__ = ["DOMAIN", "TABLE", "General"]
 
-_MODULES = (elementwise, matrix, quantize, rearrange, reduce, resize, windows)
+_MODULES = (elementwise, matrix, quantize, rearrange, reduce, resize, scatter, windows)
 TABLE: dict[str, General] = {op.name: op for module in _MODULES for op in module.OPS}

@@ -93,10 +93,11 @@ def _gather_cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
 @general("Gather", _gather_cost)
 def gather(x, indices, *, axis: int = 0):  # type: ignore[no-untyped-def]
     where = axis_of(axis, x.ndim)
-    return np.take(x, _checked(indices, x.shape[where]), where)
+    return np.take(x, checked_indices(indices, x.shape[where]), where)
 
 
-def _checked(indices: Array, length: int) -> Array:
+def checked_indices(indices: Array, length: int) -> Array:
+    """Indices as int64; ValueError for one outside of an axis."""
     if indices.size and not (-length <= int(indices.min()) and int(indices.max()) < length):
         found = f"indices from {int(indices.min())} to {int(indices.max())}"
         raise ValueError(f"{found}, expected {-length} to {length - 1}")
@@ -111,7 +112,7 @@ def _elements_cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:
 @general("GatherElements", _elements_cost)
 def gather_elements(x, indices, *, axis: int = 0):  # type: ignore[no-untyped-def]
     where = axis_of(axis, x.ndim)
-    return np.take_along_axis(x, _checked(indices, x.shape[where]), where)
+    return np.take_along_axis(x, checked_indices(indices, x.shape[where]), where)
 
 
 def _gather_nd_cost(attrs: Attrs, inputs: Sequence[Any]) -> Cost:

@@ -1,4 +1,4 @@
-"""Images whose pixels are those of others in another order: windows of an image, tokens, and the way back."""
+"""Values whose elements, or pixels, are those of others in another order: transposes, windows of an image, tokens."""
 
 from libc.stddef cimport ptrdiff_t
 from libc.string cimport memcpy
@@ -9,7 +9,7 @@ from fastcnn.kernels._tiles cimport fc_tensor
 cdef enum:
     MOST_LOOPS = 8
 
-MOST_PIXEL_LOOPS = MOST_LOOPS
+MOST = MOST_LOOPS
 
 
 # Nested loops, the outermost first. `step` is the floats of x from one round of a loop to the next.
@@ -65,7 +65,7 @@ cdef class MovePixels(Step):
         OUT, IN; in blocks of channels.
     images, pixels : list of (int, int)
         Loops over the images and the pixels of y, the outermost first: how often, and the floats of x from one round to
-        the next. At most `MOST_PIXEL_LOOPS` each.
+        the next. At most `MOST` each.
     """
 
     cdef MoveArgs a
@@ -85,3 +85,46 @@ cdef int set_loops(Loops *loops, object pairs) except -1:
     for k, (size, step) in enumerate(pairs):
         loops.size[k], loops.step[k] = size, step
     return 0
+
+
+cdef struct GatherArgs:
+    fc_tensor y  # OUT plain
+    fc_tensor x  # IN  plain
+    Loops rows
+    ptrdiff_t size, step  # of the innermost loop
+
+
+cdef void run_gather(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
+    """Units are the rounds of the innermost loop."""
+    cdef const GatherArgs *a = <const GatherArgs *>raw
+    cdef ptrdiff_t units = a.y.w // a.size, unit, i
+    cdef const float *x
+    cdef float *y
+    for unit in range(share(units, tid, nthreads), share(units, tid + 1, nthreads)):
+        y, x = a.y.data + unit * a.size, a.x.data + distance(&a.rows, unit)
+        if a.step == 1:
+            memcpy(y, x, a.size * sizeof(float))
+        else:
+            for i in range(a.size):
+                y[i] = x[i * a.step]
+
+
+cdef class Gather(Step):
+    """y = elements of x in the order of nested loops.
+
+    Parameters
+    ----------
+    y, x : View
+        OUT without gaps, as one row; IN plain.
+    loops : list of (int, int)
+        The outermost first: how often, and the floats of x from one round to the next. At most `MOST`.
+    """
+
+    cdef GatherArgs a
+
+    def __init__(self, y, x, loops):
+        self.run, self.args = run_gather, &self.a
+        self.operand(0, &self.a.y, y)
+        self.operand(1, &self.a.x, x)
+        *rows, (self.a.size, self.a.step) = loops
+        set_loops(&self.a.rows, rows)

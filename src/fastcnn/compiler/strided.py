@@ -59,7 +59,9 @@ class Strided:
         return self.with_axes([self.axes[axis] for axis in perm])
 
     def reshape(self, shape: Shape) -> Strided | None:
-        """The same elements in another shape; None if an axis would cut a factor unevenly."""
+        """The same elements in another shape, of which one size may be -1; None if a factor would be cut unevenly."""
+        if -1 in shape:
+            shape = tuple(prod(self.shape) // -prod(shape) if size == -1 else size for size in shape)
         left = [factor for axis in self.axes for factor in axis][::-1]  # the outermost last
         axes: list[list[Factor]] = []
         for size in shape:

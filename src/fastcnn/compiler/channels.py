@@ -104,7 +104,7 @@ class _Converter(Values):
 
     def attend(self, node: Node, found: Attention) -> None:
         shape = self.shapes[node.output]
-        count, heads = found.sizes
+        count, heads = self.heads_of_images(node, found)
         width = self.shapes[found.q.name][-1]
         attrs: dict[str, Any] = {"heads": heads, "head_dim": width, "value_dim": shape[-1], "scale": found.scale}
         inputs = []
@@ -112,14 +112,23 @@ class _Converter(Values):
             image, start, step = self.heads(operand, (count, heads))
             inputs.append(image)
             attrs |= {f"{key}_start": start, f"{key}_step": step}
-        if found.bias:
-            inputs.append(self.bias(found.bias, shape))
+        if found.mask is not None:
+            inputs.append(self.constant(f"{node.output}:mask", found.mask))
+        elif found.bias:
+            inputs.append(self.bias(found.bias))
         image = self.emit("HeadAttention", node.name, tuple(inputs), f"{node.output}:image", **attrs)
         place = tokens(image, self.shapes[image]).reshape((count, shape[-2], heads, shape[-1]))
         assert place is not None
         result = place.transpose((0, 2, 1, 3)).reshape(shape)
         assert result is not None
         self.places[node.output] = result
+
+    def heads_of_images(self, node: Node, found: Attention) -> tuple[int, int]:
+        """The number of images, and of heads of each. Matrices of one image alone are its heads."""
+        places = [self.places.get(operand.name) for operand in (found.q, found.k, found.v)]
+        if len(self.shapes[node.output]) == 3 and all(place is not None and place.sizes[0] == 1 for place in places):
+            return 1, found.sizes[0]
+        return found.sizes
 
     def heads(self, operand: Heads, sizes: tuple[int, int]) -> tuple[str, int, int]:
         """The image with an operand of attention, the first channel of its first head, and channels between heads."""
@@ -144,7 +153,7 @@ class _Converter(Values):
             name = self.transpose(name, (0, 1, 3, 2))
         return self.reshape(name, (count, heads * width, *grid(length))), 0, width
 
-    def bias(self, name: str, shape: Shape) -> str:
+    def bias(self, name: str) -> str:
         """What is added to the scores, as (images or 1, heads or 1, queries or 1, keys)."""
         sizes = self.shapes[name]
         name = self.plain(name)
@@ -181,18 +190,23 @@ class _Converter(Values):
             return self.natural(name)[0] if order is not None else self.image(name)
         full = (1,) * (len(shape) - len(own)) + own
         if name in self.constants:
-            array = np.asarray(self.constants[name]).reshape(full)
-            if order is not None and array.size > full[-1]:
-                return ""
-            if full[:-1] != (1,) * (len(full) - 1):
-                array = np.broadcast_to(array, (full[0], *shape[1:-1], full[-1]))
-            sizes = (full[0], full[-1], *(sizes_of(shape)[2:] if array.size > full[-1] else (1, 1)))
-            turned = np.swapaxes(array.reshape(full[0], -1, full[-1]), 1, 2).reshape(sizes)
-            mark = "x".join(map(str, sizes))
-            return self.constant(f"{name}:image{mark}", turned)
-        if len(own) == len(shape) and prod(full[1:-1]) == 1 and full[-1] in (1, shape[-1]):
-            return self.image(name, (full[0], full[-1], 1, 1))
-        return ""
+            return self.constant_operand(name, full, shape, order)
+        row = len(own) == len(shape) and prod(full[1:-1]) == 1 and full[-1] in (1, shape[-1])
+        return self.image(name, (full[0], full[-1], 1, 1)) if row and order is None else ""
+
+    def constant_operand(self, name: str, full: Shape, shape: Shape, order: Strided | None) -> str:
+        """A constant, whose shape with leading ones is `full`, beside an image of (N, ..., C)."""
+        array, sizes = np.asarray(self.constants[name]).reshape(full), sizes_of(shape)
+        if array.size == full[-1]:
+            sizes = (1, full[-1], 1, 1)
+        elif order is not None:
+            return ""
+        else:
+            count = shape[0] if sizes[0] != shape[0] else full[0]
+            array = np.broadcast_to(array, (count, *shape[1:-1], full[-1]))
+            sizes = (1 if sizes[0] != shape[0] else count, full[-1], *sizes[2:])
+        turned = np.swapaxes(array.reshape(sizes[0], -1, full[-1]), 1, 2).reshape(sizes)
+        return self.constant(f"{name}:image{'x'.join(map(str, sizes))}", turned)
 
     # Operations that move elements
 

@@ -1,8 +1,9 @@
 """Attention: products of queries and keys, softmax, and products with values are found in a graph.
 
-    MatMul(q, k) ▸ Mul by a number ▸ Add of a bias ▸ Softmax ▸ MatMul with v
+    MatMul(q, k) ▸ Mul by a number ▸ Add of constants ▸ Softmax ▸ MatMul with v
 
-Numbers that multiply q or k before are part of the scale.
+Numbers that multiply q or k before are part of the scale. Constants may be added to the scores in other shapes of the
+same elements, as masks of windows are.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ class Attention:
     scale : float
         Factor of the products of queries and keys.
     bias : str
-        Name of what is added to them; "" if nothing is.
+        Name of a value that is added to them; "" if there is none.
+    mask : ndarray or None
+        Constants that are added to them, of up to four axes.
     """
 
     q: Heads
@@ -55,6 +58,7 @@ class Attention:
     sizes: tuple[int, int]
     scale: float
     bias: str = ""
+    mask: np.ndarray | None = None
 
 
 def attentions(state: State) -> Mapping[str, Attention]:
@@ -87,9 +91,8 @@ def _of_product(node: Node, state: State) -> Attention | None:
         return None
     if softmax.attrs["axis"] not in (-1, rank - 1) or len(state.shapes[v]) != rank:
         return None
-    scores, bias = _without_bias(softmax.inputs[0], state)
-    scale = node.attrs["scale"]
-    if scale != 1.0:
+    scores, mask = _without_mask(softmax.inputs[0], state)
+    if node.attrs["scale"] != 1.0 or len(state.shapes[scores]) != rank:
         return None
     scores, factor = _without_factors(scores, state)
     product = _maker(scores, state, "MatMul")
@@ -105,7 +108,7 @@ def _of_product(node: Node, state: State) -> Attention | None:
     images, heads = sizes if rank == 4 else (sizes[0], 1)
     total = factor * first * second * product.attrs["scale"]
     keys = Heads(k, is_turned=not product.attrs["trans_b"])
-    return Attention(Heads(q), keys, Heads(v, bool(node.attrs["trans_b"])), (images, heads), total, bias)
+    return Attention(Heads(q), keys, Heads(v, bool(node.attrs["trans_b"])), (images, heads), total, mask=mask)
 
 
 def _maker(name: str, state: State, op: str) -> Node | None:
@@ -130,15 +133,37 @@ def _without_factors(name: str, state: State) -> tuple[str, float]:
     return name, factor
 
 
-def _without_bias(name: str, state: State) -> tuple[str, str]:
-    """The scores before a bias is added, and the bias; "" if there is none."""
-    node = _maker(name, state, "Add")
-    if node is None:
-        return name, ""
-    for scores, bias in (node.inputs, node.inputs[::-1]):
-        sizes = state.shapes[bias]
-        if bias in state.graph.constants and state.shapes[scores] == state.shapes[name] and len(sizes) <= 4:
-            full = (1,) * (4 - len(sizes)) + sizes
-            if len(state.shapes[name]) == 4 and full[-1] == state.shapes[name][-1]:
-                return scores, bias
-    return name, ""
+def _without_mask(name: str, state: State) -> tuple[str, np.ndarray | None]:
+    """The scores before constants are added, and the sum of these, (images or 1, heads or 1, queries or 1, keys)."""
+    mask: np.ndarray | None = None
+    first = name
+    while state.is_private(name) and name in state.makers:
+        node, shape = state.makers[name], state.shapes[name]
+        constants = [other for other in node.inputs if other in state.graph.constants]
+        if node.op == "Add" and len(constants) == 1:
+            (name,) = (other for other in node.inputs if other not in constants)
+            mask = np.asarray(state.graph.constants[constants[0]]) + (0 if mask is None else mask)
+            if state.shapes[name] != shape:
+                return first, None
+        elif node.op == "Reshape" and mask is not None:
+            name = node.inputs[0]
+            mask = np.broadcast_to(mask, shape).reshape(state.shapes[name])
+        elif node.op == "Reshape":
+            name = node.inputs[0]
+        else:
+            break
+    if mask is None:
+        return first, None
+    shape = state.shapes[name]
+    full = mask.reshape((1,) * (len(shape) - mask.ndim) + mask.shape)
+    full = np.broadcast_to(full, (*full.shape[:-1], shape[-1]))
+    return name, _without_repeats(full if len(shape) == 4 else full[:, None])
+
+
+def _without_repeats(mask: np.ndarray) -> np.ndarray:
+    """The mask of as few images as tell it: those of every image of a batch are the same."""
+    count = len(mask)
+    for few in range(1, count // 2 + 1):
+        if count % few == 0 and (mask.reshape(-1, few, *mask.shape[1:]) == mask[:few]).all():
+            return mask[:few]
+    return mask

@@ -19,6 +19,7 @@ from fastcnn.errors import FastcnnWarning, ImageError, ModelLoadError
 from fastcnn.functional import concat
 from fastcnn.kernels._cpu import get_num_threads, num_threads, set_num_threads
 from fastcnn.layers import (
+    GELU,
     AvgPool2d,
     BatchNorm2d,
     Conv2d,
@@ -26,6 +27,7 @@ from fastcnn.layers import (
     Flatten,
     GlobalAvgPool2d,
     HardSwish,
+    LayerNorm,
     LeakyReLU,
     Linear,
     MaxPool2d,
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
     from fastcnn.zoo import load_pretrained
 
 __all__ = [
+    "GELU",
     "MSE",
     "SGD",
     "Adam",
@@ -80,6 +83,7 @@ __all__ = [
     "HardSwish",
     "ImageClassifier",
     "ImageError",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
     "MaxPool2d",

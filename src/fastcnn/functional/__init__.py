@@ -12,6 +12,8 @@ raises TypeError or ValueError that names the argument, what came and what was e
 
 from fastcnn.functional.activation import (
     clip,
+    erf,
+    gelu,
     hardswish,
     leaky_relu,
     relu,
@@ -23,6 +25,8 @@ from fastcnn.functional.activation import (
 )
 from fastcnn.functional.activation_gradient import (
     clip_grad,
+    erf_grad,
+    gelu_grad,
     hardswish_grad,
     leaky_relu_grad,
     relu_grad,
@@ -45,6 +49,7 @@ from fastcnn.functional.gradient import (
     local_response_norm_grad,
     max_pool2d_grad,
 )
+from fastcnn.functional.normalize import layer_norm
 from fastcnn.functional.pool import avg_pool2d, global_avg_pool2d, max_pool2d
 from fastcnn.functional.weighted import batch_norm, conv2d, linear, local_response_norm
 
@@ -62,11 +67,16 @@ __all__ = [
     "conv2d_grad_input",
     "conv2d_grad_weight",
     "dropout",
+    "erf",
+    "erf_grad",
     "flatten",
+    "gelu",
+    "gelu_grad",
     "global_avg_pool2d",
     "global_avg_pool2d_grad",
     "hardswish",
     "hardswish_grad",
+    "layer_norm",
     "leaky_relu",
     "leaky_relu_grad",
     "linear",

@@ -279,8 +279,34 @@ def _swish(w: _Writer, node: Node, attrs: dict[str, Any]) -> list[Any]:
     ]
 
 
+def _gelu(w: _Writer, node: Node, attrs: dict[str, Any]) -> list[Any]:
+    """Gelu exists from opset 20 on. Before, files spell it out."""
+    from onnx import helper
+
+    if w.opset >= 20:
+        return _with_inputs(node, [], **attrs)
+    (x,) = node.inputs
+    made: list[Any] = []
+
+    def add(op: str, *inputs: str) -> str:
+        made.append(helper.make_node(op, inputs, [f"{node.output}/{len(made)}"], f"{node.name}/{len(made)}"))
+        return str(made[-1].output[0])
+
+    def number(value: float) -> str:
+        return w.tensor(f"{node.output}/number{value:.6g}", np.array(value, np.float32))
+
+    if attrs["approximate"] == "none":
+        share = add("Erf", add("Mul", number(2**-0.5), x))
+    else:
+        cube = add("Mul", add("Mul", add("Mul", number(0.044715), x), x), x)
+        share = add("Tanh", add("Mul", number((2 / np.pi) ** 0.5), add("Add", x, cube)))
+    half = add("Mul", number(0.5), add("Add", number(1.0), share))
+    return [*made, helper.make_node("Mul", [x, half], [node.output], node.name)]
+
+
 # Operations whose form differs from that of opset 17.
 _NATIVE: dict[str, Callable[[_Writer, Node, dict[str, Any]], list[Any]]] = {
+    "Gelu": _gelu,
     "Gemm": _gemm,
     "Clip": _clip,
     "Dropout": _dropout,

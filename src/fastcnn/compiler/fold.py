@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 
 from fastcnn.compiler._edit import renamed
 from fastcnn.compiler.cost import definition_cost
+from fastcnn.compiler.merge import merge_convolutions
 from fastcnn.compiler.state import State
 from fastcnn.graph.ir import Graph, Node, Shape
 from fastcnn.ops.decisions import Scale
@@ -30,7 +32,12 @@ def fold(state: State) -> State:
     with np.errstate(all="ignore"):  # a negative variance gives NaN without a warning
         for step in (_drop_transparent, _drop_repeated_relu, _fold_constants, _join_affine):
             state = step(state)
-        return _fold_batch_norm(state)
+        state = _fold_batch_norm(state)
+        merged = merge_convolutions(state)
+        while merged is not state:  # the sum may be normalised, and may be a branch of another one
+            state = _fold_batch_norm(merged)
+            merged = merge_convolutions(state)
+        return state
 
 
 def _drop_transparent(state: State) -> State:
@@ -87,7 +94,7 @@ def _fold_constants(state: State) -> State:
 
 
 def _join_affine(state: State) -> State:
-    """Replace products and sums with one number for each channel by batch normalisations, and a chain by one."""
+    """Replace products and sums with one number, or one for each channel, by batch normalisations; a chain by one."""
     constants = dict(state.graph.constants)
     nodes: list[Node] = []
     place: dict[str, int] = {}  # the index of each affine node, by its output
@@ -100,11 +107,12 @@ def _join_affine(state: State) -> State:
         x, at = operands[0], len(nodes)
         joins = x in place and state.is_private(x)
         if joins or node.op != "BatchNormalization":
-            scale, shift = _affine(node, operands[1], constants)
+            channels = state.shapes[node.output][1]
+            scale, shift = _affine(node, operands[1], constants, channels)
             name = node.name
             if joins:
                 at = place.pop(x)
-                inner, offset = _affine(nodes[at], "", constants)
+                inner, offset = _affine(nodes[at], "", constants, channels)
                 x, name = nodes[at].inputs[0], nodes[at].name
                 scale, shift = inner * scale, offset * scale + shift
             values = {"weight": scale, "bias": shift, "mean": 0 * scale, "var": 0 * scale + 1}
@@ -132,19 +140,20 @@ def _affine_operands(
     if node.op == "BatchNormalization":
         return (node.inputs[0], "") if all(name in constants for name in node.inputs[1:]) else None
     for x, name in (node.inputs, node.inputs[::-1]):
-        by_channel = name in constants and constants[name].shape in ((shape[1], 1, 1), (1, shape[1], 1, 1))
+        known = constants[name].shape if name in constants else None
+        by_channel = known in ((shape[1], 1, 1), (1, shape[1], 1, 1)) or (known is not None and prod(known) == 1)
         if by_channel and shapes[x] == shape:
             return x, name
     return None
 
 
-def _affine(node: Node, name: str, constants: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Scale and shift, in float64, of a node that `_affine_operands` accepts; `name` is its constant."""
+def _affine(node: Node, name: str, constants: Mapping[str, np.ndarray], channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Scale and shift of each channel, in float64; `_affine_operands` gives the node and the name of its constant."""
     if node.op == "BatchNormalization":
         gamma, beta, mean, var = (np.asarray(constants[name], np.float64) for name in node.inputs[1:])
         scale = gamma / np.sqrt(var + node.attrs["epsilon"])
         return scale, beta - mean * scale
-    values = np.asarray(constants[name], np.float64).ravel()
+    values = np.broadcast_to(np.asarray(constants[name], np.float64).ravel(), (channels,))
     return (values, 0 * values) if node.op == "Mul" else (0 * values + 1, values)
 
 

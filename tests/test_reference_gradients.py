@@ -111,7 +111,7 @@ def test_losses(name):
     check(lambda v: loss(v, target), scores, lambda g: g * gradient(scores, target))
 
 
-MODULES = ("activation", "forward", "gradient", "local_response", "loss")
+MODULES = ("activation", "forward", "gradient", "local_response", "loss", "matrix")
 
 
 def test_examples_run():

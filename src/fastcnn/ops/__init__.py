@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from fastcnn.ops import (
     activation,
+    attention,
     axes,
     bands,
     conv,
@@ -13,6 +14,7 @@ from fastcnn.ops import (
     elementwise,
     linear,
     loss,
+    matrix,
     norm,
     norm_grad,
     pool,
@@ -29,6 +31,8 @@ _MODULES = (
     conv,
     bands,
     linear,
+    matrix,
+    attention,
     activation,
     pool,
     norm,

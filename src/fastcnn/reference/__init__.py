@@ -66,9 +66,11 @@ from fastcnn.reference.loss import (
     mean_squared_error,
     mean_squared_error_grad,
 )
+from fastcnn.reference.matrix import attention, matmul
 
 __all__ = [
     "add",
+    "attention",
     "avg_pool2d",
     "avg_pool2d_grad",
     "batch_norm",
@@ -100,6 +102,7 @@ __all__ = [
     "linear_loss_grad",
     "local_response_norm",
     "local_response_norm_grad",
+    "matmul",
     "max_pool2d",
     "max_pool2d_grad",
     "mean_squared_error",

@@ -300,6 +300,30 @@ typedef struct {
     float correction1, correction2; /* 1 - beta1^t, and the root of 1 - beta2^t, for step t */
 } fc_update;
 
+/* Pixels of a result, multiplied and stored: y[b][p] = act(x[b][p] * scale[p]), for blocks b of channels. */
+typedef struct {
+    const float *x;             /* IN  [blocks][pixels][VL] */
+    const float *scale;         /* IN  factors of the pixels, scale_step apart */
+    float *y;                   /* OUT first pixel */
+    ptrdiff_t x_block, y_block; /* from one block of channels to the next */
+    ptrdiff_t y_pixel;
+    ptrdiff_t scale_step;       /* 1, or 0 for one factor of all pixels */
+    ptrdiff_t pixels, channels; /* of the last block, no lane beyond the channels is written */
+    fc_activation act;
+} fc_scaled_pixels;
+
+/* Softmax without its division, for some queries: x[k][q] = exp(v[k][q] - largest v[.][q]), with v = x * scale + bias.
+ * A query whose largest value is infinite, or one of whose values is NaN, gets NaN. */
+typedef struct {
+    float *x;                /* INOUT [blocks of keys][queries][VL]; lanes beyond the keys become zero */
+    const float *bias;       /* IN  [keys] of the first query; or NULL */
+    float *inverse;          /* OUT 1 / sum over the keys, for each query */
+    ptrdiff_t x_block;       /* from one block of keys to the next */
+    ptrdiff_t bias_query;    /* in the bias, from one query to the next */
+    ptrdiff_t queries, keys; /* numbers; keys: at least 1 */
+    float scale;
+} fc_softmax_strip;
+
 /* The functions of one instruction set. x, y and z are first floats of inputs and outputs. */
 typedef struct {
     const char *isa;
@@ -383,6 +407,12 @@ typedef struct {
     /* One step of an optimizer on n parameters p. m is the first moment or the momentum, v the second moment, c the
      * mean gradient of a centered RMSprop. An optimizer without one of them takes NULL. */
     void (*update)(const fc_update *how, float *p, const float *g, float *m, float *v, float *c, ptrdiff_t n);
+    /* Transposes up to VL channels: y[p * y_pixel + c] = x[c * x_channel + p]. Lanes from `channels` on are written as
+     * zeros, and never read. */
+    void (*turn)(const float *x, ptrdiff_t x_channel, float *y, ptrdiff_t y_pixel, ptrdiff_t channels,
+                 ptrdiff_t pixels);
+    void (*scale_pixels)(const fc_scaled_pixels *pixels);
+    void (*softmax_strip)(const fc_softmax_strip *strip);
     /* Runs n rounds of independent multiply-adds. Returns the number of floating point operations. */
     double (*multiply_add_burst)(ptrdiff_t n, float *sink);
 } fc_kernels;

@@ -121,7 +121,7 @@ def test_losses(name):
     check(lambda v: loss(v, target), scores, lambda g: g * gradient(scores, target))
 
 
-MODULES = ("activation", "forward", "gradient", "local_response", "loss", "normal", "row_norm")
+MODULES = ("activation", "forward", "gradient", "local_response", "loss", "matrix", "normal", "row_norm")
 
 
 def test_examples_run():

@@ -43,6 +43,7 @@
 #include "pointwise.h"
 #include "lrn.h"
 #include "softmax.h"
+#include "attention.h"
 #include "conv_grad.h"
 #include "norm.h"
 #include "layer_norm.h"
@@ -102,5 +103,8 @@ fc_kernels FC_FN(kernels) = {
     .winograd_spread = FC_FN(winograd_spread),
     .winograd_weight = FC_FN(winograd_weight),
     .update = FC_FN(update),
+    .turn = FC_FN(turn),
+    .scale_pixels = FC_FN(scale_pixels),
+    .softmax_strip = FC_FN(softmax_strip),
     .multiply_add_burst = FC_FN(multiply_add_burst),
 };

@@ -19,6 +19,7 @@ from typing import Any
 import c_header
 import numpy as np
 import pytest
+from kernels import tiles_of_attention as attention
 from kernels import tiles_of_norms as norms
 from kernels import tiles_of_rows as rows
 from kernels import tiles_of_spans as spans
@@ -97,6 +98,9 @@ TILES = [
     Tile("pixel_sums", spans.draw_sums, spans.call_sums, spans.define_sums),
     Tile("blend", spans.draw_blend, spans.call_blend, spans.define_blend),
     Tile("update", spans.draw_update, spans.call_update, spans.define_update, close=1e-5),
+    Tile("turn", attention.draw_turn, attention.call_turn, attention.define_turn),
+    Tile("scale_pixels", attention.draw_scaled, attention.call_scaled, attention.define_scaled),
+    Tile("softmax_strip", attention.draw_softmax, attention.call_softmax, attention.define_softmax, close=2e-6),
     Tile("multiply_add_burst", spans.draw_burst, spans.call_burst, spans.define_burst, close=1e-5),
 ]  # fmt: skip
 

@@ -49,6 +49,7 @@ from fastcnn.functional.gradient import (
     local_response_norm_grad,
     max_pool2d_grad,
 )
+from fastcnn.functional.matrix import matmul
 from fastcnn.functional.normalize import layer_norm
 from fastcnn.functional.pool import avg_pool2d, global_avg_pool2d, max_pool2d
 from fastcnn.functional.weighted import batch_norm, conv2d, linear, local_response_norm
@@ -85,6 +86,7 @@ __all__ = [
     "linear_grad_weight",
     "local_response_norm",
     "local_response_norm_grad",
+    "matmul",
     "max_pool2d",
     "max_pool2d_grad",
     "mul",

@@ -241,6 +241,25 @@ def _gemm(w: _Writer, node: Node, attrs: dict[str, Any]) -> list[Any]:
     ]
 
 
+def _matmul(w: _Writer, node: Node, attrs: dict[str, Any]) -> list[Any]:
+    """A product of operands that are transposed before, and multiplied by a number behind."""
+    from onnx import helper
+
+    nodes, inputs = [], list(node.inputs)
+    for i, key in enumerate(("trans_a", "trans_b")):
+        if attrs[key]:
+            rank, turned = len(w.shapes[inputs[i]] or ()), f"{node.output}/{key}"
+            perm = [*range(rank - 2), rank - 1, rank - 2]
+            nodes.append(helper.make_node("Transpose", [inputs[i]], [turned], f"{node.name}.{key}", perm=perm))
+            inputs[i] = turned
+    product = node.output if attrs["scale"] == 1.0 else f"{node.output}/product"
+    nodes.append(helper.make_node("MatMul", inputs, [product], node.name))
+    if product != node.output:
+        scale = w.tensor(f"{node.name}.scale", np.array(attrs["scale"], np.float32))
+        nodes.append(helper.make_node("Mul", [product, scale], [node.output], f"{node.name}.scaled"))
+    return nodes
+
+
 def _clip(w: _Writer, node: Node, attrs: dict[str, Any]) -> list[Any]:
     bounds = [w.tensor(f"{node.name}.{key}", np.array(attrs[key], np.float32)) for key in ("min", "max")]
     return _with_inputs(node, bounds)
@@ -308,6 +327,7 @@ def _gelu(w: _Writer, node: Node, attrs: dict[str, Any]) -> list[Any]:
 _NATIVE: dict[str, Callable[[_Writer, Node, dict[str, Any]], list[Any]]] = {
     "Gelu": _gelu,
     "Gemm": _gemm,
+    "MatMul": _matmul,
     "Clip": _clip,
     "Dropout": _dropout,
     "Expand": _reshape,

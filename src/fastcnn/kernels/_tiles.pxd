@@ -222,6 +222,25 @@ cdef extern from "fastcnn.h" nogil:
         float beta2, one_minus_beta1, one_minus_beta2
         float correction1, correction2
 
+    ctypedef struct fc_scaled_pixels:
+        const float *x
+        const float *scale
+        float *y
+        ptrdiff_t x_block, y_block
+        ptrdiff_t y_pixel
+        ptrdiff_t scale_step
+        ptrdiff_t pixels, channels
+        fc_activation act
+
+    ctypedef struct fc_softmax_strip:
+        float *x
+        const float *bias
+        float *inverse
+        ptrdiff_t x_block
+        ptrdiff_t bias_query
+        ptrdiff_t queries, keys
+        float scale
+
     ctypedef struct fc_kernels:
         const char *isa
         int vl
@@ -285,6 +304,10 @@ cdef extern from "fastcnn.h" nogil:
         void (*winograd_weight)(const float *G, const float *m, ptrdiff_t component, float *w) noexcept nogil
         void (*update)(const fc_update *how, float *p, const float *g, float *m, float *v, float *c,
                        ptrdiff_t n) noexcept nogil
+        void (*turn)(const float *x, ptrdiff_t x_channel, float *y, ptrdiff_t y_pixel, ptrdiff_t channels,
+                     ptrdiff_t pixels) noexcept nogil
+        void (*scale_pixels)(const fc_scaled_pixels *pixels) noexcept nogil
+        void (*softmax_strip)(const fc_softmax_strip *strip) noexcept nogil
         double (*multiply_add_burst)(ptrdiff_t n, float *sink) noexcept nogil
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from fastcnn.ops import (
     activation,
+    attention,
     axes,
     bands,
     conv,
@@ -14,6 +15,7 @@ from fastcnn.ops import (
     layer_norm,
     linear,
     loss,
+    matrix,
     norm,
     norm_grad,
     pixels,
@@ -31,6 +33,8 @@ _MODULES = (
     conv,
     bands,
     linear,
+    matrix,
+    attention,
     activation,
     pool,
     norm,

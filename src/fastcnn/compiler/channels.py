@@ -112,6 +112,8 @@ class _Converter(Values):
             image, start, step = self.heads(operand, (count, heads))
             inputs.append(image)
             attrs |= {f"{key}_start": start, f"{key}_step": step}
+        if self.shapes[inputs[1]][2:] != self.shapes[inputs[2]][2:]:
+            inputs[2] = self.reshape(inputs[2], (*self.shapes[inputs[2]][:2], *self.shapes[inputs[1]][2:]))
         if found.mask is not None:
             inputs.append(self.constant(f"{node.output}:mask", found.mask))
         elif found.bias:

@@ -210,6 +210,17 @@ class _Converter(Values):
         turned = np.swapaxes(array.reshape(sizes[0], -1, full[-1]), 1, 2).reshape(sizes)
         return self.constant(f"{name}:image{'x'.join(map(str, sizes))}", turned)
 
+    def normalise_batch(self, node: Node) -> bool:
+        """A batch normalisation of rows (N * L, C), which are all pixels of images."""
+        x, *weights = node.inputs
+        found = self.whole(x) if len(self.shapes[x]) == 2 and all(name in self.constants for name in weights) else None
+        if found is None:
+            return False
+        image, order = found
+        return self.computed(
+            node, self.append(replace(node.reading((image, *weights)), output=f"{node.output}:image")), order
+        )
+
     # Operations that move elements
 
     def move(self, node: Node) -> bool:
@@ -218,13 +229,14 @@ class _Converter(Values):
         if place is None:
             return False
         shape, attrs = self.shapes[node.output], node.attrs
+        found: Strided | None = place
         if node.op == "Transpose":
-            found: Strided | None = place.transpose(attrs["perm"])
+            found = place.transpose(attrs["perm"])
         elif node.op == "Slice":
             axis = attrs["axis"] % len(shape)
             start, _, step = slice(attrs["start"], attrs["end"], attrs.get("step", 1)).indices(place.shape[axis])
             found = place.slice(axis, start, shape[axis], step) if prod(shape) else None
-        else:
+        elif node.op not in ("Identity", "Dropout"):
             found = place.reshape(shape)
         if found is None:
             return False
@@ -249,9 +261,12 @@ class _Converter(Values):
 
 _HANDLERS: dict[str, Callable[[_Converter, Node], bool]] = {
     "LayerNormalization": _Converter.normalise,
+    "BatchNormalization": _Converter.normalise_batch,
     "Gemm": _Converter.multiply,
     "Reshape": _Converter.move,
     "Flatten": _Converter.move,
+    "Identity": _Converter.move,
+    "Dropout": _Converter.move,
     "Transpose": _Converter.move,
     "Slice": _Converter.move,
     "Concat": _Converter.concatenate,

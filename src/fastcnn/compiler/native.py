@@ -341,7 +341,9 @@ def _pad(r: Rewriter) -> list[Node] | None:
         return None
     amounts = pad_amounts(len(shape), pads, r.array(3))
     flat = (*[a for a, _ in amounts], *[b for _, b in amounts])
-    if min(flat, default=-1) < 0:
+    if not any(flat):
+        return _identity(r)
+    if min(flat) < 0:
         return None
     fill = 0.0 if value is None else float(value.reshape(()))
     return [r.make("Pad", r.node.inputs[:1], pads=flat, value=fill)]

@@ -206,34 +206,42 @@ class Values:
             "MovePixels", output, (source,), output, shape=shape, images=images, pixels=moves, offset=first
         )
 
+    def whole(self, name: str) -> tuple[str, Strided] | None:
+        """The image whose pixels are the rows of the value (..., C), and the value as its elements; None if none is."""
+        place, channels = self.place(name), self.shapes[name][-1]
+        if place is None or place.axes[-1] != ((channels, prod(place.sizes[2:])),):
+            return None
+        images, _, pixels = planes(place.image, place.sizes).axes
+        leading = [factor for axis in place.axes[:-1] for factor in axis]
+        start, first = divmod(place.offset, prod(place.sizes[2:]))
+        if sorted(leading) != sorted([*images, *pixels]) or first or start >= place.sizes[1]:
+            return None
+        image = self.part(place.image, 1, start, channels)
+        return image, with_channels(place, image, self.shapes[image])
+
     def natural(self, name: str) -> tuple[str, Strided]:
         """An image of the value (N, ..., C) in any order of its pixels, and the value as its elements.
 
         An order that others need later costs a copy then, unless the order is that of the images and of their pixels.
         """
-        place = self.place(name)
-        if place is not None and place.axes[-1] == ((self.shapes[name][-1], prod(place.sizes[2:])),):
-            images, _, *pixels = planes(place.image, place.sizes).axes
-            leading = [factor for axis in place.axes[:-1] for factor in axis]
-            start, first = divmod(place.offset, prod(place.sizes[2:]))
-            if sorted(leading) == sorted([*images, *pixels[0]]) and not first and start < place.sizes[1]:
-                image = self.part(place.image, 1, start, self.shapes[name][-1])
-                return image, _with_channels(place, image, self.shapes[image])
-        image = self.image(name)
-        standard = tokens(image, self.shapes[image]).reshape(self.shapes[name])
-        assert standard is not None
-        return image, standard
+        found = self.whole(name)
+        if found is None:
+            image = self.image(name)
+            standard = tokens(image, self.shapes[image]).reshape(self.shapes[name])
+            assert standard is not None
+            found = image, standard
+        return found
 
     def computed(self, node: Node, image: str, like: Strided | None = None) -> bool:
         """Note the image that was computed in place of the output (N, ..., C); its pixels have the order `like`."""
         sizes = self.shapes[image]
         place = tokens(image, sizes).reshape(self.shapes[node.output])
         assert place is not None
-        if like is None or _with_channels(like, image, sizes) == place:
+        if like is None or with_channels(like, image, sizes) == place:
             self.images[node.output, sizes] = image
             self.imaged.add(node.output)
         else:
-            place = _with_channels(like, image, sizes)
+            place = with_channels(like, image, sizes)
         self.places[node.output] = place
         return True
 
@@ -250,7 +258,7 @@ def tokens(image: str, sizes: Shape) -> Strided:
     return planes(image, sizes).transpose((0, 2, 1))
 
 
-def _with_channels(place: Strided, image: str, sizes: Shape) -> Strided:
+def with_channels(place: Strided, image: str, sizes: Shape) -> Strided:
     """A value (N, ..., C) as the elements of another image, whose pixels have the same order."""
     pixels = prod(sizes[2:])
     before, behind = place.sizes[1] * pixels, sizes[1] * pixels

@@ -90,11 +90,14 @@ class _Converter(Values):
     def multiply(self, node: Node) -> bool:
         x, weight, *bias = node.inputs
         shape = self.shapes[node.output]
-        if len(shape) < 3 or not all(name in self.constants for name in (weight, *bias) if name):
+        if not all(name in self.constants for name in (weight, *bias) if name):
             return False
+        found = self.natural(x) if len(shape) > 2 else self.whole(x)
+        if found is None or (len(shape) == 2 and prod(self.shapes[found[0]][2:]) == 1):
+            return False
+        image, order = found
         outs, ins = self.shapes[weight]
         filters = self.filters(weight, (outs, ins, 1, 1))
-        image, order = self.natural(x)
         product = self.emit("Conv", node.name, (image, filters, *bias), f"{node.output}:image")
         return self.computed(node, product, order)
 

@@ -235,13 +235,12 @@ class Values:
     def computed(self, node: Node, image: str, like: Strided | None = None) -> bool:
         """Note the image that was computed in place of the output (N, ..., C); its pixels have the order `like`."""
         sizes = self.shapes[image]
-        place = tokens(image, sizes).reshape(self.shapes[node.output])
+        standard = tokens(image, sizes).reshape(self.shapes[node.output])
+        place = standard if like is None else with_channels(like, image, sizes)
         assert place is not None
-        if like is None or with_channels(like, image, sizes) == place:
+        if place == standard:
             self.images[node.output, sizes] = image
             self.imaged.add(node.output)
-        else:
-            place = with_channels(like, image, sizes)
         self.places[node.output] = place
         return True
 

@@ -35,6 +35,7 @@ from fastcnn.functional.activation_gradient import (
     softmax_grad,
     tanh_grad,
 )
+from fastcnn.functional.attention import multi_head_attention, scaled_dot_product_attention
 from fastcnn.functional.combine import add, concat, dropout, flatten, mul, pad
 from fastcnn.functional.gradient import (
     avg_pool2d_grad,
@@ -90,10 +91,12 @@ __all__ = [
     "max_pool2d",
     "max_pool2d_grad",
     "mul",
+    "multi_head_attention",
     "pad",
     "relu",
     "relu6",
     "relu_grad",
+    "scaled_dot_product_attention",
     "sigmoid",
     "sigmoid_grad",
     "silu",

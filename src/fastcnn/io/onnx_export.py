@@ -260,6 +260,25 @@ def _matmul(w: _Writer, node: Node, attrs: dict[str, Any]) -> list[Any]:
     return nodes
 
 
+def _attention(w: _Writer, node: Node, attrs: dict[str, Any]) -> list[Any]:
+    """Attention as the products and the softmax that it consists of."""
+    from onnx import helper
+
+    (q, k, v), bias, y = node.inputs[:3], [name for name in node.inputs[3:] if name], node.output
+    shape = w.shapes[q]
+    assert shape is not None
+    scale = w.tensor(f"{node.name}.scale", np.array(attrs["scale"] or shape[-1] ** -0.5, np.float32))
+    steps: list[tuple[str, list[str], str, dict[str, Any]]] = [
+        ("Transpose", [k], "turned", {"perm": [0, 1, 3, 2]}),
+        ("MatMul", [q, f"{y}/turned"], "products", {}),
+        ("Mul", [f"{y}/products", scale], "scores", {}),
+        *[("Add", [f"{y}/scores", name], "sums", {}) for name in bias],
+        ("Softmax", [f"{y}/{'sums' if bias else 'scores'}"], "weights", {"axis": -1}),
+    ]
+    nodes = [helper.make_node(op, names, [f"{y}/{to}"], f"{node.name}.{to}", **more) for op, names, to, more in steps]
+    return [*nodes, helper.make_node("MatMul", [f"{y}/weights", v], [y], node.name)]
+
+
 def _clip(w: _Writer, node: Node, attrs: dict[str, Any]) -> list[Any]:
     bounds = [w.tensor(f"{node.name}.{key}", np.array(attrs[key], np.float32)) for key in ("min", "max")]
     return _with_inputs(node, bounds)
@@ -328,6 +347,7 @@ _NATIVE: dict[str, Callable[[_Writer, Node, dict[str, Any]], list[Any]]] = {
     "Gelu": _gelu,
     "Gemm": _gemm,
     "MatMul": _matmul,
+    "Attention": _attention,
     "Clip": _clip,
     "Dropout": _dropout,
     "Expand": _reshape,

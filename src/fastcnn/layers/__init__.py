@@ -5,6 +5,7 @@ check inputs. A new layer is one class in the file of its family.
 """
 
 from fastcnn.layers.activation import GELU, HardSwish, LeakyReLU, ReLU, ReLU6, Sigmoid, SiLU, Softmax, Tanh
+from fastcnn.layers.attention import MultiheadAttention
 from fastcnn.layers.base import Buffer, Layer, LoadResult, Parameter, generation
 from fastcnn.layers.initial import manual_seed, seeded
 from fastcnn.layers.normalize import LayerNorm
@@ -28,6 +29,7 @@ __all__ = [
     "Linear",
     "LoadResult",
     "MaxPool2d",
+    "MultiheadAttention",
     "Parameter",
     "ReLU",
     "ReLU6",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import prod, sqrt
 
 import numpy as np
@@ -11,9 +12,103 @@ from fastcnn import reference
 from fastcnn.kernels import _attention
 from fastcnn.ops.access import Access
 from fastcnn.ops.base import check_size
-from fastcnn.ops.node import Attrs, Lowering, Node, Op, Shape, Shapes
+from fastcnn.ops.node import Attrs, Backward, Lowering, Node, Op, Shape, Shapes
 
 _PLACES = ("q_start", "q_step", "k_start", "k_step", "v_start", "v_step")
+
+
+class Attention(Op):
+    """softmax(scale * q @ k^T + bias) @ v, for q (N, heads, L, D), k (N, heads, S, D), v (N, heads, S, E).
+
+    The bias, attn_mask, has a shape (..., S) that broadcasts with (N, heads, L, S). A scale of 0 is 1 / sqrt(D).
+    """
+
+    name = "Attention"
+    arguments = ("query", "key", "value", "attn_mask")
+    required = 3
+    defaults = {"scale": 0.0}
+
+    def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
+        q, k, v = shapes[:3]
+        for name, shape in zip(self.arguments, (q, k, v), strict=False):
+            if shape is None or len(shape) != 4:
+                raise ValueError(f"{name}.shape={shape}, expected 4 dimensions (batch, heads, tokens, channels)")
+        assert q is not None and k is not None and v is not None
+        if k[:2] != q[:2] or k[3] != q[3]:
+            raise ValueError(f"key.shape={k}, expected {(*q[:2], 'tokens', q[3])} (query.shape={q})")
+        if v[:3] != k[:3]:
+            raise ValueError(f"value.shape={v}, expected {(*k[:3], 'channels')} (key.shape={k})")
+        bias, scores = shapes[3] if len(shapes) > 3 else None, (*q[:3], k[2])
+        if bias is not None:
+            fits = 1 <= len(bias) <= 4 and bias[-1] == scores[-1]
+            if not fits or any(size not in (1, whole) for size, whole in zip(bias[::-1], scores[::-1], strict=False)):
+                raise ValueError(
+                    f"attn_mask.shape={bias}, expected a shape (..., {k[2]}) that broadcasts with {scores}"
+                )
+        return check_size((*q[:3], v[3]))
+
+    def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
+        q, k, v, *bias = inputs
+        assert q is not None and k is not None and v is not None
+        return reference.attention(q, k, v, bias[0] if bias else None, attrs["scale"])
+
+    def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
+        q, k = shapes[:2]
+        assert q is not None and k is not None
+        return prod(q[:3]) * k[2] * (2 * q[3] + 2 * output[3] + 5)
+
+    def gradient(self, node: Node, grad: str, back: Backward) -> list[str | None]:
+        """The weights are computed again: storing them takes more memory than all operands."""
+        q, k, v, *bias = node.inputs
+        scale = node.attrs["scale"] or 1 / sqrt(back.shape(q)[3])
+        scores = back.add("MatMul", q, k, trans_b=1, scale=scale)
+        if bias and bias[0]:
+            scores = back.add("Add", scores, bias[0])
+        weights = back.add("Softmax", scores, axis=-1)
+        grads: list[str | None] = [None] * len(node.inputs)
+        if back.needs(v):
+            grads[2] = back.add("MatMul", weights, grad, trans_a=1)
+        wanted = [back.needs(name) for name in (q, k, *filter(None, bias))]
+        if not any(wanted):
+            return grads
+        of_scores = back.add("SoftmaxGrad", back.add("MatMul", grad, v, trans_b=1), weights, axis=-1)
+        if wanted[0]:
+            grads[0] = back.add("MatMul", of_scores, k, scale=scale)
+        if wanted[1]:
+            grads[1] = back.add("MatMul", of_scores, q, trans_a=1, scale=scale)
+        if wanted[2:] == [True]:
+            shape = back.shape(bias[0])
+            same = back.shape(of_scores) == shape
+            grads[3] = of_scores if same else back.add("SumTo", of_scores, shape=shape)
+        return grads
+
+    def expand(self, node: Node, shapes: Mapping[str, Shape]) -> list[Node]:
+        """Tokens become the pixels of an image of one row, and heads its channels."""
+        nodes: list[Node] = []
+
+        def add(op: str, value: str, **attrs: object) -> str:
+            output = f"{node.output}:{len(nodes)}"
+            nodes.append(Node(op, f"{node.name}.{len(nodes)}", (value,), output, attrs))
+            return output
+
+        operands = []
+        for name in node.inputs[:3]:
+            n, heads, tokens, size = shapes[name]
+            turned = add("Transpose", name, perm=(0, 1, 3, 2))
+            operands.append(add("Reshape", turned, shape=(n, heads * size, 1, tokens)))
+        for name in filter(None, node.inputs[3:]):
+            whole = (1,) * (4 - len(shapes[name])) + shapes[name]
+            operands.append(name if whole == shapes[name] else add("Reshape", name, shape=whole))
+        n, heads, tokens, value_dim = shapes[node.output]
+        head_dim = shapes[node.inputs[0]][3]
+        steps = {"q_step": head_dim, "k_step": head_dim, "v_step": value_dim}
+        attrs = {"heads": heads, "head_dim": head_dim, "value_dim": value_dim, "scale": node.attrs["scale"], **steps}
+        image = f"{node.output}:image"
+        attrs = {**HeadAttention.defaults, **attrs}
+        nodes.append(replace(node, op="HeadAttention", inputs=tuple(operands), output=image, attrs=attrs))
+        rows = add("Reshape", image, shape=(n, heads, value_dim, tokens))
+        nodes.append(Node("Transpose", f"{node.name}.turned", (rows,), node.output, {"perm": (0, 1, 3, 2)}))
+        return nodes
 
 
 class HeadAttention(Op):
@@ -100,4 +195,4 @@ def _heads(x: np.ndarray, heads: int, start: int, step: int, size: int) -> np.nd
     return np.stack([tokens[:, :, start + h * step :][:, :, :size] for h in range(heads)], 1)
 
 
-OPS = (HeadAttention(),)
+OPS = (Attention(), HeadAttention())

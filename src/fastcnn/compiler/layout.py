@@ -173,6 +173,8 @@ class _Arranger:
         few = self.shapes[name][1] if len(self.shapes[name]) == 4 else self.vl
         if place == 0 and self.access(node).reads_narrow and few < self.vl and self.lanes[name] == 1:
             return 1 if self.reads_plain(node, name) else few
+        if place in self.access(node).numbers:
+            return 1
         if node.op == "Flatten":
             return self.lanes[name] if self.keeps_blocks(node, name) else 1
         return lanes

@@ -47,7 +47,8 @@ def _layout_fault(node: Node, state: State) -> str:
     access = layouts.accesses.get(node.output)
     if access is None or (not node.decided.packed and access != op.access(node, shapes, vl)):
         return f"its access is known as {access}"
-    operands = [name for name in op.operands(node) if len(shapes[name]) == 4]
+    numbers = {node.inputs[i] for i in access.numbers}
+    operands = [name for name in op.operands(node) if len(shapes[name]) == 4 and name not in numbers]
     lanes = layouts.lanes[node.output] if len(shapes[node.output]) == 4 and not op.packs else None
     for name in operands:
         few = shapes[name][1] if access.reads_narrow and name == node.inputs[0] and shapes[name][1] < vl else 0

@@ -49,7 +49,7 @@ from fastcnn.functional.gradient import (
     local_response_norm_grad,
     max_pool2d_grad,
 )
-from fastcnn.functional.normalize import layer_norm
+from fastcnn.functional.normalize import group_norm, instance_norm, layer_norm, rms_norm
 from fastcnn.functional.pool import avg_pool2d, global_avg_pool2d, max_pool2d
 from fastcnn.functional.weighted import batch_norm, conv2d, linear, local_response_norm
 
@@ -74,8 +74,10 @@ __all__ = [
     "gelu_grad",
     "global_avg_pool2d",
     "global_avg_pool2d_grad",
+    "group_norm",
     "hardswish",
     "hardswish_grad",
+    "instance_norm",
     "layer_norm",
     "leaky_relu",
     "leaky_relu_grad",
@@ -92,6 +94,7 @@ __all__ = [
     "relu",
     "relu6",
     "relu_grad",
+    "rms_norm",
     "sigmoid",
     "sigmoid_grad",
     "silu",

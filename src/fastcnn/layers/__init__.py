@@ -7,7 +7,7 @@ check inputs. A new layer is one class in the file of its family.
 from fastcnn.layers.activation import GELU, HardSwish, LeakyReLU, ReLU, ReLU6, Sigmoid, SiLU, Softmax, Tanh
 from fastcnn.layers.base import Buffer, Layer, LoadResult, Parameter, generation
 from fastcnn.layers.initial import manual_seed, seeded
-from fastcnn.layers.normalize import LayerNorm
+from fastcnn.layers.normalize import GroupNorm, InstanceNorm2d, LayerNorm, RMSNorm
 from fastcnn.layers.pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from fastcnn.layers.shape import Dropout, Flatten
 from fastcnn.layers.weighted import BatchNorm2d, Conv2d, Linear
@@ -21,7 +21,9 @@ __all__ = [
     "Flatten",
     "GELU",
     "GlobalAvgPool2d",
+    "GroupNorm",
     "HardSwish",
+    "InstanceNorm2d",
     "Layer",
     "LayerNorm",
     "LeakyReLU",
@@ -29,6 +31,7 @@ __all__ = [
     "LoadResult",
     "MaxPool2d",
     "Parameter",
+    "RMSNorm",
     "ReLU",
     "ReLU6",
     "SiLU",

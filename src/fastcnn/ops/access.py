@@ -31,6 +31,8 @@ class Access:
         Whether it reads a plain first operand as it is, though its layout is blocked.
     writes_plain : bool
         Whether it can write a plain output, though its layout is blocked.
+    numbers : tuple of int
+        Inputs of a single element, which it reads plain whatever the layout.
     pads_rows : bool
         Whether it stores full vectors, and so writes behind the end of a row.
     pools : bool
@@ -50,6 +52,7 @@ class Access:
     reads_narrow: bool = False
     reads_plain: bool = False
     writes_plain: bool = False
+    numbers: tuple[int, ...] = ()
     pads_rows: bool = False
     pools: bool = False
     pools_input: bool = False

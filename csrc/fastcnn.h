@@ -195,19 +195,19 @@ typedef struct {
     float scale, bias, beta;
 } fc_lrn_row;
 
-/* Operations on two numbers. FC_BELOW is 1 where x < y, 0.5 where they are equal, else 0. */
-enum { FC_ADD, FC_MULTIPLY, FC_SUBTRACT, FC_DIVIDE, FC_MINIMUM, FC_MAXIMUM, FC_BELOW };
+/* Operations on two numbers. FC_BELOW is 1 where x < y, 0.5 where they are equal, else 0. FC_EQUAL is 1 or 0. */
+enum { FC_ADD, FC_MULTIPLY, FC_SUBTRACT, FC_DIVIDE, FC_MINIMUM, FC_MAXIMUM, FC_BELOW, FC_EQUAL };
 
 /* Normalisation of pixels over their channels, or of the rows of a matrix; tiles/layer_norm.h has the formulas. */
 typedef struct {
-    const float *x;                       /* IN  channel 0 of the first pixel */
-    const float *g;                       /* IN  gradient of the result; NULL in the forward pass */
-    float *y;                             /* OUT the result, or the gradient of x; it may be x or g */
-    float *stats;                         /* OUT or IN mean and 1 / deviation of each pixel: [pixels / VL][2][VL] */
-    const float *weight, *bias;           /* IN  [blocks][VL], or NULL */
-    ptrdiff_t x_block, g_block, y_block;  /* from one block of channels to the next */
-    ptrdiff_t x_pixel, g_pixel, y_pixel;  /* from one pixel to the next */
-    ptrdiff_t first;                      /* number of the first pixel in stats */
+    const float *x;                      /* IN  channel 0 of the first pixel */
+    const float *g;                      /* IN  gradient of the result; NULL in the forward pass */
+    float *y;                            /* OUT the result, or the gradient of x; it may be x or g */
+    float *stats;                        /* OUT or IN mean and 1 / deviation of each pixel: [pixels / VL][2][VL] */
+    const float *weight, *bias;          /* IN  [blocks][VL], or NULL */
+    ptrdiff_t x_block, g_block, y_block; /* from one block of channels to the next */
+    ptrdiff_t x_pixel, g_pixel, y_pixel; /* from one pixel to the next */
+    ptrdiff_t first;                     /* number of the first pixel in stats */
     ptrdiff_t channels, pixels;
     float epsilon;
     int centred; /* 1: the mean is subtracted, 0: it counts as zero */
@@ -234,10 +234,10 @@ typedef struct {
  *          row_weights[r] * weights[j] * x[rows[r] + columns[j]]
  */
 typedef struct {
-    const float *x;                          /* IN */
-    float *y;                                /* OUT [pixels][VL] */
+    const float *x;                           /* IN */
+    float *y;                                 /* OUT [pixels][VL] */
     const ptrdiff_t *rows, *starts, *columns; /* IN  offsets of rows and columns count floats */
-    const float *row_weights, *weights;      /* IN */
+    const float *row_weights, *weights;       /* IN */
     ptrdiff_t row_count, pixels;
 } fc_resample;
 

@@ -100,6 +100,14 @@ def test_layer_norm(axis):
     check(lambda v: r.layer_norm(v, w, w + 1, axis, 0.3), x, lambda g: r.layer_norm_grad(g, x, w, axis, 0.3))
 
 
+def test_group_norm_and_rms_norm():
+    x, w = RNG.standard_normal((3, 4, 2, 3)), RNG.standard_normal(4)
+    check(lambda v: r.group_norm(v, 2, w, w + 1, 0.3), x, lambda g: r.group_norm_grad(g, x, 2, w, 0.3))
+    x = RNG.standard_normal((3, 4))
+    how = {"eps": 0.3, "centred": False}
+    check(lambda v: r.layer_norm(v, w, **how), x, lambda g: r.layer_norm_grad(g, x, w, **how))
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 11])
 @pytest.mark.parametrize("beta", [0.75, 0.5, 1.0, 0.6])
 def test_local_response_norm(size, beta):

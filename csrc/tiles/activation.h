@@ -4,8 +4,8 @@
  * is exact (Cody and Waite, Software Manual for the Elementary Functions, 1980). exp(r) is the Taylor polynomial of
  * degree 7. On |r| <= ln(2) / 2 its remainder r^8 / 8! is below 6e-9. */
 
-/* x * 2^n for integers n from -159 to 128, rounded once. The power is two factors, because n reaches beyond the exponents
- * of normal numbers. A NaN converts to some integer; x is NaN already. */
+/* x * 2^n for integers n from -159 to 128, rounded once. The power is two factors, because n reaches beyond the
+ * exponents of normal numbers. A NaN converts to some integer; x is NaN already. */
 #ifdef V_SCALE
 #define v_scale(x, n) V_SCALE((x), (n))
 #else
@@ -135,6 +135,12 @@ FC_INLINE v_f v_activate(const fc_activation *act, v_f x)
     case FC_RECIPROCAL: return V_SET1(1.0f) / x;
     default: return v_clip(x, V_SET1(act->low), V_SET1(act->high));
     }
+}
+
+/* The bounds of an activation; of those without bounds, nothing yet: `activate_pixels` computes them. */
+FC_INLINE v_f v_bounds(const fc_activation *act, v_f x)
+{
+    return v_clip(x, V_SET1(act->low), V_SET1(act->high));
 }
 
 /* Activates pixels that a tile has just stored, in place. The function is not inlined, to keep the tiles small. */

@@ -1,7 +1,8 @@
 /* gradient.h: gradients of elementwise functions and of windows, Winograd's transform of filters, and the updates of
  * parameters. */
 
-/* dy/dx times g. v is the output, but the input of the kinds from FC_HARD_SWISH to FC_ABS. A bound that is NaN has no effect. */
+/* dy/dx times g. v is the output, but the input of the kinds from FC_HARD_SWISH to FC_ABS. A bound that is NaN has no
+ * effect. */
 FC_INLINE v_f v_activate_grad(const fc_activation *act, v_f g, v_f v)
 {
     const v_f zero = V_SET1(0.0f), one = V_SET1(1.0f);

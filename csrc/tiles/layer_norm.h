@@ -1,5 +1,5 @@
-/* layer_norm.h: normalisation of pixels over their channels (Ba, Kiros and Hinton, Layer normalization, 2016), or of the
- * rows of a matrix: a row is a pixel there, a column a channel.
+/* layer_norm.h: normalisation of pixels over their channels (Ba, Kiros and Hinton, Layer normalization, 2016), or of
+ * the rows of a matrix: a row is a pixel there, a column a channel.
  *
  *   y = (x - mean) / d * weight + bias,  d = sqrt(mean of (x - mean)^2 + epsilon)
  *
@@ -91,6 +91,16 @@ FC_INLINE void norm_moments(const fc_layer_norm *a, const float *const *x, float
         inverse[p] = 1.0f / sqrtf((float)(totals[p] * share) + a->epsilon);
 }
 
+FC_OUTLINE void FC_FN(norm_alone)(const fc_layer_norm *a, const float *const *x, float *mean, float *inverse)
+{
+    norm_moments(a, x, mean, inverse, 1);
+}
+
+FC_OUTLINE void FC_FN(norm_together)(const fc_layer_norm *a, const float *const *x, float *mean, float *inverse)
+{
+    norm_moments(a, x, mean, inverse, VL);
+}
+
 /* Pixels first .. first + number of a row, at most VL. More pointers repeat the last pixel. */
 FC_INLINE void norm_pixels(const float *x, ptrdiff_t pixel, ptrdiff_t first, ptrdiff_t number, const float **at)
 {
@@ -135,9 +145,9 @@ FC_INLINE ptrdiff_t norm_strip(const fc_layer_norm *a, ptrdiff_t first, const fl
     const ptrdiff_t number = norm_number(a, first, VL);
     norm_pixels(a->x, a->x_pixel, first, number, x);
     if (number == 1)
-        norm_moments(a, x, mean, inverse, 1);
+        FC_FN(norm_alone)(a, x, mean, inverse);
     else
-        norm_moments(a, x, mean, inverse, VL);
+        FC_FN(norm_together)(a, x, mean, inverse);
     return number;
 }
 

@@ -28,7 +28,9 @@ FC_INLINE void matvec_tile(const fc_matvec *m, ptrdiff_t first, const int blocks
     }
 #pragma GCC unroll 8
     for (int b = 0; b < blocks; b++)
-        V_STORE(m->y + (first + b) * VL, v_activate(&m->act, acc[b]));
+        V_STORE(m->y + (first + b) * VL, v_bounds(&m->act, acc[b]));
+    if (m->act.kind > FC_CLIP)
+        FC_FN(activate_pixels)(&m->act, m->y + first * VL, VL, blocks);
 }
 
 // clang-format off
@@ -70,7 +72,9 @@ FC_INLINE void matvec_quarters(const fc_matvec *m, const int B)
             acc[3][b] = V_FMA(V_SET1(m->x[i]), V_LOAD(m->w + (i * B + b) * VL), acc[3][b]);
 #pragma GCC unroll 2
     for (int b = 0; b < B; b++)
-        V_STORE(m->y + b * VL, v_activate(&m->act, (acc[0][b] + acc[1][b]) + (acc[2][b] + acc[3][b])));
+        V_STORE(m->y + b * VL, v_bounds(&m->act, (acc[0][b] + acc[1][b]) + (acc[2][b] + acc[3][b])));
+    if (m->act.kind > FC_CLIP)
+        FC_FN(activate_pixels)(&m->act, m->y, VL, B);
 }
 
 static void FC_FN(matvec_split)(const fc_matvec *m)

@@ -1,7 +1,8 @@
 /* normal.h: the error function, and GELU, which is x times the distribution of a normal variable (Hendrycks and Gimpel,
  * Gaussian error linear units, 2016).
  *
- *   P(-t) = exp(-t^2 / 2) * R(t) for t >= 0, the share of a normal variable below -t;  GELU(x) = max(x, 0) - |x| P(-|x|)
+ *   P(-t) = exp(-t^2 / 2) * R(t) for t >= 0, the share of a normal variable below -t;  GELU(x) = max(x, 0) - |x|
+ * P(-|x|)
  *
  * R is a rational function with a relative error of 6e-9 on 0 <= t <= FC_NORMAL_END. All its coefficients are positive,
  * so that no digits cancel. exp(-t^2 / 2) needs more digits of t^2 than a float has: a relative error of t^2 becomes

@@ -28,8 +28,8 @@ static void FC_FN(affine)(const fc_activation *act, const float *scale, const fl
     }
 }
 
-static void FC_FN(affine_row)(const fc_activation *act, const float *scale, const float *shift, const float *x, float *z,
-                              ptrdiff_t n)
+static void FC_FN(affine_row)(const fc_activation *act, const float *scale, const float *shift, const float *x,
+                              float *z, ptrdiff_t n)
 {
     ptrdiff_t i = 0;
     for (; i + VL <= n; i += VL)
@@ -49,7 +49,8 @@ FC_INLINE v_f v_combine(const int op, v_f a, v_f b)
     case FC_DIVIDE: return a / b;
     case FC_MINIMUM: return (v_f)((v_i)V_MIN(a, b) | (v_i)(a != a));
     case FC_MAXIMUM: return v_max_nan(a, b);
-    default: return v_select(a < b, V_SET1(1.0f), v_select(a == b, V_SET1(0.5f), V_SET1(0.0f)));
+    case FC_BELOW: return v_select(a < b, V_SET1(1.0f), v_select(a == b, V_SET1(0.5f), V_SET1(0.0f)));
+    default: return v_select(a == b, V_SET1(1.0f), V_SET1(0.0f));
     }
 }
 
@@ -85,6 +86,7 @@ static void FC_FN(binary)(int op, const fc_activation *act, const float *x, ptrd
     case FC_DIVIDE: binary_span(FC_DIVIDE, act, x, x_step, y, y_step, z, n); break;
     case FC_MINIMUM: binary_span(FC_MINIMUM, act, x, x_step, y, y_step, z, n); break;
     case FC_MAXIMUM: binary_span(FC_MAXIMUM, act, x, x_step, y, y_step, z, n); break;
-    default: binary_span(FC_BELOW, act, x, x_step, y, y_step, z, n);
+    case FC_BELOW: binary_span(FC_BELOW, act, x, x_step, y, y_step, z, n); break;
+    default: binary_span(FC_EQUAL, act, x, x_step, y, y_step, z, n);
     }
 }

@@ -1,6 +1,8 @@
 /* reduce.h: sums, sums of squares and maxima over three loops; and rows of resampled images.
  *
- * Floats add up FC_SUM_PIXELS numbers of a lane, doubles these sums. Maxima keep NaN. */
+ * Floats add up FC_REDUCE_MOST numbers of a lane, for which rounding is negligible even where all are alike. Doubles
+ * add up these sums. Maxima keep NaN. */
+#define FC_REDUCE_MOST 32
 
 FC_INLINE v_f reduce_step(v_f so_far, v_f v, const int kind)
 {
@@ -26,15 +28,15 @@ FC_INLINE void reduce_vector(const fc_reduce *r, const float *x, float *y, ptrdi
     for (ptrdiff_t i = 0; i < r->counts[0]; i++)
         for (ptrdiff_t k = 0; k < r->counts[1]; k++) {
             const float *from = x + i * r->steps[0] + k * r->steps[1];
-            for (ptrdiff_t first = 0; first < whole || (first == 0 && tail); first += FC_SUM_PIXELS) {
-                const ptrdiff_t end = first + FC_SUM_PIXELS < whole ? first + FC_SUM_PIXELS : whole;
+            for (ptrdiff_t first = 0; first < whole || (first == 0 && tail); first += FC_REDUCE_MOST) {
+                const ptrdiff_t end = first + FC_REDUCE_MOST < whole ? first + FC_REDUCE_MOST : whole;
                 for (ptrdiff_t j = first; j < end; j++)
-                    so_far = reduce_step(so_far, rest ? v_load_part(from + j * step, rest) : V_LOAD(from + j * step),
-                                         kind);
+                    so_far =
+                        reduce_step(so_far, rest ? v_load_part(from + j * step, rest) : V_LOAD(from + j * step), kind);
                 if (tail && end == whole)
                     so_far = reduce_step(so_far, v_select(inside, v_load_part(from + whole * VL, tail), start), kind);
                 added += end - first + 1;
-                if (kind != FC_LARGEST && added >= FC_SUM_PIXELS) {
+                if (kind != FC_LARGEST && added >= FC_REDUCE_MOST) {
                     add_lanes(totals, so_far);
                     so_far = start;
                     added = 0;

@@ -26,8 +26,7 @@ static void FC_FN(softmax)(const float *x, float *y, ptrdiff_t n)
 }
 
 /* A vector of neighbouring columns, or the first `rest` of one. */
-FC_INLINE void softmax_vector(const float *x, ptrdiff_t x_step, float *y, ptrdiff_t y_step, ptrdiff_t n,
-                              ptrdiff_t rest)
+FC_INLINE void softmax_vector(const float *x, ptrdiff_t x_step, float *y, ptrdiff_t y_step, ptrdiff_t n, ptrdiff_t rest)
 {
     v_f largest = V_SET1(-INFINITY), sum = V_SET1(0.0f);
     for (ptrdiff_t i = 0; i < n; i++)
@@ -82,8 +81,8 @@ FC_INLINE void softmax_grad_vector(const float *g, ptrdiff_t g_step, const float
     }
     for (ptrdiff_t i = 0; i < n; i++)
         if (rest)
-            v_store_part(y + i * y_step,
-                         v_load_part(v + i * v_step, rest) * (v_load_part(g + i * g_step, rest) - sum), rest);
+            v_store_part(y + i * y_step, v_load_part(v + i * v_step, rest) * (v_load_part(g + i * g_step, rest) - sum),
+                         rest);
         else
             V_STORE(y + i * y_step, V_LOAD(v + i * v_step) * (V_LOAD(g + i * g_step) - sum));
 }

@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from conftest import THREADS
+from kernels.graphs_of_nodes import gradients, run, single
 from memory_guard import guarded
 
 import fastcnn
 from fastcnn import functional as F
 from fastcnn import ops, reference
-from fastcnn.compiler.compile import compile_graph
-from fastcnn.graph.autodiff import differentiate
 from fastcnn.graph.ir import Graph, Node
 
 SHAPES = [(1,), (3, 7), (5, 16), (2, 3, 40), (17, 33), (1, 768), (50, 192), (2, 3, 4, 5), (3, 2000)]
@@ -20,22 +19,6 @@ IMAGES = [(1, 1, 1, 1), (2, 3, 4, 5), (1, 16, 3, 3), (2, 40, 7, 9), (3, 67, 1, 5
 
 def draw(rng, shape):
     return (rng.standard_normal(shape) * 3 + 1).astype(np.float32)
-
-
-def graph_of(op, x, parameters, **attrs):
-    """A node between two others that may store its operands with halos and in blocks, and its weights as inputs."""
-    names = ("x", *(f"p{i}" for i in range(len(parameters))))
-    full = {**ops.get(op).defaults, **attrs}
-    shapes = {name: array.shape for name, array in zip(names, (x, *parameters), strict=True)}
-    return Graph([Node(op, "norm", names, "y", full)], shapes, ["y"], {})
-
-
-def run(graph, arrays, parameters=()):
-    plan = compile_graph(graph, {name: array.shape for name, array in arrays.items()}, parameters=parameters)
-    shapes = graph.infer({name: array.shape for name, array in arrays.items()})
-    outputs = [guarded(shapes[name]) for name in graph.outputs]
-    plan.run(list(arrays.values()), outputs)
-    return outputs
 
 
 @pytest.mark.parametrize("threads", THREADS)
@@ -55,8 +38,7 @@ def test_layer_norm(threads, isa, poisoned):
 
 def constant(graph, arrays):
     """The graph with its parameters as constants."""
-    inputs = {"x": graph.inputs["x"]}
-    return Graph(graph.nodes, inputs, graph.outputs, {name: a for name, a in arrays.items() if name != "x"})
+    return Graph(graph.nodes, {"v0": graph.inputs["v0"]}, graph.outputs, arrays)
 
 
 @pytest.mark.parametrize("threads", THREADS)
@@ -65,11 +47,11 @@ def test_channel_norm(threads, isa, poisoned):
     for shape in IMAGES:
         x, weight, bias = draw(rng, shape), draw(rng, shape[1]), draw(rng, shape[1])
         expected = np.moveaxis(reference.layer_norm(np.moveaxis(x, 1, -1), weight, bias), -1, 1)
-        arrays = {"x": x, "p0": weight, "p1": bias}
-        graph = graph_of("ChannelNormalization", x, (weight, bias))
+        graph = single("ChannelNormalization", x, weight, bias)
+        parameters = {"v1": weight, "v2": bias}
         with fastcnn.num_threads(threads):
-            (y,) = run(constant(graph, arrays), {"x": x})
-            (trained,) = run(graph, arrays)
+            (y,) = run(constant(graph, parameters), {"v0": x})
+            (trained,) = run(graph, {"v0": x, **parameters})
         np.testing.assert_allclose(y, expected, rtol=2e-6, atol=3e-5)
         assert np.array_equal(y, trained)
 
@@ -94,21 +76,6 @@ def test_channel_norm_between_convolutions(isa, poisoned):
     np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
 
 
-def gradients(op, x, parameters, g, **attrs):
-    """Gradients of the sum of g * y, by x and the parameters."""
-    graph = graph_of(op, x, parameters, **attrs)
-    flat = [("Mul", ("y", "g"), "m", {}), ("Reshape", ("m",), "r", {"shape": (1, -1)})]
-    nodes = [*graph.nodes, *(Node(op, out, ins, out, how) for op, ins, out, how in flat)]
-    nodes.append(Node("LinearLoss", "l", ("r", "t"), "l", {}))
-    arrays = {"x": x, **{f"p{i}": p for i, p in enumerate(parameters)}, "g": g}
-    arrays["t"] = np.ones((1, x.size), np.float32)
-    shapes = {name: array.shape for name, array in arrays.items()}
-    wanted = [name for name in arrays if name not in ("g", "t")]
-    full, grads, _ = differentiate(Graph(nodes, shapes, ["l"], {}), shapes, "l", wanted)
-    outputs = [grads[name] for name in wanted]
-    return run(Graph(full.nodes, shapes, outputs, {}), arrays)
-
-
 @pytest.mark.parametrize("threads", THREADS)
 @pytest.mark.parametrize("op", ["LayerNormalization", "ChannelNormalization"])
 def test_gradients(op, threads, isa, poisoned):
@@ -118,7 +85,7 @@ def test_gradients(op, threads, isa, poisoned):
         size = shape[1] if by_channel else shape[-1]
         x, g, weight, bias = draw(rng, shape), draw(rng, shape), draw(rng, size), draw(rng, size)
         with fastcnn.num_threads(threads):
-            dx, dweight, dbias = gradients(op, x, (weight, bias), g, epsilon=0.1)
+            dx, dweight, dbias = gradients(op, (x, weight, bias), g, epsilon=0.1)
         rows, grads = (np.moveaxis(a, 1, -1) if by_channel else a for a in (x, g))
         expected = reference.layer_norm_grad(grads, rows, weight, eps=0.1)
         h = reference.layer_norm(rows, eps=0.1)
@@ -131,7 +98,7 @@ def test_gradients(op, threads, isa, poisoned):
 def test_gradients_of_rows_of_several_axes(isa):
     rng = np.random.default_rng(5)
     x, g, weight, bias = (draw(rng, s) for s in ((3, 4, 5), (3, 4, 5), (4, 5), (4, 5)))
-    dx, dweight, dbias = gradients("LayerNormalization", x, (weight, bias), g, axis=1)
+    dx, dweight, dbias = gradients("LayerNormalization", (x, weight, bias), g, axis=1)
     h = reference.layer_norm(x, axis=1)
     np.testing.assert_allclose(dx, reference.layer_norm_grad(g, x, weight, 1), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(dweight, (g * h).sum(axis=0), rtol=1e-5, atol=1e-5)

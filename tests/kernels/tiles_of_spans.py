@@ -48,6 +48,7 @@ def act_grad(name, g, v):
 OPERATIONS = {
     "FC_ADD": np.add, "FC_MULTIPLY": np.multiply, "FC_SUBTRACT": np.subtract, "FC_DIVIDE": np.divide,
     "FC_MINIMUM": np.minimum, "FC_MAXIMUM": np.maximum, "FC_BELOW": lambda x, y: (x < y) + 0.5 * (x == y),
+    "FC_EQUAL": np.equal,
 }  # fmt: skip
 
 

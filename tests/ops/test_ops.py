@@ -65,5 +65,5 @@ def test_every_operation_tells_what_it_costs_and_checks_its_attributes(name):
 
 
 def test_unknown_operations_are_named():
-    with pytest.raises(ValueError, match="op='Fly', expected one of Add, "):
+    with pytest.raises(ValueError, match="op='Fly', expected one of Abs, Add, "):
         ops.get("Fly")

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.compiler.response import local_response
+from fastcnn.compiler.native_arithmetic import arithmetic, division, power, reduction, variadic
 from fastcnn.compiler.rewriter import Link, Rewriter, Rule
 from fastcnn.graph.ir import Node
 from fastcnn.ops.general.base import axes_of, axis_of
 from fastcnn.ops.general.rearrange import pad_amounts
+from fastcnn.ops.general.resize import resize_plan
 
 FAR = 2**31 - 1  # a slice with this end goes to the end of its axis
 
@@ -111,14 +112,6 @@ def _global_max(r: Rewriter) -> list[Node] | None:
     return r.chain(("MaxPool", (), {"kernel_shape": r.shape()[2:]}))
 
 
-def _reduce_mean(r: Rewriter) -> list[Node] | None:
-    axes, shape = r.array(1), r.shape()
-    if not r.is_float(0) or axes is None or len(shape) != 4 or axes_of(sorted(axes.ravel() % 4), 4) != (2, 3):
-        return None
-    mean: Link = ("GlobalAveragePool", (), {})
-    return r.chain(mean) if r.attr("keepdims") else r.chain(mean, ("Reshape", (), {"shape": (0, 0)}))
-
-
 def _gemm(r: Rewriter) -> list[Node] | None:
     weight, alpha, beta = r.array(1), r.attr("alpha"), r.attr("beta")
     if not r.is_float() or len(r.shape(1)) != 2 or len(r.shape()) != 2:
@@ -162,6 +155,35 @@ def _batch_norm(r: Rewriter) -> list[Node] | None:
     return [r.make("BatchNormalization", r.node.inputs, epsilon=r.attr("epsilon"))]
 
 
+def _group_norm(r: Rewriter) -> list[Node] | None:
+    """Before opset 21, scale and bias have a number for each group."""
+    groups, inputs = r.attr("num_groups"), list(r.node.inputs)
+    if not r.is_float():
+        return None
+    for i in (1, 2) if r.node.attrs.get("by_group") else ():
+        values = r.array(i)
+        if values is None:
+            return None
+        each = r.shape()[1] // groups
+        inputs[i] = r.constant(f"{inputs[i]}_by_channel", np.repeat(values.reshape(-1), each), each)
+    return [r.make("GroupNormalization", tuple(inputs), num_groups=groups, epsilon=r.attr("epsilon"))]
+
+
+def _resize(r: Rewriter) -> list[Node] | None:
+    """Resizing of the rows and columns of images, without a region of interest and without antialiasing."""
+    shape, attrs = r.shape(), {key: r.attr(key) for key in r.node.kind.defaults}
+    mode = attrs["coordinate_transformation_mode"]
+    if not r.is_float(0) or len(shape) != 4 or attrs["antialias"] or mode == "tf_crop_and_resize":
+        return None
+    plan = {axis: (size, scale) for axis, size, scale in resize_plan(shape, attrs, r.array(2), r.array(3))}
+    (n, n_scale), (c, c_scale), (h, h_scale), (w, w_scale) = (plan.get(i, (shape[i], 1.0)) for i in range(4))
+    if (n, c, n_scale, c_scale) != (*shape[:2], 1.0, 1.0):
+        return None
+    keys = ("mode", "nearest_mode", "coordinate_transformation_mode", "cubic_coeff_a", "exclude_outside")
+    how: dict[str, Any] = {key: attrs[key] for key in keys}
+    return r.chain(("Resize", (), {"size": (h, w), "scale_h": h_scale, "scale_w": w_scale, **how}))
+
+
 def _clip(r: Rewriter) -> list[Node] | None:
     bounds: dict[str, Any] = {}
     for i, key, free in ((1, "min", float("-inf")), (2, "max", float("inf"))):
@@ -170,37 +192,6 @@ def _clip(r: Rewriter) -> list[Node] | None:
             return None
         bounds[key] = free if array is None else array.reshape(()).item()
     return [r.make("Clip", r.node.inputs[:1], **bounds)] if r.is_float() else None
-
-
-def _arithmetic(op: str) -> Rule:
-    """Add, Sub, Mul or Div of two arrays; a constant is subtracted or divided by as a sum or product."""
-
-    def rule(r: Rewriter) -> list[Node] | None:
-        if not r.is_float() or r.node.attrs.get("axis") is not None:
-            return None
-        if op in ("Add", "Mul"):
-            return [r.make(op, r.node.inputs)]
-        second = r.array(1)
-        if second is None:
-            return None
-        with np.errstate(all="ignore"):
-            opposite = -second if op == "Sub" else np.float32(1) / second
-        constant = r.constant(f"{r.node.inputs[1]}_opposite", opposite, op)
-        return [r.make("Add" if op == "Sub" else "Mul", (r.node.inputs[0], constant))]
-
-    return rule
-
-
-def _division(r: Rewriter) -> list[Node] | None:
-    return local_response(r) or _arithmetic("Div")(r)
-
-
-def _sum(r: Rewriter) -> list[Node] | None:
-    if not r.is_float():
-        return None
-    if len(r.node.inputs) == 1:
-        return r.chain(("Identity", (), {}))
-    return r.chain(*[("Add", (name,), {}) for name in r.node.inputs[1:]])
 
 
 def _softmax(r: Rewriter) -> list[Node] | None:
@@ -381,7 +372,7 @@ RULES: dict[str, Rule] = {
     "AveragePool": _pool("AveragePool"),
     "GlobalAveragePool": _same("GlobalAveragePool"),
     "GlobalMaxPool": _global_max,
-    "ReduceMean": _reduce_mean,
+    **{op: reduction(op) for op in ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceL2")},
     "Gemm": _gemm,
     "MatMul": _matmul,
     "BatchNormalization": _batch_norm,
@@ -397,12 +388,20 @@ RULES: dict[str, Rule] = {
     "Gelu": _same("Gelu", "approximate"),
     "Erf": _same("Erf"),
     "LayerNormalization": _same("LayerNormalization", "axis", "epsilon"),
-    "Add": _arithmetic("Add"),
-    "Sub": _arithmetic("Sub"),
-    "Mul": _arithmetic("Mul"),
-    "Div": _division,
-    "Sum": _sum,
+    "RMSNormalization": _same("RMSNormalization", "axis", "epsilon"),
+    "GroupNormalization": _group_norm,
+    "InstanceNormalization": _same("InstanceNormalization", "epsilon"),
+    "Add": arithmetic("Add"),
+    "Sub": arithmetic("Sub"),
+    "Mul": arithmetic("Mul"),
+    "Div": division,
+    "Sum": variadic("Add"),
+    "Min": variadic("Min"),
+    "Max": variadic("Max"),
+    "Pow": power,
+    **{op: _same(op) for op in ("Abs", "Exp", "Neg", "Reciprocal", "Sqrt")},
     "Softmax": _softmax,
+    "Resize": _resize,
     "Reshape": _reshape,
     "Flatten": _reshape,
     "Squeeze": _reshape,

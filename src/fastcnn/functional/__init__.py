@@ -51,7 +51,7 @@ from fastcnn.functional.gradient import (
     max_pool2d_grad,
 )
 from fastcnn.functional.matrix import matmul
-from fastcnn.functional.normalize import layer_norm
+from fastcnn.functional.normalize import group_norm, instance_norm, layer_norm, rms_norm
 from fastcnn.functional.pool import avg_pool2d, global_avg_pool2d, max_pool2d
 from fastcnn.functional.weighted import batch_norm, conv2d, linear, local_response_norm
 
@@ -76,8 +76,10 @@ __all__ = [
     "gelu_grad",
     "global_avg_pool2d",
     "global_avg_pool2d_grad",
+    "group_norm",
     "hardswish",
     "hardswish_grad",
+    "instance_norm",
     "layer_norm",
     "leaky_relu",
     "leaky_relu_grad",
@@ -97,6 +99,7 @@ __all__ = [
     "relu6",
     "relu_grad",
     "scaled_dot_product_attention",
+    "rms_norm",
     "sigmoid",
     "sigmoid_grad",
     "silu",

@@ -91,7 +91,7 @@ class _Writer:
         self.types: dict[str, str] = dict(graph.types)
         self.shapes, types = infer_values(graph, input_shapes)
         self.types |= types
-        if any(node.kind.opset == GENERAL_OPSET for node in graph.nodes):
+        if any(node.kind.opset >= GENERAL_OPSET for node in graph.nodes):
             self.opset, self.ir_version = GENERAL_OPSET, GENERAL_IR_VERSION
             self._raise_opset()
 
@@ -131,7 +131,7 @@ class _Writer:
         """Convert a node to nodes of ONNX."""
         from onnx import helper
 
-        if node.kind.opset == GENERAL_OPSET:
+        if node.kind.opset >= GENERAL_OPSET:
             return self.general(node)
         attrs = dict(node.attrs)
         rule = _NATIVE.get(node.op)
@@ -307,6 +307,21 @@ def _slice(w: _Writer, node: Node, attrs: dict[str, Any]) -> list[Any]:
     return _with_inputs(node, [w.tensor(f"{node.name}.{key}", np.array([attrs[key]], np.int64)) for key in keys])
 
 
+def _reduce(w: _Writer, node: Node, attrs: dict[str, Any]) -> list[Any]:
+    """The axes became an input: of ReduceSum in opset 13, of the others in opset 18."""
+    axes = attrs.pop("axes")
+    if axes and node.op != "ReduceSum" and w.opset < 18:
+        attrs["axes"] = axes
+        axes = ()
+    return _with_inputs(node, [w.tensor(f"{node.name}.axes", np.array(axes, np.int64))] if axes else [], **attrs)
+
+
+def _resize(w: _Writer, node: Node, attrs: dict[str, Any]) -> list[Any]:
+    scales = [1.0, 1.0, attrs.pop("scale_h"), attrs.pop("scale_w")]
+    del attrs["size"]
+    return _with_inputs(node, ["", w.tensor(f"{node.name}.scales", np.array(scales, np.float32))], **attrs)
+
+
 def _swish(w: _Writer, node: Node, attrs: dict[str, Any]) -> list[Any]:
     from onnx import helper
 
@@ -353,6 +368,8 @@ _NATIVE: dict[str, Callable[[_Writer, Node, dict[str, Any]], list[Any]]] = {
     "Expand": _reshape,
     "Pad": _pad,
     "Reshape": _reshape,
+    "Resize": _resize,
+    **dict.fromkeys(("ReduceSum", "ReduceMean", "ReduceMax", "ReduceL2"), _reduce),
     "Slice": _slice,
     "Swish": _swish,
 }

@@ -19,6 +19,16 @@ class Affine(Step):
         activation: tuple[str, Mapping[str, Any]] | None,
     ) -> None: ...
 
+class AffineRows(Step):
+    def __init__(
+        self,
+        z: View,
+        x: View,
+        scale: np.ndarray,
+        shift: np.ndarray,
+        activation: tuple[str, Mapping[str, Any]] | None,
+    ) -> None: ...
+
 class Binary(Step):
     def __init__(
         self, op: str, z: View, x: View, y: View, activation: tuple[str, Mapping[str, Any]] | None

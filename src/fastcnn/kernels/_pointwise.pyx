@@ -9,7 +9,7 @@ from fastcnn.kernels._step cimport (
     Rows, Step, Walk, blocks_of, ceil_div, floats, is_dense, set_activation, share, walk, walks,
 )
 from fastcnn.kernels._tiles cimport (
-    FC_ADD, FC_BELOW, FC_DIVIDE, FC_MAXIMUM, FC_MINIMUM, FC_MULTIPLY, FC_SUBTRACT, fc_activation, fc_kernels,
+    FC_ADD, FC_BELOW, FC_DIVIDE, FC_EQUAL, FC_MAXIMUM, FC_MINIMUM, FC_MULTIPLY, FC_SUBTRACT, fc_activation, fc_kernels,
     fc_tensor,
 )
 
@@ -20,7 +20,7 @@ cdef enum:
 
 _OPERATIONS = {
     "Add": FC_ADD, "Mul": FC_MULTIPLY, "Sub": FC_SUBTRACT, "Div": FC_DIVIDE, "Min": FC_MINIMUM, "Max": FC_MAXIMUM,
-    "Below": FC_BELOW,
+    "Below": FC_BELOW, "Same": FC_EQUAL,
 }
 
 
@@ -111,8 +111,47 @@ cdef class Affine(Step):
         set_activation(&a.act, activation)
 
 
+cdef void run_affine_rows(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
+    """Units are parts of rows."""
+    cdef const PointwiseArgs *a = <const PointwiseArgs *>raw
+    cdef ptrdiff_t parts = ceil_div(a.x.w, SPAN_FLOATS), units = a.x.n * parts, unit, row, first
+    for unit in range(share(units, tid, nthreads), share(units, tid + 1, nthreads)):
+        row, first = unit // parts, unit % parts * SPAN_FLOATS
+        a.kernels.affine_row(&a.act, a.scale + first, a.shift + first, a.x.data + row * a.x.image + first,
+                             a.z.data + row * a.z.image + first, min(SPAN_FLOATS, a.x.w - first))
+
+
+cdef class AffineRows(Step):
+    """z = act(x * scale + shift), for each row of a matrix.
+
+    Parameters
+    ----------
+    z, x : View
+        OUT, IN; matrices (N, 1, 1, C). z may be x.
+    scale, shift : float32 arrays (C,) or longer
+    activation : None or (name, attributes)
+    """
+
+    cdef PointwiseArgs a
+
+    def __init__(self, z, x, scale, shift, activation):
+        cdef PointwiseArgs *a = &self.a
+        self.run, self.args, self.owned = run_affine_rows, a, (scale, shift)
+        self.operand(0, &a.z, z)
+        self.operand(1, &a.x, x)
+        a.kernels, a.scale, a.shift = self.kernels, floats(scale), floats(shift)
+        set_activation(&a.act, activation)
+
+
+cdef inline ptrdiff_t step_of(const fc_tensor *x, const fc_tensor *z) noexcept nogil:
+    """How a row is read: float by float, or one pixel again and again."""
+    if x.w == z.w and x.lanes == z.lanes:
+        return 1
+    return 0 if x.lanes == 1 else x.lanes
+
+
 cdef void run_binary(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
-    """Strides of 0 broadcast an operand. A row of one broadcast pixel has step 0."""
+    """Strides of 0 broadcast an operand. A row of one broadcast pixel has the step of its lanes."""
     cdef const PointwiseArgs *a = <const PointwiseArgs *>raw
     cdef ptrdiff_t total, units, unit, r, start
     cdef Walk way
@@ -129,9 +168,10 @@ cdef void run_binary(const void *raw, float *scratch, int tid, int nthreads) noe
     while walks(&way, &at):
         for r in range(at.first, at.first + at.count):
             a.kernels.binary(
-                a.op, &a.act, a.x.data + at.image * a.x.image + at.block * a.x.block + r * a.x.row, a.x.w == a.z.w,
-                a.y.data + at.image * a.y.image + at.block * a.y.block + r * a.y.row, a.y.w == a.z.w,
-                a.z.data + at.image * a.z.image + at.block * a.z.block + r * a.z.row, a.z.w * a.z.lanes)
+                a.op, &a.act, a.x.data + at.image * a.x.image + at.block * a.x.block + r * a.x.row,
+                step_of(&a.x, &a.z), a.y.data + at.image * a.y.image + at.block * a.y.block + r * a.y.row,
+                step_of(&a.y, &a.z), a.z.data + at.image * a.z.image + at.block * a.z.block + r * a.z.row,
+                a.z.w * a.z.lanes)
 
 
 cdef class Binary(Step):
@@ -139,10 +179,11 @@ cdef class Binary(Step):
 
     Parameters
     ----------
-    op : {"Add", "Mul"}
+    op : {"Add", "Mul", "Sub", "Div", "Min", "Max", "Below", "Same"}
+        "Below" is 1 where x < y, 0.5 where they are equal, else 0. "Same" is 1 where they are equal, else 0.
     z, x, y : View
-        OUT, IN, IN; of the same layout. NCHW views are broadcast: along a broadcast dimension, a view has stride 0 or
-        width 1.
+        OUT, IN, IN; of the same layout. Operands may have fewer images, rows and columns than z: along a broadcast
+        dimension, a view has stride 0 or width 1. A number beside a blocked z has one lane.
     activation : None or (name, attributes)
     """
 

@@ -1,10 +1,10 @@
-"""Gradients of elementwise functions and softmax, dropout, sums over broadcast dimensions, and zeros between pixels."""
+"""Gradients of elementwise functions and softmax, dropout, and zeros between pixels."""
 
 from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from fastcnn.kernels._step cimport Step, blocks_of, ceil_div, goes_on, is_dense, set_gradient_activation, share
+from fastcnn.kernels._step cimport Step, blocks_of, ceil_div, is_dense, set_gradient_activation, share
 from fastcnn.kernels._tiles cimport fc_activation, fc_kernels, fc_tensor
 
 cdef enum:
@@ -178,58 +178,14 @@ cdef class Dropout(Step):
         a.scale = 1.0 / (1.0 - ratio) if ratio < 1 else 0.0
 
 
-cdef struct MoveArgs:
+cdef struct SpreadArgs:
     fc_tensor y  # OUT
     fc_tensor x  # IN
-    ptrdiff_t steps[4]  # strides of x, 0 where y repeats it; or of pixels
-    ptrdiff_t sizes[4]
     ptrdiff_t top, left, stride_h, stride_w
-    bint watched  # whether `goes_on` is called before each row
-
-
-cdef void run_sum_to(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
-    """Units are elements of y. Each is a sum over the dimensions in which it is broadcast."""
-    cdef const MoveArgs *a = <const MoveArgs *>raw
-    cdef ptrdiff_t units = a.y.n * a.y.c * a.y.h * a.y.w, unit, n, c, h, w, start
-    cdef ptrdiff_t counts[4]
-    cdef double total
-    counts[0], counts[1] = a.x.n // a.y.n, a.x.c // a.y.c
-    counts[2], counts[3] = a.x.h // a.y.h, a.x.w // a.y.w
-    for unit in range(share(units, tid, nthreads), share(units, tid + 1, nthreads)):
-        start = (unit // (a.y.c * a.y.h * a.y.w) * a.x.image + unit // (a.y.h * a.y.w) % a.y.c * a.x.block
-                 + unit // a.y.w % a.y.h * a.x.row + unit % a.y.w)
-        total = 0.0
-        for n in range(counts[0]):
-            for c in range(counts[1]):
-                for h in range(counts[2]):
-                    if a.watched and not goes_on(counts[3]):
-                        return
-                    for w in range(counts[3]):
-                        total += a.x.data[start + n * a.x.image + c * a.x.block + h * a.x.row + w]
-        a.y.data[unit] = <float>total
-
-
-cdef class SumTo(Step):
-    """y = sum of x over the dimensions where y has size 1 and x more.
-
-    Parameters
-    ----------
-    y, x : View
-        OUT dense, IN; plain, of four dimensions.
-    """
-
-    cdef MoveArgs a
-
-    def __init__(self, y, x):
-        self.run, self.args = run_sum_to, &self.a
-        self.operand(0, &self.a.y, y)
-        self.operand(1, &self.a.x, x)
-        self.work(y.n * y.c * y.h * y.w, x.n * x.c * x.h * x.w)
-        self.a.watched = self.at_a_time(1, x.w) > 0
 
 
 cdef void run_spread(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
-    cdef const MoveArgs *a = <const MoveArgs *>raw
+    cdef const SpreadArgs *a = <const SpreadArgs *>raw
     cdef ptrdiff_t blocks = blocks_of(&a.y), units = a.y.n * blocks * a.y.h, lanes = a.y.lanes
     cdef ptrdiff_t unit, image, block, r, q, c
     cdef const float *x
@@ -258,7 +214,7 @@ cdef class Spread(Step):
     strides, begins : pairs of int
     """
 
-    cdef MoveArgs a
+    cdef SpreadArgs a
 
     def __init__(self, y, x, strides, begins):
         self.run, self.args = run_spread, &self.a

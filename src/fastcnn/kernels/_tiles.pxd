@@ -134,6 +134,7 @@ cdef extern from "fastcnn.h" nogil:
         FC_MINIMUM
         FC_MAXIMUM
         FC_BELOW
+        FC_EQUAL
 
     ctypedef struct fc_layer_norm:
         const float *x

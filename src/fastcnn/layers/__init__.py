@@ -8,7 +8,7 @@ from fastcnn.layers.activation import GELU, HardSwish, LeakyReLU, ReLU, ReLU6, S
 from fastcnn.layers.attention import MultiheadAttention
 from fastcnn.layers.base import Buffer, Layer, LoadResult, Parameter, generation
 from fastcnn.layers.initial import manual_seed, seeded
-from fastcnn.layers.normalize import LayerNorm
+from fastcnn.layers.normalize import GroupNorm, InstanceNorm2d, LayerNorm, RMSNorm
 from fastcnn.layers.pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from fastcnn.layers.shape import Dropout, Flatten
 from fastcnn.layers.weighted import BatchNorm2d, Conv2d, Linear
@@ -22,7 +22,9 @@ __all__ = [
     "Flatten",
     "GELU",
     "GlobalAvgPool2d",
+    "GroupNorm",
     "HardSwish",
+    "InstanceNorm2d",
     "Layer",
     "LayerNorm",
     "LeakyReLU",
@@ -31,6 +33,7 @@ __all__ = [
     "MaxPool2d",
     "MultiheadAttention",
     "Parameter",
+    "RMSNorm",
     "ReLU",
     "ReLU6",
     "SiLU",

@@ -14,7 +14,7 @@ from fastcnn.kernels.view import View
 from fastcnn.ops.node import Attrs, Backward, Lowering, Node, Op, Shape, Shapes
 
 # Activations whose gradients are computed from their inputs; those of the others from their outputs.
-OF_INPUT = ("HardSwish", "Swish", "Gelu", "Erf")
+OF_INPUT = ("HardSwish", "Swish", "Gelu", "Erf", "Abs")
 
 
 class Activation(Op):
@@ -35,7 +35,8 @@ class Activation(Op):
         return shapes[0]
 
     def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
-        return self._define(inputs[0], *[attrs[key] for key in self.defaults])
+        with np.errstate(all="ignore"):
+            return np.asarray(self._define(np.asarray(inputs[0], np.float64), *map(attrs.get, self.defaults)))
 
     def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
         return self._flops * prod(output)
@@ -73,7 +74,9 @@ class ActivationGrad(Op):
         return same_shape(self.arguments, shapes)
 
     def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
-        return self._define(*inputs, *[attrs[key] for key in self.defaults])
+        with np.errstate(all="ignore"):
+            arrays = (np.asarray(value, np.float64) for value in inputs)
+            return np.asarray(self._define(*arrays, *map(attrs.get, self.defaults)))
 
     def lower(self, node: Node, ctx: Lowering) -> None:
         activation = (self.name.removesuffix("Grad"), node.attrs)
@@ -164,6 +167,11 @@ OPS: tuple[Op, ...] = (
     Activation("Swish", reference.silu, {}, 20),
     Activation("Gelu", reference.gelu, {"approximate": "none"}, 40),
     Activation("Erf", reference.erf, {}, 30),
+    Activation("Abs", np.abs, {}, 1),
+    Activation("Exp", np.exp, {}, 15),
+    Activation("Sqrt", np.sqrt, {}, 5),
+    Activation("Neg", np.negative, {}, 1),
+    Activation("Reciprocal", np.reciprocal, {}, 5),
     Softmax(),
     ActivationGrad("Relu", reference.relu_grad, {}),
     ActivationGrad("Clip", reference.clip_grad, {"min": float("-inf"), "max": float("inf")}),
@@ -174,5 +182,10 @@ OPS: tuple[Op, ...] = (
     ActivationGrad("Swish", reference.silu_grad, {}),
     ActivationGrad("Gelu", reference.gelu_grad, {"approximate": "none"}),
     ActivationGrad("Erf", reference.erf_grad, {}),
+    ActivationGrad("Abs", lambda grad, x: grad * np.sign(x), {}),
+    ActivationGrad("Exp", np.multiply, {}),
+    ActivationGrad("Sqrt", lambda grad, y: grad / (2 * y), {}),
+    ActivationGrad("Neg", lambda grad, y: -grad, {}),
+    ActivationGrad("Reciprocal", lambda grad, y: -grad * y * y, {}),
     SoftmaxGrad(),
 )

@@ -1,4 +1,4 @@
-"""Operations that rename, reorder or repeat axes: flattening, reshaping, transposition, broadcasting."""
+"""Operations that rename or reorder axes: flattening, reshaping, transposition."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 from fastcnn import reference
 from fastcnn.kernels import _gather
 from fastcnn.kernels.view import View
-from fastcnn.ops.base import check_size
 from fastcnn.ops.node import Attrs, Backward, Lowering, Node, Op, Shape, Shapes
 
 
@@ -125,42 +124,6 @@ class Transpose(Op):
         gather(ctx, node, [(ctx.shape(node.inputs[0])[axis], strides[axis]) for axis in node.attrs["perm"]])
 
 
-class Expand(Op):
-    """x repeated along axes of size 1, and along new ones before, up to `shape`; ONNX Expand."""
-
-    name = "Expand"
-    defaults = {"shape": ()}
-
-    def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
-        shape, wanted = shapes[0], attrs["shape"]
-        assert shape is not None
-        try:
-            result = np.broadcast_shapes(shape, wanted)
-        except ValueError:
-            raise ValueError(f"shape={wanted}, expected one that broadcasts with x.shape={shape}") from None
-        if len(result) > _gather.MOST:
-            raise ValueError(f"shape={wanted}, expected at most {_gather.MOST} axes")
-        return check_size(result)
-
-    def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
-        x = inputs[0]
-        assert x is not None
-        return np.array(np.broadcast_to(x, np.broadcast_shapes(x.shape, attrs["shape"])), np.float64)
-
-    def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
-        return 0
-
-    def gradient(self, node: Node, grad: str, back: Backward) -> list[str | None]:
-        return [back.add("SumTo", grad, shape=back.shape(node.inputs[0]))]
-
-    def lower(self, node: Node, ctx: Lowering) -> None:
-        source, shape = ctx.shape(node.inputs[0]), ctx.shape(node.output)
-        strides = plain_strides(ctx.view(node.inputs[0]), source)
-        repeated = [stride if size > 1 else 0 for size, stride in zip(source, strides, strict=True)]
-        new = len(shape) - len(source)
-        gather(ctx, node, [*zip(shape, [0] * new + repeated, strict=True)])
-
-
 def plain_strides(view: View, shape: Shape) -> list[int]:
     """Floats from one element to the next along each axis of a plain value; a matrix may have gaps between its rows."""
     strides = [prod(shape[axis + 1 :]) for axis in range(len(shape))]
@@ -188,4 +151,4 @@ def merged_loops(loops: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     return merged or [(1, 1)]
 
 
-OPS = (Flatten(), Reshape(), Transpose(), Expand())
+OPS = (Flatten(), Reshape(), Transpose())

@@ -1,23 +1,37 @@
-"""Sums and products of two arrays, with NumPy's broadcasting."""
+"""Operations on two arrays, with NumPy's broadcasting; broadcasting itself, and its gradient."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
 
 import numpy as np
 
 from fastcnn import reference
-from fastcnn.kernels import _pointwise, _pointwise_grad
+from fastcnn.kernels import _broadcast, _pointwise
 from fastcnn.kernels.view import View
 from fastcnn.ops.access import Access
 from fastcnn.ops.base import check_size
 from fastcnn.ops.node import Attrs, Backward, Lowering, Node, Op, Shape, Shapes
+from fastcnn.ops.reduce import emit_reduction
 
-Dimension = tuple[int, tuple[int, ...]]  # size, and the stride of each operand
+_DEFINITIONS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "Add": reference.add,
+    "Mul": reference.multiply,
+    "Sub": np.subtract,
+    "Div": np.divide,
+    "Min": np.minimum,
+    "Max": np.maximum,
+    "Below": lambda x, y: (x < y) + 0.5 * (x == y),
+    "Same": lambda x, y: (x == y) + 0.0,
+}
 
 
 class Binary(Op):
-    """z = x op y; ONNX Add and Mul."""
+    """z = x op y; ONNX Add, Mul, Sub, Div, Min and Max of two operands.
+
+    "Below" is 1 where x < y, 0.5 where they are equal, else 0. "Same" is 1 where they are equal, else 0.
+    """
 
     arguments = ("x", "y")
     required = 2
@@ -25,7 +39,7 @@ class Binary(Op):
     takes_activation = is_elementwise = True
 
     def __init__(self, name: str) -> None:
-        self.name = name
+        self.name, self.is_internal = name, name in ("Below", "Same")
 
     def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
         x, y = shapes
@@ -37,70 +51,163 @@ class Binary(Op):
         return check_size(shape)
 
     def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
-        x, y = inputs
-        assert x is not None and y is not None
-        return reference.add(x, y) if self.name == "Add" else reference.multiply(x, y)
+        x, y = (np.asarray(value, np.float64) for value in inputs)
+        with np.errstate(all="ignore"):
+            return np.asarray(_DEFINITIONS[self.name](x, y))
 
     def gradient(self, node: Node, grad: str, back: Backward) -> list[str | None]:
-        x, y = node.inputs
         grads: list[str | None] = []
-        for own, other in ((x, y), (y, x)):
+        x, y = node.inputs
+        for own, rule in zip((x, y), _GRADIENTS[self.name], strict=True):
             if not back.needs(own):
                 grads.append(None)
                 continue
-            part = grad if self.name == "Add" else back.add("Mul", grad, other)
+            part = rule(back, grad, x, y, node.output)
             shape = back.shape(own)
             grads.append(part if back.shape(part) == shape else back.add("SumTo", part, shape=shape))
         return grads
 
     def access(self, node: Node, shapes: Mapping[str, Shape], vl: int) -> Access:
-        same = len({shapes[name] for name in (*node.inputs, node.output)}) == 1
-        return super().access(node, shapes, vl) if same else self.access_as(node, "plain")
+        output, operands = shapes[node.output], [shapes[name] for name in node.inputs]
+        fits = len(output) == 4 and output in operands and all(_suits(shape, output) for shape in operands)
+        if not fits:
+            return self.access_as(node, "plain")
+        numbers = tuple(i for i, shape in enumerate(operands) if prod(shape) == 1 and shape != output)
+        return Access("follow", overwrites=(0, 1), plain=numbers)
 
     def lower(self, node: Node, ctx: Lowering) -> None:
         names = (node.output, *node.inputs)
-        views = [ctx.view(name) for name in names]
-        shapes = [ctx.shape(name) for name in names]
-        if views[0].lanes == 1:
-            views = _broadcast(views, shapes)
-        ctx.emit(self.name.lower(), _pointwise.Binary, self.name, *views, node.decided.finish.activation)
+        views, shapes = [ctx.view(name) for name in names], [ctx.shape(name) for name in names]
+        activation = node.decided.finish.activation
+        if views[0].lanes > 1:
+            pixels = [_pixel(view, shape, shapes[0]) for view, shape in zip(views, shapes, strict=True)]
+            ctx.emit(self.name.lower(), _pointwise.Binary, self.name, *pixels, activation)
+        elif len(set(shapes)) == 1:
+            ctx.emit(self.name.lower(), _pointwise.Binary, self.name, *views, activation)
+        else:
+            sizes, steps = loops(views, shapes)
+            ctx.emit(self.name.lower(), _broadcast.Broadcast, self.name, *views, sizes, steps, activation)
 
 
-def _broadcast(views: Sequence[View], shapes: Sequence[Shape]) -> list[View]:
-    """Plain views of one common shape; an operand has stride 0, or width 1, along axes where it is broadcast."""
+Rule = Callable[[Backward, str, str, str, str], str]  # of back, grad, x, y and the result
+
+_GRADIENTS: dict[str, tuple[Rule, Rule]] = {
+    "Add": (lambda back, g, x, y, z: g, lambda back, g, x, y, z: g),
+    "Sub": (lambda back, g, x, y, z: g, lambda back, g, x, y, z: back.add("Neg", g)),
+    "Mul": (lambda back, g, x, y, z: back.add("Mul", g, y), lambda back, g, x, y, z: back.add("Mul", g, x)),
+    "Div": (
+        lambda back, g, x, y, z: back.add("Div", g, y),
+        lambda back, g, x, y, z: back.add("Neg", back.add("Mul", back.add("Div", g, y), back.add("Div", x, y))),
+    ),
+    # Of two equal operands, each takes half of the gradient.
+    "Min": (
+        lambda back, g, x, y, z: back.add("Mul", g, back.add("Below", x, y)),
+        lambda back, g, x, y, z: back.add("Mul", g, back.add("Below", y, x)),
+    ),
+    "Max": (
+        lambda back, g, x, y, z: back.add("Mul", g, back.add("Below", y, x)),
+        lambda back, g, x, y, z: back.add("Mul", g, back.add("Below", x, y)),
+    ),
+}
+
+
+def _suits(shape: Shape, output: Shape) -> bool:
+    """Whether an operand can stand beside blocked images: as they do, with one pixel for each plane, or as a number."""
+    gate = len(shape) == 4 and shape[0] in (1, output[0]) and shape[1:] == (output[1], 1, 1)
+    return shape == output or gate or prod(shape) == 1
+
+
+def _pixel(view: View, shape: Shape, output: Shape) -> View:
+    """An operand beside blocked images; strides of 0 repeat its only pixel."""
+    if shape == output:
+        return view
+    if view.lanes == 1:
+        return view._replace(n=1, c=1, h=1, w=1, image=0, block=0, row=0)
+    return view._replace(image=view.image if shape[0] == output[0] else 0, row=0)
+
+
+def loops(views: Sequence[View], shapes: Sequence[Shape]) -> tuple[list[int], list[list[int]]]:
+    """Loops over the first of plain operands, outermost first: their sizes, and the steps of each operand.
+
+    Neighbouring loops are merged where all operands allow it. The last one runs over neighbouring elements of the
+    first operand, and is broadcast or not.
+    """
     rank = len(shapes[0])
-    strides = [_strides(view, shape) for view, shape in zip(views, shapes, strict=True)]
-    dimensions: list[Dimension] = []
-    for axis in range(rank):
-        steps = tuple(
-            s[axis - rank + len(shape)] if axis - rank + len(shape) >= 0 and shape[axis - rank + len(shape)] > 1 else 0
-            for s, shape in zip(strides, shapes, strict=True)
-        )
-        size = shapes[0][axis]
+    strides = []
+    for view, shape in zip(views, shapes, strict=True):
+        own = strides_of(view, shape)
+        ahead = [0] * (rank - len(shape))
+        strides.append(ahead + [step if size > 1 else 0 for step, size in zip(own, shape, strict=True)])
+    merged: list[tuple[int, tuple[int, ...]]] = []
+    for size, *steps in zip(shapes[0], *strides, strict=True):
         if size == 1:
             continue
-        if dimensions and all(outer == size * step for outer, step in zip(dimensions[-1][1], steps, strict=True)):
-            dimensions[-1] = (dimensions[-1][0] * size, steps)  # contiguous in every operand
+        if merged and all(outer == size * step for outer, step in zip(merged[-1][1], steps, strict=True)):
+            merged[-1] = (merged[-1][0] * size, tuple(steps))  # contiguous in every operand
         else:
-            dimensions.append((size, steps))
-    if not dimensions or dimensions[-1][1][0] != 1:
-        dimensions.append((1, (1,) * len(views)))
-    if len(dimensions) > 4:
-        raise ValueError(f"broadcasting {shapes[1]} and {shapes[2]} takes {len(dimensions)} loops, expected at most 4")
-    dimensions = [(1, (0,) * len(views))] * (4 - len(dimensions)) + dimensions
-    (n, image), (c, block), (h, row), (w, step) = dimensions
-    return [
-        view._replace(n=n, c=c, h=h, w=w if step[i] else 1, image=image[i], block=block[i], row=row[i])
-        for i, view in enumerate(views)
-    ]
+            merged.append((size, tuple(steps)))
+    if not merged or merged[-1][1][0] != 1:
+        merged.append((1, (1,) * len(views)))
+    return [size for size, _ in merged], [[steps[i] for _, steps in merged] for i in range(len(views))]
 
 
-def _strides(view: View, shape: Shape) -> list[int]:
+def strides_of(view: View, shape: Shape) -> list[int]:
     """The strides of a plain value; only the rows of a matrix can have gaps between them."""
     strides = [1] * len(shape)
     for axis in range(len(shape) - 2, -1, -1):
         strides[axis] = strides[axis + 1] * shape[axis + 1]
     return [view.image, 1] if len(shape) == 2 else strides
+
+
+class BroadcastTo(Op):
+    """x times a factor, repeated as NumPy broadcasts it to `shape`."""
+
+    name = "BroadcastTo"
+    defaults = {"shape": (), "factor": 1.0}
+    is_internal = True
+
+    def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
+        shape: Shape = attrs["shape"]
+        return check_size(shape)
+
+    def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
+        assert inputs[0] is not None
+        return np.broadcast_to(inputs[0] * attrs["factor"], attrs["shape"])
+
+    def gradient(self, node: Node, grad: str, back: Backward) -> list[str | None]:
+        total = back.add("SumTo", grad, shape=back.shape(node.inputs[0]))
+        return [back.add("BroadcastTo", total, shape=back.shape(total), factor=node.attrs["factor"])]
+
+    def lower(self, node: Node, ctx: Lowering) -> None:
+        views, shapes = zip(*((ctx.view(n), ctx.shape(n)) for n in (node.output, node.inputs[0])), strict=True)
+        sizes, steps = loops(views, shapes)
+        steps.append([0] * len(sizes))
+        factor = float(node.attrs.get("factor", 1.0))
+        ctx.emit("broadcast", _broadcast.Broadcast, "Mul", *views, factor, sizes, steps, None)
+
+
+class Expand(BroadcastTo):
+    """x repeated along axes of size 1, and along new ones before, up to `shape`; ONNX Expand."""
+
+    name = "Expand"
+    defaults = {"shape": ()}
+    is_internal = False
+
+    def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
+        shape, wanted = shapes[0], attrs["shape"]
+        assert shape is not None
+        try:
+            return check_size(np.broadcast_shapes(shape, wanted))
+        except ValueError:
+            raise ValueError(f"shape={wanted}, expected one that broadcasts with x.shape={shape}") from None
+
+    def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
+        x = inputs[0]
+        assert x is not None
+        return np.array(np.broadcast_to(x, np.broadcast_shapes(x.shape, attrs["shape"])), np.float64)
+
+    def gradient(self, node: Node, grad: str, back: Backward) -> list[str | None]:
+        return [back.add("SumTo", grad, shape=back.shape(node.inputs[0]))]
 
 
 class SumTo(Op):
@@ -119,48 +226,11 @@ class SumTo(Op):
         assert inputs[0] is not None
         return reference.sum_to(inputs[0], attrs["shape"])
 
-    def expand(self, node: Node, shapes: Mapping[str, Shape]) -> list[Node]:
-        """The kernel has four loops: where these do not suffice, several sums follow one another."""
-        nodes: list[Node] = []
-        x, value, shape = shapes[node.inputs[0]], node.inputs[0], node.attrs["shape"]
-        while len(_loops(x, shape)) > 4:
-            sums = [axis for axis, size in enumerate(_aligned(shape, x)) if size < x[axis]]
-            x = tuple(1 if axis in sums[: len(sums) // 2] else size for axis, size in enumerate(x))
-            output = f"{node.output}:{len(nodes)}"
-            nodes.append(Node("SumTo", f"{node.name}.{len(nodes)}", (value,), output, {"shape": x}))
-            value = output
-        return [*nodes, node.reading((value,))]
-
     def lower(self, node: Node, ctx: Lowering) -> None:
-        x = ctx.shape(node.inputs[0])
-        loops = _loops(x, node.attrs["shape"])
-        source, target = [(1, 1)] * (4 - len(loops)) + loops, ctx.view(node.output)
-        views = []
-        for which, view in enumerate((target, ctx.view(node.inputs[0]))):
-            n, c, h, w = [sizes[1 - which] for sizes in source]
-            row = view.image if len(x) == 2 and which else w  # rows of a matrix may have gaps
-            views.append(view._replace(n=n, c=c, h=h, w=w, image=c * h * row, block=h * row, row=row))
-        ctx.emit("sumto", _pointwise_grad.SumTo, *views)
+        x, shape = ctx.shape(node.inputs[0]), node.attrs["shape"]
+        extra = len(x) - len(shape)
+        axes = [axis for axis in range(len(x)) if axis < extra or (shape[axis - extra] == 1 and x[axis] > 1)]
+        emit_reduction(node, ctx, "sum", axes)
 
 
-def _aligned(shape: Shape, x: Shape) -> Shape:
-    """A shape with as many axes as x, which it broadcasts to."""
-    return (1,) * (len(x) - len(shape)) + tuple(shape)
-
-
-def _loops(x: Shape, shape: Shape) -> list[tuple[int, int]]:
-    """Sizes of x and of `shape`. Neighbours that are both summed, or both kept, are one, but not in a matrix."""
-    if len(x) <= 2:
-        return [*zip(x, _aligned(shape, x), strict=True)]
-    loops: list[tuple[int, int]] = []
-    for size, kept in zip(x, _aligned(shape, x), strict=True):
-        if size == 1:
-            continue
-        if loops and (loops[-1][0] == loops[-1][1]) == (size == kept):
-            loops[-1] = loops[-1][0] * size, loops[-1][1] * kept
-        else:
-            loops.append((size, kept))
-    return loops
-
-
-OPS = (Binary("Add"), Binary("Mul"), SumTo())
+OPS = (*(Binary(name) for name in _DEFINITIONS), BroadcastTo(), Expand(), SumTo())

@@ -71,9 +71,9 @@ class LayerNormalization(_OfRows):
 
     name = "LayerNormalization"
     defaults: Mapping[str, Any] = {"axis": -1, "epsilon": EPSILON}
-    arguments = ("x", "weight", "bias")
+    arguments: tuple[str, ...] = ("x", "weight", "bias")
     required = 2
-    constants = (1, 2)
+    constants: tuple[int, ...] = (1, 2)
     centred = True
 
     def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
@@ -92,7 +92,8 @@ class LayerNormalization(_OfRows):
         assert x is not None
         x = self.moved(x)
         axis = self.axis(attrs, x.shape)
-        return self.back(reference.layer_norm(x, weight, bias[0] if bias else None, axis, attrs["epsilon"]))
+        given = (weight, bias[0] if bias else None, axis, attrs["epsilon"], self.centred)
+        return self.back(reference.layer_norm(x, *given))
 
     def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
         return 8 * prod(output)
@@ -116,7 +117,8 @@ class LayerNormalization(_OfRows):
         if back.needs(x):
             grads[0] = back.add(f"{kind}Grad", grad, x, stats, weight, **attrs)
         wanted = [i for i, name in enumerate(node.inputs) if i > 0 and name and back.needs(name)]
-        sums = back.add(f"{kind}Sums", grad, x, stats, **attrs) if wanted else ""
+        by = "Channel" if self.by_channel else "Layer"
+        sums = back.add(f"{by}NormSums", grad, x, stats, **attrs) if wanted else ""
         for i in wanted:
             column = back.add("Column", sums, index=2 - i)
             grads[i] = column if len(sizes) == 1 else back.add("Reshape", column, shape=sizes)
@@ -138,7 +140,8 @@ class LayerNormStats(_OfRows):
     def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
         assert inputs[0] is not None
         x = self.moved(inputs[0])
-        _, mean, inverse = reference.layer_norm_parts(x, self.axis(attrs, x.shape), attrs["epsilon"])
+        axis = self.axis(attrs, x.shape)
+        _, mean, inverse = reference.layer_norm_parts(x, axis, attrs["epsilon"], self.centred)
         return np.stack([mean.ravel(), inverse.ravel()], axis=1)
 
     def lower(self, node: Node, ctx: Lowering) -> None:
@@ -164,7 +167,8 @@ class LayerNormGrad(_OfRows):
         grad, x, _, weight = inputs
         assert grad is not None and x is not None
         grad, x = self.moved(grad), self.moved(x)
-        return self.back(reference.layer_norm_grad(grad, x, weight, self.axis(attrs, x.shape), attrs["epsilon"]))
+        given = (weight, self.axis(attrs, x.shape), attrs["epsilon"], self.centred)
+        return self.back(reference.layer_norm_grad(grad, x, *given))
 
     def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
         return 12 * prod(output)

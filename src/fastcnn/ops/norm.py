@@ -59,7 +59,7 @@ class BatchNormalization(Op):
     def lower(self, node: Node, ctx: Lowering) -> None:
         y, x, epsilon = ctx.view(node.output), ctx.view(node.inputs[0]), node.attrs["epsilon"]
         shape = ctx.shape(node.output)
-        if len(shape) != 4:
+        if len(shape) not in (2, 4):
             channels, inner = shape[1], prod(shape[2:])
             y, x = (
                 v._replace(
@@ -67,13 +67,13 @@ class BatchNormalization(Op):
                     c=channels,
                     h=1,
                     w=inner,
-                    image=v.image if len(shape) == 2 else channels * inner,
+                    image=channels * inner,
                     block=inner,
                     row=inner,
                 )
                 for v in (y, x)
             )
-        blocked = x.lanes > 1
+        blocked = x.lanes > 1 or len(shape) == 2
 
         def scale(weight: np.ndarray, var: np.ndarray) -> np.ndarray:
             return _vectors(_slope(weight, var, epsilon), ctx.vl, blocked)
@@ -84,7 +84,8 @@ class BatchNormalization(Op):
         variant = (blocked, epsilon)
         scales = ctx.pack("scale", scale, 1, 4, variant=variant)
         shifts = ctx.pack("shift", shift, 1, 2, 3, 4, variant=variant)
-        ctx.emit("affine", _pointwise.Affine, y, x, scales, shifts, node.decided.finish.activation)
+        make = _pointwise.AffineRows if len(shape) == 2 else _pointwise.Affine
+        ctx.emit("affine", make, y, x, scales, shifts, node.decided.finish.activation)
 
 
 def _slope(weight: np.ndarray, var: np.ndarray, epsilon: float) -> np.ndarray:

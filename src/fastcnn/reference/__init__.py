@@ -68,7 +68,7 @@ from fastcnn.reference.loss import (
 )
 from fastcnn.reference.matrix import attention, matmul
 from fastcnn.reference.normal import erf, erf_grad, gelu, gelu_grad
-from fastcnn.reference.row_norm import layer_norm, layer_norm_grad, layer_norm_parts
+from fastcnn.reference.row_norm import group_norm, group_norm_grad, layer_norm, layer_norm_grad, layer_norm_parts
 
 __all__ = [
     "add",
@@ -96,6 +96,8 @@ __all__ = [
     "gelu_grad",
     "global_avg_pool2d",
     "global_avg_pool2d_grad",
+    "group_norm",
+    "group_norm_grad",
     "hard_swish",
     "hard_swish_grad",
     "layer_norm",

@@ -15,6 +15,7 @@ def layer_norm(
     bias: npt.ArrayLike | None = None,
     axis: int = -1,
     eps: float = 1e-5,
+    centred: bool = True,
 ) -> Array:
     """Normalise over the axes from `axis` on (Ba, Kiros and Hinton, https://arxiv.org/abs/1607.06450).
 
@@ -29,6 +30,8 @@ def layer_norm(
         Of a shape that broadcasts with x.
     axis : int
     eps : float
+    centred : bool
+        If not, zero takes the place of the mean: RMS normalisation (Zhang and Sennrich, 2019).
 
     Returns
     -------
@@ -40,12 +43,14 @@ def layer_norm(
     array([[-0.8944,  8.9443],
            [ 0.    ,  0.    ]])
     """
-    y = layer_norm_parts(x, axis, eps)[0]
+    y = layer_norm_parts(x, axis, eps, centred)[0]
     y = y if weight is None else y * as_real(weight)
     return y if bias is None else y + as_real(bias)
 
 
-def layer_norm_parts(x: npt.ArrayLike, axis: int = -1, eps: float = 1e-5) -> tuple[Array, Array, Array]:
+def layer_norm_parts(
+    x: npt.ArrayLike, axis: int = -1, eps: float = 1e-5, centred: bool = True
+) -> tuple[Array, Array, Array]:
     """The normalised x, and the mean and 1 / deviation of each row, which broadcast with x.
 
     Parameters
@@ -53,6 +58,8 @@ def layer_norm_parts(x: npt.ArrayLike, axis: int = -1, eps: float = 1e-5) -> tup
     x : array_like
     axis : int
     eps : float
+    centred : bool
+        As in `layer_norm`.
 
     Returns
     -------
@@ -67,20 +74,27 @@ def layer_norm_parts(x: npt.ArrayLike, axis: int = -1, eps: float = 1e-5) -> tup
     x = as_real(x)
     axes = tuple(range(axis % x.ndim, x.ndim))
     with np.errstate(all="ignore"):
-        mean = x.mean(axis=axes, keepdims=True)
+        mean = x.mean(axis=axes, keepdims=True) * centred
         inverse = 1.0 / np.sqrt(((x - mean) ** 2).mean(axis=axes, keepdims=True) + eps)
         return (x - mean) * inverse, mean, inverse
 
 
 @ieee
 def layer_norm_grad(
-    grad: npt.ArrayLike, x: npt.ArrayLike, weight: npt.ArrayLike | None = None, axis: int = -1, eps: float = 1e-5
+    grad: npt.ArrayLike,
+    x: npt.ArrayLike,
+    weight: npt.ArrayLike | None = None,
+    axis: int = -1,
+    eps: float = 1e-5,
+    centred: bool = True,
 ) -> Array:
     """Gradient of `layer_norm` by x.
 
     With h the normalised x, d its deviation, and means over the axes from `axis` on::
 
         dx = (gw - mean(gw) - h * mean(gw * h)) / d,  gw = grad * weight
+
+    Without a mean of x, mean(gw) counts as zero, too.
 
     Parameters
     ----------
@@ -89,6 +103,8 @@ def layer_norm_grad(
     weight : array_like, optional
     axis : int
     eps : float
+    centred : bool
+        As in `layer_norm`.
 
     Returns
     -------
@@ -99,9 +115,79 @@ def layer_norm_grad(
     >>> layer_norm_grad([[1.0, 0.0, 0.0]], [[0.0, 3.0, 0.0]], eps=0.0).round(4) + 0.0
     array([[ 0.3536,  0.    , -0.3536]])
     """
-    h, _, inverse = layer_norm_parts(x, axis, eps)
+    h, _, inverse = layer_norm_parts(x, axis, eps, centred)
     axes = tuple(range(axis % h.ndim, h.ndim))
     g = as_real(grad) if weight is None else as_real(grad) * as_real(weight)
-    mean: Array = g.mean(axis=axes, keepdims=True)
+    mean: Array = g.mean(axis=axes, keepdims=True) * centred
     along: Array = (g * h).mean(axis=axes, keepdims=True)
     return (g - mean - h * along) * inverse
+
+
+def _grouped(x: Array, groups: int) -> Array:
+    return x.reshape(len(x), groups, -1)
+
+
+def _by_channel(values: npt.ArrayLike, x: Array) -> Array:
+    return as_real(values).reshape(-1, *[1] * (x.ndim - 2))
+
+
+@ieee
+def group_norm(
+    x: npt.ArrayLike,
+    groups: int,
+    weight: npt.ArrayLike | None = None,
+    bias: npt.ArrayLike | None = None,
+    eps: float = 1e-5,
+) -> Array:
+    """Normalise each image over groups of channels and all pixels (Wu and He, https://arxiv.org/abs/1803.08494).
+
+    Parameters
+    ----------
+    x : (N, C, ...) array
+    groups : int
+        Number of groups, of neighbouring channels.
+    weight, bias : (C,) arrays, optional
+    eps : float
+
+    Returns
+    -------
+    float64 array of x's shape
+
+    Examples
+    --------
+    >>> group_norm([[[1.0, 3.0], [5.0, 7.0]]], 2, bias=[0, 9], eps=0.0)
+    array([[[-1.,  1.],
+            [ 8., 10.]]])
+    """
+    x = as_real(x)
+    y = layer_norm_parts(_grouped(x, groups), -1, eps)[0].reshape(x.shape)
+    y = y if weight is None else y * _by_channel(weight, x)
+    return y if bias is None else y + _by_channel(bias, x)
+
+
+@ieee
+def group_norm_grad(
+    grad: npt.ArrayLike, x: npt.ArrayLike, groups: int, weight: npt.ArrayLike | None = None, eps: float = 1e-5
+) -> Array:
+    """Gradient of `group_norm` by x; that of the groups as rows, in `layer_norm_grad`.
+
+    Parameters
+    ----------
+    grad, x : (N, C, ...) arrays
+        The gradient by the output, and the input.
+    groups : int
+    weight : (C,) array, optional
+    eps : float
+
+    Returns
+    -------
+    float64 array of x's shape
+
+    Examples
+    --------
+    >>> group_norm_grad([[[1.0, 0.0, 0.0]]], [[[0.0, 3.0, 0.0]]], 1, eps=0.0).round(4) + 0.0
+    array([[[ 0.3536,  0.    , -0.3536]]])
+    """
+    grad, x = as_real(grad), as_real(x)
+    g = grad if weight is None else grad * _by_channel(weight, x)
+    return layer_norm_grad(_grouped(g, groups), _grouped(x, groups), eps=eps).reshape(x.shape)

@@ -1,0 +1,84 @@
+"""Translation rules for arithmetic of two arrays, powers, and reductions along axes. native.py has the others."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastcnn.compiler.response import local_response
+from fastcnn.compiler.rewriter import Link, Rewriter, Rule
+from fastcnn.graph.ir import Node
+from fastcnn.ops.general.base import axes_of
+
+
+def arithmetic(op: str) -> Rule:
+    """Add, Sub, Mul or Div of two arrays; a constant is subtracted or divided by as a sum or product."""
+
+    def rule(r: Rewriter) -> list[Node] | None:
+        if not r.is_float() or r.node.attrs.get("axis") is not None:
+            return None
+        second = r.array(1)
+        if op in ("Add", "Mul") or second is None:
+            return [r.make(op, r.node.inputs)]
+        with np.errstate(all="ignore"):
+            opposite = -second if op == "Sub" else np.float32(1) / second
+        constant = r.constant(f"{r.node.inputs[1]}_opposite", opposite, op)
+        return [r.make("Add" if op == "Sub" else "Mul", (r.node.inputs[0], constant))]
+
+    return rule
+
+
+def division(r: Rewriter) -> list[Node] | None:
+    return local_response(r) or arithmetic("Div")(r)
+
+
+def power(r: Rewriter) -> list[Node] | None:
+    """Powers with a constant exponent that multiplications, a root and a quotient compute."""
+    exponent = r.array(1)
+    if not r.is_float(0) or exponent is None or exponent.size != 1 or exponent.ndim > len(r.shape()):
+        return None
+    x = r.node.inputs[0]
+    links: dict[float, tuple[Link, ...]] = {
+        1.0: (("Identity", (), {}),),
+        2.0: (("Mul", (x,), {}),),
+        3.0: (("Mul", (x,), {}), ("Mul", (x,), {})),
+        0.5: (("Sqrt", (), {}),),
+        -1.0: (("Reciprocal", (), {}),),
+        -0.5: (("Sqrt", (), {}), ("Reciprocal", (), {})),
+    }
+    chosen = links.get(float(exponent.reshape(())))
+    return r.chain(*chosen) if chosen else None
+
+
+def variadic(op: str) -> Rule:
+    """Sum, Min or Max of any number of arrays, one after the other."""
+
+    def rule(r: Rewriter) -> list[Node] | None:
+        if not r.is_float():
+            return None
+        if len(r.node.inputs) == 1:
+            return r.chain(("Identity", (), {}))
+        return r.chain(*[(op, (name,), {}) for name in r.node.inputs[1:]])
+
+    return rule
+
+
+def reduction(op: str) -> Rule:
+    """A reduction along constant axes. Over the planes of images it is a pooling."""
+
+    def rule(r: Rewriter) -> list[Node] | None:
+        axes, shape, kept = r.array(1), r.shape(), r.attr("keepdims")
+        if not r.is_float(0) or (r.has(1) and axes is None):
+            return None
+        if axes is None or axes.size == 0:
+            if r.attr("noop_with_empty_axes"):
+                return None
+            chosen = tuple(range(len(shape)))
+        else:
+            chosen = axes_of(sorted(axes.ravel() % max(1, len(shape))), len(shape))
+        pool = {"ReduceMean": "GlobalAveragePool", "ReduceMax": "MaxPool"}.get(op)
+        if pool and len(shape) == 4 and chosen == (2, 3):
+            attrs = {"kernel_shape": shape[2:]} if pool == "MaxPool" else {}
+            return r.chain((pool, (), attrs), *[("Reshape", (), {"shape": (0, 0)})] * (not kept))
+        return [r.make(op, r.node.inputs[:1], axes=chosen, keepdims=int(bool(kept)))]
+
+    return rule

@@ -224,6 +224,23 @@ class _Converter(Values):
             node, self.append(replace(node.reading((image, *weights)), output=f"{node.output}:image")), order
         )
 
+    def reduce(self, node: Node) -> bool:
+        """A reduction of tokens (N, ..., C) over all of them, or over their channels."""
+        x, attrs = node.inputs[0], node.attrs
+        shape = self.shapes[x]
+        axes = sorted(axis % len(shape) for axis in attrs["axes"])
+        over_tokens = axes == [*range(1, len(shape) - 1)]
+        if len(shape) < 3 or not self.is_channels_last(x) or not (over_tokens or axes == [len(shape) - 1]):
+            return False
+        image = self.image(x)
+        if self.shapes[image][0] != shape[0]:
+            return False
+        output = f"{node.output}:image"
+        if over_tokens and node.op == "ReduceMean":
+            return self.computed(node, self.emit("GlobalAveragePool", node.name, (image,), output))
+        over = (2, 3) if over_tokens else (1,)
+        return self.computed(node, self.emit(node.op, node.name, (image,), output, axes=over, keepdims=1))
+
     # Operations that move elements
 
     def move(self, node: Node) -> bool:
@@ -273,4 +290,5 @@ _HANDLERS: dict[str, Callable[[_Converter, Node], bool]] = {
     "Transpose": _Converter.move,
     "Slice": _Converter.move,
     "Concat": _Converter.concatenate,
+    **dict.fromkeys(("ReduceMean", "ReduceSum", "ReduceMax", "ReduceL2"), _Converter.reduce),
 }

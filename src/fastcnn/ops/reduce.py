@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from fastcnn.kernels import _broadcast
+from fastcnn.ops.access import Access
 from fastcnn.ops.node import Attrs, Backward, Lowering, Node, Op, Shape, Shapes
 
 REDUCED_LOOPS = 3  # the most that a tile reduces at once
@@ -60,11 +61,26 @@ class Reduction(Op):
         divisor = back.add("Add", y, back.add("Same", y, back.add("ZerosLike", y)))
         return [back.add("Mul", x, back.add("Div", grad, divisor))]
 
+    def access(self, node: Node, shapes: Mapping[str, Shape], vl: int) -> Access:
+        shape = shapes[node.inputs[0]]
+        planes = len(shape) == 4 and node.attrs["keepdims"] and _axes(node.attrs["axes"], shape) == (2, 3)
+        return Access("follow" if planes else "plain")
+
     def lower(self, node: Node, ctx: Lowering) -> None:
         shape = ctx.shape(node.inputs[0])
+        if ctx.view(node.output).lanes > 1:
+            self.lower_planes(node, ctx, prod(shape[2:]) if self.name == "ReduceMean" else 1)
+            return
         axes = _axes(node.attrs["axes"], shape)
         count = prod(shape[axis] for axis in axes)
         emit_reduction(node, ctx, self._kind, axes, count if self.name == "ReduceMean" else 1)
+
+    def lower_planes(self, node: Node, ctx: Lowering, divisor: int) -> None:
+        """Emit the reduction of blocked planes: of each block, all pixels."""
+        y, x = ctx.view(node.output), ctx.view(node.inputs[0])
+        kept, reduced = ([x.n, -(-x.c // x.lanes)], [x.image, x.block]), ([x.h, x.w], [x.row, x.lanes])
+        row = y._replace(n=1, c=1, h=1, w=x.n * y.image, image=x.n * y.image, lanes=1)
+        ctx.emit(node.op.lower(), _broadcast.Reduce, row, x, self._kind, kept, reduced, x.lanes, float(divisor))
 
 
 def _axes(axes: Sequence[int], shape: Shape) -> tuple[int, ...]:

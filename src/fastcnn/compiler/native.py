@@ -181,7 +181,7 @@ def _resize(r: Rewriter) -> list[Node] | None:
         return None
     keys = ("mode", "nearest_mode", "coordinate_transformation_mode", "cubic_coeff_a", "exclude_outside")
     how: dict[str, Any] = {key: attrs[key] for key in keys}
-    return r.chain(("Resize", (), {"size": (h, w), "scale_h": h_scale, "scale_w": w_scale, **how}))
+    return r.chain(("Resize", (), {"sizes": (h, w), "scale_h": h_scale, "scale_w": w_scale, **how}))
 
 
 def _clip(r: Rewriter) -> list[Node] | None:

@@ -318,7 +318,7 @@ def _reduce(w: _Writer, node: Node, attrs: dict[str, Any]) -> list[Any]:
 
 def _resize(w: _Writer, node: Node, attrs: dict[str, Any]) -> list[Any]:
     scales = [1.0, 1.0, attrs.pop("scale_h"), attrs.pop("scale_w")]
-    del attrs["size"]
+    del attrs["sizes"]
     return _with_inputs(node, ["", w.tensor(f"{node.name}.scales", np.array(scales, np.float32))], **attrs)
 
 

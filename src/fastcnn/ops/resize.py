@@ -13,6 +13,7 @@ from fastcnn.ops.base import check_pair, check_size, images
 from fastcnn.ops.interpolation import coordinates, nearest, neighbours
 from fastcnn.ops.node import Attrs, Backward, Lowering, Node, Op, Shape, Shapes
 
+MOST = 1 << 16  # rows or columns: the tables of taps, which no budget counts, stay small
 MODES = ("nearest", "linear", "cubic")
 
 
@@ -30,17 +31,18 @@ class Taps(NamedTuple):
         starts = np.searchsorted(self.inputs[order], np.arange(length + 1))
         return Taps(starts, outputs[order], self.weights[order])
 
-    def matrix(self, length: int) -> np.ndarray:
-        """The weights of all inputs for each output."""
-        matrix = np.zeros((len(self.starts) - 1, length))
-        outputs = np.repeat(np.arange(len(matrix)), np.diff(self.starts))
-        np.add.at(matrix, (outputs, self.inputs), self.weights)
-        return matrix
+    def applied(self, x: np.ndarray, axis: int) -> np.ndarray:
+        """The outputs along an axis of x, in float64."""
+        moved = np.moveaxis(np.asarray(x, np.float64), axis, 0)
+        result = np.zeros((len(self.starts) - 1, *moved.shape[1:]))
+        outputs = np.repeat(np.arange(len(result)), np.diff(self.starts))
+        np.add.at(result, outputs, moved[self.inputs] * self.weights.reshape(-1, *[1] * (moved.ndim - 1)))
+        return np.moveaxis(result, 0, axis)
 
 
 def taps_of(attrs: Attrs, axis: int, length: int) -> Taps:
     """The taps of an axis, 0 for rows and 1 for columns, of `length` inputs; those of weight zero are left out."""
-    size, scale = attrs["size"][axis], (attrs["scale_h"], attrs["scale_w"])[axis]
+    size, scale = attrs["sizes"][axis], (attrs["scale_h"], attrs["scale_w"])[axis]
     if size == length and scale == 1:
         return Taps(np.arange(size + 1), np.arange(size), np.ones(size))
     where = coordinates(length, size, scale, attrs["coordinate_transformation_mode"], 0.0, 1.0)
@@ -58,7 +60,7 @@ class Resize(Op):
 
     name = "Resize"
     defaults: Mapping[str, Any] = {
-        "size": (1, 1),
+        "sizes": (1, 1),
         "scale_h": 1.0,
         "scale_w": 1.0,
         "mode": "nearest",
@@ -71,20 +73,21 @@ class Resize(Op):
 
     def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
         n, channels, height, width = images(shapes)
-        check_pair("size", attrs["size"], 1)
+        check_pair("sizes", attrs["sizes"], 1)
+        if max(attrs["sizes"]) > MOST:
+            raise ValueError(f"sizes={attrs['sizes']}, expected at most {MOST}")
         if attrs["mode"] not in MODES:
             raise ValueError(f"mode={attrs['mode']!r}, expected nearest, linear or cubic")
         if not (0 < attrs["scale_h"] < 2**31 and 0 < attrs["scale_w"] < 2**31):
             raise ValueError(f"scales={attrs['scale_h'], attrs['scale_w']}, expected positive numbers")
         if height * width == 0:
             raise ValueError(f"x.shape={shapes[0]}, expected images of at least one pixel")
-        return check_size((n, channels, *attrs["size"]))
+        return check_size((n, channels, *attrs["sizes"]))
 
     def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
         assert inputs[0] is not None
-        rows, columns = (taps_of(attrs, i, inputs[0].shape[2 + i]).matrix(inputs[0].shape[2 + i]) for i in (0, 1))
-        result: np.ndarray = np.einsum("ph,nchw,qw->ncpq", rows, inputs[0], columns, optimize=True)
-        return result
+        rows, columns = (taps_of(attrs, i, inputs[0].shape[2 + i]) for i in (0, 1))
+        return columns.applied(rows.applied(inputs[0], 2), 3)
 
     def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
         taps = {"nearest": 1, "linear": 2, "cubic": 4}[attrs["mode"]]
@@ -109,15 +112,14 @@ class ResizeGrad(Resize):
 
     def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
         n, channels, *size = images(shapes, "grad")
-        if tuple(size) != attrs["size"]:
+        if tuple(size) != attrs["sizes"]:
             raise ValueError(f"grad.shape={shapes[0]}, expected {(n, channels, *attrs['size'])}")
         return n, channels, *attrs["of"]
 
     def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
         assert inputs[0] is not None
-        rows, columns = (taps_of(attrs, i, length).matrix(length) for i, length in enumerate(attrs["of"]))
-        result: np.ndarray = np.einsum("ph,ncpq,qw->nchw", rows, inputs[0], columns, optimize=True)
-        return result
+        rows, columns = (taps_of(attrs, i, n).transposed(n) for i, n in enumerate(attrs["of"]))
+        return columns.applied(rows.applied(inputs[0], 2), 3)
 
     def lower(self, node: Node, ctx: Lowering) -> None:
         rows, columns = (taps_of(node.attrs, i, n).transposed(n) for i, n in enumerate(node.attrs["of"]))

@@ -8,7 +8,7 @@ normalisation, which is folded into the weights of the convolution before it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import prod
 
@@ -32,7 +32,7 @@ def fold(state: State) -> State:
     with np.errstate(all="ignore"):  # a negative variance gives NaN without a warning
         for step in (_drop_transparent, _drop_repeated_relu, _fold_constants, _join_affine):
             state = step(state)
-        state = _fold_batch_norm(state)
+        state = _fold_into_norms(_fold_batch_norm(state))
         merged = merge_convolutions(state)
         while merged is not state:  # the sum may be normalised, and may be a branch of another one
             state = _fold_batch_norm(merged)
@@ -164,7 +164,7 @@ def _fold_batch_norm(state: State) -> State:
     folded: set[str] = set()
     for node in state.graph.nodes:
         norm = norms.get(node.output)
-        if norm is not None and node.op == "Conv" and _foldable(node, norm, state):
+        if norm is not None and node.op == "Conv" and _foldable(node, norm, state, (1, 2)):
             nodes.append(_with_folded_weights(node, norm, constants))
             folded.add(norm.output)
         elif node.output not in folded:
@@ -172,9 +172,38 @@ def _fold_batch_norm(state: State) -> State:
     return state.with_nodes(nodes, constants) if folded else state
 
 
-def _foldable(conv: Node, norm: Node, state: State) -> bool:
-    known = all(name in state.graph.constants for name in (*conv.inputs[1:], *norm.inputs[1:]) if name)
-    return known and state.is_private(conv.output)
+_NORMS = {"ChannelNormalization": (1, 2), "GroupNorm": (2, 3)}  # where their weight and bias stand
+
+
+def _fold_into_norms(state: State) -> State:
+    """Let a normalisation over channels or groups multiply and add what a batch normalisation behind it does."""
+    constants = dict(state.graph.constants)
+    affine = {node.inputs[0]: node for node in state.graph.nodes if node.op == "BatchNormalization"}
+    nodes: list[Node] = []
+    folded: set[str] = set()
+    for node in state.graph.nodes:
+        follower = affine.get(node.output) if node.op in _NORMS else None
+        if follower is not None and _foldable(node, follower, state, _NORMS[node.op]):
+            channels = state.shapes[node.output][1]
+            scale, shift = _affine(follower, "", constants, channels)
+            inputs = [*node.inputs, ""][: _NORMS[node.op][1] + 1]
+            for place, part in zip(_NORMS[node.op], ("weight", "bias"), strict=True):
+                own = np.asarray(constants[inputs[place]], np.float64) if inputs[place] else 0.0
+                inputs[place] = f"{follower.output}*{part}"
+                constants[inputs[place]] = np.asarray(own * scale + (shift if part == "bias" else 0.0), np.float32)
+            node = replace(node.reading(inputs), output=follower.output)
+            folded.add(follower.output)
+        elif node.output in folded:
+            continue
+        nodes.append(node)
+    return state.with_nodes(nodes, constants) if folded else state
+
+
+def _foldable(node: Node, norm: Node, state: State, weights: Sequence[int]) -> bool:
+    """Whether the weights of a node are constants, and a batch normalisation alone reads its output."""
+    own = [node.inputs[i] for i in weights if i < len(node.inputs)]
+    known = all(name in state.graph.constants for name in (*own, *norm.inputs[1:]) if name)
+    return known and state.is_private(node.output)
 
 
 def _with_folded_weights(conv: Node, norm: Node, constants: dict[str, np.ndarray]) -> Node:

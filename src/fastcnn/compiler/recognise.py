@@ -3,6 +3,7 @@
     x * sigmoid(x)                                              →  Swish
     x * 0.5 * (1 + erf(x / sqrt(2)))                            →  Gelu
     x * 0.5 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x^3)))   →  Gelu(approximate="tanh")
+    Reshape to (N, groups, ...) ▸ InstanceNormalization ▸ Reshape back   →  GroupNormalization
 
 The factors of a product may come in any order, each by itself or multiplied before.
 """
@@ -22,23 +23,56 @@ from fastcnn.graph.ir import Node, live
 CLOSE = 1e-4
 
 
+_HINTS = ("Sigmoid", "Erf", "Tanh", "InstanceNormalization")
+
+
 def recognise(state: State) -> State:
-    """Replace products that compute an activation by it."""
-    if not any(node.op in ("Sigmoid", "Erf", "Tanh") for node in state.graph.nodes):
+    """Replace what several nodes compute by the operation that it is."""
+    if not any(node.op in _HINTS for node in state.graph.nodes):
         return state
-    nodes, changed = [], False
+    nodes, constants, changed = [], dict(state.graph.constants), False
     for node in state.graph.nodes:
-        found = _activation(node, state) if node.op == "Mul" else None
-        if found is not None:
-            op, x, approximate = found
-            attrs = {**ops.get(op).defaults, **({"approximate": approximate} if approximate else {})}
-            node, changed = Node(op, node.name, (x,), node.output, attrs), True
-        nodes.append(node)
-    return state.with_nodes(live(nodes, state.graph.outputs)) if changed else state
+        found = None
+        if node.op == "Mul":
+            found = _activation(node, state)
+        elif node.op == "Reshape":
+            found = _group_norm(node, state, constants)
+        nodes.append(node if found is None else found)
+        changed = changed or found is not None
+    return state.with_nodes(live(nodes, state.graph.outputs), constants) if changed else state
 
 
-def _activation(node: Node, state: State) -> tuple[str, str, str] | None:
-    """The activation that a product is, its operand and form."""
+def _group_norm(node: Node, state: State, constants: dict[str, np.ndarray]) -> Node | None:
+    """The normalisation of groups that a reshape ends."""
+    norm = state.makers.get(node.inputs[0])
+    if norm is None or norm.op != "InstanceNormalization" or not all(name in constants for name in norm.inputs[1:]):
+        return None
+    apart = state.makers.get(norm.inputs[0])
+    if apart is None or apart.op != "Reshape":
+        return None
+    x, shape, (count, groups, *_) = apart.inputs[0], state.shapes[node.output], state.shapes[apart.output]
+    if state.shapes[x] != shape or len(shape) < 3 or shape[0] != count or shape[1] % groups:
+        return None
+    names = []
+    for name, part in zip(norm.inputs[1:], ("scale", "bias"), strict=True):
+        names.append(f"{node.output}:{part}")
+        constants[names[-1]] = np.repeat(np.asarray(constants[name]), shape[1] // groups)
+    attrs = {"num_groups": groups, "epsilon": norm.attrs["epsilon"]}
+    return Node("GroupNormalization", node.name, (x, *names), node.output, attrs)
+
+
+def _activation(node: Node, state: State) -> Node | None:
+    """The activation that a product is."""
+    found = _gate(node, state)
+    if found is None:
+        return None
+    op, x, approximate = found
+    attrs = {**ops.get(op).defaults, **({"approximate": approximate} if approximate else {})}
+    return Node(op, node.name, (x,), node.output, attrs)
+
+
+def _gate(node: Node, state: State) -> tuple[str, str, str] | None:
+    """The activation that a product of x and a gate is, its operand and form."""
     values, number = _factors(node.output, state)
     gates = [(name, state.makers[name].op) for name in values if name in state.makers]
     if len(values) != 2:

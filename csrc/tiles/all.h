@@ -9,7 +9,8 @@
  * operand where one is NaN), V_UNORDERED (the mask of lanes where one is NaN). Shuffles: V_ZIP_LOW and V_ZIP_HIGH
  * (interleave the lower or the upper halves), V_EVEN and V_ODD (every second float of both).
  *
- * Optional, where there is one instruction: V_SQRT, and V_SCALE (a * 2^n, n an integer).
+ * Optional, where there is one instruction: V_SQRT, and V_SCALE (a * 2^n, n an integer). Where 32 floats can be looked
+ * up: V_LOOKUP32 (those that the low five bits of each lane name) and V_ANY_BELOW (whether any lane of a is below b).
  *
  * Optional, where the compiler needs help (vector.h has the others): V_ADD_PRODUCT (sum += s * a, s a float in memory),
  * V_ADD_PRODUCTS (two sums) and V_ADD_3_PRODUCTS. Where a multiply-add takes a lane of a vector: V_FMA_LANE (c + a

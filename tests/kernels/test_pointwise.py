@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pytest
 from conftest import THREADS
@@ -230,3 +234,11 @@ def test_flatten_and_dropout_move_nothing(shape, isa, poisoned):
     assert np.array_equal(F.dropout(x), x)
     for axis in range(len(shape)):
         assert np.array_equal(F.flatten(x, axis), x.reshape(*shape[:axis], -1))
+
+
+def test_the_table_of_gelu_is_what_its_script_makes():
+    root = Path(__file__).parents[2]
+    script = runpy.run_path(str(root / "tools" / "make_normal_table.py"))
+    text = (root / "csrc" / "tiles" / "normal_table.h").read_text()
+    numbers = [float(number) for number in re.findall(r"([-+.\de]+)f[,}]", text)]
+    np.testing.assert_allclose(numbers, script["coefficients"]().ravel(), rtol=1e-5)

@@ -37,7 +37,7 @@ cdef struct AttentionArgs:
     fc_scaled_pixels store
     bint in_place  # whether queries are read where they lie
     bint watched
-    ptrdiff_t heads, queries, keys, key_blocks, value_blocks
+    ptrdiff_t heads, queries, keys, key_blocks, value_blocks, bias_floats
     ptrdiff_t strip, strips, parts  # queries of a strip at most; strips and parts of a head
     ptrdiff_t at_a_time             # queries of one call of the softmax, at most
     ptrdiff_t keys_at, values_at, scores_at, results_at, queries_at, inverse_at  # places in scratch memory
@@ -166,6 +166,7 @@ cdef bint compute_strip(const AttentionArgs *a, ptrdiff_t image, ptrdiff_t head,
     softmax.x, softmax.inverse, part = scores, scratch + a.inverse_at, 0
     if a.bias.data != NULL:
         softmax.bias = a.bias.data + image % a.bias.n * a.bias.image + head * a.bias.block + first * a.bias.row
+        softmax.bias_end = a.bias.data + a.bias_floats
     while part < queries:
         softmax.queries = min(a.at_a_time, queries - part)
         if a.watched and not goes_on(softmax.queries * a.key_blocks * OPERATIONS_OF_A_SCORE):
@@ -256,6 +257,7 @@ cdef class HeadAttention(Step):
         a.in_place = a.of_q.whole and a.q.h == 1
         a.softmax.keys, a.softmax.scale = a.keys, scale
         if bias is not None:
+            a.bias_floats = bias.n * bias.c * bias.h * bias.w
             a.bias.block = a.bias.block if a.bias.c > 1 else 0
             a.softmax.bias_query = a.bias.row = a.bias.row if a.bias.h > 1 else 0
         self.divide()

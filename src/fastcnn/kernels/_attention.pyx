@@ -13,7 +13,7 @@ from fastcnn.kernels import _step
 cdef enum:
     # Floats of the scores of a strip, and the number of units from which on heads are not divided:
     # docs/tuning.md, "Attention".
-    SCORE_FLOATS = 8192
+    SCORE_FLOATS = 16384
     MANY_UNITS = 12
     OPERATIONS_OF_A_SCORE = 32  # on vectors, for a vector of scores in the softmax
 

@@ -313,10 +313,11 @@ typedef struct {
 } fc_scaled_pixels;
 
 /* Softmax without its division, for some queries: x[k][q] = exp(v[k][q] - largest v[.][q]), with v = x * scale + bias.
- * A query whose largest value is infinite, or one of whose values is NaN, gets NaN. */
+ * A query whose largest value is infinite, or one of whose values is NaN, gets an inverse of NaN, and any weights. */
 typedef struct {
     float *x;                /* INOUT [blocks of keys][queries][VL]; lanes beyond the keys become zero */
     const float *bias;       /* IN  [keys] of the first query; or NULL */
+    const float *bias_end;   /* the end of the memory that may be read beside the keys' */
     float *inverse;          /* OUT 1 / sum over the keys, for each query */
     ptrdiff_t x_block;       /* from one block of keys to the next */
     ptrdiff_t bias_query;    /* in the bias, from one query to the next */

@@ -48,6 +48,9 @@ OPERATIONS = {
     "local_response_norm_grad": lambda: F.local_response_norm_grad(X, X, 3),
     "softmax_grad": lambda: F.softmax_grad(X, X, 1), "leaky_relu_grad": lambda: F.leaky_relu_grad(X, X),
     "clip_grad": lambda: F.clip_grad(X, X, 0.2, 0.5),
+    "matmul": lambda: F.matmul(X, X.swapaxes(2, 3)),
+    "scaled_dot_product_attention": lambda: F.scaled_dot_product_attention(X, X, X),
+    "multi_head_attention": lambda: F.multi_head_attention(*(X[:, 0],) * 3, 3, K[:27, :9], None, K[:9, :9], None),
     **{name: (lambda name=name: getattr(F, name)(X))
        for name in ("erf", "gelu", "hardswish", "relu", "relu6", "sigmoid", "silu", "tanh")},
     **{f"{name}_grad": (lambda name=name: getattr(F, f"{name}_grad")(X, X))

@@ -42,25 +42,21 @@ static void FC_FN(scale_pixels)(const fc_scaled_pixels *s)
 #define FC_QUERIES 4 /* of a round: one vector takes their maxima, and one their sums */
 typedef v_f FC_FN(query_values)[FC_QUERIES];
 
-/* exp(x) for x that is not positive. Where the result is no normal number, it is zero: subnormal weights are slow to
- * compute with, and add nothing beside the largest weight, which is 1. The sum t holds n in its lowest bits, see
- * v_exp_parts. */
-FC_INLINE v_f v_exp_of_difference(v_f x)
+/* 2^x for x that is not positive. Where the result is no normal number, it is zero: subnormal weights are slow to
+ * compute with, and add nothing beside the largest weight, which is 1. The sum t holds n = round(x) in its lowest bits.
+ * The polynomial approximates 2^f for |f| <= 1/2 with the least largest error, 9e-8, and is exact for 0. A NaN becomes
+ * anything. */
+FC_INLINE v_f v_exp2_of_difference(v_f x)
 {
-    const v_f least = V_SET1(-87.33f), magic = V_SET1(12582912.0f);
-    const v_f held = V_MAX(least, x); /* keeps NaN */
-    const v_f t = V_FMA(held, V_SET1(1.44269504f), magic), n = t - magic;
-    v_f r = V_FMA(n, V_SET1(-0.693359375f), held);
-    r = V_FMA(n, V_SET1(2.12194440e-4f), r);
-    v_f p = V_SET1(1.98412698e-4f);
-    p = V_FMA(p, r, V_SET1(1.38888889e-3f));
-    p = V_FMA(p, r, V_SET1(8.33333333e-3f));
-    p = V_FMA(p, r, V_SET1(4.16666667e-2f));
-    p = V_FMA(p, r, V_SET1(1.66666667e-1f));
-    p = V_FMA(p, r, V_SET1(0.5f));
-    p = V_FMA(p, r, V_SET1(1.0f));
-    p = V_FMA(p, r, V_SET1(1.0f));
-    return v_select(x < least, V_SET1(0.0f), p * (v_f)(((v_i)t << 23) + (127 << 23)));
+    const v_f least = V_SET1(-125.0f), magic = V_SET1(12582912.0f);
+    const v_f held = V_MAX(least, x), t = held + magic, f = held - (t - magic);
+    v_f p = V_SET1(1.326472731e-03f);
+    p = V_FMA(p, f, V_SET1(9.671512991e-03f));
+    p = V_FMA(p, f, V_SET1(5.550733581e-02f));
+    p = V_FMA(p, f, V_SET1(2.402224243e-01f));
+    p = V_FMA(p, f, V_SET1(6.931470037e-01f));
+    p = V_FMA(p, f, V_SET1(1.0f));
+    return v_select(x < least, V_SET1(0.0f), (v_f)((v_i)p + ((v_i)t << 23)));
 }
 
 /* The sums, or the maxima, of neighbouring lanes: first those of a, then those of b. */
@@ -82,11 +78,14 @@ FC_INLINE v_f v_joined(FC_FN(query_values) v, const int add)
     return all;
 }
 
-/* The softmax of Q queries; the others of the round are copies of the first, so that sums have the same order. */
-FC_INLINE void softmax_queries(const fc_softmax_strip *s, ptrdiff_t query, v_i inside, const int Q)
+/* The softmax of Q queries from a given one on, as powers of 2. The other queries of a round are copies of the first,
+ * so that sums have the same order. The scale contains `log_e`, the binary logarithm of e. Scores are scaled in the
+ * second pass if not `early`: without a bias, a positive factor does not change which one is the largest. */
+FC_INLINE void softmax_queries(const fc_softmax_strip *s, ptrdiff_t query, v_i inside, float scale, const float log_e,
+                               const int Q, const int early)
 {
     const ptrdiff_t whole = s->keys / VL, rest = s->keys % VL, blocks = whole + (rest > 0);
-    const v_f scale = V_SET1(s->scale), lowest = V_SET1(-INFINITY);
+    const v_f factor = V_SET1(scale), lowest = V_SET1(-INFINITY);
     const float *bias = s->bias ? s->bias + query * s->bias_query : NULL;
     FC_FN(query_values) largest, sums;
 #pragma GCC unroll 4
@@ -96,26 +95,39 @@ FC_INLINE void softmax_queries(const fc_softmax_strip *s, ptrdiff_t query, v_i i
     for (ptrdiff_t b = 0; b < blocks; b++, x += s->x_block) {
 #pragma GCC unroll 4
         for (int q = 0; q < Q; q++) {
-            const float *more = bias ? bias + q * s->bias_query + b * VL : NULL;
-            v_f v = V_LOAD(x + q * VL) * scale;
-            if (more)
-                v += b < whole ? V_LOAD(more) : v_load_part(more, rest);
+            v_f v = V_LOAD(x + q * VL);
+            if (early)
+                v *= factor;
+            if (early && bias) {
+                const float *more = bias + q * s->bias_query + b * VL;
+                const int within = s->bias_end - more >= VL; /* then what follows the keys is never used */
+                v = V_FMA(within ? V_LOAD(more) : v_load_part(more, rest), V_SET1(log_e), v);
+            }
             if (b == whole)
                 v = v_select(inside, v, lowest);
-            V_STORE(x + q * VL, v);
+            if (early || b == whole)
+                V_STORE(x + q * VL, v);
             largest[q] = v_max_nan(largest[q], v);
         }
     }
-    float lanes[VL];
+    float shift[VL], lanes[VL];
 #pragma GCC unroll 4
     for (int q = Q; q < FC_QUERIES; q++)
         largest[q] = largest[0];
-    V_STORE(lanes, v_joined(largest, 0));
+    v_f joined = v_joined(largest, 0);
+    if (!early)
+        joined *= factor;
+    V_STORE(shift, joined);
     x = s->x + query * VL;
     for (ptrdiff_t b = 0; b < blocks; b++, x += s->x_block) {
 #pragma GCC unroll 4
         for (int q = 0; q < Q; q++) {
-            const v_f e = v_exp_of_difference(V_LOAD(x + q * VL) - V_SET1(lanes[q]));
+            v_f v = V_LOAD(x + q * VL);
+            if (early)
+                v -= V_SET1(shift[q]);
+            else
+                v = V_FMA(v, factor, -V_SET1(shift[q]));
+            const v_f e = v_exp2_of_difference(v);
             V_STORE(x + q * VL, e);
             sums[q] += e;
         }
@@ -123,20 +135,31 @@ FC_INLINE void softmax_queries(const fc_softmax_strip *s, ptrdiff_t query, v_i i
 #pragma GCC unroll 4
     for (int q = Q; q < FC_QUERIES; q++)
         sums[q] = sums[0];
-    V_STORE(lanes, V_SET1(1.0f) / v_joined(sums, 1));
+    /* A difference of infinities, or of NaN, makes NaN of the result. */
+    V_STORE(lanes, V_SET1(1.0f) / (v_joined(sums, 1) + (joined - joined)));
     for (int q = 0; q < Q; q++)
         s->inverse[query + q] = lanes[q];
 }
 
+/* All queries, by one of two ways. */
+FC_INLINE void softmax_all(const fc_softmax_strip *s, v_i inside, float scale, const float log_e, const int early)
+{
+    ptrdiff_t query = 0;
+    for (; query + FC_QUERIES <= s->queries; query += FC_QUERIES)
+        softmax_queries(s, query, inside, scale, log_e, FC_QUERIES, early);
+    for (; query < s->queries; query++)
+        softmax_queries(s, query, inside, scale, log_e, 1, early);
+}
+
 static void FC_FN(softmax_strip)(const fc_softmax_strip *s)
 {
+    const float log_e = 1.44269504f; /* to base 2 */
     float lanes[VL];
     for (int i = 0; i < VL; i++)
         lanes[i] = i < s->keys % VL ? 1.0f : 0.0f;
     const v_i inside = (v_i)(V_LOAD(lanes) > V_SET1(0.0f));
-    ptrdiff_t query = 0;
-    for (; query + FC_QUERIES <= s->queries; query += FC_QUERIES)
-        softmax_queries(s, query, inside, FC_QUERIES);
-    for (; query < s->queries; query++)
-        softmax_queries(s, query, inside, 1);
+    if (s->bias || !(s->scale > 0.0f))
+        softmax_all(s, inside, s->scale * log_e, log_e, 1);
+    else
+        softmax_all(s, inside, s->scale * log_e, log_e, 0);
 }

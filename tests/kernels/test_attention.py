@@ -127,6 +127,19 @@ def test_images_with_a_halo():
     np.testing.assert_allclose(plan.run([x])[0], values["y"], rtol=1e-4, atol=1e-3)
 
 
+def test_a_bias_that_a_convolution_computes():
+    """It is blocked, and read as a plain value."""
+    rng = np.random.default_rng(6)
+    x, weight = rng.standard_normal((2, 32, 5, 4), np.float32), rng.standard_normal((2, 3, 1, 1), np.float32)
+    given = rng.standard_normal((2, 3, 20, 20), np.float32)
+    attrs = {"heads": 2, "head_dim": 16, "value_dim": 16, "q_step": 16, "k_step": 16, "v_step": 16}
+    nodes = [node("Conv", ("g", "w"), "bias"), node("HeadAttention", ("x", "x", "x", "bias"), "y", **attrs)]
+    shapes = {"x": x.shape, "g": given.shape}
+    plan = compile_graph(Graph(nodes, shapes, ["y"], {"w": weight}), shapes)
+    bias = nodes[0].kind.reference(nodes[0].attrs, [given, weight])
+    close(plan.run([x, given])[0], nodes[1].kind.reference(nodes[1].attrs, [x, x, x, bias]))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

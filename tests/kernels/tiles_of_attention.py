@@ -88,16 +88,17 @@ def draw_softmax(rng, n):
 
 
 def call_softmax(shop: Workshop, p):
-    """Weights, divided by their sums, of keys alone. Others are zero, or NaN in a row of NaN."""
+    """Weights of keys, divided by their sums. Those beyond the keys are zero, but anything in a row of NaN."""
     queries, keys = p.x.shape
     blocks = shop.blocked(p.x)
     x = shop.give(np.pad(blocks, ((0, 0), (0, p.more), (0, 0)), constant_values=np.nan))
     inverse = shop.take(queries)
     bias = None if p.bias is None else shop.give(p.bias)
+    end = None if bias is None else bias.ctypes.data + bias.nbytes
     step = keys if p.bias is not None and len(p.bias) > 1 else 0
     strip = shop.struct(
-        "fc_softmax_strip", x=x, bias=bias, inverse=inverse, x_block=(queries + p.more) * shop.vl, bias_query=step,
-        queries=queries, keys=keys, scale=p.scale,
+        "fc_softmax_strip", x=x, bias=bias, bias_end=end, inverse=inverse, x_block=(queries + p.more) * shop.vl,
+        bias_query=step, queries=queries, keys=keys, scale=p.scale,
     )  # fmt: skip
     shop.call("softmax_strip", strip)
     assert np.isnan(x[:, queries:]).all()

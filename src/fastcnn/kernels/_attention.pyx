@@ -11,10 +11,8 @@ from fastcnn.kernels._tiles cimport fc_kernels, fc_scaled_pixels, fc_softmax_str
 from fastcnn.kernels import _step
 
 cdef enum:
-    # Floats of the scores of a strip, and the number of units from which on heads are not divided:
     # docs/tuning.md, "Attention".
-    SCORE_FLOATS = 8192
-    MANY_UNITS = 12
+    SCORE_FLOATS = 16384  # of a strip
     OPERATIONS_OF_A_SCORE = 32  # on vectors, for a vector of scores in the softmax
 
 
@@ -37,9 +35,9 @@ cdef struct AttentionArgs:
     fc_scaled_pixels store
     bint in_place  # whether queries are read where they lie
     bint watched
-    ptrdiff_t heads, queries, keys, key_blocks, value_blocks
-    ptrdiff_t strip, strips, parts  # queries of a strip at most; strips and parts of a head
-    ptrdiff_t at_a_time             # queries of one call of the softmax, at most
+    ptrdiff_t heads, queries, keys, key_blocks, value_blocks, bias_floats
+    ptrdiff_t strip, strips  # queries of a strip at most, and strips of a head
+    ptrdiff_t at_a_time      # queries of one call of the softmax, at most
     ptrdiff_t keys_at, values_at, scores_at, results_at, queries_at, inverse_at  # places in scratch memory
 
 
@@ -166,6 +164,7 @@ cdef bint compute_strip(const AttentionArgs *a, ptrdiff_t image, ptrdiff_t head,
     softmax.x, softmax.inverse, part = scores, scratch + a.inverse_at, 0
     if a.bias.data != NULL:
         softmax.bias = a.bias.data + image % a.bias.n * a.bias.image + head * a.bias.block + first * a.bias.row
+        softmax.bias_end = a.bias.data + a.bias_floats
     while part < queries:
         softmax.queries = min(a.at_a_time, queries - part)
         if a.watched and not goes_on(softmax.queries * a.key_blocks * OPERATIONS_OF_A_SCORE):
@@ -182,25 +181,24 @@ cdef bint compute_strip(const AttentionArgs *a, ptrdiff_t image, ptrdiff_t head,
 
 
 cdef void run_attention(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
-    """Units are (image, head, part of the strips). The first number in the scratch memory tells which head is packed:
-    it may serve several units."""
+    """Units are (image, head, strip). The first number in the scratch memory tells which head is packed: it serves the
+    following strips."""
     cdef const AttentionArgs *a = <const AttentionArgs *>raw
-    cdef ptrdiff_t units = a.q.n * a.heads * a.parts, unit, image, head, strip, first
+    cdef ptrdiff_t units = a.q.n * a.heads * a.strips, unit, image, head, number, first
     cdef ptrdiff_t *ready = <ptrdiff_t *>scratch
+    cdef int strip
     for unit in range(share(units, tid, nthreads), share(units, tid + 1, nthreads)):
-        image, head = unit // a.parts // a.heads, unit // a.parts % a.heads
-        if ready[0] != unit // a.parts + 1:
+        number, strip = unit // a.strips, <int>(unit % a.strips)
+        image, head = number // a.heads, number % a.heads
+        if ready[0] != number + 1:
             if not pack_keys(a, image, a.of_k.start + head * a.of_k.step, scratch + a.keys_at, scratch + a.scores_at):
                 return
             if not pack_values(a, image, a.of_v.start + head * a.of_v.step, scratch + a.values_at):
                 return
-            ready[0] = unit // a.parts + 1
-        for strip in range(share(a.strips, <int>(unit % a.parts), <int>a.parts),
-                           share(a.strips, <int>(unit % a.parts) + 1, <int>a.parts)):
-            first = share(a.queries, <int>strip, <int>a.strips)
-            if not compute_strip(a, image, head, first, share(a.queries, <int>strip + 1, <int>a.strips) - first,
-                                 scratch):
-                return
+            ready[0] = number + 1
+        first = share(a.queries, strip, <int>a.strips)
+        if not compute_strip(a, image, head, first, share(a.queries, strip + 1, <int>a.strips) - first, scratch):
+            return
 
 
 cdef void flatten(fc_tensor *t) noexcept:
@@ -256,6 +254,7 @@ cdef class HeadAttention(Step):
         a.in_place = a.of_q.whole and a.q.h == 1
         a.softmax.keys, a.softmax.scale = a.keys, scale
         if bias is not None:
+            a.bias_floats = bias.n * bias.c * bias.h * bias.w
             a.bias.block = a.bias.block if a.bias.c > 1 else 0
             a.softmax.bias_query = a.bias.row = a.bias.row if a.bias.h > 1 else 0
         self.divide()
@@ -263,12 +262,10 @@ cdef class HeadAttention(Step):
     cdef void divide(self) except *:
         """Divide the queries into strips, and the scratch memory."""
         cdef AttentionArgs *a = &self.a
-        cdef ptrdiff_t vl = self.kernels.vl, mr = self.kernels.mr, dims = ceil_div(a.of_q.count, vl), units, each
+        cdef ptrdiff_t vl = self.kernels.vl, mr = self.kernels.mr, dims = ceil_div(a.of_q.count, vl), each
         most = mr * max(1, min(8, SCORE_FLOATS // max(1, a.key_blocks * vl * mr)))
         a.strips = max(1, ceil_div(a.queries, most))
         a.strip = ceil_div(a.queries, a.strips)
-        units = max(1, a.q.n * a.heads)
-        a.parts = 1 if units >= MANY_UNITS else min(a.strips, ceil_div(MANY_UNITS, units))
         a.keys_at = LINE_FLOATS
         a.values_at = a.keys_at + a.of_k.count * a.key_blocks * vl
         a.scores_at = a.values_at + a.keys * a.value_blocks * vl
@@ -285,7 +282,7 @@ cdef class HeadAttention(Step):
         a.store.y_block, a.store.y_pixel, a.store.scale_step = a.y.block, vl, 1
         set_activation(&a.store.act, None)
         each = a.key_blocks * (a.of_q.count + OPERATIONS_OF_A_SCORE) + a.value_blocks * a.keys
-        self.may_be_cut(a.q.n * a.heads * a.parts, a.q.n * a.heads * a.queries * each)
+        self.may_be_cut(a.q.n * a.heads * a.strips, a.q.n * a.heads * a.queries * each)
         # Between two calls of `goes_on` lies the softmax of some queries, or a product's pass.
         each = max(1, a.key_blocks * OPERATIONS_OF_A_SCORE)
         a.at_a_time = max(1, min(a.strip, <ptrdiff_t>_step.LONGEST_PIECE // each))

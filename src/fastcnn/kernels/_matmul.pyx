@@ -5,16 +5,16 @@ from libc.string cimport memcpy, memset
 
 import numpy as np
 
-from fastcnn.kernels._product cimport PASS_STEPS, Product, multiply, packed_block, set_strips, taps_of
+from fastcnn.kernels._product cimport Product, multiply, packed_block, set_strips, taps_of
 from fastcnn.kernels._step cimport LINE_FLOATS, Step, address, ceil_div, goes_on, set_activation, share
 from fastcnn.kernels._tiles cimport fc_kernels, fc_scaled_pixels, fc_tensor
 
 cdef enum:
-    # Columns of the right matrix that are packed for many strips, and floats of a strip of the left one:
-    # docs/tuning.md, "Matrix products".
-    PANEL_COLUMNS = 256
-    PANEL_FLOATS = 65536
-    STRIP_FLOATS = 32768
+    # The most that is packed at a time: docs/tuning.md, "Matrix products".
+    PANEL_COLUMNS = 256  # of the right matrix, for many strips of the left one
+    PANEL_FLOATS = 98304
+    STRIP_FLOATS = 65536
+    PACKED_STEPS = 1024  # of the inner axis
 
 
 # One of the two operands: where its matrices begin, and how the two axes of each lie.
@@ -167,7 +167,7 @@ cdef class MatMul(Step):
         own.batch = offsets.shape[1]
         own.y_offsets = <const ptrdiff_t *>address(offsets)
         own.left.offsets, own.right.offsets = own.y_offsets + own.batch, own.y_offsets + 2 * own.batch
-        blocks, own.passes = ceil_div(own.columns, vl), max(1, ceil_div(own.inner, PASS_STEPS))
+        blocks, own.passes = ceil_div(own.columns, vl), max(1, ceil_div(own.inner, PACKED_STEPS))
         steps = max(1, ceil_div(ceil_div(own.inner, vl), own.passes)) * vl
         own.panels = max(1, ceil_div(blocks * vl, max(4 * vl, min(PANEL_COLUMNS, PANEL_FLOATS // steps))))
         own.panel = ceil_div(blocks, own.panels)

@@ -4,7 +4,7 @@ from fastcnn.kernels._tiles cimport fc_conv_blocks, fc_kernels
 
 cdef enum:
     # Products of one pass over the inner axis: docs/tuning.md, "Matrix products". A multiple of every VL.
-    PASS_STEPS = 512
+    PASS_STEPS = 384
 
 # A product of the rows of strips with packed weights. Rows lie in blocks of VL columns: [block][row][VL].
 cdef struct Product:

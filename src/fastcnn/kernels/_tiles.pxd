@@ -236,6 +236,7 @@ cdef extern from "fastcnn.h" nogil:
     ctypedef struct fc_softmax_strip:
         float *x
         const float *bias
+        const float *bias_end
         float *inverse
         ptrdiff_t x_block
         ptrdiff_t bias_query

@@ -345,7 +345,8 @@ class ImageClassifier(Parameters):
         ndarray (N,)
             Of `classes_`.
         """
-        best: np.ndarray = self.classes_[self.predict_proba(X).argmax(axis=1)]
+        probabilities = self.predict_proba(X)
+        best: np.ndarray = self.classes_[probabilities.argmax(axis=1)]
         return best
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:

@@ -143,3 +143,15 @@ def test_what_systems_put_into_folders_is_no_photo(tmp_path, capsys):
     assert len(fastcnn.io.image.find_images(tmp_path)) == 8
     main(["check", str(tmp_path)])
     assert "8 photos" in capsys.readouterr().out
+
+
+def test_classes_of_the_same_folders_are_doubted(tmp_path):
+    for name in ("fold1", "fold2"):
+        classes(tmp_path / name)
+    text = "all of its classes, fold1, fold2, have the folders dark, light: are those the classes?"
+    with pytest.warns(fc.FastcnnWarning, match=text):
+        network().fit(tmp_path, epochs=1)
+    classes(tmp_path / "fold3", names=("dark", "dim"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        dataset_of_folder(tmp_path, fastcnn.io.image.Preprocess(8))

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from fastcnn._names import readable
+from fastcnn._names import listed, readable
 from fastcnn.errors import FastcnnWarning
 from fastcnn.io._cache import PhotoCache
 from fastcnn.io._load import examine_file
@@ -24,7 +24,7 @@ from fastcnn.io.preprocess import Pixels
 from fastcnn.training.augment import Augment
 from fastcnn.training.augment_functions import FunctionAugment
 from fastcnn.training.data import Dataset, targets_of_names
-from fastcnn.training.layouts import folders_of, left_out, part_of
+from fastcnn.training.layouts import common_folders, folders_of, left_out, part_of
 
 __all__ = [
     "PhotoSource",
@@ -232,6 +232,9 @@ def dataset_of_folder(
     others = left_out(folder)
     if others:
         warnings.warn(f"{folder}: left out, as they are no photos of a known format: {others}", FastcnnWarning, 3)
+    if common := common_folders(folder):
+        text = f"all of its classes, {listed(list(found))}, have the folders {listed(common)}: are those the classes?"
+        warnings.warn(f"{folder}: {text}", FastcnnWarning, 3)
     names = list(found) if classes is None else list(classes)
     paths = [path for photos in found.values() for path in photos]
     owners = np.array([name for name, photos in found.items() for _ in photos])

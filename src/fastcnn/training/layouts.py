@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fastcnn.io._find import is_hidden, is_image
 
-__all__ = ["PARTS", "LeftOut", "folders_of", "left_out", "part_of", "parts_of"]
+__all__ = ["PARTS", "LeftOut", "common_folders", "folders_of", "left_out", "part_of", "parts_of"]
 
 # The names of folders that are parts of a data set.
 PARTS = {
@@ -75,6 +75,24 @@ def part_of(folder: str | os.PathLike[str], wanted: Sequence[str]) -> Path:
 def folders_of(folder: Path) -> list[Path]:
     """Return the sub-folders of a folder, sorted; hidden ones do not count."""
     return sorted(path for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name))
+
+
+def common_folders(folder: Path) -> list[str]:
+    """Return the names of sub-folders that all classes have, where they have nothing else: they may be the classes.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ["fold1/cat", "fold1/dog", "fold2/cat", "fold2/dog"]:
+    ...         Path(folder, name).mkdir(parents=True)
+    ...     common_folders(Path(folder))
+    ['cat', 'dog']
+    """
+    classes = folders_of(folder)
+    inside = {tuple(path.name for path in folders_of(each)) for each in classes if _has_folders_alone(each)}
+    is_same = len(inside) == 1 and len(classes) > 1 and all(map(_has_folders_alone, classes))
+    return list(inside.pop()) if is_same else []
 
 
 class LeftOut(list[str]):

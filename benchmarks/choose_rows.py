@@ -119,6 +119,7 @@ class Candidate:
 
 
 PUBLISHED = (0.2, 0.5)  # shares of features and of hidden units that are dropped
+WHOLE = {"batch_size": 2000, "epochs": 400}  # more rows than any set has, and a step an epoch
 DEFAULT = "1024 units, dropout 0.2 and 0.5"
 CANDIDATES = {
     "64 units": Candidate(64),
@@ -146,6 +147,14 @@ CANDIDATES = {
     "1024 units, SiLU, dropout 0.1 and 0.5": Candidate(1024, (0.1, 0.5), activation=fc.SiLU),
     "the same, smooth clip of features": Candidate(1024, PUBLISHED, clip=True),
     "mean of 4 with 256 units, dropout 0.2 and 0.5": Candidate(256, PUBLISHED, members=4),
+    "dropout 0.1 and 0.5, whole batch, AdamW with weight decay 1": Candidate(1024, (0.1, 0.5), decay=1.0, fit=WHOLE),
+    "no dropout, whole batch, AdamW with weight decay 1": Candidate(1024, decay=1.0, fit=WHOLE),
+    "dropout 0.1 and 0.5, constant rate, moving average 0.99": Candidate(
+        1024, (0.1, 0.5), fit={"schedule": None, "ema": 0.99}
+    ),
+    "dropout 0.1 and 0.5, mean of 4": Candidate(1024, (0.1, 0.5), members=4),
+    "dropout 0.2 and 0.5, mean of 4": Candidate(1024, PUBLISHED, members=4),
+    "dropout 0.1 and 0.5, tanh": Candidate(1024, (0.1, 0.5), activation=fc.Tanh),
 }
 
 

@@ -30,8 +30,10 @@ from fastcnn.estimator_inputs import (
     check_shape,
     class_weight_of,
     numbered,
+    of_classes,
     prepare_network,
     seed_of,
+    shape_for,
     source_for,
 )
 from fastcnn.model import Model
@@ -50,7 +52,6 @@ from fastcnn.training.trainer import Trainer
 
 __all__ = ["ImageClassifier"]
 
-_PHOTO_SIZE = 64  # of photos in files, for networks that do not say what they want
 _OPTIMIZERS: dict[str, Callable[[float], Optimizer]] = {
     "adam": Adam, "adamw": AdamW, "rmsprop": RMSprop, "sgd": lambda rate: SGD(rate, momentum=0.9, nesterov=True),
 }  # fmt: skip
@@ -279,12 +280,11 @@ class ImageClassifier(Parameters):
         self.classes_ = classes
         self._seed = seed_of(self.random_state)
         self._takes_photos = is_paths(inputs) or pretrained
-        if is_paths(inputs):
-            self._shape = tuple(self.input_shape or (3, _PHOTO_SIZE, _PHOTO_SIZE))
-        else:
-            self._shape = inputs.shape[1:]
+        self._shape = shape_for(inputs, self.input_shape)
+        if not is_paths(inputs):
             self.n_features_in_ = int(np.prod(self._shape))
-        model = build_network(self.network, pretrained, self._shape, len(classes), self._seed)
+        photos = self.input_shape if is_paths(inputs) else None
+        model = build_network(self.network, pretrained, self._shape, len(classes), self._seed, photos)
         prepare_network(model, inputs, classes, self._takes_photos)
         self.model_ = model
         self.loss_curve_, self.n_iter_ = [], 0
@@ -331,7 +331,7 @@ class ImageClassifier(Parameters):
             raise not_fitted(self)
         inputs, _ = self._checked(X, reset=False)
         data = Dataset.of(self._source(inputs), np.zeros(len(inputs), np.int64))
-        return np.concatenate(list(predictions(self.model_, data, self.batch_size)))
+        return of_classes(np.concatenate(list(predictions(self.model_, data, self.batch_size))), self.classes_)
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the most probable class of each input.

@@ -27,13 +27,16 @@ __all__ = [
     "check_shape",
     "class_weight_of",
     "numbered",
+    "of_classes",
     "prepare_network",
     "seed_of",
+    "shape_for",
     "source_for",
 ]
 
 _CHANNELS = (1, 3, 4)
 _AT_A_TIME = 1 << 20  # numbers that are read for mean and deviation: eight bytes each, and their squares
+_PHOTO_SIZE = 64  # of photos in files, for networks that do not say what they want
 _PHOTO_ABOVE = 64  # pixels high and wide; networks for photos see little in smaller images
 
 
@@ -104,8 +107,10 @@ def begins_pretrained(given: Any, network: Any, input_shape: Sequence[int] | Non
     return start.name is not None
 
 
-def build_network(network: Any, pretrained: bool, shape: tuple[int, ...], classes: int, seed: int) -> Model:
-    """Return the network of a classifier, see `ImageClassifier`, for inputs of a shape.
+def build_network(
+    network: Any, pretrained: bool, shape: tuple[int, ...], classes: int, seed: int, photos: Sequence[int] | None = None
+) -> Model:
+    """Return the network of a classifier, see `ImageClassifier`, for inputs of a shape; `photos` is what files become.
 
     Raises
     ------
@@ -122,7 +127,13 @@ def build_network(network: Any, pretrained: bool, shape: tuple[int, ...], classe
                 "ImageClassifier: pretrained=True, expected the name of a network, as 'efficientnet_lite0'"
             )
         name = DEFAULT if network == "auto" else network
-        return zoo.load_pretrained(name, num_classes=classes, rng=seed)
+        model = zoo.load_pretrained(name, num_classes=classes, rng=seed)
+        if photos is not None and tuple(photos) != model.input_shape:
+            raise ValueError(
+                f"ImageClassifier: input_shape={photos!r}, but {name} takes {model.input_shape}, to which photos "
+                "are resized: expected None"
+            )
+        return model
     if isinstance(network, str):
         if network == "auto":
             return small_network(shape, classes, rng=seed)
@@ -161,6 +172,35 @@ def prepare_network(model: Model, inputs: Any, classes: np.ndarray, takes_photos
         # Below rounding, a feature is constant.
         deviation[deviation <= 1e-7 * np.maximum(np.abs(mean), 1e-30)] = 1
         model.scaling = mean, deviation
+
+
+def of_classes(probabilities: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Return probabilities that are those of the classes.
+
+    Raises
+    ------
+    ValueError
+        If they are not as many: the network has got another head since.
+    """
+    if probabilities.shape[1] != len(classes):
+        raise ValueError(f"predict: model_ has {probabilities.shape[1]} outputs, expected {len(classes)}, as classes_")
+    return probabilities
+
+
+def shape_for(inputs: Any, given: Sequence[int] | None) -> tuple[int, ...]:
+    """Return the shape of an input: as given for files, as it is for arrays, which have to agree.
+
+    Raises
+    ------
+    ValueError
+        If they do not.
+    """
+    if is_paths(inputs):
+        return tuple(given or (3, _PHOTO_SIZE, _PHOTO_SIZE))
+    shape = tuple(inputs.shape[1:])
+    if given is not None and tuple(given) != shape:
+        raise ValueError(f"X: inputs are {shape}, expected {tuple(given)} for input_shape={given!r}")
+    return shape
 
 
 def source_for(model: Model, inputs: Any, takes_photos: bool) -> Source:

@@ -13,7 +13,9 @@ from screen_of_text import LINES, lines_of
 import fastcnn
 from fastcnn.cli import main
 from fastcnn.errors import ImageError
+from fastcnn.io import _load
 from fastcnn.io._load import examine_file, load_image
+from fastcnn.io.preprocess import Preprocess
 from fastcnn.training.screen import Unreadable, describe_unreadable
 
 
@@ -69,6 +71,53 @@ def test_a_validation_folder_is_examined_too(photos, tmp_path, capsys):
     assert main(train(learn, tmp_path / "m", "--validation", str(photos))) == 0
     message = capsys.readouterr().err
     assert message.count(".jpg") == 3 and "8 photos to learn from, 37 to examine" in message
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """The files that are decoded, in the order in which they are."""
+    files = []
+
+    def counted(decode):
+        def call(source, *arguments, **settings):
+            files.append(source.name)
+            return decode(source, *arguments, **settings)
+
+        return call
+
+    for name in ("decode", "examine"):
+        monkeypatch.setattr(f"fastcnn.io._load.{name}", counted(getattr(_load, name)))
+    return files
+
+
+@pytest.mark.parametrize("augment", [None, fastcnn.Augment(), fastcnn.Augment(crop=1)])
+def test_what_is_screened_is_not_decoded_again(augment, tmp_path, decoded):
+    folder = make_photos(tmp_path / "photos", 10)
+    model = fastcnn.zoo.small_cnn(2, 3, 8)
+    model.fit(folder, epochs=2, validation=0.2, augment=augment)
+    assert len(decoded) == len(set(decoded)) == 20
+    for use in (lambda: model.evaluate(folder), lambda: model.predict(sorted(folder.rglob("*.jpg")))):
+        decoded.clear()
+        use()
+        assert len(decoded) == len(set(decoded)) == 20
+
+
+def test_commands_decode_photos_once(tmp_path, decoded):
+    folder = make_photos(tmp_path / "photos", 20)
+    spoil(folder, "left side/3.jpg")
+    assert main(train(folder, tmp_path / "m", "--on-error", "skip", epochs=2)) == 0
+    assert len(set(decoded)) == 40 and len(decoded) <= 42  # what is left out changes the use of few others
+    decoded.clear()
+    assert main(["evaluate", "--model", str(tmp_path / "m"), str(folder)]) == 0
+    assert len(decoded) == len(set(decoded)) == 40
+
+
+def test_copies_that_are_averaged_decode_photos_once(tmp_path, decoded):
+    photos = sorted(make_photos(tmp_path / "photos", 3).rglob("*.jpg"))
+    model = fastcnn.zoo.small_cnn(2, 3, 8)
+    model.preprocess = Preprocess(8)
+    model.tta(photos, times=4)
+    assert len(decoded) == 2 * len(photos)  # whole, and to be cropped
 
 
 SPOILT = (

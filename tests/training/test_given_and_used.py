@@ -214,3 +214,42 @@ def test_ctrl_c_ends_a_search():
     with pytest.raises(KeyboardInterrupt):
         classifier.fit(x, y)
     assert classifier.predict(x).shape == (40,)
+
+
+def test_a_mix_of_ones_own_is_called(photos):
+    class Own(fc.Augment):
+        def mix(self, images, targets, rng):
+            mixed.append(len(images))
+            return images, targets
+
+    mixed = []
+    network().fit(photos, epochs=1, batch_size=4, augment=Own(mixup=0))
+    assert mixed == [4, 4, 4]
+
+
+@pytest.mark.parametrize("settings", [{}, {"pretrained": True}])
+def test_an_input_shape_is_used_or_refused(settings, photos, monkeypatch):
+    monkeypatch.setattr(fc.zoo, "load_pretrained", lambda name, num_classes, rng: network())
+    files, labels = sorted(photos.rglob("*.png")), [0, 1] * 6
+    arrays = RNG.integers(0, 256, (12, 20, 20, 3), np.uint8)
+
+    def fitted(x, shape):
+        return fc.ImageClassifier(epochs=1, input_shape=shape, **settings).fit(x, labels).model_
+
+    with pytest.raises(ValueError, match=r"input_shape=\(3, 12, 12\)"):
+        fitted(arrays, (3, 12, 12))
+    if settings:
+        with pytest.raises(ValueError, match=r"input_shape=\(3, 12, 12\), but efficientnet_lite0 takes \(3, 16, 16\)"):
+            fitted(files, (3, 12, 12))
+        fitted(files, (3, 16, 16))
+        fitted(arrays.reshape(12, -1), (3, 20, 20))
+    else:
+        assert fitted(files, (3, 12, 12)).input_shape == (3, 12, 12)
+
+
+def test_a_classifier_refuses_another_head():
+    classifier = fc.ImageClassifier(epochs=1).fit(RNG.standard_normal((8, 4)), [0, 1] * 4)
+    classifier.model_.replace_head(3)
+    for predict in (classifier.predict, classifier.predict_proba):
+        with pytest.raises(ValueError, match="model_ has 3 outputs, expected 2, as classes_"):
+            predict(np.zeros((2, 4)))

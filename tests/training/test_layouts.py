@@ -113,3 +113,45 @@ def test_linked_classes_are_gone_into(tmp_path):
         warnings.simplefilter("error")
         data, names = dataset_of_folder(folder, fc.io.image.Preprocess(8))
     assert (names, len(data)) == (["dark", "light"], 8)
+
+
+def test_a_part_beside_other_folders_is_no_class(tmp_path, capsys):
+    """Classes within train would otherwise become one class, and "extra" the other."""
+    for name in ("train", "extra"):
+        classes(tmp_path / name)
+    with pytest.raises(
+        ValueError, match="train has sub-folders, as a part has, but extra is no part: expected train, "
+    ):
+        network().fit(tmp_path, epochs=1)
+    assert main(["train", str(tmp_path), "-o", str(tmp_path / "m")]) == 2
+    assert "extra is no part" in capsys.readouterr().err
+    network().fit(tmp_path / "train", epochs=1)
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    model = network()
+    model.fit(classes(tmp_path, names=("bus", "train")), epochs=1)
+    assert model.classes == ["bus", "train"]
+
+
+def test_what_systems_put_into_folders_is_no_photo(tmp_path, capsys):
+    classes(tmp_path)
+    for name in ("__MACOSX/dark", "dark/@eaDir/1.png", "lost+found"):
+        classes(tmp_path / name, names=("x",))
+    data, names = dataset_of_folder(tmp_path, fastcnn.io.image.Preprocess(8))
+    assert len(data) == 8 and names == ["dark", "light"] and not left_out(tmp_path)
+    assert len(fastcnn.io.image.find_images(tmp_path)) == 8
+    main(["check", str(tmp_path)])
+    assert "8 photos" in capsys.readouterr().out
+
+
+def test_classes_of_the_same_folders_are_doubted(tmp_path):
+    for name in ("fold1", "fold2"):
+        classes(tmp_path / name)
+    text = "all of its classes, fold1, fold2, have the folders dark, light: are those the classes?"
+    with pytest.warns(fc.FastcnnWarning, match=text):
+        network().fit(tmp_path, epochs=1)
+    classes(tmp_path / "fold3", names=("dark", "dim"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        dataset_of_folder(tmp_path, fastcnn.io.image.Preprocess(8))

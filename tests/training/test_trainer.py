@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import copy
 import pickle
+import weakref
 
 import numpy as np
 import pytest
 from training.networks import Everything, batch, gradients, with_loss
 
 import fastcnn as fc
+from fastcnn.compiler.compile import compile_graph
+from fastcnn.compiler.plan import Plan
+from fastcnn.kernels import storage
 
 RNG = np.random.default_rng(0)
 
@@ -139,6 +143,44 @@ def test_recomputing_needs_less_memory():
         trainer.step(np.zeros((8, 3, 32, 32), np.float32), np.zeros(8, int))
         arenas.append(next(iter(trainer._plans.values())).plan.arena_bytes)
     assert arenas[1] < 0.85 * arenas[0]
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", lambda scores, labels: ((scores - labels[:, None]) ** 2).mean()])
+def test_batches_of_all_sizes_compute_in_one_arena(monkeypatch, loss):
+    """The activations of two sizes are never there at once, and the bits are those of arenas of their own."""
+
+    def states(share):
+        if not share:
+            monkeypatch.setattr(Plan, "compute_in", lambda plan, arena: None)
+        arenas = []
+
+        def counted(floats):
+            arena = original(floats)
+            arenas.append(weakref.ref(arena.base))
+            return arena
+
+        monkeypatch.setattr(storage, "allocate_arena", counted)
+        rng, trainer = np.random.default_rng(1), fc.Trainer(network(), fc.Adam(0.01), loss)
+        for count in (6, 12, 3, 12, 6):
+            x, y = rng.standard_normal((count, 3, 8, 8), np.float32), rng.integers(0, 4, count)
+            trainer.step(x, y, update=count > 3)
+        sizes = [arena().nbytes for arena in arenas if arena() is not None]
+        return trainer.state_dict() | trainer.model.state_dict(), sizes, trainer
+
+    original = storage.allocate_arena
+    (shared, sizes, trainer), (own, _, _) = states(True), states(False)
+    largest = max(compiled.plan.arena_bytes for compiled in trainer._plans.values())
+    assert len(sizes) == 1 and largest <= sizes[0]
+    assert all(np.array_equal(shared[name], own[name]) for name in own)
+
+
+def test_a_step_on_large_images_takes_forty_times_their_bytes():
+    """Training on 1500 images or more, 32 at a time, then takes at most two and a half times the memory of their bytes:
+    the images, the activations, and some batches as numbers."""
+    trainer = fc.Trainer(fc.zoo.small_cnn(2, 3, 224), fc.Adam())
+    step = trainer._graph((32, 3, 224, 224))
+    plan = compile_graph(step.graph, step.shapes, parameters=step.packed)
+    assert plan.arena_bytes <= 40 * 32 * 3 * 224 * 224
 
 
 def test_resuming_is_exact():

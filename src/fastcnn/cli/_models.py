@@ -20,7 +20,7 @@ from fastcnn.model import Model
 from fastcnn.training.data import Dataset
 from fastcnn.training.label_files import SUFFIXES
 from fastcnn.training.prepare import prepare
-from fastcnn.training.screen import ON_ERROR, Unreadable, describe_unreadable, screened
+from fastcnn.training.screen import ON_ERROR, Unreadable, Use, describe_unreadable, screened
 from fastcnn.zoo.pretrained import pretrained_names
 
 DEFAULT = "efficientnet_lite0"
@@ -175,12 +175,16 @@ def is_label_file(path: str) -> bool:
 
 
 def photos_of(
-    path: str, model: Model, options: argparse.Namespace, parts: Sequence[str] = ("train",)
+    path: str,
+    model: Model,
+    options: argparse.Namespace,
+    parts: Sequence[str] = ("train",),
+    use: Use = Use(),  # noqa: B008 - it cannot change
 ) -> tuple[Dataset, list[Unreadable]]:
     """The photos of a folder or label file that can be read, and those that are left out, which are told on stderr."""
     data = prepare(model, path, adopt=False, parts=parts)
     assert isinstance(data, Dataset)  # only iterables are none
-    kept, found = screened(data, options.on_error, False if options.json else None, model.classes)
+    kept, found = screened(data, options.on_error, False if options.json else None, model.classes, use)
     if found:
         text = describe_unreadable(found, len(data), " and are left out")
         print(f"fastcnn {options.command}: {text}", file=sys.stderr)

@@ -36,7 +36,7 @@ from fastcnn.training.optimizers import Adam
 from fastcnn.training.prepare import names_of
 from fastcnn.training.report import Report
 from fastcnn.training.schedules import OneCycle
-from fastcnn.training.screen import Unreadable
+from fastcnn.training.screen import Unreadable, Use
 from fastcnn.training.tables import known_data
 from fastcnn.zoo.pretrained import DEFAULT as PRETRAINED
 from fastcnn.zoo.pretrained import pretrained_names, start_for
@@ -240,23 +240,30 @@ def _network(options: argparse.Namespace, classes: list[str], several: bool) -> 
 
 def _photos(options: argparse.Namespace, model: Model) -> tuple[Dataset, Dataset, list[Unreadable]]:
     """Return the photos to learn from, those to examine, and those that cannot be read."""
-    data, left_out = photos_of(options.folder, model, options)
     given = options.validation
     if given is None:
         given = parts_of(options.folder).get("validation", "0.2")
     try:
         share = float(given)
     except (TypeError, ValueError):
+        share = None
+    use = Use(_augment(options), share, options.seed)
+    data, left_out = photos_of(options.folder, model, options, use=use)
+    if share is None:
         others, more = photos_of(given, model, options, ("validation", "test"))
         return data, others, left_out + more
     learn, validate = split(data.labels, share, options.seed)
     return data.subset(learn), data.subset(validate), left_out
 
 
+def _augment(options: argparse.Namespace) -> Augment | None:
+    augments = options.augment
+    if augments is None:
+        augments = not options.pretrained or options.thaw
+    return Augment() if augments else None
+
+
 def _fit(options: argparse.Namespace, model: Model, learn: Dataset, validate: Dataset) -> History:
-    augment = options.augment
-    if augment is None:
-        augment = not options.pretrained or options.thaw
     return model.fit(
         learn,
         epochs=options.epochs,
@@ -266,7 +273,7 @@ def _fit(options: argparse.Namespace, model: Model, learn: Dataset, validate: Da
         loss="binary_cross_entropy" if model.task == "multi_label" else "cross_entropy",
         class_weight=options.class_weight,
         schedule=OneCycle(),
-        augment=Augment() if augment else None,
+        augment=_augment(options),
         patience=options.patience,
         keep_best=True,
         checkpoint=options.checkpoint,

@@ -51,6 +51,7 @@ class Plan:
     parts: int = 1
     _scratch_limit: int | None = None  # bytes that a budget leaves for scratch memory
     _idle: list[_executor.Executor] = field(default_factory=list)
+    _arena: np.ndarray | None = None  # of plans that run in turns
 
     def __post_init__(self) -> None:
         """Derive what every run needs."""
@@ -158,6 +159,11 @@ class Plan:
             for array, refill in self._refills:
                 array[...] = refill(constants)
 
+    def compute_in(self, arena: np.ndarray) -> None:
+        """Compute in this memory from now on. No other plan that does may run at the same time."""
+        self._arena = arena
+        self._idle.clear()
+
     def _take(self, threads: int) -> _executor.Executor:
         """An executor that nobody uses, with scratch memory for this number of threads."""
         while self._idle:
@@ -175,6 +181,6 @@ class Plan:
                 f"needs {4 * stride * threads} bytes on {threads} threads, more than max_bytes leaves "
                 f"({self._scratch_limit})"
             )
-        arena = storage.allocate_arena(self.arena_bytes // 4)
+        arena = storage.allocate_arena(self.arena_bytes // 4) if self._arena is None else self._arena
         memory_of_threads = storage.allocate(stride * threads)
         return _executor.Executor(steps, self._waits, arena, memory_of_threads, threads, self._first_update)

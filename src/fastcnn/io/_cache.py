@@ -1,6 +1,6 @@
-"""Keeps decoded photos between the epochs of a training: in memory, then in a temporary file, both bounded.
+"""Keeps decoded photos from the search for bad ones on, through all epochs: in memory, then in a temporary file.
 
-What is kept, and for how long, is training/folders.py's.
+Both are bounded. What is kept, and for how long, is training/folders.py's.
 """
 
 from __future__ import annotations

@@ -9,7 +9,10 @@ from pathlib import Path
 
 from fastcnn.io._photo import SUFFIXES
 
-__all__ = ["find_images", "is_image"]
+__all__ = ["find_images", "is_hidden", "is_image"]
+
+# Folders of macOS's archives, of Synology's drives with their thumbnails, of Windows and of Linux.
+_OF_SYSTEMS = frozenset(["__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"])
 
 
 def find_images(patterns: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Path]:
@@ -20,7 +23,7 @@ def find_images(patterns: str | os.PathLike[str] | Iterable[str | os.PathLike[st
     patterns : str, path-like, or iterable of str or path-like
         A file is taken whatever its name. A folder stands for all images in it and its subfolders. A pattern with
         ``*``, ``?``, ``[...]`` or ``**`` stands for all images and folders that match. An image is a file with
-        the suffix of one. Hidden files and folders within a folder are left out.
+        the suffix of one. Hidden files and folders within a folder are left out, and those that systems put there.
 
     Returns
     -------
@@ -67,6 +70,17 @@ def find_images(patterns: str | os.PathLike[str] | Iterable[str | os.PathLike[st
     return list(found)
 
 
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is none of the user's: by its dot, or as archives and network drives put it there.
+
+    Examples
+    --------
+    >>> is_hidden("._1.jpg"), is_hidden("__MACOSX"), is_hidden("cats")
+    (True, True, False)
+    """
+    return name.startswith(".") or name in _OF_SYSTEMS
+
+
 def is_image(path: str) -> bool:
     """Whether a file has the suffix of an image.
 
@@ -81,6 +95,6 @@ def is_image(path: str) -> bool:
 def _images_below(folder: str) -> list[Path]:
     images = []
     for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        images += [Path(parent, name) for name in files if is_image(name) and not name.startswith(".")]
+        folders[:] = [name for name in folders if not is_hidden(name)]
+        images += [Path(parent, name) for name in files if is_image(name) and not is_hidden(name)]
     return images

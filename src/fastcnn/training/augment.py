@@ -78,6 +78,11 @@ class Augment:
             if not low <= value <= high or (name == "crop" and value == 0):
                 raise ValueError(f"Augment: {name}={value!r}, expected a number from {low:g} to {high:g}")
 
+    @property
+    def mixes(self) -> bool:
+        """Whether images of a batch are blended: by `mixup`, or by a subclass's own `mix`."""
+        return bool(self.mixup) or type(self).mix is not Augment.mix
+
     def __call__(self, image: np.ndarray, rng: np.random.Generator | int) -> np.ndarray:
         """Return a changed copy of one image, or the image itself where nothing changes.
 

@@ -71,13 +71,17 @@ def fit(model: Network, x: Any, y: Any, options: Options) -> History:
     return history
 
 
-def without_unreadable(model: Network, data: T, options: Options) -> T:
+def without_unreadable(model: Network, data: T, options: Options, learns: bool = True) -> T:
     """Leave out the photos that cannot be read; screen.py, which knows Pillow, is not imported for arrays."""
     if not isinstance(data, Dataset) or isinstance(data.source, ArraySource):
         return data
-    from fastcnn.training.screen import readable
+    from fastcnn.training.screen import Use, readable
 
-    return cast(T, readable(data, options.on_error, options.progress, model.classes))
+    use = Use()
+    if learns:
+        share = float(options.validation) if isinstance(options.validation, Real) else None
+        use = Use(options.augment, share, options.seed)  # type: ignore[arg-type]  # options.py has made one of it
+    return cast(T, readable(data, options.on_error, options.progress, model.classes, use))
 
 
 def _weighted(model: Network, data: Dataset | IterableBatches, options: Options) -> Dataset | IterableBatches:
@@ -114,7 +118,7 @@ def _validation(model: Network, data: Dataset | IterableBatches, options: Option
         learn, validate = split(data.labels, float(given), options.seed)
         return data.subset(learn), data.subset(validate)
     pair = given if isinstance(given, (tuple, list)) and len(given) == 2 and not is_batch(given[0]) else (given, None)
-    validation = without_unreadable(model, prepare(model, *pair, parts=("validation", "test")), options)
+    validation = without_unreadable(model, prepare(model, *pair, parts=("validation", "test")), options, False)
     return data, validation
 
 

@@ -15,17 +15,26 @@ from typing import Any, cast
 
 import numpy as np
 
-from fastcnn._names import readable
+from fastcnn._names import listed, readable
 from fastcnn.errors import FastcnnWarning
 from fastcnn.io._cache import PhotoCache
+from fastcnn.io._load import examine_file
 from fastcnn.io.image import Preprocess, find_images
 from fastcnn.io.preprocess import Pixels
 from fastcnn.training.augment import Augment
 from fastcnn.training.augment_functions import FunctionAugment
 from fastcnn.training.data import Dataset, targets_of_names
-from fastcnn.training.layouts import folders_of, left_out, part_of
+from fastcnn.training.layouts import common_folders, folders_of, left_out, part_of
 
-__all__ = ["PhotoSource", "PixelSource", "class_folders", "dataset_of_folder", "preprocess_for", "with_cache"]
+__all__ = [
+    "PhotoSource",
+    "PixelSource",
+    "class_folders",
+    "crop_of",
+    "dataset_of_folder",
+    "preprocess_for",
+    "with_cache",
+]
 
 
 class PhotoSource:
@@ -73,16 +82,29 @@ class PhotoSource:
                 return plain
             plain = Pixels(self._decoded(index, 1.0)[None], preprocess).numbers()[0]
             return plain
-        if type(augment).__call__ is not Augment.__call__:  # a user's own, which takes uncropped images
-            pixels = self._decoded(index, 1.0).transpose(2, 0, 1)
+        pixels = self._decoded(index, crop_of(augment))
+        if _is_own(augment):
+            pixels = pixels.transpose(2, 0, 1)
             takes_bytes = isinstance(augment, FunctionAugment)
             image = augment(pixels if takes_bytes else np.ascontiguousarray(pixels, np.float32), rng)
             return preprocess.normalise(image)
         _, height, width = self.shape
-        pixels = self._decoded(index, augment.crop)
         box = augment.draw_crop(rng, pixels.shape[0], pixels.shape[1], width / height)
         image = augment.change(preprocess.resized(pixels, box), rng, (0, 0, height, width))
         return preprocess.normalise(image)
+
+    def try_to_read(self, index: int, crop: float) -> None:
+        """Read a file once, as `load` will with an augmentation that `crop_of` tells, and keep it for that.
+
+        Raises
+        ------
+        ImageError, OSError
+            If it cannot be read.
+        """
+        if self.cache is None or type(self.preprocess) is not Preprocess:
+            examine_file(self.photos[index])
+        else:
+            self._decoded(index, crop)
 
     def _decoded(self, index: int, crop: float) -> np.ndarray:
         """The middle of a photo as the network wants it; or, where parts of it are cropped, all of it."""
@@ -114,6 +136,22 @@ class PixelSource(PhotoSource):
     def load(self, index: int, augment: Augment | None, rng: np.random.Generator | None) -> np.ndarray:
         """Return one photo; never augmented."""
         return self._decoded(index, 1.0)
+
+
+def crop_of(augment: Augment | None) -> float:
+    """Return the least share of a photo's area that is taken of it.
+
+    Examples
+    --------
+    >>> crop_of(Augment(crop=0.25)), crop_of(None)
+    (0.25, 1.0)
+    """
+    return 1.0 if augment is None or _is_own(augment) else augment.crop
+
+
+def _is_own(augment: Augment) -> bool:
+    """Whether an augmentation is a user's own, which takes uncropped images."""
+    return type(augment).__call__ is not Augment.__call__
 
 
 def with_cache(data: Dataset) -> Dataset:
@@ -194,6 +232,9 @@ def dataset_of_folder(
     others = left_out(folder)
     if others:
         warnings.warn(f"{folder}: left out, as they are no photos of a known format: {others}", FastcnnWarning, 3)
+    if common := common_folders(folder):
+        text = f"all of its classes, {listed(list(found))}, have the folders {listed(common)}: are those the classes?"
+        warnings.warn(f"{folder}: {text}", FastcnnWarning, 3)
     names = list(found) if classes is None else list(classes)
     paths = [path for photos in found.values() for path in photos]
     owners = np.array([name for name, photos in found.items() for _ in photos])

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from fastcnn.io.image import is_image
+from fastcnn.io._find import is_hidden, is_image
 
-__all__ = ["PARTS", "LeftOut", "folders_of", "left_out", "part_of", "parts_of"]
+__all__ = ["PARTS", "LeftOut", "common_folders", "folders_of", "left_out", "part_of", "parts_of"]
 
 # The names of folders that are parts of a data set.
 PARTS = {
@@ -25,6 +25,11 @@ def parts_of(folder: str | os.PathLike[str]) -> dict[str, Path]:
 
     A folder is divided if all of its sub-folders are parts, one of them is to train with, and each has sub-folders.
 
+    Raises
+    ------
+    ValueError
+        If one is to train with, and has sub-folders alone, but another is no part: its classes would go unseen.
+
     Examples
     --------
     >>> import tempfile
@@ -36,8 +41,18 @@ def parts_of(folder: str | os.PathLike[str]) -> dict[str, Path]:
     """
     folders = folders_of(Path(folder)) if os.path.isdir(folder) else []
     found = {PARTS[path.name.lower()]: path for path in folders if path.name.lower() in PARTS}
+    others = [path.name for path in folders if path.name.lower() not in PARTS]
+    if others and "train" in found and _has_folders_alone(found["train"]):
+        raise ValueError(
+            f"{folder}: {found['train'].name} has sub-folders, as a part has, but {others[0]} is no part: expected "
+            f"train, val and test alone, or {found['train']}"
+        )
     is_divided = len(found) == len(folders) > 1 and "train" in found
     return found if is_divided and all(map(folders_of, found.values())) else {}
+
+
+def _has_folders_alone(folder: Path) -> bool:
+    return bool(folders_of(folder)) and not any(is_image(path.name) for path in folder.iterdir())
 
 
 def part_of(folder: str | os.PathLike[str], wanted: Sequence[str]) -> Path:
@@ -59,7 +74,25 @@ def part_of(folder: str | os.PathLike[str], wanted: Sequence[str]) -> Path:
 
 def folders_of(folder: Path) -> list[Path]:
     """Return the sub-folders of a folder, sorted; hidden ones do not count."""
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name))
+
+
+def common_folders(folder: Path) -> list[str]:
+    """Return the names of sub-folders that all classes have, where they have nothing else: they may be the classes.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ["fold1/cat", "fold1/dog", "fold2/cat", "fold2/dog"]:
+    ...         Path(folder, name).mkdir(parents=True)
+    ...     common_folders(Path(folder))
+    ['cat', 'dog']
+    """
+    classes = folders_of(folder)
+    inside = {tuple(path.name for path in folders_of(each)) for each in classes if _has_folders_alone(each)}
+    is_same = len(inside) == 1 and len(classes) > 1 and all(map(_has_folders_alone, classes))
+    return list(inside.pop()) if is_same else []
 
 
 class LeftOut(list[str]):
@@ -102,11 +135,11 @@ def left_out(folder: str | os.PathLike[str], is_class: bool = False) -> LeftOut:
     root = os.fspath(folder)
     for parent, folders, files in os.walk(root):
         is_root = not is_class and parent == root
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
         inside = os.path.relpath(parent, root)
         for name in sorted(files):
             is_photo = is_image(name)
-            if not name.startswith(".") and (is_photo if is_root else not is_photo):
+            if not is_hidden(name) and (is_photo if is_root else not is_photo):
                 found.append(os.path.normpath(os.path.join(inside, name)).replace(os.sep, "/"))
         links = [name for name in folders if os.path.islink(os.path.join(parent, name)) and not is_root]
         found += [f"{inside}/{name}/".replace(os.sep, "/") for name in links]

@@ -112,7 +112,7 @@ class Batches:
                 break  # nobody reads the batch
             rng = None if self.augment is None else random_of(self.seed, IMAGE, epoch, index)
             x[i] = source.load(index, self.augment, rng)
-        if self.augment is not None and self.augment.mixup:
+        if self.augment is not None and self.augment.mixes:
             if targets.ndim == 1:
                 several = self.classes > 1
                 targets = np.eye(self.classes, dtype=np.float32)[targets] if several else np.float32(targets)[:, None]

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from fastcnn._names import readable
 from fastcnn._progress import Progress
 from fastcnn.errors import ImageError
+from fastcnn.io._find import is_hidden
 from fastcnn.io._load import examine_file
 from fastcnn.io._photo import SUFFIXES, Facts
 from fastcnn.training.alike import Alike, contents_of, groups_of
@@ -173,10 +174,10 @@ def _collect(
         return
     classes = counts.setdefault(part or "", {readable(path.name): 0 for path in children})
     for parent, folders, files in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
         inside = Path(parent).relative_to(root).parts
         label = readable(inside[0]) if inside else ""
-        for name in sorted(name for name in files if not name.startswith(".")):
+        for name in sorted(name for name in files if not is_hidden(name)):
             suffix = os.path.splitext(name)[1].lower()
             if suffix in SUFFIXES:
                 classes[label] = classes.get(label, 0) + 1

@@ -17,7 +17,7 @@ from fastcnn.network import Network
 from fastcnn.training.augment import Augment
 from fastcnn.training.augment_functions import as_augment
 from fastcnn.training.data import Dataset
-from fastcnn.training.folders import PhotoSource, PixelSource
+from fastcnn.training.folders import PhotoSource, PixelSource, with_cache
 from fastcnn.training.label_files import Known
 from fastcnn.training.loader import Batches
 from fastcnn.training.prepare import is_batch, source_of
@@ -42,7 +42,7 @@ def predictions(model: Network, data: Dataset, batch_size: int, workers: int | N
     source, pixels_of = data.source, None
     if type(source) is PhotoSource and model._takes_pixels(source.preprocess):
         pixels_of = source.preprocess
-        data = replace(data, source=PixelSource(source.photos, pixels_of))
+        data = replace(data, source=PixelSource(source.photos, pixels_of, source.cache))
     for x, _, _ in Batches(data, batch_size, shuffle=False, workers=workers).epoch(0):
         batch: Any = x if pixels_of is None else Pixels(x, pixels_of)
         yield model.predict_proba(batch, batch_size)
@@ -98,6 +98,7 @@ def averaged_predictions(
         data = Dataset.of(np.asarray(x), np.zeros(len(x), np.int64))
     if not isinstance(data, Dataset):
         raise ValueError("tta: x is an iterable of batches, expected images or photos")
+    data = with_cache(data)
     total = np.concatenate(list(predictions(model, data, batch_size, workers))).astype(np.float64)
     changed = Batches(data, batch_size, shuffle=False, augment=change, seed=seed, workers=workers)
     for epoch in range(times):

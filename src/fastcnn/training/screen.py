@@ -1,6 +1,7 @@
 """Finds photos that cannot be read, all of them at once, before anything is learned from the others.
 
-What is found in a folder beyond that is photo_check.py's.
+The others are decoded as training wants them, and kept in the cache that it reads from: a photo of 12 megapixels is
+never decoded twice. What else is found in a folder is photo_check.py's.
 """
 
 from __future__ import annotations
@@ -10,21 +11,21 @@ import warnings
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
 from fastcnn._arguments import as_choice
 from fastcnn._progress import Progress
 from fastcnn.errors import FastcnnWarning, ImageError
-from fastcnn.io._load import examine_file
-from fastcnn.training.data import Dataset
-from fastcnn.training.folders import PhotoSource
+from fastcnn.training.augment import Augment
+from fastcnn.training.data import Dataset, split
+from fastcnn.training.folders import PhotoSource, crop_of, with_cache
 from fastcnn.training.loader import read_ahead
 from fastcnn.training.options import ON_ERROR
 from fastcnn.training.prepare import is_paths
 
-__all__ = ["ON_ERROR", "Unreadable", "as_unreadable", "describe_unreadable", "readable", "screened", "why_unreadable"]
+__all__ = ["ON_ERROR", "Unreadable", "Use", "as_unreadable", "describe_unreadable", "readable", "screened"]
 
 MOST_SKIPPED = 0.1  # of all photos; more of them points to a wrong folder or a broken disk
 _LINES, _LISTED, _WIDTH = 20, 8, 76  # of a screen of 24 lines of 80 letters
@@ -37,13 +38,29 @@ class Unreadable(NamedTuple):
     reason: str
 
 
-def why_unreadable(path: str) -> Unreadable | None:
-    """Tell why a photo cannot be read; None where it can."""
-    try:
-        examine_file(path)
-    except (ImageError, OSError) as error:
-        return as_unreadable(path, error)
-    return None
+class Use(NamedTuple):
+    """What photos are read for.
+
+    Attributes
+    ----------
+    augment : Augment, optional
+        Of the photos to learn from.
+    validation : float, optional
+        The share of the photos that `split` takes to validate with.
+    seed : int
+        Of `split`.
+    """
+
+    augment: Augment | None = None
+    validation: float | None = None
+    seed: int = 0
+
+    def crops(self, labels: np.ndarray) -> np.ndarray:
+        """Return what `crop_of` tells of each photo. If photos are left out, a few photos will have another use."""
+        crops = np.full(len(labels), crop_of(self.augment))
+        if self.validation is not None:
+            crops[split(labels, self.validation, self.seed)[1]] = crop_of(None)
+        return crops
 
 
 def as_unreadable(path: str, error: ImageError | OSError) -> Unreadable:
@@ -53,7 +70,11 @@ def as_unreadable(path: str, error: ImageError | OSError) -> Unreadable:
 
 
 def screened(
-    data: Dataset, on_error: str = "skip", progress: bool | None = False, classes: Sequence[str] | None = None
+    data: Dataset,
+    on_error: str = "skip",
+    progress: bool | None = False,
+    classes: Sequence[str] | None = None,
+    use: Use = Use(),  # noqa: B008 - it cannot change
 ) -> tuple[Dataset, list[Unreadable]]:
     """Leave out the photos that cannot be read.
 
@@ -66,6 +87,8 @@ def screened(
         As for `Progress`.
     classes : sequence of str, optional
         Names of the classes, for messages.
+    use : Use
+        The photos are kept as this needs them.
 
     Returns
     -------
@@ -80,34 +103,52 @@ def screened(
     as_choice(on_error, "on_error", ON_ERROR)
     if not isinstance(data.source, PhotoSource) or data.source.is_screened or not is_paths(data.source.photos):
         return data, []
-    names = [data.source.name(index) for index in data.indices.tolist()]
-    found: list[Unreadable] = []
-    good = np.ones(len(names), bool)
-    with Progress("examining", len(names), progress, "photos") as bar:
-        for number, why in enumerate(read_ahead(lambda i, _: why_unreadable(names[i]), range(len(names)), 2)):
-            if why is not None:
-                found.append(why)
-                good[number] = False
-            bar.update(1)
+    source, count = copy(cast(PhotoSource, with_cache(data).source)), len(data)
+    found, good = _tried(data, source, use, progress)
     if found and on_error == "stop":
-        raise ImageError(describe_unreadable(found, len(names)))
-    if len(found) > MOST_SKIPPED * len(names):
+        raise ImageError(describe_unreadable(found, count))
+    if len(found) > MOST_SKIPPED * count:
         limit = f"; at most {MOST_SKIPPED:.0%} are left out"
-        raise ImageError(describe_unreadable(found, len(names), limit))
-    source = copy(data.source)
+        raise ImageError(describe_unreadable(found, count, limit))
     source.is_screened = True
     kept = replace(data.subset(np.flatnonzero(good)), source=source)
     if (lost := np.setdiff1d(_present(data.labels), _present(kept.labels))).size:
         name = int(lost[0]) if classes is None else classes[lost[0]]
-        raise ImageError(describe_unreadable(found, len(names), f"; none is left of class {name!r}"))
+        raise ImageError(describe_unreadable(found, count, f"; none is left of class {name!r}"))
     return kept, found
 
 
+def _tried(data: Dataset, source: PhotoSource, use: Use, progress: bool | None) -> tuple[list[Unreadable], np.ndarray]:
+    """Read each photo, and return those that cannot be read, and which of all can."""
+    indices, crops = data.indices.tolist(), use.crops(data.labels).tolist()
+    found: list[Unreadable] = []
+    good = np.ones(len(indices), bool)
+
+    def why_unreadable(number: int, _: object) -> Unreadable | None:
+        try:
+            source.try_to_read(indices[number], crops[number])
+        except (ImageError, OSError) as error:
+            return as_unreadable(source.name(indices[number]), error)
+        return None
+
+    with Progress("examining", len(indices), progress, "photos") as bar:
+        for number, why in enumerate(read_ahead(why_unreadable, range(len(indices)), 2)):
+            if why is not None:
+                found.append(why)
+                good[number] = False
+            bar.update(1)
+    return found, good
+
+
 def readable(
-    data: Dataset, on_error: str = "skip", progress: bool | None = False, classes: Sequence[str] | None = None
+    data: Dataset,
+    on_error: str = "skip",
+    progress: bool | None = False,
+    classes: Sequence[str] | None = None,
+    use: Use = Use(),  # noqa: B008 - it cannot change
 ) -> Dataset:
     """Return what `screened` keeps, and warn of what it leaves out."""
-    kept, found = screened(data, on_error, progress, classes)
+    kept, found = screened(data, on_error, progress, classes, use)
     if found:
         text = describe_unreadable(found, len(data), " and are left out")
         warnings.warn(text, FastcnnWarning, stacklevel=4)

@@ -20,7 +20,6 @@ import numpy as np
 
 from fastcnn.compiler.expand import expanded
 from fastcnn.compiler.fold import drop_repeated_relu
-from fastcnn.compiler.plan import Plan
 from fastcnn.graph.autodiff import differentiate
 from fastcnn.graph.ir import Graph, Node, Shape, add_shapes
 from fastcnn.kernels._update import SETTINGS
@@ -169,17 +168,6 @@ class StepGraph:
     packed: set[str]
     trained: list[str]
     constants: dict[str, np.ndarray]
-
-
-class CompiledStep(NamedTuple):
-    """A step and its plan, with what a run writes."""
-
-    plan: Plan
-    step: StepGraph
-    numbers: list[np.ndarray]  # of the formulas, a row for each name in step.numbers
-    loss: np.ndarray
-    scores: np.ndarray
-    scorer: list[tuple[Plan, np.ndarray]]  # of losses outside of the step: a plan of the scores alone, once needed
 
 
 def step_graph(

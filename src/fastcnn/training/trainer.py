@@ -7,7 +7,6 @@ to date. training/step.py builds the graph of a step.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from threading import get_ident
 from typing import Any, TypeVar
@@ -16,7 +15,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcnn._arguments import as_flag, as_float, as_mapping, as_real_array, as_seed
-from fastcnn.compiler.compile import compile_graph
 from fastcnn.kernels import _cpu, storage
 from fastcnn.kernels._program import default_float_modes
 from fastcnn.kernels._update import SETTINGS
@@ -29,7 +27,6 @@ from fastcnn.training.step import (
     AVERAGED,
     GATHERED,
     Account,
-    CompiledStep,
     StepGraph,
     StepKind,
     Updating,
@@ -38,13 +35,12 @@ from fastcnn.training.step import (
     scores_of,
     step_graph,
 )
+from fastcnn.training.step_plans import CompiledStep, StepPlans
 from fastcnn.training.tasks import task_of_loss, without_ending
 
 __all__ = ["Trainer"]
 
 T = TypeVar("T")
-
-MAX_PLANS = 6  # kept ones: of the full batch, the last one of an epoch, and one more, with updates and without
 
 
 class Trainer(Holder):
@@ -134,7 +130,7 @@ class Trainer(Holder):
         self.ema, self.learning_rate = ema, optimizer.learning_rate
         self._account = Account(0, 0, 0.0)
         self._begun = False, 0.0  # of the step that was begun last: whether it updates, and what its batch weighs
-        self._plans: OrderedDict[tuple[tuple[int, ...], StepKind], CompiledStep] = OrderedDict()
+        self._plans = StepPlans()
         self._state: dict[str, np.ndarray] = {}  # in the form that the step reads
         self._forms: dict[str, tuple[tuple[int, ...], bool]] = {}  # shape, and whether it is stored as a parameter
         self._means: dict[str, np.ndarray] = {}  # loaded ones that no plan has read yet
@@ -298,8 +294,7 @@ class Trainer(Holder):
         gathered = self._account.gathered
         kind = StepKind("LinearLoss" if is_outside else self.loss.op, not update or gathered > 0, update)
         key = batch.shape, kind
-        compiled = self._plans.get(key) or self._compile(*key)
-        self._plans.move_to_end(key)
+        compiled = self._plans.recent(key) or self._compile(*key)
         count = self.loss.count(labels, weights) if kind.gathers else 1.0
         if kind.gathers and not gathered:
             for name in compiled.step.state:
@@ -337,7 +332,7 @@ class Trainer(Holder):
         """The scores that the step will have, for losses that are computed outside of it."""
         if not compiled.scorer:
             graph, shapes, packed = scores_of(compiled.step), compiled.step.shapes, compiled.step.packed
-            plan = compile_graph(graph, shapes, tuning=self.model.tuning, parameters=packed)
+            plan = self._plans.planned(graph, shapes, packed, self.model.tuning)
             compiled.scorer.append((plan, np.zeros(plan.output_shapes[0], np.float32)))
         ((plan, scores),) = compiled.scorer
         arrays = [batch, compiled.scores, *compiled.numbers, self._clock.view(np.float32)]
@@ -397,7 +392,7 @@ class Trainer(Holder):
 
     def _compile(self, shape: tuple[int, ...], kind: StepKind) -> CompiledStep:
         step = self._graph(shape, kind)
-        plan = compile_graph(step.graph, step.shapes, tuning=self.model.tuning, parameters=step.packed)
+        plan = self._plans.planned(step.graph, step.shapes, step.packed, self.model.tuning)
         values = {**self._means, **step.constants}
         for name in step.state:
             if name not in self._state:
@@ -410,9 +405,8 @@ class Trainer(Holder):
             self.model.task = task
         self._seen = self._changes  # forward methods may have set attributes; other threads wait for the step
         numbers = [np.zeros(len(SETTINGS), np.float32) for _ in step.numbers]
-        self._plans[shape, kind] = compiled = CompiledStep(plan, step, numbers, np.zeros(1, np.float32), scores, [])
-        if len(self._plans) > MAX_PLANS:
-            self._plans.popitem(last=False)
+        compiled = CompiledStep(plan, step, numbers, np.zeros(1, np.float32), scores, [])
+        self._plans.keep((shape, kind), compiled)
         return compiled
 
     def _graph(self, shape: tuple[int, ...], kind: StepKind | None = None) -> StepGraph:

@@ -169,7 +169,8 @@ cdef class LayerNormGrad(_Strips):
 cdef void run_sums(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
     """Units are blocks of channels."""
     cdef const LayerNormArgs *a = <const LayerNormArgs *>raw
-    cdef ptrdiff_t vl = a.kernels.vl, channels = a.pixels.channels, blocks = ceil_div(channels, vl), block, run, first, k
+    cdef ptrdiff_t vl = a.kernels.vl, channels = a.pixels.channels, blocks = ceil_div(channels, vl)
+    cdef ptrdiff_t block, run, first, k
     cdef double *sums = <double *>scratch
     cdef fc_layer_norm pixels = a.pixels
     pixels.stats = a.stats.data

@@ -55,7 +55,8 @@ OPERATIONS = {
        for name in ("erf", "gelu", "hardswish", "relu", "relu6", "sigmoid", "silu", "tanh")},
     **{f"{name}_grad": (lambda name=name: getattr(F, f"{name}_grad")(X, X))
        for name in ("erf", "gelu", "hardswish", "relu", "sigmoid", "silu", "tanh")},
-    "layer_norm": lambda: F.layer_norm(X, 9),
+    "layer_norm": lambda: F.layer_norm(X, 9), "rms_norm": lambda: F.rms_norm(X, 9),
+    "group_norm": lambda: F.group_norm(X, 1), "instance_norm": lambda: F.instance_norm(X),
 }  # fmt: skip
 
 

@@ -6,8 +6,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from convolutions import node
+from kernels.graphs_of_nodes import gradients, run, single
 
 import fastcnn as fc
+from fastcnn import reference
 from fastcnn.compiler.compile import compile_graph
 from fastcnn.graph.ir import Graph
 from fastcnn.kernels import _step
@@ -89,6 +91,26 @@ CASES = {
     "attention": ("HeadAttention", {"head_dim": 64, "value_dim": 64}, [(1, 64, 1, 300_000)] * 3),
     "softmax": ("Softmax", {"axis": 1}, [(4, 20_000_000)]),
     "gradient of softmax": ("SoftmaxGrad", {"axis": 1}, [(4, 20_000_000)] * 2),
+    "softmax of columns": ("Softmax", {"axis": 0}, [(20_000_000, 4)]),
+    "gradient of softmax of columns": ("SoftmaxGrad", {"axis": 0}, [(20_000_000, 4)] * 2),
+    "rows": ("LayerNormalization", {}, [(4, 1 << 22), (1 << 22,)]),
+    "moments of rows": ("LayerNormStats", {}, [(4, 1 << 22)]),
+    "gradient of rows": ("LayerNormGrad", {}, [(4, 1 << 22), (4, 1 << 22), (4, 2), (1 << 22,)]),
+    "gradient by the weights of rows": ("LayerNormSums", {}, [(40_000_000, 2)] * 2 + [(40_000_000, 2)]),
+    "pixels": ("ChannelNormalization", {}, [(1, 8, 3000, 3000), (8,)]),
+    "gradient by the weights of pixels": ("ChannelNormSums", {}, [(1, 8, 6000, 6000)] * 2 + [(36_000_000, 2)]),
+    "groups of channels": ("GroupNormalization", {}, [(1, 4, 6000, 6000), (4,), (4,)]),
+    "one group of a million": ("GroupNormalization", {}, [(1, 1 << 20, 1, 1), (1 << 20,), (1 << 20,)]),
+    "sums of groups": ("GroupSums", {}, [(1, 4, 6000, 6000)] * 2 + [(4, 2)]),
+    "gradient of groups": (
+        "GroupNormGrad", {}, [(1, 4, 6000, 6000)] * 2 + [(4, 2), (4, 2), (4,)]
+    ),
+    "gradient by the weights of groups": ("GroupTotal", {}, [(1 << 20, 40)] * 2),
+    "sum": ("ReduceSum", {}, [(100_000_000,)]),
+    "maxima of columns": ("ReduceMax", {"axes": (0,)}, [(50_000_000, 3)]),
+    "norm of planes": ("ReduceL2", {"axes": (0, 2)}, [(3, 2, 60_000_000)]),
+    "broadcast row": ("Mul", {}, [(2, 50_000_000), (2, 1)]),
+    "resize": ("Resize", {"sizes": (60_000, 60_000)}, [(1, 1, 2, 2)]),
 }  # fmt: skip
 
 
@@ -135,3 +157,35 @@ def test_training():
     ):
         plan = trainer._compile((256, 3, 224, 224), StepKind(loss, gathers, applies)).plan
         check([(make(), info.kernel) for make, info in zip(plan._makers, plan.steps, strict=True)])
+
+
+@pytest.mark.parametrize("longest", [1, 40, 1000])
+def test_long_steps_compute_the_same_in_pieces(longest, monkeypatch, poisoned):
+    """Whatever lies between two looks at signals: here, a few vectors."""
+    rng = np.random.default_rng(1)
+    x, g = rng.integers(-9, 10, (2, 3, 7, 11, 45)).astype(np.float32)
+    row, weight = rng.standard_normal((5, 333)).astype(np.float32), np.linspace(1, 2, 7, dtype=np.float32)
+    axis, groups = {"axes": (0, 2), "keepdims": 1}, {"num_groups": 1, "epsilon": 0.1}
+    monkeypatch.setattr(_step, "LONGEST_PIECE", longest)
+    for dim in range(4):
+        y = fc.functional.softmax(x, dim)
+        np.testing.assert_allclose(y, reference.softmax(x, dim), rtol=2e-6, atol=1e-12)
+        grad = fc.functional.softmax_grad(g, y, dim)
+        np.testing.assert_allclose(grad, reference.softmax_grad(g, y, dim), atol=2e-6)
+    np.testing.assert_allclose(fc.functional.softmax(row), reference.softmax(row), rtol=2e-6)
+    for op, define in (("ReduceSum", np.sum), ("ReduceMax", np.max), ("ReduceMean", np.mean)):
+        for attrs in (axis, {"axes": (1, 3), "keepdims": 1}, {"axes": (), "keepdims": 1}):
+            (y,) = run(single(op, x, **attrs), {"v0": x})
+            np.testing.assert_allclose(y, define(x, axis=attrs["axes"] or None, keepdims=True), rtol=1e-6)
+    (y,) = run(single("ReduceL2", x, **axis), {"v0": x})
+    np.testing.assert_allclose(y, np.sqrt((x * x).sum(axis=(0, 2), keepdims=True)), rtol=1e-6)
+    for op, how in (("GroupNormalization", groups), ("ChannelNormalization", {"epsilon": 0.1})):
+        expected = [run(single(op, x, weight, weight, **how), {"v0": x, "v1": weight, "v2": weight})[0]]
+        expected += gradients(op, [x, weight, weight], g, **how)
+        monkeypatch.setattr(_step, "LONGEST_PIECE", 1 << 23)
+        found = [run(single(op, x, weight, weight, **how), {"v0": x, "v1": weight, "v2": weight})[0]]
+        found += gradients(op, [x, weight, weight], g, **how)
+        monkeypatch.setattr(_step, "LONGEST_PIECE", longest)
+        for y, z in zip(found, expected, strict=True):
+            np.testing.assert_allclose(y, z, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(fc.functional.mul(x, x[:1, :1]), x * x[:1, :1])

@@ -11,7 +11,7 @@ from fastcnn import reference
 
 
 def network() -> fc.Model:
-    """Every such layer, of images and of rows, with weights of one axis and of several."""
+    """All layers that normalise images or rows by themselves, with weights of one axis and of several."""
     model = fc.Sequential(
         fc.Conv2d(3, 6, 3, padding=1, rng=0),
         fc.GroupNorm(2, 6),

@@ -26,6 +26,14 @@ cdef struct GroupArgs:
     fc_tensor weight, bias  # IN  parameters (C,)
     ptrdiff_t groups
     double epsilon
+    bint flat  # whether the rows of a plane follow each other without gaps
+    ptrdiff_t piece  # pixels between two calls of `goes_on`
+
+# What the channels of a group have in common. It is kept, because the next block often belongs to the same group.
+cdef struct Group:
+    ptrdiff_t number, image
+    double mean, inverse  # 1 / deviation
+    double first, second  # sums of gw, and of gw * h
 
 
 cdef inline float *pair_of(const GroupArgs *a, const fc_tensor *t, ptrdiff_t channel, ptrdiff_t image) noexcept nogil:
@@ -50,31 +58,42 @@ cdef void group_moments(const GroupArgs *a, ptrdiff_t group, ptrdiff_t image, do
     inverse[0] = 1.0 / sqrt(squares / size + a.epsilon)
 
 
+cdef inline bint is_flat(const fc_tensor *t) noexcept nogil:
+    return t.row == t.w * t.lanes
+
+
 cdef void run_moments(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
     """Units are blocks of channels of an image. The sums of gradients are computed in the same way as moments."""
     cdef const GroupArgs *a = <const GroupArgs *>raw
-    cdef ptrdiff_t vl = a.kernels.vl, blocks = blocks_of(&a.x), unit, image, block, k
+    cdef ptrdiff_t vl = a.kernels.vl, blocks = blocks_of(&a.x), unit, image, block, k, r, first
+    cdef ptrdiff_t rows = 1 if a.flat else a.x.h, length = a.x.h * a.x.w // rows
     cdef double count = <double>(a.x.h * a.x.w), mean
     cdef double *totals = <double *>scratch
     cdef float *to
+    cdef const float *x
     cdef fc_pixel_sums sums
     cdef bint of_gradient = a.g.data != NULL
-    sums.x, sums.moments, sums.sums, sums.gate.affine = NULL, not of_gradient, totals, NULL
-    sums.rows, sums.pixels, sums.x_row = a.x.h, a.x.w, a.x.row
-    sums.g_row = a.g.row if of_gradient else a.x.row
+    sums.x, sums.moments, sums.sums, sums.gate.affine, sums.rows = NULL, not of_gradient, totals, NULL, 1
     for unit in range(share(a.x.n * blocks, tid, nthreads), share(a.x.n * blocks, tid + 1, nthreads)):
-        if not goes_on(2 * a.x.h * a.x.w):
-            return
         image, block = unit // blocks, unit % blocks
         memset(totals, 0, 2 * vl * sizeof(double))
-        to = a.y.data + block * a.y.block + 2 * image * vl
-        sums.shift = a.x.data + image * a.x.image + block * a.x.block
-        sums.g = sums.shift
+        x = a.x.data + image * a.x.image + block * a.x.block
+        sums.shift = x
         if of_gradient:
-            sums.x = sums.shift
-            sums.g = a.g.data + image * a.g.image + block * a.g.block
             sums.shift = pair_of(a, &a.moments, block * vl, image)
-        a.kernels.pixel_sums(&sums)
+        for r in range(rows):
+            first = 0
+            while first < length:
+                sums.pixels = min(a.piece, length - first)
+                if not goes_on(2 * sums.pixels):
+                    return
+                sums.g = x + r * a.x.row + first * vl
+                if of_gradient:
+                    sums.x = sums.g
+                    sums.g = a.g.data + image * a.g.image + block * a.g.block + r * a.g.row + first * vl
+                a.kernels.pixel_sums(&sums)
+                first += sums.pixels
+        to = a.y.data + block * a.y.block + 2 * image * vl
         for k in range(vl):
             if of_gradient:
                 to[k], to[vl + k] = <float>totals[k], <float>totals[vl + k]
@@ -105,60 +124,78 @@ cdef class GroupMoments(Step):
         self.operand(2, &a.g, g)
         self.operand(3, &a.moments, moments)
         self.scratch_floats = 4 * self.kernels.vl
+        a.flat = is_flat(&a.x) and (g is None or is_flat(&a.g))
         units = a.x.n * blocks_of(&a.x)
         self.work(units, 2 * units * a.x.h * a.x.w)
-        self.at_a_time(1, 2 * a.x.h * a.x.w)
+        a.piece = self.at_a_time(a.x.h * a.x.w, 2) or a.x.h * a.x.w
 
 
-cdef void set_lanes(const GroupArgs *a, ptrdiff_t block, ptrdiff_t image, float *lanes) noexcept nogil:
+cdef void set_group(const GroupArgs *a, Group *group, ptrdiff_t number, ptrdiff_t image) noexcept nogil:
+    """Compute what the channels of a group have in common, unless it is known."""
+    cdef ptrdiff_t vl = a.kernels.vl, size = a.x.c // a.groups, c
+    cdef const float *sums
+    if group.number == number and group.image == image:
+        return
+    group.number, group.image, group.first, group.second = number, image, 0.0, 0.0
+    group_moments(a, number, image, &group.mean, &group.inverse)
+    if a.g.data == NULL:
+        return
+    for c in range(number * size, (number + 1) * size):
+        sums = pair_of(a, &a.sums, c, image)
+        group.first += <double>a.weight.data[c] * sums[0]
+        group.second += <double>a.weight.data[c] * group.inverse * (
+            sums[vl] + <double>sums[0] * (pair_of(a, &a.moments, c, image)[0] - group.mean))
+
+
+cdef void set_lanes(const GroupArgs *a, Group *group, ptrdiff_t block, ptrdiff_t image, float *lanes) noexcept nogil:
     """Compute what each lane of a block takes: scale and shift of x; for the gradient [3][VL], the factors of g and x,
     and what is added."""
-    cdef ptrdiff_t vl = a.kernels.vl, size = a.x.c // a.groups, c, other, group, ready = -1
-    cdef double mean = 0.0, inverse = 0.0, first = 0.0, second = 0.0, count = <double>(size * a.x.h * a.x.w)
-    cdef const float *sums
+    cdef ptrdiff_t vl = a.kernels.vl, size = a.x.c // a.groups, c, k
+    cdef double count = <double>(size * a.x.h * a.x.w), slope
     for c in range(block * vl, min((block + 1) * vl, a.x.c)):
-        group = c // size
-        if group != ready:
-            group_moments(a, group, image, &mean, &inverse)
-            ready, first, second = group, 0.0, 0.0
-            for other in range(group * size, (group + 1) * size if a.g.data != NULL else 0):
-                sums = pair_of(a, &a.sums, other, image)
-                first += <double>a.weight.data[other] * sums[0]
-                second += <double>a.weight.data[other] * inverse * (
-                    sums[vl] + <double>sums[0] * (pair_of(a, &a.moments, other, image)[0] - mean))
-        other = c - block * vl
-        lanes[other] = <float>(a.weight.data[c] * inverse)
+        set_group(a, group, c // size, image)
+        k = c - block * vl
+        slope = a.weight.data[c] * group.inverse
+        lanes[k] = <float>slope
         if a.g.data == NULL:
-            lanes[vl + other] = <float>((a.bias.data[c] if a.bias.data != NULL else 0.0)
-                                        - mean * a.weight.data[c] * inverse)
+            lanes[vl + k] = <float>((a.bias.data[c] if a.bias.data != NULL else 0.0) - group.mean * slope)
         else:
-            lanes[vl + other] = <float>(-inverse * inverse * second / count)
-            lanes[2 * vl + other] = <float>(-inverse * first / count + inverse * inverse * mean * second / count)
+            slope = -group.inverse * group.inverse * group.second / count
+            lanes[vl + k] = <float>slope
+            lanes[2 * vl + k] = <float>(-group.inverse * group.first / count - slope * group.mean)
 
 
 cdef void run_apply(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
     """Units are blocks of channels of an image."""
     cdef const GroupArgs *a = <const GroupArgs *>raw
-    cdef ptrdiff_t vl = a.kernels.vl, blocks = blocks_of(&a.x), unit, image, block, r, at
+    cdef ptrdiff_t vl = a.kernels.vl, blocks = blocks_of(&a.x), unit, image, block, r, first, count
+    cdef ptrdiff_t rows = 1 if a.flat else a.x.h, length = a.x.h * a.x.w // rows
+    cdef const float *x
+    cdef float *y
     cdef fc_activation act
     cdef fc_gate gate
+    cdef Group group
+    group.number = -1
     act.kind, act.low, act.high, act.alpha = FC_NONE, -INFINITY, INFINITY, 0.0
     gate.affine = NULL
     for unit in range(share(a.x.n * blocks, tid, nthreads), share(a.x.n * blocks, tid + 1, nthreads)):
-        if not goes_on(4 * a.x.h * a.x.w):
-            return
         image, block = unit // blocks, unit % blocks
         memset(scratch, 0, 3 * vl * sizeof(float))
-        set_lanes(a, block, image, scratch)
-        for r in range(a.x.h):
-            at = image * a.y.image + block * a.y.block + r * a.y.row
-            if a.g.data == NULL:
-                a.kernels.affine(&act, scratch, scratch + vl, a.x.data + image * a.x.image + block * a.x.block
-                                 + r * a.x.row, NULL, a.y.data + at, a.x.w * vl)
-            else:
-                a.kernels.blend(&gate, scratch, a.g.data + image * a.g.image + block * a.g.block + r * a.g.row,
-                                a.x.data + image * a.x.image + block * a.x.block + r * a.x.row, a.y.data + at,
-                                a.x.w * vl)
+        set_lanes(a, &group, block, image, scratch)
+        for r in range(rows):
+            first = 0
+            while first < length:
+                count = min(a.piece, length - first)
+                if not goes_on(4 * count):
+                    return
+                x = a.x.data + image * a.x.image + block * a.x.block + r * a.x.row + first * vl
+                y = a.y.data + image * a.y.image + block * a.y.block + r * a.y.row + first * vl
+                if a.g.data == NULL:
+                    a.kernels.affine(&act, scratch, scratch + vl, x, NULL, y, count * vl)
+                else:
+                    a.kernels.blend(&gate, scratch, a.g.data + image * a.g.image + block * a.g.block + r * a.g.row
+                                    + first * vl, x, y, count * vl)
+                first += count
 
 
 cdef class GroupNorm(Step):
@@ -186,9 +223,10 @@ cdef class GroupNorm(Step):
             self.weights(4, &a.bias, bias)
         a.groups, a.epsilon = groups, epsilon
         self.scratch_floats = 3 * self.kernels.vl
+        a.flat = is_flat(&a.x) and is_flat(&a.y)
         units = a.x.n * blocks_of(&a.x)
         self.work(units, 4 * units * a.x.h * a.x.w)
-        self.at_a_time(1, 4 * a.x.h * a.x.w)
+        a.piece = self.at_a_time(a.x.h * a.x.w, 4) or a.x.h * a.x.w
 
 
 cdef class GroupNormGrad(Step):
@@ -216,25 +254,33 @@ cdef class GroupNormGrad(Step):
         self.weights(5, &a.weight, weight)
         a.groups, a.epsilon = groups, epsilon
         self.scratch_floats = 3 * self.kernels.vl
+        a.flat = is_flat(&a.x) and is_flat(&a.y) and is_flat(&a.g)
         units = a.x.n * blocks_of(&a.x)
         self.work(units, 4 * units * a.x.h * a.x.w)
-        self.at_a_time(1, 4 * a.x.h * a.x.w)
+        a.piece = self.at_a_time(a.x.h * a.x.w, 4) or a.x.h * a.x.w
 
 
 cdef void run_total(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
+    """Units are groups."""
     cdef const GroupArgs *a = <const GroupArgs *>raw
-    cdef ptrdiff_t vl = a.kernels.vl, size = a.y.c // a.groups, images = a.sums.w // 2, c, image
-    cdef double mean, inverse, first, second
+    cdef ptrdiff_t vl = a.kernels.vl, size = a.y.c // a.groups, images = a.sums.w // 2, group, c, image
+    cdef double mean, inverse
+    cdef double *totals = <double *>scratch
     cdef const float *sums
-    for c in range(a.y.c):
-        first = second = 0.0
+    for group in range(share(a.groups, tid, nthreads), share(a.groups, tid + 1, nthreads)):
+        memset(totals, 0, 2 * size * sizeof(double))
         for image in range(images):
-            group_moments(a, c // size, image, &mean, &inverse)
-            sums = pair_of(a, &a.sums, c, image)
-            first += sums[0]
-            second += inverse * (sums[vl] + <double>sums[0] * (pair_of(a, &a.moments, c, image)[0] - mean))
-        pair_of(a, &a.y, c, 0)[0] = <float>first
-        pair_of(a, &a.y, c, 0)[vl] = <float>second
+            if not goes_on(4 * size):
+                return
+            group_moments(a, group, image, &mean, &inverse)
+            for c in range(group * size, (group + 1) * size):
+                sums = pair_of(a, &a.sums, c, image)
+                totals[2 * (c - group * size)] += sums[0]
+                totals[2 * (c - group * size) + 1] += inverse * (
+                    sums[vl] + <double>sums[0] * (pair_of(a, &a.moments, c, image)[0] - mean))
+        for c in range(group * size, (group + 1) * size):
+            pair_of(a, &a.y, c, 0)[0] = <float>totals[2 * (c - group * size)]
+            pair_of(a, &a.y, c, 0)[vl] = <float>totals[2 * (c - group * size) + 1]
 
 
 cdef class GroupTotal(Step):
@@ -252,8 +298,12 @@ cdef class GroupTotal(Step):
 
     def __init__(self, y, sums, moments, ptrdiff_t groups, double epsilon):
         cdef GroupArgs *a = &self.a
-        self.run, self.args, a.kernels, self.shared = run_total, a, self.kernels, False
+        self.run, self.args, a.kernels = run_total, a, self.kernels
         self.operand(0, &a.y, y)
         self.operand(1, &a.sums, sums)
         self.operand(2, &a.moments, moments)
         a.groups, a.epsilon, a.x.c = groups, epsilon, a.y.c
+        size, images = a.y.c // groups, a.sums.w // 2
+        self.scratch_floats = 4 * size
+        self.work(groups, 4 * groups * size * images)
+        self.at_a_time(images, 4 * size)

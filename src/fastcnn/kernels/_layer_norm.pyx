@@ -4,6 +4,8 @@ tiles/layer_norm.h has the formulas. The mean and 1 / deviation of each pixel ar
 read them. Threads own strips of VL pixels, but blocks of channels where sums run over pixels.
 """
 
+from fastcnn.kernels import _step
+
 from libc.stddef cimport ptrdiff_t
 from libc.string cimport memset
 
@@ -24,6 +26,8 @@ cdef struct LayerNormArgs:
     fc_layer_norm pixels
     int what
     ptrdiff_t runs, length  # how often pixels lie side by side, and how many
+    ptrdiff_t strip  # pixels of a unit
+    ptrdiff_t piece  # pixels of a sum between two calls of `goes_on`
 
 
 cdef void describe(LayerNormArgs *a, const fc_kernels *kernels, float epsilon, bint centred, bint dense) noexcept:
@@ -56,14 +60,14 @@ cdef inline ptrdiff_t run_of(const LayerNormArgs *a, const fc_tensor *t, ptrdiff
 
 cdef void run_strips(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
     cdef const LayerNormArgs *a = <const LayerNormArgs *>raw
-    cdef ptrdiff_t vl = a.kernels.vl, strips = ceil_div(a.length, vl), total = a.runs * strips
+    cdef ptrdiff_t strips = ceil_div(a.length, a.strip), total = a.runs * strips
     cdef ptrdiff_t unit = share(total, tid, nthreads), end = share(total, tid + 1, nthreads), run, first, count
     cdef fc_layer_norm pixels = a.pixels
     pixels.weight, pixels.bias = a.weight.data, a.bias.data
     while unit < end:
-        run, first = unit // strips, unit % strips * vl
-        count = min(strips - unit % strips, end - unit)
-        pixels.pixels, pixels.first = min(count * vl, a.length - first), run * a.length + first
+        run, first = unit // strips, unit % strips * a.strip
+        count = 1 if a.strip == 1 else min(strips - unit % strips, end - unit)
+        pixels.pixels, pixels.first = min(count * a.strip, a.length - first), run * a.length + first
         pixels.x = a.x.data + run_of(a, &a.x, run) + first * pixels.x_pixel
         if a.what == STATS:
             pixels.stats = a.y.data
@@ -90,8 +94,10 @@ cdef class _Strips(Step):
         dense = not has_gaps(&a.x) and (what == STATS or not has_gaps(&a.y)) \
             and (what != GRADIENT or not has_gaps(&a.g))
         describe(a, self.kernels, epsilon, centred, dense)
-        units = a.runs * ceil_div(a.length, self.kernels.vl)
-        self.work(units, units * self.kernels.vl * ceil_div(a.pixels.channels, self.kernels.vl) * passes)
+        each = ceil_div(a.pixels.channels, self.kernels.vl) * passes
+        a.strip = self.kernels.vl if self.kernels.vl * each <= <ptrdiff_t>_step.LONGEST_PIECE else 1
+        units = a.runs * ceil_div(a.length, a.strip)
+        self.work(units, units * a.strip * each)
 
 
 cdef class LayerNorm(_Strips):
@@ -157,25 +163,30 @@ cdef class LayerNormGrad(_Strips):
         self.owned = weight
         if weight is not None:
             self.weights(4, &a.weight, weight)
-        self.strips(GRADIENT, 12, 0.0, centred)
+        self.strips(GRADIENT, 8, 0.0, centred)
 
 
 cdef void run_sums(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
     """Units are blocks of channels."""
     cdef const LayerNormArgs *a = <const LayerNormArgs *>raw
-    cdef ptrdiff_t vl = a.kernels.vl, channels = a.pixels.channels, blocks = ceil_div(channels, vl), block, run, k
+    cdef ptrdiff_t vl = a.kernels.vl, channels = a.pixels.channels, blocks = ceil_div(channels, vl)
+    cdef ptrdiff_t block, run, first, k
     cdef double *sums = <double *>scratch
     cdef fc_layer_norm pixels = a.pixels
-    pixels.stats, pixels.pixels = a.stats.data, a.length
+    pixels.stats = a.stats.data
     for block in range(share(blocks, tid, nthreads), share(blocks, tid + 1, nthreads)):
         memset(sums, 0, 2 * vl * sizeof(double))
         for run in range(a.runs):
-            if not goes_on(4 * a.length):
-                return
-            pixels.first = run * a.length
-            pixels.x = a.x.data + run_of(a, &a.x, run) + block * pixels.x_block
-            pixels.g = a.g.data + run_of(a, &a.g, run) + block * pixels.g_block
-            a.kernels.layer_norm_sums(&pixels, sums, vl if pixels.padded else min(vl, channels - block * vl))
+            first = 0
+            while first < a.length:
+                pixels.pixels = min(a.piece, a.length - first)
+                if not goes_on(4 * pixels.pixels):
+                    return
+                pixels.first = run * a.length + first
+                pixels.x = a.x.data + run_of(a, &a.x, run) + block * pixels.x_block + first * pixels.x_pixel
+                pixels.g = a.g.data + run_of(a, &a.g, run) + block * pixels.g_block + first * pixels.g_pixel
+                a.kernels.layer_norm_sums(&pixels, sums, vl if pixels.padded else min(vl, channels - block * vl))
+                first += a.piece
         for k in range(2 * vl):
             a.y.data[2 * block * vl + k] = <float>sums[k]
 
@@ -202,4 +213,4 @@ cdef class LayerNormSums(Step):
         self.scratch_floats = 4 * self.kernels.vl
         blocks = ceil_div(a.pixels.channels, self.kernels.vl)
         self.work(blocks, 4 * blocks * a.runs * a.length)
-        self.at_a_time(a.runs, 4 * a.length)
+        a.piece = self.at_a_time(a.length, 4) or a.length

@@ -3,14 +3,15 @@
 All operands of a step have one layout. Where none has gaps, spans of memory replace rows.
 """
 
+from libc.math cimport INFINITY
 from libc.stddef cimport ptrdiff_t
 
 from fastcnn.kernels._step cimport (
-    Rows, Step, Walk, blocks_of, ceil_div, floats, is_dense, set_activation, share, walk, walks,
+    Rows, Step, Walk, blocks_of, ceil_div, floats, goes_on, is_dense, set_activation, share, walk, walks,
 )
 from fastcnn.kernels._tiles cimport (
-    FC_ADD, FC_BELOW, FC_DIVIDE, FC_EQUAL, FC_MAXIMUM, FC_MINIMUM, FC_MULTIPLY, FC_SUBTRACT, fc_activation, fc_kernels,
-    fc_tensor,
+    FC_ADD, FC_BELOW, FC_DIVIDE, FC_EQUAL, FC_EXP, FC_LARGEST, FC_MAXIMUM, FC_MINIMUM, FC_MULTIPLY, FC_NONE,
+    FC_SUBTRACT, FC_SUM, fc_activation, fc_kernels, fc_reduce, fc_tensor,
 )
 
 cdef enum:
@@ -205,6 +206,64 @@ cdef struct SoftmaxArgs:
     const fc_kernels *kernels
     fc_tensor y  # OUT
     fc_tensor x  # IN
+    ptrdiff_t piece, each  # elements of an axis between two calls of `goes_on`, 0: no calls; operations for one
+
+
+cdef void combine(const fc_kernels *kernels, int op, int kind, const float *x, ptrdiff_t x_step, const float *y,
+                  ptrdiff_t y_step, float *z, ptrdiff_t z_step, ptrdiff_t n, ptrdiff_t columns) noexcept nogil:
+    """z = act(x op y) for n elements of neighbouring columns. A y_step of 0 repeats the numbers of the columns."""
+    cdef fc_activation act
+    cdef ptrdiff_t i
+    act.kind, act.low, act.high, act.alpha = kind, -INFINITY, INFINITY, 0.0
+    if columns == 1 and x_step == z_step == 1:
+        kernels.binary(op, &act, x, 1, y, y_step, z, n)
+        return
+    for i in range(n):
+        kernels.binary(op, &act, x + i * x_step, 1, y + i * y_step, 1, z + i * z_step, columns)
+
+
+cdef bint softmax_in_pieces(const SoftmaxArgs *a, const float *x, float *y, ptrdiff_t columns,
+                            float *scratch) noexcept nogil:
+    """Compute the softmax of a long axis of at most VL columns piece by piece. Returns whether it has come to its
+    end."""
+    cdef ptrdiff_t vl = a.kernels.vl, first, count, i, stage
+    cdef double *totals = <double *>scratch
+    cdef float *largest = scratch + 2 * vl
+    cdef float *part = scratch + 3 * vl
+    cdef fc_reduce reduce
+    reduce.counts[0] = reduce.counts[1] = 1
+    reduce.steps[0] = reduce.steps[1] = 0
+    reduce.columns, reduce.y, reduce.root, reduce.divisor = columns, part, 0, 1.0
+    for i in range(columns):
+        largest[i], totals[i] = -INFINITY, 0.0
+    for stage in range(3):
+        reduce.kind = FC_LARGEST if stage == 0 else FC_SUM
+        first = 0
+        while first < a.x.c:
+            count = min(a.piece, a.x.c - first)
+            if not goes_on(count * a.each):
+                return False
+            if stage == 2:
+                combine(a.kernels, FC_DIVIDE, FC_NONE, y + first * a.y.block, a.y.block, part, 0,
+                        y + first * a.y.block, a.y.block, count, columns)
+                first += count
+                continue
+            reduce.counts[2] = count
+            reduce.x, reduce.steps[2] = x + first * a.x.block, a.x.block
+            if stage == 1:
+                combine(a.kernels, FC_SUBTRACT, FC_EXP, reduce.x, a.x.block, largest, 0, y + first * a.y.block,
+                        a.y.block, count, columns)
+                reduce.x, reduce.steps[2] = y + first * a.y.block, a.y.block
+            a.kernels.reduce(&reduce)
+            for i in range(columns):
+                totals[i] += part[i]
+                if stage == 0 and (part[i] > largest[i] or part[i] != part[i]):
+                    largest[i] = part[i]
+            first += count
+        for i in range(columns):
+            part[i] = <float>totals[i]
+            totals[i] = 0.0
+    return True
 
 
 cdef void run_softmax(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
@@ -219,7 +278,11 @@ cdef void run_softmax(const void *raw, float *scratch, int tid, int nthreads) no
         count = min(groups - unit % groups, end - unit)
         x = a.x.data + unit // groups * a.x.image + first
         y = a.y.data + unit // groups * a.y.image + first
-        if a.x.w == 1 and a.x.block == 1 and a.y.block == 1:
+        if a.piece > 0:
+            count = 1
+            if not softmax_in_pieces(a, x, y, min(vl, a.x.w - first), scratch):
+                return
+        elif a.x.w == 1 and a.x.block == 1 and a.y.block == 1:
             a.kernels.softmax(x, y, a.x.c)
         else:
             a.kernels.softmax_columns(x, a.x.block, y, a.y.block, a.x.c, min(count * vl, a.x.w - first))
@@ -244,7 +307,11 @@ cdef class Softmax(Step):
         self.a.kernels = self.kernels
         vl = self.kernels.vl
         vectors = self.a.x.n * (ceil_div(self.a.x.c, vl) if self.a.x.w == 1 else self.a.x.c * ceil_div(self.a.x.w, vl))
-        self.work(self.a.x.n * ceil_div(self.a.x.w, vl), SOFTMAX_OPERATIONS * vectors)
+        units = self.a.x.n * ceil_div(self.a.x.w, vl)
+        self.work(units, SOFTMAX_OPERATIONS * vectors)
+        self.a.each = max(1, SOFTMAX_OPERATIONS * vectors // units // self.a.x.c)
+        self.a.piece = self.at_a_time(self.a.x.c, self.a.each)
+        self.scratch_floats = 4 * vl
 
 
 cdef struct FillArgs:

@@ -4,7 +4,7 @@ from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from fastcnn.kernels._step cimport Step, blocks_of, ceil_div, is_dense, set_gradient_activation, share
+from fastcnn.kernels._step cimport Step, blocks_of, ceil_div, goes_on, is_dense, set_gradient_activation, share
 from fastcnn.kernels._tiles cimport fc_activation, fc_kernels, fc_tensor
 
 cdef enum:
@@ -18,6 +18,7 @@ cdef struct GradArgs:
     fc_tensor v  # IN
     fc_activation act
     bint dense
+    ptrdiff_t piece  # elements of an axis between two calls of `goes_on`; 0: no calls
 
 
 cdef void run_activate_grad(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
@@ -62,11 +63,26 @@ cdef class ActivateGrad(Step):
         set_gradient_activation(&a.act, activation)
 
 
+cdef bint softmax_grad_in_pieces(const GradArgs *a, const float *g, const float *v, float *y) noexcept nogil:
+    """Compute a column of a long axis. Returns whether it has come to its end."""
+    cdef double total = 0.0
+    cdef ptrdiff_t k
+    for k in range(a.g.c):
+        if k % a.piece == 0 and not goes_on(a.piece):
+            return False
+        total += <double>g[k * a.g.block] * v[k * a.v.block]
+    for k in range(a.g.c):
+        if k % a.piece == 0 and not goes_on(a.piece):
+            return False
+        y[k * a.y.block] = v[k * a.v.block] * <float>(g[k * a.g.block] - total)
+    return True
+
+
 cdef void run_softmax_grad(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
     """Units are rows, or vectors of columns."""
     cdef const GradArgs *a = <const GradArgs *>raw
     cdef ptrdiff_t vl = a.kernels.vl if a.g.w > 1 else 1, groups = ceil_div(a.g.w, vl), units = a.g.n * groups
-    cdef ptrdiff_t unit, image, first, columns
+    cdef ptrdiff_t unit, image, first, columns, k
     cdef const float *g
     cdef const float *v
     cdef float *y
@@ -76,7 +92,11 @@ cdef void run_softmax_grad(const void *raw, float *scratch, int tid, int nthread
         v = a.v.data + image * a.v.image + first
         y = a.y.data + image * a.y.image + first
         columns = min(vl, a.g.w - first)
-        if a.g.w == 1 and a.g.block == a.v.block == a.y.block == 1:
+        if a.piece > 0:
+            for k in range(columns):
+                if not softmax_grad_in_pieces(a, g + k, v + k, y + k):
+                    return
+        elif a.g.w == 1 and a.g.block == a.v.block == a.y.block == 1:
             a.kernels.softmax_grad(g, v, y, a.g.c)
         else:
             a.kernels.softmax_grad_columns(g, a.g.block, v, a.v.block, y, a.y.block, a.g.c, columns)
@@ -102,6 +122,7 @@ cdef class SoftmaxGrad(Step):
         vl = self.kernels.vl
         vectors = self.a.g.n * (ceil_div(self.a.g.c, vl) if self.a.g.w == 1 else self.a.g.c * ceil_div(self.a.g.w, vl))
         self.work(self.a.g.n * ceil_div(self.a.g.w, vl), 4 * vectors)
+        self.a.piece = self.at_a_time(self.a.g.c, 1)
 
 
 cdef struct DropoutArgs:

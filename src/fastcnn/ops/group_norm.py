@@ -19,6 +19,8 @@ from fastcnn.ops.base import images
 from fastcnn.ops.layer_norm import EPSILON, LayerNormalization, LayerNormGrad, LayerNormStats, parameter
 from fastcnn.ops.node import Attrs, Backward, Lowering, Node, Op, Shape, Shapes
 
+MOST = 1 << 20  # channels of a group: no signal interrupts their sum
+
 
 class GroupNormalization(Op):
     """(x - mean) / sqrt(var + epsilon) * weight + bias over groups of channels; ONNX GroupNormalization."""
@@ -34,9 +36,11 @@ class GroupNormalization(Op):
         x = shapes[0]
         if x is None or len(x) < 3:
             raise ValueError(f"x.shape={x}, expected at least 3 dimensions (N, C, ...)")
-        groups = attrs.get("num_groups", 1)
+        groups = self.groups(attrs, x[1])
         if groups < 1 or x[1] % groups:
             raise ValueError(f"num_groups={groups}, expected a divisor of {x[1]} channels (x.shape={x})")
+        if x[1] // groups > MOST:
+            raise ValueError(f"x.shape={x}, expected groups of at most {MOST} channels")
         for name, shape in zip(self.arguments[1:], shapes[1:], strict=False):
             if shape != (x[1],):
                 raise ValueError(f"{name}.shape={shape}, expected {(x[1],)} (x.shape={x})")

@@ -20,6 +20,7 @@ from fastcnn.ops.base import images
 from fastcnn.ops.node import Attrs, Backward, Lowering, Node, Op, Shape, Shapes
 
 EPSILON = 1e-5
+MOST = 1 << 22  # elements of a row: no signal interrupts a tile
 
 
 class _OfRows(Op):
@@ -80,6 +81,8 @@ class LayerNormalization(_OfRows):
         x = shapes[0]
         assert x is not None
         _, sizes = self.sizes(attrs, x)
+        if prod(sizes) > MOST:
+            raise ValueError(f"x.shape={x}, expected rows of at most {MOST} elements, got {prod(sizes)}")
         for name, shape in zip(self.arguments[1:], shapes[1:], strict=False):
             if shape is not None and shape != sizes:
                 raise ValueError(f"{name}.shape={shape}, expected {sizes} (x.shape={x})")

@@ -24,7 +24,7 @@ from fastcnn.compiler.heads import Attention, Heads, attentions
 from fastcnn.compiler.state import State
 from fastcnn.compiler.strided import Strided, of_image
 from fastcnn.compiler.tokens import Values, grid, sizes_of, tokens
-from fastcnn.graph.ir import Node, Shape, live
+from fastcnn.graph.ir import Node, Shape
 
 __all__ = ["channels_first"]
 
@@ -59,7 +59,7 @@ class _Converter(Values):
                 self.keep(node)
         for name in self.state.graph.outputs:
             self.plain(name)
-        nodes = live(self.nodes, self.state.graph.outputs)
+        nodes = self.state.wanted(self.nodes)
         return self.state.with_nodes(nodes, self.constants, self.shapes)
 
     def keep(self, node: Node) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from fastcnn import ops
 from fastcnn.compiler.state import State
-from fastcnn.graph.ir import Node, live
+from fastcnn.graph.ir import Node
 
 # Files round constants to float32, some to four digits.
 CLOSE = 1e-4
@@ -39,7 +39,7 @@ def recognise(state: State) -> State:
             found = _group_norm(node, state, constants)
         nodes.append(node if found is None else found)
         changed = changed or found is not None
-    return state.with_nodes(live(nodes, state.graph.outputs), constants) if changed else state
+    return state.with_nodes(state.wanted(nodes), constants) if changed else state
 
 
 def _group_norm(node: Node, state: State, constants: dict[str, np.ndarray]) -> Node | None:

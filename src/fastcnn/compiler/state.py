@@ -16,7 +16,7 @@ import numpy as np
 
 from fastcnn._forks import computed_once
 from fastcnn._record import record
-from fastcnn.graph.ir import Graph, Node, Shape, add_shapes
+from fastcnn.graph.ir import Graph, Node, Shape, add_shapes, live
 from fastcnn.kernels.view import Halo, View
 from fastcnn.ops.access import Access
 from fastcnn.ops.budget import Budget
@@ -187,6 +187,11 @@ class State:
     def is_private(self, name: str) -> bool:
         """Whether one node alone reads the value, once, which is none of the graph's outputs."""
         return self.reads[name] == 1 and name not in self.outputs
+
+    def wanted(self, nodes: Sequence[Node]) -> list[Node]:
+        """The nodes that outputs depend on, and those that change what outlives a run, with what these depend on."""
+        changes = [node.output for node in nodes if node.kind.updates]
+        return live([*nodes], [*self.graph.outputs, *changes])
 
     def with_nodes(
         self,

@@ -13,7 +13,7 @@ image as it lies. Otherwise MovePixels brings pixels into another order, or the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -21,12 +21,13 @@ from typing import Any
 import numpy as np
 
 from fastcnn.compiler.heads import Attention, Heads, attentions
-from fastcnn.compiler.state import State
+from fastcnn.compiler.state import Options, State
 from fastcnn.compiler.strided import Strided, of_image
 from fastcnn.compiler.tokens import Values, grid, sizes_of, tokens
-from fastcnn.graph.ir import Node, Shape
+from fastcnn.graph.ir import Graph, Node, Shape
+from fastcnn.kernels import _cpu
 
-__all__ = ["channels_first"]
+__all__ = ["channels_first", "channels_first_for_training"]
 
 
 def channels_first(state: State) -> State:
@@ -34,6 +35,24 @@ def channels_first(state: State) -> State:
     if not any(_is_of_tokens(node, state) for node in state.graph.nodes):
         return state
     return _Converter(state).run()
+
+
+def channels_first_for_training(graph: Graph, sizes: Mapping[str, Shape], trained: Collection[str]) -> Graph:
+    """The graph with layers of tokens as layers of images, before it is differentiated.
+
+    Attention stays: its gradient works on matrices. A graph that has any keeps all of its layers.
+
+    Parameters
+    ----------
+    graph : Graph
+    sizes : dict
+        Shape of every value.
+    trained : collection of str
+        The constants that training changes.
+    """
+    state = State(graph, sizes, Options(_cpu.vector_length()))
+    tokens_alone = any(_is_of_tokens(node, state) for node in graph.nodes) and not attentions(state)
+    return _Converter(state, frozenset(trained)).run().graph if tokens_alone else graph
 
 
 def _is_of_tokens(node: Node, state: State) -> bool:
@@ -46,8 +65,8 @@ def _is_of_tokens(node: Node, state: State) -> bool:
 class _Converter(Values):
     """Goes through the nodes in order."""
 
-    def __init__(self, state: State) -> None:
-        super().__init__(state)
+    def __init__(self, state: State, trained: frozenset[str] = frozenset()) -> None:
+        super().__init__(state, trained)
         self.attentions: Mapping[str, Attention] = attentions(state)
 
     def run(self) -> State:
@@ -103,6 +122,8 @@ class _Converter(Values):
 
     def filters(self, name: str, shape: Shape) -> str:
         """The weights of a fully connected layer as those of a convolution."""
+        if name in self.trained:
+            return self.reshape(name, shape)
         return self.constant(f"{name}:filters", np.asarray(self.constants[name]).reshape(shape))
 
     def attend(self, node: Node, found: Attention) -> None:
@@ -201,6 +222,8 @@ class _Converter(Values):
 
     def constant_operand(self, name: str, full: Shape, shape: Shape, order: Strided | None) -> str:
         """A constant, whose shape with leading ones is `full`, beside an image of (N, ..., C)."""
+        if name in self.trained:
+            return self.reshape(name, (1, full[-1], 1, 1)) if prod(full) == full[-1] else ""
         array, sizes = np.asarray(self.constants[name]).reshape(full), sizes_of(shape)
         if array.size == full[-1]:
             sizes = (1, full[-1], 1, 1)

@@ -42,9 +42,13 @@ def sizes_of(shape: Shape) -> Shape:
 
 
 class Values:
-    """The values of a graph that is made anew, node by node."""
+    """The values of a graph that is made anew, node by node.
 
-    def __init__(self, state: State) -> None:
+    Constants that training changes keep their names: what is made of them is computed in each step.
+    """
+
+    def __init__(self, state: State, trained: frozenset[str] = frozenset()) -> None:
+        self.trained = trained
         self.state, self.shapes = state, dict(state.shapes)
         self.constants: dict[str, np.ndarray] = dict(state.graph.constants)
         self.nodes: list[Node] = []
@@ -162,7 +166,7 @@ class Values:
         return self.images[name, sizes]
 
     def new_image(self, name: str, sizes: Shape) -> str:
-        if name in self.constants:
+        if name in self.constants and name not in self.trained:
             array = np.asarray(self.constants[name]).reshape(sizes[0], -1, sizes[1])
             return self.constant(f"{name}:image", np.swapaxes(array, 1, 2).reshape(sizes))
         place = self.place(name)
@@ -196,8 +200,8 @@ class Values:
         if whole and offset == 0 == place.offset // prod(place.sizes[1:]):
             return source
         first = place.offset // prod(place.sizes[1:]) * pixels + offset
-        loops = [_pixel_loops(axis, place.sizes) for axis in found]
-        if None in loops or max(len(loop or ()) for loop in loops) > 2 * _gather.MOST:
+        loops = [_pixel_loops(axis, place.sizes) for axis in found]  # they have no gradient
+        if self.trained or None in loops or max(len(loop or ()) for loop in loops) > 2 * _gather.MOST:
             return ""
         output = f"{source}:moved{len(self.nodes)}"
         images, moves = (tuple(loop or ()) for loop in loops)

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastcnn.compiler.channels import channels_first_for_training
 from fastcnn.compiler.expand import expanded
 from fastcnn.compiler.fold import drop_repeated_relu
 from fastcnn.graph.autodiff import differentiate
@@ -200,6 +201,8 @@ def step_graph(
     """
     (x,) = graph.inputs
     graph = drop_repeated_relu(graph)
+    shapes = graph.infer({x: shape})
+    graph = channels_first_for_training(graph, shapes, trainable)
     shapes = graph.infer({x: shape})
     scores = graph.outputs[0]
     if len(shapes[scores]) != 2:

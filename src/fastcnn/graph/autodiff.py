@@ -86,7 +86,29 @@ class _Differentiator:
         grads_of = {name: self.total(parts[name]) for name in wanted if name in parts}
         return replace(self.graph, nodes=self.nodes), grads_of, self.shapes
 
+    def joined(self, parts: list[str]) -> str:
+        """The sum of gradients of slices that make up a value, as their concatenation; "" for others."""
+        pads = [node for node in self.nodes[::-1] if node.output in parts]
+        if any(node.op != "Pad" or node.attrs["value"] for node in pads):
+            return ""
+        rank = len(self.shapes[parts[0]])
+        axes = {i % rank for node in pads for i, border in enumerate(node.attrs["pads"]) if border}
+        if len(axes) != 1:
+            return ""
+        (axis,) = axes
+        pads.sort(key=lambda node: node.attrs["pads"][axis])
+        end = 0
+        for node in pads:
+            if node.attrs["pads"][axis] != end:
+                return ""
+            end += self.shapes[node.inputs[0]][axis]
+        whole = end == self.shapes[parts[0]][axis]
+        return self.add("Concat", *[node.inputs[0] for node in pads], axis=axis) if whole else ""
+
     def total(self, parts: list[str]) -> str:
+        joined = self.joined(parts) if len(parts) > 1 else ""
+        if joined:
+            return joined
         while len(parts) > 1:
             parts[:2] = [self.add("Add", parts[0], parts[1])]
         return parts[0]

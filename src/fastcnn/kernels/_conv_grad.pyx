@@ -319,7 +319,7 @@ cdef class LinearGradWeight(Step):
 cdef struct SumArgs:
     const fc_kernels *kernels
     fc_tensor y     # OUT a parameter
-    fc_tensor g     # IN  blocked, or rows
+    fc_tensor g     # IN  blocked
     bint watched    # whether `goes_on` is called before each image
 
 
@@ -335,12 +335,8 @@ cdef void run_channel_sum(const void *raw, float *scratch, int tid, int nthreads
         for image in range(a.g.n):
             if a.watched and not goes_on(a.g.h * a.g.w):
                 return
-            if a.g.lanes > 1:
-                sums.g = a.g.data + image * a.g.image + block * a.g.block
-                a.kernels.pixel_sums(&sums)
-            else:
-                for k in range(min(vl, a.y.c - block * vl)):
-                    totals[k] += a.g.data[image * a.g.image + block * vl + k]
+            sums.g = a.g.data + image * a.g.image + block * a.g.block
+            a.kernels.pixel_sums(&sums)
         for k in range(vl):
             a.y.data[block * vl + k] = <float>totals[k]
 
@@ -351,7 +347,7 @@ cdef class ChannelSum(Step):
     Parameters
     ----------
     y, g : View
-        OUT a parameter; IN blocked images, or rows.
+        OUT a parameter; IN blocked images.
     """
 
     cdef SumArgs a

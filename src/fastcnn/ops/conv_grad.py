@@ -9,7 +9,15 @@ from math import prod
 import numpy as np
 
 from fastcnn import reference
-from fastcnn.kernels import _conv_depthwise, _conv_grad, _pointwise_grad, _repack, _winograd_grad
+from fastcnn.kernels import (
+    _broadcast,
+    _conv_depthwise,
+    _conv_grad,
+    _pointwise,
+    _pointwise_grad,
+    _repack,
+    _winograd_grad,
+)
 from fastcnn.kernels.view import Halo
 from fastcnn.ops.access import Access
 from fastcnn.ops.base import check_pair, images, window_output
@@ -357,7 +365,14 @@ class ChannelSum(Op):
         return Access("blocked" if len(shapes[node.inputs[0]]) == 4 else "plain")
 
     def lower(self, node: Node, ctx: Lowering) -> None:
-        ctx.emit("channelsum", _conv_grad.ChannelSum, ctx.view(node.output), ctx.view(node.inputs[0]))
+        y, grad = ctx.view(node.output), ctx.view(node.inputs[0])
+        if len(ctx.shape(node.inputs[0])) == 4:
+            ctx.emit("channelsum", _conv_grad.ChannelSum, y, grad)
+            return
+        if y.c % ctx.vl:  # what a last block has beyond its channels is part of the parameter
+            ctx.emit("fill", _pointwise.Fill, y._replace(c=-(-y.c // ctx.vl) * ctx.vl), 0.0)
+        row = y._replace(n=1, c=1, h=1, w=y.c, image=y.c, block=y.c, row=y.c, lanes=1)
+        ctx.emit("channelsum", _broadcast.Reduce, row, grad, "sum", ([], []), ([grad.n], [grad.image]), y.c, 1.0)
 
 
 class GemmGradWeight(Op):

@@ -59,6 +59,28 @@ class Tokens:
         apart = self.add("Transpose", self.add("Reshape", x, shape=split), perm=(0, 1, 3, 2, 4, 5))
         return self.add("Reshape", apart, shape=(self.count, height * width, channels))
 
+    def attention(self, x, heads=2, order="whdl", mask=False):
+        """Self-attention with a residual; `order` is how the channels of q, k and v lie."""
+        count, length, channels = self.shapes[x]
+        width = channels // heads
+        qkv = self.linear(x, 3 * channels)
+        if order == "whdl":  # which of the three, head, channel of the head
+            split = self.add("Reshape", qkv, shape=(count, length, 3, heads, width))
+            turned = self.add("Transpose", split, perm=(2, 0, 3, 1, 4))
+            parts = [self.add("Slice", turned, axis=0, start=i, end=i + 1) for i in range(3)]
+        else:
+            split = self.add("Reshape", qkv, shape=(count, length, heads, 3 * width))
+            turned = self.add("Transpose", split, perm=(0, 2, 1, 3))
+            parts = [self.add("Slice", turned, axis=3, start=i * width, end=(i + 1) * width) for i in range(3)]
+        q, k, v = (self.add("Reshape", part, shape=(count, heads, length, width)) for part in parts)
+        keys = self.add("Transpose", k, perm=(0, 1, 3, 2))
+        scores = self.add("MatMul", self.add("Mul", q, self.constant(1)), keys)
+        if mask:
+            scores = self.add("Add", scores, self.constant(1, heads, length, length))
+        mixed = self.add("MatMul", self.add("Softmax", scores, axis=-1), v)
+        rows = self.add("Reshape", self.add("Transpose", mixed, perm=(0, 2, 1, 3)), shape=(count, length, channels))
+        return self.add("Add", x, self.linear(rows, channels))
+
     def graph(self, output):
         return Graph(self.nodes, {"x": self.shapes["x"]}, [output], self.constants)
 
@@ -73,7 +95,7 @@ def check(graph, moves=None):
     for threads in THREADS:
         with fastcnn.num_threads(threads):
             results.append(plan.run([x])[0])
-    np.testing.assert_allclose(results[0], wanted, rtol=0, atol=3e-6 * np.abs(wanted).max())
+    np.testing.assert_allclose(results[0], wanted, rtol=0, atol=2e-5 * np.abs(wanted).max())
     assert all((result == results[0]).all() for result in results)
     if moves is not None:
         assert sum(step.kernel in MOVES for step in plan.steps) == moves
@@ -111,6 +133,40 @@ def test_a_class_token_and_places_are_added_to_images(isa):
     assert sum(step.kernel == "transpose" for step in plan.steps) == 0
 
 
+LAYERS = ["linear", "norm", "act", "residual", "scale", "places", "attention", "mean"]
+KINDS = [*LAYERS, "windows", "token", "part", "turn"]
+
+
+@pytest.mark.parametrize("order", ["whdl", "hwdl"])
+@pytest.mark.parametrize("mask", [False, True])
+@pytest.mark.parametrize("count", [1, 2])
+def test_attention_reads_its_operands_where_they_lie(isa, order, mask, count):
+    net = Tokens(np.random.default_rng(5), count, (4, 5), 32)
+    plan = check(net.graph(net.linear(net.attention(net.tokens, 2, order, mask), 7)))
+    kernels = [step.kernel for step in plan.steps]
+    assert kernels.count("attention") == 1
+    assert not {"matmul", "softmax", "move"} & {*kernels}
+    assert kernels.count("transpose") == 1  # the output
+
+
+def test_windows_have_masks_of_their_own(isa):
+    net = Tokens(np.random.default_rng(6), 2, (4, 6), 32)
+    tokens = net.windows(net.tokens)
+    count, length, channels = net.shapes[tokens]
+    q, k, v = (
+        net.add("Transpose", net.add("Reshape", net.linear(tokens, channels), shape=(count, length, 2, 16)), perm=perm)
+        for perm in ((0, 2, 1, 3), (0, 2, 3, 1), (0, 2, 1, 3))
+    )
+    scores = net.add("Add", net.add("MatMul", q, k), net.constant(1, 2, length, length))
+    apart = net.add("Reshape", scores, shape=(2, count // 2, 2, length, length))
+    masked = net.add("Add", apart, net.constant(1, count // 2, 1, length, length))
+    weights = net.add("Softmax", net.add("Reshape", masked, shape=(count, 2, length, length)), axis=-1)
+    rows = net.add("Transpose", net.add("MatMul", weights, v), perm=(0, 2, 1, 3))
+    result = net.of_windows(net.add("Reshape", rows, shape=(count, length, channels)))
+    plan = check(net.graph(net.linear(result, 5)))
+    assert [step.kernel for step in plan.steps].count("attention") == 1
+
+
 def random_net(rng):
     sizes = [(4, 6), (6, 8), (2, 2), (8, 2), (1, 4)]
     size = sizes[rng.integers(len(sizes))]
@@ -118,7 +174,7 @@ def random_net(rng):
     x = net.tokens
     for _ in range(int(rng.integers(2, 9))):
         count, length, channels = net.shapes[x]
-        kind = rng.choice(["linear", "norm", "act", "residual", "scale", "places", "windows", "token", "part", "turn"])
+        kind = rng.choice(KINDS)
         even = size[0] % 2 == size[1] % 2 == 0 and length == size[0] * size[1]
         if kind == "linear":
             x = net.linear(x, int(rng.choice([5, 16, 33])), bool(rng.integers(2)))
@@ -140,6 +196,11 @@ def random_net(rng):
             x = net.add(
                 "Slice", x, axis=1, start=int(rng.integers(length - 1)), end=length, step=int(rng.integers(1, 3))
             )
+        elif kind == "attention" and channels % 2 == 0:
+            x = net.attention(x, 2, str(rng.choice(["whdl", "hwdl"])), bool(rng.integers(2)))
+        elif kind == "mean":
+            op = str(rng.choice(["ReduceMean", "ReduceMax", "ReduceL2", "ReduceSum"]))
+            x = net.add("Mul", x, net.add("Tanh", net.add(op, x, axes=(int(rng.integers(1, 3)),), keepdims=1)))
         elif kind == "turn":
             x = net.add("Transpose", net.linear(net.add("Transpose", x, perm=(0, 2, 1)), length), perm=(0, 2, 1))
     ends = {

@@ -173,10 +173,9 @@ class Values:
         moved = place and self.image_of_place(place, sizes)
         if moved:
             return moved
-        shape = self.shapes[name]
-        rows = self.plain(name)
-        if len(shape) != 3:
-            rows = self.reshape(rows, (shape[0], prod(shape[1:-1]), shape[-1]))
+        rows, matrix = self.plain(name), (sizes[0], prod(sizes[2:]), sizes[1])
+        if self.shapes[name] != matrix:
+            rows = self.reshape(rows, matrix)
         return self.reshape(self.transpose(rows, (0, 2, 1)), sizes)
 
     def constant(self, name: str, array: np.ndarray) -> str:

@@ -12,6 +12,7 @@ raises TypeError or ValueError that names the argument, what came and what was e
 
 from fastcnn.functional.activation import (
     clip,
+    hardsigmoid,
     hardswish,
     leaky_relu,
     relu,
@@ -31,7 +32,7 @@ from fastcnn.functional.activation_gradient import (
     softmax_grad,
     tanh_grad,
 )
-from fastcnn.functional.combine import add, concat, dropout, flatten, mul, pad
+from fastcnn.functional.combine import add, concat, drop_path, dropout, flatten, mul, pad
 from fastcnn.functional.gradient import (
     avg_pool2d_grad,
     batch_norm_grad,
@@ -61,10 +62,12 @@ __all__ = [
     "conv2d_grad_bias",
     "conv2d_grad_input",
     "conv2d_grad_weight",
+    "drop_path",
     "dropout",
     "flatten",
     "global_avg_pool2d",
     "global_avg_pool2d_grad",
+    "hardsigmoid",
     "hardswish",
     "hardswish_grad",
     "leaky_relu",

@@ -4,11 +4,11 @@ Names, argument order, defaults and state-dict names are PyTorch's. A call of a 
 check inputs. A new layer is one class in the file of its family.
 """
 
-from fastcnn.layers.activation import HardSwish, LeakyReLU, ReLU, ReLU6, Sigmoid, SiLU, Softmax, Tanh
+from fastcnn.layers.activation import HardSigmoid, HardSwish, LeakyReLU, ReLU, ReLU6, Sigmoid, SiLU, Softmax, Tanh
 from fastcnn.layers.base import Buffer, Layer, LoadResult, Parameter, generation
 from fastcnn.layers.initial import manual_seed, seeded
 from fastcnn.layers.pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
-from fastcnn.layers.shape import Dropout, Flatten
+from fastcnn.layers.shape import Dropout, DropPath, Flatten
 from fastcnn.layers.weighted import BatchNorm2d, Conv2d, Linear
 
 __all__ = [
@@ -16,9 +16,11 @@ __all__ = [
     "BatchNorm2d",
     "Buffer",
     "Conv2d",
+    "DropPath",
     "Dropout",
     "Flatten",
     "GlobalAvgPool2d",
+    "HardSigmoid",
     "HardSwish",
     "Layer",
     "LeakyReLU",

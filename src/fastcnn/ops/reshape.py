@@ -237,7 +237,7 @@ class Slice(Op):
 
 
 class Identity(Op):
-    """y = x; ONNX Identity, and Dropout at inference."""
+    """y = x; ONNX Identity, and Dropout and stochastic depth at inference."""
 
     layout = "follow"
 
@@ -329,6 +329,7 @@ OPS = (
     Slice(),
     Identity("Identity", {}),
     Identity("Dropout", {"ratio": 0.5}),
+    Identity("DropPath", {"ratio": 0.0}),
     Reorder(),
     Lookup(),
     Repack("Pack"),

@@ -216,14 +216,15 @@ def step_graph(
     scores = graph.outputs[0]
     if len(shapes[scores]) != 2:
         raise ValueError(f"the network's output has shape {shapes[scores]}, expected scores (N, classes)")
-    forward = [*_in_training_mode(graph, shapes, momenta), Node(loss, "@loss", (scores, TARGET), "@loss", {})]
+    training, ones = _in_training_mode(graph, shapes, momenta)
+    forward = [*training, Node(loss, "@loss", (scores, TARGET), "@loss", {})]
     kept = _kept_as_parameters(forward)
     trained = [name for name in graph.constants if name in trainable]
     state = [name for name in graph.constants if name in trainable or name in kept]
     numbers = updating.numbers(trained)
     shapes |= {TARGET: shapes[scores], **dict.fromkeys(numbers, (len(SETTINGS),)), CLOCK: (4,)}
     inputs = {name: shapes[name] for name in (x, TARGET, *numbers, CLOCK, *state)}
-    constants = {name: array for name, array in graph.constants.items() if name not in inputs}
+    constants = {name: array for name, array in graph.constants.items() if name not in inputs} | ones
     step = Graph(forward, dict(inputs), ["@loss", scores], constants)
     step, grads, shapes = differentiate(step, shapes, "@loss", trained)
     nodes = _recomputed(step.nodes, len(forward)) if recompute else step.nodes
@@ -253,8 +254,12 @@ def scores_of(step: StepGraph) -> Graph:
     return replace(step.graph, nodes=kept[::-1], outputs=[scores])
 
 
-def _in_training_mode(graph: Graph, sizes: Mapping[str, Shape], momenta: Mapping[str, float]) -> list[Node]:
+def _in_training_mode(
+    graph: Graph, sizes: Mapping[str, Shape], momenta: Mapping[str, float]
+) -> tuple[list[Node], dict[str, np.ndarray]]:
+    """The nodes as they compute in training, and constants that they need beside the network's own."""
     nodes: list[Node] = []
+    ones: dict[str, np.ndarray] = {}
     for i, node in enumerate(graph.nodes):
         x = node.inputs[0]
         if node.op == "BatchNormalization" and node.inputs[3] in momenta:
@@ -270,9 +275,16 @@ def _in_training_mode(graph: Graph, sizes: Mapping[str, Shape], momenta: Mapping
         elif node.op == "Dropout" and node.attrs["ratio"] > 0:
             attrs = {"ratio": node.attrs["ratio"], "layer": i}
             nodes.append(Node("DropoutTraining", node.name, (x, CLOCK), node.output, attrs))
+        elif node.op == "DropPath" and node.attrs["ratio"] > 0:
+            # Dropout of ones, one for each input, gives the factors of the branches.
+            whole, factor = f"{node.name}:ones", f"{node.name}:factor"
+            ones[whole] = np.ones((sizes[x][0], *(1,) * (len(sizes[x]) - 1)), np.float32)
+            attrs = {"ratio": node.attrs["ratio"], "layer": i}
+            nodes.append(Node("DropoutTraining", factor, (whole, CLOCK), factor, attrs))
+            nodes.append(Node("Mul", node.name, (x, factor), node.output, {}))
         else:
             nodes.append(node)
-    return nodes
+    return nodes, ones
 
 
 def _recomputed(nodes: list[Node], forward: int) -> list[Node]:

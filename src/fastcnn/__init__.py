@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from fastcnn.loading import load
     from fastcnn.prepared import prepare
     from fastcnn.training import (
+        LAMB,
         MSE,
         SGD,
         Adam,
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
         BinaryCrossEntropy,
         Cosine,
         CrossEntropy,
+        Lion,
         OneCycle,
         RMSprop,
         StepDecay,
@@ -64,6 +66,7 @@ if TYPE_CHECKING:
     from fastcnn.zoo import load_pretrained
 
 __all__ = [
+    "LAMB",
     "MSE",
     "SGD",
     "Adam",
@@ -86,6 +89,7 @@ __all__ = [
     "ImageError",
     "LeakyReLU",
     "Linear",
+    "Lion",
     "MaxPool2d",
     "Model",
     "ModelLoadError",
@@ -130,7 +134,7 @@ _ON_FIRST_USE = {
     **dict.fromkeys(
         (
             *("MSE", "SGD", "Adam", "AdamW", "Augment", "BinaryCrossEntropy", "Cosine", "CrossEntropy", "OneCycle"),
-            *("RMSprop", "StepDecay", "Trainer", "Warmup"),
+            *("LAMB", "Lion", "RMSprop", "StepDecay", "Trainer", "Warmup"),
         ),
         "fastcnn.training",
     ),

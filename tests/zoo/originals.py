@@ -1,4 +1,6 @@
-"""The networks of torchvision and timm that the zoo follows: outputs with weights that anyone can make again.
+"""The networks of torchvision and timm that the zoo follows: outputs, and losses of the first steps of training.
+
+Anyone can make the weights and images again.
 
     python tests/zoo/originals.py [NAME ...]
 
@@ -11,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from math import prod, sqrt
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +29,8 @@ class Original(NamedTuple):
     package: str
     name: str
     size: int = 64
-    settings: Mapping[str, Any] = {}  # of the function of this name, in both libraries
+    settings: Mapping[str, Any] = {}  # of the function of this name
+    own_settings: Mapping[str, Any] = {}  # of this library's function
 
 
 ORIGINALS = {
@@ -46,6 +49,10 @@ ORIGINALS = {
     "squeezenet1_1": Original("torchvision", "squeezenet1_1"),
     "vgg16": Original("torchvision", "vgg16", 224),
 }
+
+# Networks whose training is stored, and the learning rate of SGD with momentum.
+TRAINED = dict.fromkeys(["efficientnet_b0", "mobilenet_v3_small"], 0.003)
+MOMENTUM, STEPS, BATCH, CLASSES = 0.9, 20, 8, 10
 
 
 def digest(shapes: Mapping[str, tuple[int, ...]]) -> str:
@@ -77,40 +84,74 @@ def image(size: int, channels: int = 3) -> np.ndarray:
     return np.random.RandomState(1).standard_normal((1, channels, size, size)).astype(np.float32)
 
 
+def batches(size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The images and labels of each step of training: noise, brighter for each class."""
+    random = np.random.RandomState(2)
+    for _ in range(STEPS):
+        labels = random.randint(CLASSES, size=BATCH)
+        images = random.standard_normal((BATCH, 3, size, size)) + labels[:, None, None, None] / CLASSES
+        yield images.astype(np.float32), labels
+
+
 def summary(scores: np.ndarray) -> list[float]:
     """The mean, the standard deviation, the largest and the second of the scores."""
     return [float(value) for value in (scores.mean(), scores.std(), scores.max(), scores[1])]
 
 
-def build(original: Original) -> Any:
-    """The original, with fresh weights."""
+def build(original: Original, **settings: Any) -> tuple[Any, dict[str, tuple[int, ...]]]:
+    """The original in float64, with `patterned` weights; and their shapes."""
+    import torch
+
     if original.package == "timm":
         import timm
 
-        return timm.create_model(original.name, **original.settings)
-    import torchvision
+        model = timm.create_model(original.name, **original.settings, **settings)
+    else:
+        import torchvision
 
-    return torchvision.models.get_model(original.name, **original.settings)
+        model = torchvision.models.get_model(original.name, **original.settings, **settings)
+    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    shapes = {name: shape for name, shape in shapes.items() if not name.endswith("num_batches_tracked")}
+    model.load_state_dict({name: torch.tensor(value) for name, value in patterned(shapes).items()}, strict=False)
+    return model.double(), shapes
 
 
 def entry(original: Original) -> dict[str, Any]:
     """What is stored of a network."""
     import torch
 
-    model = build(original).double().eval()
-    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    shapes = {name: shape for name, shape in shapes.items() if not name.endswith("num_batches_tracked")}
-    model.load_state_dict({name: torch.tensor(value) for name, value in patterned(shapes).items()}, strict=False)
+    model, shapes = build(original)
     with torch.no_grad():
-        scores = model(torch.tensor(image(original.size)).double())[0].numpy()
+        scores = model.eval()(torch.tensor(image(original.size)).double())[0].numpy()
     parameters = sum(value.numel() for value in model.parameters())
     return {"parameters": parameters, "digest": digest(shapes), "outputs": summary(scores)}
+
+
+def losses(original: Original, rate: float) -> list[float]:
+    """The losses of the first steps of training, without dropout."""
+    import torch
+
+    model, _ = build(original, num_classes=CLASSES)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout) or type(module).__name__ == "StochasticDepth":
+            module.p = 0.0
+    optimizer = torch.optim.SGD(model.train().parameters(), lr=rate, momentum=MOMENTUM)
+    found = []
+    for images, labels in batches(original.size):
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(model(torch.tensor(images).double()), torch.tensor(labels))
+        loss.backward()
+        optimizer.step()
+        found.append(loss.item())
+    return found
 
 
 def main() -> None:
     stored = json.loads(STORED.read_text()) if STORED.exists() else {}
     for name in sys.argv[1:] or ORIGINALS:
         stored[name] = entry(ORIGINALS[name])
+        if name in TRAINED:
+            stored[name]["losses"] = losses(ORIGINALS[name], TRAINED[name])
         print(name, stored[name], flush=True)
     STORED.write_text(json.dumps(dict(sorted(stored.items())), indent=1) + "\n")
 

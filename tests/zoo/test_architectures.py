@@ -10,8 +10,9 @@ import json
 
 import numpy as np
 import pytest
-from zoo.originals import ORIGINALS, STORED, digest, image, patterned, summary
+from zoo.originals import CLASSES, MOMENTUM, ORIGINALS, STORED, TRAINED, batches, digest, image, patterned, summary
 
+import fastcnn as fc
 from fastcnn import zoo
 from fastcnn.model import Model
 
@@ -47,7 +48,7 @@ def test_every_architecture_is_tested():
 
 @pytest.mark.parametrize("name", zoo.names())
 def test_parameters_and_shape(name):
-    model = zoo.build(name)
+    model = zoo.build(name, **(ORIGINALS[name].own_settings if name in ORIGINALS else {}))
     assert sum(array.size for _, array in model.named_parameters()) == PARAMETERS[name]
     graph = model.graph()
     (output,) = graph.outputs
@@ -58,12 +59,26 @@ def test_parameters_and_shape(name):
 @pytest.mark.parametrize("name", ORIGINALS)
 def test_agrees_with_the_original(name):
     original, expected = ORIGINALS[name], EXPECTED[name]
-    model = zoo.build(name, **original.settings)
+    model = zoo.build(name, **original.own_settings)
     shapes = shapes_of(model)
     assert digest(shapes) == expected["digest"]
     model.load_state_dict(patterned(shapes))
     scores = model(image(original.size))[0]
     np.testing.assert_allclose(summary(scores), expected["outputs"], rtol=1e-5, atol=1e-5 * scores.std())
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_trains_as_the_original(name):
+    """Twenty losses of training from the same weights, without dropout."""
+    original = ORIGINALS[name]
+    model = zoo.build(name, num_classes=CLASSES, **original.own_settings)
+    model.load_state_dict(patterned(shapes_of(model)))
+    for _, layer in model.named_layers():
+        if isinstance(layer, (fc.Dropout, fc.DropPath)):
+            layer.p = 0.0
+    trainer = fc.Trainer(model, fc.SGD(TRAINED[name], momentum=MOMENTUM))
+    found = [trainer.step(images, labels) for images, labels in batches(original.size)]
+    np.testing.assert_allclose(found, EXPECTED[name]["losses"], rtol=0, atol=1e-4)
 
 
 def test_repvgg_keeps_its_outputs_as_a_plain_network():

@@ -32,6 +32,7 @@ from fastcnn.functional.activation_gradient import (
     softmax_grad,
     tanh_grad,
 )
+from fastcnn.functional.axes import narrow, permute, reshape
 from fastcnn.functional.combine import add, concat, drop_path, dropout, flatten, mul, pad
 from fastcnn.functional.gradient import (
     avg_pool2d_grad,
@@ -81,10 +82,13 @@ __all__ = [
     "max_pool2d",
     "max_pool2d_grad",
     "mul",
+    "narrow",
     "pad",
+    "permute",
     "relu",
     "relu6",
     "relu_grad",
+    "reshape",
     "sigmoid",
     "sigmoid_grad",
     "silu",

@@ -36,7 +36,7 @@ class Dropout(Layer):
 
 
 class DropPath(Layer):
-    """Zero the whole branch of a random share `p` of the inputs in training. Return the input at inference.
+    """Zero the branch of a random share `p` of the inputs in training. Return the input at inference.
 
     Stochastic depth (Huang et al., "Deep Networks with Stochastic Depth", 2016), by input as in timm's DropPath and
     torchvision's StochasticDepth in mode "row". What stays is divided by 1 - p.

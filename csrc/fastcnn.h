@@ -26,7 +26,24 @@ typedef struct {
 } fc_tensor;
 
 /* Elementwise functions. Those up to CLIP are bounds: a tile fuses them as a max and a min. */
-enum { FC_NONE, FC_RELU, FC_CLIP, FC_LEAKY_RELU, FC_TANH, FC_SIGMOID, FC_HARD_SWISH, FC_SILU };
+enum {
+    FC_NONE,
+    FC_RELU,
+    FC_CLIP,
+    FC_LEAKY_RELU,
+    FC_TANH,
+    FC_SIGMOID,
+    FC_HARD_SWISH,
+    FC_SILU,
+    FC_GELU,
+    FC_GELU_TANH,
+    FC_ERF,
+    FC_ABS,
+    FC_EXP,
+    FC_SQRT,
+    FC_NEGATIVE,
+    FC_RECIPROCAL
+};
 
 typedef struct {
     int kind;
@@ -178,7 +195,51 @@ typedef struct {
     float scale, bias, beta;
 } fc_lrn_row;
 
-enum { FC_ADD, FC_MULTIPLY };
+/* Operations on two numbers. FC_BELOW is 1 where x < y, 0.5 where they are equal, else 0. */
+enum { FC_ADD, FC_MULTIPLY, FC_SUBTRACT, FC_DIVIDE, FC_MINIMUM, FC_MAXIMUM, FC_BELOW };
+
+/* Normalisation of pixels over their channels, or of the rows of a matrix; tiles/layer_norm.h has the formulas. */
+typedef struct {
+    const float *x;                       /* IN  channel 0 of the first pixel */
+    const float *g;                       /* IN  gradient of the result; NULL in the forward pass */
+    float *y;                             /* OUT the result, or the gradient of x; it may be x or g */
+    float *stats;                         /* OUT or IN mean and 1 / deviation of each pixel: [pixels / VL][2][VL] */
+    const float *weight, *bias;           /* IN  [blocks][VL], or NULL */
+    ptrdiff_t x_block, g_block, y_block;  /* from one block of channels to the next */
+    ptrdiff_t x_pixel, g_pixel, y_pixel;  /* from one pixel to the next */
+    ptrdiff_t first;                      /* number of the first pixel in stats */
+    ptrdiff_t channels, pixels;
+    float epsilon;
+    int centred; /* 1: the mean is subtracted, 0: it counts as zero */
+    int padded;  /* 1: a pixel's last block has VL floats, 0: it ends with its channels, and blocks follow each other */
+} fc_layer_norm;
+
+/* Results i < columns of a reduction over three loops, of which the last is the innermost:
+ *
+ *   y[i] = sum, sum of squares, or maximum of x[i + a * steps[0] + b * steps[1] + c * steps[2]]
+ */
+enum { FC_SUM, FC_SQUARES, FC_LARGEST };
+typedef struct {
+    const float *x; /* IN */
+    float *y;       /* OUT [columns] */
+    int kind;
+    int root; /* 1: y is the square root of the sum */
+    ptrdiff_t counts[3], steps[3], columns;
+    double divisor; /* of the sum */
+} fc_reduce;
+
+/* A row of an image that is resampled, VL lanes a pixel. Taps and weights of rows and columns are separate:
+ *
+ *   y[q] = sum over r < row_count, j from starts[q] to starts[q + 1] of
+ *          row_weights[r] * weights[j] * x[rows[r] + columns[j]]
+ */
+typedef struct {
+    const float *x;                          /* IN */
+    float *y;                                /* OUT [pixels][VL] */
+    const ptrdiff_t *rows, *starts, *columns; /* IN  offsets of rows and columns count floats */
+    const float *row_weights, *weights;      /* IN */
+    ptrdiff_t row_count, pixels;
+} fc_resample;
 
 /* Gradient of filters, for one tap: for input channels i and blocks b of output channels o
  *
@@ -239,6 +300,30 @@ typedef struct {
     float correction1, correction2; /* 1 - beta1^t, and the root of 1 - beta2^t, for step t */
 } fc_update;
 
+/* Pixels of a result, multiplied and stored: y[b][p] = act(x[b][p] * scale[p]), for blocks b of channels. */
+typedef struct {
+    const float *x;             /* IN  [blocks][pixels][VL] */
+    const float *scale;         /* IN  factors of the pixels, scale_step apart */
+    float *y;                   /* OUT first pixel */
+    ptrdiff_t x_block, y_block; /* from one block of channels to the next */
+    ptrdiff_t y_pixel;
+    ptrdiff_t scale_step;       /* 1, or 0 for one factor of all pixels */
+    ptrdiff_t pixels, channels; /* of the last block, no lane beyond the channels is written */
+    fc_activation act;
+} fc_scaled_pixels;
+
+/* Softmax without its division, for some queries: x[k][q] = exp(v[k][q] - largest v[.][q]), with v = x * scale + bias.
+ * A query whose largest value is infinite, or one of whose values is NaN, gets NaN. */
+typedef struct {
+    float *x;                /* INOUT [blocks of keys][queries][VL]; lanes beyond the keys become zero */
+    const float *bias;       /* IN  [keys] of the first query; or NULL */
+    float *inverse;          /* OUT 1 / sum over the keys, for each query */
+    ptrdiff_t x_block;       /* from one block of keys to the next */
+    ptrdiff_t bias_query;    /* in the bias, from one query to the next */
+    ptrdiff_t queries, keys; /* numbers; keys: at least 1 */
+    float scale;
+} fc_softmax_strip;
+
 /* The functions of one instruction set. x, y and z are first floats of inputs and outputs. */
 typedef struct {
     const char *isa;
@@ -270,10 +355,27 @@ typedef struct {
     /* y[i] = act(x[i] * scale[i % VL] + shift[i % VL] + residual[i]). The residual may be NULL. */
     void (*affine)(const fc_activation *act, const float *scale, const float *shift, const float *x,
                    const float *residual, float *y, ptrdiff_t n);
-    /* z[i] = act(x[i * x_step] op y[i * y_step]). A step of 0 broadcasts a single float, else it is 1. */
+    /* z[i] = act(x op y). A step of 0 broadcasts a single float, 1 takes a float each, and VL repeats VL floats. */
     void (*binary)(int op, const fc_activation *act, const float *x, ptrdiff_t x_step, const float *y, ptrdiff_t y_step,
                    float *z, ptrdiff_t n);
     void (*softmax)(const float *x, float *y, ptrdiff_t n);
+    /* Softmax of each of `columns` neighbouring columns, whose n elements are x_step and y_step apart. */
+    void (*softmax_columns)(const float *x, ptrdiff_t x_step, float *y, ptrdiff_t y_step, ptrdiff_t n,
+                            ptrdiff_t columns);
+    /* Gradients of both: y = v * (g - sum of g * v). v is the output of the softmax. */
+    void (*softmax_grad)(const float *g, const float *v, float *y, ptrdiff_t n);
+    void (*softmax_grad_columns)(const float *g, ptrdiff_t g_step, const float *v, ptrdiff_t v_step, float *y,
+                                 ptrdiff_t y_step, ptrdiff_t n, ptrdiff_t columns);
+    /* z[i] = act(x[i] * scale[i] + shift[i]). */
+    void (*affine_row)(const fc_activation *act, const float *scale, const float *shift, const float *x, float *z,
+                       ptrdiff_t n);
+    void (*layer_norm)(const fc_layer_norm *pixels);
+    void (*layer_norm_stats)(const fc_layer_norm *pixels);
+    void (*layer_norm_grad)(const fc_layer_norm *pixels);
+    /* sums[0] += g, sums[1] += g * (x - mean) / deviation over all pixels, for the first `lanes` channels. */
+    void (*layer_norm_sums)(const fc_layer_norm *pixels, double *sums, ptrdiff_t lanes);
+    void (*reduce)(const fc_reduce *results);
+    void (*resample)(const fc_resample *row);
     /* `squares` is scratch memory of before + channels + size + 2 VL floats. */
     void (*lrn_row)(const fc_lrn_row *row, float *squares);
     /* The gradient of x from the gradient g of the result. It is stored in y; scratch memory is twice as large. */
@@ -290,8 +392,8 @@ typedef struct {
     void (*pixel_sums)(const fc_pixel_sums *rows);
     /* y = a * gate(g) + b * x + c for n floats, with a, b and c for each lane: abc [3][VL]. */
     void (*blend)(const fc_gate *gate, const float *abc, const float *g, const float *x, float *y, ptrdiff_t n);
-    /* Gradient of the input of `activate` from that of its output, g. v is the output, but the input of FC_HARD_SWISH
-     * and FC_SILU. */
+    /* Gradient of the input of `activate` from that of its output, g. v is the output, but the input of the kinds from
+     * FC_HARD_SWISH to FC_ABS. */
     void (*activate_grad)(const fc_activation *act, const float *g, const float *v, float *y, ptrdiff_t n);
     /* Adds to y, the gradient of the pooling's inputs, what follows from g, the gradient of its outputs. */
     void (*pool_grad_row)(const fc_pool_row *row, const float *g, float *y, ptrdiff_t y_row);
@@ -305,6 +407,12 @@ typedef struct {
     /* One step of an optimizer on n parameters p. m is the first moment or the momentum, v the second moment, c the
      * mean gradient of a centered RMSprop. An optimizer without one of them takes NULL. */
     void (*update)(const fc_update *how, float *p, const float *g, float *m, float *v, float *c, ptrdiff_t n);
+    /* Transposes up to VL channels: y[p * y_pixel + c] = x[c * x_channel + p]. Lanes from `channels` on are written as
+     * zeros, and never read. */
+    void (*turn)(const float *x, ptrdiff_t x_channel, float *y, ptrdiff_t y_pixel, ptrdiff_t channels,
+                 ptrdiff_t pixels);
+    void (*scale_pixels)(const fc_scaled_pixels *pixels);
+    void (*softmax_strip)(const fc_softmax_strip *strip);
     /* Runs n rounds of independent multiply-adds. Returns the number of floating point operations. */
     double (*multiply_add_burst)(ptrdiff_t n, float *sink);
 } fc_kernels;

@@ -40,7 +40,9 @@ def _fields(body: str, structs: dict[str, type]) -> list[tuple[str, type]]:
             continue
         kind_of_all, names = re.fullmatch(r"((?:const )?\w+ )(.*)", statement, re.DOTALL).groups()
         for name in names.split(","):
-            fields.append((name.strip(" *\n"), _type_of(kind_of_all + name, structs)))
+            name, _, count = name.strip(" *\n]").partition("[")
+            kind = _type_of(kind_of_all + ("*" if "*" in names else ""), structs)
+            fields.append((name, kind * int(count) if count else kind))
     return fields
 
 

@@ -52,9 +52,10 @@ OPERATIONS = {
     "softmax_grad": lambda: F.softmax_grad(X, X, 1), "leaky_relu_grad": lambda: F.leaky_relu_grad(X, X),
     "clip_grad": lambda: F.clip_grad(X, X, 0.2, 0.5),
     **{name: (lambda name=name: getattr(F, name)(X))
-       for name in ("hardswish", "relu", "relu6", "sigmoid", "silu", "tanh")},
+       for name in ("erf", "gelu", "hardswish", "relu", "relu6", "sigmoid", "silu", "tanh")},
     **{f"{name}_grad": (lambda name=name: getattr(F, f"{name}_grad")(X, X))
-       for name in ("hardswish", "relu", "sigmoid", "silu", "tanh")},
+       for name in ("erf", "gelu", "hardswish", "relu", "sigmoid", "silu", "tanh")},
+    "layer_norm": lambda: F.layer_norm(X, 9),
 }  # fmt: skip
 
 

@@ -17,6 +17,8 @@ ACTIVATIONS = [
     ("Sigmoid", {}),
     ("HardSwish", {}),
     ("Swish", {}),
+    ("Gelu", {"approximate": "none"}),
+    ("Erf", {}),
 ]
 
 

@@ -69,6 +69,16 @@ def ints(*shape):
             "linear: weight.shape[1]=5, expected in_features=3 (x.shape=(2, 3))",
         ),
         (
+            lambda: F.matmul(ints(2, 3), ints(4, 5)),
+            "matmul: b.shape=(4, 5) has matrices of 4 rows, expected 3, the columns of those of a (a.shape=(2, 3))",
+        ),
+        (
+            lambda: F.matmul(ints(2, 2, 3), ints(3, 3, 4)),
+            "matmul: b.shape=(3, 3, 4), expected axes before the last two that broadcast with a.shape=(2, 2, 3)",
+        ),
+        (lambda: F.matmul(ints(), V), "matmul: a.shape=(), expected at least 2 dimensions"),
+        (lambda: F.matmul(X, None), "matmul: b: got None, expected an array"),
+        (
             lambda: F.max_pool2d(X, 3, padding=2),
             "max_pool2d: padding=(2, 2, 2, 2), expected at most half of kernel_size",
         ),

@@ -138,7 +138,19 @@ def test_out_is_written_and_returned(dtype):
     out = np.full((1, 3, 2, 2), np.nan, dtype)
     assert F.conv2d(x, w, out=out) is out and np.array_equal(out, F.conv2d(x, w))
     same = np.full(x.shape, np.nan, dtype)
-    for function in (F.relu, F.relu6, F.clip, F.leaky_relu, F.tanh, F.sigmoid, F.hardswish, F.silu, F.softmax):
+    for function in (
+        F.relu,
+        F.relu6,
+        F.clip,
+        F.leaky_relu,
+        F.tanh,
+        F.sigmoid,
+        F.hardswish,
+        F.silu,
+        F.gelu,
+        F.erf,
+        F.softmax,
+    ):
         assert function(x, out=same) is same and np.array_equal(same, function(x))
 
 

@@ -258,6 +258,12 @@ CASES = [
         _norm(),
         lambda c, x: functional.batch_norm(x, c.running_mean, c.running_var, c.weight, c.bias, eps=1e-3),
     ),
+    (
+        layers.MultiheadAttention(8, 2, rng=0),
+        lambda c, x: functional.multi_head_attention(
+            x, x, x, 2, c.in_proj_weight, c.in_proj_bias, c.out_proj.weight, c.out_proj.bias
+        ),
+    ),
     (ReLU(), lambda c, x: functional.relu(x)),
     (layers.ReLU6(), lambda c, x: functional.relu6(x)),
     (layers.LeakyReLU(0.2), lambda c, x: functional.leaky_relu(x, 0.2)),
@@ -266,6 +272,10 @@ CASES = [
     (layers.HardSwish(), lambda c, x: functional.hardswish(x)),
     (layers.HardSigmoid(), lambda c, x: functional.hardsigmoid(x)),
     (layers.SiLU(), lambda c, x: functional.silu(x)),
+    (layers.GELU(), lambda c, x: functional.gelu(x)),
+    (layers.GELU("tanh"), lambda c, x: functional.gelu(x, "tanh")),
+    (layers.LayerNorm(8), lambda c, x: functional.layer_norm(x, 8, c.weight, c.bias)),
+    (layers.LayerNorm((4, 9, 8), 0.1), lambda c, x: functional.layer_norm(x, (4, 9, 8), c.weight, c.bias, 0.1)),
     (layers.Softmax(1), lambda c, x: functional.softmax(x, 1)),
     (layers.MaxPool2d(3, 2, 1, 1, True), lambda c, x: functional.max_pool2d(x, 3, 2, 1, 1, True)),
     (layers.MaxPool2d((2, 1)), lambda c, x: functional.max_pool2d(x, (2, 1))),
@@ -284,7 +294,7 @@ CASES = [
 )
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_layers_are_their_functions(layer, function, dtype):
-    x = X.astype(dtype)
+    x = (X[:, 0] if isinstance(layer, layers.MultiheadAttention) else X).astype(dtype)
     y = layer(x)
     expected = function(layer, x)
     assert y.dtype == expected.dtype and y.shape == expected.shape

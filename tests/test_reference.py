@@ -24,6 +24,8 @@ ELEMENTWISE = {
     "sigmoid": lambda v: 1 / (1 + math.exp(-v)),
     "hard_swish": lambda v: v * min(max(v + 3, 0), 6) / 6,
     "silu": lambda v: v / (1 + math.exp(-v)),
+    "gelu": lambda v: v * math.erfc(-v / math.sqrt(2)) / 2,
+    "erf": math.erf,
 }
 
 
@@ -300,6 +302,8 @@ def test_symmetries_of_the_activations():
     assert_array_equal(reference.tanh(-x), -reference.tanh(x))
     assert_allclose(reference.sigmoid(x) + reference.sigmoid(-x), 1, rtol=1e-15)
     assert_allclose(reference.silu(x) - reference.silu(-x), x, rtol=1e-14, atol=1e-15)
+    assert_allclose(reference.gelu(x) - reference.gelu(-x), x, rtol=1e-14, atol=1e-15)
+    assert_array_equal(reference.erf(-x), -reference.erf(x))
     assert_array_equal(reference.relu(x) - reference.relu(-x), x)
     assert_array_equal(reference.leaky_relu(x, 2.0), 2 * x - reference.relu(x))
     same(reference.leaky_relu([0.0, -0.0], -1.0), [-0.0, 0.0])
@@ -324,6 +328,8 @@ SPECIAL_RESULTS = {
     "sigmoid": [NAN, 1.0, 0.0, 0.5, 0.5, 1.0, 0.0, 0.5, 0.5],
     "hard_swish": [NAN, INF, NAN, 0.0, -0.0, 1e308, -0.0, 0.0, -0.0],
     "silu": [NAN, INF, NAN, 0.0, -0.0, 1e308, -0.0, 0.0, -0.0],
+    "gelu": [NAN, INF, NAN, 0.0, -0.0, 1e308, -0.0, 0.0, -0.0],
+    "erf": [NAN, 1.0, -1.0, 0.0, -0.0, 1.0, -1.0, 5e-324, -5e-324],
 }
 
 
@@ -338,6 +344,27 @@ def test_special_values_of_elementwise_functions(name):
 def test_sigmoid_keeps_tiny_results():
     x = np.array([-700.0, -40.0])
     assert_allclose(reference.sigmoid(x), np.exp(x), rtol=1e-15)
+
+
+def test_gelu_keeps_tiny_results():
+    x = np.concatenate([-np.geomspace(0.01, 35, 200), [-11.3, -11.4]])
+    expected = [v * math.erfc(-v / math.sqrt(2)) / 2 for v in x]
+    assert_allclose(reference.gelu(x), expected, rtol=2e-13)
+    assert_allclose(reference.erf(x), [math.erf(v) for v in x], rtol=1e-15)
+    tanh = [v / (1 + math.exp(-2 * math.sqrt(2 / math.pi) * (v + 0.044715 * v**3))) for v in x if v > -15]
+    assert_allclose(reference.gelu(x[x > -15], "tanh"), tanh, rtol=1e-12)
+
+
+def test_layer_norm_follows_the_formula():
+    x = np.random.default_rng(3).integers(-9, 10, (3, 4, 5)).astype(np.float64)
+    weight, bias = np.arange(20.0).reshape(4, 5), np.ones((4, 5))
+    y = reference.layer_norm(x, weight, bias, axis=1, eps=0.5)
+    for row, result in zip(x, y, strict=True):
+        values = row.ravel().tolist()
+        mean = math.fsum(values) / 20
+        deviation = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / 20 + 0.5)
+        assert_allclose(result, (row - mean) / deviation * weight + bias, rtol=1e-13)
+    same(reference.layer_norm([[INF, 1.0], [NAN, 1.0]]), np.full((2, 2), NAN))
 
 
 def test_special_values_of_softmax():

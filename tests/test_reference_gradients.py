@@ -73,6 +73,9 @@ ACTIVATIONS = [
     ("sigmoid", (), True),
     ("hard_swish", (), False),
     ("silu", (), False),
+    ("gelu", (), False),
+    ("gelu", ("tanh",), False),
+    ("erf", (), False),
     ("softmax", (), True),
 ]
 
@@ -88,6 +91,13 @@ def test_activations(name, arguments, from_output):
 def test_batch_norm():
     x, w = RNG.standard_normal((3, 4, 2, 2)), RNG.standard_normal(4)
     check(lambda v: r.batch_norm(v, *r.batch_stats(v).T, w), x, lambda g: r.batch_norm_grad(g, x, w))
+
+
+@pytest.mark.parametrize("axis", [-1, 1])
+def test_layer_norm(axis):
+    x = RNG.standard_normal((3, 4, 5))
+    w = RNG.standard_normal(x.shape[axis:])
+    check(lambda v: r.layer_norm(v, w, w + 1, axis, 0.3), x, lambda g: r.layer_norm_grad(g, x, w, axis, 0.3))
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 11])
@@ -111,7 +121,7 @@ def test_losses(name):
     check(lambda v: loss(v, target), scores, lambda g: g * gradient(scores, target))
 
 
-MODULES = ("activation", "forward", "gradient", "local_response", "loss")
+MODULES = ("activation", "forward", "gradient", "local_response", "loss", "matrix", "normal", "row_norm")
 
 
 def test_examples_run():

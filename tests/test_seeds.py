@@ -59,6 +59,7 @@ ODD = [
 TAKE_GENERATORS = {  # and None
     "Linear": lambda rng: fc.Linear(1, 1, rng=rng),
     "Conv2d": lambda rng: fc.Conv2d(1, 1, 1, rng=rng),
+    "MultiheadAttention": lambda rng: fc.MultiheadAttention(1, 1, rng=rng),
     "seeded": lambda rng: layers.seeded(rng).__enter__(),
     "generator_of": lambda rng: layers.initial.generator_of(rng),
     "lenet": lambda rng: fc.zoo.lenet(rng=rng),

@@ -50,6 +50,7 @@ typedef int v_i __attribute__((vector_size(32)));
 #define V_MAX(a, b) _mm256_max_ps((a), (b))
 #define V_MIN(a, b) _mm256_min_ps((a), (b))
 #define V_UNORDERED(a, b) ((v_i)_mm256_cmp_ps((a), (b), _CMP_UNORD_Q))
+#define V_SQRT(a) _mm256_sqrt_ps(a)
 #define V_ZIP_LOW(a, b) V_SHUFFLE((a), (b), 0, 8, 1, 9, 2, 10, 3, 11)
 #define V_ZIP_HIGH(a, b) V_SHUFFLE((a), (b), 4, 12, 5, 13, 6, 14, 7, 15)
 #define V_EVEN(a, b) V_SHUFFLE((a), (b), 0, 2, 4, 6, 8, 10, 12, 14)

@@ -28,6 +28,8 @@ typedef int v_i __attribute__((vector_size(64)));
 #define V_MAX(a, b) _mm512_max_ps((a), (b))
 #define V_MIN(a, b) _mm512_min_ps((a), (b))
 #define V_UNORDERED(a, b) ((v_i)_mm512_maskz_set1_epi32(_mm512_cmp_ps_mask((a), (b), _CMP_UNORD_Q), -1))
+#define V_SQRT(a) _mm512_sqrt_ps(a)
+#define V_SCALE(a, n) _mm512_scalef_ps((a), (n))
 #define V_ZIP_LOW(a, b) V_SHUFFLE((a), (b), 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
 #define V_ZIP_HIGH(a, b) V_SHUFFLE((a), (b), 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
 #define V_EVEN(a, b) V_SHUFFLE((a), (b), 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30)

@@ -27,6 +27,7 @@ typedef int v_i __attribute__((vector_size(16)));
 #define V_MAX(a, b) v_select((v_i)((a) > (b)), (a), (b))
 #define V_MIN(a, b) v_select((v_i)((a) < (b)), (a), (b))
 #define V_UNORDERED(a, b) ((v_i)((a) != (a)) | (v_i)((b) != (b)))
+#define V_SQRT(a) ((v_f)vsqrtq_f32((float32x4_t)(a)))
 #define V_ZIP_LOW(a, b) V_SHUFFLE((a), (b), 0, 4, 1, 5)
 #define V_ZIP_HIGH(a, b) V_SHUFFLE((a), (b), 2, 6, 3, 7)
 #define V_EVEN(a, b) V_SHUFFLE((a), (b), 0, 2, 4, 6)

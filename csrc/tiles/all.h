@@ -9,6 +9,8 @@
  * operand where one is NaN), V_UNORDERED (the mask of lanes where one is NaN). Shuffles: V_ZIP_LOW and V_ZIP_HIGH
  * (interleave the lower or the upper halves), V_EVEN and V_ODD (every second float of both).
  *
+ * Optional, where there is one instruction: V_SQRT, and V_SCALE (a * 2^n, n an integer).
+ *
  * Optional, where the compiler needs help (vector.h has the others): V_ADD_PRODUCT (sum += s * a, s a float in memory),
  * V_ADD_PRODUCTS (two sums) and V_ADD_3_PRODUCTS. Where a multiply-add takes a lane of a vector: V_FMA_LANE (c + a
  * times a lane of x), V_FMA1 (c + s * a, s a float in memory). Other arithmetic is the compiler's, on its vector types.
@@ -40,8 +42,12 @@
 #include "pool_row.h"
 #include "pointwise.h"
 #include "lrn.h"
+#include "softmax.h"
+#include "attention.h"
 #include "conv_grad.h"
 #include "norm.h"
+#include "layer_norm.h"
+#include "reduce.h"
 #include "gradient.h"
 #include "burst.h"
 
@@ -71,6 +77,16 @@ fc_kernels FC_FN(kernels) = {
     .affine = FC_FN(affine),
     .binary = FC_FN(binary),
     .softmax = FC_FN(softmax),
+    .softmax_columns = FC_FN(softmax_columns),
+    .softmax_grad = FC_FN(softmax_grad),
+    .softmax_grad_columns = FC_FN(softmax_grad_columns),
+    .affine_row = FC_FN(affine_row),
+    .layer_norm = FC_FN(layer_norm),
+    .layer_norm_stats = FC_FN(layer_norm_stats),
+    .layer_norm_grad = FC_FN(layer_norm_grad),
+    .layer_norm_sums = FC_FN(layer_norm_sums),
+    .reduce = FC_FN(reduce),
+    .resample = FC_FN(resample),
     .lrn_row = FC_FN(lrn_row),
     .lrn_grad_row = FC_FN(lrn_grad_row),
     .interleave = FC_FN(interleave),
@@ -87,5 +103,8 @@ fc_kernels FC_FN(kernels) = {
     .winograd_spread = FC_FN(winograd_spread),
     .winograd_weight = FC_FN(winograd_weight),
     .update = FC_FN(update),
+    .turn = FC_FN(turn),
+    .scale_pixels = FC_FN(scale_pixels),
+    .softmax_strip = FC_FN(softmax_strip),
     .multiply_add_burst = FC_FN(multiply_add_burst),
 };

@@ -1,7 +1,7 @@
 /* gradient.h: gradients of elementwise functions and of windows, Winograd's transform of filters, and the updates of
  * parameters. */
 
-/* dy/dx times g. v is the output, but the input of FC_HARD_SWISH and FC_SILU. A bound that is NaN has no effect. */
+/* dy/dx times g. v is the output, but the input of the kinds from FC_HARD_SWISH to FC_ABS. A bound that is NaN has no effect. */
 FC_INLINE v_f v_activate_grad(const fc_activation *act, v_f g, v_f v)
 {
     const v_f zero = V_SET1(0.0f), one = V_SET1(1.0f);
@@ -17,6 +17,14 @@ FC_INLINE v_f v_activate_grad(const fc_activation *act, v_f g, v_f v)
         const v_f s = v_sigmoid(v);
         return g * s * V_FMA(v, one - s, one);
     }
+    case FC_GELU: return g * v_gelu_slope(v);
+    case FC_GELU_TANH: return g * v_gelu_tanh_slope(v);
+    case FC_ERF: return g * v_erf_slope(v);
+    case FC_ABS: return v_select(v > zero, g, v_select(v < zero, -g, g * v)); /* zero, and NaN, where v is */
+    case FC_EXP: return g * v;
+    case FC_SQRT: return g / (v + v);
+    case FC_NEGATIVE: return -g;
+    case FC_RECIPROCAL: return -g * v * v;
     default: return v_select((v_i)(v <= V_SET1(act->low)) | (v_i)(v >= V_SET1(act->high)), zero, g);
     }
 }

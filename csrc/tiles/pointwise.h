@@ -1,4 +1,4 @@
-/* pointwise.h: functions of single elements, of pairs, and softmax, over spans of n floats. */
+/* pointwise.h: functions of single elements and of pairs, over spans of n floats. */
 
 static void FC_FN(activate)(const fc_activation *act, const float *x, float *y, ptrdiff_t n)
 {
@@ -28,52 +28,63 @@ static void FC_FN(affine)(const fc_activation *act, const float *scale, const fl
     }
 }
 
+static void FC_FN(affine_row)(const fc_activation *act, const float *scale, const float *shift, const float *x, float *z,
+                              ptrdiff_t n)
+{
+    ptrdiff_t i = 0;
+    for (; i + VL <= n; i += VL)
+        V_STORE(z + i, v_activate(act, V_FMA(V_LOAD(x + i), V_LOAD(scale + i), V_LOAD(shift + i))));
+    if (i < n) {
+        const v_f a = v_load_part(scale + i, n - i), b = v_load_part(shift + i, n - i);
+        v_store_part(z + i, v_activate(act, V_FMA(v_load_part(x + i, n - i), a, b)), n - i);
+    }
+}
+
+FC_INLINE v_f v_combine(const int op, v_f a, v_f b)
+{
+    switch (op) {
+    case FC_ADD: return a + b;
+    case FC_MULTIPLY: return a * b;
+    case FC_SUBTRACT: return a - b;
+    case FC_DIVIDE: return a / b;
+    case FC_MINIMUM: return (v_f)((v_i)V_MIN(a, b) | (v_i)(a != a));
+    case FC_MAXIMUM: return v_max_nan(a, b);
+    default: return v_select(a < b, V_SET1(1.0f), v_select(a == b, V_SET1(0.5f), V_SET1(0.0f)));
+    }
+}
+
+/* Bounds are applied at once. Other activations would unroll all of them for each operation: they take a second pass
+ * over a span that is still in the cache. */
 FC_INLINE void binary_span(const int op, const fc_activation *act, const float *x, ptrdiff_t x_step, const float *y,
                            ptrdiff_t y_step, float *z, ptrdiff_t n)
 {
+    const v_f low = V_SET1(act->low), high = V_SET1(act->high);
+    const v_f all_x = x_step == VL ? V_LOAD(x) : V_SET1(*x), all_y = y_step == VL ? V_LOAD(y) : V_SET1(*y);
     ptrdiff_t i = 0;
     for (; i + VL <= n; i += VL) {
-        const v_f a = x_step ? V_LOAD(x + i) : V_SET1(*x);
-        const v_f b = y_step ? V_LOAD(y + i) : V_SET1(*y);
-        V_STORE(z + i, v_activate(act, op == FC_ADD ? a + b : a * b));
+        const v_f a = x_step == 1 ? V_LOAD(x + i) : all_x;
+        const v_f b = y_step == 1 ? V_LOAD(y + i) : all_y;
+        V_STORE(z + i, v_clip(v_combine(op, a, b), low, high));
     }
     if (i < n) {
-        const v_f a = x_step ? v_load_part(x + i, n - i) : V_SET1(*x);
-        const v_f b = y_step ? v_load_part(y + i, n - i) : V_SET1(*y);
-        v_store_part(z + i, v_activate(act, op == FC_ADD ? a + b : a * b), n - i);
+        const v_f a = x_step == 1 ? v_load_part(x + i, n - i) : all_x;
+        const v_f b = y_step == 1 ? v_load_part(y + i, n - i) : all_y;
+        v_store_part(z + i, v_clip(v_combine(op, a, b), low, high), n - i);
     }
+    if (act->kind > FC_CLIP)
+        FC_FN(activate)(act, z, z, n);
 }
 
 static void FC_FN(binary)(int op, const fc_activation *act, const float *x, ptrdiff_t x_step, const float *y,
                           ptrdiff_t y_step, float *z, ptrdiff_t n)
 {
-    if (op == FC_ADD)
-        binary_span(FC_ADD, act, x, x_step, y, y_step, z, n);
-    else
-        binary_span(FC_MULTIPLY, act, x, x_step, y, y_step, z, n);
-}
-
-/* exp(x - max) divided by its sum. A NaN or +inf anywhere makes all results NaN, as in NumPy. */
-static void FC_FN(softmax)(const float *x, float *y, ptrdiff_t n)
-{
-    float largest = -INFINITY;
-    for (ptrdiff_t i = 0; i < n; i++)
-        if (x[i] > largest || x[i] != x[i])
-            largest = x[i];
-    const v_f shift = V_SET1(largest);
-    v_f sums = V_SET1(0.0f);
-    ptrdiff_t i = 0;
-    for (; i + VL <= n; i += VL) {
-        const v_f e = v_exp(V_LOAD(x + i) - shift);
-        sums += e;
-        V_STORE(y + i, e);
+    switch (op) {
+    case FC_ADD: binary_span(FC_ADD, act, x, x_step, y, y_step, z, n); break;
+    case FC_MULTIPLY: binary_span(FC_MULTIPLY, act, x, x_step, y, y_step, z, n); break;
+    case FC_SUBTRACT: binary_span(FC_SUBTRACT, act, x, x_step, y, y_step, z, n); break;
+    case FC_DIVIDE: binary_span(FC_DIVIDE, act, x, x_step, y, y_step, z, n); break;
+    case FC_MINIMUM: binary_span(FC_MINIMUM, act, x, x_step, y, y_step, z, n); break;
+    case FC_MAXIMUM: binary_span(FC_MAXIMUM, act, x, x_step, y, y_step, z, n); break;
+    default: binary_span(FC_BELOW, act, x, x_step, y, y_step, z, n);
     }
-    float sum = v_sum(sums);
-    if (i < n) {
-        v_store_part(y + i, v_exp(v_load_part(x + i, n - i) - shift), n - i);
-        for (ptrdiff_t k = i; k < n; k++)
-            sum += y[k];
-    }
-    for (ptrdiff_t k = 0; k < n; k++)
-        y[k] /= sum;
 }

@@ -67,17 +67,53 @@ FC_INLINE v_f v_max3_nan(v_f a, v_f b, v_f c)
     return (v_f)((v_i)V_MAX(V_MAX(a, b), c) | V_UNORDERED(a, b));
 }
 
-/* Halves are added in the order of a binary tree, so that the sum is the same on every machine of one VL. */
-FC_INLINE float v_sum(v_f v)
+/* The sum of all lanes, in each lane. Halves are added in the order of a binary tree, so that the sum is the same on
+ * every machine of one VL. */
+FC_INLINE v_f v_sums(v_f v)
 {
-    float lanes[VL];
-    V_STORE(lanes, v);
-    for (int width = VL / 2; width > 0; width /= 2)
-        for (int i = 0; i < width; i++)
-            lanes[i] += lanes[i + width];
-    return lanes[0];
+    for (int width = 1; width < VL; width *= 2)
+        v = V_ZIP_LOW(v, v) + V_ZIP_HIGH(v, v);
+    return v;
 }
 
+FC_INLINE float v_sum(v_f v)
+{
+    return v_sums(v)[0];
+}
+
+/* Lane i of the result is the sum of all lanes of v[i], in the order of v_sum. v is overwritten. */
+FC_INLINE v_f v_sums_of(v_f v[VL])
+{
+#pragma GCC unroll 4
+    for (int width = VL / 2; width > 0; width /= 2)
+#pragma GCC unroll 8
+        for (int i = 0; i < width; i++)
+            v[i] = V_ZIP_LOW(v[i], v[i + width]) + V_ZIP_HIGH(v[i], v[i + width]);
+    return v[0];
+}
+
+/* The largest lane, or NaN where one is NaN. */
+FC_INLINE v_f v_largest(v_f v)
+{
+    for (int width = 1; width < VL; width *= 2)
+        v = v_max_nan(V_ZIP_LOW(v, v), V_ZIP_HIGH(v, v));
+    return v;
+}
+
+/* All ones in the first n lanes. */
+FC_INLINE v_i v_first_lanes(ptrdiff_t n)
+{
+    int lanes[VL];
+    v_i mask;
+    for (int i = 0; i < VL; i++)
+        lanes[i] = i < n ? -1 : 0;
+    memcpy(&mask, lanes, sizeof mask);
+    return mask;
+}
+
+#ifdef V_SQRT
+#define v_sqrt(x) V_SQRT(x)
+#else
 FC_INLINE v_f v_sqrt(v_f x)
 {
     float lanes[VL];
@@ -86,6 +122,7 @@ FC_INLINE v_f v_sqrt(v_f x)
         lanes[i] = sqrtf(lanes[i]);
     return V_LOAD(lanes);
 }
+#endif
 
 /* Adds each lane to its double. */
 FC_INLINE void add_lanes(double *sums, v_f v)

@@ -19,6 +19,7 @@ from fastcnn.errors import FastcnnWarning, ImageError, ModelLoadError
 from fastcnn.functional import concat
 from fastcnn.kernels._cpu import get_num_threads, num_threads, set_num_threads
 from fastcnn.layers import (
+    GELU,
     AvgPool2d,
     BatchNorm2d,
     Conv2d,
@@ -28,9 +29,11 @@ from fastcnn.layers import (
     GlobalAvgPool2d,
     HardSigmoid,
     HardSwish,
+    LayerNorm,
     LeakyReLU,
     Linear,
     MaxPool2d,
+    MultiheadAttention,
     ReLU,
     ReLU6,
     Sigmoid,
@@ -66,6 +69,7 @@ if TYPE_CHECKING:
     from fastcnn.zoo import load_pretrained
 
 __all__ = [
+    "GELU",
     "LAMB",
     "MSE",
     "SGD",
@@ -87,12 +91,14 @@ __all__ = [
     "HardSwish",
     "ImageClassifier",
     "ImageError",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
     "Lion",
     "MaxPool2d",
     "Model",
     "ModelLoadError",
+    "MultiheadAttention",
     "OneCycle",
     "Prediction",
     "RMSprop",

@@ -119,6 +119,7 @@ _ELEMENTWISE: list[tuple[str, Function, Function, float]] = [
     ("sigmoid", F.sigmoid, reference.sigmoid, _EXP_ROUNDINGS),
     ("hardswish", F.hardswish, reference.hard_swish, _EXP_ROUNDINGS),
     ("silu", F.silu, reference.silu, _EXP_ROUNDINGS),
+    ("gelu", F.gelu, reference.gelu, _EXP_ROUNDINGS),
     ("softmax", lambda x: F.softmax(x, 1), lambda x: reference.softmax(x, 1), 2 * _EXP_ROUNDINGS + 21),
     (
         "max_pool2d",

@@ -80,6 +80,7 @@ _ACTIVATIONS: dict[str, tuple[Callable[..., Any], Callable[..., np.ndarray], flo
     "sigmoid": (F.sigmoid_grad, reference.sigmoid_grad, 8),
     "hardswish": (F.hardswish_grad, reference.hard_swish_grad, 8),
     "silu": (F.silu_grad, reference.silu_grad, 16),
+    "gelu": (F.gelu_grad, reference.gelu_grad, 16),
     "softmax": (partial(F.softmax_grad, dim=1), partial(reference.softmax_grad, axis=1), 60),
 }
 _LOSSES = (

@@ -207,7 +207,7 @@ def exported(path, with_numpy, images):
     that has no kernel, if wanted."""
     rng = np.random.default_rng(3)
     nodes = [helper.make_node("Conv", ["x", "w"], ["h"], name="conv", pads=[1, 1, 1, 1])]
-    nodes.append(helper.make_node("Erf" if with_numpy else "Relu", ["h"], ["a"], name="act"))
+    nodes.append(helper.make_node("Sin" if with_numpy else "Relu", ["h"], ["a"], name="act"))
     nodes += [
         helper.make_node("Shape", ["a"], ["shape"], name="shape"),
         helper.make_node("Gather", ["shape", "zero"], ["n"], name="n", axis=0),

@@ -98,14 +98,23 @@ def test_a_network_that_looks_at_its_batch_is_refused_within_another():
 def test_random_networks_are_exported(seed, tmp_path):
     rng = np.random.default_rng(seed)
     channels = int(rng.integers(3, 20))
-    activation = [fc.ReLU(), fc.ReLU6(), fc.LeakyReLU(0.1), fc.Tanh(), fc.Sigmoid(), fc.HardSwish(), fc.SiLU()]
+    activation = [
+        fc.ReLU(),
+        fc.ReLU6(),
+        fc.LeakyReLU(0.1),
+        fc.Tanh(),
+        fc.Sigmoid(),
+        fc.HardSwish(),
+        fc.SiLU(),
+        fc.GELU(),
+    ]
     model = fc.Sequential(
         fc.Conv2d(3, channels, 3, int(rng.integers(1, 3)), padding="same" if seed % 2 else 1),
         fc.BatchNorm2d(channels),
-        activation[seed % 7],
+        activation[seed % 8],
         fc.MaxPool2d(3, 2, 1),
         fc.Conv2d(channels, channels, 3, groups=channels, padding=1),
-        activation[(seed + 1) % 7],
+        activation[(seed + 1) % 8],
         fc.AvgPool2d(2, padding=1, count_include_pad=bool(seed % 2)),
         fc.Dropout(),
         fc.GlobalAvgPool2d(),
@@ -120,6 +129,29 @@ def test_random_networks_are_exported(seed, tmp_path):
     x = rng.standard_normal((2, 3, 17, 20)).astype(np.float32)
     np.testing.assert_allclose(evaluate(written, x), model(x), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(fc.load(tmp_path / "net.onnx")(x), model(x), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+def test_transformer_layers_are_exported(approximate, tmp_path):
+    """Gelu exists in files from opset 20 on: others spell it out."""
+    model = fc.Sequential(fc.Flatten(), fc.LayerNorm(12), fc.Linear(12, 5), fc.GELU(approximate))
+    model[1].weight, model[1].bias = np.linspace(1, 2, 12), np.linspace(-1, 1, 12)
+    model.input_shape = (3, 2, 2)
+    model.export_onnx(tmp_path / "net.onnx")
+    written = onnx.load(tmp_path / "net.onnx")
+    assert written.opset_import[0].version == 17 and "Gelu" not in {node.op_type for node in written.graph.node}
+    x = np.random.default_rng(1).standard_normal((4, 3, 2, 2)).astype(np.float32)
+    np.testing.assert_allclose(evaluate(written, x), model(x), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(fc.load(tmp_path / "net.onnx")(x), model(x), rtol=1e-5, atol=1e-5)
+    node = helper.make_node("Gelu", ["x"], ["y"], approximate=approximate)
+    values = [build.value(name, [2, 3]) for name in "xy"]
+    graph = helper.make_graph([node], "g", values[:1], values[1:])
+    newer = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    loaded = load_onnx(newer.SerializeToString())
+    np.testing.assert_array_equal(loaded(x[:2, :, 0, 0]), fc.functional.gelu(x[:2, :, 0, 0], approximate))
+    loaded.export_onnx(tmp_path / "newer.onnx")
+    again = fc.load(tmp_path / "newer.onnx")
+    np.testing.assert_allclose(again(x[:2, :, 0, 0]), loaded(x[:2, :, 0, 0]), rtol=1e-6, atol=1e-7)
 
 
 def test_models_of_the_zoo_keep_their_steps(tmp_path):

@@ -138,6 +138,9 @@ ACTIVATIONS = [
     ("sigmoid", "sigmoid", {}, {}),
     ("hardswish", "hard_swish", {}, {}),
     ("silu", "silu", {}, {}),
+    ("gelu", "gelu", {}, {}),
+    ("gelu", "gelu", {"approximate": "tanh"}, {"approximate": "tanh"}),
+    ("erf", "erf", {}, {}),
     ("leaky_relu", "leaky_relu", {"negative_slope": 0.2}, {"alpha": 0.2}),
     ("clip", "clip", {"low": -1.0, "high": 0.5}, {"low": -1.0, "high": 0.5}),
 ]

@@ -82,6 +82,11 @@ CASES = {
     "gradient by fully connected weights": ("GemmGradWeight", {}, [(400_000, 96), (400_000, 256)]),
     "local response": ("LRN", {"size": 4096}, [(1, 4096, 1, 10_000)]),
     "gradient of local response": ("LRNGrad", {"size": 4096}, [(1, 4096, 1, 10_000)] * 2),
+    "product of two values": ("MatMul", {}, [(64, 2_000_000), (2_000_000, 64)]),
+    "product of two values, transposed": (
+        "MatMul", {"trans_a": 1, "trans_b": 1}, [(2_000_000, 3), (5000, 2_000_000)]
+    ),
+    "attention": ("HeadAttention", {"head_dim": 64, "value_dim": 64}, [(1, 64, 1, 300_000)] * 3),
     "softmax": ("Softmax", {"axis": 1}, [(4, 20_000_000)]),
     "gradient of softmax": ("SoftmaxGrad", {"axis": 1}, [(4, 20_000_000)] * 2),
 }  # fmt: skip

@@ -19,6 +19,8 @@ ACTIVATIONS = {
     "sigmoid": (F.sigmoid, reference.sigmoid, 4),
     "hardswish": (F.hardswish, reference.hard_swish, 4),
     "silu": (F.silu, reference.silu, 4),
+    "gelu": (F.gelu, reference.gelu, 8),
+    "erf": (F.erf, reference.erf, 2),
 }
 SPECIAL = [np.nan, np.inf, -np.inf, -0.0, 1e-40, -1e-40, 3e38, -3e38, 88.8, -88.8, -104.0, 0.625]
 
@@ -62,6 +64,19 @@ def test_sigmoid_and_silu_where_the_other_exponential_overflows(isa):
         assert y[0] != 0 and np.array_equal(np.isnan(y), np.isnan(expected))
     assert F.sigmoid(x)[0] == pytest.approx(2.7205e-39, rel=1e-2)
     assert F.silu(x)[0] == pytest.approx(-2.416e-37, rel=1e-3)
+
+
+def test_gelu_in_its_form_with_tanh(isa):
+    """Its tail is an exponential, which multiplies the error of its argument."""
+    x = np.concatenate([np.linspace(-12, 12, 100_001), [-np.inf, np.inf, np.nan, -0.0, 3e38, -3e38]]).astype(np.float32)
+    y, expected, size = F.gelu(x, "tanh"), reference.gelu(x, "tanh"), np.abs(x.astype(np.float64))
+    argument = 1.6 * size + 0.0714 * size**3
+    with np.errstate(invalid="ignore"):
+        allowed = (4 + 3 * argument * (x < 0)) * np.spacing(np.abs(expected.astype(np.float32))) + 1e-44
+        error = np.abs(y - expected)
+    fits = (y == expected) | (error <= allowed) | (np.isnan(y) & np.isnan(expected))
+    assert fits.all(), (x[~fits][:5], y[~fits][:5], expected[~fits][:5])
+    assert np.signbit(y[-3]) and np.isnan(y[-6])
 
 
 @pytest.mark.parametrize("threads", THREADS)

@@ -19,6 +19,8 @@ from typing import Any
 import c_header
 import numpy as np
 import pytest
+from kernels import tiles_of_attention as attention
+from kernels import tiles_of_norms as norms
 from kernels import tiles_of_rows as rows
 from kernels import tiles_of_spans as spans
 from kernels import tiles_of_windows as windows
@@ -75,6 +77,18 @@ TILES = [
     Tile("affine", spans.draw_affine, spans.call_affine, spans.define_affine),
     Tile("binary", spans.draw_binary, spans.call_binary, spans.define_binary),
     Tile("softmax", spans.draw_softmax, spans.call_softmax, lambda p: reference.softmax(p.x), close=1e-6),
+    Tile("softmax_columns", norms.draw_columns, norms.call_columns, lambda p: reference.softmax(p.x, 0), close=1e-6),
+    Tile("softmax_grad", norms.draw_columns, norms.call_row_grad, lambda p: reference.softmax_grad(p.g[0], p.v[0]),
+         close=1e-6),
+    Tile("softmax_grad_columns", norms.draw_columns, norms.call_columns_grad,
+         lambda p: reference.softmax_grad(p.g, p.v, 0), close=1e-6),
+    Tile("affine_row", norms.draw_affine_row, norms.call_affine_row, norms.define_affine_row),
+    Tile("layer_norm", norms.draw_norm, norms.call_norm, norms.define_norm, close=1e-6),
+    Tile("layer_norm_stats", norms.draw_norm, norms.call_norm_stats, norms.define_norm_stats, close=1e-6),
+    Tile("layer_norm_grad", norms.draw_norm, norms.call_norm_grad, norms.define_norm_grad, close=2e-6),
+    Tile("layer_norm_sums", norms.draw_norm, norms.call_norm_sums, norms.define_norm_sums, close=2e-6),
+    Tile("reduce", norms.draw_reduce, norms.call_reduce, norms.define_reduce),
+    Tile("resample", norms.draw_resample, norms.call_resample, norms.define_resample),
     Tile("lrn_row", spans.draw_lrn, spans.call_lrn, spans.define_lrn, close=1e-6),
     Tile("lrn_grad_row", spans.draw_lrn, spans.call_lrn_grad, spans.define_lrn_grad, close=1e-5),
     Tile("interleave", spans.draw_planes, spans.call_interleave, spans.define_interleave),
@@ -84,6 +98,9 @@ TILES = [
     Tile("pixel_sums", spans.draw_sums, spans.call_sums, spans.define_sums),
     Tile("blend", spans.draw_blend, spans.call_blend, spans.define_blend),
     Tile("update", spans.draw_update, spans.call_update, spans.define_update, close=1e-5),
+    Tile("turn", attention.draw_turn, attention.call_turn, attention.define_turn),
+    Tile("scale_pixels", attention.draw_scaled, attention.call_scaled, attention.define_scaled),
+    Tile("softmax_strip", attention.draw_softmax, attention.call_softmax, attention.define_softmax, close=2e-6),
     Tile("multiply_add_burst", spans.draw_burst, spans.call_burst, spans.define_burst, close=1e-5),
 ]  # fmt: skip
 

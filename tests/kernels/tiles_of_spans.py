@@ -28,6 +28,8 @@ def act(name, x):
         return reference.clip(x, *KINDS[name][1:])
     if name == "leaky":
         return reference.leaky_relu(x, 0.5)
+    if name == "gelu_tanh":
+        return reference.gelu(x, "tanh")
     return getattr(reference, name)(x)
 
 
@@ -36,10 +38,17 @@ def act_grad(name, g, v):
         return reference.clip_grad(g, v, *KINDS[name][1:])
     if name == "leaky":
         return reference.leaky_relu_grad(g, v, 0.5)
+    if name == "gelu_tanh":
+        return reference.gelu_grad(g, v, "tanh")
     return getattr(reference, f"{name}_grad")(g, v)
 
 
 # Elements.
+
+OPERATIONS = {
+    "FC_ADD": np.add, "FC_MULTIPLY": np.multiply, "FC_SUBTRACT": np.subtract, "FC_DIVIDE": np.divide,
+    "FC_MINIMUM": np.minimum, "FC_MAXIMUM": np.maximum, "FC_BELOW": lambda x, y: (x < y) + 0.5 * (x == y),
+}  # fmt: skip
 
 
 def draw_activate(rng, n):
@@ -103,21 +112,25 @@ def define_affine(p):
 
 
 def draw_binary(rng, n):
-    steps = [(0, 1), (1, 0), (1, 1)][rng.integers(3)]
-    x, y = (whole(rng, n if step else 1) for step in steps)
-    op = str(rng.choice(["FC_ADD", "FC_MULTIPLY"]))
+    steps = [(0, 1), (1, 0), (1, 1), (1, LANES), (LANES, 1)][rng.integers(5)]
+    x, y = (np.resize(whole(rng, 4), LANES) if step > 1 else whole(rng, n if step else 1) for step in steps)
+    op = str(rng.choice(list(OPERATIONS)))
     return Problem(op=op, name=str(rng.choice(EXACT)), steps=steps, x=x, y=y, n=n)
 
 
 def call_binary(shop: Workshop, p):
+    """Of LANES repeated floats, a vector is repeated: the definition takes the same."""
     z = shop.take(p.n)
-    x, y = shop.give(p.x), shop.give(p.y)
-    shop.call("binary", constants()[p.op], shop.activation(p.name), x, p.steps[0], y, p.steps[1], z, p.n)
+    steps = [min(step, shop.vl) for step in p.steps]
+    x, y = (shop.give(v[: shop.vl] if step > 1 else v) for v, step in zip((p.x, p.y), p.steps, strict=True))
+    shop.call("binary", constants()[p.op], shop.activation(p.name), x, steps[0], y, steps[1], z, p.n)
     return z
 
 
 def define_binary(p):
-    return act(p.name, p.x + p.y if p.op == "FC_ADD" else p.x * p.y) + np.zeros(p.n)
+    x, y = (np.resize(v, p.n) for v in (p.x, p.y))
+    with np.errstate(all="ignore"):
+        return act(p.name, OPERATIONS[p.op](x, y))
 
 
 def draw_softmax(rng, n):

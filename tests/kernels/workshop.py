@@ -91,6 +91,7 @@ KINDS = {
     "none": ("FC_NONE", *_ALL), "relu": ("FC_RELU", 0.0, np.inf), "clip": ("FC_CLIP", -2.0, 5.0),
     "leaky": ("FC_LEAKY_RELU", *_ALL), "tanh": ("FC_TANH", *_ALL), "sigmoid": ("FC_SIGMOID", *_ALL),
     "hard_swish": ("FC_HARD_SWISH", *_ALL), "silu": ("FC_SILU", *_ALL),
+    "gelu": ("FC_GELU", *_ALL), "gelu_tanh": ("FC_GELU_TANH", *_ALL), "erf": ("FC_ERF", *_ALL),
 }  # fmt: skip
 BOUNDS = ("none", "relu", "clip")
 EXACT = (*BOUNDS, "leaky")

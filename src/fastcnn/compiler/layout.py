@@ -170,6 +170,8 @@ class _Arranger:
     def lanes_for(self, node: Node, place: int, lanes: int) -> int:
         """The lanes of an operand: a dense convolution takes few plain channels as one narrow block, or as they are."""
         name = node.inputs[place]
+        if place in self.access(node).plain:
+            return 1
         few = self.shapes[name][1] if len(self.shapes[name]) == 4 else self.vl
         if place == 0 and self.access(node).reads_narrow and few < self.vl and self.lanes[name] == 1:
             return 1 if self.reads_plain(node, name) else few

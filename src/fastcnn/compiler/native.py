@@ -121,8 +121,14 @@ def _reduce_mean(r: Rewriter) -> list[Node] | None:
 
 def _gemm(r: Rewriter) -> list[Node] | None:
     weight, alpha, beta = r.array(1), r.attr("alpha"), r.attr("beta")
-    if not r.is_float() or weight is None or r.attr("transA") or weight.ndim != 2 or len(r.shape()) != 2:
+    if not r.is_float() or len(r.shape(1)) != 2 or len(r.shape()) != 2:
         return None
+    if weight is None or r.attr("transA"):
+        flags = {"trans_a": int(r.attr("transA") != 0), "trans_b": int(r.attr("transB") != 0), "scale": alpha}
+        product: Link = ("MatMul", (r.node.inputs[1],), flags)
+        if not r.has(2):
+            return r.chain(product)
+        return r.chain(product, ("Add", (r.node.inputs[2],), {})) if beta == 1.0 else None
     name = r.node.inputs[1]
     if not r.attr("transB"):
         name = r.constant(f"{name}_transposed", weight.T if alpha == 1.0 else alpha * weight.T, alpha)
@@ -142,8 +148,10 @@ def _gemm(r: Rewriter) -> list[Node] | None:
 
 def _matmul(r: Rewriter) -> list[Node] | None:
     weight, shape = r.array(1), r.shape()
-    if not r.is_float() or weight is None or weight.ndim != 2 or len(shape) < 2:
+    if not r.is_float() or min(len(shape), len(r.shape(1))) < 2:
         return None
+    if weight is None or weight.ndim != 2:
+        return [r.make("MatMul", r.node.inputs)]
     gemm: Link = ("Gemm", (r.constant(f"{r.node.inputs[1]}_transposed", weight.T, 1.0),), {})
     if len(shape) == 2:
         return r.chain(gemm)
@@ -334,6 +342,9 @@ RULES: dict[str, Rule] = {
     "HardSwish": _same("HardSwish"),
     "HardSigmoid": _hard_sigmoid,
     "Swish": _swish,
+    "Gelu": _same("Gelu", "approximate"),
+    "Erf": _same("Erf"),
+    "LayerNormalization": _same("LayerNormalization", "axis", "epsilon"),
     "Add": _arithmetic("Add"),
     "Sub": _arithmetic("Sub"),
     "Mul": _arithmetic("Mul"),

@@ -47,7 +47,11 @@ def _layout_fault(node: Node, state: State) -> str:
     access = layouts.accesses.get(node.output)
     if access is None or (not node.decided.packed and access != op.access(node, shapes, vl)):
         return f"its access is known as {access}"
-    operands = [name for name in op.operands(node) if len(shapes[name]) == 4]
+    for i in access.plain:
+        if i < len(node.inputs) and node.inputs[i] and layouts.lanes[node.inputs[i]] != 1:
+            return f"it reads {node.inputs[i]!r} with {layouts.lanes[node.inputs[i]]} lanes, expected 1"
+    plain = {name for i, name in enumerate(node.inputs) if i in access.plain}
+    operands = [name for name in op.operands(node) if len(shapes[name]) == 4 and name not in plain]
     lanes = layouts.lanes[node.output] if len(shapes[node.output]) == 4 and not op.packs else None
     for name in operands:
         few = shapes[name][1] if access.reads_narrow and name == node.inputs[0] and shapes[name][1] < vl else 0

@@ -12,6 +12,8 @@ raises TypeError or ValueError that names the argument, what came and what was e
 
 from fastcnn.functional.activation import (
     clip,
+    erf,
+    gelu,
     hardsigmoid,
     hardswish,
     leaky_relu,
@@ -24,6 +26,8 @@ from fastcnn.functional.activation import (
 )
 from fastcnn.functional.activation_gradient import (
     clip_grad,
+    erf_grad,
+    gelu_grad,
     hardswish_grad,
     leaky_relu_grad,
     relu_grad,
@@ -32,6 +36,7 @@ from fastcnn.functional.activation_gradient import (
     softmax_grad,
     tanh_grad,
 )
+from fastcnn.functional.attention import multi_head_attention, scaled_dot_product_attention
 from fastcnn.functional.axes import narrow, permute, reshape
 from fastcnn.functional.combine import add, concat, drop_path, dropout, flatten, mul, pad
 from fastcnn.functional.gradient import (
@@ -47,6 +52,8 @@ from fastcnn.functional.gradient import (
     local_response_norm_grad,
     max_pool2d_grad,
 )
+from fastcnn.functional.matrix import matmul
+from fastcnn.functional.normalize import layer_norm
 from fastcnn.functional.pool import avg_pool2d, global_avg_pool2d, max_pool2d
 from fastcnn.functional.weighted import batch_norm, conv2d, linear, local_response_norm
 
@@ -65,12 +72,17 @@ __all__ = [
     "conv2d_grad_weight",
     "drop_path",
     "dropout",
+    "erf",
+    "erf_grad",
     "flatten",
+    "gelu",
+    "gelu_grad",
     "global_avg_pool2d",
     "global_avg_pool2d_grad",
     "hardsigmoid",
     "hardswish",
     "hardswish_grad",
+    "layer_norm",
     "leaky_relu",
     "leaky_relu_grad",
     "linear",
@@ -79,9 +91,11 @@ __all__ = [
     "linear_grad_weight",
     "local_response_norm",
     "local_response_norm_grad",
+    "matmul",
     "max_pool2d",
     "max_pool2d_grad",
     "mul",
+    "multi_head_attention",
     "narrow",
     "pad",
     "permute",
@@ -89,6 +103,7 @@ __all__ = [
     "relu6",
     "relu_grad",
     "reshape",
+    "scaled_dot_product_attention",
     "sigmoid",
     "sigmoid_grad",
     "silu",

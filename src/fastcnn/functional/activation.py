@@ -164,6 +164,48 @@ def sigmoid(x: Array, out: np.ndarray | None = None) -> Any:
     return apply("sigmoid", "Sigmoid", {"x": x}, dict, out)
 
 
+def gelu(x: Array, approximate: str = "none", out: np.ndarray | None = None) -> Any:
+    """x times the share of a normal variable below x (Hendrycks and Gimpel, 2016).
+
+    Parameters
+    ----------
+    x : array
+    approximate : {"none", "tanh"}
+        "tanh" takes x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x^3))) instead.
+    out : array of x's shape, optional
+
+    Returns
+    -------
+    array of x's shape
+
+    Examples
+    --------
+    >>> gelu([0.0, 100.0])
+    array([  0., 100.])
+    """
+    return apply("gelu", "Gelu", {"x": x}, lambda: {"approximate": approximate}, out)
+
+
+def erf(x: Array, out: np.ndarray | None = None) -> Any:
+    """The error function: 2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x.
+
+    Parameters
+    ----------
+    x : array
+    out : array of x's shape, optional
+
+    Returns
+    -------
+    array of x's shape
+
+    Examples
+    --------
+    >>> erf([0.0, 100.0])
+    array([0., 1.])
+    """
+    return apply("erf", "Erf", {"x": x}, dict, out)
+
+
 def hardswish(x: Array, out: np.ndarray | None = None) -> Any:
     """x * clip(x / 6 + 1/2, 0, 1) (Howard and others, Searching for MobileNetV3, 2019).
 

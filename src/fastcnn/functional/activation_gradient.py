@@ -163,6 +163,54 @@ def hardswish_grad(grad: Array, x: Array, out: np.ndarray | None = None) -> Any:
     return _of_activation("hardswish_grad", "HardSwishGrad", grad, x, "x", out)
 
 
+def gelu_grad(grad: Array, x: Array, approximate: str = "none", out: np.ndarray | None = None) -> Any:
+    """Gradient of `gelu` from its input x.
+
+    Parameters
+    ----------
+    grad : array
+        Gradient by the output.
+    x : array of grad's shape
+        The input.
+    approximate : {"none", "tanh"}
+        As `gelu` had it.
+    out : array of grad's shape, optional
+
+    Returns
+    -------
+    array of grad's shape
+
+    Examples
+    --------
+    >>> gelu_grad([1.0], [0.0])
+    array([0.5])
+    """
+    return apply("gelu_grad", "GeluGrad", {"grad": grad, "x": x}, lambda: {"approximate": approximate}, out)
+
+
+def erf_grad(grad: Array, x: Array, out: np.ndarray | None = None) -> Any:
+    """Gradient of `erf` from its input x.
+
+    Parameters
+    ----------
+    grad : array
+        Gradient by the output.
+    x : array of grad's shape
+        The input.
+    out : array of grad's shape, optional
+
+    Returns
+    -------
+    array of grad's shape
+
+    Examples
+    --------
+    >>> erf_grad([1.0], [0.0]).round(4)
+    array([1.1284])
+    """
+    return _of_activation("erf_grad", "ErfGrad", grad, x, "x", out)
+
+
 def silu_grad(grad: Array, x: Array, out: np.ndarray | None = None) -> Any:
     """Gradient of `silu` from its input x.
 

@@ -229,6 +229,44 @@ def _gemm(w: _Writer, node: Node, attrs: dict[str, Any]) -> list[Any]:
     return _with_inputs(node, [], transB=1)
 
 
+def _matmul(w: _Writer, node: Node, attrs: dict[str, Any]) -> list[Any]:
+    """A product of operands that are transposed before, and multiplied by a number behind."""
+    from onnx import helper
+
+    nodes, inputs = [], list(node.inputs)
+    for i, key in enumerate(("trans_a", "trans_b")):
+        if attrs[key]:
+            rank, turned = len(w.shapes[inputs[i]] or ()), f"{node.output}/{key}"
+            perm = [*range(rank - 2), rank - 1, rank - 2]
+            nodes.append(helper.make_node("Transpose", [inputs[i]], [turned], f"{node.name}.{key}", perm=perm))
+            inputs[i] = turned
+    product = node.output if attrs["scale"] == 1.0 else f"{node.output}/product"
+    nodes.append(helper.make_node("MatMul", inputs, [product], node.name))
+    if product != node.output:
+        scale = w.tensor(f"{node.name}.scale", np.array(attrs["scale"], np.float32))
+        nodes.append(helper.make_node("Mul", [product, scale], [node.output], f"{node.name}.scaled"))
+    return nodes
+
+
+def _attention(w: _Writer, node: Node, attrs: dict[str, Any]) -> list[Any]:
+    """Attention as the products and the softmax that it consists of."""
+    from onnx import helper
+
+    (q, k, v), bias, y = node.inputs[:3], [name for name in node.inputs[3:] if name], node.output
+    shape = w.shapes[q]
+    assert shape is not None
+    scale = w.tensor(f"{node.name}.scale", np.array(attrs["scale"] or shape[-1] ** -0.5, np.float32))
+    steps: list[tuple[str, list[str], str, dict[str, Any]]] = [
+        ("Transpose", [k], "turned", {"perm": [0, 1, 3, 2]}),
+        ("MatMul", [q, f"{y}/turned"], "products", {}),
+        ("Mul", [f"{y}/products", scale], "scores", {}),
+        *[("Add", [f"{y}/scores", name], "sums", {}) for name in bias],
+        ("Softmax", [f"{y}/{'sums' if bias else 'scores'}"], "weights", {"axis": -1}),
+    ]
+    nodes = [helper.make_node(op, names, [f"{y}/{to}"], f"{node.name}.{to}", **more) for op, names, to, more in steps]
+    return [*nodes, helper.make_node("MatMul", [f"{y}/weights", v], [y], node.name)]
+
+
 def _clip(w: _Writer, node: Node, attrs: dict[str, Any]) -> list[Any]:
     bounds = [w.tensor(f"{node.name}.{key}", np.array(attrs[key], np.float32)) for key in ("min", "max")]
     return _with_inputs(node, bounds)
@@ -273,9 +311,37 @@ def _swish(w: _Writer, node: Node, attrs: dict[str, Any]) -> list[Any]:
     ]
 
 
+def _gelu(w: _Writer, node: Node, attrs: dict[str, Any]) -> list[Any]:
+    """Gelu exists from opset 20 on. Before, files spell it out."""
+    from onnx import helper
+
+    if w.opset >= 20:
+        return _with_inputs(node, [], **attrs)
+    (x,) = node.inputs
+    made: list[Any] = []
+
+    def add(op: str, *inputs: str) -> str:
+        made.append(helper.make_node(op, inputs, [f"{node.output}/{len(made)}"], f"{node.name}/{len(made)}"))
+        return str(made[-1].output[0])
+
+    def number(value: float) -> str:
+        return w.tensor(f"{node.output}/number{value:.6g}", np.array(value, np.float32))
+
+    if attrs["approximate"] == "none":
+        share = add("Erf", add("Mul", number(2**-0.5), x))
+    else:
+        cube = add("Mul", add("Mul", add("Mul", number(0.044715), x), x), x)
+        share = add("Tanh", add("Mul", number((2 / np.pi) ** 0.5), add("Add", x, cube)))
+    half = add("Mul", number(0.5), add("Add", number(1.0), share))
+    return [*made, helper.make_node("Mul", [x, half], [node.output], node.name)]
+
+
 # Operations whose form differs from that of opset 17.
 _NATIVE: dict[str, Callable[[_Writer, Node, dict[str, Any]], list[Any]]] = {
+    "Gelu": _gelu,
     "Gemm": _gemm,
+    "MatMul": _matmul,
+    "Attention": _attention,
     "Clip": _clip,
     "Dropout": _dropout,
     "DropPath": _drop_path,

@@ -8,10 +8,20 @@ from libc.stddef cimport ptrdiff_t
 from fastcnn.kernels._step cimport (
     Rows, Step, Walk, blocks_of, ceil_div, floats, is_dense, set_activation, share, walk, walks,
 )
-from fastcnn.kernels._tiles cimport FC_ADD, FC_MULTIPLY, fc_activation, fc_kernels, fc_tensor
+from fastcnn.kernels._tiles cimport (
+    FC_ADD, FC_BELOW, FC_DIVIDE, FC_MAXIMUM, FC_MINIMUM, FC_MULTIPLY, FC_SUBTRACT, fc_activation, fc_kernels,
+    fc_tensor,
+)
 
 cdef enum:
     SPAN_FLOATS = 8192  # a unit of work in a tensor without gaps: docs/tuning.md, "Spans"
+    SOFTMAX_OPERATIONS = 32  # on each vector
+
+
+_OPERATIONS = {
+    "Add": FC_ADD, "Mul": FC_MULTIPLY, "Sub": FC_SUBTRACT, "Div": FC_DIVIDE, "Min": FC_MINIMUM, "Max": FC_MAXIMUM,
+    "Below": FC_BELOW,
+}
 
 
 cdef struct PointwiseArgs:
@@ -144,7 +154,7 @@ cdef class Binary(Step):
         self.operand(0, &a.z, z)
         self.operand(1, &a.x, x)
         self.operand(2, &a.y, y)
-        a.kernels, a.op = self.kernels, FC_ADD if op == "Add" else FC_MULTIPLY
+        a.kernels, a.op = self.kernels, _OPERATIONS[op]
         a.dense = is_dense(&a.x) and is_dense(&a.y) and is_dense(&a.z) and a.x.image == a.z.image == a.y.image \
             and a.x.n == a.y.n == a.z.n
         set_activation(&a.act, activation)
@@ -157,22 +167,22 @@ cdef struct SoftmaxArgs:
 
 
 cdef void run_softmax(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
-    """Views are (outer, length, 1, inner) with strides image and block. Rows with gaps are copied to scratch memory."""
+    """Views are (outer, length, 1, inner) with strides image and block. Units are rows, or vectors of columns."""
     cdef const SoftmaxArgs *a = <const SoftmaxArgs *>raw
-    cdef ptrdiff_t units = a.x.n * a.x.w, unit, k
+    cdef ptrdiff_t vl = a.kernels.vl if a.x.w > 1 else 1, groups = ceil_div(a.x.w, vl), units = a.x.n * groups
+    cdef ptrdiff_t unit = share(units, tid, nthreads), end = share(units, tid + 1, nthreads), first, count
     cdef const float *x
     cdef float *y
-    for unit in range(share(units, tid, nthreads), share(units, tid + 1, nthreads)):
-        x = a.x.data + unit // a.x.w * a.x.image + unit % a.x.w
-        y = a.y.data + unit // a.y.w * a.y.image + unit % a.y.w
-        if a.x.block == 1 and a.y.block == 1:
+    while unit < end:
+        first = unit % groups * vl
+        count = min(groups - unit % groups, end - unit)
+        x = a.x.data + unit // groups * a.x.image + first
+        y = a.y.data + unit // groups * a.y.image + first
+        if a.x.w == 1 and a.x.block == 1 and a.y.block == 1:
             a.kernels.softmax(x, y, a.x.c)
-            continue
-        for k in range(a.x.c):
-            scratch[k] = x[k * a.x.block]
-        a.kernels.softmax(scratch, scratch, a.x.c)
-        for k in range(a.x.c):
-            y[k * a.y.block] = scratch[k]
+        else:
+            a.kernels.softmax_columns(x, a.x.block, y, a.y.block, a.x.c, min(count * vl, a.x.w - first))
+        unit += count
 
 
 cdef class Softmax(Step):
@@ -191,9 +201,9 @@ cdef class Softmax(Step):
         self.operand(0, &self.a.y, y)
         self.operand(1, &self.a.x, x)
         self.a.kernels = self.kernels
-        self.scratch_floats = self.a.x.c
-        rows = self.a.x.n * self.a.x.w
-        self.work(rows, rows * ceil_div(self.a.x.c, self.kernels.vl))
+        vl = self.kernels.vl
+        vectors = self.a.x.n * (ceil_div(self.a.x.c, vl) if self.a.x.w == 1 else self.a.x.c * ceil_div(self.a.x.w, vl))
+        self.work(self.a.x.n * ceil_div(self.a.x.w, vl), SOFTMAX_OPERATIONS * vectors)
 
 
 cdef struct FillArgs:

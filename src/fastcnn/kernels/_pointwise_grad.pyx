@@ -18,7 +18,6 @@ cdef struct GradArgs:
     fc_tensor v  # IN
     fc_activation act
     bint dense
-    ptrdiff_t at_a_time  # elements of an axis between two calls of `goes_on`; 0: no calls
 
 
 cdef void run_activate_grad(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
@@ -46,7 +45,8 @@ cdef class ActivateGrad(Step):
     Parameters
     ----------
     y, g, v : View
-        OUT, IN, IN; of one layout. v is the output of the activation, but the input of HardSwish and Swish.
+        OUT, IN, IN; of one layout. v is the output of the activation, but the input of the kinds of `OF_INPUT`
+        in ops/activation.py.
     activation : (name, attributes)
     """
 
@@ -63,25 +63,23 @@ cdef class ActivateGrad(Step):
 
 
 cdef void run_softmax_grad(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
+    """Units are rows, or vectors of columns."""
     cdef const GradArgs *a = <const GradArgs *>raw
-    cdef ptrdiff_t units = a.g.n * a.g.w, unit, k
+    cdef ptrdiff_t vl = a.kernels.vl if a.g.w > 1 else 1, groups = ceil_div(a.g.w, vl), units = a.g.n * groups
+    cdef ptrdiff_t unit, image, first, columns
     cdef const float *g
     cdef const float *v
     cdef float *y
-    cdef double total
     for unit in range(share(units, tid, nthreads), share(units, tid + 1, nthreads)):
-        g = a.g.data + unit // a.g.w * a.g.image + unit % a.g.w
-        v = a.v.data + unit // a.g.w * a.v.image + unit % a.g.w
-        y = a.y.data + unit // a.g.w * a.y.image + unit % a.g.w
-        total = 0.0
-        for k in range(a.g.c):
-            if a.at_a_time > 0 and k % a.at_a_time == 0 and not goes_on(a.at_a_time):
-                return
-            total += <double>g[k * a.g.block] * v[k * a.v.block]
-        for k in range(a.g.c):
-            if a.at_a_time > 0 and k % a.at_a_time == 0 and not goes_on(a.at_a_time):
-                return
-            y[k * a.y.block] = v[k * a.v.block] * <float>(g[k * a.g.block] - total)
+        image, first = unit // groups, unit % groups * vl
+        g = a.g.data + image * a.g.image + first
+        v = a.v.data + image * a.v.image + first
+        y = a.y.data + image * a.y.image + first
+        columns = min(vl, a.g.w - first)
+        if a.g.w == 1 and a.g.block == a.v.block == a.y.block == 1:
+            a.kernels.softmax_grad(g, v, y, a.g.c)
+        else:
+            a.kernels.softmax_grad_columns(g, a.g.block, v, a.v.block, y, a.y.block, a.g.c, columns)
 
 
 cdef class SoftmaxGrad(Step):
@@ -100,9 +98,10 @@ cdef class SoftmaxGrad(Step):
         self.operand(0, &self.a.y, y)
         self.operand(1, &self.a.g, g)
         self.operand(2, &self.a.v, v)
-        rows = self.a.g.n * self.a.g.w
-        self.work(rows, 2 * rows * self.a.g.c)
-        self.a.at_a_time = self.at_a_time(self.a.g.c, 1)
+        self.a.kernels = self.kernels
+        vl = self.kernels.vl
+        vectors = self.a.g.n * (ceil_div(self.a.g.c, vl) if self.a.g.w == 1 else self.a.g.c * ceil_div(self.a.g.w, vl))
+        self.work(self.a.g.n * ceil_div(self.a.g.w, vl), 4 * vectors)
 
 
 cdef struct DropoutArgs:

@@ -7,7 +7,8 @@ from libc.stdint cimport PTRDIFF_MAX
 
 from fastcnn.kernels._cpu cimport current
 from fastcnn.kernels._tiles cimport (
-    FC_CLIP, FC_HARD_SWISH, FC_LEAKY_RELU, FC_NONE, FC_RELU, FC_SIGMOID, FC_SILU, FC_TANH, fc_activation, fc_tensor,
+    FC_ABS, FC_CLIP, FC_ERF, FC_EXP, FC_GELU, FC_GELU_TANH, FC_HARD_SWISH, FC_LEAKY_RELU, FC_NEGATIVE, FC_NONE,
+    FC_RECIPROCAL, FC_RELU, FC_SIGMOID, FC_SILU, FC_SQRT, FC_TANH, fc_activation, fc_tensor,
 )
 
 # Operations on vectors in the smallest piece of a step: docs/tuning.md, "Pieces".
@@ -30,7 +31,8 @@ ONE_TAP = &_no_distance
 
 _KINDS = {
     None: FC_NONE, "Clip": FC_CLIP, "Relu": FC_RELU, "LeakyRelu": FC_LEAKY_RELU, "Tanh": FC_TANH,
-    "Sigmoid": FC_SIGMOID, "HardSwish": FC_HARD_SWISH, "Swish": FC_SILU,
+    "Sigmoid": FC_SIGMOID, "HardSwish": FC_HARD_SWISH, "Swish": FC_SILU, "Gelu": FC_GELU, "Erf": FC_ERF,
+    "Abs": FC_ABS, "Exp": FC_EXP, "Sqrt": FC_SQRT, "Neg": FC_NEGATIVE, "Reciprocal": FC_RECIPROCAL,
 }
 
 
@@ -45,6 +47,8 @@ cdef void set_activation(fc_activation *act, object description) except *:
         act.low, act.high = attributes["min"], attributes["max"]
     elif name == "LeakyRelu":
         act.alpha = attributes["alpha"]
+    elif name == "Gelu" and attributes["approximate"] == "tanh":
+        act.kind = FC_GELU_TANH
 
 
 cdef void set_gradient_activation(fc_activation *act, object description) except *:

@@ -20,6 +20,14 @@ cdef extern from "fastcnn.h" nogil:
         FC_SIGMOID
         FC_HARD_SWISH
         FC_SILU
+        FC_GELU
+        FC_GELU_TANH
+        FC_ERF
+        FC_ABS
+        FC_EXP
+        FC_SQRT
+        FC_NEGATIVE
+        FC_RECIPROCAL
 
     ctypedef struct fc_activation:
         int kind
@@ -121,6 +129,51 @@ cdef extern from "fastcnn.h" nogil:
     enum:
         FC_ADD
         FC_MULTIPLY
+        FC_SUBTRACT
+        FC_DIVIDE
+        FC_MINIMUM
+        FC_MAXIMUM
+        FC_BELOW
+
+    ctypedef struct fc_layer_norm:
+        const float *x
+        const float *g
+        float *y
+        float *stats
+        const float *weight
+        const float *bias
+        ptrdiff_t x_block, g_block, y_block
+        ptrdiff_t x_pixel, g_pixel, y_pixel
+        ptrdiff_t first
+        ptrdiff_t channels, pixels
+        float epsilon
+        int centred
+        int padded
+
+    enum:
+        FC_SUM
+        FC_SQUARES
+        FC_LARGEST
+
+    ctypedef struct fc_reduce:
+        const float *x
+        float *y
+        int kind
+        int root
+        ptrdiff_t counts[3]
+        ptrdiff_t steps[3]
+        ptrdiff_t columns
+        double divisor
+
+    ctypedef struct fc_resample:
+        const float *x
+        float *y
+        const ptrdiff_t *rows
+        const ptrdiff_t *starts
+        const ptrdiff_t *columns
+        const float *row_weights
+        const float *weights
+        ptrdiff_t row_count, pixels
 
     ctypedef struct fc_conv_grad:
         const float *x
@@ -169,6 +222,25 @@ cdef extern from "fastcnn.h" nogil:
         float beta2, one_minus_beta1, one_minus_beta2
         float correction1, correction2
 
+    ctypedef struct fc_scaled_pixels:
+        const float *x
+        const float *scale
+        float *y
+        ptrdiff_t x_block, y_block
+        ptrdiff_t y_pixel
+        ptrdiff_t scale_step
+        ptrdiff_t pixels, channels
+        fc_activation act
+
+    ctypedef struct fc_softmax_strip:
+        float *x
+        const float *bias
+        float *inverse
+        ptrdiff_t x_block
+        ptrdiff_t bias_query
+        ptrdiff_t queries, keys
+        float scale
+
     ctypedef struct fc_kernels:
         const char *isa
         int vl
@@ -195,6 +267,19 @@ cdef extern from "fastcnn.h" nogil:
         void (*binary)(int op, const fc_activation *act, const float *x, ptrdiff_t x_step, const float *y,
                        ptrdiff_t y_step, float *z, ptrdiff_t n) noexcept nogil
         void (*softmax)(const float *x, float *y, ptrdiff_t n) noexcept nogil
+        void (*softmax_columns)(const float *x, ptrdiff_t x_step, float *y, ptrdiff_t y_step, ptrdiff_t n,
+                                ptrdiff_t columns) noexcept nogil
+        void (*softmax_grad)(const float *g, const float *v, float *y, ptrdiff_t n) noexcept nogil
+        void (*softmax_grad_columns)(const float *g, ptrdiff_t g_step, const float *v, ptrdiff_t v_step, float *y,
+                                     ptrdiff_t y_step, ptrdiff_t n, ptrdiff_t columns) noexcept nogil
+        void (*affine_row)(const fc_activation *act, const float *scale, const float *shift, const float *x, float *z,
+                           ptrdiff_t n) noexcept nogil
+        void (*layer_norm)(const fc_layer_norm *pixels) noexcept nogil
+        void (*layer_norm_stats)(const fc_layer_norm *pixels) noexcept nogil
+        void (*layer_norm_grad)(const fc_layer_norm *pixels) noexcept nogil
+        void (*layer_norm_sums)(const fc_layer_norm *pixels, double *sums, ptrdiff_t lanes) noexcept nogil
+        void (*reduce)(const fc_reduce *results) noexcept nogil
+        void (*resample)(const fc_resample *row) noexcept nogil
         void (*lrn_row)(const fc_lrn_row *row, float *squares) noexcept nogil
         void (*lrn_grad_row)(const fc_lrn_row *row, const float *g, ptrdiff_t g_block, float *squares) noexcept nogil
         void (*interleave)(const float *x, ptrdiff_t plane, float *y, ptrdiff_t channels,
@@ -219,6 +304,10 @@ cdef extern from "fastcnn.h" nogil:
         void (*winograd_weight)(const float *G, const float *m, ptrdiff_t component, float *w) noexcept nogil
         void (*update)(const fc_update *how, float *p, const float *g, float *m, float *v, float *c,
                        ptrdiff_t n) noexcept nogil
+        void (*turn)(const float *x, ptrdiff_t x_channel, float *y, ptrdiff_t y_pixel, ptrdiff_t channels,
+                     ptrdiff_t pixels) noexcept nogil
+        void (*scale_pixels)(const fc_scaled_pixels *pixels) noexcept nogil
+        void (*softmax_strip)(const fc_softmax_strip *strip) noexcept nogil
         double (*multiply_add_burst)(ptrdiff_t n, float *sink) noexcept nogil
 
 

@@ -4,9 +4,11 @@ Names, argument order, defaults and state-dict names are PyTorch's. A call of a 
 check inputs. A new layer is one class in the file of its family.
 """
 
-from fastcnn.layers.activation import HardSigmoid, HardSwish, LeakyReLU, ReLU, ReLU6, Sigmoid, SiLU, Softmax, Tanh
+from fastcnn.layers.activation import GELU, HardSigmoid, HardSwish, LeakyReLU, ReLU, ReLU6, Sigmoid, SiLU, Softmax, Tanh
+from fastcnn.layers.attention import MultiheadAttention
 from fastcnn.layers.base import Buffer, Layer, LoadResult, Parameter, generation
 from fastcnn.layers.initial import manual_seed, seeded
+from fastcnn.layers.normalize import LayerNorm
 from fastcnn.layers.pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from fastcnn.layers.shape import Dropout, DropPath, Flatten
 from fastcnn.layers.weighted import BatchNorm2d, Conv2d, Linear
@@ -19,14 +21,17 @@ __all__ = [
     "DropPath",
     "Dropout",
     "Flatten",
+    "GELU",
     "GlobalAvgPool2d",
     "HardSigmoid",
     "HardSwish",
     "Layer",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
     "LoadResult",
     "MaxPool2d",
+    "MultiheadAttention",
     "Parameter",
     "ReLU",
     "ReLU6",

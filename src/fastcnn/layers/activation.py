@@ -7,7 +7,34 @@ from typing import Any
 from fastcnn import functional
 from fastcnn.layers.base import Layer
 
-__all__ = ["HardSigmoid", "HardSwish", "LeakyReLU", "ReLU", "ReLU6", "SiLU", "Sigmoid", "Softmax", "Tanh"]
+__all__ = ["GELU", "HardSigmoid", "HardSwish", "LeakyReLU", "ReLU", "ReLU6", "SiLU", "Sigmoid", "Softmax", "Tanh"]
+
+
+class GELU(Layer):
+    """``x`` times the share of a normal variable below ``x``: Hendrycks and Gimpel, 2016.
+
+    Parameters
+    ----------
+    approximate : {"none", "tanh"}
+        As in `fastcnn.functional.gelu`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> GELU()(np.array([0.0, 100.0]))
+    array([  0., 100.])
+    """
+
+    def __init__(self, approximate: str = "none") -> None:
+        if approximate not in ("none", "tanh"):
+            raise ValueError(f"GELU: approximate={approximate!r}, expected 'none' or 'tanh'")
+        self.approximate = approximate
+
+    def forward(self, x: Any) -> Any:
+        return functional.gelu(x, self.approximate)
+
+    def extra_repr(self) -> str:
+        return f"approximate={self.approximate!r}"
 
 
 class HardSigmoid(Layer):

@@ -25,6 +25,8 @@ class Access:
     overwrites : tuple of int
         Inputs whose memory the output may take. Each of their elements is read for the same element of the output
         alone, before that is written.
+    plain : tuple of int
+        Inputs that it reads as plain values, whatever the layout.
     reads_narrow : bool
         Whether it reads images of few channels as one narrow block.
     reads_plain : bool
@@ -47,6 +49,7 @@ class Access:
     layout: str = "plain"
     halo: Halo = NO_HALO
     overwrites: tuple[int, ...] = ()
+    plain: tuple[int, ...] = ()
     reads_narrow: bool = False
     reads_plain: bool = False
     writes_plain: bool = False

@@ -13,6 +13,9 @@ from fastcnn.kernels import _pointwise, _pointwise_grad
 from fastcnn.kernels.view import View
 from fastcnn.ops.node import Attrs, Backward, Lowering, Node, Op, Shape, Shapes
 
+# Activations whose gradients are computed from their inputs; those of the others from their outputs.
+OF_INPUT = ("HardSwish", "Swish", "Gelu", "Erf")
+
 
 class Activation(Op):
     """y = f(x), element by element; the output lies like the input."""
@@ -27,6 +30,8 @@ class Activation(Op):
         assert shapes[0] is not None
         if self.name == "Clip" and not attrs["min"] <= attrs["max"]:
             raise ValueError(f"min={attrs['min']}, expected at most max={attrs['max']}")
+        if self.name == "Gelu" and attrs["approximate"] not in ("none", "tanh"):
+            raise ValueError(f"approximate={attrs['approximate']!r}, expected 'none' or 'tanh'")
         return shapes[0]
 
     def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
@@ -46,14 +51,14 @@ class Activation(Op):
 
     def gradient(self, node: Node, grad: str, back: Backward) -> list[str | None]:
         # The output suffices for most activations. They can be fused into their producers, which store no input.
-        of_input = self.name in ("HardSwish", "Swish") or node.attrs.get("alpha", 0.0) < 0
+        of_input = self.name in OF_INPUT or node.attrs.get("alpha", 0.0) < 0
         return [back.add(f"{self.name}Grad", grad, node.inputs[0] if of_input else node.output, **node.attrs)]
 
 
 class ActivationGrad(Op):
     """grad * f'(v), element by element.
 
-    v is the output of f; for HardSwish, Swish, and LeakyRelu with a negative alpha it is the input.
+    v is the output of f; for those of `OF_INPUT`, and LeakyRelu with a negative alpha, it is the input.
     """
 
     layout = "follow"
@@ -157,6 +162,8 @@ OPS: tuple[Op, ...] = (
     Activation("Sigmoid", reference.sigmoid, {}, 20),
     Activation("HardSwish", reference.hard_swish, {}, 5),
     Activation("Swish", reference.silu, {}, 20),
+    Activation("Gelu", reference.gelu, {"approximate": "none"}, 40),
+    Activation("Erf", reference.erf, {}, 30),
     Softmax(),
     ActivationGrad("Relu", reference.relu_grad, {}),
     ActivationGrad("Clip", reference.clip_grad, {"min": float("-inf"), "max": float("inf")}),
@@ -165,5 +172,7 @@ OPS: tuple[Op, ...] = (
     ActivationGrad("Sigmoid", reference.sigmoid_grad, {}),
     ActivationGrad("HardSwish", reference.hard_swish_grad, {}),
     ActivationGrad("Swish", reference.silu_grad, {}),
+    ActivationGrad("Gelu", reference.gelu_grad, {"approximate": "none"}),
+    ActivationGrad("Erf", reference.erf_grad, {}),
     SoftmaxGrad(),
 )

@@ -15,6 +15,7 @@ from fastcnn.kernels import (
     _conv_im2col,
     _conv_winograd,
     _direct_filters,
+    _reorder,
     _repack,
     _winograd_filters,
 )
@@ -195,6 +196,9 @@ class PackWeights(Op):
         y, x, a = ctx.view(node.output), ctx.view(node.inputs[0]), node.attrs
         if a["form"] == "winograd":
             ctx.emit("pack", _winograd_filters.PackWinograd, y, x, a["ins"], a["m"], a["lean"], a["stride"])
+        elif a["form"] == "plain":
+            plain = y._replace(n=1, c=x.c, h=1, w=x.w, image=x.c * x.w, block=x.w, row=x.w, lanes=1)
+            ctx.emit("pack", _reorder.Reorder, plain, x)
         else:
             order = a["groups"], a["ins"], a["area"], a["lanes"], a["chunk"], a["bundle"]
             ctx.emit("pack", _repack.PackDirect, y, x, *order)

@@ -119,17 +119,48 @@ class SumTo(Op):
         assert inputs[0] is not None
         return reference.sum_to(inputs[0], attrs["shape"])
 
+    def expand(self, node: Node, shapes: Mapping[str, Shape]) -> list[Node]:
+        """The kernel has four loops: where these do not suffice, several sums follow one another."""
+        nodes: list[Node] = []
+        x, value, shape = shapes[node.inputs[0]], node.inputs[0], node.attrs["shape"]
+        while len(_loops(x, shape)) > 4:
+            sums = [axis for axis, size in enumerate(_aligned(shape, x)) if size < x[axis]]
+            x = tuple(1 if axis in sums[: len(sums) // 2] else size for axis, size in enumerate(x))
+            output = f"{node.output}:{len(nodes)}"
+            nodes.append(Node("SumTo", f"{node.name}.{len(nodes)}", (value,), output, {"shape": x}))
+            value = output
+        return [*nodes, node.reading((value,))]
+
     def lower(self, node: Node, ctx: Lowering) -> None:
-        x, shape = ctx.shape(node.inputs[0]), node.attrs["shape"]
-        if len(x) > 4:
-            raise ValueError(f"node {node.name!r}: gradient of shape {x}, expected at most 4 dimensions")
-        sizes = [(1,) * (4 - len(size)) + tuple(size) for size in (shape, x)]
+        x = ctx.shape(node.inputs[0])
+        loops = _loops(x, node.attrs["shape"])
+        source, target = [(1, 1)] * (4 - len(loops)) + loops, ctx.view(node.output)
         views = []
-        for name, (n, c, h, w) in zip((node.output, node.inputs[0]), sizes, strict=True):
-            view = ctx.view(name)
-            row = view.image if len(x) == 2 and name == node.inputs[0] else w  # rows of a matrix may have gaps
+        for which, view in enumerate((target, ctx.view(node.inputs[0]))):
+            n, c, h, w = [sizes[1 - which] for sizes in source]
+            row = view.image if len(x) == 2 and which else w  # rows of a matrix may have gaps
             views.append(view._replace(n=n, c=c, h=h, w=w, image=c * h * row, block=h * row, row=row))
         ctx.emit("sumto", _pointwise_grad.SumTo, *views)
+
+
+def _aligned(shape: Shape, x: Shape) -> Shape:
+    """A shape with as many axes as x, which it broadcasts to."""
+    return (1,) * (len(x) - len(shape)) + tuple(shape)
+
+
+def _loops(x: Shape, shape: Shape) -> list[tuple[int, int]]:
+    """Sizes of x and of `shape`. Neighbours that are both summed, or both kept, are one, but not in a matrix."""
+    if len(x) <= 2:
+        return [*zip(x, _aligned(shape, x), strict=True)]
+    loops: list[tuple[int, int]] = []
+    for size, kept in zip(x, _aligned(shape, x), strict=True):
+        if size == 1:
+            continue
+        if loops and (loops[-1][0] == loops[-1][1]) == (size == kept):
+            loops[-1] = loops[-1][0] * size, loops[-1][1] * kept
+        else:
+            loops.append((size, kept))
+    return loops
 
 
 OPS = (Binary("Add"), Binary("Mul"), SumTo())

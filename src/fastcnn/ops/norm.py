@@ -10,6 +10,7 @@ import numpy as np
 from fastcnn import reference
 from fastcnn.kernels import _lrn, _pointwise
 from fastcnn.ops.base import images
+from fastcnn.ops.layer_norm import vectors
 from fastcnn.ops.node import Attrs, Backward, Lowering, Node, Op, Shape, Shapes
 
 
@@ -92,11 +93,7 @@ def _slope(weight: np.ndarray, var: np.ndarray, epsilon: float) -> np.ndarray:
 
 def _vectors(values: np.ndarray, vl: int, blocked: bool) -> np.ndarray:
     """One vector for each block of channels; for NCHW, one vector that repeats the value of each channel."""
-    if not blocked:
-        return np.repeat(values, vl).astype(np.float32)
-    padded = np.zeros(-(-values.size // vl) * vl, np.float32)
-    padded[: values.size] = values
-    return padded
+    return vectors(values, vl) if blocked else np.repeat(values, vl).astype(np.float32)
 
 
 class LRN(Op):

@@ -66,9 +66,13 @@ from fastcnn.reference.loss import (
     mean_squared_error,
     mean_squared_error_grad,
 )
+from fastcnn.reference.matrix import attention, matmul
+from fastcnn.reference.normal import erf, erf_grad, gelu, gelu_grad
+from fastcnn.reference.row_norm import layer_norm, layer_norm_grad, layer_norm_parts
 
 __all__ = [
     "add",
+    "attention",
     "avg_pool2d",
     "avg_pool2d_grad",
     "batch_norm",
@@ -85,11 +89,18 @@ __all__ = [
     "conv2d_grad_weight",
     "cross_entropy",
     "cross_entropy_grad",
+    "erf",
+    "erf_grad",
     "flatten",
+    "gelu",
+    "gelu_grad",
     "global_avg_pool2d",
     "global_avg_pool2d_grad",
     "hard_swish",
     "hard_swish_grad",
+    "layer_norm",
+    "layer_norm_grad",
+    "layer_norm_parts",
     "leaky_relu",
     "leaky_relu_grad",
     "linear",
@@ -100,6 +111,7 @@ __all__ = [
     "linear_loss_grad",
     "local_response_norm",
     "local_response_norm_grad",
+    "matmul",
     "max_pool2d",
     "max_pool2d_grad",
     "mean_squared_error",

@@ -8,52 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn import reference
 from fastcnn.ops.budget import Cost
 from fastcnn.ops.general.base import Array, Costs, General, Ints, by_elements, cost_of, general, width_of
 from fastcnn.ops.node import Attrs
-
-# Coefficients of erf and erfc from the Cephes library, ndtr.c (Moshier).
-_ERF = (
-    (
-        9.60497373987051638749e0,
-        9.00260197203842689217e1,
-        2.23200534594684319226e3,
-        7.00332514112805075473e3,
-        5.55923013010394962768e4,
-    ),
-    (
-        1.0,
-        3.35617141647503099647e1,
-        5.21357949780152679795e2,
-        4.59432382970980127987e3,
-        2.26290000613890934246e4,
-        4.92673942608635921086e4,
-    ),
-)
-_ERFC = (
-    (
-        2.46196981473530512524e-10,
-        5.64189564831068821977e-1,
-        7.46321056442269912687e0,
-        4.86371970985681366614e1,
-        1.96520832956077098242e2,
-        5.26445194995477358631e2,
-        9.34528527171957607540e2,
-        1.02755188689515710272e3,
-        5.57535335369399327526e2,
-    ),
-    (
-        1.0,
-        1.32281951154744992508e1,
-        8.67072140885989742329e1,
-        3.54937778887819891062e2,
-        9.75708501743205489753e2,
-        1.82390916687909736289e3,
-        2.24633760818710981792e3,
-        1.65666309194161350182e3,
-        5.57535340817727675546e2,
-    ),
-)
 
 # Elements for which the error function is computed at a time: its temporary arrays stay small.
 PART = 1 << 14
@@ -92,17 +50,8 @@ def erf(x: Array) -> Array:
     result = np.empty(x.shape, x.dtype)
     flat, target = np.ascontiguousarray(x).reshape(-1), result.reshape(-1)
     for start in range(0, flat.size, PART):
-        target[start : start + PART] = _erf(flat[start : start + PART].astype(np.float64))
+        target[start : start + PART] = reference.erf(flat[start : start + PART])
     return result
-
-
-def _erf(x: Array) -> Array:
-    size = np.abs(x)
-    square = size * size
-    small = x * np.polyval(_ERF[0], square) / np.polyval(_ERF[1], square)
-    held = np.minimum(size, 8.0)
-    large = 1.0 - np.exp(-held * held) * np.polyval(_ERFC[0], held) / np.polyval(_ERFC[1], held)
-    return np.where(size < 1.0, small, np.where(np.isnan(x), x, np.copysign(large, x)))
 
 
 def _with_erf(arrays: int) -> Costs:

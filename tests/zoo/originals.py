@@ -34,6 +34,10 @@ class Original(NamedTuple):
 
 
 ORIGINALS = {
+    "convnext_atto": Original("timm", "convnext_atto"),
+    "convnext_tiny": Original("timm", "convnext_tiny"),
+    "convnextv2_atto": Original("timm", "convnextv2_atto"),
+    "deit_tiny": Original("timm", "deit_tiny_patch16_224", 96, {"img_size": 96}, {"image_size": 96}),
     "efficientnet_b0": Original("torchvision", "efficientnet_b0"),
     "efficientnet_v2_s": Original("torchvision", "efficientnet_v2_s"),
     "mobilenet_v2": Original("torchvision", "mobilenet_v2"),
@@ -47,11 +51,15 @@ ORIGINALS = {
     "resnet50": Original("torchvision", "resnet50"),
     "resnext50": Original("torchvision", "resnext50_32x4d"),
     "squeezenet1_1": Original("torchvision", "squeezenet1_1"),
+    "swin_t": Original("torchvision", "swin_t", 96),
     "vgg16": Original("torchvision", "vgg16", 224),
+    "vit_base_patch16": Original("timm", "vit_base_patch16_224", 96, {"img_size": 96}, {"image_size": 96}),
+    "vit_small_patch16": Original("timm", "vit_small_patch16_224", 96, {"img_size": 96}, {"image_size": 96}),
+    "vit_tiny_patch16": Original("timm", "vit_tiny_patch16_224", 96, {"img_size": 96}, {"image_size": 96}),
 }
 
 # Networks whose training is stored, and the learning rate of SGD with momentum.
-TRAINED = dict.fromkeys(["efficientnet_b0", "mobilenet_v3_small"], 0.003)
+TRAINED = dict.fromkeys(["convnext_atto", "efficientnet_b0", "mobilenet_v3_small", "vit_tiny_patch16"], 0.003)
 MOMENTUM, STEPS, BATCH, CLASSES = 0.9, 20, 8, 10
 
 
@@ -66,6 +74,8 @@ def patterned(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
     noise = np.random.RandomState(0).standard_normal(1_000_003).astype(np.float32)
     state = {}
     for i, (name, shape) in enumerate(shapes.items()):
+        if name.endswith("relative_position_index"):  # no weight, but where to find one
+            continue
         values = np.resize(np.roll(noise, 7919 * i), shape)
         if len(shape) > 1:
             values *= sqrt(2 / prod(shape[1:]))

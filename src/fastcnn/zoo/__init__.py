@@ -12,6 +12,7 @@ from typing import Any
 
 from fastcnn._arguments import as_choice
 from fastcnn.model import Model
+from fastcnn.zoo.convnext import convnext_atto, convnext_tiny, convnextv2_atto
 from fastcnn.zoo.efficientnet import efficientnet_b0, efficientnet_v2_s
 from fastcnn.zoo.efficientnet_lite import (
     efficientnet_lite0,
@@ -30,11 +31,17 @@ from fastcnn.zoo.repvgg import repvgg_a0
 from fastcnn.zoo.resnet import resnet18, resnet20, resnet34, resnet50, resnext50
 from fastcnn.zoo.small import small_cnn
 from fastcnn.zoo.squeezenet import squeezenet1_1
+from fastcnn.zoo.swin import swin_t
 from fastcnn.zoo.vgg import vgg16
+from fastcnn.zoo.vit import deit_tiny, vit_base_patch16, vit_small_patch16, vit_tiny_patch16
 
 _BUILDERS: dict[str, Callable[..., Model]] = {
     builder.__name__: builder
     for builder in (
+        convnext_atto,
+        convnext_tiny,
+        convnextv2_atto,
+        deit_tiny,
         efficientnet_b0,
         efficientnet_lite0,
         efficientnet_lite1,
@@ -56,12 +63,20 @@ _BUILDERS: dict[str, Callable[..., Model]] = {
         resnext50,
         small_cnn,
         squeezenet1_1,
+        swin_t,
         vgg16,
+        vit_base_patch16,
+        vit_small_patch16,
+        vit_tiny_patch16,
     )
 }
 
 __all__ = [
     "build",
+    "convnext_atto",
+    "convnext_tiny",
+    "convnextv2_atto",
+    "deit_tiny",
     "efficientnet_b0",
     "efficientnet_lite0",
     "efficientnet_lite1",
@@ -85,7 +100,11 @@ __all__ = [
     "resnext50",
     "small_cnn",
     "squeezenet1_1",
+    "swin_t",
     "vgg16",
+    "vit_base_patch16",
+    "vit_small_patch16",
+    "vit_tiny_patch16",
 ]
 
 

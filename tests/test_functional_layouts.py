@@ -56,6 +56,9 @@ FUNCTIONS = {
     "pad": lambda x, w, v: F.pad(x, (1, 2)),
     "flatten": lambda x, w, v: F.flatten(x),
     "dropout": lambda x, w, v: F.dropout(x),
+    "reshape": lambda x, w, v: F.reshape(x, (-1, 5, 9)),
+    "permute": lambda x, w, v: F.permute(x, (2, 0, -1, 1)),
+    "narrow": lambda x, w, v: F.narrow(x, 1, 1, 2),
 }
 
 

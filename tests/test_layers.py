@@ -270,6 +270,7 @@ CASES = [
     (layers.Tanh(), lambda c, x: functional.tanh(x)),
     (layers.Sigmoid(), lambda c, x: functional.sigmoid(x)),
     (layers.HardSwish(), lambda c, x: functional.hardswish(x)),
+    (layers.HardSigmoid(), lambda c, x: functional.hardsigmoid(x)),
     (layers.SiLU(), lambda c, x: functional.silu(x)),
     (layers.GELU(), lambda c, x: functional.gelu(x)),
     (layers.GELU("tanh"), lambda c, x: functional.gelu(x, "tanh")),
@@ -285,6 +286,7 @@ CASES = [
     (layers.AvgPool2d(3, 2, 1, True, False), lambda c, x: functional.avg_pool2d(x, 3, 2, 1, True, False)),
     (layers.GlobalAvgPool2d(), lambda c, x: functional.global_avg_pool2d(x)),
     (layers.Dropout(0.3), lambda c, x: x),
+    (layers.DropPath(0.3), lambda c, x: x),
     (layers.Flatten(2), lambda c, x: functional.flatten(x, 2)),
 ]
 

@@ -24,9 +24,11 @@ from fastcnn.layers import (
     BatchNorm2d,
     Conv2d,
     Dropout,
+    DropPath,
     Flatten,
     GlobalAvgPool2d,
     GroupNorm,
+    HardSigmoid,
     HardSwish,
     InstanceNorm2d,
     LayerNorm,
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from fastcnn.loading import load
     from fastcnn.prepared import prepare
     from fastcnn.training import (
+        LAMB,
         MSE,
         SGD,
         Adam,
@@ -59,6 +62,7 @@ if TYPE_CHECKING:
         BinaryCrossEntropy,
         Cosine,
         CrossEntropy,
+        Lion,
         OneCycle,
         RMSprop,
         StepDecay,
@@ -69,6 +73,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GELU",
+    "LAMB",
     "MSE",
     "SGD",
     "Adam",
@@ -80,11 +85,13 @@ __all__ = [
     "Conv2d",
     "Cosine",
     "CrossEntropy",
+    "DropPath",
     "Dropout",
     "FastcnnWarning",
     "Flatten",
     "GlobalAvgPool2d",
     "GroupNorm",
+    "HardSigmoid",
     "HardSwish",
     "ImageClassifier",
     "ImageError",
@@ -92,6 +99,7 @@ __all__ = [
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "Lion",
     "MaxPool2d",
     "Model",
     "ModelLoadError",
@@ -138,7 +146,7 @@ _ON_FIRST_USE = {
     **dict.fromkeys(
         (
             *("MSE", "SGD", "Adam", "AdamW", "Augment", "BinaryCrossEntropy", "Cosine", "CrossEntropy", "OneCycle"),
-            *("RMSprop", "StepDecay", "Trainer", "Warmup"),
+            *("LAMB", "Lion", "RMSprop", "StepDecay", "Trainer", "Warmup"),
         ),
         "fastcnn.training",
     ),

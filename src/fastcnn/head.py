@@ -23,7 +23,8 @@ __all__ = ["replace_head"]
 
 # What may stand behind the last layer: it takes any number of channels.
 _BEHIND = (
-    *("Softmax", "LogSoftmax", "Sigmoid", "Relu", "Clip", "Flatten", "Reshape", "Squeeze", "Identity", "Dropout"),
+    *("Softmax", "LogSoftmax", "Sigmoid", "Relu", "Clip", "Flatten", "Reshape", "Squeeze", "Identity"),
+    *("Dropout", "DropPath"),
     *("GlobalAveragePool", "AveragePool", "ReduceMean"),
 )
 

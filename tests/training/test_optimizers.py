@@ -38,6 +38,20 @@ def rmsprop(p, g, s, t, momentum=0.0, weight_decay=0.0, centered=False):
     return p - RATE * s["m"]
 
 
+def lion(p, g, s, t, betas=(0.9, 0.99), weight_decay=0.0):
+    m = s.get("m", 0)
+    s["m"] = betas[1] * m + (1 - betas[1]) * g
+    return p - RATE * (np.sign(betas[0] * m + (1 - betas[0]) * g) + weight_decay * p)
+
+
+def lamb(p, g, s, t, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.01):
+    s["m"] = betas[0] * s.get("m", 0) + (1 - betas[0]) * g
+    s["v"] = betas[1] * s.get("v", 0) + (1 - betas[1]) * g * g
+    u = s["m"] / (1 - betas[0] ** t) / (np.sqrt(s["v"] / (1 - betas[1] ** t)) + eps) + weight_decay * p
+    lengths = np.linalg.norm(p), np.linalg.norm(u)
+    return p - RATE * (lengths[0] / lengths[1] if all(lengths) and weight_decay else 1) * u
+
+
 CASES = [
     (fc.SGD(RATE), sgd, {}),
     (fc.SGD(RATE, momentum=0.9, weight_decay=0.01), sgd, {"momentum": 0.9, "weight_decay": 0.01}),
@@ -46,6 +60,11 @@ CASES = [
     (fc.Adam(RATE, weight_decay=0.1), adam, {"weight_decay": 0.1}),
     (fc.AdamW(RATE, weight_decay=0.1), adam, {"weight_decay": 0.1, "decoupled": True}),
     (fc.RMSprop(RATE), rmsprop, {}),
+    (fc.Lion(RATE), lion, {}),
+    (fc.Lion(RATE, betas=(0.8, 0.9), weight_decay=0.1), lion, {"betas": (0.8, 0.9), "weight_decay": 0.1}),
+    (fc.LAMB(RATE), lamb, {}),
+    (fc.LAMB(RATE, weight_decay=0.0), lamb, {"weight_decay": 0.0}),
+    (fc.LAMB(RATE, (0.8, 0.95), 1e-4, 0.2), lamb, {"betas": (0.8, 0.95), "eps": 1e-4, "weight_decay": 0.2}),
     (fc.RMSprop(RATE, momentum=0.5, weight_decay=0.1), rmsprop, {"momentum": 0.5, "weight_decay": 0.1}),
     (fc.RMSprop(RATE, momentum=0.5, centered=True), rmsprop, {"momentum": 0.5, "centered": True}),
 ]

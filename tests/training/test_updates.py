@@ -32,7 +32,12 @@ def equal(model, other):
     )
 
 
-OPTIMIZERS = [fc.SGD(0.1, momentum=0.9, weight_decay=0.01), fc.Adam(0.01), fc.RMSprop(0.01, momentum=0.5)]
+OPTIMIZERS = [
+    fc.SGD(0.1, momentum=0.9, weight_decay=0.01),
+    fc.Adam(0.01),
+    fc.RMSprop(0.01, momentum=0.5),
+    fc.LAMB(0.01),
+]
 
 
 # -- several batches as one ---------------------------------------------------------------------------
@@ -127,7 +132,70 @@ def test_groups_have_rates_and_decays_of_their_own():
         np.testing.assert_allclose(array, expected, rtol=1e-5, atol=1e-6)
 
 
+def test_a_group_of_several_patterns():
+    one = fc.SGD(0.1, groups={"0.*": {"learning_rate": 0.5}, "4.bias": {"learning_rate": 0.5}})
+    other = fc.SGD(0.1, groups={("0.*", "4.bias"): {"learning_rate": 0.5}})
+    models = network(), network()
+    for model, optimizer in zip(models, (one, other), strict=True):
+        fc.Trainer(model, optimizer).step(X, Y)
+    assert equal(*models) and not equal(models[0], network())
+
+
+@pytest.mark.parametrize("name", ["vgg", "tokens"])
+def test_groups_of_layers(name):
+    names = {
+        "vgg": ["stem.weight", "features.0.weight", "features.0.norm.bias", "features.3.0.weight", "head.weight"],
+        "tokens": ["cls_token", "pos_embed", "blocks.0.norm.weight", "blocks.0.fc.weight", "norm.weight", "head.bias"],
+    }[name]
+    model = fc.layers.Layer()
+    for full in names:
+        *path, last = full.split(".")
+        layer = model
+        for part in path:
+            if part not in dict(layer.named_children()):
+                setattr(layer, part, fc.layers.Layer())
+            layer = getattr(layer, part)
+        is_row = last == "bias" or "norm" in full
+        setattr(layer, last, fc.layers.Parameter(np.zeros(3 if is_row else (1, 3, 3))))
+    groups = fc.training.parameter_groups(model, 1.0, 0.1, layer_decay=0.5)
+    optimizer = fc.SGD(groups=groups)
+    found = [optimizer.rate_and_decay(optimizer.group_of(full)) for full in names]
+    expected = {
+        "vgg": [(0.125, 0.1), (0.25, 0.1), (0.25, 0), (0.5, 0.1), (1, 0.1)],
+        "tokens": [(0.25, 0), (0.25, 0), (0.5, 0), (0.5, 0.1), (1, 0), (1, 0)],
+    }
+    assert found == expected[name]
+    with pytest.raises(ValueError, match="layer_decay=0, expected a number above 0"):
+        fc.training.parameter_groups(model, 1.0, 0.1, layer_decay=0)
+
+
+@pytest.mark.parametrize("kind", [fc.LAMB, fc.Lion])
+def test_directions_of_convolutions(isa, poisoned, kind):
+    """Stored in blocks of channels, whose unfilled lanes count nothing; a parameter of zeros moves as well."""
+    rate, decay = 0.01, 0.1
+    models = network(), network()
+    for model in models:
+        model[4].weight = np.zeros(model[4].weight.shape)
+    before = {name: array.astype(np.float64) for name, array in models[0].named_parameters()}
+    fc.Trainer(models[0], kind(rate, weight_decay=decay, groups={"*.bias": {"weight_decay": 0}})).step(X, Y)
+    fc.Trainer(models[1], fc.SGD(1.0)).step(X, Y)
+    for (name, found), (_, after) in zip(*(model.named_parameters() for model in models), strict=True):
+        p, own = before[name], 0.0 if name.endswith("bias") else decay
+        g = p - after
+        if kind is fc.Lion:
+            expected = p - rate * (np.sign(g) + own * p)
+            unclear = np.abs(g) < 1e-6
+            expected[unclear] = found[unclear]
+        else:
+            u = g / (np.abs(g) + 1e-6) + own * p
+            length = np.linalg.norm(p)
+            expected = p - rate * (length / np.linalg.norm(u) if own and length else 1) * u
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-5, err_msg=name)
+
+
 def test_bad_groups_are_refused():
+    with pytest.raises(TypeError, match=r"groups: 3, expected a pattern of names, or a tuple of patterns"):
+        fc.Adam(groups={3: {"learning_rate": 1}})
     with pytest.raises(ValueError, match="no parameter belongs to 'head"):
         fc.Trainer(network(), fc.Adam(groups={"head.*": {"learning_rate": 1}}))
     with pytest.raises(ValueError, match="'momentum', expected one of learning_rate"):

@@ -21,7 +21,7 @@ from fastcnn.compiler.state import State
 from fastcnn.graph.ir import Graph, Node, Shape
 from fastcnn.ops.decisions import Scale
 
-_TRANSPARENT = {"Dropout", "Identity"}
+_TRANSPARENT = {"Dropout", "DropPath", "Identity"}
 
 
 def fold(state: State) -> State:

@@ -169,7 +169,10 @@ class _Placer:
             self.share(name, node.inputs[0])
             return self.alias_view(self.views[node.inputs[0]], self.shapes[name])
         if op.updates:
-            return self.views[node.inputs[0]]
+            changed = self.views[node.inputs[0]]
+            if changed.slot == ARENA:
+                self.share(name, node.inputs[0])
+            return changed
         if node.op == "Column":
             self.share(name, node.inputs[0])
             pair = self.views[node.inputs[0]]

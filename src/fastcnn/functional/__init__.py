@@ -14,6 +14,7 @@ from fastcnn.functional.activation import (
     clip,
     erf,
     gelu,
+    hardsigmoid,
     hardswish,
     leaky_relu,
     relu,
@@ -36,7 +37,8 @@ from fastcnn.functional.activation_gradient import (
     tanh_grad,
 )
 from fastcnn.functional.attention import multi_head_attention, scaled_dot_product_attention
-from fastcnn.functional.combine import add, concat, dropout, flatten, mul, pad
+from fastcnn.functional.axes import narrow, permute, reshape
+from fastcnn.functional.combine import add, concat, drop_path, dropout, flatten, mul, pad
 from fastcnn.functional.gradient import (
     avg_pool2d_grad,
     batch_norm_grad,
@@ -68,6 +70,7 @@ __all__ = [
     "conv2d_grad_bias",
     "conv2d_grad_input",
     "conv2d_grad_weight",
+    "drop_path",
     "dropout",
     "erf",
     "erf_grad",
@@ -77,6 +80,7 @@ __all__ = [
     "global_avg_pool2d",
     "global_avg_pool2d_grad",
     "group_norm",
+    "hardsigmoid",
     "hardswish",
     "hardswish_grad",
     "instance_norm",
@@ -94,10 +98,13 @@ __all__ = [
     "max_pool2d_grad",
     "mul",
     "multi_head_attention",
+    "narrow",
     "pad",
+    "permute",
     "relu",
     "relu6",
     "relu_grad",
+    "reshape",
     "scaled_dot_product_attention",
     "rms_norm",
     "sigmoid",

@@ -12,7 +12,7 @@ import numpy as np
 from fastcnn import _arguments as arguments
 from fastcnn import ops
 from fastcnn.compiler.eager import run_node
-from fastcnn.graph.trace import Symbol
+from fastcnn.graph.trace import Symbol, tracer_of
 
 _WEAK = (bool, int, float)
 Array = Any  # an ndarray or what np.asarray takes; or a Symbol
@@ -41,8 +41,8 @@ def apply(
             if value is None:
                 raise TypeError(f"{name}: got None, expected an array")
         full = {**ops.get(op).defaults, **attrs()}
-        symbol = next((value for value in inputs.values() if isinstance(value, Symbol)), None)
-        if symbol is None:
+        tracer = tracer_of(inputs.values())
+        if tracer is None:
             arrays = [None if value is None else arguments.as_real_array(value, name) for name, value in inputs.items()]
             # Python's numbers have no type of their own: x + 1.0 is of x's.
             typed = [a for a, v in zip(arrays, inputs.values(), strict=True) if a is not None and type(v) not in _WEAK]
@@ -53,7 +53,7 @@ def apply(
             value if value is None or isinstance(value, Symbol) else arguments.as_real_array(value, name)
             for name, value in inputs.items()
         ]
-        return symbol.tracer.apply(op, values, full)
+        return tracer.apply(op, values, full)
 
 
 def _compute(

@@ -77,6 +77,28 @@ def clip(x: Array, min: float | None = None, max: float | None = None, out: np.n
     return apply("clip", "Clip", {"x": x}, attrs, out)
 
 
+def hardsigmoid(x: Array, out: np.ndarray | None = None) -> Any:
+    """clip(x / 6 + 1 / 2, 0, 1) (Courbariaux, Bengio and David, 2015; slope of Howard and others, 2019).
+
+    Parameters
+    ----------
+    x : array
+    out : array of x's shape, optional
+
+    Returns
+    -------
+    array of x's shape
+
+    Examples
+    --------
+    >>> hardsigmoid([-4.0, 0.0, 3.0])
+    array([0. , 0.5, 1. ])
+    """
+    scaled = apply("hardsigmoid", "Mul", {"x": x, "y": 1 / 6}, dict)
+    shifted = apply("hardsigmoid", "Add", {"x": scaled, "y": 0.5}, dict)
+    return apply("hardsigmoid", "Clip", {"x": shifted}, lambda: {"min": 0.0, "max": 1.0}, out)
+
+
 def leaky_relu(x: Array, negative_slope: float = 0.01, out: np.ndarray | None = None) -> Any:
     """x where positive, else negative_slope * x (Maas, Hannun and Ng, 2013).
 

@@ -165,3 +165,25 @@ def dropout(x: Array, p: float = 0.5) -> Any:
     array([1., 2.])
     """
     return apply("dropout", "Dropout", {"x": x}, lambda: {"ratio": arguments.as_float(p, "p")})
+
+
+def drop_path(x: Array, p: float = 0.0) -> Any:
+    """x unchanged: at inference no branch is dropped (Huang and others, 2016).
+
+    Parameters
+    ----------
+    x : array
+        Its first axis counts inputs.
+    p : float
+        Probability with which training drops an input's part, the branch of a block.
+
+    Returns
+    -------
+    array of x's shape
+
+    Examples
+    --------
+    >>> drop_path([[1.0, 2.0]], 0.5)
+    array([[1., 2.]])
+    """
+    return apply("drop_path", "DropPath", {"x": x}, lambda: {"ratio": arguments.as_float(p, "p")})

@@ -230,7 +230,7 @@ def add_shapes(nodes: Iterable[Node], shapes: dict[str, Shape]) -> None:
             raise ValueError(f"{_called(node)}: {error}") from None
 
 
-_SHAPE_ONLY = ("Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout")
+_SHAPE_ONLY = ("Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout", "DropPath")
 
 
 def last_function(graph: Graph) -> Node | None:

@@ -6,7 +6,7 @@ what their parameters are called, is the layers' business.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NoReturn, Protocol
@@ -139,6 +139,10 @@ class Tracer:
         finally:
             self._scopes.pop()
 
+    def knows(self, value: Any) -> bool:
+        """Whether an array is a parameter of the model."""
+        return self._arrays.get(self._names.get(id(value), "")) is value
+
     def _value(self, value: Any) -> str:
         if value is None:
             return ""
@@ -164,6 +168,19 @@ class Tracer:
             name, number = f"{path}.{op.lower()}_{number}" if path else f"{op.lower()}_{number}", number + 1
         self._taken.add(name)
         return name
+
+
+def tracer_of(values: Iterable[Any]) -> Tracer | None:
+    """The tracer to which an operation on these values belongs; None where it is computed at once.
+
+    Operations on parameters alone belong to the model that is traced, so that the parameters learn through them.
+    """
+    values = list(values)
+    symbol = next((value for value in values if isinstance(value, Symbol)), None)
+    if symbol is not None:
+        return symbol.tracer
+    tracer = _tracer.get()
+    return tracer if tracer is not None and any(map(tracer.knows, values)) else None
 
 
 @contextmanager

@@ -288,6 +288,12 @@ def _dropout(w: _Writer, node: Node, attrs: dict[str, Any]) -> list[Any]:
     return _with_inputs(node, [w.tensor(f"{node.name}.ratio", np.array(attrs["ratio"], np.float32))])
 
 
+def _drop_path(w: _Writer, node: Node, attrs: dict[str, Any]) -> list[Any]:
+    from onnx import helper
+
+    return [helper.make_node("Identity", node.inputs, [node.output], node.name)]
+
+
 def _pad(w: _Writer, node: Node, attrs: dict[str, Any]) -> list[Any]:
     return _with_inputs(
         node,
@@ -366,6 +372,7 @@ _NATIVE: dict[str, Callable[[_Writer, Node, dict[str, Any]], list[Any]]] = {
     "Clip": _clip,
     "Dropout": _dropout,
     "Expand": _reshape,
+    "DropPath": _drop_path,
     "Pad": _pad,
     "Reshape": _reshape,
     "Resize": _resize,

@@ -4,13 +4,13 @@ Names, argument order, defaults and state-dict names are PyTorch's. A call of a 
 check inputs. A new layer is one class in the file of its family.
 """
 
-from fastcnn.layers.activation import GELU, HardSwish, LeakyReLU, ReLU, ReLU6, Sigmoid, SiLU, Softmax, Tanh
+from fastcnn.layers.activation import GELU, HardSigmoid, HardSwish, LeakyReLU, ReLU, ReLU6, Sigmoid, SiLU, Softmax, Tanh
 from fastcnn.layers.attention import MultiheadAttention
 from fastcnn.layers.base import Buffer, Layer, LoadResult, Parameter, generation
 from fastcnn.layers.initial import manual_seed, seeded
 from fastcnn.layers.normalize import GroupNorm, InstanceNorm2d, LayerNorm, RMSNorm
 from fastcnn.layers.pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
-from fastcnn.layers.shape import Dropout, Flatten
+from fastcnn.layers.shape import Dropout, DropPath, Flatten
 from fastcnn.layers.weighted import BatchNorm2d, Conv2d, Linear
 
 __all__ = [
@@ -18,11 +18,13 @@ __all__ = [
     "BatchNorm2d",
     "Buffer",
     "Conv2d",
+    "DropPath",
     "Dropout",
     "Flatten",
     "GELU",
     "GlobalAvgPool2d",
     "GroupNorm",
+    "HardSigmoid",
     "HardSwish",
     "InstanceNorm2d",
     "Layer",

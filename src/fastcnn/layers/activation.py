@@ -7,7 +7,7 @@ from typing import Any
 from fastcnn import functional
 from fastcnn.layers.base import Layer
 
-__all__ = ["GELU", "HardSwish", "LeakyReLU", "ReLU", "ReLU6", "SiLU", "Sigmoid", "Softmax", "Tanh"]
+__all__ = ["GELU", "HardSigmoid", "HardSwish", "LeakyReLU", "ReLU", "ReLU6", "SiLU", "Sigmoid", "Softmax", "Tanh"]
 
 
 class GELU(Layer):
@@ -35,6 +35,20 @@ class GELU(Layer):
 
     def extra_repr(self) -> str:
         return f"approximate={self.approximate!r}"
+
+
+class HardSigmoid(Layer):
+    """``clip(x / 6 + 1 / 2, 0, 1)``: PyTorch's Hardsigmoid.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> HardSigmoid()(np.array([-4.0, 0.0, 3.0]))
+    array([0. , 0.5, 1. ])
+    """
+
+    def forward(self, x: Any) -> Any:
+        return functional.hardsigmoid(x)
 
 
 class HardSwish(Layer):

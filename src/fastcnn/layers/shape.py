@@ -1,4 +1,4 @@
-"""Layers that leave values unchanged at inference: flatten, dropout."""
+"""Layers that leave values unchanged at inference: flatten, dropout, stochastic depth."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from fastcnn import functional
 from fastcnn.layers.base import Layer
 
-__all__ = ["Dropout", "Flatten"]
+__all__ = ["DropPath", "Dropout", "Flatten"]
 
 
 class Dropout(Layer):
@@ -30,6 +30,36 @@ class Dropout(Layer):
 
     def forward(self, x: Any) -> Any:
         return functional.dropout(x, self.p)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"
+
+
+class DropPath(Layer):
+    """Zero the branch of a random share `p` of the inputs in training. Return the input at inference.
+
+    Stochastic depth (Huang et al., "Deep Networks with Stochastic Depth", 2016), by input as in timm's DropPath and
+    torchvision's StochasticDepth in mode "row". What stays is divided by 1 - p.
+
+    Parameters
+    ----------
+    p : float
+        The share, from 0 to below 1.
+
+    Examples
+    --------
+    A branch of a residual block goes through it before the sum: ``x + drop_path(branch(x))``.
+
+    >>> import numpy as np
+    >>> DropPath(0.1)(np.array([[1.0, 2.0]]))
+    array([[1., 2.]])
+    """
+
+    def __init__(self, p: float = 0.0) -> None:
+        self.p = p
+
+    def forward(self, x: Any) -> Any:
+        return functional.drop_path(x, self.p)
 
     def extra_repr(self) -> str:
         return f"p={self.p}"

@@ -268,7 +268,7 @@ def _indices(attrs: Attrs, shape: Shape) -> tuple[int, int, int]:
 
 
 class Identity(Op):
-    """y = x; ONNX Identity, and Dropout at inference."""
+    """y = x; ONNX Identity, and Dropout and stochastic depth at inference."""
 
     layout = "follow"
 
@@ -360,6 +360,7 @@ OPS = (
     Slice(),
     Identity("Identity", {}),
     Identity("Dropout", {"ratio": 0.5}),
+    Identity("DropPath", {"ratio": 0.0}),
     Reorder(),
     Lookup(),
     Repack("Pack"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastcnn.kernels import _pointwise_grad, _update
+from fastcnn.kernels import _pointwise, _pointwise_grad, _update
 from fastcnn.ops.node import Attrs, Backward, Lowering, Node, Op, Shape, Shapes
 
 # The running means that optimizers keep: of gradients or steps, of squared gradients, and of gradients beside steps.
@@ -75,6 +75,43 @@ class ClipScale(Op):
         ctx.emit("clip", _update.ClipScale, ctx.view(node.output), ctx.view(node.inputs[0]), node.attrs["limit"])
 
 
+class Filled(Op):
+    """An array of one value, of the shape of x: stored as a parameter, or plain."""
+
+    defaults = {"value": 0.0}
+    layout = "parameter"
+    is_internal = True
+
+    def __init__(self, name: str, packs: bool) -> None:
+        self.name, self.packs = name, packs
+
+    def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
+        assert shapes[0] is not None
+        return shapes[0]
+
+    def lower(self, node: Node, ctx: Lowering) -> None:
+        ctx.emit("fill", _pointwise.Fill, ctx.view(node.output), node.attrs["value"])
+
+
+class Bounded(Op):
+    """min(max(x, low), high), in place. It makes a sign of a large number."""
+
+    name = "Bounded"
+    defaults = {"low": 0.0, "high": 0.0}
+    layout = "parameter"
+    updates = is_internal = True
+
+    def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
+        assert shapes[0] is not None
+        return shapes[0]
+
+    def lower(self, node: Node, ctx: Lowering) -> None:
+        view = ctx.view(node.output)
+        ctx.emit(
+            "clip", _pointwise.Activate, view, view, ("Clip", {"min": node.attrs["low"], "max": node.attrs["high"]})
+        )
+
+
 class DropoutTraining(Op):
     """x / (1 - ratio), or 0 for a random share `ratio` of the elements.
 
@@ -102,4 +139,12 @@ class DropoutTraining(Op):
         ctx.emit("dropout", _pointwise_grad.Dropout, *views, float(node.attrs["ratio"]), node.attrs["layer"])
 
 
-OPS = (Update(), SquaredNorm(), ClipScale(), DropoutTraining())
+OPS = (
+    Update(),
+    SquaredNorm(),
+    ClipScale(),
+    Filled("Filled", packs=False),
+    Filled("FilledParameter", packs=True),
+    Bounded(),
+    DropoutTraining(),
+)

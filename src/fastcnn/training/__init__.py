@@ -2,6 +2,8 @@
 
 from fastcnn.training.augment import Augment
 from fastcnn.training.callbacks import Callback
+from fastcnn.training.composed import LAMB, Lion
+from fastcnn.training.groups import parameter_groups
 from fastcnn.training.history import History
 from fastcnn.training.loggers import CSVLogger, JSONLinesLogger, MLflowLogger, TensorBoardLogger
 from fastcnn.training.losses import MSE, BinaryCrossEntropy, CrossEntropy, FunctionLoss, Loss
@@ -11,6 +13,7 @@ from fastcnn.training.schedules import Cosine, OneCycle, StepDecay, Warmup
 from fastcnn.training.trainer import Trainer
 
 __all__ = [
+    "LAMB",
     "MSE",
     "SGD",
     "Adam",
@@ -24,6 +27,7 @@ __all__ = [
     "FunctionLoss",
     "History",
     "JSONLinesLogger",
+    "Lion",
     "Loss",
     "MLflowLogger",
     "OneCycle",
@@ -34,4 +38,5 @@ __all__ = [
     "TensorBoardLogger",
     "Trainer",
     "Warmup",
+    "parameter_groups",
 ]

@@ -57,7 +57,7 @@ def split_model(model: Network, shape: tuple[int, ...]) -> tuple[GraphNetwork, G
     body: list[Node] = []
     head: list[Node] = []
     for node in graph.nodes:
-        is_fixed = node.op != "Dropout" and fixed.issuperset(node.inputs)
+        is_fixed = node.op not in ("Dropout", "DropPath") and fixed.issuperset(node.inputs)
         (body if is_fixed else head).append(node)
         if is_fixed:
             fixed.add(node.output)

@@ -4,9 +4,11 @@ Each optimizer gives the numbers of its formula. kernels/_update does the arithm
 formulas g is the gradient of a parameter p, clipped if the trainer clips. t is the number of the step, from 1 on. All
 but AdamW begin with g += weight_decay * p.
 
+composed.py has optimizers whose formulas have several parts.
+
 All take `groups`: other learning rates and weight decays for some parameters. It maps patterns of parameters' names,
-as ``"features.*"`` or ``"*.bias"``, to a dict of "learning_rate" and "weight_decay". The first pattern that fits
-counts. A schedule changes all rates in proportion.
+as ``"features.*"`` or ``("*.bias", "*.gamma")``, to a dict of "learning_rate" and "weight_decay". The first that fits
+counts. A schedule changes all rates in proportion. `parameter_groups` in groups.py makes groups of a network's layers.
 """
 
 from __future__ import annotations
@@ -19,9 +21,9 @@ import numpy as np
 
 from fastcnn._arguments import as_choice, as_flag, as_float, as_int, as_mapping, as_share
 
-Groups: TypeAlias = Mapping[str, Mapping[str, float]]
+Groups: TypeAlias = Mapping[str | tuple[str, ...], Mapping[str, float]]
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop"]
+__all__ = ["SGD", "Adam", "AdamW", "Groups", "Optimizer", "RMSprop", "checked_betas"]
 
 
 class Optimizer:
@@ -33,7 +35,7 @@ class Optimizer:
         Learning rate that a trainer begins with.
     weight_decay : float
         Share of a parameter that is added to its gradient.
-    groups : dict of str to dict, optional
+    groups : dict of str, or tuple of str, to dict, optional
         Other learning rates and weight decays of parameters whose names fit a pattern; the first that fits counts.
 
     Attributes
@@ -74,7 +76,8 @@ class Optimizer:
         >>> SGD(groups={"*.bias": {"weight_decay": 0}}).group_of("conv.bias")
         1
         """
-        return next((i for i, pattern in enumerate(self.groups, 1) if fnmatchcase(name, pattern)), 0)
+        fits = (any(fnmatchcase(name, pattern) for pattern in _patterns(key)) for key in self.groups)
+        return next((i for i, is_of in enumerate(fits, 1) if is_of), 0)
 
     def check_groups(self, names: Sequence[str]) -> None:
         """Refuse groups that have no parameters.
@@ -136,7 +139,7 @@ class Optimizer:
         >>> SGD().states(), SGD(momentum=0.9).states(), Adam().states()
         ((), ('first',), ('first', 'second'))
         """
-        raise TypeError(f"{type(self).__name__} has no states: use SGD, Adam, AdamW or RMSprop")
+        raise TypeError(f"{type(self).__name__} has no states: use SGD, Adam, AdamW, RMSprop, LAMB or Lion")
 
     def numbers(self, step: int) -> Mapping[str, float]:
         """Tell the numbers of the formula. The trainer adds `rate`, and the weight decay of groups.
@@ -157,6 +160,27 @@ class Optimizer:
         """
         return {"decay": self.weight_decay}
 
+    def parts(self, step: int, group: int) -> Mapping[str, Mapping[str, float]]:
+        """Tell the numbers of the parts of a formula that has several, by their names in updating.py.
+
+        Parameters
+        ----------
+        step : int
+            Number of the step, from 1 on.
+        group : int
+            Number of the group of parameters, from 1 on; 0 for the other parameters.
+
+        Returns
+        -------
+        mapping of str to mapping
+
+        Examples
+        --------
+        >>> SGD().parts(1, 0)
+        {}
+        """
+        return {}
+
     def __repr__(self) -> str:
         shown = {name: value for name, value in vars(self).items() if name != "groups" or value}
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
@@ -175,7 +199,7 @@ class SGD(Optimizer):
     nesterov : bool
         Needs a momentum.
     weight_decay : float
-    groups : dict of str to dict, optional
+    groups : dict of str, or tuple of str, to dict, optional
         Other learning rates and weight decays of parameters whose names fit a pattern; the first that fits counts.
 
     Raises
@@ -249,13 +273,7 @@ class Adam(Optimizer):
         groups: Groups | None = None,
     ) -> None:
         super().__init__(learning_rate, weight_decay, groups)
-        name = f"{type(self).__name__}: betas"
-        if not isinstance(betas, (tuple, list, np.ndarray)) or len(betas) != 2:
-            raise TypeError(f"{name}={betas!r}, expected two numbers from 0 to below 1")
-        first, second = (as_float(beta, name) for beta in betas)
-        if not (0 <= first < 1 and 0 <= second < 1):
-            raise ValueError(f"{name}={betas}, expected two numbers from 0 to below 1")
-        self.betas, self.eps = (first, second), _number(self, "eps", eps)
+        self.betas, self.eps = checked_betas(self, betas), _number(self, "eps", eps)
 
     def states(self) -> tuple[str, ...]:
         return ("first", "second")
@@ -356,6 +374,17 @@ class RMSprop(Optimizer):
         }
 
 
+def checked_betas(owner: Optimizer, betas: Any) -> tuple[float, float]:
+    """The pair of numbers from 0 to below 1 that `betas` must be."""
+    name = f"{type(owner).__name__}: betas"
+    if not isinstance(betas, (tuple, list, np.ndarray)) or len(betas) != 2:
+        raise TypeError(f"{name}={betas!r}, expected two numbers from 0 to below 1")
+    first, second = (as_float(beta, name) for beta in betas)
+    if not (0 <= first < 1 and 0 <= second < 1):
+        raise ValueError(f"{name}={betas}, expected two numbers from 0 to below 1")
+    return first, second
+
+
 def _number(owner: Optimizer, name: str, value: float) -> float:
     number = as_float(value, f"{type(owner).__name__}: {name}")
     if not 0 <= number < float("inf"):
@@ -363,10 +392,20 @@ def _number(owner: Optimizer, name: str, value: float) -> float:
     return number
 
 
-def _checked_groups(owner: Optimizer, groups: Any) -> dict[str, dict[str, float]]:
+def _patterns(key: Any) -> tuple[Any, ...]:
+    return key if isinstance(key, tuple) else (key,)
+
+
+def _checked_groups(owner: Optimizer, groups: Any) -> dict[str | tuple[str, ...], dict[str, float]]:
     name = f"{type(owner).__name__}: groups"
-    checked: dict[str, dict[str, float]] = {}
-    for pattern, settings in ({} if groups is None else as_mapping(groups, name)).items():
+    checked: dict[str | tuple[str, ...], dict[str, float]] = {}
+    if groups is None:
+        return checked
+    if not isinstance(groups, Mapping):
+        raise TypeError(f"{name}: got {type(groups).__name__}, expected a mapping of patterns to settings")
+    for pattern, settings in groups.items():
+        if not _patterns(pattern) or not all(isinstance(part, str) for part in _patterns(pattern)):
+            raise TypeError(f"{name}: {pattern!r}, expected a pattern of names, or a tuple of patterns")
         for key in as_mapping(settings, f"{name}[{pattern!r}]"):
             as_choice(key, f"{name}[{pattern!r}]", ("learning_rate", "weight_decay"))
         checked[pattern] = {

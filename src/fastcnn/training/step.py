@@ -3,10 +3,8 @@
     scores = f(x);  loss = L(scores, target);  gradients;  running statistics and parameters, in place
 
 f is the network without a last softmax or sigmoid that belongs to the loss (tasks.py). Batch normalisation uses the
-statistics of the batch, and dropout its random numbers. Frozen layers compute as at inference. Gradients may first go
-into their mean over several batches, and parameters into a running average of their own. Both means are steps of SGD
-with the sign turned, mean -= share * (value - mean). compiler/ compiles the graph, and trainer.py holds the arrays of
-the state.
+statistics of the batch, and dropout its random numbers. Frozen layers compute as at inference. updating.py has the
+nodes of optimizers. compiler/ compiles the graph, and trainer.py holds the arrays of the state.
 """
 
 from __future__ import annotations
@@ -25,12 +23,9 @@ from fastcnn.graph.autodiff import differentiate
 from fastcnn.graph.ir import Graph, Node, Shape, add_shapes
 from fastcnn.kernels._update import SETTINGS
 from fastcnn.layers.base import Layer
-from fastcnn.ops.update import MEANS
-from fastcnn.training.optimizers import Optimizer
+from fastcnn.training.updating import Updating, update_nodes
 
-TARGET, NUMBERS, CLOCK = "@target", "@settings", "@clock"
-GATHERING, AVERAGING = "@gathering", "@averaging"  # numbers of both means
-GATHERED, AVERAGED = "gradient", "average"  # how the means themselves are called, after the parameter's name and @
+TARGET, CLOCK = "@target", "@clock"
 
 
 class StepKind(NamedTuple):
@@ -47,83 +42,6 @@ class Account(NamedTuple):
     steps: int
     updates: int
     gathered: float  # what the batches since the last update weigh
-
-
-@dataclass(frozen=True)
-class Updating:
-    """What a step does with the gradients.
-
-    Attributes
-    ----------
-    optimizer : Optimizer
-    clip_norm : float or None
-        The largest norm of all gradients, taken as one vector.
-    gathers : bool
-        Whether the gradients go into the mean over several batches, which takes their place.
-    applies : bool
-        Whether parameters follow them.
-    averages : bool
-        Whether the parameters' running average follows the parameters.
-    """
-
-    optimizer: Optimizer
-    clip_norm: float | None = None
-    gathers: bool = False
-    applies: bool = True
-    averages: bool = False
-
-    def means(self) -> list[str]:
-        """What is kept of each parameter."""
-        gathered, averaged = [GATHERED] * self.gathers, [AVERAGED] * (self.applies and self.averages)
-        return [*(self.optimizer.states() if self.applies else ()), *gathered, *averaged]
-
-    def numbers(self, trained: list[str]) -> list[str]:
-        """Names of the rows of numbers that the step reads."""
-        groups = sorted({self.optimizer.group_of(name) for name in trained}) if self.applies else []
-        return [
-            *map(numbers_of_group, groups),
-            *[GATHERING] * self.gathers,
-            *[AVERAGING] * (self.applies and self.averages),
-        ]
-
-
-def numbers_of_group(group: int) -> str:
-    """The name of a group's row of numbers."""
-    return f"{NUMBERS}{group}"
-
-
-def row_of_numbers(
-    name: str, optimizer: Optimizer, rate: float, update: int, share: float, average: float
-) -> list[float]:
-    """The numbers of one row, in the order of `SETTINGS`.
-
-    Parameters
-    ----------
-    name : str
-        Of the row, one of `Updating.numbers`.
-    optimizer : Optimizer
-    rate : float
-        The learning rate of parameters in no group; those of groups change in proportion.
-    update : int
-        The number of the update, from 1 on.
-    share : float
-        Of the batch in the mean of the gradients.
-    average : float
-        What the running average keeps of itself, at most.
-    """
-    numbers: Mapping[str, float]
-    if name == GATHERING:
-        numbers = {"rate": -share, "decay": -1.0}
-    elif name == AVERAGING:
-        kept = min(average, (1 + update) / (10 + update)) if update > 1 else 0.0
-        numbers = {"rate": kept - 1, "decay": -1.0}
-    else:
-        own, decay = optimizer.rate_and_decay(int(name.removeprefix(NUMBERS)))
-        base = optimizer.learning_rate
-        if own != base:
-            rate = own * (rate / base if base else 1.0)
-        numbers = {**optimizer.numbers(update), "rate": rate, "decay": decay}
-    return [numbers.get(setting, 0.0) for setting in SETTINGS]
 
 
 def learning_parts(model: Layer) -> tuple[set[str], dict[str, float]]:
@@ -207,14 +125,15 @@ def step_graph(
     scores = graph.outputs[0]
     if len(shapes[scores]) != 2:
         raise ValueError(f"the network's output has shape {shapes[scores]}, expected scores (N, classes)")
-    forward = [*_in_training_mode(graph, shapes, momenta), Node(loss, "@loss", (scores, TARGET), "@loss", {})]
+    training, ones = _in_training_mode(graph, shapes, momenta)
+    forward = [*training, Node(loss, "@loss", (scores, TARGET), "@loss", {})]
     kept = _kept_as_parameters(forward)
     trained = [name for name in graph.constants if name in trainable]
     state = [name for name in graph.constants if name in trainable or name in kept]
     numbers = updating.numbers(trained)
     shapes |= {TARGET: shapes[scores], **dict.fromkeys(numbers, (len(SETTINGS),)), CLOCK: (4,)}
     inputs = {name: shapes[name] for name in (x, TARGET, *numbers, CLOCK, *state)}
-    constants = {name: array for name, array in graph.constants.items() if name not in inputs}
+    constants = {name: array for name, array in graph.constants.items() if name not in inputs} | ones
     step = Graph(forward, dict(inputs), ["@loss", scores], constants)
     step, grads, shapes = differentiate(step, shapes, "@loss", trained)
     nodes = _recomputed(step.nodes, len(forward)) if recompute else step.nodes
@@ -223,14 +142,16 @@ def step_graph(
     state += means
     inputs |= means
     shapes |= means
-    nodes = _scheduled(nodes, step.outputs, _updates(trained, grads, updating))
+    nodes = _used(nodes, [*step.outputs, *grads.values()])
     # Only expanded nodes show which weights are read as parameters.
     add_shapes(nodes, shapes)
     nodes = expanded(nodes, shapes)
+    packed = _packed(nodes, state)
+    nodes = _scheduled(nodes, update_nodes(trained, grads, updating, packed))
     add_shapes(nodes, shapes)
     first = {name: graph.constants[name] for name in state if name in graph.constants}
     step = replace(step, nodes=nodes, inputs=dict(inputs))
-    return StepGraph(step, shapes, numbers, state, _packed(nodes, state), trained, first)
+    return StepGraph(step, shapes, numbers, state, packed, trained, first)
 
 
 def scores_of(step: StepGraph) -> Graph:
@@ -244,8 +165,12 @@ def scores_of(step: StepGraph) -> Graph:
     return replace(step.graph, nodes=kept[::-1], outputs=[scores])
 
 
-def _in_training_mode(graph: Graph, sizes: Mapping[str, Shape], momenta: Mapping[str, float]) -> list[Node]:
+def _in_training_mode(
+    graph: Graph, sizes: Mapping[str, Shape], momenta: Mapping[str, float]
+) -> tuple[list[Node], dict[str, np.ndarray]]:
+    """The nodes as they compute in training, and constants that they need beside the network's own."""
     nodes: list[Node] = []
+    ones: dict[str, np.ndarray] = {}
     for i, node in enumerate(graph.nodes):
         x = node.inputs[0]
         if node.op == "BatchNormalization" and node.inputs[3] in momenta:
@@ -261,9 +186,16 @@ def _in_training_mode(graph: Graph, sizes: Mapping[str, Shape], momenta: Mapping
         elif node.op == "Dropout" and node.attrs["ratio"] > 0:
             attrs = {"ratio": node.attrs["ratio"], "layer": i}
             nodes.append(Node("DropoutTraining", node.name, (x, CLOCK), node.output, attrs))
+        elif node.op == "DropPath" and node.attrs["ratio"] > 0:
+            # Dropout of ones, one for each input, gives the factors of the branches.
+            whole, factor = f"{node.name}:ones", f"{node.name}:factor"
+            ones[whole] = np.ones((sizes[x][0], *(1,) * (len(sizes[x]) - 1)), np.float32)
+            attrs = {"ratio": node.attrs["ratio"], "layer": i}
+            nodes.append(Node("DropoutTraining", factor, (whole, CLOCK), factor, attrs))
+            nodes.append(Node("Mul", node.name, (x, factor), node.output, {}))
         else:
             nodes.append(node)
-    return nodes
+    return nodes, ones
 
 
 def _recomputed(nodes: list[Node], forward: int) -> list[Node]:
@@ -304,50 +236,25 @@ def _kept_as_parameters(nodes: list[Node]) -> set[str]:
     return {name for node in nodes if node.op in ("BatchNormTraining", "RunningUpdate") for name in node.inputs}
 
 
-def _updates(trained: list[str], grads: Mapping[str, str], updating: Updating) -> list[Node]:
-    nodes: list[Node] = []
-    if updating.gathers:
-        nodes += [_mean(name, GATHERED, grads[name], GATHERING) for name in trained]
-        grads = {name: f"{name}@{GATHERED}" for name in trained}
-    if not updating.applies:
-        return nodes
-    optimizer, scale = updating.optimizer, ""
-    if updating.clip_norm is not None:
-        for name in trained:
-            norm = f"{name}:norm"
-            nodes.append(Node("SquaredNorm", norm, (grads[name], scale), norm, {}))
-            scale = norm
-        nodes.append(Node("ClipScale", "@scale", (scale,), "@scale", {"limit": updating.clip_norm}))
-        scale = "@scale"
-    for name in trained:
-        means = [f"{name}@{mean}" if mean in optimizer.states() else "" for mean in MEANS]
-        attrs = {"kind": optimizer.kind, "nesterov": int(optimizer.nesterov)}
-        inputs = (name, grads[name], numbers_of_group(optimizer.group_of(name)), scale, *means)
-        nodes.append(Node("Update", f"{name}:update", inputs, f"{name}:update", attrs))
-    return nodes + [_mean(name, AVERAGED, name, AVERAGING) for name in trained if updating.averages]
-
-
-def _mean(name: str, mean: str, value: str, numbers: str) -> Node:
-    """Let a mean follow a value: with a decay of -1 and the negative rate -share, SGD's step does so."""
-    output = f"{name}@{mean}:update"
-    attrs = {"kind": "SGD", "nesterov": 0}
-    return Node("Update", output, (f"{name}@{mean}", value, numbers, "", "", "", ""), output, attrs)
-
-
-def _scheduled(nodes: list[Node], outputs: Collection[str], updates: list[Node]) -> list[Node]:
-    """Return the nodes whose values are used, then those that change the state: a step can be given up before these.
-
-    The norm of gathered gradients is that of their mean, and comes after it.
-    """
-    used = set(outputs) | {name for node in updates for name in node.inputs}
+def _used(nodes: list[Node], outputs: Collection[str]) -> list[Node]:
+    """Return the nodes whose values are used, and those that change the state."""
+    used = set(outputs)
     kept: list[Node] = []
     for node in reversed(nodes):
         if node.output in used or node.kind.updates:
             kept.append(node)
             used.update(node.inputs)
+    return kept[::-1]
+
+
+def _scheduled(nodes: list[Node], updates: list[Node]) -> list[Node]:
+    """Return the nodes that change the state behind all others: a step can be given up before these.
+
+    The norm of gathered gradients is that of their mean, and comes after it.
+    """
     first = next((i for i, node in enumerate(updates) if node.kind.updates), len(updates))
-    kept = [*reversed(kept), *updates[:first]]
-    return sorted(kept, key=lambda node: node.kind.updates) + updates[first:]  # stable: each part stays in order
+    nodes = [*nodes, *updates[:first]]
+    return sorted(nodes, key=lambda node: node.kind.updates) + updates[first:]  # stable: each part stays in order
 
 
 def _packed(nodes: list[Node], state: list[str]) -> set[str]:

@@ -24,19 +24,16 @@ from fastcnn.network import Network
 from fastcnn.training.losses import Loss, loss_of
 from fastcnn.training.optimizers import Optimizer
 from fastcnn.training.step import (
-    AVERAGED,
-    GATHERED,
     Account,
     StepGraph,
     StepKind,
-    Updating,
     learning_parts,
-    row_of_numbers,
     scores_of,
     step_graph,
 )
 from fastcnn.training.step_plans import CompiledStep, StepPlans
 from fastcnn.training.tasks import task_of_loss, without_ending
+from fastcnn.training.updating import AVERAGED, GATHERED, Updating, row_of_numbers
 
 __all__ = ["Trainer"]
 

@@ -12,6 +12,8 @@ from typing import Any
 
 from fastcnn._arguments import as_choice
 from fastcnn.model import Model
+from fastcnn.zoo.convnext import convnext_atto, convnext_tiny, convnextv2_atto
+from fastcnn.zoo.efficientnet import efficientnet_b0, efficientnet_v2_s
 from fastcnn.zoo.efficientnet_lite import (
     efficientnet_lite0,
     efficientnet_lite1,
@@ -21,50 +23,88 @@ from fastcnn.zoo.efficientnet_lite import (
 )
 from fastcnn.zoo.lenet import lenet
 from fastcnn.zoo.mobilenet import mobilenet_v2
+from fastcnn.zoo.mobilenet_v3 import mobilenet_v3_large, mobilenet_v3_small
+from fastcnn.zoo.mobilenet_v4 import mobilenet_v4_conv_small
 from fastcnn.zoo.pretrained import load_pretrained
-from fastcnn.zoo.resnet import resnet18, resnet20, resnet34, resnet50
+from fastcnn.zoo.regnet import regnet_y_400mf
+from fastcnn.zoo.repvgg import repvgg_a0
+from fastcnn.zoo.resnet import resnet18, resnet20, resnet34, resnet50, resnext50
 from fastcnn.zoo.small import small_cnn
 from fastcnn.zoo.squeezenet import squeezenet1_1
+from fastcnn.zoo.swin import swin_t
 from fastcnn.zoo.vgg import vgg16
+from fastcnn.zoo.vit import deit_tiny, vit_base_patch16, vit_small_patch16, vit_tiny_patch16
 
 _BUILDERS: dict[str, Callable[..., Model]] = {
     builder.__name__: builder
     for builder in (
+        convnext_atto,
+        convnext_tiny,
+        convnextv2_atto,
+        deit_tiny,
+        efficientnet_b0,
         efficientnet_lite0,
         efficientnet_lite1,
         efficientnet_lite2,
         efficientnet_lite3,
         efficientnet_lite4,
+        efficientnet_v2_s,
         lenet,
         mobilenet_v2,
+        mobilenet_v3_large,
+        mobilenet_v3_small,
+        mobilenet_v4_conv_small,
+        regnet_y_400mf,
+        repvgg_a0,
         resnet18,
         resnet20,
         resnet34,
         resnet50,
+        resnext50,
         small_cnn,
         squeezenet1_1,
+        swin_t,
         vgg16,
+        vit_base_patch16,
+        vit_small_patch16,
+        vit_tiny_patch16,
     )
 }
 
 __all__ = [
     "build",
+    "convnext_atto",
+    "convnext_tiny",
+    "convnextv2_atto",
+    "deit_tiny",
+    "efficientnet_b0",
     "efficientnet_lite0",
     "efficientnet_lite1",
     "efficientnet_lite2",
     "efficientnet_lite3",
     "efficientnet_lite4",
+    "efficientnet_v2_s",
     "lenet",
     "load_pretrained",
     "mobilenet_v2",
+    "mobilenet_v3_large",
+    "mobilenet_v3_small",
+    "mobilenet_v4_conv_small",
     "names",
+    "regnet_y_400mf",
+    "repvgg_a0",
     "resnet18",
     "resnet20",
     "resnet34",
     "resnet50",
+    "resnext50",
     "small_cnn",
     "squeezenet1_1",
+    "swin_t",
     "vgg16",
+    "vit_base_patch16",
+    "vit_small_patch16",
+    "vit_tiny_patch16",
 ]
 
 
@@ -77,8 +117,8 @@ def names() -> list[str]:
 
     Examples
     --------
-    >>> names()[5:8]
-    ['lenet', 'mobilenet_v2', 'resnet18']
+    >>> [name for name in names() if name.startswith("mobilenet")][:2]
+    ['mobilenet_v2', 'mobilenet_v3_large']
     """
     return list(_BUILDERS)
 
@@ -93,7 +133,8 @@ def build(name: str, *, weights: str | os.PathLike[str] | None = None, **setting
     weights : path-like, optional
         A safetensors file or a PyTorch checkpoint with the architecture's names; see `Model.load_weights`.
     **settings
-        ``num_classes``, ``in_channels``, and ``rng`` (a seed or generator; default 0).
+        ``num_classes``, ``in_channels``, ``rng`` (a seed or generator; default 0), and what else the function of this
+        name takes.
 
     Returns
     -------

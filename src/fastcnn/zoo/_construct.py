@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 
@@ -13,8 +14,10 @@ from fastcnn.model import Model
 
 __all__ = ["construct", "round_channels"]
 
+M = TypeVar("M", bound=Model)
 
-def construct(make: Callable[[], Model], input_shape: tuple[int, ...], rng: RandomSource) -> Model:
+
+def construct(make: Callable[[], M], input_shape: tuple[int, ...], rng: RandomSource) -> M:
     """Build a network with reproducible first weights that suit networks of any depth.
 
     Convolution weights are normal with variance 2 / (kernel area * output channels of a group), biases

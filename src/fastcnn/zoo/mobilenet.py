@@ -9,6 +9,7 @@ from fastcnn.layers import BatchNorm2d, Conv2d, Dropout, GlobalAvgPool2d, Layer,
 from fastcnn.layers.initial import RandomSource
 from fastcnn.model import Model
 from fastcnn.sequential import Sequential
+from fastcnn.zoo._blocks import conv_norm
 from fastcnn.zoo._construct import construct
 
 __all__ = ["mobilenet_v2"]
@@ -27,24 +28,14 @@ STEM_CHANNELS = 32
 HEAD_CHANNELS = 1280
 
 
-def _conv_norm_relu6(
-    in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1
-) -> Sequential:
-    return Sequential(
-        Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=False),
-        BatchNorm2d(out_channels),
-        ReLU6(),
-    )
-
-
 class InvertedResidual(Layer):
     """1x1 convolution to more channels, 3x3 depthwise, 1x1 to few without ReLU; plus the input if it fits."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, expansion: int) -> None:
         hidden = in_channels * expansion
-        steps: list[Layer] = [_conv_norm_relu6(in_channels, hidden, 1)] if expansion != 1 else []
+        steps: list[Layer] = [conv_norm(in_channels, hidden, 1, activation=ReLU6)] if expansion != 1 else []
         steps += [
-            _conv_norm_relu6(hidden, hidden, 3, stride, groups=hidden),
+            conv_norm(hidden, hidden, 3, stride, hidden, ReLU6),
             Conv2d(hidden, out_channels, 1, bias=False),
             BatchNorm2d(out_channels),
         ]
@@ -69,12 +60,12 @@ class MobileNetV2(Model):
 
     def __init__(self, table: tuple[tuple[int, int, int, int], ...], num_classes: int, in_channels: int) -> None:
         channels = STEM_CHANNELS
-        features: list[Layer] = [_conv_norm_relu6(in_channels, channels, 3, 2)]
+        features: list[Layer] = [conv_norm(in_channels, channels, 3, 2, activation=ReLU6)]
         for expansion, out_channels, blocks, first_stride in table:
             for i in range(blocks):
                 features.append(InvertedResidual(channels, out_channels, first_stride if i == 0 else 1, expansion))
                 channels = out_channels
-        features.append(_conv_norm_relu6(channels, HEAD_CHANNELS, 1))
+        features.append(conv_norm(channels, HEAD_CHANNELS, 1, activation=ReLU6))
         self.features = Sequential(*features)
         self.avgpool = GlobalAvgPool2d()
         self.classifier = Sequential(Dropout(0.2), Linear(HEAD_CHANNELS, num_classes))

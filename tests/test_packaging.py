@@ -14,6 +14,7 @@ import release
 from setuptools._distutils.filelist import FileList
 
 ROOT = Path(__file__).parents[1]
+SITE = ("docs/_build/", "docs/api/generated/", "docs/tutorials/", "docs/sg_execution_times")  # what building it leaves
 FOLDERS = (".ci", "benchmarks", "csrc", "docs", "examples", "src", "tests", "tools")
 BUILT = {".so", ".o", ".a", ".pyc"}
 METADATA = (
@@ -35,12 +36,14 @@ def test_the_sdist_has_all_files(monkeypatch):
         for folder in FOLDERS
         for path in (ROOT / folder).rglob("*")
         if path.is_file() and path.suffix not in BUILT and "egg-info" not in str(path)
-    } | {path.name for path in ROOT.glob("*.md")}
+    }
+    files = {name for name in files if not name.startswith(SITE)} | {path.name for path in ROOT.glob("*.md")}
     sources = {name for name in files if name.startswith("src/")}
     made = {name for name in sources if name.endswith(".c")}  # by Cython
     added = {"README.md", *(name for name in sources if name.endswith(".py"))}  # by setuptools
     assert files - made - added - set(listed.files) == set()
     assert not made & set(listed.files)
+    assert [name for name in listed.files if name.startswith(SITE)] == []
 
 
 @pytest.fixture
@@ -61,6 +64,7 @@ def wheel_of(tmp_path, files: dict[str, bytes | str | None], name: str = WHEEL) 
     usual = {
         "fastcnn/__init__.py": "",
         "fastcnn/py.typed": "",
+        **dict.fromkeys(check_wheel.C_API, ""),
         "fastcnn/kernels/_a.cpython-311-x86_64-linux-gnu.so": "",
         "fastcnn/kernels/_a.pyi": "",
         "fastcnn.libs/libgomp-1234.so.1": "",
@@ -87,7 +91,10 @@ def test_a_wheel_as_it_must_be_passes(tmp_path, module):
         ({"fastcnn/tests/test_a.py": ""}, "does not belong"),
         ({"fastcnn/kernels/_a.pyx": ""}, "does not belong"),
         ({"fastcnn/kernels/_a.c": ""}, "does not belong"),
+        ({"fastcnn/include/fastcnn/team.h": ""}, "does not belong"),
+        ({"fastcnn/include/fastcnn/capi.h": None}, "of the C API are missing"),
         ({"fastcnn/kernels/_b.pyi": ""}, "modules and stubs differ"),
+        ({"fastcnn/_b.abi3.so": ""}, "modules and stubs differ"),
         ({"fastcnn/py.typed": None}, "py.typed is missing"),
         ({"fastcnn.libs/libgomp-5678.so.1": ""}, "expected one libgomp"),
         ({"fastcnn.libs/libgomp-1234.so.1": None, "fastcnn.libs/libm-1.so.6": ""}, "expected one libgomp"),

@@ -17,7 +17,7 @@ import pytest
 import fastcnn
 
 ROOT = Path(__file__).parents[1]
-STUBS = sorted(f"fastcnn.kernels.{path.stem}" for path in (ROOT / "src/fastcnn/kernels").glob("*.pyi"))
+STUBS = sorted(".".join(path.relative_to(ROOT / "src").with_suffix("").parts) for path in (ROOT / "src").rglob("*.pyi"))
 SOURCES = [
     path
     for folder in ("src", "csrc", "tests", "tools", "benchmarks", "examples")
@@ -57,7 +57,7 @@ def test_the_compiler_alone_asks_which_operations_have_kernels():
 
 
 def test_stubs_tell_the_truth():
-    assert len(STUBS) == len(list((ROOT / "src/fastcnn/kernels").glob("*.pyx")))
+    assert len(STUBS) == len(list((ROOT / "src").rglob("*.pyx")))
     options = ("--ignore-disjoint-bases", "--allowlist", "tests/stubtest_allowlist.txt")
     result = run(sys.executable, "-m", "mypy.stubtest", *options, *STUBS)
     assert result.returncode == 0, result.stdout
@@ -74,7 +74,7 @@ def test_c_is_as_clang_format_leaves_it():
 
 def test_cython_lint():
     script = "from cython_lint.cython_lint import main; raise SystemExit(main())"
-    result = run(sys.executable, "-c", script, "src/fastcnn/kernels")
+    result = run(sys.executable, "-c", script, "src/fastcnn")
     assert result.returncode == 0, result.stdout
 
 
@@ -84,7 +84,7 @@ def test_tasks_are_those_that_contributors_read_of():
 
 
 # Those that are installed. `nox -s compilers` builds everything with each, and tests it.
-COMPILERS = [name for name in ("gcc", "clang", "aarch64-linux-gnu-gcc") if shutil.which(name)]
+COMPILERS = [name for name in ("gcc", "clang", "aarch64-linux-gnu-gcc", "musl-gcc") if shutil.which(name)]
 
 
 @pytest.mark.parametrize("compiler", COMPILERS)
@@ -127,15 +127,6 @@ def test_one_version():
     assert importlib.metadata.version("fastcnn") == fastcnn.__version__
     text = (ROOT / "src/fastcnn/_version.py").read_text(encoding="utf-8")
     assert re.findall(r'__version__ = "(.*)"', text) == [fastcnn.__version__]
-
-
-@pytest.mark.parametrize("isa", ["avx9", "", "avx2 "])
-def test_unknown_instruction_set_is_refused(isa):
-    result = run(sys.executable, "-c", "import fastcnn; print(fastcnn.kernels._cpu.isa())", FASTCNN_ISA=isa)
-    if isa:
-        assert result.returncode != 0 and f"FASTCNN_ISA={isa!r}" in result.stderr
-    else:
-        assert result.returncode == 0  # unset and empty are the same
 
 
 def test_forced_instruction_set_is_used():

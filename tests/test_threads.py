@@ -1,4 +1,4 @@
-"""Thread counts: where they come from, and what forked processes and several callers see."""
+"""Thread counts: of calls, contexts and processes, and what forked processes and several callers see."""
 
 from __future__ import annotations
 
@@ -15,19 +15,6 @@ import fastcnn
 from fastcnn import functional as F
 from fastcnn.kernels import _cpu
 
-SHOW = "from fastcnn.kernels import _cpu; print(*_cpu.threads_and_source(), sep='|')"
-
-
-def threads_with(**environment: str) -> list[str]:
-    names = ("FASTCNN_NUM_THREADS", "OMP_NUM_THREADS")
-    clean = {key: value for key, value in os.environ.items() if key not in names}
-    command = [sys.executable, "-c", SHOW]
-    return (
-        subprocess.run(command, capture_output=True, text=True, env={**clean, **environment}, check=True)
-        .stdout.strip()
-        .split("|")
-    )
-
 
 @pytest.fixture(autouse=True)
 def restored():
@@ -35,72 +22,10 @@ def restored():
     fastcnn.set_num_threads(None)
 
 
-def test_environment_in_order_of_precedence():
-    assert threads_with(FASTCNN_NUM_THREADS="3", OMP_NUM_THREADS="2") == ["3", "FASTCNN_NUM_THREADS"]
-    assert threads_with(OMP_NUM_THREADS="2") == ["2", "OMP_NUM_THREADS"]
-    assert int(threads_with()[0]) <= len(os.sched_getaffinity(0))
-    for text in ("many", "²", "-1", "0"):
-        assert threads_with(FASTCNN_NUM_THREADS=text)[1] != "FASTCNN_NUM_THREADS"
-
-
-def test_strictest_quota_of_nested_control_groups_holds(tmp_path, monkeypatch):
-    """A control group has what all above it leave."""
-    folders = [tmp_path, tmp_path / "service", tmp_path / "service" / "worker"]
-    for folder, text in zip(folders, ("max 100000", "150000 100000", "800000 100000"), strict=True):
-        folder.mkdir(exist_ok=True)
-        (folder / "cpu.max").write_text(text)
-    monkeypatch.setattr(_cpu, "_control_groups", lambda: [(str(folder), 2) for folder in folders])
-    assert _cpu._quota() == (2, str(folders[1]))
-    (folders[2] / "cpu.max").write_text("50000 100000")
-    assert _cpu._quota() == (1, str(folders[2]))
-    for folder in folders:
-        (folder / "cpu.max").unlink()
-    assert _cpu._quota() is None
-    for folder, quota in zip(folders, ("-1", "300000", "-1"), strict=True):
-        (folder / "cpu.cfs_quota_us").write_text(quota)
-        (folder / "cpu.cfs_period_us").write_text("100000")
-    monkeypatch.setattr(_cpu, "_control_groups", lambda: [(str(folder), 1) for folder in folders])
-    assert _cpu._quota() == (3, str(folders[1]))
-
-
-def shown(**environment: str) -> dict[str, str]:
-    """What `show_config` prints in a process of its own, by topic."""
-    command = [sys.executable, "-c", "import fastcnn; fastcnn.show_config()"]
-    answer = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, check=True)
-    return dict(line.split(": ", 1) for line in answer.stdout.splitlines())
-
-
-def test_configuration_says_where_each_number_comes_from():
-    topics = shown(FASTCNN_NUM_THREADS="3", OMP_NUM_THREADS="5", OMP_THREAD_LIMIT="2", FASTCNN_ISA="generic")
-    assert topics["threads"] == "2 (limit of the OpenMP runtime)"
-    numbers = dict(number.rsplit(": ", 1) for number in topics["threads, the strongest first"].split("; "))
-    assert list(numbers.items())[:4] == [
-        ("num_threads context", "says nothing"),
-        ("set_num_threads", "says nothing"),
-        ("FASTCNN_NUM_THREADS", "3"),
-        ("OMP_NUM_THREADS", "5"),
-    ]
-    assert numbers["processors this process may run on"] == str(len(os.sched_getaffinity(0)))
-    assert numbers["limit of the OpenMP runtime"] == "2"
-    assert topics["instruction set"].startswith("generic (FASTCNN_ISA; ")
-    assert shown(FASTCNN_ISA="")["instruction set"].startswith(f"{_cpu.available_isas()[0]} (the fastest usable one; ")
-
-
 def test_configuration_tells_the_numbers_of_calls():
     fastcnn.set_num_threads(5)
     with fastcnn.num_threads(2):
         assert _cpu.thread_numbers()[:2] == [("num_threads context", 2), ("set_num_threads", 5)]
-
-
-def test_the_smaller_of_quota_and_processors_counts(tmp_path, monkeypatch):
-    (tmp_path / "cpu.max").write_text("100000 100000")
-    monkeypatch.setattr(_cpu, "_control_groups", lambda: [(str(tmp_path), 2)])
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2})
-    numbers = _cpu._environment_numbers()[2:]
-    quota = f"quota of the control group {tmp_path}"
-    assert numbers == [(quota, 1), ("processors this process may run on", 3)]
-    (tmp_path / "cpu.max").write_text("400000 100000")
-    assert _cpu._environment_numbers()[2:] == [("processors this process may run on", 3), (quota, 4)]
 
 
 def test_calls_and_contexts():
@@ -116,6 +41,46 @@ def test_calls_and_contexts():
         other.join()
         assert seen == [5]  # a context is of one Python thread
     assert fastcnn.get_num_threads() == 5
+
+
+MODEL = fastcnn.zoo.lenet()
+DIGITS = np.random.default_rng(0).random((6, *MODEL.input_shape), np.float32)
+PHOTOS = fastcnn.zoo.resnet20()  # of which a single one is shared by threads
+PHOTOS.preprocess = lambda photo: photo[None]
+PREPARED = fastcnn.prepare(MODEL, DIGITS.shape)
+CALLS = {
+    "a model": lambda **given: MODEL(DIGITS, **given),
+    "a model's out": lambda **given: MODEL(DIGITS, out=np.empty((6, 10), np.float32), **given),
+    "probabilities": lambda **given: MODEL.predict_proba(DIGITS, 4, **given),
+    "probabilities of a data set": lambda **given: MODEL.predict_proba(list(DIGITS), 4, **given),
+    "classes": lambda **given: MODEL.predict(DIGITS, **given),
+    "classes of a data set": lambda **given: MODEL.predict(list(DIGITS), **given),
+    "a photo": lambda **given: [
+        found.probability for found in PHOTOS.classify(np.ones((3, 32, 32), np.float32), **given)
+    ],
+    "a prepared model": lambda **given: PREPARED(DIGITS, **given),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_threads_of_a_call(name, monkeypatch):
+    """They are those of the context of the same number, of this call alone; bits are the same."""
+    call, wanted, ask = CALLS[name], [], _cpu.get_num_threads
+    monkeypatch.setattr(_cpu, "get_num_threads", lambda: wanted.append(ask()) or wanted[-1])
+    with fastcnn.num_threads(4):
+        expected = call()
+        assert set(wanted) == {4}
+        wanted.clear()
+        np.testing.assert_array_equal(call(num_threads=3), expected)
+        assert set(wanted) == {3}
+        assert ask() == 4
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("bad", [0, -1, 1025, 1.5, True, "2", [1]])
+def test_bad_threads_of_a_call(name, bad):
+    with pytest.raises((TypeError, ValueError), match=r"^num_threads=.*expected a"):
+        CALLS[name](num_threads=bad)
 
 
 def test_limit_of_threadpoolctl_holds():

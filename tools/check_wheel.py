@@ -20,6 +20,7 @@ from elftools.elf.elffile import ELFFile
 LARGEST = 3_000_000  # bytes
 NEWEST_GLIBC = 28  # of 2.x: manylinux_2_28
 PACKAGED = {".py", ".pyi", ".pxd", ".so", ".typed", ".txt", ".NOTICE"}
+C_API = {"fastcnn/include/fastcnn/capi.h", "fastcnn/capi.pxd"}
 SYSTEM_LIBRARIES = re.compile(r"(libc|libm|libpthread|libdl|ld-linux-[\w-]+)\.so\.\d")
 OPENMP = re.compile(r"libgomp-[\w.-]+")
 EXECUTABLE = 1  # PF_X
@@ -54,16 +55,18 @@ def _content(files: dict[str, bytes]) -> Iterator[str]:
         yield f"has {sorted(strange)} beside the package"
     for name in files:
         path = PurePosixPath(name)
-        if path.parts[0] == "fastcnn" and path.suffix not in PACKAGED:
+        if path.parts[0] == "fastcnn" and path.suffix not in PACKAGED and name not in C_API:
             yield f"{name} does not belong into a wheel"
         if "tests" in path.parts or "__pycache__" in path.parts:
             yield f"{name} does not belong into a wheel"
     modules = {name.split(".")[0] for name in files if name.endswith(".so") and name.startswith("fastcnn/")}
-    stubs = {name.split(".")[0] for name in files if name.startswith("fastcnn/kernels/") and name.endswith(".pyi")}
+    stubs = {name.split(".")[0] for name in files if name.startswith("fastcnn/") and name.endswith(".pyi")}
     if modules != stubs or not modules:
         yield f"compiled modules and stubs differ: {sorted(modules ^ stubs)}"
     if "fastcnn/py.typed" not in files:
         yield "fastcnn/py.typed is missing"
+    if missing := C_API - files.keys():
+        yield f"{sorted(missing)} of the C API are missing"
     runtimes = [name for name in files if name.startswith("fastcnn.libs/")]
     if len(runtimes) != 1 or not OPENMP.fullmatch(PurePosixPath(runtimes[0]).name):
         yield f"bundles {runtimes}, expected one libgomp"

@@ -15,6 +15,7 @@
 #define WINOGRAD_PATCHES 4
 #define UNROLL_TAPS 1
 #define STEPS_A_ROUND 1
+#define BURST_CHAINS 24 /* cores have four units with a latency of four */
 
 typedef float v_f __attribute__((vector_size(16)));
 typedef int v_i __attribute__((vector_size(16)));

@@ -7,8 +7,10 @@ from libc.stddef cimport ptrdiff_t
 from libc.string cimport strncpy
 
 from fastcnn.capi cimport (
-    FC_ABI_VERSION, FC_BAD_ARGUMENT, FC_BUSY, FC_DONE, FC_FAILED, FC_ACT_HARD_SWISH, FC_ACT_NONE, FC_ACT_LEAKY_RELU, FC_NO_MEMORY,
-    FC_ACT_RELU, FC_ACT_RELU6, FC_ACT_SIGMOID, FC_ACT_SILU, FC_ACT_TANH, fc_activate, fc_conv2d, fc_images, fc_plan, fc_pool2d,
+    FC_ABI_VERSION, FC_BAD_ARGUMENT, FC_BUSY, FC_DONE, FC_FAILED, FC_NO_MEMORY,
+    FC_ACT_HARD_SWISH, FC_ACT_LEAKY_RELU, FC_ACT_NONE, FC_ACT_RELU, FC_ACT_RELU6, FC_ACT_SIGMOID, FC_ACT_SILU,
+    FC_ACT_TANH,
+    fc_activate, fc_conv2d, fc_images, fc_plan, fc_pool2d,
 )
 from fastcnn.kernels._call cimport CALL_BUSY, CALL_DONE, BoundPlan, Call, run_call
 from fastcnn.kernels._team cimport FC_MOST_LANES

@@ -17,10 +17,11 @@ from fastcnn._progress import walk
 from fastcnn.graph.ir import Graph
 from fastcnn.graph.trace import Symbol, trace
 from fastcnn.io.preprocess import Pixels
+from fastcnn.kernels._cpu import threads_of_call
 from fastcnn.layers.base import Layer, failed_layer
 from fastcnn.plan_cache import Compiled, PlanCache
 from fastcnn.scaling import as_inputs, scale, scaling_of, set_scaling
-from fastcnn.task import Prediction, as_task, most_likely, probabilities, task_of
+from fastcnn.task import Prediction, as_task, classes_of, most_likely, probabilities
 
 if TYPE_CHECKING:
     from fastcnn.io.image import Preprocess
@@ -181,7 +182,7 @@ class Network(Layer):
 
     # -- running --------------------------------------------------------------------------------------
 
-    def __call__(self, *inputs: Any, out: np.ndarray | None = None) -> Any:
+    def __call__(self, *inputs: Any, out: np.ndarray | None = None, num_threads: int | None = None) -> Any:
         """Run the network.
 
         Parameters
@@ -191,6 +192,9 @@ class Network(Layer):
             file asks for. While an outer model is traced, a `Symbol` gives a symbol.
         out : ndarray, float32, optional
             C-contiguous, of the output's shape; no memory of `x`. With it, repeated calls allocate nothing.
+        num_threads : int, optional
+            Threads of this call, 1 to 1024, as in the context `fastcnn.num_threads`. Of nested calls the innermost
+            number counts.
 
         Returns
         -------
@@ -204,6 +208,9 @@ class Network(Layer):
         TypeError
             If `x` does not hold real numbers.
         """
+        if num_threads is not None:
+            with threads_of_call(num_threads):
+                return self(*inputs, out=out)
         if len(inputs) == 1:
             y = self._cache.again(inputs[0], out)
             if y is not None:
@@ -216,7 +223,13 @@ class Network(Layer):
         return self._cache.get(self, x.shape).run(x, out)
 
     def predict_proba(
-        self, x: ArrayLike, batch_size: int = 32, progress: bool = False, *, out: np.ndarray | None = None
+        self,
+        x: ArrayLike,
+        batch_size: int = 32,
+        progress: bool = False,
+        *,
+        out: np.ndarray | None = None,
+        num_threads: int | None = None,
     ) -> np.ndarray:
         """Return the probability of each class of inputs in an array; `Model.predict_proba` tells more.
 
@@ -225,7 +238,7 @@ class Network(Layer):
         x : array_like (N, ...) of real numbers
             For images (N, C, H, W); also (N, H, W, C) and, of one channel, (N, H, W), where `input_shape` tells them
             apart.
-        batch_size, progress, out
+        batch_size, progress, out, num_threads
             As there.
 
         Examples
@@ -235,25 +248,18 @@ class Network(Layer):
         >>> model.predict_proba([[0.5, 1.0]]).sum().round(5).item()
         1.0
         """
-        batch_size = as_int(batch_size, "predict: batch_size", 1)
+        with threads_of_call(num_threads):
+            return self._predicted(x, as_int(batch_size, "predict: batch_size", 1), progress, out)
+
+    def _predicted(self, x: ArrayLike, batch_size: int, progress: bool, out: np.ndarray | None) -> np.ndarray:
         if not isinstance(x, Pixels):
             x = as_inputs(x if isinstance(x, np.ndarray) and x.ndim else self._as_batch(x), self._input_shape)
         # All plans at once, so that their weights are of one step even while another thread trains the model.
         sizes = list(dict.fromkeys((min(len(x), batch_size) or 1, len(x) % batch_size or 1)))
         plans = dict(zip(sizes, self._compiled_all(sizes, self._as_chunk(x[:1])), strict=True))
         shape = next(iter(plans.values())).output_shape
-        if len(shape) < 2 or shape[2:] not in ((), (1, 1)):
-            raise ValueError(f"predict: the outputs are {shape}, expected (N, classes)")
         ending = next(iter(plans.values())).ending
-        task = task_of(self._task, shape[1], ending)
-        count = 2 if task == "binary" else shape[1]
-        if count < 2 and task == "single_label":
-            raise ValueError(
-                f"predict: the outputs are {shape}, expected (N, classes), classes >= 2; a single output is for "
-                f"sigmoid(model(x)), or set {type(self).__name__}.task = 'binary'"
-            )
-        if self._classes is not None and len(self._classes) != count:
-            raise ValueError(f"predict: {shape[1]} outputs, but {len(self._classes)} classes")
+        task, count = classes_of(shape, self._task, ending, self._classes, type(self).__name__)
         result = np.empty((len(x), count), np.float32) if out is None else check_out(out, (len(x), count), _FLOAT32)
         starts = range(0, len(x), batch_size)
         for start in walk(starts, "predicting", True, "batches") if progress else starts:
@@ -264,12 +270,14 @@ class Network(Layer):
             part[...] = probabilities(scores, task, ending)
         return result
 
-    def predict(self, x: ArrayLike, batch_size: int = 32, progress: bool = False) -> np.ndarray:
+    def predict(
+        self, x: ArrayLike, batch_size: int = 32, progress: bool = False, *, num_threads: int | None = None
+    ) -> np.ndarray:
         """Return the most probable class of each input, or its labels.
 
         Parameters
         ----------
-        x, batch_size, progress
+        x, batch_size, progress, num_threads
             As in `predict_proba`.
 
         Returns
@@ -289,9 +297,10 @@ class Network(Layer):
         >>> model.predict([[3], [-3]]).tolist()
         ['plus', 'minus']
         """
-        return most_likely(self.predict_proba(x, batch_size, progress), self._task, self._classes)
+        with threads_of_call(num_threads):
+            return most_likely(self.predict_proba(x, batch_size, progress), self._task, self._classes)
 
-    def classify(self, image: Any, top: int = 5) -> list[Prediction]:
+    def classify(self, image: Any, top: int = 5, *, num_threads: int | None = None) -> list[Prediction]:
         """Classify a photo.
 
         Parameters
@@ -300,6 +309,8 @@ class Network(Layer):
             A photo in any form that `preprocess` takes.
         top : int
             Number of classes to return.
+        num_threads : int, optional
+            Threads of this call, 1 to 1024.
 
         Returns
         -------
@@ -326,7 +337,8 @@ class Network(Layer):
             x: Any = Pixels(self.preprocess.pixels(image)[None], self.preprocess)
         else:
             x = self.preprocess(image)
-        return self._most_probable(self.predict_proba(x)[0], top)
+        with threads_of_call(num_threads):
+            return self._most_probable(self.predict_proba(x)[0], top)
 
     def _most_probable(self, probabilities: np.ndarray, top: int) -> list[Prediction]:
         best = np.argsort(-probabilities, kind="stable")[:top].tolist()

@@ -21,6 +21,7 @@ from fastcnn.compiler.state import Strides
 from fastcnn.graph.ir import Shape
 from fastcnn.graph.trace import trace_function
 from fastcnn.kernels._call import Call
+from fastcnn.kernels._cpu import threads_of_call
 from fastcnn.network import Network
 
 __all__ = ["Prepared", "prepare", "prepare_strided"]
@@ -48,7 +49,7 @@ class Prepared:
         self.arena_bytes = plan.arena_bytes
         self.kernels = [step.kernel for step in plan.steps]
 
-    def __call__(self, *inputs: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
+    def __call__(self, *inputs: ArrayLike, out: np.ndarray | None = None, num_threads: int | None = None) -> np.ndarray:
         """Compute the output.
 
         Parameters
@@ -57,6 +58,8 @@ class Prepared:
             Of `input_shapes`. Float32 and C-contiguous arrays are read where they are; others are converted.
         out : float32 array, optional
             C-contiguous, of `output_shape`; no memory of an input. With it, a call allocates nothing.
+        num_threads : int, optional
+            Threads of this call, 1 to 1024, as in the context `fastcnn.num_threads`.
 
         Returns
         -------
@@ -68,6 +71,9 @@ class Prepared:
         TypeError, ValueError
             If an argument is not what was prepared for.
         """
+        if num_threads is not None:
+            with threads_of_call(num_threads):
+                return self(*inputs, out=out)
         if len(inputs) != len(self.input_shapes):
             raise TypeError(f"Prepared: got {len(inputs)} inputs, expected {len(self.input_shapes)}")
         pairs = zip(inputs, self.input_shapes, strict=True)

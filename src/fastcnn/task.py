@@ -10,7 +10,7 @@ import numpy as np
 from fastcnn import functional
 from fastcnn._arguments import as_choice
 
-__all__ = ["Prediction", "TASKS", "as_task", "most_likely", "probabilities", "task_of"]
+__all__ = ["Prediction", "TASKS", "as_task", "classes_of", "most_likely", "probabilities", "task_of"]
 
 # One class of several; any number of labels; or yes or no, by one output.
 TASKS = ("single_label", "multi_label", "binary")
@@ -66,6 +66,35 @@ def task_of(told: str | None, outputs: int, ending: str) -> str:
     if told in (None, "binary"):
         return "multi_label" if ending == "Sigmoid" else "single_label"
     return str(told)
+
+
+def classes_of(
+    shape: Sequence[int], told: str | None, ending: str, classes: Sequence[str] | None, name: str
+) -> tuple[str, int]:
+    """Return the task of a network with outputs of `shape`, and how many classes or labels they stand for.
+
+    Raises
+    ------
+    ValueError
+        Where outputs stand for no classes, or not for those that `classes` names.
+
+    Examples
+    --------
+    >>> classes_of((8, 1), "binary", "", ["no", "yes"], "Sequential")
+    ('binary', 2)
+    """
+    if len(shape) < 2 or tuple(shape[2:]) not in ((), (1, 1)):
+        raise ValueError(f"predict: the outputs are {shape}, expected (N, classes)")
+    task = task_of(told, shape[1], ending)
+    count = 2 if task == "binary" else shape[1]
+    if count < 2 and task == "single_label":
+        raise ValueError(
+            f"predict: the outputs are {shape}, expected (N, classes), classes >= 2; a single output is for "
+            f"sigmoid(model(x)), or set {name}.task = 'binary'"
+        )
+    if classes is not None and len(classes) != count:
+        raise ValueError(f"predict: {shape[1]} outputs, but {len(classes)} classes")
+    return task, count
 
 
 def probabilities(scores: np.ndarray, task: str, ending: str) -> np.ndarray:

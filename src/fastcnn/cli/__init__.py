@@ -21,7 +21,6 @@ from fastcnn._version import __version__
 from fastcnn.cli._arguments import Parser
 from fastcnn.cli._output import in_words, printable_output
 from fastcnn.errors import FastcnnWarning
-from fastcnn.kernels import _cpu
 
 _COMMANDS = {
     "classify": "name what photos show",
@@ -63,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except Exception as error:
         _tell(f"fastcnn {name}: {in_words(error)}")
-        if os.environ.get("FASTCNN_TRACEBACK"):
+        if os.environ.get("FASTCNN_TRACEBACK", "0") not in ("", "0"):
             raise
         return 1 if isinstance(error, ArithmeticError) else 2
 
@@ -95,7 +94,6 @@ def _run(options: argparse.Namespace) -> int:
         else:
             known(message, category, *where, **rest)
 
-    _cpu.isa()  # FASTCNN_ISA may ask for what this machine has not
     with warnings.catch_warnings(), printable_output():
         warnings.simplefilter("always", FastcnnWarning)
         warnings.showwarning = tell

@@ -1,7 +1,7 @@
 from fastcnn.kernels._tiles cimport fc_kernels
 
 # The table in use. A step keeps the one that was in use when it was made.
-cdef const fc_kernels *current() noexcept
+cdef const fc_kernels *current() except NULL
 
 # Whether Python's signal handlers run in the calling thread.
 cdef bint is_main_thread() noexcept

@@ -3,19 +3,22 @@
 
 Only this module decides on the number of threads. The order of precedence is: `num_threads` of a context or
 `set_num_threads`; FASTCNN_NUM_THREADS; OMP_NUM_THREADS. Without these, it is the smaller of the processors this process
-may run on and the CPU quota of its control groups.
+may run on and the CPU quota of its control groups. environment.py reads the variables and asks the system, once, when
+the first call needs to know.
 
 A lower limit of the OpenMP runtime (threadpoolctl, OMP_THREAD_LIMIT) always holds. The threads themselves are those of
 csrc/team.c: OpenMP supplies nothing but its limits.
 """
 
-import math
 import os
 import threading
+from contextlib import nullcontext
 
 from libc.limits cimport INT_MAX
 
 from fastcnn.kernels._tiles cimport fc_kernels
+
+from fastcnn.kernels.environment import environment_numbers, warn
 
 cdef extern from "fastcnn.h":
     const fc_kernels *const *fc_all_kernels()
@@ -30,11 +33,23 @@ cdef extern from "pythread.h":
 
 cdef const fc_kernels *_current = NULL
 cdef str _current_name = None
-_refused = None  # why FASTCNN_ISA cannot be had, until another is set
 
 
-cdef const fc_kernels *current() noexcept:
+cdef const fc_kernels *current() except NULL:
+    if _current == NULL:
+        _begin()
     return _current
+
+
+cdef int _begin() except -1:
+    """Use what FASTCNN_ISA names, or else the fastest. What cannot be had is warned of, once."""
+    wanted, fastest = os.environ.get("FASTCNN_ISA"), available_isas()[0]
+    try:
+        _use(wanted or fastest)
+    except ValueError as error:
+        _use(fastest)
+        warn(f"FASTCNN_ISA={wanted[:40]!r}, {error}: it is not used")
+    return 0
 
 
 cdef const fc_kernels *_find(str name) except? NULL:
@@ -103,39 +118,39 @@ def set_isa(str name):
     >>> set_isa(previous)
     'generic'
     """
-    global _current, _current_name, _refused
-    cdef const fc_kernels *table = _find(name)
-    if table == NULL:
-        raise ValueError(f"FASTCNN_ISA={name!r}, expected one of {', '.join(isa_names())}")
-    if not table.available:
-        raise ValueError(f"FASTCNN_ISA={name!r}, but this processor supports only: {cpu_features()}")
-    previous = _current_name
-    _current, _current_name, _refused = table, name, None
+    previous = isa()
+    try:
+        _use(name)
+    except ValueError as error:
+        raise ValueError(f"name={name!r}, {error}") from None
     return previous
 
 
-def isa():
-    """Name of the instruction set in use.
+cdef int _use(str name) except -1:
+    global _current, _current_name
+    cdef const fc_kernels *table = _find(name)
+    if table == NULL:
+        raise ValueError(f"expected one of {', '.join(isa_names())}")
+    if not table.available:
+        raise ValueError(f"but this processor supports only: {cpu_features()}")
+    _current, _current_name = table, name
+    return 0
 
-    Raises
-    ------
-    ValueError
-        If FASTCNN_ISA asks for one that is not there: told by the first call, as programs cannot catch what an import
-        raises.
-    """
-    if _refused is not None:
-        raise ValueError(_refused)
+
+def isa():
+    """Name of the instruction set in use."""
+    current()
     return _current_name
 
 
 def vector_length():
     """Floats in a vector of the instruction set in use. A block has as many channels."""
-    return _current.vl
+    return current().vl
 
 
 def tile_pixels():
     """Pixels in the largest convolution tile of the instruction set in use."""
-    return _current.mr
+    return current().mr
 
 
 def measure_peak(double seconds=0.05):
@@ -158,7 +173,7 @@ def measure_peak(double seconds=0.05):
     end = perf_counter() + seconds
     while True:
         start = perf_counter()
-        operations = _current.multiply_add_burst(100_000, &sink)
+        operations = current().multiply_add_burst(100_000, &sink)
         now = perf_counter()
         best = max(best, operations / (now - start))
         if now > end:
@@ -191,74 +206,21 @@ def _positive_int(value, str name):
     return value
 
 
-def _from_environment(str name):
-    """The number of threads that a variable sets; None where it is not set or not a number from 1 to 1024."""
-    given = os.environ.get(name, "")
-    text = given.split(",")[0].strip()
-    if text.isascii() and text.isdigit() and 1 <= int(text) <= 1024:
-        return int(text)
-    if given and name == "FASTCNN_NUM_THREADS":  # OpenMP's runtime warns of its own variable
-        import warnings
-
-        from fastcnn.errors import FastcnnWarning
-
-        warnings.warn(f"{name}={given[:40]!r}, expected a number from 1 to 1024: it is not used", FastcnnWarning)
-    return None
+_numbers = None  # of environment.py, once a call has needed them
+_default = None
+_default_source = None
 
 
-def _control_groups():
-    """Folders of this process's control groups and of all their parents: (folder, version)."""
-    try:
-        with open("/proc/self/cgroup") as file:
-            lines = file.read().split("\n")
-    except OSError:
-        lines = []
-    for line in (*lines, "0::/", ":cpu:/"):
-        _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        version, root = (1, "/sys/fs/cgroup/cpu") if controllers else (2, "/sys/fs/cgroup")
-        parts = [part for part in path.split("/") if part]
-        for depth in range(len(parts), -1, -1):
-            yield "/".join([root, *parts[:depth]]), version
-
-
-def _quota_of(folder, version):
-    """Processors granted by one control group, or None."""
-    try:
-        if version == 2:
-            with open(f"{folder}/cpu.max") as file:
-                quota, period = file.read().split()[:2]
-        else:
-            with open(f"{folder}/cpu.cfs_quota_us") as file:
-                quota = file.read()
-            with open(f"{folder}/cpu.cfs_period_us") as file:
-                period = file.read()
-        return max(1, math.ceil(int(quota) / int(period))) if int(quota) > 0 else None
-    except (OSError, ValueError, ZeroDivisionError):
-        return None  # the group does not exist, or its quota is "max": none
-
-
-def _quota():
-    """Processors that the strictest control group grants, and its folder; or None. Each limits all groups below it."""
-    quotas = [(_quota_of(folder, version), folder) for folder, version in _control_groups()]
-    return min((quota for quota in quotas if quota[0] is not None), default=None)
-
-
-def _environment_numbers():
-    """What environment and system say of the number of threads: (source, number or None), the strongest first."""
-    numbers = [(name, _from_environment(name)) for name in ("FASTCNN_NUM_THREADS", "OMP_NUM_THREADS")]
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    processors = ("processors this process may run on", affinity)
-    quota, folder = _quota() or (None, None)
-    granted = ("quota of the control group" if quota is None else f"quota of the control group {folder}", quota)
-    # The smaller one counts.
-    return [*numbers, *([granted, processors] if quota is not None and quota < affinity else [processors, granted])]
-
-
-_numbers = _environment_numbers()
-_default_source, _default = next((source, number) for source, number in _numbers if number is not None)
+def _known_numbers():
+    """What environment and system say, asked once."""
+    global _numbers, _default, _default_source
+    if _numbers is None:
+        refused = []
+        _numbers = environment_numbers(refused)
+        _default_source, _default = next((source, number) for source, number in _numbers if number is not None)
+        if refused:  # after all is known: where warnings are errors, the next call works
+            warn("; ".join(refused))
+    return _numbers
 
 
 def threads_and_source():
@@ -285,7 +247,7 @@ def thread_numbers():
     return [
         ("num_threads context", _chosen.count),
         ("set_num_threads", _process_wide),
-        *_numbers,
+        *_known_numbers(),
         ("limit of the OpenMP runtime", min(limits, default=None)),
     ]
 
@@ -304,7 +266,11 @@ def get_num_threads():
     count = _chosen.count
     if count is not None:
         return count if count < _openmp_thread_limit else _openmp_thread_limit
-    count = _default if _process_wide is None else _process_wide
+    count = _process_wide
+    if count is None:
+        if _default is None:
+            _known_numbers()
+        count = _default
     count = count if count < _openmp_thread_limit else _openmp_thread_limit
     limit = fc_openmp_threads()
     return limit if limit < _openmp_at_import and limit < count else count
@@ -361,6 +327,11 @@ class num_threads:
         _chosen.count = self._previous
 
 
+def threads_of_call(n):
+    """The context of a call with `num_threads=n`: with None, the number stays as it is."""
+    return nullcontext() if n is None else num_threads(_positive_int(n, "num_threads"))
+
+
 cdef bint is_main_thread() noexcept:
     return PyThread_get_thread_ident() == _main_thread
 
@@ -368,16 +339,6 @@ cdef bint is_main_thread() noexcept:
 cdef void note_threads() noexcept nogil:
     global _threads_were_used
     _threads_were_used = True
-
-
-def _warn_of_missing_threads(wanted, present):
-    global _warned_of_missing_threads
-    import warnings
-
-    from fastcnn.errors import FastcnnWarning
-
-    _warned_of_missing_threads = True
-    warnings.warn(f"{wanted} threads were asked for, the system has given {present}", FastcnnWarning, stacklevel=2)
 
 
 def note_missing_threads(wanted, present):
@@ -388,10 +349,12 @@ def note_missing_threads(wanted, present):
     RuntimeError
         In a child process that a signal handler forked within a run: the work of the threads is lost.
     """
+    global _warned_of_missing_threads
     if present < 0:
         raise RuntimeError("the process was forked while a network ran: its threads are in the parent")
     if not _warned_of_missing_threads:
-        _warn_of_missing_threads(wanted, present)
+        _warned_of_missing_threads = True
+        warn(f"{wanted} threads were asked for, the system has given {present}")
 
 
 def _child_started():
@@ -402,10 +365,3 @@ def _child_started():
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_child_started)
-
-set_isa(available_isas()[0])
-if os.environ.get("FASTCNN_ISA"):
-    try:
-        set_isa(os.environ["FASTCNN_ISA"])
-    except ValueError as error:
-        _refused = str(error)

@@ -1,0 +1,1 @@
+_capi: object  # a PyCapsule

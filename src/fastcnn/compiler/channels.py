@@ -65,7 +65,7 @@ def _is_of_tokens(node: Node, state: State) -> bool:
 class _Converter(Values):
     """Goes through the nodes in order."""
 
-    def __init__(self, state: State, trained: frozenset[str] = frozenset()) -> None:
+    def __init__(self, state: State, trained: frozenset[str] | None = None) -> None:
         super().__init__(state, trained)
         self.attentions: Mapping[str, Attention] = attentions(state)
 
@@ -139,9 +139,9 @@ class _Converter(Values):
         if self.shapes[inputs[1]][2:] != self.shapes[inputs[2]][2:]:
             inputs[2] = self.reshape(inputs[2], (*self.shapes[inputs[2]][:2], *self.shapes[inputs[1]][2:]))
         if found.mask is not None:
-            inputs.append(self.constant(f"{node.output}:mask", found.mask))
+            inputs.append(self.bias(self.constant(f"{node.output}:mask", found.mask), (count, heads)))
         elif found.bias:
-            inputs.append(self.bias(found.bias))
+            inputs.append(self.bias(found.bias, (count, heads)))
         image = self.emit("HeadAttention", node.name, tuple(inputs), f"{node.output}:image", **attrs)
         place = tokens(image, self.shapes[image]).reshape((count, shape[-2], heads, shape[-1]))
         assert place is not None
@@ -150,11 +150,15 @@ class _Converter(Values):
         self.places[node.output] = result
 
     def heads_of_images(self, node: Node, found: Attention) -> tuple[int, int]:
-        """The number of images, and of heads of each. Matrices of one image alone are its heads."""
+        """The number of images, and of heads of each, as those of the images that the operands are parts of.
+
+        Files have matrices of one image as a batch, or heads of several windows as those of one image.
+        """
         places = [self.places.get(operand.name) for operand in (found.q, found.k, found.v)]
-        if len(self.shapes[node.output]) == 3 and all(place is not None and place.sizes[0] == 1 for place in places):
-            return 1, found.sizes[0]
-        return found.sizes
+        counts = {0 if place is None else place.sizes[0] for place in places}
+        total = prod(found.sizes)
+        (count,) = counts if len(counts) == 1 else (0,)
+        return (count, total // count) if count and total % count == 0 else found.sizes
 
     def heads(self, operand: Heads, sizes: tuple[int, int]) -> tuple[str, int, int]:
         """The image with an operand of attention, the first channel of its first head, and channels between heads."""
@@ -179,11 +183,14 @@ class _Converter(Values):
             name = self.transpose(name, (0, 1, 3, 2))
         return self.reshape(name, (count, heads * width, *grid(length))), 0, width
 
-    def bias(self, name: str) -> str:
+    def bias(self, name: str, sizes: tuple[int, int]) -> str:
         """What is added to the scores, as (images or 1, heads or 1, queries or 1, keys)."""
-        sizes = self.shapes[name]
+        shape = self.shapes[name]
+        own = (1,) * (4 - len(shape)) + shape
+        if own[1] not in (1, sizes[1]) or own[0] > sizes[0]:
+            own = (own[0] * own[1] // sizes[1], sizes[1], *own[2:])
         name = self.plain(name)
-        return self.reshape(name, (1,) * (4 - len(sizes)) + sizes) if len(sizes) < 4 else name
+        return self.reshape(name, own) if own != shape else name
 
     def pointwise(self, node: Node) -> bool:
         """An operation on single elements, whose operands are images already."""
@@ -279,12 +286,41 @@ class _Converter(Values):
             axis = attrs["axis"] % len(shape)
             start, _, step = slice(attrs["start"], attrs["end"], attrs.get("step", 1)).indices(place.shape[axis])
             found = place.slice(axis, start, shape[axis], step) if prod(shape) else None
-        elif node.op not in ("Identity", "Dropout"):
+        elif node.op != "Identity":
             found = place.reshape(shape)
         if found is None:
             return False
         self.places[node.output], self.pending[node.output] = found, node
         return True
+
+    def drop(self, node: Node) -> bool:
+        """Dropout, of elements or of images: nothing happens at inference."""
+        if not self.is_training:
+            return self.move(replace(node, op="Identity", attrs={}))
+        if len(self.shapes[node.output]) < 3 or not self.is_channels_last(node.inputs[0]):
+            return False
+        image = self.image(node.inputs[0])
+        if self.shapes[image][0] != self.shapes[node.output][0]:
+            return False
+        return self.computed(node, self.append(replace(node.reading((image,)), output=f"{node.output}:image")))
+
+    def pad(self, node: Node) -> bool:
+        """A border of tokens, or of channels; none at all changes nothing."""
+        shape, pads = self.shapes[node.output], node.attrs["pads"]
+        if not any(pads):
+            return self.move(replace(node, op="Identity", attrs={}))
+        rank = len(shape)
+        if rank not in (3, 4) or pads[0] or pads[rank] or not self.is_channels_last(node.inputs[0]):
+            return False
+        own = self.shapes[node.inputs[0]]
+        image = self.image(node.inputs[0], (own[0], own[-1], 1, own[1]) if rank == 3 else None)
+        before, behind = pads[:rank], pads[rank:]
+        if rank == 3:
+            borders = (0, before[2], 0, before[1], 0, behind[2], 0, behind[1])
+        else:
+            borders = (0, before[3], before[1], before[2], 0, behind[3], behind[1], behind[2])
+        output, value = f"{node.output}:image", node.attrs["value"]
+        return self.computed(node, self.emit("Pad", node.name, (image,), output, pads=borders, value=value))
 
     def concatenate(self, node: Node) -> bool:
         """Tokens after tokens, or channels after channels."""
@@ -309,7 +345,9 @@ _HANDLERS: dict[str, Callable[[_Converter, Node], bool]] = {
     "Reshape": _Converter.move,
     "Flatten": _Converter.move,
     "Identity": _Converter.move,
-    "Dropout": _Converter.move,
+    "Dropout": _Converter.drop,
+    "DropPath": _Converter.drop,
+    "Pad": _Converter.pad,
     "Transpose": _Converter.move,
     "Slice": _Converter.move,
     "Concat": _Converter.concatenate,

@@ -14,7 +14,7 @@ from fastcnn.compiler import batch
 from fastcnn.compiler.channels import channels_first
 from fastcnn.compiler.choose import choose_algorithms
 from fastcnn.compiler.expand import expand
-from fastcnn.compiler.fold import fold
+from fastcnn.compiler.fold import fold, fold_constants
 from fastcnn.compiler.fuse import fuse, fuse_pools
 from fastcnn.compiler.layout import arrange
 from fastcnn.compiler.lower import Lowering, Packed, packing
@@ -34,6 +34,7 @@ Shapes = Mapping[str, Shape]
 Pass = Callable[[State], State]
 
 PASSES: tuple[Pass, ...] = (
+    fold_constants,
     recognise,
     channels_first,
     expand,

@@ -47,8 +47,8 @@ class Values:
     Constants that training changes keep their names: what is made of them is computed in each step.
     """
 
-    def __init__(self, state: State, trained: frozenset[str] = frozenset()) -> None:
-        self.trained = trained
+    def __init__(self, state: State, trained: frozenset[str] | None = None) -> None:
+        self.is_training, self.trained = trained is not None, trained or frozenset()
         self.state, self.shapes = state, dict(state.shapes)
         self.constants: dict[str, np.ndarray] = dict(state.graph.constants)
         self.nodes: list[Node] = []
@@ -200,7 +200,7 @@ class Values:
             return source
         first = place.offset // prod(place.sizes[1:]) * pixels + offset
         loops = [_pixel_loops(axis, place.sizes) for axis in found]  # they have no gradient
-        if self.trained or None in loops or max(len(loop or ()) for loop in loops) > 2 * _gather.MOST:
+        if self.is_training or None in loops or max(len(loop or ()) for loop in loops) > 2 * _gather.MOST:
             return ""
         output = f"{source}:moved{len(self.nodes)}"
         images, moves = (tuple(loop or ()) for loop in loops)

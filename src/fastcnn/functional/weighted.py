@@ -107,10 +107,6 @@ def linear(x: Array, weight: Array, bias: Array | None = None, out: np.ndarray |
         x = x if x is None or isinstance(x, Symbol) else arguments.as_real_array(x, "x")
     if isinstance(x, np.ndarray) and x.ndim not in (0, 2):
         return _linear_of_rows(x, weight, bias, out)
-    if isinstance(x, Symbol) and x.ndim > 2:
-        rows = x.tracer.apply("Reshape", [x], {"shape": (-1, x.shape[-1])})
-        y = linear(rows, weight, bias)
-        return y.tracer.apply("Reshape", [y], {"shape": (-1, *x.shape[1:-1], y.shape[1])})
     return apply("linear", "Gemm", {"x": x, "weight": weight, "bias": bias}, dict, out)
 
 

@@ -1,0 +1,29 @@
+"""The networks of benchmarks/zoo: all classifiers of torchvision, and sixty of timm, by the name of their makers."""
+
+from __future__ import annotations
+
+_TORCHVISION = """
+alexnet convnext_base convnext_large convnext_small convnext_tiny densenet121 densenet161 densenet169 densenet201
+efficientnet_b0 efficientnet_b1 efficientnet_b2 efficientnet_b3 efficientnet_b4 efficientnet_b5 efficientnet_b6
+efficientnet_b7 efficientnet_v2_l efficientnet_v2_m efficientnet_v2_s googlenet inception_v3 maxvit_t mnasnet0_5
+mnasnet0_75 mnasnet1_0 mnasnet1_3 mobilenet_v2 mobilenet_v3_large mobilenet_v3_small regnet_x_16gf regnet_x_1_6gf
+regnet_x_32gf regnet_x_3_2gf regnet_x_400mf regnet_x_800mf regnet_x_8gf regnet_y_128gf regnet_y_16gf regnet_y_1_6gf
+regnet_y_32gf regnet_y_3_2gf regnet_y_400mf regnet_y_800mf regnet_y_8gf resnet101 resnet152 resnet18 resnet34 resnet50
+resnext101_32x8d resnext101_64x4d resnext50_32x4d shufflenet_v2_x0_5 shufflenet_v2_x1_0 shufflenet_v2_x1_5
+shufflenet_v2_x2_0 squeezenet1_0 squeezenet1_1 swin_b swin_s swin_t swin_v2_b swin_v2_s swin_v2_t vgg11 vgg11_bn vgg13
+vgg13_bn vgg16 vgg16_bn vgg19 vgg19_bn vit_b_16 vit_b_32 vit_h_14 vit_l_16 vit_l_32 wide_resnet101_2 wide_resnet50_2
+"""
+
+_TIMM = """
+cait_xxs24_224 caformer_s18 coatnet_0_rw_224 convformer_s18 convmixer_768_32 convnext_atto convnextv2_atto
+crossvit_tiny_240 darknet53 davit_tiny deit3_small_patch16_224 deit_tiny_distilled_patch16_224 deit_tiny_patch16_224
+dla34 dpn68 ecaresnet50d edgenext_small efficientformer_l1 efficientnet_lite0 efficientvit_b0 efficientvit_m0
+fastvit_t8 fbnetc_100 gcresnet50t gernet_s ghostnet_100 ghostnetv2_100 gmixer_24_224 gmlp_s16_224 hardcorenas_a
+hgnetv2_b0 hrnet_w18_small inception_next_tiny lambda_resnet26t lcnet_100 levit_128s mambaout_femto mixer_s32_224
+mixnet_s mobilenetv4_conv_small mobileone_s0 mobilevit_s mobilevitv2_050 nf_regnet_b0 pit_ti_224 poolformer_s12
+pvt_v2_b0 regnety_004 repghostnet_100 repvgg_a0 repvit_m1 res2net50_26w_4s resmlp_12_224 resnest14d rexnet_100
+selecsls42 seresnext26d_32x4d skresnet18 tf_efficientnetv2_b0 tiny_vit_5m_224 tnt_s_patch16_224 tresnet_m
+vit_small_patch16_224 vit_tiny_patch16_224 vovnet39a xception41 xcit_nano_12_p8_224
+"""
+
+TORCHVISION, TIMM = _TORCHVISION.split(), _TIMM.split()

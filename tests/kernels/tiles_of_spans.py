@@ -150,15 +150,13 @@ def draw_burst(rng, n):
 
 def call_burst(shop: Workshop, p):
     sink = shop.take(1)
-    return np.array([shop.call("multiply_add_burst", p.n, sink) / shop.vl, sink[0] / shop.vl])
+    chains = shop.call("multiply_add_burst", p.n, sink) / (2 * shop.vl * p.n)
+    return np.array([chains % 12, sink[0] / shop.vl / (chains * (chains + 1) / 2)])
 
 
 def define_burst(p):
-    """Twelve sums that begin with 0 to 11, of which each round is two operations."""
-    sums = np.arange(12.0)
-    for _ in range(p.n):
-        sums = sums * 0.999 + 0.001
-    return np.array([24.0 * p.n, sums.sum()])
+    """Twelve sums or a multiple, which begin with 1, 2, 3 ...: each grows by its ten-millionth a round, rounded."""
+    return np.array([0.0, (1 + 1e-7) ** p.n])
 
 
 # Order in memory.

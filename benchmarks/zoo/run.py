@@ -88,17 +88,16 @@ def row(path: Path, threads: list[int]) -> dict[str, object]:
 
 def page(rows: list[dict[str, object]]) -> str:
     """The table as a page of the documentation."""
+    machine = platform.processor() or platform.machine()
     text = [
         "# Architectures",
         "",
-        "Classifiers of torchvision and timm, exported to ONNX with random weights, batch 1. `1 thread` and `2 threads` "
-        "are the",
-        "time of the best of ONNX Runtime and OpenVINO by ours: above 1, fastcnn is faster. `python "
-        "benchmarks/zoo/export.py FOLDER`",
-        "and `python benchmarks/zoo/run.py FOLDER --page docs/architectures.md` make this page; run.py tells what the "
-        "columns are.",
+        "Classifiers of torchvision and timm, exported to ONNX with random weights, batch 1. `1 thread` and `2 threads`",
+        "are the time of the best of ONNX Runtime and OpenVINO by ours: above 1, fastcnn is faster.",
+        "`python benchmarks/zoo/export.py FOLDER` and `python benchmarks/zoo/run.py FOLDER --page docs/architectures.md`",
+        "make this page; run.py tells what the columns are.",
         "",
-        f"{platform.processor() or platform.machine()}, {date.today()}. * marks rows during which the machine was disturbed.",
+        f"{machine}, {date.today()}. * marks rows during which the machine was disturbed.",
         "",
         "| " + " | ".join(HEAD) + " |",
         "|" + "---|" * len(HEAD),

@@ -124,9 +124,10 @@ def test_training_names_layers_not_steps():
     assert "BatchStats" not in str(caught.value)
 
 
-def test_an_instruction_set_that_does_not_exist():
-    result = run(["info", "lenet"], env={**os.environ, "FASTCNN_ISA": "foo"}, capture_output=True)
-    assert result.returncode == 0 and "conv" in result.stdout and len(result.stderr.splitlines()) == 1
+@pytest.mark.parametrize("arguments", [["info", "lenet"], ["doctor", "--json"], ["bench"]])
+def test_an_instruction_set_that_does_not_exist(arguments):
+    result = run(arguments, env={**os.environ, "FASTCNN_ISA": "foo"}, capture_output=True)
+    assert result.returncode == 2 and result.stdout == "" and len(result.stderr.splitlines()) == 1
     assert "FASTCNN_ISA='foo', expected one of" in result.stderr
 
 

@@ -21,6 +21,7 @@ from fastcnn._version import __version__
 from fastcnn.cli._arguments import Parser
 from fastcnn.cli._output import in_words, printable_output
 from fastcnn.errors import FastcnnWarning
+from fastcnn.kernels._cpu import available_isas
 
 _COMMANDS = {
     "classify": "name what photos show",
@@ -85,7 +86,15 @@ def _parsed(arguments: list[str]) -> argparse.Namespace:
     return parser.parse(arguments)
 
 
+def _check_instruction_set() -> None:
+    """Refuse a FASTCNN_ISA that this machine has not: a command answers for what it was given."""
+    wanted, available = os.environ.get("FASTCNN_ISA"), available_isas()
+    if wanted and wanted not in available:
+        raise ValueError(f"FASTCNN_ISA={wanted[:40]!r}, expected one of {', '.join(available)}")
+
+
 def _run(options: argparse.Namespace) -> int:
+    _check_instruction_set()
     known = warnings.showwarning
 
     def tell(message: Warning | str, category: type[Warning], *where: Any, **rest: Any) -> None:

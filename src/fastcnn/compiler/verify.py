@@ -118,7 +118,7 @@ def _attribute_fault(node: Node) -> str:
         return "" if isinstance(node.attrs.get("bands"), Bands) and len(node.attrs) == 1 else "expected Bands alone"
     if node.op == "PackWeights":
         return "" if {"form", "ins", "size"} <= node.attrs.keys() else f"attributes {sorted(node.attrs)}"
-    if node.attrs.keys() != node.kind.defaults.keys():
+    if node.attrs.keys() | {*node.kind.later} != node.kind.defaults.keys():
         return f"attributes {sorted(node.attrs)}, expected {sorted(node.kind.defaults)}"
     return ""
 

@@ -133,6 +133,8 @@ class Op:
         ONNX's.
     defaults : dict
         Every attribute with its default value; the type of the default is the attribute's.
+    later : tuple of str
+        Attributes that older files lack: they then have their defaults.
     arguments : tuple of str
         Names of the inputs, for messages.
     required : int
@@ -149,6 +151,7 @@ class Op:
 
     name: str
     defaults: Mapping[str, Any] = {}
+    later: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ("x",)
     required: int = 1
     variadic: bool = False
@@ -170,7 +173,7 @@ class Op:
                 raise ValueError(f"unknown attribute {key!r}; known are {', '.join(self.defaults) or 'none'}")
             _check_type(key, value, self.defaults[key])
         for key in self.defaults:
-            if key not in attrs:
+            if key not in attrs and key not in self.later:
                 raise ValueError(f"attribute {key!r} is missing")
         most = None if self.variadic else len(self.arguments)
         if len(inputs) < self.required or (most is not None and len(inputs) > most) or "" in inputs[: self.required]:

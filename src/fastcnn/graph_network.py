@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.compiler.network import fixed_constants, is_resolved
-from fastcnn.graph.ir import Graph
+from fastcnn.compiler.network import fixed_constants, infer_values, is_resolved
+from fastcnn.graph.ir import Graph, Shape
 from fastcnn.graph.stored import StoredArray
 from fastcnn.graph.trace import scope
 from fastcnn.layers.arrays import Buffer, Parameter, frozen_float32
@@ -150,12 +150,14 @@ class GraphNetwork(_Given, Network):
     def forward(self, x: Any) -> Any:
         """Apply the graph's nodes to a symbol, one after the other."""
         graph = self._graph
+        shapes: Mapping[str, Shape | None] = {}
         if not is_resolved(graph):
             from fastcnn.compiler.general import resolve_for_kernels
 
             size = x.shape[1:]
             given = self._read(lambda: self._general_graph(size))  # not scaled: the trace has scaled already
             graph = resolve_for_kernels(given, size, self._max_bytes or MAX_BYTES)
+            shapes, _ = infer_values(graph, dict.fromkeys(graph.inputs, x.shape))
         ((input_name, shape),) = graph.inputs.items()
         expected = tuple(h if w is None else w for h, w in zip(x.shape[1:], shape[1:], strict=False))
         if len(shape) != len(x.shape) or x.shape[1:] != expected:
@@ -163,7 +165,8 @@ class GraphNetwork(_Given, Network):
         values: dict[str, Any] = {**graph.constants, **self._stored_state(), input_name: x, "": None}
         for node in graph.nodes:
             with scope(node.name):
-                values[node.output] = x.tracer.apply(node.op, [values[n] for n in node.inputs], node.attrs)
+                operands = [values[n] for n in node.inputs]
+                values[node.output] = x.tracer.apply(node.op, operands, node.attrs, shapes.get(node.output))
         return values[graph.outputs[0]]
 
     def _graph_as_given(self) -> Graph:

@@ -26,7 +26,7 @@ from fastcnn.zoo.pretrained import pretrained_names
 DEFAULT = "efficientnet_lite0"
 
 
-def trained_model(name: str) -> Model:
+def trained_model(name: str, output: str | None = None) -> Model:
     """A model that can classify: a pretrained network by name, a file that `Model.save` wrote, or an ONNX file.
 
     Raises
@@ -34,25 +34,32 @@ def trained_model(name: str) -> Model:
     ValueError
         Where it is neither.
     """
-    if name in pretrained_names():
+    if name in pretrained_names() and output is None:
         return zoo.load_pretrained(name)
-    if name in zoo.names():
+    if name in zoo.names() and output is None:
         raise ValueError(f"{name} has no trained weights here; those with weights: {listed(pretrained_names())}")
-    return _from_file(name)
+    return _from_file(name, output)
 
 
-def any_model(name: str) -> Model:
+def any_model(name: str, output: str | None = None) -> Model:
     """A model to look at: of the zoo with fresh weights, or a file."""
-    return zoo.build(name) if name in zoo.names() else _from_file(name)
+    return zoo.build(name) if name in zoo.names() and output is None else _from_file(name, output)
 
 
-def _from_file(name: str) -> Model:
+def _from_file(name: str, output: str | None) -> Model:
+    if name in zoo.names() and output is not None:
+        raise ValueError(f"--output {output}: expected with an ONNX file, and {name} is a network of the zoo")
     if not os.path.exists(name):
         models = zoo.names()
         raise ValueError(
             f"{name!r} is neither a file nor a model{meant(name, models) or f'; models: {listed(models, 30)}'}"
         )
-    return load(name)
+    return load(name, output=output)
+
+
+def add_output(parser: argparse._ActionsContainer) -> None:
+    """The option --output."""
+    parser.add_argument("--output", metavar="NAME", help="the output to take of an ONNX file that has several")
 
 
 def add_size(parser: argparse._ActionsContainer) -> None:
@@ -86,6 +93,7 @@ def _channels(model: Model) -> int:
 def add_photo_options(parser: argparse.ArgumentParser) -> None:
     """What an ONNX file may not tell: names of classes, and how photos become inputs."""
     group = parser.add_argument_group("for models that do not tell these themselves")
+    add_output(group)
     group.add_argument("--labels", metavar="FILE", help="names of the classes, one a line")
     group.add_argument("--mean", type=numbers, metavar="R,G,B", help="of pixels from 0 to 1 (0.485,0.456,0.406)")
     group.add_argument("--std", type=numbers, metavar="R,G,B", help="of pixels from 0 to 1 (0.229,0.224,0.225)")

@@ -167,6 +167,8 @@ class _Writer:
         schema = defs.get_schema(op, self.opset)
         attrs = {key: value for key, value in attrs.items() if value is not None and key in schema.attributes}
         count = self.split_count(node) if op == "Split" else max(index + 1, schema.min_output)
+        if attrs.get("training_mode"):  # of BatchNormalization: all outputs are written, or readers refuse it
+            count = schema.max_output
         outputs = [node.output if i == index else f"{node.output}/unused{i}" for i in range(count)]
         return [*before, helper.make_node(op, inputs, outputs, node.name, **attrs)]
 

@@ -13,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 
 from fastcnn._names import listed, one_of
+from fastcnn.compiler.network import infer_values, least_batch
 from fastcnn.network import Network
 from fastcnn.training.data import ArraySource, Dataset, Source, as_targets, targets_of_names
 from fastcnn.training.label_files import Known
@@ -186,8 +187,8 @@ def outputs_of(model: Network, shape: tuple[int, ...]) -> int:
     ValueError
         If the output is not (N, outputs).
     """
-    graph = model._kernel_graph(shape)
-    output = graph.infer(dict.fromkeys(graph.inputs, (1, *shape)))[graph.outputs[0]]
+    graph = model.graph(shape)
+    output = infer_values(graph, least_batch(graph, shape))[0][graph.outputs[0]] or ()
     if len(output) != 2:
         raise ValueError(f"fit: the network's output is {('N', *output[1:])}, expected (N, outputs)")
     return output[1]

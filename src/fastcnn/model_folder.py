@@ -230,9 +230,12 @@ def _take_photos(model: GraphModel, preprocess: Preprocess, max_bytes: int) -> N
     """Let a model take photos as described, at that size, if its cost is within the limit."""
     (shape,) = model._graph.inputs.values()
     size = (preprocess.channels, *np.atleast_1d(preprocess.size).tolist())
-    if len(shape) != 4 or any(own not in (None, given) for own, given in zip(shape[1:], size, strict=True)):
+    layouts = (size, (*size[1:], size[0]))  # a network with channels last takes both
+    if len(shape) != 4 or not any(
+        all(own in (None, given) for own, given in zip(shape[1:], layout, strict=True)) for layout in layouts
+    ):
         raise ValueError(f"the network takes inputs of {('N', *shape[1:])}, but photos become {('N', *size)}")
-    if model.input_shape != size:
+    if model.input_shape not in layouts:
         model.input_shape = size
         graph = model._stored_graph()
         check_cost(graph, least_batch(graph, size), max_bytes)

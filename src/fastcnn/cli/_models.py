@@ -15,6 +15,7 @@ from fastcnn.cli._arguments import numbers, whole
 from fastcnn.io._fit import RESIZES
 from fastcnn.io._regular import open_regular
 from fastcnn.io.image import Preprocess
+from fastcnn.io.preprocess import image_shape
 from fastcnn.loading import GraphModel, load
 from fastcnn.model import Model
 from fastcnn.training.data import Dataset
@@ -72,7 +73,7 @@ def set_size(model: Model, size: tuple[float, ...] | None) -> None:
     if size is None:
         return
     height, width = _pair(size)
-    channels = model.input_shape[0] if model.input_shape else _channels(model)
+    channels = image_shape(model.input_shape)[0] if model.input_shape else _channels(model)
     model.input_shape = (channels, height, width)
 
 
@@ -87,7 +88,7 @@ def _channels(model: Model) -> int:
     if not isinstance(model, GraphModel):
         return 3
     (shape,) = model._graph.inputs.values()
-    return shape[1] or 3 if len(shape) == 4 else 3
+    return image_shape([size or 0 for size in shape[1:]])[0] or 3 if len(shape) == 4 else 3
 
 
 def add_photo_options(parser: argparse.ArgumentParser) -> None:
@@ -136,14 +137,14 @@ def describe(model: Model, options: argparse.Namespace) -> None:
         return
     if model.input_shape is None or len(model.input_shape) != 3:
         raise ValueError("the model does not tell the size of its images: give --size")
-    known, channels = model.preprocess, model.input_shape[0]
+    known, (channels, *size) = model.preprocess, image_shape(model.input_shape)
     if known is None and channels == 1 and (options.mean is None or options.std is None):
         raise ValueError("the model takes grey photos, for which no mean and std are usual: give --mean and --std")
     if known is None:
-        known = Preprocess(model.input_shape[1:], mean=_MEAN[:channels], std=_STD[:channels])
+        known = Preprocess((size[0], size[1]), mean=_MEAN[:channels], std=_STD[:channels])
     given = replace(
         known,
-        size=model.input_shape[1:],
+        size=(size[0], size[1]),
         mean=known.mean if options.mean is None else _scaled(options.mean, "--mean", channels),
         std=known.std if options.std is None else _scaled(options.std, "--std", channels),
     )

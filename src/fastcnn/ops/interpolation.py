@@ -53,8 +53,8 @@ def nearest_of(length: int, size: int, scale: float, mode: str, rounding: str) -
     """
     if mode == "asymmetric" and rounding == "floor":
         step = np.float32(length / size if scale == size / length else 1 / scale)
-        found: Array = np.floor(np.arange(size, dtype=np.float32) * step)
-        return np.minimum(found, length - 1).astype(np.int64)
+        found: Array = np.minimum(np.floor(np.arange(size, dtype=np.float32) * step), length - 1).astype(np.int64)
+        return found
     return nearest(coordinates(length, size, scale, mode, 0.0, 1.0), length, rounding)
 
 

@@ -165,6 +165,7 @@ class Op:
     is_internal: bool = False  # made by the compiler, refused in graphs
     packs: bool = False  # its output is stored as a parameter
     updates: bool = False  # writes over its first input, inside or outside the arena
+    reasons: Mapping[str, str] = {}  # why its steps are what they are, as `StepInfo.reasons` tells
 
     def check(self, attrs: Attrs, inputs: Sequence[str]) -> None:
         """Check names and types of attributes, and the number of inputs."""
@@ -221,6 +222,10 @@ class Op:
     def operands(self, node: Node) -> list[str]:
         """The inputs that are not weights."""
         return [name for i, name in enumerate(node.inputs) if name and i not in self.constants]
+
+    def keeps_images_apart(self, attrs: Attrs) -> bool:
+        """Whether each image of a batch is computed without the others, where shapes do not tell otherwise."""
+        return True
 
     def order(
         self, node: Node, index: int, shapes: Mapping[str, Shape], lanes: Mapping[str, int], vl: int

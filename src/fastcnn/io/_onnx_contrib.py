@@ -73,13 +73,13 @@ class Expansion:
             if found != value:
                 raise ModelLoadError(f"{key}={str(found)[:80]}, expected {value}: others are not supported")
 
-    def add(self, op: str, *inputs: str, to: int | None = None, **attrs: Any) -> str:
-        """Add a node of one output: a new value, or output `to` of the node that is replaced."""
-        output = self.raw.outputs[to] if to is not None else ""
-        output = output or self._fresh(f"{self.raw.name or self.raw.inputs[0]}/{op.lower()}")
-        name = self.raw.name if to == 0 else ""
-        self.parts.append(RawNode(op, name, list(inputs), [output], attrs, OPSET, self.raw.constant))
-        return output
+    def add(self, op: str, *inputs: str, output: int | None = None, **attrs: Any) -> str:
+        """Add a node of one output: a new value, or that of the node that is replaced."""
+        target = self.raw.outputs[output] if output is not None else ""
+        target = target or self._fresh(f"{self.raw.name or self.raw.inputs[0]}/{op.lower()}")
+        name = self.raw.name if output == 0 else ""
+        self.parts.append(RawNode(op, name, list(inputs), [target], attrs, OPSET, self.raw.constant))
+        return target
 
     def constant(self, value: Any, dtype: Any = np.float32) -> str:
         return self.raw.constant(np.asarray(value, dtype))
@@ -91,8 +91,8 @@ class Expansion:
                 x = self.add("Add", x, other)
         return x
 
-    def activated(self, x: str, to: int) -> None:
-        """Output `to`: the function of x that the attribute `activation` names."""
+    def activated(self, x: str) -> None:
+        """The first output: the function of x that the attribute `activation` names."""
         name = self.attr("activation", "")
         numbers = self.attrs.pop("activation_params", None) or ()
         for key in ("activation_alpha", "activation_beta", "activation_gamma"):
@@ -101,17 +101,17 @@ class Expansion:
             raise ModelLoadError(f"activation={name[:40]!r}, expected one of {', '.join(filter(None, _ACTIVATIONS))}")
         keys = _ACTIVATIONS[name]
         if name == "Clip":
-            self.add("Clip", x, *(self.constant(number) for number in numbers[:2]), to=to)
+            self.add("Clip", x, *(self.constant(number) for number in numbers[:2]), output=0)
         else:
-            self.add(name or "Identity", x, to=to, **dict(zip(keys, numbers, strict=False)))
+            self.add(name or "Identity", x, output=0, **dict(zip(keys, numbers, strict=False)))
 
     def real(self, x: str, scale: str, zero: str) -> str:
         """The numbers that quantised ones stand for."""
         return self.add("DequantizeLinear", x, scale, *([zero] if zero else []))
 
     def quantised(self, x: str, scale: str, zero: str, like: str) -> None:
-        """Output 0: x in the type of `zero`, or of `like` where there is none."""
-        self.add("QuantizeLinear", x, scale, zero or self.add("CastLike", self.constant(0), like), to=0)
+        """The first output: x in the type of `zero`, or of `like` where there is none."""
+        self.add("QuantizeLinear", x, scale, zero or self.add("CastLike", self.constant(0), like), output=0)
 
 
 _ACTIVATIONS: dict[str, tuple[str, ...]] = {
@@ -198,7 +198,7 @@ def _q_gemm(e: Expansion) -> None:
     if scale:
         e.quantised(e.add(*real), scale, zero, a)
     else:
-        e.add(*real, to=0)
+        e.add(*real, output=0)
 
 
 def _renamed(op: str, *keys: str) -> Callable[[Expansion], None]:
@@ -219,13 +219,13 @@ def _fused_conv(e: Expansion) -> None:
     x, w, b, z = e.inputs(2, 4)
     keys = [key for key in e.attrs if not key.startswith("activation")]
     attrs = {key: e.attrs.pop(key) for key in keys}
-    e.activated(e.added(e.add("Conv", x, w, *([b] if b else []), **attrs), z), 0)
+    e.activated(e.added(e.add("Conv", x, w, *([b] if b else []), **attrs), z))
 
 
 def _fused_gemm(e: Expansion) -> None:
     a, b, c = e.inputs(2, 3)
     attrs = {key: e.attrs.pop(key) for key in ("alpha", "beta", "transA", "transB") if key in e.attrs}
-    e.activated(e.add("Gemm", a, b, *([c] if c else []), **attrs), 0)
+    e.activated(e.add("Gemm", a, b, *([c] if c else []), **attrs))
 
 
 def _fused_matmul(e: Expansion) -> None:
@@ -237,9 +237,9 @@ def _fused_matmul(e: Expansion) -> None:
             operands[i] = e.add("Transpose", operands[i], perm=(*range(rank - 2), rank - 1, rank - 2))
     alpha = e.attr("alpha", 1.0)
     if alpha == 1.0:
-        e.add("MatMul", *operands, to=0)
+        e.add("MatMul", *operands, output=0)
     else:
-        e.add("Mul", e.add("MatMul", *operands), e.constant(alpha), to=0)
+        e.add("Mul", e.add("MatMul", *operands), e.constant(alpha), output=0)
 
 
 def _rank(e: Expansion, value: str, least: int, most: int) -> int:
@@ -253,14 +253,14 @@ def _rank(e: Expansion, value: str, least: int, most: int) -> int:
 def _gelu(approximate: str) -> Callable[[Expansion], None]:
     def rule(e: Expansion) -> None:
         x, bias = e.inputs(1, 2)
-        e.add("Gelu", e.added(x, bias), approximate=approximate, to=0)
+        e.add("Gelu", e.added(x, bias), approximate=approximate, output=0)
 
     return rule
 
 
 def _quick_gelu(e: Expansion) -> None:
     (x,) = e.inputs(1, 1)
-    e.add("Mul", x, e.add("Sigmoid", e.add("Mul", x, e.constant(e.attr("alpha", 1.702)))), to=0)
+    e.add("Mul", x, e.add("Sigmoid", e.add("Mul", x, e.constant(e.attr("alpha", 1.702)))), output=0)
 
 
 def _skip_norm(op: str, with_shift: bool) -> Callable[[Expansion], None]:
@@ -272,7 +272,7 @@ def _skip_norm(op: str, with_shift: bool) -> Callable[[Expansion], None]:
         total = e.added(x, skip, bias)
         outputs = [*e.raw.outputs, *[""] * 4][:4]
         if outputs[3]:
-            e.add("Identity", total, to=3)
+            e.add("Identity", total, output=3)
         if not with_shift and any(outputs[1:3]):
             raise ModelLoadError("its outputs mean and inv_std_var are not supported")
         attrs = {"axis": -1, "epsilon": e.attr("epsilon", 1e-12)}
@@ -290,12 +290,12 @@ def _heads(e: Expansion, x: str, heads: int, perm: tuple[int, ...]) -> str:
 
 
 def _attend(e: Expansion, q: str, k: str, v: str, bias: str, heads: int, size: int) -> None:
-    """Output 0: attention of q, k and v of shape (N, length, heads * size)."""
+    """The first output: attention of q, k and v of shape (N, length, heads * size)."""
     scale = e.attr("scale", 0.0) or size**-0.5
     q, v = (_heads(e, x, heads, (0, 2, 1, 3)) for x in (q, v))
     scores = e.add("Mul", e.add("MatMul", q, _heads(e, k, heads, (0, 2, 3, 1))), e.constant(scale))
     mixed = e.add("MatMul", e.add("Softmax", e.added(scores, bias), axis=-1), v)
-    e.add("Reshape", e.add("Transpose", mixed, perm=(0, 2, 1, 3)), e.constant((0, 0, -1), np.int64), to=0)
+    e.add("Reshape", e.add("Transpose", mixed, perm=(0, 2, 1, 3)), e.constant((0, 0, -1), np.int64), output=0)
 
 
 def _head_size(e: Expansion, width: int | None) -> tuple[int, int]:

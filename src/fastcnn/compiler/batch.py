@@ -50,8 +50,8 @@ def is_separable(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]]) -> b
     if len(batches) != 1 or not all(node.kind.keeps_images_apart(node.attrs) for node in graph.nodes):
         return False
     batch = batches.pop()
-    whole = graph.infer(dict(input_shapes))
     try:
+        whole = graph.infer(dict(input_shapes))
         single = graph.infer({name: (1, *shape[1:]) for name, shape in input_shapes.items()})
     except ValueError:  # a constant has the batch's size
         return False

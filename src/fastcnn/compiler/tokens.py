@@ -169,10 +169,9 @@ class Values:
         moved = place and self.image_of_place(place, sizes)
         if moved:
             return moved
-        shape = self.shapes[name]
-        rows = self.plain(name)
-        if len(shape) != 3:
-            rows = self.reshape(rows, (shape[0], prod(shape[1:-1]), shape[-1]))
+        rows, wanted = self.plain(name), (sizes[0], prod(sizes[2:]), sizes[1])
+        if self.shapes[name] != wanted:
+            rows = self.reshape(rows, wanted)
         return self.reshape(self.transpose(rows, (0, 2, 1)), sizes)
 
     def constant(self, name: str, array: np.ndarray) -> str:

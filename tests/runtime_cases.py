@@ -1,5 +1,5 @@
-"""Small models of ONNX Runtime's own operators and of recurrent networks. What ONNX Runtime computes is stored, because it
-is not installed where tests run.
+"""Small models of ONNX Runtime's own operators and of recurrent networks. The values that ONNX Runtime computes are
+stored, as it is not installed where tests run.
 
     python tests/runtime_cases.py    # computes the values anew; needs the package onnxruntime
 """

@@ -228,3 +228,14 @@ def test_weights_that_change_multiply_rows(isa, rank):
     arrays = {name: rng.standard_normal(size, np.float32) for name, size in graph.inputs.items()}
     (got,) = compile_graph(graph, graph.inputs).run([*arrays.values()])
     np.testing.assert_allclose(got, arrays["x"] @ arrays["w"].T + arrays["b"], atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(18, 1, 10), (3, 1, 1, 10), (1, 1, 10), (1, 18, 10)])
+def test_single_tokens_of_a_sequence_are_the_pixels_of_one_image(shape):
+    """A sequence (L, N, C), its steps first, of a single image."""
+    nodes = [
+        Node("Gemm", "a", ("x", "w"), "y", {}),
+        Node("Transpose", "t", ("y",), "z", {"perm": (1, 0, *range(2, len(shape)))}),
+    ]
+    graph = Graph(nodes, {"x": shape}, ["z"], {"w": np.linspace(-1, 1, 70, dtype=np.float32).reshape(7, 10)})
+    check(graph)

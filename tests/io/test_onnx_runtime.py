@@ -86,6 +86,16 @@ def test_a_quantised_network_is_computed_in_kernels_between_its_numbers():
     assert np.abs(got - expected).max() <= 1.001 * scale
 
 
+def test_zero_points_may_be_absent():
+    """Then they are zeros, and the result has the type of the operands."""
+    for kind in (np.uint8, np.int8):
+        x, b = Numbers("z").bytes(2, 3, 4, kind=kind), Numbers("b").bytes(4, kind=kind)
+        given, _ = case("QLinearMul", x, f(0.1), kind(0), b, f(0.03), kind(0), f(0.4), kind(0))
+        absent, _ = case("QLinearMul", x, f(0.1), None, b, f(0.03), None, f(0.4))
+        results = [load_onnx(model.SerializeToString())(x) for model in (given, absent)]
+        assert results[1].dtype == kind and (results[0] == results[1]).all()
+
+
 def keys_in_heads():
     model, x = heads(num_heads=4)
     model.graph.initializer[0].dims[:] = [1, 5, 12, 1]
@@ -123,6 +133,14 @@ REFUSED = {
     "parts of two": (
         lambda: case("QLinearConcat", Numbers("n").bytes(2, 6), u(1), f(1), u(0), axis=1),
         "4 inputs, expected a scale and zero point, and three for each part",
+    ),
+    "sizes that are none": (
+        lambda: attention(12, num_heads=2, qkv_hidden_sizes=[24, 24, -12]),
+        r"qkv_hidden_sizes=\(24, 24, -12\), expected three with the sum 36",
+    ),
+    "a scale that is absent": (
+        lambda: case("QLinearAdd", Numbers("n").bytes(2, 6), None, u(0), u([1]), f(1), u(0), f(1), u(0)),
+        "7 inputs, expected 7 to 8",
     ),
     "a number as text": (lambda: q_gemm("uint8", True, alpha="much"), "attribute alpha='much', expected one like 1.0"),
     "a network that is unknown": (

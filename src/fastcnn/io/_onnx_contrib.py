@@ -53,10 +53,11 @@ class Expansion:
             raise ModelLoadError(f"attribute {key}={str(value)[:80]!r}, expected one like {default!r}")
         return value
 
-    def inputs(self, least: int, most: int) -> list[str]:
-        """All inputs, "" for those that are absent."""
+    def inputs(self, least: int, most: int, absent: tuple[int, ...] = ()) -> list[str]:
+        """All inputs, "" for those that are absent: those behind the first `least` may be, and those of `absent`."""
         found = self.raw.inputs
-        if not least <= len(found) <= most or "" in found[:least]:
+        needed = [name for i, name in enumerate(found[:least]) if i not in absent]
+        if not least <= len(found) <= most or "" in needed:
             raise ModelLoadError(f"{sum(map(bool, found))} inputs, expected {least} to {most}")
         return [*found, *[""] * (most - len(found))]
 
@@ -130,35 +131,23 @@ _ACTIVATIONS: dict[str, tuple[str, ...]] = {
 
 def _qlinear_binary(op: str) -> Callable[[Expansion], None]:
     def rule(e: Expansion) -> None:
-        a, a_scale, a_zero, b, b_scale, b_zero, scale, zero = e.inputs(7, 8) if len(e.raw.inputs) > 6 else _few(e)
+        a, a_scale, a_zero, b, b_scale, b_zero, scale, zero = e.inputs(7, 8, (2, 5))
         e.quantised(e.add(op, e.real(a, a_scale, a_zero), e.real(b, b_scale, b_zero)), scale, zero, a)
 
     return rule
 
 
-def _few(e: Expansion) -> list[str]:
-    raise ModelLoadError(f"{len(e.raw.inputs)} inputs, expected 7 or 8")
-
-
 def _qlinear_unary(op: str, **defaults: Any) -> Callable[[Expansion], None]:
     def rule(e: Expansion) -> None:
-        x, x_scale, x_zero, scale, zero = _five(e)
+        x, x_scale, x_zero, scale, zero = e.inputs(4, 5, (2,))
         attrs = {key: e.attr(key, default) for key, default in defaults.items()}
         e.quantised(e.add(op, e.real(x, x_scale, x_zero), **attrs), scale, zero, x)
 
     return rule
 
 
-def _five(e: Expansion) -> list[str]:
-    """x, its scale and zero point, and those of the result; zero points may be absent."""
-    found = [*e.raw.inputs, ""][:5]
-    if not 4 <= len(e.raw.inputs) <= 5 or not (found[0] and found[1] and found[3]):
-        raise ModelLoadError(f"{sum(map(bool, e.raw.inputs))} inputs, expected x, and two scales and zero points")
-    return found
-
-
 def _qlinear_pool(e: Expansion) -> None:
-    x, x_scale, x_zero, scale, zero = _five(e)
+    x, x_scale, x_zero, scale, zero = e.inputs(4, 5, (2,))
     e.only(channels_last=0)
     attrs, e.attrs = e.attrs, {}
     e.quantised(e.add("AveragePool", e.real(x, x_scale, x_zero), **attrs), scale, zero, x)
@@ -172,13 +161,13 @@ def _qlinear_global_pool(e: Expansion) -> None:
 def _qlinear_softmax(e: Expansion) -> None:
     """Before opset 13, all axes from the given one on were one."""
     opset = e.attr("opset", 13)
-    x, x_scale, x_zero, scale, zero = _five(e)
+    x, x_scale, x_zero, scale, zero = e.inputs(4, 5, (2,))
     attrs = {"axis": e.attr("axis", -1), **({"flatten": 1} if opset < 13 else {})}
     e.quantised(e.add("Softmax", e.real(x, x_scale, x_zero), **attrs), scale, zero, x)
 
 
 def _qlinear_concat(e: Expansion) -> None:
-    scale, zero, *rest = e.raw.inputs
+    (scale, zero), rest = (*e.raw.inputs, "", "")[:2], e.raw.inputs[2:]
     if not rest or len(rest) % 3:
         raise ModelLoadError(f"{len(e.raw.inputs)} inputs, expected a scale and zero point, and three for each part")
     parts = [e.real(*rest[i : i + 3]) for i in range(0, len(rest), 3)]
@@ -314,8 +303,8 @@ def _attention(e: Expansion) -> None:
     _rank(e, x, 3, 3)
     _rank(e, weight, 2, 2)
     width = (e.shape(weight) or (None, None))[1] or 0
-    sizes = e.attrs.pop("qkv_hidden_sizes", None) or (width // 3,) * 3
-    if len(sizes) != 3 or sum(sizes) != width or sizes[0] != sizes[1]:
+    sizes = e.attr("qkv_hidden_sizes", ()) or (width // 3,) * 3
+    if len(sizes) != 3 or sum(sizes) != width or sizes[0] != sizes[1] or min(sizes) < 1:
         raise ModelLoadError(f"qkv_hidden_sizes={sizes[:8]}, expected three with the sum {width}")
     heads, size = _head_size(e, sizes[0])
     q, k, v = _split(e, e.added(e.add("MatMul", x, weight), bias), sizes, 2)

@@ -97,10 +97,10 @@ static void FC_FN(conv_grad)(const fc_conv_grad *r)
  * in registers. */
 FC_INLINE void depthwise_grad_tile(const fc_depthwise_grad *r, const float *x, float *y, const int kh, const int kw)
 {
-    v_f acc[3][5];
+    v_f acc[3][7];
 #pragma GCC unroll 3
     for (int ky = 0; ky < kh; ky++)
-#pragma GCC unroll 5
+#pragma GCC unroll 7
         for (int kx = 0; kx < kw; kx++)
             acc[ky][kx] = V_SET1(0.0f);
     for (ptrdiff_t row = 0; row < r->rows; row++) {
@@ -110,14 +110,14 @@ FC_INLINE void depthwise_grad_tile(const fc_depthwise_grad *r, const float *x, f
             const v_f gradient = V_LOAD(g);
 #pragma GCC unroll 3
             for (int ky = 0; ky < kh; ky++)
-#pragma GCC unroll 5
+#pragma GCC unroll 7
                 for (int kx = 0; kx < kw; kx++)
                     acc[ky][kx] = V_FMA(V_LOAD(in + ky * r->x_row + kx * r->x_col), gradient, acc[ky][kx]);
         }
     }
 #pragma GCC unroll 3
     for (int ky = 0; ky < kh; ky++)
-#pragma GCC unroll 5
+#pragma GCC unroll 7
         for (int kx = 0; kx < kw; kx++)
             V_STORE(y + (ky * kw + kx) * VL, V_LOAD(y + (ky * kw + kx) * VL) + acc[ky][kx]);
 }
@@ -131,11 +131,14 @@ static void FC_FN(depthwise_grad)(const fc_depthwise_grad *r)
     for (ptrdiff_t ky = 0; ky < r->kh; ky++) {
         const float *x = r->x + ky * r->x_row;
         float *y = r->y + ky * r->kw * VL;
-        if (r->kw == 5) {
-            depthwise_grad_tile(r, x, y, 1, 5);
-            continue;
-        }
-        for (ptrdiff_t kx = 0; kx < r->kw; kx++)
+        ptrdiff_t kx = 0; /* several sums at a time hide the latency of a multiply-add */
+        for (; kx + 7 <= r->kw; kx += 7)
+            depthwise_grad_tile(r, x + kx * r->x_col, y + kx * VL, 1, 7);
+        for (; kx + 5 <= r->kw; kx += 5)
+            depthwise_grad_tile(r, x + kx * r->x_col, y + kx * VL, 1, 5);
+        for (; kx + 2 <= r->kw; kx += 2)
+            depthwise_grad_tile(r, x + kx * r->x_col, y + kx * VL, 1, 2);
+        for (; kx < r->kw; kx++)
             depthwise_grad_tile(r, x + kx * r->x_col, y + kx * VL, 1, 1);
     }
 }

@@ -32,10 +32,13 @@ class Resolved:
     graph : Graph
     known : dict of str to Known
         What is known of every value of the graph.
+    became : dict of str to list of Node
+        What an operation of the given graph became, by its output; nothing if that is a constant.
     """
 
     graph: Graph
     known: dict[str, Known]
+    became: dict[str, list[Node]]
 
 
 def resolve(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], budget: Budget | None = None) -> Resolved:
@@ -80,19 +83,21 @@ class _Resolver:
         self.rewriter = Rewriter(self.known, graph, budget)
 
     def run(self) -> Resolved:
-        nodes: list[Node] = []
+        became: dict[str, list[Node]] = {}
         for node in self.graph.nodes:
             try:
-                nodes += self.step(node)
+                became[node.output] = self.step(node)
             except ValueError as error:
                 raise ValueError(f"node {node.name!r} ({node.op}): {error}") from None
-        nodes = live(nodes, self.graph.outputs)  # a rule may replace several nodes
+        nodes = live(
+            [node for made in became.values() for node in made], self.graph.outputs
+        )  # a rule may replace several nodes
         used = {name for node in nodes for name in node.inputs} | set(self.graph.outputs)
         constants = {
             name: value.array for name, value in self.known.items() if value.array is not None and name in used
         }
         result = Graph(nodes, self.graph.inputs, self.graph.outputs, constants, self.graph.types)
-        return Resolved(result, self.known)
+        return Resolved(result, self.known, became)
 
     def step(self, node: Node) -> list[Node]:
         """The nodes that replace a node; none if its output is a constant."""

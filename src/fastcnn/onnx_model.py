@@ -16,7 +16,7 @@ import numpy as np
 
 from fastcnn._arguments import as_size
 from fastcnn._names import listed
-from fastcnn.compiler.general import PROBES, resolve_for_any_batch
+from fastcnn.compiler.ahead import PROBES, resolve_ahead
 from fastcnn.compiler.network import check_cost
 from fastcnn.errors import ModelLoadError
 from fastcnn.graph.ir import Graph, Node, live
@@ -82,10 +82,10 @@ def _to_model(file: OnnxFile, output: str | None, max_bytes: int) -> GraphModel:
     ((name, shape),) = graph.inputs.items()
     if not shape:
         raise ValueError(f"input {name!r} has no dimensions, expected a batch (N, ...)")
-    native = resolve_for_any_batch(graph, max_bytes)
-    model = GraphModel(native or graph, frozenset(_buffers(native or graph, file.trainable)), max_bytes)
-    if native is not None:
-        check_cost(native, {name: (1, *(size or PROBES[0] for size in shape[1:]))}, max_bytes)
+    graph, is_whole = resolve_ahead(graph, max_bytes)
+    model = GraphModel(graph, frozenset(_buffers(graph, file.trainable)), max_bytes)
+    if is_whole:
+        check_cost(graph, {name: (1, *(size or PROBES[0] for size in shape[1:]))}, max_bytes)
     if None not in shape[1:] and len(shape) > 1:
         model.input_shape = [size for size in shape[1:] if size is not None]
     _describe(model, file.metadata, Budget.of_objects(max_bytes))

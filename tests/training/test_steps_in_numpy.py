@@ -146,3 +146,62 @@ def test_a_step_that_fails_changes_nothing(monkeypatch):
             trainer.step(x, Y)
     np.testing.assert_array_equal(model.v, after)
     assert trainer.step(x, Y) > 0
+
+
+@pytest.mark.parametrize(
+    ("nodes", "is_free"),
+    [
+        ([("MaxPool", ["d"], "m", {"kernel_shape": [1, 1, 1]})], True),
+        ([("LogSoftmax", ["d"], "m", {"axis": 2})], True),
+        ([("LogSoftmax", ["d"], "m", {"axis": -5})], False),
+        ([("CumSum", ["d", "one"], "m", {})], False),
+        ([("ReduceProd", ["d"], "m", {"axes": [-1], "keepdims": 1})], True),
+        ([("ReduceProd", ["d"], "m", {"axes": [0], "keepdims": 1})], False),
+    ],
+)
+def test_a_batch_that_the_exporter_has_fixed_is_free_where_images_are_apart(nodes, is_free, tmp_path):
+    """Values of five axes, which NumPy computes."""
+    before = [("Reshape", ["x", "five"], "d", {})]
+    behind = [("Reshape", ["m", "four"], "e", {}), ("ReduceMean", ["e"], "p", {"axes": [2, 3], "keepdims": 1})]
+    last = [("Conv", ["p", "w"], "q", {}), ("Flatten", ["q"], "y", {})]
+    sizes = {"five": np.array([1, 3, 4, 4, 4]), "four": np.array([1, 3, 4, -1]), "one": np.array(1)}
+    path = tmp_path / "n.onnx"
+    model = network([*before, *nodes, *behind, *last], 1, path, w=W[:4, :, :1, :1].copy(), **sizes)
+    expected = np.concatenate([model(x[None]) for x in X])
+    np.testing.assert_allclose(model(X), expected, rtol=1e-5, atol=1e-6)
+    if is_free:
+        assert model.fit(X, Y, epochs=1, batch_size=8, progress=False)["loss"][0] > 0
+    else:
+        with pytest.raises(ValueError, match="depends on the batch's size"):
+            model.fit(X, Y, epochs=1, progress=False)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_all_weights_of_a_network_for_images_of_any_size_learn(turned, tmp_path):
+    """What the sizes decide is resolved for each, but weights are the same for all."""
+    nodes = [
+        ("Conv", ["x", "w"], "e", {}),
+        *MEAN,
+        ("Shape", ["x"], "shape", {}),
+        ("Gather", ["shape", "two"], "height", {"axis": 0}),
+        ("Cast", ["height"], "scale", {"to": 1}),
+        ("Mul", ["f", "scale"], "g", {}),
+        *([("Transpose", ["v"], "vt", {})] if turned else []),
+        ("MatMul", ["g", "vt" if turned else "v"], "y", {}),
+    ]
+    made = [helper.make_node(op, inputs, [output], output, **attrs) for op, inputs, output, attrs in nodes]
+    weights = V.T.copy() if turned else V
+    tensors = [build.tensor(name, array) for name, array in {"w": W, "v": weights, "two": np.array([2])}.items()]
+    onnx.save(
+        build.model(made, [build.value("x", ["N", 3, "H", "W"])], [build.value("y", None)], tensors),
+        tmp_path / "n.onnx",
+    )
+    model = fc.load(tmp_path / "n.onnx")
+    before = {name: array.copy() for name, array in model.state_dict().items()}
+    assert len(before) == 2
+    for size in (8, 6):
+        x = X[:, :, :size, :size]
+        np.testing.assert_allclose(model(x), size * fc.functional.conv2d(x, W).mean((2, 3)) @ V, rtol=1e-4, atol=1e-4)
+    model.fit(X, Y, epochs=1, progress=False)
+    assert all(not np.array_equal(array, before[name]) for name, array in model.state_dict().items())
+    assert model(X[:, :, :6, :6]).shape == (24, 4)

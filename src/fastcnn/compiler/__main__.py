@@ -14,8 +14,6 @@ from collections.abc import Sequence
 
 from fastcnn.cli._models import add_size, any_model, set_size
 from fastcnn.compiler.compile import PASSES, stages
-from fastcnn.compiler.general import resolve_for_kernels
-from fastcnn.compiler.network import is_resolved
 from fastcnn.compiler.show import as_text
 from fastcnn.compiler.state import Options, State
 from fastcnn.kernels import _cpu
@@ -84,9 +82,7 @@ def first_state(model: Model, batch: int, training: bool) -> State:
     if training:
         step = Trainer(model, SGD(0.1, momentum=0.9))._graph(shape)
         return State(step.graph, step.graph.infer(step.shapes), Options(vl, parameters=frozenset(step.packed)))
-    graph = model.graph()
-    if not is_resolved(graph):
-        graph = resolve_for_kernels(graph, model.input_shape)
+    graph = model._kernel_graph(model.input_shape)
     return State(graph, graph.infer(dict.fromkeys(graph.inputs, shape)), Options(vl))
 
 

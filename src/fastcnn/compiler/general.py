@@ -1,7 +1,7 @@
 """Networks of ONNX's general operations are resolved for the shapes of their inputs, and then compiled.
 
-resolve.py decides what an operation becomes; mixed.py runs the steps in NumPy between kernels. A graph that is made for
-batches of one size takes larger batches in parts.
+resolve.py decides what an operation becomes. What NumPy computes is part of the plan (islands.py). Where a plan cannot
+hold it, it runs between plans (mixed.py). A graph that is made for batches of one size takes larger batches in parts.
 """
 
 from __future__ import annotations
@@ -13,22 +13,17 @@ from math import prod
 import numpy as np
 
 from fastcnn import ops
-from fastcnn.compiler.batch import is_separable
+from fastcnn.compiler.ahead import resolve_for_any_batch
 from fastcnn.compiler.compile import compile_batch, compile_graph
 from fastcnn.compiler.islands import with_islands
 from fastcnn.compiler.mixed import MixedPlan, compile_mixed
 from fastcnn.compiler.plan import Plan
-from fastcnn.compiler.resolve import Resolved, resolve
+from fastcnn.compiler.resolve import resolve
 from fastcnn.compiler.runnable import CompiledNetwork, ending
 from fastcnn.graph.ir import Graph, check_shape
 from fastcnn.ops.budget import MAX_BYTES, Budget
 
-__all__ = ["PROBES", "compile_general", "kernel_graph", "resolve_for_any_batch", "resolve_for_kernels"]
-
-# Two sizes that stand for all sizes if a graph leaves one free.
-PROBES = (224, 256)
-# Two batch sizes that stand for all.
-BATCHES = (1, 3)
+__all__ = ["compile_general", "kernel_graph", "resolve_for_kernels"]
 
 
 def compile_general(
@@ -137,66 +132,3 @@ def kernel_graph(graph: Graph, input_shape: tuple[int, ...], max_bytes: int = MA
     result = with_islands(graph, known, max_bytes)
     assert result is not None
     return result
-
-
-def resolve_for_any_batch(graph: Graph, max_bytes: int = MAX_BYTES) -> Graph | None:
-    """The network in operations with kernels as far as there are, for batches of any size.
-
-    None if one plan cannot hold it, or if it depends on the batch's size or on sizes that the graph leaves free.
-
-    Parameters
-    ----------
-    graph : Graph
-        It has one input.
-    max_bytes : int
-        The most bytes that resolving and a prediction for one input may take.
-
-    Raises
-    ------
-    ValueError
-        Naming the node that does not fit.
-    """
-    ((name, shape),) = graph.inputs.items()
-    batches = (shape[0],) if shape[0] is not None else BATCHES
-    sizes = [[size or probe for size in shape[1:]] for probe in (PROBES if None in shape[1:] else (0,))]
-    found: list[Resolved] = []
-    for concrete in [(batch, *rest) for rest in sizes for batch in batches]:
-        try:
-            found.append(resolve(graph, {name: concrete}, Budget(max_bytes)))
-        except ValueError:
-            if None in shape[1:]:
-                return None  # the graph may be made for other sizes
-            raise
-    resolved = [other.graph if shape[0] is None else _keeping_batch(other, shape[0]) for other in found]
-    first = resolved[0]
-    if not first.nodes or any(not _equal(first, other) for other in resolved[1:]):
-        return None
-    result = Graph(first.nodes, {name: (None, *shape[1:])}, first.outputs, first.constants, graph.types)
-    whole = with_islands(result, found[0].known, max_bytes)
-    if whole is None or shape[0] is not None and not is_separable(whole, {name: (2 * shape[0], *sizes[0])}):
-        return None  # made for this batch only
-    return result
-
-
-def _keeping_batch(resolved: Resolved, batch: int) -> Graph:
-    """The graph, whose reshapes keep the first size where the file names the batch that it was made for."""
-    nodes = []
-    for node in resolved.graph.nodes:
-        wanted = node.attrs.get("shape", ())
-        if node.op == "Reshape" and wanted[:1] == (batch,):
-            before = resolved.known[node.inputs[0]].shape
-            if before and before[0] == batch:
-                node = replace(node, attrs={**node.attrs, "shape": (0, *wanted[1:])})
-        nodes.append(node)
-    return replace(resolved.graph, nodes=nodes)
-
-
-def _equal(a: Graph, b: Graph) -> bool:
-    return (
-        a.nodes == b.nodes
-        and a.constants.keys() == b.constants.keys()
-        and all(
-            array is b.constants[name] or np.array_equal(array, b.constants[name], equal_nan=True)
-            for name, array in a.constants.items()
-        )
-    )

@@ -16,6 +16,8 @@ from fastcnn import ops
 from fastcnn.compiler.rewriter import FLOAT, Known
 from fastcnn.graph.ir import Graph, Node
 from fastcnn.kernels._evaluate import MOST_INPUTS
+from fastcnn.ops.general import General
+from fastcnn.ops.island import Island
 
 __all__ = ["can_be_outside", "with_islands"]
 
@@ -82,12 +84,22 @@ def _parts(node: Node, makers: Mapping[str, Node], inside: set[str]) -> list[Nod
 
 
 def _island(parts: list[Node], constants: Mapping[str, np.ndarray], known: Mapping[str, Known], max_bytes: int) -> Node:
-    from fastcnn.ops.island import Island
-
     made, last = {part.output for part in parts}, parts[-1]
     read = dict.fromkeys(name for part in parts for name in part.inputs if name and name not in made)
-    own = {name: constants[name] for name in read if name in constants and not can_be_outside(known[name])}
+    decisive = {name for part in parts for name in _decisive(part)}
+    own = {
+        name: constants[name]
+        for name in read
+        if name in constants and (name in decisive or not can_be_outside(known[name]))
+    }
     inputs = tuple(name for name in read if name not in own)
     island = Island(tuple(parts), inputs, own, max_bytes)
     island.note({name: value.shape for name, value in known.items() if name in made or name in read})
     return Node(ops.ISLAND, last.name, inputs, last.output, {"island": island})
+
+
+def _decisive(node: Node) -> list[str]:
+    """What a shape depends on: the island holds it, to infer shapes."""
+    kind = node.kind
+    assert isinstance(kind, General)
+    return [node.inputs[i] for i in kind.value_inputs if i < len(node.inputs)]

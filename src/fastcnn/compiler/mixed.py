@@ -1,5 +1,6 @@
-"""Mixed plans: a network with operations that have no kernel runs as plans of those that have, and steps in NumPy
-between them.
+"""Mixed plans: steps in NumPy between plans, for networks that no single plan can hold.
+
+A shape depends on values there, or an input or output is not float32. Other networks have islands (islands.py).
 
 A step in NumPy is as correct as a kernel, but slower. It runs on one thread, except for matrix products, and allocates
 memory. `Model.summary` and `profile` show it as "numpy".
@@ -25,8 +26,7 @@ from fastcnn.graph.ir import Graph, Node
 from fastcnn.kernels._program import default_float_modes
 from fastcnn.ops.budget import MAX_BYTES, Budget
 from fastcnn.ops.general import General
-
-NO_KERNEL = {"numpy": "this operation has no kernel for these operands"}
+from fastcnn.ops.island import InNumpy
 
 
 @dataclass
@@ -248,4 +248,4 @@ def _step_info(node: Node, shapes: Mapping[str, tuple[int, ...]]) -> StepInfo:
     operations = prod(shapes.get(node.output, ()))
     if node.op.endswith("::MatMul") and node.inputs[0] in shapes:
         operations *= 2 * shapes[node.inputs[0]][-1]
-    return StepInfo(node.name, (), "numpy", NO_KERNEL, operations, 4 * sum(sizes), "")
+    return StepInfo(node.name, (), "numpy", InNumpy.reasons, operations, 4 * sum(sizes), "")

@@ -32,10 +32,13 @@ class Resolved:
     graph : Graph
     known : dict of str to Known
         What is known of every value of the graph.
+    became : dict of str to list of Node
+        What an operation of the given graph became, by its output; nothing if that is a constant.
     """
 
     graph: Graph
     known: dict[str, Known]
+    became: dict[str, list[Node]]
 
 
 def resolve(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], budget: Budget | None = None) -> Resolved:
@@ -80,14 +83,15 @@ class _Resolver:
         self.rewriter = Rewriter(self.known, graph, budget)
 
     def run(self) -> Resolved:
-        nodes = [replaced for node in self.graph.nodes for replaced in self.told_step(node)]
-        nodes = live(nodes, self.graph.outputs)  # a rule may replace several nodes
+        became = {node.output: self.told_step(node) for node in self.graph.nodes}
+        # A rule may replace several nodes.
+        nodes = live([node for made in became.values() for node in made], self.graph.outputs)
         used = {name for node in nodes for name in node.inputs} | set(self.graph.outputs)
         constants = {
             name: value.array for name, value in self.known.items() if value.array is not None and name in used
         }
         result = Graph(nodes, self.graph.inputs, self.graph.outputs, constants, self.graph.types)
-        return Resolved(result, self.known)
+        return Resolved(result, self.known, became)
 
     def grow(self, node: Node, constants: Mapping[str, np.ndarray]) -> None:
         """Take a node that the graph did not have, and the constants that it reads."""

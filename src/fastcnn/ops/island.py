@@ -20,6 +20,17 @@ from fastcnn.ops.node import Attrs, Backward, Lowering, Node, Op, Shape, Shapes
 
 __all__ = ["InNumpy", "Island"]
 
+# Operations whose first axis is the batch, and those that work along the attribute `axis`.
+_BY_IMAGE = (
+    *("Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool", "LRN", "DepthToSpace", "SpaceToDepth", "Resize"),
+    *("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool", "BatchNormalization", "InstanceNormalization"),
+    *("GroupNormalization", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Expand"),
+)
+_ALONG_AXIS = (
+    *("Softmax", "LogSoftmax", "Hardmax", "LpNormalization", "LayerNormalization", "RMSNormalization"),
+    *("Concat", "Split", "Gather", "GatherElements", "ArgMax", "ArgMin", "TopK"),
+)
+
 
 @dataclass(frozen=True, eq=False)
 class Island:
@@ -42,6 +53,7 @@ class Island:
     constants: Mapping[str, np.ndarray]
     max_bytes: int
     _found: dict[Shapes, tuple[Shape, int]] = field(default_factory=dict)
+    _ranks: dict[str, int] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -50,8 +62,24 @@ class Island:
 
     @property
     def keeps_images_apart(self) -> bool:
-        """Whether each image of a batch is certainly computed without the others: element by element."""
-        return all(_kind(node).by_element for node in self.nodes)
+        """Whether each image of a batch is certainly computed without the others, unless shapes tell otherwise."""
+        if all(_kind(node).by_element for node in self.nodes):
+            return True
+        return len(self.nodes) == 1 and self._keeps_first_axis(self.nodes[0])
+
+    def _keeps_first_axis(self, node: Node) -> bool:
+        """Whether a node computes the elements along the first axis one by one, or leaves them where they are."""
+        name, attrs = node.op.rpartition(":")[2], {**node.kind.defaults, **node.attrs}
+        if name in _BY_IMAGE:
+            return not attrs.get("training_mode")
+        if name == "MatMul":
+            return node.inputs[1] not in self.inputs or min(self._ranks[name] for name in self.inputs) > 2
+        if name.startswith("Reduce"):
+            axes = self.constants.get(node.inputs[1]) if len(node.inputs) > 1 else None
+        else:
+            axes = np.array([attrs["axis"]]) if name in _ALONG_AXIS else None
+        rank = self._ranks.get(node.inputs[0], 0)
+        return axes is not None and axes.size > 0 and rank > 0 and bool((axes % rank != 0).all())
 
     def result(self, shapes: Shapes) -> tuple[Shape, int]:
         """Shape of the output for inputs of known shapes, and operations of a run."""
@@ -64,6 +92,7 @@ class Island:
         """Take over the shapes of all values, which are known for inputs of some shapes."""
         work = sum(_operations(node, shapes) for node in self.nodes)
         self._found[tuple(shapes[name] for name in self.inputs)] = shapes[self.nodes[-1].output] or (), work
+        self._ranks.update({name: len(shape) for name, shape in shapes.items() if shape is not None})
 
     def _infer(self, shapes: Shapes) -> tuple[Shape, int]:
         budget = self._budget(shapes)

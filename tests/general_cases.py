@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from recurrent_cases import recurrent
 
+REDUCTIONS = ("none", "add", "mul", "max", "min")
 FLOATS, INTEGERS = ("float32", "float64", "float16"), ("int8", "uint8", "int32", "int64")
 
 
@@ -256,6 +258,36 @@ def blocks(to_depth):
     return case
 
 
+def scatter_nd(rng):
+    shape = sizes(rng, 3, 25)
+    depth = int(rng.integers(1, 4))
+    lead = sizes(rng, 2, 12)
+    index = np.stack([rng.integers(-size, size, lead) for size in shape[:depth]], -1)
+    kind = str(rng.choice([*FLOATS, "int64"]))
+    updates = array(rng, (*lead, *shape[depth:]), kind)
+    return [array(rng, shape, kind), index, updates], {"reduction": str(rng.choice(REDUCTIONS))}
+
+
+def scatter_elements(rng):
+    shape, kind = sizes(rng, 3, 25), str(rng.choice([*FLOATS, "int64"]))
+    axis, part = int(rng.integers(-3, 3)), tuple(int(rng.integers(1, size + 1)) for size in shape)
+    index = rng.integers(-shape[axis], shape[axis], part).astype(str(rng.choice(["int32", "int64"])))
+    attrs = {"axis": axis, "reduction": str(rng.choice(REDUCTIONS))}
+    return [array(rng, shape, kind), index, array(rng, part, kind)], attrs
+
+
+def columns(rng):
+    rank = int(rng.integers(1, 4))
+    kernel, attrs = windows(rng, rank)
+    side = tuple(int(size) + 5 for size in image(rng, rank)[2:])
+    pads, steps, spread = (attrs[key] for key in ("pads", "strides", "dilations"))
+    counts = [
+        (side[i] + pads[i] + pads[i + rank] - (kernel[i] - 1) * spread[i] - 1) // steps[i] + 1 for i in range(rank)
+    ]
+    x = array(rng, (int(rng.integers(1, 4)), int(rng.integers(1, 4)) * int(np.prod(kernel)), int(np.prod(counts))))
+    return [x, ints(*side), ints(*kernel)], attrs
+
+
 def shaped(make):
     """Of an array of three dimensions and its further operands."""
 
@@ -350,6 +382,10 @@ CASES = {
     "Gather": gather,
     "GatherElements": gather_elements,
     "GatherND": gather_nd,
+    "ScatterND": scatter_nd,
+    "ScatterElements": scatter_elements,
+    "Col2Im": columns,
+    **{name: recurrent(name) for name in ("RNN", "GRU", "LSTM")},
     "Pad": pad,
     "Resize": resize,
     "Reshape": shaped(lambda rng, shape: [ints(-1)]),

@@ -21,9 +21,11 @@ import pytest
 
 import fastcnn as fc
 from fastcnn import functional as F
+from fastcnn.graph.ir import Graph, Node
+from fastcnn.graph_model import GraphModel
 
 HERE = Path(__file__).parent
-DONE, BAD_ARGUMENT, NO_MEMORY, BUSY = range(4)
+DONE, BAD_ARGUMENT, NO_MEMORY, BUSY, FAILED = range(5)
 
 
 class Images(ctypes.Structure):
@@ -382,3 +384,27 @@ def python(folder: str, code: str) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([folder, *sys.path])}
     result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stderr[-2000:]
+
+
+def test_steps_in_numpy(monkeypatch):
+    """They take the GIL, on any thread. What they raise is the message of a run that has failed."""
+    graph = Graph([Node("ai.onnx::Sin", "sine", ("x",), "y", {})], {"x": (None, 40)}, ["y"], {})
+    model, plan = GraphModel(graph), c_void_p()
+    model.input_shape = (40,)
+    assert api.plan_from_model(byref(plan), model, 3, 2) == DONE, api.last_error()
+    x, out = rng.standard_normal((3, 40), np.float32), np.zeros((3, 40), np.float32)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(run, plan, [x], out, 2).result() == DONE
+    np.testing.assert_array_equal(out, np.sin(x))
+
+    def fails(x):
+        raise RuntimeError("no more " + 2000 * "é")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(graph.nodes[0].kind, "function", fails)
+        assert run(plan, [x], out) == FAILED
+        assert (
+            api.last_error().decode(errors="ignore").startswith("node 'sine' (ai.onnx::Sin): RuntimeError: no more é")
+        )
+    assert run(plan, [x], out) == DONE
+    api.plan_free(plan)

@@ -35,6 +35,7 @@ def main() -> None:
         "/* normal_table.h: made by tools/make_normal_table.py. Row k holds the coefficients of u^k: for t = i / 4 + u"
     )
     print(" * with |u| <= 1/8, the sum of table[k][i] * u^k is the share of a normal variable below -t. */")
+    print("/* clang-format off */")
     print(f"static const float FC_FN(normal_table)[{DEGREE + 1}][{SEGMENTS}] = {{")
     for row in coefficients():
         numbers = [

@@ -92,10 +92,9 @@ def page(rows: list[dict[str, object]]) -> str:
     text = [
         "# Architectures",
         "",
-        "Classifiers of torchvision and timm, exported to ONNX with random weights, batch 1. `1 thread` and `2 threads`",
-        "are the time of the best of ONNX Runtime and OpenVINO by ours: above 1, fastcnn is faster.",
-        "`python benchmarks/zoo/export.py FOLDER` and `python benchmarks/zoo/run.py FOLDER --page docs/architectures.md`",
-        "make this page; run.py tells what the columns are.",
+        "Classifiers of torchvision and timm, exported to ONNX with random weights, batch 1. Columns of threads",
+        "have the time of the best of ONNX Runtime and OpenVINO by ours: above 1, fastcnn is faster. Made by",
+        "`python benchmarks/zoo/export.py FOLDER` and `run.py FOLDER --page docs/architectures.md` beside it.",
         "",
         f"{machine}, {date.today()}. * marks rows during which the machine was disturbed.",
         "",

@@ -29,8 +29,7 @@ typedef int v_i __attribute__((vector_size(64)));
 #define V_MIN(a, b) _mm512_min_ps((a), (b))
 #define V_UNORDERED(a, b) ((v_i)_mm512_maskz_set1_epi32(_mm512_cmp_ps_mask((a), (b), _CMP_UNORD_Q), -1))
 #define V_SQRT(a) _mm512_sqrt_ps(a)
-#define V_LOOKUP32(table, i)                                                                                           \
-    _mm512_permutex2var_ps(_mm512_loadu_ps(table), (__m512i)(i), _mm512_loadu_ps((table) + VL))
+#define V_LOOKUP32(table, i) _mm512_permutex2var_ps(_mm512_loadu_ps(table), (__m512i)(i), _mm512_loadu_ps((table) + VL))
 #define V_ANY_BELOW(a, b) _mm512_cmp_ps_mask((a), (b), _CMP_LT_OQ)
 #define V_SCALE(a, n) _mm512_scalef_ps((a), (n))
 #define V_ZIP_LOW(a, b) V_SHUFFLE((a), (b), 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)

@@ -1,5 +1,6 @@
 /* normal_table.h: made by tools/make_normal_table.py. Row k holds the coefficients of u^k: for t = i / 4 + u
  * with |u| <= 1/8, the sum of table[k][i] * u^k is the share of a normal variable below -t. */
+/* clang-format off */
 static const float FC_FN(normal_table)[7][32] = {
     {
         0.5f, 0.401293665f, 0.308537543f, 0.22662735f, 0.158655256f, 0.105649777f,

@@ -12,7 +12,7 @@ from fastcnn.capi cimport (
     FC_ACT_TANH,
     fc_activate, fc_conv2d, fc_images, fc_plan, fc_pool2d,
 )
-from fastcnn.kernels._call cimport CALL_BUSY, CALL_DONE, BoundPlan, Call, run_call
+from fastcnn.kernels._call cimport CALL_BUSY, CALL_DONE, CALL_RAISED, BoundPlan, Call, run_call
 from fastcnn.kernels._team cimport FC_MOST_LANES
 
 import numpy as np
@@ -306,12 +306,15 @@ cdef const char *last_error() noexcept nogil:
 
 
 cdef int run(fc_plan *plan, const float *const *inputs, float *output, int threads) noexcept nogil:
-    cdef int status = run_call(<BoundPlan *>plan, <const void *const *>inputs, <void *const *>&output, threads)
+    cdef int status = run_call(
+        <BoundPlan *>plan, <const void *const *>inputs, <void *const *>&output, threads, _message)
     if status == CALL_DONE:
         return FC_DONE
     if status == CALL_BUSY:
         strncpy(_message, "another thread runs this plan: give each thread a clone", 1023)
         return FC_BUSY
+    if status == CALL_RAISED:
+        return FC_FAILED
     strncpy(_message, "the process was forked while the plan ran", 1023)
     return FC_FAILED
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.compiler.network import fixed_constants, is_resolved
-from fastcnn.graph.ir import Graph
+from fastcnn.compiler.network import fixed_constants, infer_values, is_resolved
+from fastcnn.graph.ir import Graph, Node, Shape
 from fastcnn.graph.stored import StoredArray
 from fastcnn.graph.trace import scope
 from fastcnn.layers.arrays import Buffer, Parameter, frozen_float32
@@ -24,7 +24,13 @@ from fastcnn.scaling import MEAN, VARIANCE, scaled_graph
 __all__ = ["GraphNetwork"]
 
 _SCALING = (MEAN, VARIANCE)  # what a network may have beside its graph
+# Images (N, C, H, W), such as photos become, are turned to (N, H, W, C) for networks that take these. Their channels:
+CHANNELS_LAST, IMAGE_CHANNELS = (0, 2, 3, 1), (1, 3)
 MAX_DEPTH = 100  # layers within layers, through which functions recurse
+
+
+def _fits(shape: Sequence[int], expected: Sequence[int | None]) -> bool:
+    return len(shape) == len(expected) and all(e in (None, s) for s, e in zip(shape, expected, strict=True))
 
 
 class _Given(Layer):
@@ -56,7 +62,8 @@ class GraphNetwork(_Given, Network):
     ----------
     graph : Graph
         A graph with one output and one input, whose first axis is the batch. Its constants become parameters under
-        the same dotted names. They are not copied, and must not be changed afterwards.
+        the same dotted names. They are not copied, and must not be changed afterwards. A graph for images (N, H, W, C)
+        of one or three channels takes them as (N, C, H, W), too, as photos become.
     buffers : collection of str
         Names of the constants that training must not change.
     max_bytes : int, optional
@@ -138,24 +145,38 @@ class GraphNetwork(_Given, Network):
         ((name, expected),) = graph.inputs.items()
         if shape is None:
             raise ValueError(f"{type(self).__name__}: input_shape is not set, expected a shape such as (3, 224, 224)")
-        batch = expected[:1]
-        return Graph(
-            graph.nodes,
-            {name: (*batch, *shape)},
-            graph.outputs,
-            {**graph.constants, **self._stored_state()},
-            graph.types,
+        nodes, given = graph.nodes, name
+        if self._takes_channels_last(shape):
+            given = f"{name}:planes"
+            nodes = [Node("Transpose", given, (given,), name, {"perm": CHANNELS_LAST}), *nodes]
+        constants = {**graph.constants, **self._stored_state()}
+        types = {given: graph.types[name]} if name in graph.types else {}
+        return Graph(nodes, {given: (*expected[:1], *shape)}, graph.outputs, constants, types)
+
+    def _takes_channels_last(self, shape: Sequence[int]) -> bool:
+        """Whether images (channels, height, width) of this shape have to be turned to (height, width, channels)."""
+        (expected,) = self._graph.inputs.values()
+        return (
+            len(expected) == 4
+            and expected[3] in IMAGE_CHANNELS
+            and not _fits(shape, expected[1:])
+            and len(shape) == 3
+            and _fits((*shape[1:], shape[0]), expected[1:])
         )
 
     def forward(self, x: Any) -> Any:
         """Apply the graph's nodes to a symbol, one after the other."""
+        if self._takes_channels_last(x.shape[1:]):
+            x = x.tracer.apply("Transpose", [x], {"perm": CHANNELS_LAST})
         graph = self._graph
+        shapes: Mapping[str, Shape | None] = {}
         if not is_resolved(graph):
             from fastcnn.compiler.general import resolve_for_kernels
 
             size = x.shape[1:]
             given = self._read(lambda: self._general_graph(size))  # not scaled: the trace has scaled already
             graph = resolve_for_kernels(given, size, self._max_bytes or MAX_BYTES)
+            shapes, _ = infer_values(graph, dict.fromkeys(graph.inputs, x.shape))
         ((input_name, shape),) = graph.inputs.items()
         expected = tuple(h if w is None else w for h, w in zip(x.shape[1:], shape[1:], strict=False))
         if len(shape) != len(x.shape) or x.shape[1:] != expected:
@@ -163,7 +184,8 @@ class GraphNetwork(_Given, Network):
         values: dict[str, Any] = {**graph.constants, **self._stored_state(), input_name: x, "": None}
         for node in graph.nodes:
             with scope(node.name):
-                values[node.output] = x.tracer.apply(node.op, [values[n] for n in node.inputs], node.attrs)
+                operands = [values[n] for n in node.inputs]
+                values[node.output] = x.tracer.apply(node.op, operands, node.attrs, shapes.get(node.output))
         return values[graph.outputs[0]]
 
     def _graph_as_given(self) -> Graph:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from fastcnn._arguments import as_path
-from fastcnn.compiler.network import check_cost, read_constants
+from fastcnn.compiler.network import check_cost, least_batch, read_constants
 from fastcnn.errors import ModelLoadError
 from fastcnn.graph.ir import Graph
 from fastcnn.graph_model import GraphModel
@@ -29,7 +29,9 @@ T = TypeVar("T")
 
 
 @memory_errors()
-def load(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES, strict: bool = False) -> GraphModel:
+def load(
+    path: str | os.PathLike[str], *, output: str | None = None, max_bytes: int = MAX_BYTES, strict: bool = False
+) -> GraphModel:
     """Read a model from a file of `Model.save`, from an ONNX file, or from a folder of timm or Hugging Face.
 
     Parameters
@@ -38,6 +40,8 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES, strict: bo
         The file. It can come from anyone: it is checked, and nothing in it is run. A folder has config.json, for
         transformers preprocessor_config.json, and model.safetensors of a ResNet-18, -34 or -50. Or it has an .onnx file
         of any network. Its labels and preprocessing become `classes` and `preprocess`.
+    output : str, optional
+        Name of the output that the model gives, of an ONNX file with several.
     max_bytes : int
         Limit of the file, its arrays and all values of a prediction for one input. It bounds the work as well. Loading
         may take 8 elementary operations for each byte of the limit. A prediction for one input may take 256 of NumPy's,
@@ -73,17 +77,18 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES, strict: bo
     ((1, 28, 28), ['conv1.weight', 'conv1.bias'])
     """
     path = Path(as_path(path, "load: path"))
-    model = _read(path, max_bytes)
+    model = _read(path, output, max_bytes)
     model.strict = strict
     if model.strict and model.input_shape is not None:
         try:
-            model._cache.get(model, (1, *model.input_shape))
+            (shape,) = least_batch(model._graph, model.input_shape).values()
+            model._cache.get(model, shape)
         except ValueError as error:
             raise ModelLoadError(f"{path}: {error}") from error
     return model
 
 
-def _read(path: Path, max_bytes: int) -> GraphModel:
+def _read(path: Path, output: str | None, max_bytes: int) -> GraphModel:
     from fastcnn.io._kinds import START, kind_of
     from fastcnn.io._regular import open_regular
     from fastcnn.io.weights import read_safetensors
@@ -91,7 +96,7 @@ def _read(path: Path, max_bytes: int) -> GraphModel:
     if (path / "config.json").is_file():
         from fastcnn.model_folder import load_folder
 
-        return load_folder(path, max_bytes)
+        return load_folder(path, max_bytes, output)
     with open_regular(path) as file:
         start = file.read(START)
     if start[8:9] != b"{":
@@ -100,7 +105,7 @@ def _read(path: Path, max_bytes: int) -> GraphModel:
         if is_onnx(path, start[:9]):
             from fastcnn.onnx_model import load_onnx
 
-            return load_onnx(path, max_bytes=max_bytes)
+            return load_onnx(path, output=output, max_bytes=max_bytes)
         if kind := kind_of(start):
             hint = "; fastcnn convert --architecture reads PyTorch's weights" if "PyTorch" in kind else ""
             raise ModelLoadError(f"{path}: {kind}, expected a saved model or an ONNX file{hint}")
@@ -116,10 +121,12 @@ def _read(path: Path, max_bytes: int) -> GraphModel:
 
     buffers = _entry(path, metadata, "buffers", lambda text: _buffer_names(text, tensors))
     graph = _entry(path, metadata, "graph", lambda text: Graph.from_json(text, tensors))
+    if output is not None and [output] != graph.outputs:
+        raise ModelLoadError(f"{path}: output={output!r}, expected {graph.outputs[0]!r}, its only output")
     read_constants(graph)
     model = _entry(path, metadata, "graph", lambda _: GraphModel(graph, buffers, max_bytes))
     _entry(path, metadata, "input_shape", lambda text: _set(model, "input_shape", json.loads(text)))
-    shapes = dict.fromkeys(graph.inputs, (1, *(model.input_shape or ())))
+    shapes = least_batch(graph, model.input_shape or ())
     _entry(path, metadata, "graph", lambda _: check_cost(graph, shapes, max_bytes))
     if "classes" in metadata:
         _entry(path, metadata, "classes", lambda text: _set(model, "classes", json.loads(text)))

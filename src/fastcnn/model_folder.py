@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastcnn import zoo
-from fastcnn.compiler.network import check_cost
+from fastcnn.compiler.network import check_cost, least_batch
 from fastcnn.errors import FastcnnWarning, ModelLoadError
 from fastcnn.graph_model import GraphModel
 from fastcnn.io._regular import open_regular
@@ -53,7 +53,7 @@ class _Described(NamedTuple):
     is_transformers: bool
 
 
-def load_folder(folder: Path, max_bytes: int) -> GraphModel:
+def load_folder(folder: Path, max_bytes: int, output: str | None = None) -> GraphModel:
     """Read a model from a folder; see `fastcnn.load`.
 
     Raises
@@ -65,10 +65,10 @@ def load_folder(folder: Path, max_bytes: int) -> GraphModel:
         config = _read_json(folder / _CONFIG, max_bytes)
         described = _described(folder, config, max_bytes)
         weights = next((folder / name for name in _WEIGHTS if (folder / name).is_file()), None)
-        if described.network and weights is not None:
+        if described.network and weights is not None and output is None:
             model = _of_weights(weights, described, max_bytes)
         else:
-            model = _of_onnx(folder, described, max_bytes)
+            model = _of_onnx(folder, described, max_bytes, output)
         if described.preprocess is not None:
             _take_photos(model, described.preprocess, max_bytes)
         if described.classes is not None:
@@ -182,7 +182,7 @@ def _of_weights(path: Path, described: _Described, max_bytes: int) -> GraphModel
     parameters = {name for name, _, _ in network._named_arrays(True, False)}
     model = GraphModel(graph, frozenset(graph.constants) - parameters, max_bytes)
     model.input_shape = network.input_shape
-    check_cost(graph, dict.fromkeys(graph.inputs, (1, *(network.input_shape or ()))), max_bytes)
+    check_cost(graph, least_batch(graph, network.input_shape or ()), max_bytes)
     return model
 
 
@@ -209,13 +209,15 @@ def _zoo_name(name: str) -> str:
     return re.sub(r"^classifier\.1\.", "fc.", name)
 
 
-def _of_onnx(folder: Path, described: _Described, max_bytes: int) -> GraphModel:
+def _of_onnx(folder: Path, described: _Described, max_bytes: int, output: str | None) -> GraphModel:
     found = sorted([*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx")])
     main = [path for path in found if path.name == "model.onnx"][:1] or found
     if len(main) > 1:
         raise ModelLoadError(f"{folder}: {len(main)} ONNX files, expected one, or a model.onnx: {main[0].name}, …")
     if main:
-        return load_onnx(main[0], max_bytes=max_bytes)
+        return load_onnx(main[0], output=output, max_bytes=max_bytes)
+    if output is not None:
+        raise ModelLoadError(f"{folder}: output={output!r}, but no .onnx file; other networks have one output")
     if described.network:
         raise ModelLoadError(f"{folder}: no weights, expected {' or '.join(_WEIGHTS)}, or an .onnx file")
     raise ModelLoadError(
@@ -228,10 +230,13 @@ def _take_photos(model: GraphModel, preprocess: Preprocess, max_bytes: int) -> N
     """Let a model take photos as described, at that size, if its cost is within the limit."""
     (shape,) = model._graph.inputs.values()
     size = (preprocess.channels, *np.atleast_1d(preprocess.size).tolist())
-    if len(shape) != 4 or any(own not in (None, given) for own, given in zip(shape[1:], size, strict=True)):
+    layouts = (size, (*size[1:], size[0]))  # a network with channels last takes both
+    if len(shape) != 4 or not any(
+        all(own in (None, given) for own, given in zip(shape[1:], layout, strict=True)) for layout in layouts
+    ):
         raise ValueError(f"the network takes inputs of {('N', *shape[1:])}, but photos become {('N', *size)}")
-    if model.input_shape != size:
+    if model.input_shape not in layouts:
         model.input_shape = size
         graph = model._stored_graph()
-        check_cost(graph, dict.fromkeys(graph.inputs, (1, *size)), max_bytes)
+        check_cost(graph, least_batch(graph, size), max_bytes)
     model.preprocess = preprocess

@@ -12,6 +12,7 @@ import os
 from importlib.util import find_spec
 
 from fastcnn._arguments import as_path
+from fastcnn.compiler.network import least_batch
 from fastcnn.errors import ModelLoadError
 from fastcnn.io._memory import memory_errors
 from fastcnn.network import Network
@@ -114,7 +115,6 @@ def export_onnx(network: Network, path: str | os.PathLike[str]) -> None:
     if network.task is not None:
         metadata["fastcnn.task"] = network.task
     graph = network._stored_graph()
-    shapes = {value: (sizes[0] or 1, *network.input_shape) for value, sizes in graph.inputs.items()}
-    parts = to_onnx(graph, shapes, metadata)
+    parts = to_onnx(graph, least_batch(graph, network.input_shape), metadata)
     with replacing(path) as file:
         file.writelines(parts)

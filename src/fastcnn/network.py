@@ -14,11 +14,13 @@ from numpy.typing import ArrayLike
 
 from fastcnn._arguments import as_array, as_flag, as_int, check_out
 from fastcnn._progress import walk
+from fastcnn.compiler.network import is_resolved
 from fastcnn.graph.ir import Graph
 from fastcnn.graph.trace import Symbol, trace
 from fastcnn.io.preprocess import Pixels
 from fastcnn.kernels._cpu import threads_of_call
 from fastcnn.layers.base import Layer, failed_layer
+from fastcnn.ops.budget import MAX_BYTES
 from fastcnn.plan_cache import Compiled, PlanCache
 from fastcnn.scaling import as_inputs, scale, scaling_of, set_scaling
 from fastcnn.task import Prediction, as_task, classes_of, most_likely, probabilities
@@ -255,7 +257,7 @@ class Network(Layer):
         if not isinstance(x, Pixels):
             x = as_inputs(x if isinstance(x, np.ndarray) and x.ndim else self._as_batch(x), self._input_shape)
         # All plans at once, so that their weights are of one step even while another thread trains the model.
-        sizes = list(dict.fromkeys((min(len(x), batch_size) or 1, len(x) % batch_size or 1)))
+        sizes = list(dict.fromkeys(filter(None, (min(len(x), batch_size), len(x) % batch_size)))) or [1]
         plans = dict(zip(sizes, self._compiled_all(sizes, self._as_chunk(x[:1])), strict=True))
         shape = next(iter(plans.values())).output_shape
         ending = next(iter(plans.values())).ending
@@ -403,8 +405,13 @@ class Network(Layer):
         return self._read(lambda: self._stored_graph(input_shape))
 
     def _kernel_graph(self, input_shape: Sequence[int]) -> Graph:
-        """`graph` in operations with kernels alone, which is what is trained, tuned and cut."""
-        return self._read(lambda: self._traced(input_shape))
+        """`graph` as one plan computes it, which is what is trained, tuned and cut."""
+        graph = self._read(lambda: self._traced(input_shape))
+        if is_resolved(graph):
+            return graph
+        from fastcnn.compiler.general import kernel_graph
+
+        return kernel_graph(graph, tuple(input_shape), self._max_bytes or MAX_BYTES)
 
     def _read(self, make: Callable[[], Graph]) -> Graph:
         """Return what `make` gives, all of its constants in memory and of one training step."""

@@ -15,10 +15,11 @@ from collections.abc import Iterable
 import numpy as np
 
 from fastcnn._arguments import as_size
+from fastcnn._names import listed
 from fastcnn.compiler.general import PROBES, resolve_for_any_batch
 from fastcnn.compiler.network import check_cost
 from fastcnn.errors import ModelLoadError
-from fastcnn.graph.ir import Graph
+from fastcnn.graph.ir import Graph, Node, live
 from fastcnn.graph_model import GraphModel
 from fastcnn.io.image import Preprocess
 from fastcnn.io.onnx_import import OnnxFile, read_onnx
@@ -30,6 +31,9 @@ __all__ = ["load_onnx"]
 # What a byte of Python's literals becomes at most, with the syntax tree; and operations to read it.
 _LITERAL_BYTES, _LITERAL_WORK = 640, 1000
 _BUFFER_INPUTS = {"BatchNormalization": (3, 4)}
+# Operations whose arrays training changes even where only NumPy computes them. Arrays of others, such as tables, are
+# constants there: they have no gradient.
+_WEIGHTED = ("Conv", "ConvTranspose", "MatMul", "Gemm", "Einsum", "PRelu", "GRU", "LSTM", "RNN")
 
 
 def load_onnx(
@@ -92,8 +96,17 @@ def _single_output(graph: Graph, output: str | None) -> Graph:
     if output is None and len(graph.outputs) == 1:
         return graph
     if output not in graph.outputs:
-        raise ValueError(f"output={output!r}, expected one of {', '.join(graph.outputs)}")
-    return Graph(graph.nodes, graph.inputs, [output], graph.constants, graph.types)
+        names = listed([name[:60] for name in graph.outputs], 10)
+        if output is None:
+            raise ValueError(
+                f"the graph has {len(graph.outputs)} outputs ({names}): choose one by output={graph.outputs[0][:60]!r} "
+                "(on the command line --output)"
+            )
+        raise ValueError(f"output={output!r}, expected one of {names}")
+    nodes = live(graph.nodes, [output])
+    used = {name for node in nodes for name in node.inputs} | {output}
+    constants = {name: array for name, array in graph.constants.items() if name in used}
+    return Graph(nodes, graph.inputs, [output], constants, graph.types)
 
 
 def _buffers(graph: Graph, trainable: frozenset[str]) -> Iterable[str]:
@@ -111,9 +124,15 @@ def _buffers(graph: Graph, trainable: frozenset[str]) -> Iterable[str]:
         for i in _BUFFER_INPUTS.get(node.op.rpartition(":")[2], ())
         if i < len(node.inputs)
     }
+    learned = {name for node in graph.nodes if _learns(node) for name in node.inputs} & trainable
     for name, array in graph.constants.items():
-        if array.dtype == np.float32 and (name in statistics or (name not in weights and name not in trainable)):
+        if array.dtype == np.float32 and (name in statistics or name not in weights | learned):
             yield name
+
+
+def _learns(node: Node) -> bool:
+    kind = node.op.rpartition(":")[2]
+    return kind == node.op or kind in _WEIGHTED or kind.endswith("Normalization")
 
 
 def _describe(model: GraphModel, metadata: dict[str, str], budget: Budget) -> None:

@@ -110,7 +110,7 @@ def prepare(function: Network | Callable[..., Any], *input_shapes: Sequence[int]
     TypeError
         If the function looks at numbers, or returns something else than one value computed from the inputs.
     ValueError
-        If shapes do not fit, or a network has a step that only NumPy computes.
+        If shapes do not fit, or no single plan can hold a network.
 
     Examples
     --------
@@ -191,10 +191,13 @@ def _plan_of(network: Network, shapes: Sequence[Shape]) -> Plan:
         tuning=network.tuning,
         reproducible=network.reproducible,
         max_bytes=network._max_bytes,
-        strict=True,
+        strict=network.strict,
     )
-    if not isinstance(compiled.plan, Plan):  # of general operations that all have kernels
-        raise ValueError("prepare: this network runs as several plans, expected operations that one plan computes")
+    if not isinstance(compiled.plan, Plan):
+        raise ValueError(
+            "prepare: this network runs as several plans, as a shape depends on values, or its input or output is not "
+            "float32: expected operations that one plan computes"
+        )
     return compiled.plan
 
 

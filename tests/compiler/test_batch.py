@@ -7,7 +7,9 @@ import pytest
 
 import fastcnn
 from fastcnn import functional as F
+from fastcnn import ops
 from fastcnn.compiler import batch, plan
+from fastcnn.graph.ir import Graph, Node
 from fastcnn.kernels import _step
 
 SHAPE = (3, 20, 18)
@@ -176,3 +178,13 @@ def test_sizes_of_parts():
         for arena, weights in ((10, 10), (10**6, 10**6), (10**7, 10**9), (10**8, 0)):
             part = batch.part_size(size, arena, weights)
             assert size % part == 0 and (part == size or size // part >= batch.LEAST_PARTS)
+
+
+def test_a_constant_of_the_size_of_the_batch_keeps_images_together():
+    """Whether it has the size of the whole batch or of another one: images cannot be told apart."""
+    for size in (2, 4):
+        constant = np.ones((size, 3), np.float32)
+        graph = Graph(
+            [Node("Add", "sum", ("x", "c"), "y", ops.get("Add").defaults)], {"x": (None, 3)}, ["y"], {"c": constant}
+        )
+        assert not batch.is_separable(graph, {"x": (4, 3)})

@@ -40,7 +40,7 @@ class Shared(Net):
 
     def forward(self, x):
         between = self.between(x)
-        return self.project(self.depthwise(between) + between)
+        return self.project(self.depthwise(between) * between)
 
 
 class Reader(fastcnn.Model):

@@ -76,9 +76,9 @@ def test_a_transformer_runs_in_numpy_between_kernels(tmp_path):
     assert (fc.load(tmp_path / "vit.safetensors")(x) == model(x)).all()
     model.export_onnx(tmp_path / "again.onnx")
     np.testing.assert_allclose(evaluate(onnx.load(tmp_path / "again.onnx"), x), expected, rtol=1e-5, atol=1e-5)
-    for use in (fc.Sequential(model, fc.ReLU()), model.tune, lambda x: model.fit(x, np.zeros(len(x), int), epochs=1)):
-        with pytest.raises(ValueError, match=r"operations without kernels .*ai.onnx::Einsum.*: it predicts"):
-            use(x)
+    np.testing.assert_allclose(fc.Sequential(model, fc.ReLU())(x), np.maximum(expected, 0), rtol=1e-5, atol=1e-5)
+    with pytest.raises(ValueError, match=r"node 'scores' \(ai.onnx::Einsum\) has no gradient"):
+        model.fit(x, np.zeros(len(x), int), epochs=1)
 
 
 def test_a_network_that_looks_at_its_batch_is_refused_within_another():
@@ -407,7 +407,7 @@ def test_several_outputs_are_chosen_by_name():
     )
     x = X.reshape(-1)[:10].reshape(2, 5)
     assert (load_onnx(proto.SerializeToString(), output="b")(x) == x[:, 2:]).all()
-    with pytest.raises(ModelLoadError, match="output=None, expected one of a, b"):
+    with pytest.raises(ModelLoadError, match=r"2 outputs \(a, b\): choose one by output='a'"):
         load_onnx(proto.SerializeToString())
 
 

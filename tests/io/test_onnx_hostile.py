@@ -117,9 +117,9 @@ CORPUS = {
     "input named as a node's output": (_edit(lambda m: m.graph.input.extend([build.value("y", [1])])), "defined twice"),
     "two inputs": (_edit(lambda m: m.graph.input.extend([build.value("z", [1])])), "2 inputs"),
     "attribute twice": (_edit(lambda m: m.graph.node[0].attribute.extend([m.graph.node[0].attribute[0]])), "twice"),
-    "functions": (_edit(lambda m: m.functions.add(name="f")), "functions of its own"),
+    "functions of one name": (_edit(lambda m: m.functions.extend([onnx.FunctionProto(name="f")] * 2)), "two of its"),
     "sparse": (_edit(lambda m: m.graph.sparse_initializer.add()), "sparse initializers"),
-    "control flow": (_deep_graph, "If .opset"),
+    "control flow": (_deep_graph, "If, opset 17.: attribute 'else_branch' is missing"),
     "node without outputs": (_edit(lambda m: m.graph.node[0].ClearField("output")), "no outputs|not computed"),
     # versions
     "no opset": (_edit(lambda m: m.ClearField("opset_import")), r"opset \[\]"),

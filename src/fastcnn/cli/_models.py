@@ -15,6 +15,7 @@ from fastcnn.cli._arguments import numbers, whole
 from fastcnn.io._fit import RESIZES
 from fastcnn.io._regular import open_regular
 from fastcnn.io.image import Preprocess
+from fastcnn.io.preprocess import image_shape
 from fastcnn.loading import GraphModel, load
 from fastcnn.model import Model
 from fastcnn.training.data import Dataset
@@ -26,7 +27,7 @@ from fastcnn.zoo.pretrained import pretrained_names
 DEFAULT = "efficientnet_lite0"
 
 
-def trained_model(name: str) -> Model:
+def trained_model(name: str, output: str | None = None) -> Model:
     """A model that can classify: a pretrained network by name, a file that `Model.save` wrote, or an ONNX file.
 
     Raises
@@ -34,25 +35,32 @@ def trained_model(name: str) -> Model:
     ValueError
         Where it is neither.
     """
-    if name in pretrained_names():
+    if name in pretrained_names() and output is None:
         return zoo.load_pretrained(name)
-    if name in zoo.names():
+    if name in zoo.names() and output is None:
         raise ValueError(f"{name} has no trained weights here; those with weights: {listed(pretrained_names())}")
-    return _from_file(name)
+    return _from_file(name, output)
 
 
-def any_model(name: str) -> Model:
+def any_model(name: str, output: str | None = None) -> Model:
     """A model to look at: of the zoo with fresh weights, or a file."""
-    return zoo.build(name) if name in zoo.names() else _from_file(name)
+    return zoo.build(name) if name in zoo.names() and output is None else _from_file(name, output)
 
 
-def _from_file(name: str) -> Model:
+def _from_file(name: str, output: str | None) -> Model:
+    if name in zoo.names() and output is not None:
+        raise ValueError(f"--output {output}: expected with an ONNX file, and {name} is a network of the zoo")
     if not os.path.exists(name):
         models = zoo.names()
         raise ValueError(
             f"{name!r} is neither a file nor a model{meant(name, models) or f'; models: {listed(models, 30)}'}"
         )
-    return load(name)
+    return load(name, output=output)
+
+
+def add_output(parser: argparse._ActionsContainer) -> None:
+    """The option --output."""
+    parser.add_argument("--output", metavar="NAME", help="the output to take of an ONNX file that has several")
 
 
 def add_size(parser: argparse._ActionsContainer) -> None:
@@ -65,7 +73,7 @@ def set_size(model: Model, size: tuple[float, ...] | None) -> None:
     if size is None:
         return
     height, width = _pair(size)
-    channels = model.input_shape[0] if model.input_shape else _channels(model)
+    channels = image_shape(model.input_shape)[0] if model.input_shape else _channels(model)
     model.input_shape = (channels, height, width)
 
 
@@ -80,12 +88,13 @@ def _channels(model: Model) -> int:
     if not isinstance(model, GraphModel):
         return 3
     (shape,) = model._graph.inputs.values()
-    return shape[1] or 3 if len(shape) == 4 else 3
+    return image_shape([size or 0 for size in shape[1:]])[0] or 3 if len(shape) == 4 else 3
 
 
 def add_photo_options(parser: argparse.ArgumentParser) -> None:
     """What an ONNX file may not tell: names of classes, and how photos become inputs."""
     group = parser.add_argument_group("for models that do not tell these themselves")
+    add_output(group)
     group.add_argument("--labels", metavar="FILE", help="names of the classes, one a line")
     group.add_argument("--mean", type=numbers, metavar="R,G,B", help="of pixels from 0 to 1 (0.485,0.456,0.406)")
     group.add_argument("--std", type=numbers, metavar="R,G,B", help="of pixels from 0 to 1 (0.229,0.224,0.225)")
@@ -128,14 +137,14 @@ def describe(model: Model, options: argparse.Namespace) -> None:
         return
     if model.input_shape is None or len(model.input_shape) != 3:
         raise ValueError("the model does not tell the size of its images: give --size")
-    known, channels = model.preprocess, model.input_shape[0]
+    known, (channels, *size) = model.preprocess, image_shape(model.input_shape)
     if known is None and channels == 1 and (options.mean is None or options.std is None):
         raise ValueError("the model takes grey photos, for which no mean and std are usual: give --mean and --std")
     if known is None:
-        known = Preprocess(model.input_shape[1:], mean=_MEAN[:channels], std=_STD[:channels])
+        known = Preprocess((size[0], size[1]), mean=_MEAN[:channels], std=_STD[:channels])
     given = replace(
         known,
-        size=model.input_shape[1:],
+        size=(size[0], size[1]),
         mean=known.mean if options.mean is None else _scaled(options.mean, "--mean", channels),
         std=known.std if options.std is None else _scaled(options.std, "--std", channels),
     )

@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
     """Classify the photos; 1 where some could not be read."""
     set_num_threads(options.threads)
     names = Names(options.photos)
-    model = trained_model(options.model)
+    model = trained_model(options.model, options.output)
     describe(model, options)
     # How many photos are ready is chance, and must not decide about the last digits.
     model.reproducible = True

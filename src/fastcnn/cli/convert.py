@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fastcnn import zoo
 from fastcnn.cli._arguments import whole
-from fastcnn.cli._models import add_size, any_model, set_size
+from fastcnn.cli._models import add_output, add_size, any_model, set_size
 from fastcnn.model import Model
 
 _FORMATS = (".onnx", ".safetensors")
@@ -31,6 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--classes", type=whole(1), metavar="N", help="outputs of it (default: its own)")
     add_size(parser)
+    add_output(parser)
     parser.set_defaults(run=run)
 
 
@@ -49,6 +50,8 @@ def _source(options: argparse.Namespace) -> Model:
     if options.architecture is None:
         if options.classes is not None:
             raise ValueError(f"--classes {options.classes}: expected with --architecture")
-        return any_model(options.source)
+        return any_model(options.source, options.output)
+    if options.output is not None:
+        raise ValueError(f"--output {options.output}: expected without --architecture, whose networks have one output")
     settings = {} if options.classes is None else {"num_classes": options.classes}
     return zoo.build(options.architecture, weights=options.source, **settings)

@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
     if options.page:
         check_writable(options.page, "--page")
     set_num_threads(options.threads)
-    model = trained_model(options.model)
+    model = trained_model(options.model, options.output)
     describe(model, options)
     data, left_out = photos_of(options.folder, model, options, ("test", "validation"))
     report = model.evaluate(data)

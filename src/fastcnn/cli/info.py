@@ -8,7 +8,7 @@ import json
 import numpy as np
 
 from fastcnn.cli._arguments import whole
-from fastcnn.cli._models import add_size, add_threads, any_model, set_size
+from fastcnn.cli._models import add_output, add_size, add_threads, any_model, set_size
 from fastcnn.cli._preflight import check_plot
 from fastcnn.kernels import _cpu
 from fastcnn.model import Model
@@ -19,6 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example: fastcnn info resnet18"
     parser.add_argument("model", metavar="MODEL", help="a network of the zoo, a saved model or an ONNX file")
     add_size(parser)
+    add_output(parser)
     parser.add_argument("--profile", action="store_true", help="time every step of a prediction instead")
     parser.add_argument(
         "--batch", type=whole(1), metavar="N", help="with --profile: images to time together (default: 1)"
@@ -35,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     for name in ("plot", "batch", "threads"):
         if getattr(options, name) is not None and not options.profile:
             raise ValueError(f"--{name} {getattr(options, name)}: expected with --profile")
-    model = any_model(options.model)
+    model = any_model(options.model, options.output)
     set_size(model, options.size)
     if options.profile:
         return _profile(model, options)

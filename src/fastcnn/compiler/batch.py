@@ -47,11 +47,11 @@ def part_size(batch: int, arena_bytes: int, weight_bytes: int) -> int:
 def is_separable(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]]) -> bool:
     """Whether each image of a batch, the first axis of all inputs, is computed without the others."""
     batches = {shape[0] for shape in input_shapes.values()}
-    if len(batches) != 1:
+    if len(batches) != 1 or not all(node.kind.keeps_images_apart(node.attrs) for node in graph.nodes):
         return False
     batch = batches.pop()
-    whole = graph.infer(dict(input_shapes))
     try:
+        whole = graph.infer(dict(input_shapes))
         single = graph.infer({name: (1, *shape[1:]) for name, shape in input_shapes.items()})
     except ValueError:  # a constant has the batch's size
         return False

@@ -30,7 +30,7 @@ def fold(state: State) -> State:
     A convolution keeps the factors of a batch normalisation that is folded into it as `Scale`.
     """
     with np.errstate(all="ignore"):  # a negative variance gives NaN without a warning
-        for step in (_drop_transparent, _drop_repeated_relu, fold_constants, _join_affine):
+        for step in (_drop_transparent, _drop_repeated_relu, _folded, _join_affine):
             state = step(state)
         state = _fold_into_norms(_fold_batch_norm(state))
         merged = merge_convolutions(state)
@@ -76,6 +76,11 @@ def drop_repeated_relu(graph: Graph) -> Graph:
 
 def fold_constants(state: State) -> State:
     """Compute what depends on constants alone."""
+    with np.errstate(all="ignore"):
+        return _folded(state)
+
+
+def _folded(state: State) -> State:
     constants, budget = dict(state.graph.constants), state.options.budget
     known = {*constants, ""}
     nodes = []

@@ -15,14 +15,15 @@ import numpy as np
 from fastcnn import ops
 from fastcnn.compiler.batch import is_separable
 from fastcnn.compiler.compile import compile_batch, compile_graph
+from fastcnn.compiler.islands import with_islands
 from fastcnn.compiler.mixed import MixedPlan, compile_mixed
 from fastcnn.compiler.plan import Plan
-from fastcnn.compiler.resolve import resolve
+from fastcnn.compiler.resolve import Resolved, resolve
 from fastcnn.compiler.runnable import CompiledNetwork, ending
 from fastcnn.graph.ir import Graph, check_shape
 from fastcnn.ops.budget import MAX_BYTES, Budget
 
-__all__ = ["PROBES", "compile_general", "resolve_for_any_batch", "resolve_for_kernels"]
+__all__ = ["PROBES", "compile_general", "kernel_graph", "resolve_for_any_batch", "resolve_for_kernels"]
 
 # Two sizes that stand for all sizes if a graph leaves one free.
 PROBES = (224, 256)
@@ -66,17 +67,18 @@ def compile_general(
     images = max(1, min(batches)) if len(batches) == len(graph.inputs) and batches else 1
     budget = Budget(max_bytes, images)
     resolved = resolve(graph, shapes, budget)
-    for node in resolved.graph.nodes:  # values between kernels share memory, which their plans ask for
-        if not ops.is_general(node.op):
+    whole = with_islands(resolved.graph, resolved.known, max_bytes)
+    for node in (resolved.graph if whole is None else whole).nodes:
+        if not ops.is_general(node.op):  # values between kernels share memory, which their plans ask for
             budget.release(4 * prod(resolved.known[node.output].shape or ()))
     plan: Plan | MixedPlan
-    if _others(resolved.graph) or _constant_outputs(resolved.graph):
+    if whole is None:
         plan = compile_mixed(resolved, None, tuning, budget, (max_bytes, images))
         plan = replace(plan, parts=parts, operations=plan.operations * parts)
     elif parts == 1:
-        plan = compile_batch(resolved.graph, shapes, {}, tuning or {}, pixels, budget=budget)
+        plan = compile_batch(whole, shapes, {}, tuning or {}, pixels, budget=budget)
     else:
-        plan = compile_graph(resolved.graph, shapes, tuning=tuning, pixels=pixels, budget=budget)
+        plan = compile_graph(whole, shapes, tuning=tuning, pixels=pixels, budget=budget)
         plan = replace(plan, parts=parts, operations=plan.operations * parts)
     known = {name: value.shape for name, value in resolved.known.items()}
     shape = known[graph.outputs[0]] or ()
@@ -96,12 +98,8 @@ def _others(graph: Graph) -> list[str]:
     return sorted({node.op for node in graph.nodes if ops.is_general(node.op)})
 
 
-def _constant_outputs(graph: Graph) -> bool:
-    return any(name in graph.constants or name in graph.inputs for name in graph.outputs)
-
-
 def resolve_for_kernels(graph: Graph, input_shape: tuple[int, ...], max_bytes: int = MAX_BYTES) -> Graph:
-    """The network in operations with kernels, for inputs of one shape in batches of any size.
+    """The network in operations with kernels as far as there are, for inputs of one shape in batches of any size.
 
     Parameters
     ----------
@@ -115,25 +113,36 @@ def resolve_for_kernels(graph: Graph, input_shape: tuple[int, ...], max_bytes: i
     Raises
     ------
     ValueError
-        Naming the operations without kernels, or the node that does not fit.
+        Naming what no plan can hold, or the node that does not fit.
     """
     ((name, shape),) = graph.inputs.items()
     fixed = replace(graph, inputs={name: (*shape[:1], *input_shape)})
     result = resolve_for_any_batch(fixed, max_bytes)
     if result is None:
         batch = shape[0] if shape and shape[0] is not None else 1
-        others = _others(resolve(graph, {name: (batch, *input_shape)}, Budget(max_bytes)).graph)
-        reason = f"has operations without kernels ({', '.join(others)})" if others else "depends on the batch's size"
+        resolved = resolve(graph, {name: (batch, *input_shape)}, Budget(max_bytes))
+        reason = "depends on the batch's size"
+        if with_islands(resolved.graph, resolved.known, max_bytes) is None:
+            reason = f"has operations that no plan can hold ({', '.join(_others(resolved.graph)) or 'none'})"
         raise ValueError(
             f"the network {reason}: it predicts, but cannot become part of another model, be tuned or be trained"
         )
     return result
 
 
-def resolve_for_any_batch(graph: Graph, max_bytes: int = MAX_BYTES) -> Graph | None:
-    """The network in operations with kernels, for batches of any size.
+def kernel_graph(graph: Graph, input_shape: tuple[int, ...], max_bytes: int = MAX_BYTES) -> Graph:
+    """As `resolve_for_kernels`, with islands (islands.py) in place of the operations without kernels."""
+    graph = resolve_for_kernels(graph, input_shape, max_bytes)
+    known = resolve(graph, dict.fromkeys(graph.inputs, (1, *input_shape)), Budget(max_bytes)).known
+    result = with_islands(graph, known, max_bytes)
+    assert result is not None
+    return result
 
-    None if it has other operations, or depends on the batch's size or on sizes that the graph leaves free.
+
+def resolve_for_any_batch(graph: Graph, max_bytes: int = MAX_BYTES) -> Graph | None:
+    """The network in operations with kernels as far as there are, for batches of any size.
+
+    None if one plan cannot hold it, or if it depends on the batch's size or on sizes that the graph leaves free.
 
     Parameters
     ----------
@@ -150,39 +159,36 @@ def resolve_for_any_batch(graph: Graph, max_bytes: int = MAX_BYTES) -> Graph | N
     ((name, shape),) = graph.inputs.items()
     batches = (shape[0],) if shape[0] is not None else BATCHES
     sizes = [[size or probe for size in shape[1:]] for probe in (PROBES if None in shape[1:] else (0,))]
-    found: list[Graph] = []
+    found: list[Resolved] = []
     for concrete in [(batch, *rest) for rest in sizes for batch in batches]:
         try:
-            found.append(resolve(graph, {name: concrete}, Budget(max_bytes)).graph)
+            found.append(resolve(graph, {name: concrete}, Budget(max_bytes)))
         except ValueError:
             if None in shape[1:]:
                 return None  # the graph may be made for other sizes
             raise
-    if shape[0] is not None:
-        found = [_keeping_batch(graph, {name: (shape[0], *rest)}) for graph, rest in zip(found, sizes, strict=True)]
-    first = found[0]
-    if _others(first) or not first.nodes or graph.types or any(not _equal(first, other) for other in found[1:]):
+    resolved = [other.graph if shape[0] is None else _keeping_batch(other, shape[0]) for other in found]
+    first = resolved[0]
+    if not first.nodes or any(not _equal(first, other) for other in resolved[1:]):
         return None
-    result = Graph(first.nodes, {name: (None, *shape[1:])}, first.outputs, first.constants)
-    if _constant_outputs(result):
-        return None
-    if shape[0] is not None and not is_separable(result, {name: (2 * shape[0], *sizes[0])}):
+    result = Graph(first.nodes, {name: (None, *shape[1:])}, first.outputs, first.constants, graph.types)
+    whole = with_islands(result, found[0].known, max_bytes)
+    if whole is None or shape[0] is not None and not is_separable(whole, {name: (2 * shape[0], *sizes[0])}):
         return None  # made for this batch only
     return result
 
 
-def _keeping_batch(graph: Graph, shapes: dict[str, tuple[int, ...]]) -> Graph:
+def _keeping_batch(resolved: Resolved, batch: int) -> Graph:
     """The graph, whose reshapes keep the first size where the file names the batch that it was made for."""
-    if _others(graph) or graph.types:
-        return graph
-    sizes, (batch, *_) = graph.infer(shapes), next(iter(shapes.values()))
     nodes = []
-    for node in graph.nodes:
+    for node in resolved.graph.nodes:
         wanted = node.attrs.get("shape", ())
-        if node.op == "Reshape" and wanted[:1] == (batch,) and sizes[node.inputs[0]][0] == batch:
-            node = replace(node, attrs={**node.attrs, "shape": (0, *wanted[1:])})
+        if node.op == "Reshape" and wanted[:1] == (batch,):
+            before = resolved.known[node.inputs[0]].shape
+            if before and before[0] == batch:
+                node = replace(node, attrs={**node.attrs, "shape": (0, *wanted[1:])})
         nodes.append(node)
-    return replace(graph, nodes=nodes)
+    return replace(resolved.graph, nodes=nodes)
 
 
 def _equal(a: Graph, b: Graph) -> bool:

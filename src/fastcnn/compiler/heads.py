@@ -134,7 +134,7 @@ def _without_factors(name: str, state: State) -> tuple[str, float]:
 
 
 def _without_mask(name: str, state: State) -> tuple[str, np.ndarray | None]:
-    """The scores before constants are added, and the sum of these, (images or 1, heads or 1, queries or 1, keys)."""
+    """The scores before constants are added, and what these add up to: (images, heads, queries, keys), or 1 of some."""
     mask: np.ndarray | None = None
     first = name
     while state.is_private(name) and name in state.makers:

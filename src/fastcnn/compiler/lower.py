@@ -148,5 +148,7 @@ class Lowering:
         views = [argument for argument in arguments if isinstance(argument, View)]
         self.waits.append(self._hazards.before(views[:writes], views[writes:]))
         name, decided = self._node.name, self._node.decided
-        reasons, problem = ({}, "") if decided.choice is None else (decided.choice.reasons, decided.choice.problem)
+        reasons, problem = self._node.kind.reasons, ""
+        if decided.choice is not None:
+            reasons, problem = decided.choice.reasons, decided.choice.problem
         self.infos.append(StepInfo(name, decided.fused, kernel, reasons, self._operations, self._bytes, problem))

@@ -67,9 +67,10 @@ def _merged(node: Node, nodes: Mapping[str, Node], constants: dict[str, np.ndarr
     if len(shapes[2]) != 4 or len({*shapes}) != 1 or node.inputs[0] == node.inputs[1]:
         return None
     branches = [_branch(name, nodes, constants, state) for name in node.inputs]
-    for i, name in enumerate(node.inputs):  # one operand may be what the other one reads
+    for i, name in enumerate(node.inputs):
+        # One operand may be what the other one reads. A dense convolution adds it as well in its epilogue.
         other = branches[1 - i]
-        if other is not None and other.x == name and other.attrs is not None:
+        if other is not None and other.x == name and other.attrs is not None and other.attrs["group"] != 1:
             ones = np.ones(shapes[i][1])
             branches[i] = _Branch(name, None, (0, 0, 0, 0), ones, 0 * ones)
     first, second = branches
@@ -82,7 +83,8 @@ def _merged(node: Node, nodes: Mapping[str, Node], constants: dict[str, np.ndarr
     names = f"{node.output}:merged", f"{node.output}:merged bias"
     constants |= zip(names, (joined.weight.astype(np.float32), joined.bias.astype(np.float32)), strict=True)
     attrs = {**ops.get("Conv").defaults, **joined.attrs, "pads": joined.pads, "auto_pad": "NOTSET"}
-    return Node("Conv", node.name, (joined.x, *names), node.output, attrs)
+    name = next(nodes[x].name for x in node.inputs if x in nodes and nodes[x].op == "Conv")
+    return Node("Conv", name, (joined.x, *names), node.output, attrs)
 
 
 def _branch(name: str, nodes: Mapping[str, Node], constants: Mapping[str, np.ndarray], state: State) -> _Branch | None:

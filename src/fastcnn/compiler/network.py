@@ -6,7 +6,7 @@ shapes of its inputs. general.py does that; few networks need it, and it is impo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -28,6 +28,7 @@ __all__ = [
     "fixed_constants",
     "infer_values",
     "is_resolved",
+    "least_batch",
     "read_constants",
 ]
 
@@ -137,6 +138,17 @@ def check_cost(graph: Graph, input_shapes: Shapes, max_bytes: int) -> None:
             budget.keep(size)
         except ValueError as error:
             raise ValueError(f"its values with padding, in vectors: {error}") from None
+
+
+def least_batch(graph: Graph, input_shape: Sequence[int]) -> dict[str, Shape]:
+    """Shapes of the smallest batch that a graph takes, of inputs of one shape.
+
+    Examples
+    --------
+    >>> least_batch(Graph([], {"x": (4, None)}, ["x"], {}), (3,))
+    {'x': (4, 3)}
+    """
+    return {name: (sizes[0] if sizes and sizes[0] else 1, *input_shape) for name, sizes in graph.inputs.items()}
 
 
 def infer_values(graph: Graph, input_shapes: Shapes) -> tuple[Mapping[str, Shape | None], Mapping[str, str]]:

@@ -56,6 +56,7 @@ class Plan:
     def __post_init__(self) -> None:
         """Derive what every run needs."""
         self._most_threads = self.operations // OPERATIONS_PER_THREAD
+        self._calls_python = any(step.kernel == "numpy" for step in self.steps)
         self._result_shapes = [
             (self.parts * shape[0], *shape[1:]) if self.parts > 1 else shape for shape in self._output_shapes
         ]
@@ -112,14 +113,14 @@ class Plan:
         """Run all parts of a batch.
 
         Each thread takes parts through all steps. If there are more threads than parts, all threads compute one part
-        after the other.
+        after the other, and also where the calling thread alone computes some steps.
         """
         arrays = [*inputs, *self._constants, *outputs]
         fixed = range(len(inputs), len(inputs) + len(self._constants))
         strides = np.array([0 if i in fixed else array.nbytes // self.parts for i, array in enumerate(arrays)], np.intp)
-        together = threads if threads > self.parts else 1
+        together = threads if threads > self.parts or self._calls_python else 1
         executors = [self._take(together) for _ in range(threads // together)]
-        if together == 1:
+        if together == 1 and not self._calls_python:
             _executor.run_chunks(executors, arrays, strides, self.parts)
         else:
             for part in range(self.parts):

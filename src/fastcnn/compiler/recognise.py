@@ -1,9 +1,12 @@
 """Recognising: functions that files spell out in several operations become one.
 
-    x * sigmoid(x)                                              →  Swish
-    x * 0.5 * (1 + erf(x / sqrt(2)))                            →  Gelu
-    x * 0.5 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x^3)))   →  Gelu(approximate="tanh")
-    Reshape to (N, groups, ...) ▸ InstanceNormalization ▸ Reshape back   →  GroupNormalization
+    x * sigmoid(x)  →  Swish
+
+    x * 0.5 * (1 + erf(x / sqrt(2)))  →  Gelu
+
+    x * 0.5 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x^3)))  →  Gelu, approximate
+
+    Reshape to groups ▸ InstanceNormalization ▸ Reshape back  →  GroupNormalization
 
 The factors of a product may come in any order, each by itself or multiplied before.
 """

@@ -9,7 +9,7 @@ the nodes behind it. A budget is asked before anything is computed or kept.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -80,12 +80,7 @@ class _Resolver:
         self.rewriter = Rewriter(self.known, graph, budget)
 
     def run(self) -> Resolved:
-        nodes: list[Node] = []
-        for node in self.graph.nodes:
-            try:
-                nodes += self.step(node)
-            except ValueError as error:
-                raise ValueError(f"node {node.name!r} ({node.op}): {error}") from None
+        nodes = [replaced for node in self.graph.nodes for replaced in self.told_step(node)]
         nodes = live(nodes, self.graph.outputs)  # a rule may replace several nodes
         used = {name for node in nodes for name in node.inputs} | set(self.graph.outputs)
         constants = {
@@ -93,6 +88,24 @@ class _Resolver:
         }
         result = Graph(nodes, self.graph.inputs, self.graph.outputs, constants, self.graph.types)
         return Resolved(result, self.known)
+
+    def grow(self, node: Node, constants: Mapping[str, np.ndarray]) -> None:
+        """Take a node that the graph did not have, and the constants that it reads."""
+        for name in node.inputs:
+            if name and name not in self.known:
+                array = constants[name]
+                self.budget.keep(array.nbytes)
+                self.known[name] = Known(array.shape, array.dtype, array)
+        self.budget.keep(NODE_BYTES)
+        self.rewriter.add(node)
+        self.told_step(node)
+
+    def told_step(self, node: Node) -> list[Node]:
+        """The same as `step`; errors name the node."""
+        try:
+            return self.step(node)
+        except ValueError as error:
+            raise ValueError(f"node {node.name!r} ({node.op}): {error}") from None
 
     def step(self, node: Node) -> list[Node]:
         """The nodes that replace a node; none if its output is a constant."""
@@ -164,3 +177,61 @@ class _Resolver:
             self.budget.keep(prod(value.shape) * value.dtype.itemsize)
         except ValueError as error:
             raise ValueError(f"{what} {value.shape} exceeds max_bytes: {error}") from None
+
+
+class Growing:
+    """What is known of the values of a graph whose nodes are added one after the other.
+
+    Parameters
+    ----------
+    inputs, types : dict
+        As of `Graph`.
+    shapes : dict
+        Shape of each input.
+    budget : Budget
+        As for `resolve`.
+
+    Attributes
+    ----------
+    known : dict of str to Known
+
+    Examples
+    --------
+    >>> growing = Growing({"x": (None, 4)}, {}, {"x": (2, 4)}, Budget())
+    >>> growing.add([Node("ai.onnx::Shape", "s", ("x",), "shape", {})], {})
+    >>> growing.known["shape"].array
+    array([2, 4])
+    """
+
+    def __init__(
+        self,
+        inputs: Mapping[str, tuple[int | None, ...]],
+        types: Mapping[str, str],
+        shapes: Mapping[str, tuple[int, ...]],
+        budget: Budget,
+    ) -> None:
+        self._resolver = _Resolver(Graph([], dict(inputs), [], {}, dict(types)), shapes, budget)
+        self._count = 0
+
+    @property
+    def known(self) -> Mapping[str, Known]:
+        return self._resolver.known
+
+    def add(self, nodes: Sequence[Node], constants: Mapping[str, np.ndarray]) -> None:
+        """Take the nodes behind those that were given before.
+
+        Parameters
+        ----------
+        nodes : sequence of Node
+            All of the graph.
+        constants : dict of str to ndarray
+            Those that the nodes read, at least.
+
+        Raises
+        ------
+        ValueError
+            Naming the node that cannot take its inputs, or needs too much memory.
+        """
+        for node in nodes[self._count :]:
+            self._resolver.grow(node, constants)
+            self._count += 1

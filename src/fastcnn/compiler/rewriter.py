@@ -57,6 +57,11 @@ class Rewriter:
         self.taken = {*graph.inputs, *graph.constants, *(node.output for node in graph.nodes)}
         self.node: Node
 
+    def add(self, node: Node) -> None:
+        """Take a node that the graph did not have."""
+        self.makers[node.output] = node
+        self.taken.add(node.output)
+
     def shape(self, i: int = 0) -> tuple[int, ...]:
         """The shape of an operand."""
         shape = self.known[self.node.inputs[i]].shape

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn import ops
 from fastcnn.compiler.choose import ALGORITHMS
 from fastcnn.compiler.compile import PASSES
 from fastcnn.compiler.expand import expanded
@@ -20,6 +21,7 @@ from fastcnn.graph.ir import Node, Shape
 from fastcnn.ops.bands import Bands
 from fastcnn.ops.base import resolve_pads
 from fastcnn.ops.decisions import ConvChoice, Finish, Scale
+from fastcnn.ops.island import Island
 from fastcnn.ops.node import UNDECIDED, Op
 
 __all__ = ["verify"]
@@ -116,9 +118,11 @@ def _attribute_fault(node: Node) -> str:
     """Attributes are those of the operation; passes tell each other the rest in `Decisions`."""
     if node.op == "InBands":
         return "" if isinstance(node.attrs.get("bands"), Bands) and len(node.attrs) == 1 else "expected Bands alone"
+    if node.op == ops.ISLAND:
+        return "" if isinstance(node.attrs.get("island"), Island) and len(node.attrs) == 1 else "expected Island alone"
     if node.op == "PackWeights":
         return "" if {"form", "ins", "size"} <= node.attrs.keys() else f"attributes {sorted(node.attrs)}"
-    if node.attrs.keys() != node.kind.defaults.keys():
+    if node.attrs.keys() | {*node.kind.later} != node.kind.defaults.keys():
         return f"attributes {sorted(node.attrs)}, expected {sorted(node.kind.defaults)}"
     return ""
 

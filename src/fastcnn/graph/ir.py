@@ -172,6 +172,9 @@ class Graph:
 
 def _called(node: Node) -> str:
     """What messages call a node: one that only training has, by the layer that it belongs to."""
+    if node.op == ops.ISLAND:
+        island = node.attrs["island"]
+        return f"node {node.name!r} ({island.nodes[-1].op})"
     if node.kind.is_internal:
         return f"training layer {node.name.partition(':')[0]!r}"
     return f"node {node.name!r} ({node.op})"

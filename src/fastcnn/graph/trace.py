@@ -77,6 +77,10 @@ class Symbol:
     __lt__ = __le__ = __gt__ = __ge__ = _refuse
 
 
+def _contiguous(value: Any) -> np.ndarray:
+    return np.ascontiguousarray(value, np.float32)
+
+
 class Tracer:
     """Collects the nodes of one model.
 
@@ -103,7 +107,7 @@ class Tracer:
         self.shapes[name] = shape
         return Symbol(self, name, shape)
 
-    def apply(self, op: str, inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Symbol:
+    def apply(self, op: str, inputs: Sequence[Any], attrs: Mapping[str, Any], shape: Shape | None = None) -> Symbol:
         """Append a node.
 
         Parameters
@@ -112,6 +116,9 @@ class Tracer:
         inputs : sequence of Symbol, array, number or None
         attrs : dict
             Those that are not given take their defaults.
+        shape : tuple of int, optional
+            Of the output, where it is known. The operation then needs no shape rule, all attributes that it needs are
+            given, and arrays keep their types.
 
         Returns
         -------
@@ -122,11 +129,12 @@ class Tracer:
         ValueError
             Where the shapes do not fit.
         """
-        names = tuple(self._value(value) for value in inputs)
-        full = {**ops.get(op).defaults, **attrs}
-        shape = ops.get(op).infer(full, [self.shapes[name] if name else None for name in names])
+        names = tuple(self._value(value, _contiguous if shape is None else np.asarray) for value in inputs)
+        if shape is None:
+            attrs = {**ops.get(op).defaults, **attrs}
+            shape = ops.get(op).infer(attrs, [self.shapes[name] if name else None for name in names])
         name = self._node_name(op)
-        self.nodes.append(Node(op, name, names, f"{name}:0", full))
+        self.nodes.append(Node(op, name, names, f"{name}:0", attrs))
         self.shapes[f"{name}:0"] = shape
         return Symbol(self, f"{name}:0", shape)
 
@@ -144,7 +152,7 @@ class Tracer:
         """Whether an array is a parameter of the model."""
         return self._arrays.get(self._names.get(id(value), "")) is value
 
-    def _value(self, value: Any) -> str:
+    def _value(self, value: Any, as_array: Callable[[Any], np.ndarray]) -> str:
         if value is None:
             return ""
         if isinstance(value, Symbol):
@@ -154,7 +162,7 @@ class Tracer:
         name = self._names.get(id(value))
         if name is None:
             name = f"const_{len(self.constants)}"
-            array = np.ascontiguousarray(value, np.float32)
+            array = as_array(value)
             self._names[id(array)], self._arrays[name] = name, array
         self.constants[name] = self._arrays[name]
         self.shapes[name] = self._arrays[name].shape

@@ -12,6 +12,9 @@ from typing import Any
 
 import numpy as np
 
+FLOAT32, BFLOAT16 = 1, 16  # onnx.proto; NumPy has no bfloat16, and float32 holds all of its numbers
+_TYPES = ("to", "dtype", "output_dtype")
+
 
 @dataclass
 class RawNode:
@@ -21,6 +24,7 @@ class RawNode:
     ----------
     op, name : str
     inputs, outputs : list of str
+        Names of our graph; "" for an input that is absent, and for an output that nobody reads.
     attrs : dict
         Numbers, text, tuples of them, and arrays.
     opset : int
@@ -59,6 +63,9 @@ def normalise(node: RawNode) -> None:
     (['x', 'axes'], {}, [array([0])])
     """
     node.attrs.pop("consumed_inputs", None)
+    for key in _TYPES:
+        if node.attrs.get(key) == BFLOAT16:
+            node.attrs[key] = FLOAT32
     for last, rule in _RULES.get(node.op, ()):
         if node.opset <= last:
             rule(node)

@@ -16,6 +16,7 @@ import numpy as np
 
 from fastcnn._system import BINARY, NO_LINK, NO_WAIT
 from fastcnn.errors import ModelLoadError
+from fastcnn.io._onnx_dialect import BFLOAT16
 from fastcnn.ops.budget import Budget
 from fastcnn.ops.general.elementwise import DTYPES
 
@@ -63,19 +64,24 @@ class TensorReader:
             of external data is refused. The message names the tensor.
         """
         where = f"{where} {tensor.name[:80]!r}"
-        if tensor.data_type not in DTYPES:
-            known = ", ".join(DTYPES.values())
+        narrow = tensor.data_type == BFLOAT16
+        if tensor.data_type not in DTYPES and not narrow:
+            known = ", ".join((*DTYPES.values(), "bfloat16"))
             raise ModelLoadError(f"{where}: element type {tensor.data_type}, expected one of {known}")
-        dtype = np.dtype(DTYPES[tensor.data_type])
+        dtype = np.dtype(DTYPES.get(tensor.data_type, "uint16"))
         shape = tuple(tensor.dims)
         if len(shape) > MAX_RANK or any(size < 0 for size in shape):
             raise ModelLoadError(f"{where}: dimensions {shape[:8]}, expected at most {MAX_RANK}, none of them negative")
         count = prod(shape)
         if count >= 2**62:
             raise ModelLoadError(f"{where}: dimensions {shape[:8]} are more elements than there are addresses")
-        self._budget.keep(count * dtype.itemsize, where)
+        self._budget.keep(count * (4 if narrow else dtype.itemsize), where)
         if tensor.HasField("segment"):
             raise ModelLoadError(f"{where}: in segments, which no tool writes")
+        array = self._numbers(tensor, dtype, count, where, raw).reshape(shape)
+        return _widened(array) if narrow else array
+
+    def _numbers(self, tensor: Any, dtype: np.dtype, count: int, where: str, raw: memoryview | None) -> np.ndarray:
         data: bytes | memoryview
         if tensor.data_location == 1:
             data = self._external(tensor, where, count * dtype.itemsize)
@@ -84,11 +90,12 @@ class TensorReader:
         elif tensor.HasField("raw_data"):
             data = tensor.raw_data
         else:
-            return _from_field(tensor, dtype, count, where).reshape(shape)
+            return _from_field(tensor, dtype, count, where)
         if len(data) != count * dtype.itemsize:
-            raise ModelLoadError(f"{where}: {len(data)} bytes of data, expected {count * dtype.itemsize} for {shape}")
+            wanted = f"{count * dtype.itemsize} for {tuple(tensor.dims)}"
+            raise ModelLoadError(f"{where}: {len(data)} bytes of data, expected {wanted}")
         array = np.frombuffer(data, dtype.newbyteorder("<"))
-        return (array != 0 if dtype.kind == "b" else array.astype(dtype)).reshape(shape)
+        return array != 0 if dtype.kind == "b" else array.astype(dtype)
 
     def _external(self, tensor: Any, where: str, size: int) -> bytes:
         entries = {entry.key: entry.value for entry in tensor.external_data}
@@ -130,6 +137,13 @@ class TensorReader:
             if path.is_symlink():
                 raise ModelLoadError(f"{where}: external data at {location[:80]!r} goes through a symbolic link")
         return path
+
+
+def _widened(bits: np.ndarray) -> np.ndarray:
+    """bfloat16, given by its bits, as float32: the other bits of that are zeros."""
+    wide = bits.astype(np.uint32)
+    wide <<= 16
+    return wide.view(np.float32)
 
 
 def _from_field(tensor: Any, dtype: np.dtype, count: int, where: str) -> np.ndarray:

@@ -167,8 +167,36 @@ class _Writer:
         schema = defs.get_schema(op, self.opset)
         attrs = {key: value for key, value in attrs.items() if value is not None and key in schema.attributes}
         count = self.split_count(node) if op == "Split" else max(index + 1, schema.min_output)
+        if attrs.get("training_mode"):
+            if index == 0 and self.shapes[inputs[0]] is not None:
+                return self.batch_normalised(node)
+            count = schema.max_output  # of BatchNormalization: readers refuse it with fewer
         outputs = [node.output if i == index else f"{node.output}/unused{i}" for i in range(count)]
         return [*before, helper.make_node(op, inputs, outputs, node.name, **attrs)]
+
+    def batch_normalised(self, node: Node) -> list[Any]:
+        """A batch normalisation in training mode, spelled out. ONNX Runtime 1.32 computes other values where nobody
+        reads the statistics that are its further outputs."""
+        from onnx import helper
+
+        (x, *weights), y, rank = node.inputs[:3], node.output, len(self.shapes[node.inputs[0]] or ())
+        over = self.tensor(f"{y}/over", np.array([0, *range(2, rank)]))
+        behind = self.tensor(f"{y}/behind", np.arange(1, rank - 1))
+        epsilon = np.array(node.attrs.get("epsilon", node.kind.defaults["epsilon"]), np.float32)
+        scale, bias = f"{y}/scale", f"{y}/bias"
+        steps = [
+            *[("Unsqueeze", [name, behind], wide) for name, wide in zip(weights, (scale, bias), strict=True)],
+            ("ReduceMean", [x, over], f"{y}/mean"),
+            ("Sub", [x, f"{y}/mean"], f"{y}/centred"),
+            ("Mul", [f"{y}/centred", f"{y}/centred"], f"{y}/squares"),
+            ("ReduceMean", [f"{y}/squares", over], f"{y}/variance"),
+            ("Add", [f"{y}/variance", self.tensor(f"{y}/epsilon", epsilon)], f"{y}/least"),
+            ("Sqrt", [f"{y}/least"], f"{y}/deviation"),
+            ("Div", [f"{y}/centred", f"{y}/deviation"], f"{y}/normal"),
+            ("Mul", [f"{y}/normal", scale], f"{y}/scaled"),
+            ("Add", [f"{y}/scaled", bias], y),
+        ]
+        return [helper.make_node(op, inputs, [output], output) for op, inputs, output in steps]
 
     def split_count(self, node: Node) -> int:
         if len(node.inputs) > 1:

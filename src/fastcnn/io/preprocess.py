@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,7 +21,7 @@ from fastcnn.io._load import load_image
 if TYPE_CHECKING:
     from fastcnn.io._load import ImageSource
 
-__all__ = ["Pixels", "Preprocess", "images_to_batch"]
+__all__ = ["Pixels", "Preprocess", "image_shape", "images_to_batch"]
 
 _INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 _SMALLEST_CROP = 0.01
@@ -314,6 +314,18 @@ class Preprocess:
         if unknown := [name for name in settings if name not in known]:
             raise ValueError(f"Preprocess: settings have an unknown {str(unknown[0])[:80]!r}")
         return cls(**settings)
+
+
+def image_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    """Return (channels, height, width) of an input; a network may take its channels last.
+
+    Examples
+    --------
+    >>> image_shape((3, 32, 48)), image_shape((32, 48, 3))
+    ((3, 32, 48), (3, 32, 48))
+    """
+    channels_last = len(shape) == 3 and shape[2] in (1, 3) and shape[0] not in (1, 3)
+    return (shape[2], shape[0], shape[1]) if channels_last else tuple(shape)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ cdef enum:
     CALL_DONE = 0
     CALL_BUSY = 3  # another thread runs this plan
     CALL_LOST = 4  # the process was forked meanwhile, and the threads are in the parent
+    CALL_RAISED = 5  # a step in NumPy has raised an exception; the C API has no number of its own for it
+    CALL_MESSAGE = 1024  # bytes of an exception's message
 
 # A plan with memory of its own, as `run_call` takes it. Arrays are inputs, constants and outputs, in this order.
 cdef struct BoundPlan:
@@ -25,7 +27,8 @@ cdef struct BoundPlan:
     size_t workspace       # bytes of memory, packed weights not counted
     PyObject *owner        # the Call
 
-cdef int run_call(BoundPlan *plan, const void *const *inputs, void *const *outputs, int threads) noexcept nogil
+cdef int run_call(BoundPlan *plan, const void *const *inputs, void *const *outputs, int threads,
+                  char *message) noexcept nogil
 
 cdef class Call:
     cdef Executor executor

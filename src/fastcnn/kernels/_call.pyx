@@ -1,14 +1,16 @@
 """Calls without Python: a plan that is bound to memory runs from addresses to addresses, without the GIL.
 
-The C API (capi.h) is made of them. They allocate nothing, look for no signals and may run on any thread.
+The C API (capi.h) is made of them. They look for no signals and may run on any thread. Only steps in NumPy allocate
+memory and take the GIL.
 """
 
 from cpython.object cimport PyObject
 from libc.stddef cimport ptrdiff_t
+from libc.string cimport memcpy
 
 from fastcnn.kernels._cpu cimport note_threads
 from fastcnn.kernels._executor cimport Executor
-from fastcnn.kernels._program cimport Patch, run_program
+from fastcnn.kernels._program cimport Patch, Program, raise_error, run_program
 from fastcnn.kernels._step cimport address
 
 import numpy as np
@@ -57,8 +59,23 @@ cdef class Call:
         return self.again()
 
 
-cdef int run_call(BoundPlan *plan, const void *const *inputs, void *const *outputs, int threads) noexcept nogil:
-    """Run all parts of a batch, on at most `threads` threads."""
+cdef void take_message(Program *program, char *message) noexcept nogil:
+    """Forget what has stopped a program, and keep what it says."""
+    with gil:
+        try:
+            raise_error(program)
+        except BaseException as error:
+            text = (str(error) or type(error).__name__).encode("utf-8", "replace")[:CALL_MESSAGE - 1]
+            memcpy(message, <const char *>text, len(text) + 1)
+
+
+cdef int run_call(BoundPlan *plan, const void *const *inputs, void *const *outputs, int threads,
+                  char *message) noexcept nogil:
+    """Run all parts of a batch, on at most `threads` threads.
+
+    `message` gets the text of an exception, in CALL_MESSAGE bytes.
+    """
+    cdef int status
     cdef ptrdiff_t i, part, first_output = plan.inputs + plan.constants
     cdef int lanes = max(1, min(threads, plan.max_threads)), had = lanes
     cdef Patch *patch
@@ -77,5 +94,11 @@ cdef int run_call(BoundPlan *plan, const void *const *inputs, void *const *outpu
             patch.tensor.data = patch.offset + <float *>(
                 plan.arrays[patch.slot - 1] + part * plan.strides[patch.slot - 1])
         had = min(had, run_program(plan.program, lanes))
+        if plan.program.error != NULL:
+            break
+    status = CALL_LOST if had < 0 else CALL_DONE
+    if plan.program.error != NULL:
+        take_message(plan.program, message)
+        status = CALL_RAISED
     leave(&plan.busy)
-    return CALL_LOST if had < 0 else CALL_DONE
+    return status

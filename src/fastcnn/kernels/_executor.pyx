@@ -54,8 +54,8 @@ cdef class Executor:
             step.estimate_work()
             p.pieces[i], p.least[i], p.vectors[i] = step.pieces, step.pieces_of(longest), step.vectors
             p.watched[i] = step.between > 0
-            if i == 0 or waits[i]:
-                p.begins[p.stages] = i
+            if i == 0 or waits[i] or step.on_caller or p.on_caller[p.stages - 1]:
+                p.begins[p.stages], p.on_caller[p.stages] = i, step.on_caller
                 p.stages += 1
             if i <= first_update:
                 p.last_stop = p.stages - 1 if i == first_update else p.stages
@@ -74,12 +74,13 @@ cdef class Executor:
         p.vectors = <ptrdiff_t *>calloc(count + 1, sizeof(ptrdiff_t))
         p.watched = <int *>calloc(count + 1, sizeof(int))
         p.begins = <ptrdiff_t *>calloc(count + 1, sizeof(ptrdiff_t))
+        p.on_caller = <int *>calloc(count + 1, sizeof(int))
         p.cuts = <int *>calloc(count + 1, sizeof(int))
         p.left = <uint64_t *>calloc(count * self.max_threads + 1, sizeof(uint64_t))
         self.patches = <Patch *>calloc(count * MAX_OPERANDS + 1, sizeof(Patch))
         if (p.runs == NULL or p.args == NULL or p.outputs == NULL or p.shared == NULL or p.pieces == NULL
                 or p.least == NULL or p.vectors == NULL or p.watched == NULL or p.begins == NULL or p.cuts == NULL
-                or p.left == NULL or self.patches == NULL):
+                or p.on_caller == NULL or p.left == NULL or self.patches == NULL):
             raise MemoryError("Executor: no memory for the list of steps")
 
     def __dealloc__(self):
@@ -92,6 +93,7 @@ cdef class Executor:
         free(self.program.vectors)
         free(self.program.watched)
         free(self.program.begins)
+        free(self.program.on_caller)
         free(self.program.cuts)
         free(self.program.left)
         free(self.patches)
@@ -145,20 +147,22 @@ cdef class Executor:
         cdef Program *p = &self.program
         cdef Program whole = self.program
         cdef ptrdiff_t ends[2]
+        cdef int on_caller
         cdef double start
         times = []
         self.bind_arrays(arrays)
         # The program consists of one step at a time.
-        p.begins, p.stages = ends, 1
+        p.begins, p.stages, p.on_caller = ends, 1, &on_caller
         try:
             for i in range(whole.count):
-                ends[0], ends[1] = i, i + 1
+                ends[0], ends[1], on_caller = i, i + 1, self.steps[i].on_caller
                 p.last_stop = i < whole.begins[whole.last_stop]
                 start = seconds()
                 self.run_bound(nthreads)
                 times.append(seconds() - start)
         finally:
             p.begins, p.stages, p.last_stop = whole.begins, whole.stages, whole.last_stop
+            p.on_caller = whole.on_caller
         return times
 
 

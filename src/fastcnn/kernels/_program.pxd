@@ -18,6 +18,8 @@ cdef struct Program:
     int *watched         # whether a step calls `goes_on` within its units
     int stages
     ptrdiff_t *begins    # the first step of each stage, and the end of the last one
+    int *on_caller       # whether the calling thread alone computes a stage
+    int first_stage      # of the job at hand
     int lanes            # lanes of this run
     int *cuts            # pieces of a step for each lane
     uint64_t *left       # for each lane and step, the pieces that are left, as `fc_take` takes them
@@ -48,6 +50,7 @@ cdef struct Chunks:
     int stop  # `stop` of all programs
 
 cdef int run_program(Program *p, int lanes) noexcept nogil
+cdef void stop_with(object error) noexcept
 cdef int share_chunks(Chunks *c, int lanes) noexcept nogil
 cdef void raise_error(Program *p) except *
 cdef double seconds() noexcept nogil

@@ -120,9 +120,15 @@ cdef void pause(void *program) noexcept nogil:
             if _wants_stop is not None and _wants_stop():
                 raise KeyboardInterrupt
         except BaseException as error:
-            Py_INCREF(error)
-            p.error = <PyObject *>error
-            p.stop[0] = True
+            keep_error(p, error)
+
+
+cdef void keep_error(Program *p, object error) noexcept:
+    """Stop the program, and keep what has stopped it until its end."""
+    if p.error == NULL:
+        Py_INCREF(error)
+        p.error = <PyObject *>error
+    p.stop[0] = True
 
 
 cdef void raise_error(Program *p) except *:
@@ -147,6 +153,13 @@ cdef bint ask(Watch *watch, ptrdiff_t vectors) noexcept nogil:
     if w.looks:
         look(w.program, vectors)
     return not w.program.stop[0]
+
+
+cdef void stop_with(object error) noexcept:
+    """Stop the program that runs in this thread, by an exception within one of its steps."""
+    cdef Watch *watch = set_watch(NULL)
+    set_watch(watch)
+    keep_error((<StepWatch *>watch).program, error)
 
 
 cdef void run_pieces(Program *p, ptrdiff_t i, float *scratch, int lane, bint looks) noexcept nogil:
@@ -203,8 +216,9 @@ cdef void share_stage(void *program, int stage, int lane, int worker) noexcept n
     """Compute one lane of a stage. The caller is worker 0. No later stage begins before this returns."""
     cdef Program *p = <Program *>program
     cdef float *scratch = p.scratch + worker * p.scratch_stride
-    cdef bint looks = worker == 0 and stage < p.last_stop
     cdef ptrdiff_t i
+    stage += p.first_stage
+    cdef bint looks = worker == 0 and stage < p.last_stop
     for i in range(p.begins[stage], p.begins[stage + 1]):
         if p.stop[0]:
             return
@@ -223,26 +237,46 @@ cdef void run_alone(Program *p) noexcept nogil:
 
 cdef void prepare(Program *p, int lanes) noexcept nogil:
     """Prepare a run."""
-    p.vectors_since, p.looked = 0, 0
+    p.vectors_since, p.looked, p.first_stage = 0, 0, 0
     deal(p, lanes)
+
+
+cdef int share_program(Program *p) noexcept nogil:
+    """Run all stages on several threads; the calling thread alone computes those that are its own.
+
+    Returns the number of threads, or FC_JOB_LOST.
+    """
+    cdef fc_job job
+    cdef int threads = p.lanes, stage = 0, end
+    job.share, job.work, job.lanes = share_stage, p, p.lanes
+    # `pause` does not know the stage. Where a run must not stop from some stage on, only `look` may stop it.
+    job.pause = NULL
+    if p.last_stop >= p.stages:
+        job.pause = pause
+    while stage < p.stages and not p.stop[0] and threads >= 0:
+        end = stage
+        while end < p.stages and not p.on_caller[end]:
+            end += 1
+        p.first_stage, job.stages = stage, end - stage
+        if end > stage:
+            threads = min(threads, fc_do_job(&job))
+        else:
+            share_stage(p, 0, 0, 0)
+            end += 1
+        stage = end
+    return threads
 
 
 cdef int run_program(Program *p, int lanes) noexcept nogil:
     """Run all stages in the default floating-point modes. Returns the number of threads, or FC_JOB_LOST."""
     cdef unsigned long modes = fc_default_float_modes()
-    cdef fc_job job
     cdef int threads = 1
     p.stop[0] = False
     prepare(p, lanes)
     if lanes == 1:
         run_alone(p)
     else:
-        job.share, job.work, job.stages, job.lanes = share_stage, p, p.stages, lanes
-        # `pause` does not know the stage. Where a run must not stop from some stage on, only `look` may stop it.
-        job.pause = NULL
-        if p.last_stop >= p.stages:
-            job.pause = pause
-        threads = fc_do_job(&job)
+        threads = share_program(p)
     fc_restore_float_modes(modes)
     return threads
 

@@ -188,6 +188,11 @@ cdef class Step:
                 self.vectors += OPERATIONS_OF_A_MOVE * (t.n * blocks_of(t) * t.h * t.w * t.lanes // self.kernels.vl)
 
     @property
+    def on_caller(self):
+        """Whether the thread that called the run computes the step. It is then a stage of its own."""
+        return False
+
+    @property
     def scratch(self):
         """Floats of scratch memory that each thread needs."""
         return self.scratch_floats

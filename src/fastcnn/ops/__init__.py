@@ -15,6 +15,7 @@ from fastcnn.ops import (
     group_norm,
     layer_norm,
     linear,
+    linear_grad,
     loss,
     matrix,
     norm,
@@ -28,9 +29,10 @@ from fastcnn.ops import (
 )
 from fastcnn.ops.node import Op, get, public_names, register, register_later
 
-__all__ = ["Op", "get", "is_general", "is_known", "names"]
+__all__ = ["ISLAND", "Op", "get", "is_general", "is_known", "names"]
 
 GENERAL = "ai.onnx::"  # prefix of the names of operations in plain NumPy
+ISLAND = "InNumpy"  # several of those as one operation
 
 _MODULES = (
     conv,
@@ -50,6 +52,7 @@ _MODULES = (
     axes,
     pixels,
     conv_grad,
+    linear_grad,
     norm_grad,
     loss,
     update,
@@ -66,7 +69,14 @@ def _general() -> Mapping[str, Op]:
     return TABLE
 
 
+def _islands() -> Mapping[str, Op]:
+    from fastcnn.ops.island import OPS
+
+    return {op.name: op for op in OPS}
+
+
 register_later(GENERAL, _general)
+register_later(ISLAND, _islands)
 
 
 def is_known(name: str) -> bool:
@@ -77,7 +87,7 @@ def is_known(name: str) -> bool:
     >>> is_known("Conv"), is_known("ai.onnx::Einsum"), is_known("Reorder")
     (True, True, False)
     """
-    return name in _PUBLIC or (is_general(name) and name in _general())
+    return name in _PUBLIC or name == ISLAND or (is_general(name) and name in _general())
 
 
 def is_general(name: str) -> bool:

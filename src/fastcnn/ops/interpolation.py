@@ -46,8 +46,20 @@ def coordinates(length: int, size: int, scale: float, mode: str, start: float, e
     raise ValueError(f"coordinate_transformation_mode={mode!r} is not known")
 
 
+def nearest_of(length: int, size: int, scale: float, mode: str, rounding: str) -> Array:
+    """Indices of the nearest neighbours of each output element, by `coordinates`.
+
+    PyTorch and TensorFlow, whose files round down, multiply with a float32. Ties go where they do there.
+    """
+    if mode == "asymmetric" and rounding == "floor":
+        step = np.float32(length / size if scale == size / length else 1 / scale)
+        found: Array = np.minimum(np.floor(np.arange(size, dtype=np.float32) * step), length - 1).astype(np.int64)
+        return found
+    return nearest(coordinates(length, size, scale, mode, 0.0, 1.0), length, rounding)
+
+
 def nearest(where: Array, length: int, mode: str) -> Array:
-    """Indices of the nearest neighbours."""
+    """Indices of the nearest neighbours of places."""
     if mode == "round_prefer_floor":
         found = np.ceil(where - 0.5)
     elif mode == "round_prefer_ceil":

@@ -44,7 +44,9 @@ class Gemm(Op):
     def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
         x, weight = inputs[0], inputs[1]
         assert x is not None and weight is not None
-        rows = reference.linear(x.reshape(-1, x.shape[-1]), weight, inputs[2] if len(inputs) > 2 else None)
+        rows = reference.linear(
+            x.reshape(prod(x.shape[:-1]), x.shape[-1]), weight, inputs[2] if len(inputs) > 2 else None
+        )
         return rows.reshape(*x.shape[:-1], weight.shape[0])
 
     def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:

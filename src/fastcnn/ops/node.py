@@ -133,6 +133,8 @@ class Op:
         ONNX's.
     defaults : dict
         Every attribute with its default value; the type of the default is the attribute's.
+    later : tuple of str
+        Attributes that older files lack: they then have their defaults.
     arguments : tuple of str
         Names of the inputs, for messages.
     required : int
@@ -149,6 +151,7 @@ class Op:
 
     name: str
     defaults: Mapping[str, Any] = {}
+    later: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ("x",)
     required: int = 1
     variadic: bool = False
@@ -162,6 +165,7 @@ class Op:
     is_internal: bool = False  # made by the compiler, refused in graphs
     packs: bool = False  # its output is stored as a parameter
     updates: bool = False  # writes over its first input, inside or outside the arena
+    reasons: Mapping[str, str] = {}  # why its steps are what they are, as `StepInfo.reasons` tells
 
     def check(self, attrs: Attrs, inputs: Sequence[str]) -> None:
         """Check names and types of attributes, and the number of inputs."""
@@ -170,7 +174,7 @@ class Op:
                 raise ValueError(f"unknown attribute {key!r}; known are {', '.join(self.defaults) or 'none'}")
             _check_type(key, value, self.defaults[key])
         for key in self.defaults:
-            if key not in attrs:
+            if key not in attrs and key not in self.later:
                 raise ValueError(f"attribute {key!r} is missing")
         most = None if self.variadic else len(self.arguments)
         if len(inputs) < self.required or (most is not None and len(inputs) > most) or "" in inputs[: self.required]:
@@ -218,6 +222,10 @@ class Op:
     def operands(self, node: Node) -> list[str]:
         """The inputs that are not weights."""
         return [name for i, name in enumerate(node.inputs) if name and i not in self.constants]
+
+    def keeps_images_apart(self, attrs: Attrs) -> bool:
+        """Whether each image of a batch is computed without the others, where shapes do not tell otherwise."""
+        return True
 
     def order(
         self, node: Node, index: int, shapes: Mapping[str, Shape], lanes: Mapping[str, int], vl: int

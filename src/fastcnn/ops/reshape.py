@@ -194,6 +194,7 @@ class Slice(Op):
 
     name = "Slice"
     defaults = {"axis": 1, "start": 0, "end": 2**31 - 1, "step": 1}
+    later = ("step",)
     layout = "follow"
 
     def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastcnn.kernels import _resample
 from fastcnn.ops.base import check_pair, check_size, images
-from fastcnn.ops.interpolation import coordinates, nearest, neighbours
+from fastcnn.ops.interpolation import coordinates, nearest_of, neighbours
 from fastcnn.ops.node import Attrs, Backward, Lowering, Node, Op, Shape, Shapes
 
 MOST = 1 << 16  # rows or columns: the tables of taps, which no budget counts, stay small
@@ -45,9 +45,10 @@ def taps_of(attrs: Attrs, axis: int, length: int) -> Taps:
     size, scale = attrs["sizes"][axis], (attrs["scale_h"], attrs["scale_w"])[axis]
     if size == length and scale == 1:
         return Taps(np.arange(size + 1), np.arange(size), np.ones(size))
-    where = coordinates(length, size, scale, attrs["coordinate_transformation_mode"], 0.0, 1.0)
+    rule = attrs["coordinate_transformation_mode"]
     if attrs["mode"] == "nearest":
-        return Taps(np.arange(size + 1), nearest(where, length, attrs["nearest_mode"]), np.ones(size))
+        return Taps(np.arange(size + 1), nearest_of(length, size, scale, rule, attrs["nearest_mode"]), np.ones(size))
+    where = coordinates(length, size, scale, rule, 0.0, 1.0)
     outside = bool(attrs["exclude_outside"])
     index, weights = neighbours(where, length, attrs["mode"], attrs["cubic_coeff_a"], 1.0, outside)
     used = weights != 0

@@ -13,6 +13,8 @@ from typing import Any, cast
 import numpy as np
 
 from fastcnn._names import listed, one_of
+from fastcnn.compiler.network import infer_values, least_batch
+from fastcnn.io.preprocess import image_shape
 from fastcnn.network import Network
 from fastcnn.training.data import ArraySource, Dataset, Source, as_targets, targets_of_names
 from fastcnn.training.label_files import Known
@@ -186,8 +188,8 @@ def outputs_of(model: Network, shape: tuple[int, ...]) -> int:
     ValueError
         If the output is not (N, outputs).
     """
-    graph = model._kernel_graph(shape)
-    output = graph.infer(dict.fromkeys(graph.inputs, (1, *shape)))[graph.outputs[0]]
+    graph = model.graph(shape)
+    output = infer_values(graph, least_batch(graph, shape))[0][graph.outputs[0]] or ()
     if len(output) != 2:
         raise ValueError(f"fit: the network's output is {('N', *output[1:])}, expected (N, outputs)")
     return output[1]
@@ -234,7 +236,7 @@ def _preprocess(model: Network) -> Any:
         return model.preprocess
     if model.input_shape is None:
         raise ValueError("fit: the model has neither preprocess nor input_shape, expected one of them for photos")
-    return preprocess_for(model.input_shape)
+    return preprocess_for(image_shape(model.input_shape))
 
 
 def _fits(model: Network, data: Dataset, classes: Sequence[str] | None) -> None:
@@ -254,7 +256,9 @@ def _fits(model: Network, data: Dataset, classes: Sequence[str] | None) -> None:
 
 
 def _adopt(model: Network, data: Dataset, classes: Sequence[str] | None) -> None:
-    model.input_shape = data.source.shape
+    shape = data.source.shape
+    if model.input_shape != (*shape[1:], shape[0]):  # a network with channels last takes both
+        model.input_shape = shape
     if classes is not None:
         model.classes = list(classes)
     if model.preprocess is None and not isinstance(data.source, ArraySource):

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from fastcnn.ops.general import elementwise, matrix, quantize, rearrange, reduce, resize, scatter, windows
+from fastcnn.ops.general import (
+    columns,
+    elementwise,
+    matrix,
+    quantize,
+    rearrange,
+    recurrent,
+    reduce,
+    resize,
+    scatter,
+    windows,
+)
 from fastcnn.ops.general.base import DOMAIN, General
 
 __all__ = ["DOMAIN", "TABLE", "General"]
 
-_MODULES = (elementwise, matrix, quantize, rearrange, reduce, resize, scatter, windows)
+_MODULES = (columns, elementwise, matrix, quantize, rearrange, recurrent, reduce, resize, scatter, windows)
 TABLE: dict[str, General] = {op.name: op for module in _MODULES for op in module.OPS}

@@ -23,6 +23,7 @@ DOMAIN = "ai.onnx::"
 Array = np.ndarray
 Ints = tuple[int, ...]
 Floats = tuple[float, ...]
+Texts = tuple[str, ...]
 # From the attributes and inputs to the upper bound of the cost. Only the shapes and types of inputs matter, and the
 # values of those in `General.value_inputs`.
 Costs = Callable[[Attrs, Sequence[Any]], Cost]
@@ -56,11 +57,13 @@ class General(Op):
         Whether one element of each input tells the type of the output. The default rule for the shape is broadcasting.
     many : bool
         Whether the inputs in `values` may be long. If not, they have a few numbers for each axis.
+    first : bool
+        Whether the first input alone has the type of the output: others are indices or lengths.
 
     Attributes
     ----------
     annotations : dict
-        Of each attribute: "int", "float", "str", "Ints" or "Floats", with " | None" where it may be absent.
+        Of each attribute: "int", "float", "str", "Ints", "Floats" or "Texts", with " | None" where it may be absent.
     """
 
     opset = 21
@@ -74,10 +77,11 @@ class General(Op):
         shape: Rule | None = None,
         by_element: bool = False,
         many: bool = False,
+        first: bool = False,
     ) -> None:
         self.name, self.function, self.value_inputs, self.by_element = DOMAIN + name, function, values, by_element
         self.shape_rule = shape or (_broadcast if by_element else None)
-        self._cost, self._many = cost, many
+        self._cost, self._many, self._first = cost, many, first
         parameters = inspect.signature(function).parameters.values()
         inputs = [p for p in parameters if p.kind in _INPUT]
         self.variadic = any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters)
@@ -169,7 +173,7 @@ class General(Op):
                 size_of(shape)
                 if self.by_element:
                     return shape, self._call(attrs, [_single(x) for x in inputs]).dtype
-                return shape, np.result_type(*[x for x in inputs if x is not None])
+                return shape, np.result_type(*[x for x in inputs[: 1 if self._first else None] if x is not None])
             except MemoryError:
                 raise
             except Exception:  # noqa: S110 - the operands do not fit: computing tells why
@@ -181,17 +185,28 @@ class General(Op):
         return prod(output)
 
 
+# Of each annotation of an attribute: types of Python, what a list has, and whether it is a list.
+_KINDS: dict[str, tuple[tuple[type, ...], str, bool]] = {
+    "int": ((int,), "integers", False),
+    "float": ((int, float), "numbers", False),
+    "str": ((str,), "texts", False),
+    "Ints": ((int,), "integers", True),
+    "Floats": ((int, float), "numbers", True),
+    "Texts": ((str,), "texts", True),
+}
+
+
 def _check_kind(key: str, value: Any, kind: str) -> None:
     kind, _, optional = kind.partition(" | ")
     if value is None and optional:
         return
-    items: Sequence[Any] = value if kind in ("Ints", "Floats") and isinstance(value, tuple) else (value,)
-    if kind in ("Ints", "Floats") and not isinstance(value, tuple):
-        raise ValueError(f"{key}={str(value)[:80]!r}, expected a list of {'integers' if kind == 'Ints' else 'numbers'}")
-    wanted = {"int": (int,), "Ints": (int,), "float": (int, float), "Floats": (int, float), "str": (str,)}[kind]
+    wanted, plural, is_list = _KINDS[kind]
+    if is_list and not isinstance(value, tuple):
+        raise ValueError(f"{key}={str(value)[:80]!r}, expected a list of {plural}")
+    items: Sequence[Any] = value if is_list else (value,)
     for item in items:
         if type(item) not in wanted or (type(item) is int and abs(item) >= 2**63):
-            raise ValueError(f"{key}={str(item)[:80]!r}, expected {'text' if kind == 'str' else 'a number'}")
+            raise ValueError(f"{key}={str(item)[:80]!r}, expected {'text' if str in wanted else 'a number'}")
 
 
 @contextmanager
@@ -257,10 +272,16 @@ def by_elements(arrays: int, passes: int = 0) -> Costs:
 
 
 def general(
-    name: str, cost: Costs, values: Ints = (), shape: Rule | None = None, by_element: bool = False, many: bool = False
+    name: str,
+    cost: Costs,
+    values: Ints = (),
+    shape: Rule | None = None,
+    by_element: bool = False,
+    many: bool = False,
+    first: bool = False,
 ) -> Callable[[Callable[..., Any]], General]:
     """Decorator: an operator from its definition; see `General`."""
-    return lambda function: General(name, function, cost, values, shape, by_element, many)
+    return lambda function: General(name, function, cost, values, shape, by_element, many, first)
 
 
 def axis_of(axis: int, ndim: int) -> int:

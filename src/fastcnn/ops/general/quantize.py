@@ -73,9 +73,9 @@ def dequantize_linear(x, scale, zero=None, *, axis: int = 1, block_size: int = 0
 
 @general("DynamicQuantizeLinear", _linear_cost)
 def dynamic_quantize_linear(x):  # type: ignore[no-untyped-def]
-    low, high = min(0.0, float(x.min(initial=0))), max(0.0, float(x.max(initial=0)))
-    scale = np.float32((high - low) / 255) if high > low else np.float32(1)
-    zero = np.uint8(np.clip(np.rint(-np.float32(low) / scale), 0, 255))
+    low, high = np.float32(x.min(initial=0)), np.float32(x.max(initial=0))
+    scale = (high - low) / np.float32(255) if high > low else np.float32(1)  # rounded twice, as other engines do
+    zero = np.uint8(np.clip(np.rint(-low / scale), 0, 255))
     return _saturated(np.rint(x / scale) + zero, np.dtype(np.uint8)), np.asarray(scale), np.asarray(zero)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastcnn.ops.budget import CALL, Cost
 from fastcnn.ops.general.base import Array, Ints, axes_of, cost_of, general, size_of
-from fastcnn.ops.interpolation import coordinates, nearest, neighbours, reach
+from fastcnn.ops.interpolation import coordinates, nearest, nearest_of, neighbours, reach
 from fastcnn.ops.node import Attrs
 
 Plan = list[tuple[int, int, float]]  # axis, its new size, scale
@@ -98,7 +98,11 @@ def resize(  # type: ignore[no-untyped-def]
             beyond = ((where < 0) | (where > length - 1)).reshape([-1 if i == axis else 1 for i in range(x.ndim)])
             outside = beyond if outside is None else outside | beyond
         if mode == "nearest":
-            result = np.take(result, nearest(where, length, nearest_mode), axis)
+            rule = coordinate_transformation_mode
+            index = (
+                nearest(where, length, nearest_mode) if crop else nearest_of(length, size, scale, rule, nearest_mode)
+            )
+            result = np.take(result, index, axis)
             continue
         index, weight = neighbours(
             where, length, mode, cubic_coeff_a, min(1.0, scale) if antialias else 1.0, bool(exclude_outside)

@@ -38,7 +38,7 @@ def _same(attrs: Attrs, inputs: Sequence[Any]) -> Ints:
     return shape
 
 
-@general("ScatterND", _cost, shape=_same)
+@general("ScatterND", _cost, shape=_same, first=True)
 def scatter_nd(x, indices, updates, *, reduction: str = "none"):  # type: ignore[no-untyped-def]
     depth = indices.shape[-1]
     wanted = (*indices.shape[:-1], *x.shape[depth:])
@@ -48,7 +48,7 @@ def scatter_nd(x, indices, updates, *, reduction: str = "none"):  # type: ignore
     return _scatter(np.array(x), places, updates, reduction)
 
 
-@general("ScatterElements", _cost, shape=_same)
+@general("ScatterElements", _cost, shape=_same, first=True)
 def scatter_elements(  # type: ignore[no-untyped-def]
     x, indices, updates, *, axis: int = 0, reduction: str = "none"
 ):

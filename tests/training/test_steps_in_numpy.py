@@ -1,0 +1,148 @@
+"""Networks with operations that NumPy computes train, tune, are evaluated, saved, cut and nested as others are."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx_builders as build
+import pytest
+from onnx import helper
+
+import fastcnn as fc
+from fastcnn.graph.ir import Graph, Node
+from fastcnn.graph_model import GraphModel
+from fastcnn.training import Trainer
+
+rng = np.random.default_rng(0)
+X = rng.standard_normal((24, 3, 8, 8), np.float32)
+Y = np.arange(24) % 4
+W = rng.standard_normal((8, 3, 3, 3), np.float32)
+V = rng.standard_normal((8, 4), np.float32)
+MEAN = [("GlobalAveragePool", ["e"], "p", {}), ("Flatten", ["p"], "f", {})]
+HEAD = [*MEAN, ("MatMul", ["f", "v"], "y", {})]
+BEFORE = [("Sin", ["x"], "s", {}), ("Conv", ["s", "w"], "e", {}), *HEAD]
+BEHIND = [("Conv", ["x", "w"], "c", {}), ("Sin", ["c"], "e", {}), *HEAD]
+
+
+def network(nodes, batch, path, **tensors):
+    made = [helper.make_node(op, inputs, [output], output, **attrs) for op, inputs, output, attrs in nodes]
+    given = [build.tensor(name, array) for name, array in ({"w": W, "v": V} | tensors).items()]
+    onnx.save(build.model(made, [build.value("x", [batch, 3, 8, 8])], [build.value("y", None)], given), path)
+    return fc.load(path)
+
+
+@pytest.fixture(params=["N", 1, 2])
+def batch(request):
+    return request.param
+
+
+def test_fit_and_evaluate(batch, tmp_path):
+    model = network(BEFORE, batch, tmp_path / "n.onnx")
+    first = model.evaluate(X, Y)
+    history = model.fit(X, Y, epochs=20, batch_size=12, optimizer=fc.training.SGD(0.2), progress=False)
+    assert history["loss"][-1] < 0.75 * history["loss"][0]
+    assert model.evaluate(X, Y).accuracy > first.accuracy and first.count == 24
+
+
+def test_a_step_is_that_of_the_network_without_numpy(batch, tmp_path):
+    """An operation of NumPy before the first weights changes the inputs alone."""
+    model = network(BEFORE, batch, tmp_path / "n.onnx")
+    plain = network([("Conv", ["x", "w"], "e", {}), *HEAD], "N", tmp_path / "p.onnx")
+    losses = [Trainer(model, fc.training.SGD(0.1)).step(X, Y) for _ in range(3)]
+    expected = [Trainer(plain, fc.training.SGD(0.1)).step(np.sin(X), Y) for _ in range(3)]
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
+    for name, array in plain.state_dict().items():
+        np.testing.assert_allclose(model.state_dict()[name], array, atol=1e-5)
+
+
+def test_a_gradient_that_is_needed_is_refused_by_name(batch, tmp_path):
+    model = network(BEHIND, batch, tmp_path / "n.onnx")
+    with pytest.raises(ValueError, match=r"node 'e' \(ai.onnx::Sin\) has no gradient"):
+        model.fit(X, Y, epochs=1, progress=False)
+
+
+def test_what_lies_behind_learns_while_the_rest_is_frozen(tmp_path):
+    body = network([("Conv", ["x", "w"], "c", {}), ("Sin", ["c"], "e", {}), *MEAN[:1], ("Flatten", ["p"], "y", {})], 1,
+                   tmp_path / "n.onnx")  # fmt: skip
+    model = fc.Sequential(body, fc.Linear(8, 4, rng=0))
+    body.freeze()
+    history = model.fit(X, Y, epochs=10, optimizer=fc.training.SGD(0.5), progress=False)
+    assert history["loss"][-1] < history["loss"][0]
+    np.testing.assert_array_equal(body.w, W)
+    model.input_shape = (3, 8, 8)
+    model.save(tmp_path / "n.safetensors")
+    np.testing.assert_array_equal(fc.load(tmp_path / "n.safetensors")(X), model(X))
+
+
+def test_tune_and_another_head(batch, tmp_path):
+    model = network(BEHIND, batch, tmp_path / "n.onnx")
+    expected = model(X)
+    model.tune(X[:2], repeats=1)
+    np.testing.assert_allclose(model(X), expected, rtol=1e-4, atol=1e-5)
+    model.replace_head(3)
+    assert model.predict_proba(X).shape == (24, 3)
+
+
+def test_files_give_the_same_bits(batch, tmp_path):
+    model = network(BEHIND, batch, tmp_path / "n.onnx")
+    model.save(tmp_path / "n.safetensors")
+    model.export_onnx(tmp_path / "again.onnx")
+    for name in ("n.safetensors", "again.onnx"):
+        np.testing.assert_array_equal(fc.load(tmp_path / name)(X), model(X))
+
+
+def test_a_graph_for_one_batch_stays_in_files(tmp_path):
+    """A sum over the batch: it takes batches of its own size."""
+    nodes = [("CumSum", ["x", "axis"], "s", {}), ("Conv", ["s", "w"], "e", {}), *HEAD]
+    model = network(nodes, 4, tmp_path / "n.onnx", axis=np.array(0))
+    model.save(tmp_path / "n.safetensors")
+    again = fc.load(tmp_path / "n.safetensors", strict=False)
+    np.testing.assert_array_equal(again(X), model(X))
+    assert again.evaluate(X, Y, batch_size=8).count == 24
+    with pytest.raises(fc.ModelLoadError, match="strict: only NumPy computes s"):
+        fc.load(tmp_path / "n.safetensors", strict=True)
+    with pytest.raises(ValueError, match="depends on the batch's size"):
+        model.fit(X, Y, epochs=1, progress=False)
+
+
+def test_integers_and_tables_within_a_network_that_is_nested(tmp_path):
+    """Constants of other types keep them where the network is a layer."""
+    nodes = [
+        ("ArgMax", ["x"], "i", {"axis": 1}),
+        ("Gather", ["table", "i"], "t", {"axis": 0}),
+        ("Mul", ["x", "t"], "m", {}),
+        ("Conv", ["m", "w"], "e", {}),
+        *HEAD,
+    ]
+    table = np.array([0.5, 1, 2], np.float32)
+    model = network(nodes, "N", tmp_path / "n.onnx", table=table)
+    nested = fc.Sequential(model, fc.ReLU())
+    picked = table[X.argmax(1, keepdims=True)]
+    expected = fc.functional.conv2d(X * picked, W).mean((2, 3)) @ V
+    np.testing.assert_allclose(model(X), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(nested(X), np.maximum(model(X), 0))
+    assert nested.fit(X, Y, epochs=2, progress=False)["loss"][1] > 0
+
+
+def test_a_step_that_fails_changes_nothing(monkeypatch):
+    """Of an update either all parameters follow the gradient, or none."""
+    nodes = [
+        Node("ai.onnx::Sin", "sine", ("x",), "s", {}),
+        Node("Gemm", "fc", ("s", "v"), "y", {}),
+    ]
+    model = GraphModel(Graph(nodes, {"x": (None, 8)}, ["y"], {"v": V.T.copy()}))
+    trainer, before = Trainer(model, fc.training.SGD(0.1)), model.v.copy()
+    x = X.reshape(24, -1)[:, :8].copy()
+    trainer.step(x, Y)
+    after = model.v.copy()
+    assert not np.array_equal(before, after)
+
+    def fails(x):
+        raise RuntimeError("no more")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(nodes[0].kind, "function", fails)
+        with pytest.raises(ValueError, match=r"node 'sine' \(ai.onnx::Sin\): RuntimeError: no more"):
+            trainer.step(x, Y)
+    np.testing.assert_array_equal(model.v, after)
+    assert trainer.step(x, Y) > 0

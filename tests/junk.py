@@ -151,7 +151,8 @@ GOOD = {
 ONLY = {
     "rng": st.sampled_from([0, None]), "init": GOOD["init"], "seed": st.integers(0, 3), "random_state": st.just(0),
     "out": st.none(), "progress": st.sampled_from([False, None]), "verbose": st.just(False),
-    **dict.fromkeys(("epochs", "repeats", "workers", "top", "n", "width", "height", "rows", "columns"), COUNTS),
+    **dict.fromkeys(("epochs", "repeats", "times", "workers", "top", "n"), COUNTS),
+    **dict.fromkeys(("width", "height", "rows", "columns"), COUNTS),
 }  # fmt: skip
 
 
@@ -268,6 +269,7 @@ def model_calls():
         "load_state_dict",
         "export_onnx",
         "replace_head",
+        "tta",
     )
     yield from methods("Sequential", network, names)
     yield from methods("with photos", photo_network, ("classify",))

@@ -9,7 +9,20 @@ import numpy as np
 import pytest
 
 from fastcnn import functional, layers
-from fastcnn.layers import BatchNorm2d, Buffer, Conv2d, Layer, Linear, Parameter, ReLU
+from fastcnn.layers import (
+    GELU,
+    BatchNorm2d,
+    Buffer,
+    Conv2d,
+    InstanceNorm2d,
+    Layer,
+    LayerNorm,
+    Linear,
+    MultiheadAttention,
+    Parameter,
+    ReLU,
+    RMSNorm,
+)
 from fastcnn.sequential import Sequential
 
 
@@ -226,11 +239,39 @@ def test_first_weights_are_reproducible():
         (lambda: Conv2d(1, 3, 0), "Conv2d: kernel_size=0"),
         (lambda: Linear(3, -1), "Linear: out_features=-1"),
         (lambda: BatchNorm2d(2.5), "BatchNorm2d: num_features=2.5"),
+        (lambda: LayerNorm(float("inf")), "LayerNorm: normalized_shape=inf, expected an integer or a sequence"),
+        (lambda: LayerNorm((2, "a")), r"LayerNorm: normalized_shape=\(2, 'a'\), expected an integer or a sequence"),
+        (lambda: RMSNorm(()), r"RMSNorm: normalized_shape=\(\), expected at least one size"),
+        (lambda: RMSNorm((1 << 20, 1 << 20)), r"RMSNorm: normalized_shape=.*, expected less than 2\*\*31 elements"),
+        (lambda: functional.layer_norm(X, [[1], [1, 2]]), "layer_norm: normalized_shape=.*, expected an integer or a"),
     ],
 )
 def test_bad_sizes_are_refused(make, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         make()
+
+
+@pytest.mark.parametrize("value", [np.zeros(2), "no", None, 1])
+def test_what_is_no_flag_is_refused(value):
+    makes = lambda: Conv2d(1, 1, 1, bias=value), lambda: Linear(1, 1, value), lambda: MultiheadAttention(2, 1, value)
+    for make in makes:
+        with pytest.raises(TypeError, match="bias=.*, expected True or False"):
+            make()
+    with pytest.raises(TypeError, match="affine=.*, expected True or False"):
+        InstanceNorm2d(2, affine=value)
+
+
+@pytest.mark.parametrize("name", [np.zeros(2), "erf", None, ["tanh"]])
+def test_approximations_are_two(name):
+    for make in (GELU, lambda name: functional.gelu(X, name), lambda name: functional.gelu_grad(X, X, name)):
+        with pytest.raises(ValueError, match="approximate=.*, expected one of none, tanh"):
+            make(name)
+
+
+def test_what_has_no_shape_is_refused():
+    for call in (functional.instance_norm, lambda x: functional.group_norm(x, 1)):
+        with pytest.raises(TypeError, match="x: expected an array"):
+            call([[1.0], [2.0, 3.0]])
 
 
 X = np.random.default_rng(0).standard_normal((2, 4, 9, 8))

@@ -122,6 +122,7 @@ def test_out_in_the_input():
         (lambda: fc.prepare(F.relu, (2, 0)), r"input_shapes\[0\]=0"),
         (lambda: fc.prepare(fc.zoo.lenet(), (1, 1, 28, 28), (1,)), "takes one input"),
         (lambda: fc.prepare(lambda x: 3, (1, 2)), "returned int"),
+        (lambda: fc.prepare(F.add, (1, 2)), "add: missing a required argument: .*, expected a function of 1 array"),
         (lambda: fc.prepare(lambda x: F.relu(x) if x > 0 else x, (1, 2)), "cannot look at numbers"),
         (lambda: fc.prepare(F.relu, (1, 2))(np.ones((1, 2)), np.ones(1)), "got 2 inputs, expected 1"),
         (lambda: fc.prepare(F.relu, (1, 2))(np.ones((2, 2))), r"has shape \(2, 2\), expected \(1, 2\)"),

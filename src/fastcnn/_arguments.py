@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -40,6 +41,11 @@ def as_array(value: Any, name: str) -> np.ndarray:
         return np.asarray(value)
     except (ValueError, TypeError) as error:
         raise TypeError(f"{name}: expected an array: {error}") from None
+
+
+def shape_of(value: Any, name: str) -> tuple[int, ...]:
+    """The shape of an array, of what stands for one, or of a symbol."""
+    return tuple(value.shape if hasattr(value, "shape") else as_array(value, name).shape)
 
 
 def common_type(arrays: Sequence[np.ndarray]) -> np.dtype[Any]:
@@ -120,6 +126,21 @@ def as_pair(value: Any, name: str, least: int = 1) -> tuple[int, int]:
         return as_int(value[0], f"{name}[0]", least), as_int(value[1], f"{name}[1]", least)
     number = as_int(value, name, least)
     return number, number
+
+
+def as_sizes(value: Any, name: str) -> tuple[int, ...]:
+    """The sizes of one axis or several, of an array that a machine can hold."""
+    is_several = value.ndim > 0 if isinstance(value, np.ndarray) else isinstance(value, Sequence)
+    items = list(value) if is_several and not isinstance(value, str) else [value]
+    if not items:
+        raise ValueError(f"{name}={value!r}, expected at least one size")
+    try:
+        sizes = tuple(as_int(item, name, 1) for item in items)
+    except TypeError:
+        raise TypeError(f"{name}={value!r}, expected an integer or a sequence of integers") from None
+    if math.prod(sizes) > _LARGEST:
+        raise ValueError(f"{name}={value!r}, expected less than 2**31 elements")
+    return sizes
 
 
 def as_float(value: Any, name: str) -> float:

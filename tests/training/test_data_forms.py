@@ -303,3 +303,11 @@ def test_test_time_augmentation_is_the_mean(photos):
     np.testing.assert_allclose(model.tta(x, times=3, augment=mirrored), expected, rtol=1e-5)
     assert not np.array_equal(model.tta(x), model.predict_proba(x))
     np.testing.assert_array_equal(model.tta(x, workers=2), model.tta(x, workers=0))
+
+
+@pytest.mark.parametrize("x", [np.array("photo"), np.array(None), 3.0, None, object()])
+def test_what_is_no_data_is_refused(x):
+    model = fc.Sequential(fc.Flatten(), fc.Linear(3, 2))
+    for call in (model.predict_proba, model.predict, model.tta):
+        with pytest.raises((TypeError, ValueError), match="x.*expected"):
+            call(x)

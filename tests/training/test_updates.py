@@ -165,8 +165,30 @@ def test_groups_of_layers(name):
         "tokens": [(0.25, 0), (0.25, 0), (0.5, 0), (0.5, 0.1), (1, 0), (1, 0)],
     }
     assert found == expected[name]
-    with pytest.raises(ValueError, match="layer_decay=0, expected a number above 0"):
-        fc.training.parameter_groups(model, 1.0, 0.1, layer_decay=0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"layer_decay": 0}, "layer_decay=0, expected a number above 0"),
+        ({"model": ()}, "model: got tuple, expected a Layer"),
+        ({"learning_rate": "fast"}, "learning_rate='fast', expected a number"),
+        ({"weight_decay": -1.0}, "weight_decay=-1.0, expected a number from 0 to below infinity"),
+        ({"no_decay": "*bias"}, r"no_decay='\*bias', expected a sequence of patterns"),
+        ({"no_decay": [1]}, r"no_decay=\[1\], expected a sequence of patterns"),
+    ],
+)
+def test_groups_of_bad_arguments(arguments, message):
+    good = {"model": fc.Linear(2, 1), "learning_rate": 0.1, "weight_decay": 0.1}
+    with pytest.raises((TypeError, ValueError), match=f"parameter_groups: {message}"):
+        fc.training.parameter_groups(**{**good, **arguments})
+
+
+def test_betas_are_two_numbers():
+    for kind in (fc.Adam, fc.LAMB, fc.Lion):
+        for betas in (np.array(0.9), np.full((2, 1), 0.9), [0.9], [None, [1], 2]):
+            with pytest.raises(TypeError, match=rf"{kind.__name__}: betas=[\s\S]*, expected two numbers"):
+                kind(betas=betas)
 
 
 @pytest.mark.parametrize("kind", [fc.LAMB, fc.Lion])

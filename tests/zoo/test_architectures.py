@@ -125,3 +125,18 @@ def test_settings(name):
 def test_unknown_names_are_refused():
     with pytest.raises(ValueError, match="zoo.build: name='alexnet', expected one of convnext_atto, "):
         zoo.build("alexnet")
+
+
+def test_bad_settings_are_named():
+    for name in ("convnext_atto", "efficientnet_b0", "swin_t", "vit_tiny_patch16"):
+        for value in ([0.1], "much", 1.5, np.zeros(2)):
+            with pytest.raises((TypeError, ValueError), match="drop_path=.*, expected a number"):
+                zoo.build(name, drop_path=value)
+    for size, expected in (
+        (100, "a multiple of 16"),
+        (0, "an integer >= 16"),
+        ("224", "an integer"),
+        (None, "an integer"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=f"image_size=.*, expected {expected}"):
+            zoo.vit_tiny_patch16(image_size=size)

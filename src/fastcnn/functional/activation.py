@@ -10,6 +10,11 @@ from fastcnn import _arguments as arguments
 from fastcnn.functional._apply import Array, apply
 
 
+def as_approximation(approximate: Any) -> dict[str, str]:
+    """The attributes of GELU and of its gradient."""
+    return {"approximate": arguments.as_choice(approximate, "approximate", ("none", "tanh"))}
+
+
 def relu(x: Array, out: np.ndarray | None = None) -> Any:
     """max(x, 0): positives stay, negatives become zero (Nair and Hinton, 2010).
 
@@ -183,7 +188,7 @@ def gelu(x: Array, approximate: str = "none", out: np.ndarray | None = None) -> 
     >>> gelu([0.0, 100.0])
     array([  0., 100.])
     """
-    return apply("gelu", "Gelu", {"x": x}, lambda: {"approximate": approximate}, out)
+    return apply("gelu", "Gelu", {"x": x}, lambda: as_approximation(approximate), out)
 
 
 def erf(x: Array, out: np.ndarray | None = None) -> Any:

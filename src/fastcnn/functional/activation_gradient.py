@@ -8,6 +8,7 @@ import numpy as np
 
 from fastcnn import _arguments as arguments
 from fastcnn.functional._apply import Array, apply
+from fastcnn.functional.activation import as_approximation
 
 
 def _of_activation(
@@ -185,7 +186,7 @@ def gelu_grad(grad: Array, x: Array, approximate: str = "none", out: np.ndarray 
     >>> gelu_grad([1.0], [0.0])
     array([0.5])
     """
-    return apply("gelu_grad", "GeluGrad", {"grad": grad, "x": x}, lambda: {"approximate": approximate}, out)
+    return apply("gelu_grad", "GeluGrad", {"grad": grad, "x": x}, lambda: as_approximation(approximate), out)
 
 
 def erf_grad(grad: Array, x: Array, out: np.ndarray | None = None) -> Any:

@@ -9,7 +9,6 @@ import numpy as np
 
 from fastcnn import _arguments as arguments
 from fastcnn.functional._apply import Array, apply
-from fastcnn.graph.trace import Symbol
 
 
 def reshape(x: Array, shape: Sequence[int], out: np.ndarray | None = None) -> Any:
@@ -104,7 +103,7 @@ def narrow(x: Array, dim: int, start: int, length: int, out: np.ndarray | None =
 
 
 def _shape(x: Array) -> tuple[int, ...]:
-    return x.shape if isinstance(x, Symbol) else arguments.as_array(x, "x").shape
+    return arguments.shape_of(x, "x")
 
 
 def _rank(x: Array) -> int:

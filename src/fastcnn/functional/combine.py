@@ -131,7 +131,7 @@ def flatten(x: Array, start_dim: int = 1) -> Any:
     """
 
     def attrs() -> dict[str, int]:
-        shape = x.shape if isinstance(x, Symbol) else arguments.as_array(x, "x").shape
+        shape = arguments.shape_of(x, "x")
         axis, rank = arguments.as_axis(start_dim, "start_dim"), len(shape)
         if not -rank <= axis < rank:
             raise ValueError(f"start_dim={axis}, expected an axis of x (x.shape={shape})")

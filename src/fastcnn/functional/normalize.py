@@ -11,13 +11,6 @@ from fastcnn import _arguments as arguments
 from fastcnn.functional._apply import Array, apply, prefixed
 
 
-def _sizes(normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
-    sizes = [normalized_shape] if np.ndim(normalized_shape) == 0 else list(normalized_shape)  # type: ignore[arg-type]
-    if not sizes:
-        raise ValueError("normalized_shape=(), expected at least one size")
-    return tuple(arguments.as_int(size, "normalized_shape", 1) for size in sizes)
-
-
 def layer_norm(
     x: Array,
     normalized_shape: int | Sequence[int],
@@ -55,12 +48,13 @@ def _of_rows(
     function: str, op: str, inputs: dict[str, Array], normalized_shape: Any, eps: Any, out: np.ndarray | None
 ) -> Any:
     with prefixed(function):
-        sizes = _sizes(normalized_shape)
+        sizes = arguments.as_sizes(normalized_shape, "normalized_shape")
     weight = inputs["weight"] = np.ones(sizes, np.float32) if inputs["weight"] is None else inputs["weight"]
 
     def attrs() -> dict[str, Any]:
-        if np.shape(weight) != sizes:
-            raise ValueError(f"weight.shape={np.shape(weight)}, expected normalized_shape={sizes}")
+        shape = arguments.shape_of(weight, "weight")
+        if shape != sizes:
+            raise ValueError(f"weight.shape={shape}, expected normalized_shape={sizes}")
         return {"axis": -len(sizes), "epsilon": arguments.as_float(eps, "eps")}
 
     return apply(function, op, inputs, attrs, out)
@@ -171,7 +165,7 @@ def instance_norm(
 def _of_channels(function: str, x: Array, weight: Array | None, bias: Array | None) -> dict[str, Array]:
     """Weight and bias, one and zero for each channel of x where they are absent."""
     with prefixed(function):
-        shape = np.shape(x) if not hasattr(x, "shape") else tuple(x.shape)
+        shape = arguments.shape_of(x, "x")
         if len(shape) < 3:
             raise ValueError(f"x.shape={shape}, expected at least 3 dimensions (N, C, ...)")
     weight = np.ones(shape[1], np.float32) if weight is None else weight

@@ -6,6 +6,7 @@ what their parameters are called, is the layers' business.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -252,10 +253,23 @@ def trace_function(function: Callable[..., Any], input_shapes: Mapping[str, Shap
     >>> [node.op for node in graph.nodes]
     ['Add', 'Relu']
     """
+    title = getattr(function, "__name__", type(function).__name__)
+    _check_takes(function, len(input_shapes), title)
     tracer = Tracer({}, {})
     inputs = [tracer.input(name, shape) for name, shape in input_shapes.items()]
-    outputs = _outputs(tracer, function, inputs, getattr(function, "__name__", type(function).__name__))
+    outputs = _outputs(tracer, function, inputs, title)
     return Graph(tracer.nodes, dict(input_shapes), outputs, tracer.constants)
+
+
+def _check_takes(function: Callable[..., Any], count: int, title: str) -> None:
+    try:
+        parameters = inspect.signature(function)
+    except (TypeError, ValueError):
+        return  # some functions in C do not tell theirs
+    try:
+        parameters.bind(*[None] * count)
+    except TypeError as error:
+        raise TypeError(f"{title}: {error}, expected a function of {count} array{'s' * (count > 1)}") from None
 
 
 def _outputs(tracer: Tracer, function: Callable[..., Any], inputs: list[Symbol], title: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastcnn import functional
+from fastcnn._arguments import as_choice
 from fastcnn.layers.base import Layer
 
 __all__ = ["GELU", "HardSigmoid", "HardSwish", "LeakyReLU", "ReLU", "ReLU6", "SiLU", "Sigmoid", "Softmax", "Tanh"]
@@ -26,9 +27,7 @@ class GELU(Layer):
     """
 
     def __init__(self, approximate: str = "none") -> None:
-        if approximate not in ("none", "tanh"):
-            raise ValueError(f"GELU: approximate={approximate!r}, expected 'none' or 'tanh'")
-        self.approximate = approximate
+        self.approximate = as_choice(approximate, "GELU: approximate", ("none", "tanh"))
 
     def forward(self, x: Any) -> Any:
         return functional.gelu(x, self.approximate)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn import functional
+from fastcnn._arguments import as_flag
 from fastcnn.layers.base import Layer, Parameter
 from fastcnn.layers.initial import Initialiser, RandomSource, first_weights, generator_of
 from fastcnn.layers.settings import check_positive
@@ -73,15 +74,16 @@ class MultiheadAttention(Layer):
         check_positive("MultiheadAttention", embed_dim=embed_dim, num_heads=num_heads)
         if embed_dim % num_heads:
             raise ValueError(f"MultiheadAttention: num_heads={num_heads}, expected a divisor of embed_dim={embed_dim}")
+        has_bias = bool(as_flag(bias, "MultiheadAttention: bias"))
         if batch_first is not True:
             raise ValueError(f"MultiheadAttention: batch_first={batch_first!r}, expected True: inputs are (N, L, E)")
-        self.num_heads = num_heads
+        self.num_heads = int(num_heads)
         generator = generator_of(rng)
         shape = (3 * embed_dim, embed_dim)
         self.in_proj_weight = Parameter(first_weights(init or "glorot_uniform", generator, shape))
-        self.in_proj_bias = Parameter(np.zeros(3 * embed_dim)) if bias else None
-        self.out_proj = Linear(embed_dim, embed_dim, bias, rng=generator)
-        if bias:
+        self.in_proj_bias = Parameter(np.zeros(3 * embed_dim)) if has_bias else None
+        self.out_proj = Linear(embed_dim, embed_dim, has_bias, rng=generator)
+        if has_bias:
             self.out_proj.bias = np.zeros(embed_dim)
 
     def forward(self, query: Any, key: Any = None, value: Any = None, attn_mask: Any = None) -> Any:

@@ -8,19 +8,11 @@ from typing import Any
 import numpy as np
 
 from fastcnn import functional
+from fastcnn._arguments import as_flag, as_sizes
 from fastcnn.layers.base import Layer, Parameter
 from fastcnn.layers.settings import check_positive
 
 __all__ = ["GroupNorm", "InstanceNorm2d", "LayerNorm", "RMSNorm"]
-
-
-def _sizes(layer: str, normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
-    sizes = (normalized_shape,) if isinstance(normalized_shape, (int, np.integer)) else tuple(normalized_shape)
-    if not sizes:
-        raise ValueError(f"{layer}: normalized_shape=(), expected at least one size")
-    for size in sizes:
-        check_positive(layer, normalized_shape=size)
-    return tuple(int(size) for size in sizes)
 
 
 class GroupNorm(Layer):
@@ -95,8 +87,9 @@ class InstanceNorm2d(Layer):
     def __init__(self, num_features: int, eps: float = 1e-5, affine: bool = False) -> None:
         check_positive("InstanceNorm2d", num_features=num_features)
         self.num_features, self.eps = int(num_features), eps
-        self.weight = Parameter(np.ones(num_features)) if affine else None
-        self.bias = Parameter(np.zeros(num_features)) if affine else None
+        has_parameters = as_flag(affine, "InstanceNorm2d: affine")
+        self.weight = Parameter(np.ones(num_features)) if has_parameters else None
+        self.bias = Parameter(np.zeros(num_features)) if has_parameters else None
 
     def forward(self, x: Any) -> Any:
         return functional.instance_norm(x, self.weight, self.bias, self.eps)
@@ -132,7 +125,7 @@ class LayerNorm(Layer):
     bias: np.ndarray
 
     def __init__(self, normalized_shape: int | Sequence[int], eps: float = 1e-5) -> None:
-        self.normalized_shape, self.eps = _sizes("LayerNorm", normalized_shape), eps
+        self.normalized_shape, self.eps = as_sizes(normalized_shape, "LayerNorm: normalized_shape"), eps
         self.weight = Parameter(np.ones(self.normalized_shape))
         self.bias = Parameter(np.zeros(self.normalized_shape))
 
@@ -169,7 +162,7 @@ class RMSNorm(Layer):
     weight: np.ndarray
 
     def __init__(self, normalized_shape: int | Sequence[int], eps: float = 1e-5) -> None:
-        self.normalized_shape, self.eps = _sizes("RMSNorm", normalized_shape), eps
+        self.normalized_shape, self.eps = as_sizes(normalized_shape, "RMSNorm: normalized_shape"), eps
         self.weight = Parameter(np.ones(self.normalized_shape))
 
     def forward(self, x: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn import functional
-from fastcnn._arguments import as_pair, as_share
+from fastcnn._arguments import as_flag, as_pair, as_share
 from fastcnn.layers.base import Buffer, Layer, Parameter
 from fastcnn.layers.initial import Initialiser, RandomSource, first_weights, generator_of, uniform
 from fastcnn.layers.settings import Padding, Pair, check_positive
@@ -134,6 +134,7 @@ class Conv2d(Layer):
         for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
             if channels % groups:
                 raise ValueError(f"Conv2d: {name}={channels}, expected a multiple of groups={groups}")
+        has_bias = as_flag(bias, "Conv2d: bias")
         self.kernel_size = as_pair(kernel_size, "Conv2d: kernel_size")
         self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
         self.algorithm = algorithm
@@ -141,7 +142,7 @@ class Conv2d(Layer):
         fan_in = math.prod(shape[1:])
         generator = generator_of(rng)
         self.weight = Parameter(first_weights(init, generator, shape))
-        self.bias = Parameter(uniform(generator, shape[:1], fan_in)) if bias else None
+        self.bias = Parameter(uniform(generator, shape[:1], fan_in)) if has_bias else None
 
     def forward(self, x: Any) -> Any:
         return functional.conv2d(
@@ -206,7 +207,8 @@ class Linear(Layer):
         check_positive("Linear", in_features=in_features, out_features=out_features)
         generator = generator_of(rng)
         self.weight = Parameter(first_weights(init, generator, (out_features, in_features)))
-        self.bias = Parameter(uniform(generator, (out_features,), in_features)) if bias else None
+        has_bias = as_flag(bias, "Linear: bias")
+        self.bias = Parameter(uniform(generator, (out_features,), in_features)) if has_bias else None
 
     def forward(self, x: Any) -> Any:
         return functional.linear(x, self.weight, self.bias)

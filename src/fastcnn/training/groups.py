@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
+from typing import Any
 
 import numpy as np
 
 from fastcnn._arguments import as_float
 from fastcnn.layers.base import Layer
+from fastcnn.training.optimizers import checked_number
 
 __all__ = ["parameter_groups"]
 
@@ -50,7 +52,9 @@ def parameter_groups(
     Raises
     ------
     ValueError
-        If `layer_decay` is not above 0 and at most 1.
+        If `layer_decay` is not above 0 and at most 1, or another number is negative or infinite.
+    TypeError
+        If `model` is no layer, or `no_decay` no sequence of strings.
 
     Examples
     --------
@@ -64,17 +68,29 @@ def parameter_groups(
     ('2.weight',) {'learning_rate': 0.1, 'weight_decay': 0.05}
     ('2.bias',) {'learning_rate': 0.1, 'weight_decay': 0.0}
     """
+    if not isinstance(model, Layer):
+        raise TypeError(f"parameter_groups: model: got {type(model).__name__}, expected a Layer")
+    full_rate = checked_number(learning_rate, "parameter_groups: learning_rate")
+    full_decay = checked_number(weight_decay, "parameter_groups: weight_decay")
     factor = as_float(layer_decay, "parameter_groups: layer_decay")
     if not 0 < factor <= 1:
         raise ValueError(f"parameter_groups: layer_decay={layer_decay}, expected a number above 0, at most 1")
+    patterns = _checked_patterns(no_decay)
     arrays = dict(model.named_parameters())
     depths = _depths(list(arrays))
     last = max(depths.values(), default=0)
     names: dict[tuple[float, float], list[str]] = {}
     for name, array in arrays.items():
-        rate = learning_rate * factor ** (last - depths[name])
-        names.setdefault((rate, _decay(name, array, weight_decay, no_decay)), []).append(name)
+        rate = full_rate * factor ** (last - depths[name])
+        names.setdefault((rate, _decay(name, array, full_decay, patterns)), []).append(name)
     return {tuple(members): {"learning_rate": rate, "weight_decay": decay} for (rate, decay), members in names.items()}
+
+
+def _checked_patterns(no_decay: Any) -> tuple[str, ...]:
+    is_sequence = isinstance(no_decay, Sequence) and not isinstance(no_decay, (str, bytes))
+    if not is_sequence or not all(isinstance(pattern, str) for pattern in no_decay):
+        raise TypeError(f"parameter_groups: no_decay={no_decay!r}, expected a sequence of patterns of names")
+    return tuple(no_decay)
 
 
 def _decay(name: str, array: np.ndarray, weight_decay: float, no_decay: Sequence[str]) -> float:

@@ -23,7 +23,7 @@ from fastcnn._arguments import as_choice, as_flag, as_float, as_int, as_mapping,
 
 Groups: TypeAlias = Mapping[str | tuple[str, ...], Mapping[str, float]]
 
-__all__ = ["SGD", "Adam", "AdamW", "Groups", "Optimizer", "RMSprop", "checked_betas"]
+__all__ = ["SGD", "Adam", "AdamW", "Groups", "Optimizer", "RMSprop", "checked_betas", "checked_number"]
 
 
 class Optimizer:
@@ -377,7 +377,7 @@ class RMSprop(Optimizer):
 def checked_betas(owner: Optimizer, betas: Any) -> tuple[float, float]:
     """The pair of numbers from 0 to below 1 that `betas` must be."""
     name = f"{type(owner).__name__}: betas"
-    if not isinstance(betas, (tuple, list, np.ndarray)) or len(betas) != 2:
+    if not isinstance(betas, (tuple, list, np.ndarray)) or getattr(betas, "ndim", 1) != 1 or len(betas) != 2:
         raise TypeError(f"{name}={betas!r}, expected two numbers from 0 to below 1")
     first, second = (as_float(beta, name) for beta in betas)
     if not (0 <= first < 1 and 0 <= second < 1):
@@ -386,9 +386,14 @@ def checked_betas(owner: Optimizer, betas: Any) -> tuple[float, float]:
 
 
 def _number(owner: Optimizer, name: str, value: float) -> float:
-    number = as_float(value, f"{type(owner).__name__}: {name}")
+    return checked_number(value, f"{type(owner).__name__}: {name}")
+
+
+def checked_number(value: Any, name: str) -> float:
+    """The number from 0 to below infinity that a setting must be."""
+    number = as_float(value, name)
     if not 0 <= number < float("inf"):
-        raise ValueError(f"{type(owner).__name__}: {name}={value}, expected a number from 0 to below infinity")
+        raise ValueError(f"{name}={value}, expected a number from 0 to below infinity")
     return number
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn._arguments import as_int
+from fastcnn._arguments import as_int, as_real_array
 from fastcnn._progress import Progress
 from fastcnn.io.image import find_images
 from fastcnn.io.preprocess import Pixels
@@ -95,7 +95,10 @@ def averaged_predictions(
     change = as_augment(Augment(crop=0.8, rotation=0, colour=0) if augment is None else augment, "tta: augment")
     data = _data_of(model, x)
     if data is None:
-        data = Dataset.of(np.asarray(x), np.zeros(len(x), np.int64))
+        inputs = as_real_array(x, "tta: x")
+        if not inputs.ndim:
+            raise ValueError("tta: x is a single number, expected inputs")
+        data = Dataset.of(inputs, np.zeros(len(inputs), np.int64))
     if not isinstance(data, Dataset):
         raise ValueError("tta: x is an iterable of batches, expected images or photos")
     data = with_cache(data)
@@ -114,7 +117,7 @@ def _data_of(model: Network, x: Any) -> Dataset | Iterable[Any] | None:
         x = known.x if isinstance(known, Known) else find_images(x)
     elif hasattr(x, "columns") and not any(isinstance(x[name].iloc[0], str) for name in x.columns[:1] if len(x)):
         return None  # a data frame of numbers
-    elif isinstance(x, Pixels):
+    elif isinstance(x, Pixels) or (isinstance(x, np.ndarray) and not x.ndim):
         return None
     elif not isinstance(x, (np.ndarray, list, tuple)) or (len(x) and is_batch(x[0])):
         known = known_data(x, ("test", "validation", "train"), several=True)

@@ -8,11 +8,12 @@ from typing import TypeVar
 
 import numpy as np
 
+from fastcnn._arguments import as_share
 from fastcnn.layers import Conv2d, seeded
 from fastcnn.layers.initial import RandomSource
 from fastcnn.model import Model
 
-__all__ = ["construct", "round_channels"]
+__all__ = ["construct", "rising_shares", "round_channels"]
 
 M = TypeVar("M", bound=Model)
 
@@ -36,6 +37,23 @@ def construct(make: Callable[[], M], input_shape: tuple[int, ...], rng: RandomSo
                     layer.bias = np.zeros(out_channels)
     model.input_shape = input_shape
     return model
+
+
+def rising_shares(drop_path: float, blocks: int, last: int) -> list[float]:
+    """Let the share of inputs that skip a block grow with depth, from 0 to `drop_path` in the block number `last`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `drop_path` is not a number from 0 to 1.
+
+    Examples
+    --------
+    >>> rising_shares(0.2, blocks=3, last=2)
+    [0.0, 0.1, 0.2]
+    """
+    share = as_share(drop_path, "drop_path")
+    return [share * i / last for i in range(blocks)]
 
 
 def round_channels(channels: float, divisor: int = 8) -> int:

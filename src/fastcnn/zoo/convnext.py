@@ -14,7 +14,7 @@ from fastcnn.layers import GELU, Conv2d, DropPath, Flatten, GlobalAvgPool2d, Lay
 from fastcnn.layers.initial import RandomSource
 from fastcnn.model import Model
 from fastcnn.sequential import Sequential
-from fastcnn.zoo._construct import construct
+from fastcnn.zoo._construct import construct, rising_shares
 from fastcnn.zoo._tokens import Mlp, small_weights
 
 __all__ = ["convnext_atto", "convnext_tiny", "convnextv2_atto"]
@@ -144,10 +144,10 @@ class ConvNeXt(Model):
     def __init__(self, variant: Variant, num_classes: int, in_channels: int, drop_path: float) -> None:
         channels = variant.widths[0]
         self.stem = Sequential(Conv2d(in_channels, channels, 4, 4), ChannelNorm(channels, EPS))
-        last, count, stages = sum(variant.depths) - 1, 0, []
+        blocks, count, stages = sum(variant.depths), 0, []
+        shares = rising_shares(drop_path, blocks, blocks - 1)
         for width, depth in zip(variant.widths, variant.depths, strict=True):
-            shares = [drop_path * (count + i) / last for i in range(depth)]
-            stages.append(Stage(channels, width, variant, shares))
+            stages.append(Stage(channels, width, variant, shares[count : count + depth]))
             channels, count = width, count + depth
         self.stages = Sequential(*stages)
         self.head = Sequential(

@@ -14,7 +14,7 @@ from fastcnn.layers.initial import RandomSource
 from fastcnn.model import Model
 from fastcnn.sequential import Sequential
 from fastcnn.zoo._blocks import MakeNorm, SqueezeExcitation, conv_norm
-from fastcnn.zoo._construct import construct
+from fastcnn.zoo._construct import construct, rising_shares
 
 __all__ = ["efficientnet_b0", "efficientnet_v2_s"]
 
@@ -117,11 +117,12 @@ class EfficientNet(Model):
         channels, norm, count = variant.stem, variant.norm, 0
         features: list[Layer] = [conv_norm(in_channels, channels, 3, 2, activation=SiLU, norm=norm)]
         total = sum(stage.blocks for stage in variant.stages)
+        shares = rising_shares(drop_path, total, total)
         for stage in variant.stages:
             blocks = []
             for i in range(stage.blocks):
                 stride = stage.stride if i == 0 else 1
-                blocks.append(MBConv(channels, stage, stride, drop_path * count / total, norm))
+                blocks.append(MBConv(channels, stage, stride, shares[count], norm))
                 channels, count = stage.channels, count + 1
             features.append(Sequential(*blocks))
         features.append(conv_norm(channels, HEAD_CHANNELS, 1, activation=SiLU, norm=norm))

@@ -15,7 +15,7 @@ from fastcnn.layers import GELU, Buffer, Conv2d, DropPath, Layer, LayerNorm, Lin
 from fastcnn.layers.initial import RandomSource
 from fastcnn.model import Model
 from fastcnn.sequential import Sequential
-from fastcnn.zoo._construct import construct
+from fastcnn.zoo._construct import construct, rising_shares
 from fastcnn.zoo._tokens import embedding, small_weights
 
 __all__ = ["swin_t"]
@@ -177,7 +177,8 @@ class SwinTransformer(Model):
     """
 
     def __init__(self, variant: Variant, num_classes: int, in_channels: int, drop_path: float) -> None:
-        width, count, last = variant.width, 0, sum(variant.depths) - 1
+        width, count, blocks = variant.width, 0, sum(variant.depths)
+        shares = rising_shares(drop_path, blocks, blocks - 1)
         stem = Sequential(Conv2d(in_channels, width, PATCH, PATCH), ToTokens(), LayerNorm(width))
         features: list[Layer] = [stem]
         for depth, heads in zip(variant.depths, variant.heads, strict=True):
@@ -185,8 +186,8 @@ class SwinTransformer(Model):
                 features.append(PatchMerging(width))
                 width *= 2
             shifts = [0 if i % 2 == 0 else WINDOW // 2 for i in range(depth)]
-            shares = [drop_path * (count + i) / last for i in range(depth)]
-            features.append(Sequential(*(Block(width, heads, *each) for each in zip(shifts, shares, strict=True))))
+            part = zip(shifts, shares[count : count + depth], strict=True)
+            features.append(Sequential(*(Block(width, heads, *each) for each in part)))
             count += depth
         self.features = Sequential(*features)
         self.norm = LayerNorm(width)

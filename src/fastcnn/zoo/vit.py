@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from fastcnn import functional
+from fastcnn._arguments import as_int
 from fastcnn.layers import Conv2d, DropPath, Layer, LayerNorm, Linear
 from fastcnn.layers.initial import RandomSource
 from fastcnn.model import Model
 from fastcnn.sequential import Sequential
-from fastcnn.zoo._construct import construct
+from fastcnn.zoo._construct import construct, rising_shares
 from fastcnn.zoo._tokens import Attention, Mlp, embedding, small_weights
 
 __all__ = ["deit_tiny", "vit_base_patch16", "vit_small_patch16", "vit_tiny_patch16"]
@@ -73,13 +74,13 @@ class VisionTransformer(Model):
     """
 
     def __init__(self, size: Size, num_classes: int, in_channels: int, image_size: int, drop_path: float) -> None:
-        if image_size < PATCH or image_size % PATCH:
+        if as_int(image_size, "image_size", PATCH) % PATCH:
             raise ValueError(f"image_size={image_size}, expected a multiple of {PATCH}")
         patches = (image_size // PATCH) ** 2
         self.cls_token = embedding(1, 1, size.width)
         self.pos_embed = embedding(1, 1 + patches, size.width)
         self.patch_embed = PatchEmbed(in_channels, size.width)
-        self.blocks = Sequential(*(Block(size, drop_path * i / (DEPTH - 1)) for i in range(DEPTH)))
+        self.blocks = Sequential(*(Block(size, share) for share in rising_shares(drop_path, DEPTH, DEPTH - 1)))
         self.norm = LayerNorm(size.width, EPS)
         self.head = Linear(size.width, num_classes)
         small_weights(self)

@@ -17,7 +17,7 @@ from fastcnn.compiler.resolve import Resolved, resolve
 from fastcnn.graph.ir import Graph, Node, live
 from fastcnn.ops.budget import MAX_BYTES, Budget
 
-__all__ = ["PROBES", "resolve_ahead", "resolve_for_any_batch"]
+__all__ = ["BATCHES", "PROBES", "resolve_ahead", "resolve_for_any_batch"]
 
 # Two sizes that stand for all sizes if a graph leaves one free.
 PROBES = (224, 256)

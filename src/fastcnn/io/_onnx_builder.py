@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.compiler.general import BATCHES, PROBES
+from fastcnn.compiler.ahead import BATCHES, PROBES
 from fastcnn.compiler.resolve import Growing
 from fastcnn.compiler.rewriter import Known
 from fastcnn.errors import ModelLoadError

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from fastcnn._arguments import as_array, as_flag, as_int, check_out
 from fastcnn._progress import walk
-from fastcnn.compiler.network import is_resolved
+from fastcnn.compiler.network import planned_graph
 from fastcnn.graph.ir import Graph
 from fastcnn.graph.trace import Symbol, trace
 from fastcnn.io.preprocess import Pixels
@@ -195,8 +195,7 @@ class Network(Layer):
         out : ndarray, float32, optional
             C-contiguous, of the output's shape; no memory of `x`. With it, repeated calls allocate nothing.
         num_threads : int, optional
-            Threads of this call, 1 to 1024, as in the context `fastcnn.num_threads`. Of nested calls the innermost
-            number counts.
+            Threads of this call, 1 to 1024, as in the context `fastcnn.num_threads`; the innermost number counts.
 
         Returns
         -------
@@ -407,11 +406,7 @@ class Network(Layer):
     def _kernel_graph(self, input_shape: Sequence[int]) -> Graph:
         """`graph` as one plan computes it, which is what is trained, tuned and cut."""
         graph = self._read(lambda: self._traced(input_shape))
-        if is_resolved(graph):
-            return graph
-        from fastcnn.compiler.general import kernel_graph
-
-        return kernel_graph(graph, tuple(input_shape), self._max_bytes or MAX_BYTES)
+        return planned_graph(graph, tuple(input_shape), self._max_bytes or MAX_BYTES)
 
     def _read(self, make: Callable[[], Graph]) -> Graph:
         """Return what `make` gives, all of its constants in memory and of one training step."""

@@ -28,6 +28,7 @@ __all__ = [
     "fixed_constants",
     "infer_values",
     "is_resolved",
+    "planned_graph",
     "least_batch",
     "read_constants",
 ]
@@ -45,6 +46,15 @@ def is_resolved(graph: Graph) -> bool:
     False
     """
     return not any(ops.is_general(node.op) for node in graph.nodes)
+
+
+def planned_graph(graph: Graph, input_shape: Shape, max_bytes: int) -> Graph:
+    """The graph in operations that one plan computes, those in NumPy included, for batches of inputs of a shape."""
+    if is_resolved(graph):
+        return graph
+    from fastcnn.compiler.general import kernel_graph
+
+    return kernel_graph(graph, input_shape, max_bytes)
 
 
 def compile_network(

@@ -117,7 +117,7 @@ def test_copies_that_are_averaged_decode_photos_once(tmp_path, decoded):
     model = fastcnn.zoo.small_cnn(2, 3, 8)
     model.preprocess = Preprocess(8)
     model.tta(photos, times=4)
-    assert len(decoded) == 2 * len(photos)  # once whole, once to be cropped
+    assert len(decoded) == 2 * len(photos)  # once as it is, and once to be cropped
 
 
 SPOILT = (

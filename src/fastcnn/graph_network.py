@@ -171,10 +171,11 @@ class GraphNetwork(_Given, Network):
         graph = self._graph
         shapes: Mapping[str, Shape | None] = {}
         if not is_resolved(graph):
-            from fastcnn.compiler.general import resolve_for_kernels
+            from fastcnn.compiler.general import resolve_for_kernels, taking_float32
 
             size = x.shape[1:]
             given = self._read(lambda: self._general_graph(size))  # not scaled: the trace has scaled already
+            given = taking_float32(given)
             graph = resolve_for_kernels(given, size, self._max_bytes or MAX_BYTES)
             shapes, _ = infer_values(graph, dict.fromkeys(graph.inputs, x.shape))
         ((input_name, shape),) = graph.inputs.items()

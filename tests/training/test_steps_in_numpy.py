@@ -205,3 +205,26 @@ def test_all_weights_of_a_network_for_images_of_any_size_learn(turned, tmp_path)
     model.fit(X, Y, epochs=1, progress=False)
     assert all(not np.array_equal(array, before[name]) for name, array in model.state_dict().items())
     assert model(X[:, :, :6, :6]).shape == (24, 4)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_pixels_of_a_network_that_takes_bytes(nested, tmp_path):
+    """It predicts for bytes, and learns from the same numbers."""
+    nodes = [
+        ("Cast", ["x"], "a", {"to": 1}),
+        ("Mul", ["a", "hundredth"], "s", {}),
+        ("Conv", ["s", "w"], "e", {}),
+        *HEAD,
+    ]
+    made = [helper.make_node(op, inputs, [output], output, **attrs) for op, inputs, output, attrs in nodes]
+    tensors = [build.tensor(name, array) for name, array in {"w": W, "v": V, "hundredth": np.float32(0.01)}.items()]
+    pixels = build.value("x", ["N", 3, 8, 8], onnx.TensorProto.UINT8)
+    onnx.save(build.model(made, [pixels], [build.value("y", None)], tensors), tmp_path / "n.onnx")
+    given, x = fc.load(tmp_path / "n.onnx"), np.random.default_rng(3).integers(0, 256, X.shape, np.uint8)
+    expected = fc.functional.conv2d(x * np.float32(0.01), W).mean((2, 3)) @ V
+    np.testing.assert_allclose(given(x), expected, rtol=1e-4, atol=1e-3)
+    model = fc.Sequential(given) if nested else given
+    first = model.fit(x, Y, epochs=3, optimizer=fc.training.SGD(1e-7), progress=False)["loss"]
+    assert first[2] < first[0] and model.evaluate(x, Y).count == 24
+    np.testing.assert_allclose(model(x), given(x.astype(np.uint8)), rtol=1e-5, atol=1e-4)
+    assert model.tune(x[:2], repeats=1)

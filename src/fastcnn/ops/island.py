@@ -73,7 +73,7 @@ class Island:
         if name in _BY_IMAGE:
             return not attrs.get("training_mode")
         if name == "MatMul":
-            return node.inputs[1] not in self.inputs or min(self._ranks[name] for name in self.inputs) > 2
+            return min(self._ranks.get(name, 0) for name in node.inputs) > 2
         if name.startswith("Reduce"):
             axes = self.constants.get(node.inputs[1]) if len(node.inputs) > 1 else None
         else:

@@ -159,6 +159,7 @@ class GraphNetwork(_Given, Network):
         return (
             len(expected) == 4
             and expected[3] in IMAGE_CHANNELS
+            and expected[1] not in IMAGE_CHANNELS
             and not _fits(shape, expected[1:])
             and len(shape) == 3
             and _fits((*shape[1:], shape[0]), expected[1:])

@@ -159,6 +159,7 @@ class GraphNetwork(_Given, Network):
         return (
             len(expected) == 4
             and expected[3] in IMAGE_CHANNELS
+            and expected[1] not in IMAGE_CHANNELS
             and not _fits(shape, expected[1:])
             and len(shape) == 3
             and _fits((*shape[1:], shape[0]), expected[1:])
@@ -171,10 +172,11 @@ class GraphNetwork(_Given, Network):
         graph = self._graph
         shapes: Mapping[str, Shape | None] = {}
         if not is_resolved(graph):
-            from fastcnn.compiler.general import resolve_for_kernels
+            from fastcnn.compiler.general import resolve_for_kernels, taking_float32
 
             size = x.shape[1:]
             given = self._read(lambda: self._general_graph(size))  # not scaled: the trace has scaled already
+            given = taking_float32(given)
             graph = resolve_for_kernels(given, size, self._max_bytes or MAX_BYTES)
             shapes, _ = infer_values(graph, dict.fromkeys(graph.inputs, x.shape))
         ((input_name, shape),) = graph.inputs.items()

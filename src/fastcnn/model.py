@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcnn._arguments import as_int
@@ -192,7 +193,7 @@ class Model(Learner):
         """
         from fastcnn.compiler.tune import measure
 
-        batch = self._as_batch(x)
+        batch = np.asarray(self._as_batch(x), np.float32)
         repeats = as_int(repeats, "tune: repeats", 1)
         if len(batch) == 0:
             raise ValueError("tune: len(x)=0, expected at least one input")

@@ -21,7 +21,7 @@ V = rng.standard_normal((8, 4), np.float32)
 MEAN = [("GlobalAveragePool", ["e"], "p", {}), ("Flatten", ["p"], "f", {})]
 HEAD = [*MEAN, ("MatMul", ["f", "v"], "y", {})]
 BEFORE = [("Sin", ["x"], "s", {}), ("Conv", ["s", "w"], "e", {}), *HEAD]
-BEHIND = [("Conv", ["x", "w"], "c", {}), ("Sin", ["c"], "e", {}), *HEAD]
+BEHIND = [("Conv", ["x", "w"], "c", {}), ("Round", ["c"], "e", {}), *HEAD]
 
 
 def network(nodes, batch, path, **tensors):
@@ -57,13 +57,13 @@ def test_a_step_is_that_of_the_network_without_numpy(batch, tmp_path):
 
 def test_a_gradient_that_is_needed_is_refused_by_name(batch, tmp_path):
     model = network(BEHIND, batch, tmp_path / "n.onnx")
-    with pytest.raises(ValueError, match=r"node 'e' \(ai.onnx::Sin\) has no gradient"):
+    with pytest.raises(ValueError, match=r"node 'e' \(ai.onnx::Round\) has no gradient"):
         model.fit(X, Y, epochs=1, progress=False)
 
 
 def test_what_lies_behind_learns_while_the_rest_is_frozen(tmp_path):
-    body = network([("Conv", ["x", "w"], "c", {}), ("Sin", ["c"], "e", {}), *MEAN[:1], ("Flatten", ["p"], "y", {})], 1,
-                   tmp_path / "n.onnx")  # fmt: skip
+    pooled = [*MEAN[:1], ("Flatten", ["p"], "y", {})]
+    body = network([*BEHIND[:2], *pooled], 1, tmp_path / "n.onnx")
     model = fc.Sequential(body, fc.Linear(8, 4, rng=0))
     body.freeze()
     history = model.fit(X, Y, epochs=10, optimizer=fc.training.SGD(0.5), progress=False)
@@ -205,3 +205,68 @@ def test_all_weights_of_a_network_for_images_of_any_size_learn(turned, tmp_path)
     model.fit(X, Y, epochs=1, progress=False)
     assert all(not np.array_equal(array, before[name]) for name, array in model.state_dict().items())
     assert model(X[:, :, :6, :6]).shape == (24, 4)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_pixels_of_a_network_that_takes_bytes(nested, tmp_path):
+    """It predicts for bytes, and learns from the same numbers."""
+    nodes = [
+        ("Cast", ["x"], "a", {"to": 1}),
+        ("Mul", ["a", "hundredth"], "s", {}),
+        ("Conv", ["s", "w"], "e", {}),
+        *HEAD,
+    ]
+    made = [helper.make_node(op, inputs, [output], output, **attrs) for op, inputs, output, attrs in nodes]
+    tensors = [build.tensor(name, array) for name, array in {"w": W, "v": V, "hundredth": np.float32(0.01)}.items()]
+    pixels = build.value("x", ["N", 3, 8, 8], onnx.TensorProto.UINT8)
+    onnx.save(build.model(made, [pixels], [build.value("y", None)], tensors), tmp_path / "n.onnx")
+    given, x = fc.load(tmp_path / "n.onnx"), np.random.default_rng(3).integers(0, 256, X.shape, np.uint8)
+    expected = fc.functional.conv2d(x * np.float32(0.01), W).mean((2, 3)) @ V
+    np.testing.assert_allclose(given(x), expected, rtol=1e-4, atol=1e-3)
+    model = fc.Sequential(given) if nested else given
+    first = model.fit(x, Y, epochs=3, optimizer=fc.training.SGD(1e-7), progress=False)["loss"]
+    assert first[2] < first[0] and model.evaluate(x, Y).count == 24
+    np.testing.assert_allclose(model(x), given(x.astype(np.uint8)), rtol=1e-5, atol=1e-4)
+    assert model.tune(x[:2], repeats=1)
+
+
+ACTIVATIONS = {
+    "Elu": {"alpha": 0.7},
+    "Selu": {},
+    "Celu": {"alpha": 0.6},
+    "PRelu": {},
+    "Softplus": {},
+    "Softsign": {},
+    "Mish": {},
+    "Sin": {},
+    "Cos": {},
+    "Atan": {},
+}
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activations_in_numpy_have_gradients(activation, tmp_path):
+    """A step of SGD changes weights by the differences of the loss that the network computes."""
+    slope = {"s": rng.uniform(-0.5, 0.5, (8, 1, 1)).astype(np.float32)}
+    operands, tensors = (["c", "s"], slope) if activation == "PRelu" else (["c"], {})
+    nodes = [("Conv", ["x", "w"], "c", {}), (activation, operands, "e", ACTIVATIONS[activation]), *HEAD]
+    model = network(nodes, "N", tmp_path / "n.onnx", **tensors)
+    before = {name: np.array(array) for name, array in model.state_dict().items()}
+    assert len(before) == 2 + len(tensors)
+
+    def loss():
+        scores = model(X).astype(np.float64)
+        return (np.log(np.exp(scores).sum(1)) - scores[np.arange(24), Y]).mean()
+
+    Trainer(model, fc.training.SGD(1.0)).step(X, Y)
+    after = {name: np.array(array) for name, array in model.state_dict().items()}
+    for name, array in before.items():
+        for at in [tuple(int(rng.integers(size)) for size in array.shape) for _ in range(3)]:
+            ends = []
+            for step in (5e-3, -5e-3):
+                moved = {**before, name: array.copy()}
+                moved[name][at] += step
+                model.load_state_dict(moved)
+                ends.append(loss())
+            expected = (ends[0] - ends[1]) / 1e-2
+            assert array[at] - after[name][at] == pytest.approx(expected, rel=2e-2, abs=5e-4), (name, at)

@@ -20,10 +20,11 @@ from fastcnn.compiler.mixed import MixedPlan, compile_mixed
 from fastcnn.compiler.plan import Plan
 from fastcnn.compiler.resolve import resolve
 from fastcnn.compiler.runnable import CompiledNetwork, ending
-from fastcnn.graph.ir import Graph, check_shape
+from fastcnn.graph.ir import Graph, Node, check_shape
 from fastcnn.ops.budget import MAX_BYTES, Budget
+from fastcnn.ops.general.elementwise import DTYPES
 
-__all__ = ["compile_general", "kernel_graph", "resolve_for_kernels"]
+__all__ = ["compile_general", "kernel_graph", "resolve_for_kernels", "taking_float32"]
 
 
 def compile_general(
@@ -123,6 +124,16 @@ def resolve_for_kernels(graph: Graph, input_shape: tuple[int, ...], max_bytes: i
             f"the network {reason}: it predicts, but cannot become part of another model, be tuned or be trained"
         )
     return result
+
+
+def taking_float32(graph: Graph) -> Graph:
+    """The graph, whose input of another type is converted from float32 within it."""
+    if not graph.types:
+        return graph
+    ((name, shape),) = graph.inputs.items()
+    given, kind = f"{name}:float32", next(number for number, kind in DTYPES.items() if kind == graph.types[name])
+    cast = Node(f"{ops.GENERAL}Cast", given, (given,), name, {"to": kind})
+    return Graph([cast, *graph.nodes], {given: shape}, graph.outputs, graph.constants)
 
 
 def kernel_graph(graph: Graph, input_shape: tuple[int, ...], max_bytes: int = MAX_BYTES) -> Graph:

@@ -16,6 +16,7 @@ import numpy as np
 from fastcnn.kernels import _evaluate
 from fastcnn.ops.budget import Budget
 from fastcnn.ops.general import General
+from fastcnn.ops.island_grad import SLOPES, InNumpyGrad
 from fastcnn.ops.node import Attrs, Backward, Lowering, Node, Op, Shape, Shapes
 
 __all__ = ["InNumpy", "Island"]
@@ -73,7 +74,7 @@ class Island:
         if name in _BY_IMAGE:
             return not attrs.get("training_mode")
         if name == "MatMul":
-            return node.inputs[1] not in self.inputs or min(self._ranks[name] for name in self.inputs) > 2
+            return min(self._ranks.get(name, 0) for name in node.inputs) > 2
         if name.startswith("Reduce"):
             axes = self.constants.get(node.inputs[1]) if len(node.inputs) > 1 else None
         else:
@@ -177,6 +178,15 @@ class InNumpy(Op):
 
     def gradient(self, node: Node, grad: str, back: Backward) -> Sequence[str | None]:
         island: Island = node.attrs["island"]
+        last = island.nodes[-1]
+        kind, settings = last.op.rpartition(":")[2], {**last.kind.defaults, **last.attrs}
+        if kind in SLOPES and island.inputs == last.inputs and settings.get("axis") is None:
+            return [
+                back.add("InNumpyGrad", grad, *node.inputs, activation=kind, settings=settings, of=i)
+                if back.needs(name)
+                else None
+                for i, name in enumerate(node.inputs)
+            ]
         raise ValueError(
             f"{island.title} has no gradient, which the layers before it need: freeze them (Layer.freeze), or train "
             "the layers behind it"
@@ -189,4 +199,4 @@ class InNumpy(Op):
         ctx.emit("numpy", partial(_evaluate.Evaluate, island.run, shapes), *views)
 
 
-OPS = [InNumpy()]
+OPS = [InNumpy(), InNumpyGrad()]

@@ -178,7 +178,7 @@ class Trainer(Holder):
         RuntimeError
             If a signal handler trains the model that is within a step.
         """
-        batch, labels = self.model._as_batch(x), np.asarray(y)
+        batch, labels = np.asarray(self.model._as_batch(x), np.float32), np.asarray(y)
         update = bool(as_flag(update, "Trainer.step: update"))
         if len(batch) == 0:
             raise ValueError(f"Trainer.step: x.shape={batch.shape}, expected at least one input")

@@ -23,7 +23,7 @@ def layer_norm(
 
     Parameters
     ----------
-    x : (..., *normalized_shape) array
+    x : (..., normalized_shape) array
     normalized_shape : int or sequence of int
         The sizes of the axes.
     weight, bias : arrays of normalized_shape, optional
@@ -71,7 +71,7 @@ def rms_norm(
 
     Parameters
     ----------
-    x : (..., *normalized_shape) array
+    x : (..., normalized_shape) array
     normalized_shape : int or sequence of int
         The sizes of the axes.
     weight : array of normalized_shape, optional

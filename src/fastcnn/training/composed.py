@@ -19,9 +19,9 @@ class LAMB(Adam):
     """LAMB (You et al., https://arxiv.org/abs/1904.00962): Adam whose steps are in proportion to the parameters' norms.
 
     m and v are those of `Adam`.
-    u = m / (1 - b1^t) / (sqrt(v) / sqrt(1 - b2^t) + eps) + weight_decay * p;  p -= learning_rate * |p| / |u| * u
+    u = m / (1 - b1^t) / (sqrt(v) / sqrt(1 - b2^t) + eps) + weight_decay * p;  p -= learning_rate * r * u
 
-    |p| and |u| are Euclidean norms of one array. Where p is zero, the factor |p| / |u| is 1. It is also 1 where the
+    r is the Euclidean norm of p by that of u, each of one array. Where p is zero, r is 1. It is also 1 where the
     weight decay is 0. A group without decay, the usual choice for biases and normalisations, has steps of Adam.
 
     Parameters

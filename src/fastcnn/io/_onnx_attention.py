@@ -46,34 +46,30 @@ def plain_attention(e: Expansion) -> None:
     e.attrs.pop("kv_num_heads", None)
     shape = e.shape(q) or ()
     if len(shape) == 4:
-        heads, size = shape[1], shape[3]
+        if shape[3] is None:
+            raise ModelLoadError(f"queries of shape {shape}, expected heads of a known size")
+        e.add("MatMul", _weights(e, q, e.add("Transpose", k, perm=(0, 1, 3, 2)), mask, shape[3]), v, output=0)
     else:
-        heads, size = _head_size(e, shape[2], "q_num_heads")
-    if heads is None or size is None:
-        raise ModelLoadError(f"queries of shape {shape}, expected heads whose number and size are known")
-    _attend(e, q, k, v, mask, heads, size)
+        _attend_tokens(e, q, k, v, mask, *_head_size(e, shape[2], "q_num_heads"))
 
 
 def _heads(e: Expansion, x: str, heads: int, perm: tuple[int, ...]) -> str:
-    """x, split into heads: of shape (N, length, heads * size), or split already."""
-    if e.rank(x, 3, 4) == 4:
-        return x if perm == _BY_HEAD else e.add("Transpose", x, perm=(0, 1, 3, 2))
+    """x of shape (N, length, heads * size), split into heads."""
     split = e.add("Reshape", x, e.constant((0, 0, heads, -1), np.int64))
     return e.add("Transpose", split, perm=perm)
 
 
-def _attend(e: Expansion, q: str, k: str, v: str, bias: str, heads: int, size: int) -> None:
-    """The first output: attention of q, k and v, each (N, length, heads * size) or (N, heads, length, size)."""
-    apart = e.rank(q, 3, 4) == 4
-    scale = e.attr("scale", 0.0) or size**-0.5
+def _attend_tokens(e: Expansion, q: str, k: str, v: str, bias: str, heads: int, size: int) -> None:
+    """The first output: attention of q, k and v, each of shape (N, length, heads * size)."""
     q, v = (_heads(e, x, heads, _BY_HEAD) for x in (q, v))
-    scores = e.add("Mul", e.add("MatMul", q, _heads(e, k, heads, (0, 2, 3, 1))), e.constant(scale))
-    weights = e.add("Softmax", e.added(scores, bias), axis=-1)
-    if apart:
-        e.add("MatMul", weights, v, output=0)
-        return
-    mixed = e.add("MatMul", weights, v)
+    mixed = e.add("MatMul", _weights(e, q, _heads(e, k, heads, (0, 2, 3, 1)), bias, size), v)
     e.add("Reshape", e.add("Transpose", mixed, perm=_BY_HEAD), e.constant((0, 0, -1), np.int64), output=0)
+
+
+def _weights(e: Expansion, q: str, k: str, bias: str, size: int) -> str:
+    """The weights of attention, from queries (N, heads, length, size) and keys (N, heads, size, length)."""
+    scale = e.attr("scale", 0.0) or size**-0.5
+    return e.add("Softmax", e.added(e.add("Mul", e.add("MatMul", q, k), e.constant(scale)), bias), axis=-1)
 
 
 def _head_size(e: Expansion, width: int | None, key: str = "num_heads") -> tuple[int, int]:
@@ -97,7 +93,7 @@ def microsoft_attention(e: Expansion) -> None:
         raise ModelLoadError(f"qkv_hidden_sizes={sizes[:8]}, expected three with the sum {width}")
     heads, size = _head_size(e, sizes[0])
     q, k, v = _split(e, e.added(e.add("MatMul", x, weight), bias), sizes, 2)
-    _attend(e, q, k, v, scores_bias, heads, size)
+    _attend_tokens(e, q, k, v, scores_bias, heads, size)
 
 
 def _split(e: Expansion, x: str, sizes: tuple[int, ...], axis: int) -> list[str]:
@@ -123,4 +119,4 @@ def microsoft_multi_head_attention(e: Expansion) -> None:
     if bias:
         sizes = tuple(width or 0 for width in widths)
         q, k, v = (e.add("Add", x, part) for x, part in zip((q, k, v), _split(e, bias, sizes, 0), strict=True))
-    _attend(e, q, k, v, scores_bias, heads, size)
+    _attend_tokens(e, q, k, v, scores_bias, heads, size)

@@ -16,6 +16,8 @@ from onnx.backend.base import Backend, BackendRep
 from fastcnn.compiler.general import compile_general
 from fastcnn.compiler.native import RULES
 from fastcnn.errors import ModelLoadError
+from fastcnn.io._onnx_known import CONTROL as CONTROLS
+from fastcnn.io._onnx_known import DEFINED
 from fastcnn.io.onnx_import import OLDEST_OPSET, read_onnx, supported_operators
 from fastcnn.ops.budget import KERNEL, LOADING_WORK, STEP_WORK
 from fastcnn.ops.general.elementwise import DTYPES
@@ -88,7 +90,7 @@ def why_not(model) -> str:
         and "zero_ratio" not in model.graph.name
     ):
         return TRAINING
-    return CONTROL if names & {"If", "Loop", "Scan"} and not _is_known(model) else ""
+    return CONTROL if names & {*CONTROLS, *DEFINED} and not _is_known(model) else ""
 
 
 def _is_known(model) -> bool:
@@ -139,9 +141,9 @@ def page(skipped: dict[str, list[str]], passed: int) -> str:
         how = "kernel" if name in native else "NumPy"
         if name in ("Constant", "Shape", "Size", "ConstantOfShape", "Range"):
             how = "folded away"
-        elif name in ("If", "Loop", "Scan"):
+        elif name in CONTROLS:
             how = "the nodes of its bodies"
-        elif name == "Upsample" or "::" in name or name == "SimplifiedLayerNormalization":
+        elif name == "Upsample" or "::" in name or name in (*DEFINED, "SimplifiedLayerNormalization"):
             how = "other operators"
         rows.append(f"| {name} | {how} |")
     reasons = []

@@ -10,6 +10,7 @@ from onnx import helper
 from recurrent_cases import GATES, definition
 
 import fastcnn as fc
+from fastcnn.errors import ModelLoadError
 from fastcnn.onnx_model import load_onnx
 
 CHANNELS, HIDDEN = 6, 5
@@ -74,3 +75,9 @@ def test_activations_of_a_recurrent_network_are_saved(tmp_path):
     model.export_onnx(tmp_path / "again.onnx")
     for name in ("net.safetensors", "again.onnx"):
         assert (fc.load(tmp_path / name)(x) == model(x)).all()
+
+
+def test_an_unknown_activation_is_refused_with_the_file():
+    content = reader("RNN", activations=["Sin", "Tanh"]).SerializeToString()
+    with pytest.raises(ModelLoadError, match=r"'rnn' .*activation 'Sin', expected one of relu, tanh"):
+        load_onnx(content)

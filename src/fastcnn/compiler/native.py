@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.compiler.native_arithmetic import arithmetic, division, power, reduction, variadic
+from fastcnn.compiler.native_arithmetic import arithmetic, division, power, reduction, variadic, where
 from fastcnn.compiler.rewriter import Link, Rewriter, Rule
 from fastcnn.graph.ir import Node
 from fastcnn.ops.general.base import axes_of, axis_of
@@ -275,11 +275,12 @@ def _gather(r: Rewriter) -> list[Node] | None:
 
 def _expand(r: Rewriter) -> list[Node] | None:
     wanted = r.array(1)
-    return (
-        r.chain(("Expand", (), {"shape": tuple(wanted.ravel().tolist())}))
-        if r.is_float(0) and wanted is not None
-        else None
-    )
+    if not r.is_float(0) or wanted is None:
+        return None
+    shape = tuple(wanted.ravel().tolist())
+    if np.broadcast_shapes(r.shape(), shape) == r.shape():
+        return _identity(r)
+    return r.chain(("Expand", (), {"shape": shape}))
 
 
 def _depth_to_space(r: Rewriter) -> list[Node] | None:
@@ -399,6 +400,7 @@ RULES: dict[str, Rule] = {
     "Min": variadic("Min"),
     "Max": variadic("Max"),
     "Pow": power,
+    "Where": where,
     **{op: _same(op) for op in ("Abs", "Exp", "Neg", "Reciprocal", "Sqrt")},
     "Softmax": _softmax,
     "Resize": _resize,

@@ -82,3 +82,15 @@ def reduction(op: str) -> Rule:
         return [r.make(op, r.node.inputs[:1], axes=chosen, keepdims=int(bool(kept)))]
 
     return rule
+
+
+def where(r: Rewriter) -> list[Node] | None:
+    """A choice whose condition is the same everywhere, of an operand that has the shape of the result."""
+    condition = r.array(0)
+    if condition is None or not condition.size or condition.any() != condition.all():
+        return None
+    chosen = 1 if condition.all() else 2
+    shape = np.broadcast_shapes(*(r.shape(i) for i in range(3)))
+    if r.shape(chosen) != shape or not r.is_float(1, 2):
+        return None
+    return [r.make("Identity", r.node.inputs[chosen : chosen + 1])]

@@ -18,8 +18,9 @@ from fastcnn.compiler.resolve import Growing
 from fastcnn.compiler.rewriter import Known
 from fastcnn.errors import ModelLoadError
 from fastcnn.graph.ir import Node
-from fastcnn.io._onnx_contrib import EXPANSIONS, Expansion
+from fastcnn.io._onnx_contrib import EXPANSIONS
 from fastcnn.io._onnx_dialect import RawNode, normalise
+from fastcnn.io._onnx_expansion import Expansion
 from fastcnn.io._onnx_known import MAX_NODES, STANDARD, Functions, key_of
 from fastcnn.io._onnx_tensor import TensorReader
 from fastcnn.ops.budget import NODE_BYTES, Budget, Cost
@@ -186,6 +187,16 @@ class Builder:
             return None
         return tuple(sizes[0] if len(set(sizes)) == 1 else None for sizes in zip(*shapes, strict=True))
 
+    def type_of(self, value: str) -> Any:
+        """The type and shape of a value, as a message of ONNX."""
+        from onnx import helper
+
+        shape, dtype = self.shape(value), self.known(value)[0].dtype
+        if shape is None or dtype is None:
+            raise ModelLoadError("the shape of an input depends on values")
+        kind = helper.np_dtype_to_tensor_dtype(dtype)
+        return helper.make_tensor_type_proto(kind, [f"size_{i}" if n is None else n for i, n in enumerate(shape)])
+
     # -- nodes ----------------------------------------------------------------------------------------
 
     def run(self, protos: Iterable[Any], scope: Scope) -> None:
@@ -252,7 +263,9 @@ class Builder:
             raw.inputs.pop()
         if raw.attrs.get("output") is not None:
             raise ModelLoadError("unknown attribute 'output'")
-        full = {**{k: v for k, v in TABLE[DOMAIN + raw.op].defaults.items() if v is not _EMPTY}, **raw.attrs}
+        operator = TABLE[DOMAIN + raw.op]
+        full = {**{k: v for k, v in operator.defaults.items() if v is not _EMPTY}, **raw.attrs}
+        operator.check(full, raw.inputs)
         for i, output in enumerate(raw.outputs):
             if output:
                 base = raw.name.replace(":", ".") or output

@@ -1,5 +1,5 @@
 """Control flow of ONNX files becomes nodes without it: loops are unrolled, one branch of a condition is taken, and
-functions of the file are inlined.
+functions are inlined, those of the file and those by which ONNX defines operators.
 
 What decides, a condition or a number of iterations, must be known before anything runs: as a constant, or by the
 shapes of the inputs. https://onnx.ai/onnx/operators defines If, Loop and Scan.
@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 
 from fastcnn.errors import ModelLoadError
+from fastcnn.io._onnx_attention import is_plain
 from fastcnn.io._onnx_builder import Builder, Control, Scope
-from fastcnn.io._onnx_known import key_of, opset_of, refuse_unknown
+from fastcnn.io._onnx_dialect import RawNode
+from fastcnn.io._onnx_known import DEFINED, key_of, opset_of, refuse_unknown
 
 # Iterations of a loop, each of which becomes nodes of the graph.
 MAX_ITERATIONS = 10_000
@@ -166,18 +168,72 @@ def _collected(builder: Builder, proto: Any, before: int, rows: list[list[str]],
 
 def call(builder: Builder, proto: Any, scope: Scope, attrs: dict[str, Any]) -> list[str]:
     """Inline a function of the file; its nodes see its inputs and attributes alone."""
-    function = builder.functions[key_of(proto)]
+    return _inline(builder, builder.functions[key_of(proto)], _inputs(proto, scope), scope.opset, attrs)
+
+
+def _inline(builder: Builder, function: Any, inputs: list[str], opset: int, attrs: dict[str, Any]) -> list[str]:
     given = {attribute.name: builder.attribute(attribute) for attribute in function.attribute_proto}
     unknown = [name for name in attrs if name not in given and name not in function.attribute]
-    if unknown or len(proto.input) > len(function.input):
+    if unknown or len(inputs) > len(function.input):
         wanted = f"at most {len(function.input)}, and of {[*function.attribute, *given][:8]}"
-        raise ModelLoadError(f"{len(proto.input)} inputs and attributes {unknown[:8]}, expected {wanted}")
-    inner = Scope(opset_of(function.opset_import, scope.opset), None, {**given, **attrs})
-    values = [*_inputs(proto, scope), *[""] * len(function.input)]
-    for name, value in zip(function.input, values, strict=False):
+        raise ModelLoadError(f"{len(inputs)} inputs and attributes {unknown[:8]}, expected {wanted}")
+    inner = Scope(opset_of(function.opset_import, opset), None, {**given, **attrs})
+    for name, value in zip(function.input, [*inputs, *[""] * len(function.input)], strict=False):
         inner.bind(name, value, "input of the function")
     builder.run(function.node, inner)
-    return [inner.use(name, "the function's outputs") for name in function.output]
+    return [inner.values.get(name, "") for name in function.output]
 
 
-CONTROL: dict[str, Control] = {"If": _if, "Loop": _loop, "Scan": _scan}
+def _defined(builder: Builder, proto: Any, scope: Scope, attrs: dict[str, Any]) -> list[str]:
+    """Inline an operator that ONNX defines by others, for the shapes and types of its inputs."""
+    from onnx import defs
+
+    if not defs.has(proto.op_type, scope.opset):
+        raise ModelLoadError("a later opset has it first")
+    schema: Any = defs.get_schema(proto.op_type, scope.opset)
+    inputs = _inputs(proto, scope)
+    if proto.op_type == "Attention" and _is_plain(builder, inputs, proto, attrs):
+        output = builder.fresh(proto.output[0])
+        builder.emit(RawNode(proto.op_type, proto.name, inputs, [output], attrs, scope.opset, builder.constant))
+        return [output]
+    function = _definition(builder, schema, proto, inputs, scope, attrs)
+    if not len(function.node):
+        raise ModelLoadError("its attributes and inputs do not fit to each other")
+    defaults = {key: a.default_value for key, a in schema.attributes.items() if a.default_value.type}
+    full = {**{key: builder.attribute(default) for key, default in defaults.items()}, **attrs}
+    return _inline(builder, function, inputs, scope.opset, full)
+
+
+def _definition(
+    builder: Builder, schema: Any, proto: Any, inputs: list[str], scope: Scope, attrs: dict[str, Any]
+) -> Any:
+    """The function that defines an operator. It may depend on the shapes and types of the inputs."""
+    from onnx import FunctionProto, TypeProto, helper
+
+    if schema.has_function:
+        version = _version(schema.function_opset_versions, scope)
+        return FunctionProto.FromString(schema.get_function_with_opset_version(version))
+    types = [builder.type_of(value) if value else TypeProto() for value in inputs]
+    version = _version(schema.context_dependent_function_opset_versions, scope)
+    try:
+        node = helper.make_node(proto.op_type, list(proto.input), list(proto.output), **attrs).SerializeToString()
+        texts = [kind.SerializeToString() for kind in types]
+        return FunctionProto.FromString(schema.get_context_dependent_function_with_opset_version(version, node, texts))
+    except MemoryError:
+        raise
+    except Exception as error:  # the package raises errors of many types
+        raise ModelLoadError(f"{type(error).__name__}: {str(error)[:200]}") from None
+
+
+def _is_plain(builder: Builder, inputs: list[str], proto: Any, attrs: dict[str, Any]) -> bool:
+    if "" in inputs or any(known.dtype != np.float32 for value in inputs for known in builder.known(value)):
+        return False
+    return is_plain(attrs, [builder.shape(value) for value in inputs], len(proto.output))
+
+
+def _version(versions: Sequence[int], scope: Scope) -> int:
+    """The newest form that the opset has."""
+    return max((version for version in versions if version <= scope.opset), default=min(versions))
+
+
+CONTROL: dict[str, Control] = {"If": _if, "Loop": _loop, "Scan": _scan, **dict.fromkeys(DEFINED, _defined)}

@@ -10,6 +10,7 @@ from fastcnn.io._onnx_contrib import EXPANSIONS
 from fastcnn.ops.general import DOMAIN, TABLE
 
 __all__ = [
+    "DEFINED",
     "MAX_NODES",
     "OLDEST_OPSET",
     "STANDARD",
@@ -27,6 +28,8 @@ MAX_NODES = 100_000
 MAX_DEPTH = 40
 STANDARD = ("", "ai.onnx")
 CONTROL = ("If", "Loop", "Scan")
+# Operators that ONNX itself defines by others.
+DEFINED = ("AffineGrid", "Attention", "CenterCropPad", "RotaryEmbedding", "SwiGLU")
 # The file's functions, by domain, name and overload.
 Key = tuple[str, str, str]
 Functions = Mapping[Key, Any]
@@ -42,7 +45,10 @@ def supported_operators() -> tuple[str, ...]:
     >>> "Conv" in supported_operators(), "com.microsoft::FusedConv" in supported_operators()
     (True, True)
     """
-    expanded = {f"{domain}::{op}" if domain else op for domain, op in EXPANSIONS}
+    from onnx import defs
+
+    expanded = {name for name in DEFINED if defs.has(name)}
+    expanded |= {f"{domain}::{op}" if domain else op for domain, op in EXPANSIONS}
     return tuple(sorted({name.removeprefix(DOMAIN) for name in TABLE} | set(_TRANSLATED) | expanded))
 
 

@@ -33,6 +33,8 @@ _ACTIVATIONS: dict[str, tuple[Callable[..., Any], float | None, float | None]] =
     "hardsigmoid": (lambda x, alpha, beta: np.clip(alpha * x + beta, 0, 1), 0.2, 0.5),
     "elu": (lambda x, alpha: np.where(x >= 0, x, alpha * np.expm1(np.minimum(x, 0))), 1.0, None),
 }
+# The functions of a direction, by the number of gates.
+_DEFAULTS: dict[int, Texts] = {1: ("tanh",), 3: ("sigmoid", "tanh"), 4: ("sigmoid", "tanh", "tanh")}
 # Arrays of the size of all gates that a step holds, and its calls of NumPy.
 _STEP_ARRAYS, _STEP_CALLS = 8, 64
 
@@ -98,6 +100,7 @@ def _plan(attrs: Attrs, inputs: Sequence[Any], gates: int, states: int) -> tuple
         raise ValueError(f"x.shape={x.shape}, r.shape={r.shape}, expected 3 dimensions each")
     steps, batch, size = x.shape if layout == 0 else (x.shape[1], x.shape[0], x.shape[2])
     count, hidden = _DIRECTIONS[direction], r.shape[2]
+    _functions(attrs.get("activations"), None, None, _DEFAULTS[gates], count)
     if attrs.get("hidden_size") not in (None, hidden):
         raise ValueError(f"hidden_size={attrs['hidden_size']}, expected {hidden}, as the weights have")
     _check("w", w, (count, gates * hidden, size))
@@ -262,7 +265,7 @@ def rnn(  # type: ignore[no-untyped-def]
 ):
     attrs = {"direction": direction, "hidden_size": hidden_size, "layout": layout}
     s = _sequence(attrs, (x, w, r, b, sequence_lens, initial_h), 1, 1)
-    found = _functions(activations, activation_alpha, activation_beta, ("tanh",), s.directions)
+    found = _functions(activations, activation_alpha, activation_beta, _DEFAULTS[1], s.directions)
     weights = _weights(s, r, None, [tuple(_clipped(f, clip) for f in functions) for functions in found])
     return _run(s, attrs, w, _summed(b, s.directions), [_rnn_step(k) for k in weights], x.dtype)
 
@@ -287,7 +290,7 @@ def gru(  # type: ignore[no-untyped-def]
 ):
     attrs = {"direction": direction, "hidden_size": hidden_size, "layout": layout}
     s = _sequence(attrs, (x, w, r, b, sequence_lens, initial_h), 3, 1)
-    found = _functions(activations, activation_alpha, activation_beta, ("sigmoid", "tanh"), s.directions)
+    found = _functions(activations, activation_alpha, activation_beta, _DEFAULTS[3], s.directions)
     rest = None
     if b is not None and linear_before_reset:  # the last gate's bias stays with the recurrence
         rest, b = b[:, 5 * s.hidden :], np.where(np.arange(6 * s.hidden) < 5 * s.hidden, b, 0)
@@ -318,7 +321,7 @@ def lstm(  # type: ignore[no-untyped-def]
 ):
     attrs = {"direction": direction, "hidden_size": hidden_size, "layout": layout}
     s = _sequence(attrs, (x, w, r, b, sequence_lens, initial_h, initial_c, p), 4, 2)
-    found = _functions(activations, activation_alpha, activation_beta, ("sigmoid", "tanh", "tanh"), s.directions)
+    found = _functions(activations, activation_alpha, activation_beta, _DEFAULTS[4], s.directions)
     clipped: list[tuple[Function, ...]] = [(_clipped(f, clip), _clipped(g, clip), h) for f, g, h in found]
     weights = _weights(s, r, p, clipped)
     return _run(s, attrs, w, _summed(b, s.directions), [_lstm_step(k, input_forget) for k in weights], x.dtype)

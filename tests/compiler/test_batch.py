@@ -181,7 +181,7 @@ def test_sizes_of_parts():
 
 
 def test_a_constant_of_the_size_of_the_batch_keeps_images_together():
-    """Images cannot be told apart, also where it has the size of another batch."""
+    """With any size but one, images cannot be told apart."""
     for size in (2, 4):
         constant = np.ones((size, 3), np.float32)
         graph = Graph(

@@ -120,6 +120,13 @@ INTERNAL = {
     "DepthwiseGradInput": (
         {"strides": (2, 2), "group": 16, "size": (12, 12), "kernel_shape": (2, 2)}, [(2, 16, 6, 6), (16, 1, 2, 2)]
     ),
+    **{name: ({}, [IMAGE]) for name in ("Abs", "Exp", "Neg", "Sqrt", "Reciprocal")},
+    **{f"{name}Grad": ({}, [IMAGE, IMAGE]) for name in ("Abs", "Exp", "Neg", "Sqrt", "Reciprocal")},
+    **{name: ({}, [IMAGE, IMAGE]) for name in ("Sub", "Div", "Min", "Max", "Below", "Same")},
+    **{name: ({"shape": IMAGE}, [(1, 3, 1, 1)]) for name in ("Expand", "BroadcastTo")},
+    **{f"Reduce{name}": ({"axes": (1,)}, [IMAGE]) for name in ("Sum", "Mean", "Max", "L2")},
+    "MovePixels": ({"shape": (2, 3, 3), "images": (2, 36), "pixels": (3, 12, 3, 2)}, [IMAGE]),
+    "Attention": ({}, [(1, 2, 4, 8)] * 3), "LayerNormalization": ({}, [IMAGE, (6,), (6,)]),
     **{loss + gradient: ({}, [ROWS, ROWS])
        for loss in ("MeanSquaredError", "BinaryCrossEntropy", "LinearLoss") for gradient in ("", "Grad")},
 }  # fmt: skip
@@ -130,10 +137,36 @@ def internal_actions() -> dict[str, Callable[[], object]]:
     from convolutions import node
 
     import fastcnn as fc
+    import fastcnn.functional as F
     from fastcnn.compiler import slices
     from fastcnn.compiler.compile import compile_graph
     from fastcnn.graph.ir import Graph
     from fastcnn.io.preprocess import Preprocess
+
+    class Norms(fc.Model):
+        """Layers over channels that come last and first."""
+
+        def __init__(self) -> None:
+            self.norm, self.rows, self.size = fc.LayerNorm(3), fc.LayerNorm(6), fc.RMSNorm(6)
+            self.group, self.mixing = fc.GroupNorm(3, 3), fc.Linear(3, 3, rng=0)
+            self.head = fc.Linear(108, 2, rng=1)
+
+        def forward(self, x):
+            x = self.mixing(self.norm(F.permute(x, (0, 2, 3, 1))))
+            x = self.group(F.permute(x, (0, 3, 1, 2)))
+            return self.head(F.flatten(self.size(self.rows(x))))
+
+    class Attending(fc.Model):
+        """Attention to the rows of an image, between normalisations of rows."""
+
+        def __init__(self) -> None:
+            self.norm, self.attention = fc.LayerNorm(6), fc.MultiheadAttention(6, 2, rng=0)
+            self.norm2 = fc.LayerNorm(6)
+            self.head = fc.Linear(108, 2, rng=1)
+
+        def forward(self, x):
+            tokens = self.norm(F.reshape(x, (-1, 18, 6)))
+            return self.head(F.flatten(self.norm2(self.attention(tokens, tokens, tokens))))
 
     def plan(name: str, attrs, shapes):
         inputs = {f"operand {i}": shape for i, shape in enumerate(shapes)}
@@ -153,8 +186,27 @@ def internal_actions() -> dict[str, Callable[[], object]]:
         model = fc.Sequential(fc.Flatten(), fc.Linear(108, 2, rng=0))
         return fc.Trainer(model, fc.SGD(0.1), clip_norm=1e-3).step(np.ones(IMAGE, np.float32), np.array([0, 1]))
 
+    def norms():
+        """A training step of normalisations of pixels, rows, groups and by size, whatever optimizer makes of it."""
+        fc.Trainer(Attending(), fc.SGD(0.1)).step(np.ones(IMAGE, np.float32), np.array([0, 1]))
+        model = Norms()
+        for optimizer in (fc.SGD(0.1), fc.training.LAMB(0.1), fc.training.Lion(0.1)):
+            fc.Trainer(model, optimizer).step(np.ones(IMAGE, np.float32), np.array([0, 1]))
+
+    def resized():
+        from fastcnn import ops
+        from fastcnn.graph.autodiff import differentiate
+
+        nodes = [node("Resize", ("x",), "r", sizes=(12, 12)), node("Flatten", ("r",), "f"),
+                 node("MeanSquaredError", ("f", "t"), "l")]  # fmt: skip
+        shapes = {"x": IMAGE, "t": (2, 432)}
+        graph, grads, _ = differentiate(Graph(nodes, shapes, ["l"], {}), shapes, "l", ["x"])
+        assert ops.is_known("Resize")
+        graph.outputs.append(grads["x"])
+        return compile_graph(graph, shapes).run([np.ones(shape, np.float32) for shape in shapes.values()])
+
     plans = {name: plan(name, *case) for name, case in INTERNAL.items()}
-    return {**plans, "bands": bands, "photos": photos, "clipped": clipped}
+    return {**plans, "bands": bands, "photos": photos, "clipped": clipped, "norms": norms, "resized": resized}
 
 
 def seen_operations() -> set[str]:

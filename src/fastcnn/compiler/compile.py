@@ -101,7 +101,7 @@ def compile_batch(
     Plan
     """
     inputs = {name: input_shapes[name] for name in graph.inputs}
-    size = next((shape[0] for shape in inputs.values()), 1)
+    size = 1 if () in inputs.values() else next((shape[0] for shape in inputs.values()), 1)
     together = 1 if reproducible else max(1, min(size, batch.MOST_TOGETHER))
 
     def compiled(shapes: Shapes) -> Plan:

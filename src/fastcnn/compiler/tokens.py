@@ -180,7 +180,8 @@ class Values:
 
     def constant(self, name: str, array: np.ndarray) -> str:
         if name not in self.constants:
-            self.constants[name] = np.ascontiguousarray(array, np.float32)
+            with np.errstate(over="ignore"):  # beyond float32's range a number becomes infinite
+                self.constants[name] = np.ascontiguousarray(array, np.float32)
             self.shapes[name] = array.shape
             self.made.add(name)
         return name

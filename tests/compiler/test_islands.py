@@ -87,7 +87,7 @@ def test_other_types_stay_inside():
     assert isinstance(plan, Plan)
     assert [step.name for step in plan.steps if step.kernel == "numpy"] == ["a", "b", "t"]
     expected = np.where(c > 0.5, c, 0.5) + (c > 0.5) + c.argmax(1, keepdims=True)
-    np.testing.assert_allclose(plan.run([X])[0], expected, atol=1e-5)
+    np.testing.assert_allclose(plan.run([X])[0], expected, atol=1e-4)  # Winograd rounds
 
 
 def test_values_of_all_ranks():

@@ -23,7 +23,7 @@ def close(got, wanted, name):
     """Equal numbers; of quantised ones a few are next to each other, where a rounded number lies in the middle."""
     assert (got.dtype, got.shape) == (wanted.dtype, wanted.shape)
     if wanted.dtype.kind == "f":
-        np.testing.assert_allclose(got, wanted, rtol=2e-5, atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(got, wanted, rtol=2e-5, atol=2e-5, err_msg=name)  # Winograd rounds
     else:
         difference = np.abs(got.astype(int) - wanted.astype(int))
         assert difference.max() <= 1 and np.count_nonzero(difference) <= 0.01 * wanted.size, name

@@ -60,10 +60,14 @@ def ask_memory(size: int) -> None:
     _map(max(1, size)).close()
 
 
+# What the dynamic linker says where a compiled module finds no memory.
+_NO_PLACE = ("failed to map segment", "annot allocate memory")
+
+
 @contextmanager
 def memory_errors() -> Iterator[None]:
     """Raise MemoryError where the system says ENOMEM. Python reports that as OSError, of a file or of a module that is
-    imported on first use: it would be taken for a fault of the file.
+    imported on first use. Of a compiled module it is an ImportError. Both would be taken for faults of the file.
 
     Raises
     ------
@@ -81,6 +85,10 @@ def memory_errors() -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno != errno.ENOMEM:
+            raise
+        raise MemoryError(str(error)) from error
+    except ImportError as error:
+        if not any(reason in str(error) for reason in _NO_PLACE):
             raise
         raise MemoryError(str(error)) from error
 

@@ -8,53 +8,22 @@ from fastcnn.kernels._pointwise import _OPERATIONS
 from libc.math cimport sqrt
 from libc.stddef cimport ptrdiff_t
 
+from fastcnn.kernels._loops cimport Loops, place, set_loops
 from fastcnn.kernels._step cimport Step, ceil_div, goes_on, set_activation, share
 from fastcnn.kernels._tiles cimport (
     FC_LARGEST, FC_SQUARES, FC_SUM, fc_activation, fc_kernels, fc_reduce, fc_tensor,
 )
 
 cdef enum:
-    MOST_LOOPS = 8
     SPAN_FLOATS = 8192  # the longest part of an innermost loop in a unit: docs/tuning.md, "Spans"
     REDUCED_LOOPS = 3  # of a reduction, in the tile
-
-# The loops around the innermost one: their sizes, and the steps of each operand.
-cdef struct Loops:
-    int count
-    ptrdiff_t units  # the product of the sizes
-    ptrdiff_t sizes[MOST_LOOPS]
-    ptrdiff_t steps[3][MOST_LOOPS]
-
-
-cdef void set_loops(Loops *loops, sizes, steps) except *:
-    """Set the loops, outermost first. `steps` has a row for each operand."""
-    cdef int i, k
-    if len(sizes) > MOST_LOOPS:
-        raise ValueError(f"{len(sizes)} loops, expected at most {MOST_LOOPS}")
-    loops.count, loops.units = len(sizes), 1
-    for i in range(loops.count):
-        loops.sizes[i] = sizes[i]
-        loops.units *= loops.sizes[i]
-        for k in range(len(steps)):
-            loops.steps[k][i] = steps[k][i]
-
-
-cdef inline ptrdiff_t place(const Loops *loops, int operand, ptrdiff_t unit) noexcept nogil:
-    """Where an operand begins in a unit."""
-    cdef ptrdiff_t offset = 0
-    cdef int i
-    for i in range(loops.count - 1, -1, -1):
-        offset += unit % loops.sizes[i] * loops.steps[operand][i]
-        unit //= loops.sizes[i]
-    return offset
-
 
 cdef struct BroadcastArgs:
     const fc_kernels *kernels
     fc_tensor z  # OUT
     fc_tensor x  # IN
     fc_tensor y  # IN  of operations on two arrays
-    Loops loops
+    Loops loops  # around the innermost one
     ptrdiff_t length, x_step, y_step  # of the innermost loop
     fc_activation act
     int op

@@ -3,20 +3,11 @@
 from libc.stddef cimport ptrdiff_t
 from libc.string cimport memcpy
 
+from fastcnn.kernels._loops cimport MOST_LOOPS, Loops, place, set_loops
 from fastcnn.kernels._step cimport Step, blocks_of, share
 from fastcnn.kernels._tiles cimport fc_tensor
 
-cdef enum:
-    MOST_LOOPS = 8
-
 MOST = MOST_LOOPS
-
-
-# Nested loops, the outermost first. `step` is the floats of x from one round of a loop to the next.
-cdef struct Loops:
-    int count
-    ptrdiff_t size[MOST_LOOPS]
-    ptrdiff_t step[MOST_LOOPS]
 
 
 cdef struct MoveArgs:
@@ -24,16 +15,6 @@ cdef struct MoveArgs:
     fc_tensor x  # IN
     Loops images, pixels
     ptrdiff_t run  # neighbouring pixels of x that are neighbours in y
-
-
-cdef ptrdiff_t distance(const Loops *loops, ptrdiff_t index) noexcept nogil:
-    """Floats from the first round of all loops to round `index` of them."""
-    cdef ptrdiff_t total = 0
-    cdef int k
-    for k in range(loops.count - 1, -1, -1):
-        total += index % loops.size[k] * loops.step[k]
-        index //= loops.size[k]
-    return total
 
 
 cdef void run_move(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
@@ -44,14 +25,14 @@ cdef void run_move(const void *raw, float *scratch, int tid, int nthreads) noexc
     cdef const float *x
     cdef float *y
     for unit in range(share(units, tid, nthreads), share(units, tid + 1, nthreads)):
-        x = a.x.data + distance(&a.images, unit // blocks) + unit % blocks * a.x.block
+        x = a.x.data + place(&a.images, 0, unit // blocks) + unit % blocks * a.x.block
         y = a.y.data + unit // blocks * a.y.image + unit % blocks * a.y.block
         pixel = 0
         while pixel < pixels:
             end = min(a.run, a.y.w - pixel % a.y.w) if a.y.row != a.y.w * lanes else a.run
             k = pixel % a.run
             end = min(end, a.run - k)
-            memcpy(y + pixel // a.y.w * a.y.row + pixel % a.y.w * lanes, x + distance(&a.pixels, pixel),
+            memcpy(y + pixel // a.y.w * a.y.row + pixel % a.y.w * lanes, x + place(&a.pixels, 0, pixel),
                    end * lanes * sizeof(float))
             pixel += end
 
@@ -74,17 +55,15 @@ cdef class MovePixels(Step):
         self.run, self.args = run_move, &self.a
         self.operand(0, &self.a.y, y)
         self.operand(1, &self.a.x, x)
-        set_loops(&self.a.images, images)
-        set_loops(&self.a.pixels, pixels)
+        loops_over(&self.a.images, images)
+        loops_over(&self.a.pixels, pixels)
         size, step = pixels[len(pixels) - 1] if pixels else (1, 0)
         self.a.run = size if step == y.lanes else 1
 
 
-cdef int set_loops(Loops *loops, object pairs) except -1:
-    loops.count = len(pairs)
-    for k, (size, step) in enumerate(pairs):
-        loops.size[k], loops.step[k] = size, step
-    return 0
+cdef int loops_over(Loops *loops, object pairs) except -1:
+    """Set the loops over what is read, from pairs of size and step. What is written lies in order."""
+    return set_loops(loops, [size for size, _ in pairs], [[step for _, step in pairs]])
 
 
 cdef struct GatherArgs:
@@ -101,7 +80,7 @@ cdef void run_gather(const void *raw, float *scratch, int tid, int nthreads) noe
     cdef const float *x
     cdef float *y
     for unit in range(share(units, tid, nthreads), share(units, tid + 1, nthreads)):
-        y, x = a.y.data + unit * a.size, a.x.data + distance(&a.rows, unit)
+        y, x = a.y.data + unit * a.size, a.x.data + place(&a.rows, 0, unit)
         if a.step == 1:
             memcpy(y, x, a.size * sizeof(float))
         else:
@@ -127,4 +106,4 @@ cdef class Gather(Step):
         self.operand(0, &self.a.y, y)
         self.operand(1, &self.a.x, x)
         *rows, (self.a.size, self.a.step) = loops
-        set_loops(&self.a.rows, rows)
+        loops_over(&self.a.rows, rows)

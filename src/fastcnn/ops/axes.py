@@ -104,7 +104,8 @@ class Transpose(Op):
         assert shape is not None
         if sorted(perm) != list(range(len(shape))):
             raise ValueError(f"perm={perm}, expected an order of the {len(shape)} axes (x.shape={shape})")
-        loops = len(merged_loops([(shape[axis], prod(shape[axis + 1 :])) for axis in perm]))
+        strides = contiguous_strides(shape)
+        loops = len(merged_loops([(shape[axis], strides[axis]) for axis in perm]))
         if loops > _gather.MOST:
             raise ValueError(f"perm={perm} takes {loops} loops, expected at most {_gather.MOST} (x.shape={shape})")
         return tuple(shape[axis] for axis in perm)
@@ -126,8 +127,12 @@ class Transpose(Op):
 
 def plain_strides(view: View, shape: Shape) -> list[int]:
     """Floats from one element to the next along each axis of a plain value; a matrix may have gaps between its rows."""
-    strides = [prod(shape[axis + 1 :]) for axis in range(len(shape))]
-    return [view.image, 1] if len(shape) == 2 else strides
+    return [view.image, 1] if len(shape) == 2 else contiguous_strides(shape)
+
+
+def contiguous_strides(shape: Shape) -> list[int]:
+    """Elements from one to the next along each axis of an array without gaps."""
+    return [prod(shape[axis + 1 :]) for axis in range(len(shape))]
 
 
 def gather(ctx: Lowering, node: Node, loops: Sequence[tuple[int, int]], offset: int = 0) -> None:

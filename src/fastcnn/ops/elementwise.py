@@ -11,6 +11,7 @@ from fastcnn import reference
 from fastcnn.kernels import _broadcast, _pointwise
 from fastcnn.kernels.view import View
 from fastcnn.ops.access import Access
+from fastcnn.ops.axes import plain_strides
 from fastcnn.ops.base import check_size
 from fastcnn.ops.node import Attrs, Backward, Lowering, Node, Op, Shape, Shapes
 from fastcnn.ops.reduce import emit_reduction
@@ -135,7 +136,7 @@ def loops(views: Sequence[View], shapes: Sequence[Shape]) -> tuple[list[int], li
     rank = len(shapes[0])
     strides = []
     for view, shape in zip(views, shapes, strict=True):
-        own = strides_of(view, shape)
+        own = plain_strides(view, shape)
         ahead = [0] * (rank - len(shape))
         strides.append(ahead + [step if size > 1 else 0 for step, size in zip(own, shape, strict=True)])
     merged: list[tuple[int, tuple[int, ...]]] = []
@@ -149,14 +150,6 @@ def loops(views: Sequence[View], shapes: Sequence[Shape]) -> tuple[list[int], li
     if not merged or merged[-1][1][0] != 1:
         merged.append((1, (1,) * len(views)))
     return [size for size, _ in merged], [[steps[i] for _, steps in merged] for i in range(len(views))]
-
-
-def strides_of(view: View, shape: Shape) -> list[int]:
-    """The strides of a plain value; only the rows of a matrix can have gaps between them."""
-    strides = [1] * len(shape)
-    for axis in range(len(shape) - 2, -1, -1):
-        strides[axis] = strides[axis + 1] * shape[axis + 1]
-    return [view.image, 1] if len(shape) == 2 else strides
 
 
 class BroadcastTo(Op):

@@ -10,6 +10,7 @@ import numpy as np
 
 from fastcnn.kernels import _broadcast
 from fastcnn.ops.access import Access
+from fastcnn.ops.axes import contiguous_strides, plain_strides
 from fastcnn.ops.node import Attrs, Backward, Lowering, Node, Op, Shape, Shapes
 
 REDUCED_LOOPS = 3  # the most that a tile reduces at once
@@ -29,7 +30,7 @@ class Reduction(Op):
         axes = _axes(attrs["axes"], x)
         if prod(x) == 0:
             raise ValueError(f"x.shape={x}, expected at least one element")
-        if len(_merged(x, axes, _contiguous(x))[1]) > REDUCED_LOOPS:
+        if len(_merged(x, axes, contiguous_strides(x))[1]) > REDUCED_LOOPS:
             raise ValueError(f"axes={attrs['axes']}, expected axes that form at most {REDUCED_LOOPS} groups")
         return tuple(1 if i in axes else size for i, size in enumerate(x) if attrs["keepdims"] or i not in axes)
 
@@ -90,10 +91,6 @@ def _axes(axes: Sequence[int], shape: Shape) -> tuple[int, ...]:
     return tuple(sorted({axis % len(shape) for axis in axes})) if axes else tuple(range(len(shape)))
 
 
-def _contiguous(shape: Shape) -> list[int]:
-    return [prod(shape[i + 1 :]) for i in range(len(shape))]
-
-
 Loops = list[tuple[int, int]]  # sizes and steps, outermost first
 
 
@@ -115,10 +112,7 @@ def _merged(shape: Shape, axes: Sequence[int], strides: Sequence[int]) -> tuple[
 def emit_reduction(node: Node, ctx: Lowering, kind: str, axes: Sequence[int], divisor: float = 1) -> None:
     """Emit a reduction of a node's first input along axes. Its output has no gaps."""
     shape, x = ctx.shape(node.inputs[0]), ctx.view(node.inputs[0])
-    strides = _contiguous(shape)
-    if len(shape) == 2:
-        strides[0] = x.image  # rows may have gaps
-    kept, reduced = _merged(shape, axes, strides)
+    kept, reduced = _merged(shape, axes, plain_strides(x, shape))
     columns = kept.pop()[0] if kept and kept[-1][1] == 1 else 1
     loops = [([size for size, _ in part], [step for _, step in part]) for part in (kept, reduced)]
     ctx.emit(node.op.lower(), _broadcast.Reduce, ctx.view(node.output), x, kind, *loops, columns, float(divisor))

@@ -149,6 +149,12 @@ def test_attention_reads_its_operands_where_they_lie(isa, order, mask, count):
     assert kernels.count("transpose") == 1  # the output
 
 
+def test_single_tokens_have_masks_of_their_heads(isa):
+    net = Tokens(np.random.default_rng(7), 3, (4, 6), 32)
+    first = net.add("Slice", net.tokens, axis=1, start=0, end=1)
+    check(net.graph(net.attention(first, 2, "whdl", mask=True)))
+
+
 def test_windows_have_masks_of_their_own(isa):
     net = Tokens(np.random.default_rng(6), 2, (4, 6), 32)
     tokens = net.windows(net.tokens)

@@ -90,7 +90,7 @@ class _Converter(Values):
             self.append(node)
 
     def multiply_rows(self, node: Node) -> None:
-        """A fully connected layer of more than rows, as one of rows."""
+        """Append a fully connected layer of values with more than two axes, as one of rows."""
         x, shape = node.inputs[0], self.shapes[node.output]
         rows = self.reshape(x, (-1, self.shapes[x][-1]))
         product = self.append(replace(node.reading((rows, *node.inputs[1:])), output=f"{node.output}:rows"))
@@ -138,10 +138,12 @@ class _Converter(Values):
             attrs |= {f"{key}_start": start, f"{key}_step": step}
         if self.shapes[inputs[1]][2:] != self.shapes[inputs[2]][2:]:
             inputs[2] = self.reshape(inputs[2], (*self.shapes[inputs[2]][:2], *self.shapes[inputs[1]][2:]))
-        if found.mask is not None:
-            inputs.append(self.bias(self.constant(f"{node.output}:mask", found.mask), (count, heads)))
-        elif found.bias:
-            inputs.append(self.bias(found.bias, (count, heads)))
+        bias = found.bias if found.mask is None else self.constant(f"{node.output}:mask", found.mask)
+        if bias:
+            wanted = _of_heads(self.shapes[bias], found.sizes, (count, heads))
+            assert wanted is not None
+            bias = self.plain(bias)
+            inputs.append(bias if self.shapes[bias] == wanted else self.reshape(bias, wanted))
         image = self.emit("HeadAttention", node.name, tuple(inputs), f"{node.output}:image", **attrs)
         place = tokens(image, self.shapes[image]).reshape((count, shape[-2], heads, shape[-1]))
         assert place is not None
@@ -158,7 +160,13 @@ class _Converter(Values):
         counts = {0 if place is None else place.sizes[0] for place in places}
         total = prod(found.sizes)
         (count,) = counts if len(counts) == 1 else (0,)
-        return (count, total // count) if count and total % count == 0 else found.sizes
+        if not count or total % count:
+            return found.sizes
+        sizes = (count, total // count)
+        added: Shape = self.shapes[found.bias] if found.bias else ()
+        if found.mask is not None:
+            added = found.mask.shape
+        return found.sizes if added and _of_heads(added, found.sizes, sizes) is None else sizes
 
     def heads(self, operand: Heads, sizes: tuple[int, int]) -> tuple[str, int, int]:
         """The image with an operand of attention, the first channel of its first head, and channels between heads."""
@@ -182,15 +190,6 @@ class _Converter(Values):
         if not operand.is_turned:
             name = self.transpose(name, (0, 1, 3, 2))
         return self.reshape(name, (count, heads * width, *grid(length))), 0, width
-
-    def bias(self, name: str, sizes: tuple[int, int]) -> str:
-        """What is added to the scores, as (images or 1, heads or 1, queries or 1, keys)."""
-        shape = self.shapes[name]
-        own = (1,) * (4 - len(shape)) + shape
-        if own[1] not in (1, sizes[1]) or own[0] > sizes[0]:
-            own = (own[0] * own[1] // sizes[1], sizes[1], *own[2:])
-        name = self.plain(name)
-        return self.reshape(name, own) if own != shape else name
 
     def pointwise(self, node: Node) -> bool:
         """An operation on single elements, whose operands are images already."""
@@ -336,6 +335,19 @@ class _Converter(Values):
             parts.append(self.image(name, (own[0], own[-1], 1, own[1]) if len(shape) == 3 else None))
         to = 1 if axis == len(shape) - 1 else axis + 1 if len(shape) == 4 else 3
         return self.computed(node, self.emit("Concat", node.name, tuple(parts), f"{node.output}:image", axis=to))
+
+
+def _of_heads(shape: Shape, given: tuple[int, int], sizes: tuple[int, int]) -> Shape | None:
+    """The shape of what is added to scores, for other numbers of images and heads; None if they do not suit it.
+
+    It is (images, heads, queries, keys), or 1 of some. Images take it in turns, one after the other.
+    """
+    images, heads, *rest = (1,) * (4 - len(shape)) + tuple(shape)
+    if sizes == given or images == heads == 1:
+        return (images, heads, *rest)
+    if heads != given[1] or images * heads % sizes[1]:
+        return None
+    return (images * heads // sizes[1], sizes[1], *rest)
 
 
 _HANDLERS: dict[str, Callable[[_Converter, Node], bool]] = {

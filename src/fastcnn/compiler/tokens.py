@@ -95,25 +95,15 @@ class Values:
         place = self.places.get(name)
         if place is not None and place.is_image and name not in self.state.outputs:
             return self.plain(place.image)
-        if name in self.pending:
-            node = self.pending.pop(name)
-            pixel = self.one_pixel(name)
-            if pixel:
-                return self.emit("Reshape", node.name, (pixel,), name, shape=self.shapes[name])
-            found = place is not None and self.unmoved(name, place)
-            if found:
-                return found
-            return self.append(node.reading(self.plain(source) for source in node.inputs))
-        assert place is not None
-        found = self.unmoved(name, place)
-        assert found
-        return found
+        found = place and (self.one_pixel(name, place) or self.turned(name, place))
+        node = self.pending.pop(name, None)
+        if found:
+            return found
+        assert node is not None
+        return self.append(node.reading(self.plain(source) for source in node.inputs))
 
-    def one_pixel(self, name: str) -> str:
-        """An image of 1 x 1 with the value's elements, if they are one pixel of each image; else ""."""
-        place = self.places.get(name)
-        if place is None:
-            return ""
+    def one_pixel(self, name: str, place: Strided) -> str:
+        """The value, if its elements are one pixel of each image; else ""."""
         count, channels, height, width = place.sizes
         wanted = of_image(place.image, place.sizes)
         if self.shapes[name][:1] != (count,) or prod(self.shapes[name]) != count * channels or height * width == 1:
@@ -122,11 +112,11 @@ class Values:
         if flat is None or flat.axes != wanted.axes[:2] or place.offset >= height * width:
             return ""
         row, column = divmod(place.offset, width)
-        image = self.part(place.image, 2, row, 1)
-        return self.part(image, 3, column, 1)
+        pixel = self.part(self.part(place.image, 2, row, 1), 3, column, 1)
+        return self.emit("Reshape", f"{name}:pixel", (pixel,), name, shape=self.shapes[name])
 
-    def unmoved(self, name: str, place: Strided) -> str:
-        """The value, whose elements are all of an image in another order, by one transposition; "" if they are not."""
+    def turned(self, name: str, place: Strided) -> str:
+        """The value, if its elements are those of an entire image in another order; else ""."""
         factors = [factor for axis in place.axes for factor in axis]
         order = sorted(range(len(factors)), key=lambda i: -factors[i][1])
         dense = [factors[i] for i in order]

@@ -183,7 +183,12 @@ def compile_graph(
 def arena_bytes(graph: Graph, input_shapes: Shapes, budget: Budget) -> int:
     """Bytes of memory for each concurrent caller of a plan, which is not made."""
     options = Options(_cpu.vector_length(), budget=budget)
-    return 4 * _through_passes(State(graph, graph.infer(input_shapes), options)).placed.arena_floats
+    return _through_passes(State(graph, graph.infer(input_shapes), options)).placed.arena_bytes
+
+
+def _as_read(constant: np.ndarray) -> np.ndarray:
+    """A constant as steps read it, in the type of its value."""
+    return np.ascontiguousarray(constant, None if constant.dtype == np.uint8 else np.float32)
 
 
 def _through_passes(state: State) -> State:
@@ -196,7 +201,7 @@ def _lowered(state: State, packed: Packed) -> Plan:
     graph, placement, budget = state.graph, state.placed, state.options.budget
     if budget is not None:
         try:
-            budget.keep(4 * placement.arena_floats)
+            budget.keep(placement.arena_bytes)
         except ValueError as error:
             raise ValueError(f"its values with padding, in vectors: {error}") from None
     lowering = Lowering(state, packed)
@@ -205,11 +210,11 @@ def _lowered(state: State, packed: Packed) -> Plan:
             lowering.lower(node)
     return Plan(
         steps=lowering.infos,
-        arena_bytes=4 * placement.arena_floats,
+        arena_bytes=placement.arena_bytes,
         operations=state.operations,
         _makers=lowering.makers,
         _waits=lowering.waits,
-        _constants=[np.ascontiguousarray(graph.constants[name], np.float32) for name in placement.constants],
+        _constants=[_as_read(graph.constants[name]) for name in placement.constants],
         _output_shapes=[state.shapes[name] for name in graph.outputs],
         _refills=lowering.refills,
         _first_update=len(lowering.makers) if lowering.first_update is None else lowering.first_update,

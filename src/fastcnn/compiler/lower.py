@@ -62,9 +62,11 @@ class Refill:
 
     make: Callable[..., np.ndarray]
     names: tuple[str, ...]
+    as_stored: bool = False
 
     def __call__(self, constants: Mapping[str, np.ndarray]) -> np.ndarray:
-        return self.make(*[np.asarray(constants[name], np.float32) if name else None for name in self.names])
+        dtype = None if self.as_stored else np.float32
+        return self.make(*[np.asarray(constants[name], dtype) if name else None for name in self.names])
 
 
 @contextmanager
@@ -108,15 +110,23 @@ class Lowering:
         """The shape of a value."""
         return self._shapes[name]
 
-    def pack(self, kind: str, make: Callable[..., np.ndarray], *indices: int, variant: object = None) -> np.ndarray:
+    def pack(
+        self,
+        kind: str,
+        make: Callable[..., np.ndarray],
+        *indices: int,
+        variant: object = None,
+        as_stored: bool = False,
+    ) -> np.ndarray:
         """Weights in the kernel's order, packed once for all plans of a model.
 
-        `make` takes the constants at the inputs `indices` of the node, and None for an input that is absent.
+        `make` takes the constants at the inputs `indices` of the node, and None for an input that is absent. They come
+        as float32, unless `as_stored` asks for their own types.
         """
         inputs = self._node.inputs
         names = tuple([inputs[i] if i < len(inputs) else "" for i in indices])
         key = (kind, names, self.vl, variant)
-        refill = Refill(make, names)
+        refill = Refill(make, names, as_stored)
         if key not in self._packed:
             if self._budget is not None:
                 group = max(1, self._node.attrs.get("group", 1))

@@ -106,10 +106,18 @@ class Lowering(Protocol):
     def shape(self, name: str) -> Shape:
         """The shape of a value."""
 
-    def pack(self, kind: str, make: Callable[..., np.ndarray], *indices: int, variant: object = None) -> np.ndarray:
+    def pack(
+        self,
+        kind: str,
+        make: Callable[..., np.ndarray],
+        *indices: int,
+        variant: object = None,
+        as_stored: bool = False,
+    ) -> np.ndarray:
         """Weights in the kernel's order, packed once for all plans of a model.
 
-        `make` takes the constants at the inputs `indices` of the node, and None for an input that is absent.
+        `make` takes the constants at the inputs `indices` of the node, and None for an input that is absent. They come
+        as float32, unless `as_stored` asks for their own types.
         """
 
     def weights(
@@ -164,6 +172,7 @@ class Op:
     is_alias: bool = False  # its output is its input's memory
     is_internal: bool = False  # made by the compiler, refused in graphs
     packs: bool = False  # its output is stored as a parameter
+    moves: bool = False  # writes the values that it reads, of whatever type
     updates: bool = False  # writes over its first input, inside or outside the arena
     reasons: Mapping[str, str] = {}  # why its steps are what they are, as `StepInfo.reasons` tells
 

@@ -21,6 +21,7 @@ from fastcnn.compiler.lower import Lowering, Packed, packing
 from fastcnn.compiler.memory import place
 from fastcnn.compiler.pack import pack_weights
 from fastcnn.compiler.plan import Plan
+from fastcnn.compiler.quantised import use_bytes
 from fastcnn.compiler.recognise import recognise
 from fastcnn.compiler.shuffle import fold_shuffles
 from fastcnn.compiler.slices import cut_channels
@@ -34,6 +35,7 @@ Shapes = Mapping[str, Shape]
 Pass = Callable[[State], State]
 
 PASSES: tuple[Pass, ...] = (
+    use_bytes,
     fold_constants,
     recognise,
     channels_first,

@@ -75,7 +75,14 @@ def _islands() -> Mapping[str, Op]:
     return {op.name: op for op in OPS}
 
 
+def _int8() -> Mapping[str, Op]:
+    from fastcnn.ops.int8 import OPS
+
+    return {op.name: op for op in OPS}
+
+
 register_later(GENERAL, _general)
+register_later("Int8", _int8)
 register_later(ISLAND, _islands)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from fastcnn._names import one_of
 from fastcnn._record import record
 from fastcnn.kernels._step import Step
-from fastcnn.kernels.view import View
+from fastcnn.kernels.view import FLOAT32, View
 from fastcnn.ops.access import Access
 from fastcnn.ops.decisions import ConvChoice, Decisions
 
@@ -166,6 +166,7 @@ class Op:
     opset: int = 17
     layout: str = "plain"
     constants: tuple[int, ...] = ()
+    result_type: str = FLOAT32  # of what it computes from operands of the types that it takes
     is_activation: bool = False  # may be fused into its producer
     takes_activation: bool = False  # the activation after it may be fused into it
     is_elementwise: bool = False  # each output element depends on the same elements of its inputs

@@ -2,7 +2,7 @@
 
     Int8Dequantize ▸ Conv ▸ Relu ▸ Int8Quantize  →  Int8Conv
 
-    Int8Dequantize ▸ Sigmoid ▸ Int8Quantize  →  Int8Table, of the 256 values of a byte
+    x = Int8Dequantize ▸ x * sigmoid(x) ▸ Int8Quantize  →  Int8Table, of the 256 values of a byte
 
 A fully connected layer is a convolution whose window is the image. An operation whose output stays float32 ends a chain
 of bytes. What has no form in bytes is computed in float32 between kernels that convert.
@@ -67,17 +67,17 @@ class _Bytes:
             if before is None:
                 break
             chain.append(before)
-        if not chain or not self.state.is_private(node.inputs[0]) and chain[0].op != "Int8Dequantize":
+        if not chain:
             return None
         result = Quantised(node.output, node.attrs["scale"], node.attrs["y_zero"])
         low, high = 0, 255
         for clip in chain[:-1]:
             low, high = _bounds(clip, result, low, high)
+        found = self.of_byte(node.inputs[0])
+        if found is not None:
+            return [self.by_table(node.name, found[0], result.name, found[1], result)]
         rule = _RULES.get(chain[-1].op)
-        made = rule(self, chain[-1], result, low, high) if rule is not None else None
-        if made is None and len(chain) > 1:  # a bound of its own, after what has no form in bytes
-            made = self.table(chain[0], result, 0, 255)
-        return made if made is not None else self.table(chain[-1], result, low, high) if len(chain) == 1 else None
+        return rule(self, chain[-1], result, low, high) if rule is not None else None
 
     def ending(self, node: Node) -> list[Node] | None:
         """The nodes that compute a float32 output from bytes."""
@@ -106,6 +106,31 @@ class _Bytes:
             return None
         moved = self.moved(before.name, maker.op, maker.attrs, self.shapes[name])
         return Quantised(moved, before.scale, before.zero)
+
+    def of_byte(self, name: str) -> tuple[str, np.ndarray] | None:
+        """The byte that a float32 value is a function of, element by element, and its 256 values."""
+        maker = self.makers.get(name)
+        if maker is None or len(maker.inputs) > 3:
+            return None
+        if maker.op == "Int8Dequantize":
+            values = _numbers(Quantised(maker.inputs[0], maker.attrs["scale"], maker.attrs["x_zero"]))
+            source = self.makers.get(maker.inputs[0])
+            if source is None or source.op != "Int8Table":
+                return maker.inputs[0], values
+            return source.inputs[0], values[self.constants[source.inputs[1]]]
+        if not (maker.kind.is_activation or maker.kind.is_elementwise):
+            return None
+        operands, roots = [], set()
+        for operand in maker.inputs:
+            number = self.constants.get(operand)
+            found = self.of_byte(operand) if number is None else None
+            if found is None and (number is None or number.size != 1):
+                return None
+            operands.append(np.reshape(number, ()) if found is None else found[1])
+            roots |= set() if found is None else {found[0]}
+        if len(roots) != 1:
+            return None
+        return roots.pop(), np.asarray(maker.kind.reference(maker.attrs, operands), np.float32)
 
     def moved(self, name: str, op: str, attrs: Any, shape: Shape, output: str = "") -> str:
         """The name of bytes in another shape."""
@@ -237,21 +262,6 @@ class _Bytes:
         op, attrs = (node.op, node.attrs) if node.op in ("Flatten", "Reshape") else ("Reshape", None)
         attrs = {"shape": self.shapes[result.name]} if attrs is None else attrs
         return [Node(op, node.name, (x.name,), result.name, attrs)]
-
-    def table(self, node: Node, result: Quantised, low: int, high: int) -> list[Node] | None:
-        """A function of one value, or a change of scale."""
-        if node.op == "Int8Dequantize":
-            x: Quantised | None = Quantised(node.inputs[0], node.attrs["scale"], node.attrs["x_zero"])
-        elif (node.kind.is_activation or node.kind.is_elementwise) and len(node.inputs) == 1:
-            x = self.bytes_of(node.inputs[0])
-        else:
-            return None
-        if x is None or (low, high) != (0, 255):
-            return None
-        values = _numbers(x)
-        if node.op != "Int8Dequantize":
-            values = node.kind.reference(node.attrs, [values]).astype(np.float32)
-        return [self.by_table(node.name, x.name, result.name, values, result)]
 
     def by_table(self, name: str, x: str, output: str, values: np.ndarray, result: Quantised) -> Node:
         """The node that looks up what each byte becomes."""

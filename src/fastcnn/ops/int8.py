@@ -134,19 +134,19 @@ class Conv(_Internal):
         return Access("blocked", halo, reads_narrow=narrow > 0, narrow=narrow, element=element, fill=fill)
 
     def lower(self, node: Node, ctx: Lowering) -> None:
-        from fastcnn.kernels import _int8_conv, _int8_depthwise, _int8_weights
+        from fastcnn.kernels import _int8, _int8_conv, _int8_depthwise, _int8_weights
 
         attrs, (outs, ins, *kernel) = node.attrs, ctx.shape(node.inputs[1])
         y, x = ctx.view(node.output), ctx.view(node.inputs[0])
         has_table = len(node.inputs) > 4 and node.inputs[4] != ""
         residual = ctx.view(node.inputs[5]) if len(node.inputs) > 5 else None
         depthwise = attrs["group"] == outs == ctx.shape(node.inputs[0])[1] and ins == 1
-        variant = (attrs["group"], depthwise, x.lanes, tuple(attrs["strides"]))
+        variant = (_int8.int8_isa(), depthwise, attrs["group"], x.lanes, attrs["strides"], attrs["dilations"])
 
         def pack(weight: np.ndarray) -> np.ndarray:
             if depthwise:
-                return _int8_weights.pack_depthwise(weight, attrs["strides"][1])
-            return _int8_weights.pack_weights(weight, attrs["group"], x.lanes)
+                return _int8_weights.pack_int8_depthwise(weight, attrs["strides"], attrs["dilations"])
+            return _int8_weights.pack_int8_weights(weight, attrs["group"], x.lanes)
 
         step = _int8_depthwise.Int8Depthwise if depthwise else _int8_conv.Int8Conv
         ctx.emit(

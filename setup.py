@@ -17,7 +17,7 @@ from setuptools.command.build_ext import build_ext
 from setuptools.modified import newer_group
 
 TILE_SOURCES = ["csrc/cpu.c", "csrc/team.c", "csrc/isa/generic.c", "csrc/isa/avx2.c", "csrc/isa/avx512.c",
-                "csrc/isa/neon.c"]  # fmt: skip
+                "csrc/isa/neon.c", "csrc/isa/bf16_avx512.c"]  # fmt: skip
 TILE_HEADERS = sorted(str(path) for folder in ("csrc", "csrc/tiles") for path in Path(folder).glob("*.h"))
 
 

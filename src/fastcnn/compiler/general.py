@@ -33,6 +33,7 @@ def compile_general(
     tuning: Mapping[str, str] | None = None,
     max_bytes: int = MAX_BYTES,
     pixels: Mapping[str, np.ndarray] | None = None,
+    bfloat16: bool = False,
 ) -> CompiledNetwork:
     """Compile a graph of general operations.
 
@@ -47,6 +48,8 @@ def compile_general(
         The most bytes that its constants and a prediction may take, for each input of the batch.
     pixels : dict, optional
         As for `compile_graph`; the plan takes pixels only if kernels compute all of it.
+    bfloat16 : bool
+        As for `compile_graph`.
 
     Raises
     ------
@@ -75,9 +78,9 @@ def compile_general(
         plan = compile_mixed(resolved, None, tuning, budget, (max_bytes, images))
         plan = replace(plan, parts=parts, operations=plan.operations * parts)
     elif parts == 1:
-        plan = compile_batch(whole, shapes, {}, tuning or {}, pixels, budget=budget)
+        plan = compile_batch(whole, shapes, {}, tuning or {}, pixels, budget=budget, bfloat16=bfloat16)
     else:
-        plan = compile_graph(whole, shapes, tuning=tuning, pixels=pixels, budget=budget)
+        plan = compile_graph(whole, shapes, tuning=tuning, pixels=pixels, budget=budget, bfloat16=bfloat16)
         plan = replace(plan, parts=parts, operations=plan.operations * parts)
     known = {name: value.shape for name, value in resolved.known.items()}
     shape = known[graph.outputs[0]] or ()

@@ -190,6 +190,8 @@ class _Arranger:
         if self.access(node).reads_any:
             return self.lanes[name]
         few = self.shapes[name][1] if len(self.shapes[name]) == 4 else self.vl
+        if place == 0 and self.lanes[name] == self.access(node).narrow > 0:
+            return self.lanes[name]
         if place == 0 and self.access(node).reads_narrow and few < self.vl and self.lanes[name] == 1:
             return 1 if self.reads_plain(node, name) else self.access(node).narrow or few
         if node.op == "Flatten":

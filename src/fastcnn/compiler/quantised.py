@@ -284,9 +284,8 @@ class _Bytes:
             if before is not None and alone and before.op == "Int8Conv" and len(before.inputs) == 4:
                 del kept[before.output]
                 attrs = {**before.attrs, "fill": node.attrs["y_zero"]}
-                kept[node.output] = Node(
-                    "Int8Conv", before.name, (*before.inputs, node.inputs[1]), node.output, attrs
-                ).deciding(fused=(*before.decided.fused, node.name))
+                inputs = (*before.inputs, node.inputs[1])
+                kept[node.output] = Node("Int8Conv", before.name, inputs, node.output, attrs)
                 self.shapes[node.output] = self.shapes[before.output]
             else:
                 kept[node.output] = node

@@ -105,7 +105,9 @@ class _Resolver:
                 del constants[name]
                 parts = self.rewriter.name(f"{name}:bytes"), self.rewriter.name(f"{name}:scale")
                 constants |= zip(parts, (weight.q, weight.scale), strict=True)
-                nodes.insert(0, Node("Int8Weight", self.rewriter.name(f"{name}:weight"), parts, name, {"axis": weight.axis}))
+                nodes.insert(
+                    0, Node("Int8Weight", self.rewriter.name(f"{name}:weight"), parts, name, {"axis": weight.axis})
+                )
         result = Graph(nodes, self.graph.inputs, self.graph.outputs, constants, self.graph.types)
         return Resolved(result, self.known, became)
 

@@ -49,10 +49,10 @@ class Quantize(_Internal):
         return self.writes(node, shapes, reads_any=True, writes_narrow=True)
 
     def lower(self, node: Node, ctx: Lowering) -> None:
-        from fastcnn.kernels import _quantize
+        from fastcnn.kernels import _int8_quantize
 
         y, x = ctx.view(node.output), ctx.view(node.inputs[0])
-        ctx.emit("quantize", _quantize.Quantize, y, x, node.attrs["scale"], node.attrs["y_zero"])
+        ctx.emit("quantize", _int8_quantize.Quantize, y, x, node.attrs["scale"], node.attrs["y_zero"])
 
 
 class Dequantize(_Internal):
@@ -68,29 +68,29 @@ class Dequantize(_Internal):
         return shapes[0]
 
     def lower(self, node: Node, ctx: Lowering) -> None:
-        from fastcnn.kernels import _quantize
+        from fastcnn.kernels import _int8_quantize
 
         y, x = ctx.view(node.output), ctx.view(node.inputs[0])
-        ctx.emit("dequantize", _quantize.Dequantize, y, x, node.attrs["scale"], node.attrs["x_zero"])
+        ctx.emit("dequantize", _int8_quantize.Dequantize, y, x, node.attrs["scale"], node.attrs["x_zero"])
 
 
 class Weight(_Internal):
-    """Weights as float32: scale * (q - zero), with a scale for each place along an axis."""
+    """Weights as float32: scale * q, with a scale for each place along an axis."""
 
     name = "Int8Weight"
     defaults = {"axis": 0}
-    arguments = ("q", "scale", "zero")
+    arguments = ("q", "scale")
     required = 2
-    constants = (0, 1, 2)
+    constants = (0, 1)
 
     def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
         assert shapes[0] is not None
         return shapes[0]
 
     def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
-        from fastcnn.ops.general.quantize import dequantize_linear
-
-        return np.asarray(dequantize_linear(*inputs, axis=attrs["axis"]))
+        q, scale = inputs
+        assert q is not None and scale is not None
+        return q * np.asarray(scale, np.float32).reshape([-1 if i == attrs["axis"] else 1 for i in range(q.ndim)])
 
 
 class Conv(_Internal):
@@ -233,9 +233,9 @@ class _Pairs(_Internal):
         return self.writes(node, shapes, overwrites=same)
 
     def lower(self, node: Node, ctx: Lowering) -> None:
-        from fastcnn.kernels import _int8_pairs
+        from fastcnn.kernels import _int8_pointwise
 
-        step = _int8_pairs.Int8Add if self.name == "Int8Add" else _int8_pairs.Int8Multiply
+        step = _int8_pointwise.Int8Add if self.name == "Int8Add" else _int8_pointwise.Int8Multiply
         operands = (ctx.view(name) for name in (node.output, *node.inputs))
         ctx.emit("int8 pairs", step, *operands, *(node.attrs[key] for key in self.keys))
 
@@ -273,10 +273,10 @@ class Table(_Internal):
         return self.writes(node, shapes, overwrites=(0,))
 
     def lower(self, node: Node, ctx: Lowering) -> None:
-        from fastcnn.kernels import _int8_pairs
+        from fastcnn.kernels import _int8_pointwise
 
         table = ctx.pack("table", np.array, 1, as_stored=True)
-        ctx.emit("int8 table", _int8_pairs.Int8Table, ctx.view(node.output), ctx.view(node.inputs[0]), table)
+        ctx.emit("int8 table", _int8_pointwise.Int8Table, ctx.view(node.output), ctx.view(node.inputs[0]), table)
 
 
 OPS = (Quantize(), Dequantize(), Weight(), Conv(), Pool(), Add(), Multiply(), Table())

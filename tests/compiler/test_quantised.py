@@ -11,8 +11,8 @@ import pytest
 
 from fastcnn.compiler.general import compile_general
 from fastcnn.compiler.network import compile_network
-from fastcnn.compiler.resolve import resolve
 from fastcnn.compiler.quantised import use_bytes
+from fastcnn.compiler.resolve import resolve
 from fastcnn.compiler.state import Options, State
 from fastcnn.graph.ir import Graph, Node
 from fastcnn.ops import GENERAL

@@ -14,8 +14,8 @@ and a Lookup node makes each copy that steps read. Layouts are those for a plain
 Weights that training changes are parameters: blocks of output channels, [O/VL][...][VL]. Gradients are computed and
 optimizers work in that order. Lowering packs the weights that are constants; this pass leaves them alone.
 
-A halo is the border that stands for padding: zeros, or the byte that stands for zero. A value gets the largest halo that its readers need. Plain values
-have none, except copies made for a convolution.
+A halo is the border that stands for padding: zeros, or the byte that stands for zero. A value gets the largest halo
+that its readers need. Plain values have none, except copies made for a convolution.
 """
 
 from __future__ import annotations

@@ -120,14 +120,18 @@ class _Bytes:
             return source.inputs[0], values[self.constants[source.inputs[1]]]
         if not (maker.kind.is_activation or maker.kind.is_elementwise):
             return None
-        operands, roots = [], set()
+        operands: list[np.ndarray] = []
+        roots: set[str] = set()
         for operand in maker.inputs:
             number = self.constants.get(operand)
             found = self.of_byte(operand) if number is None else None
-            if found is None and (number is None or number.size != 1):
+            if found is not None:
+                operands.append(found[1])
+                roots.add(found[0])
+            elif number is not None and number.size == 1:
+                operands.append(number.reshape(()))
+            else:
                 return None
-            operands.append(np.reshape(number, ()) if found is None else found[1])
-            roots |= set() if found is None else {found[0]}
         if len(roots) != 1:
             return None
         return roots.pop(), np.asarray(maker.kind.reference(maker.attrs, operands), np.float32)
@@ -194,9 +198,9 @@ class _Bytes:
     def image_of(self, name: str) -> str:
         """The image that rows of bytes are, or the rows as images of one pixel."""
         maker = self.makers.get(name)
-        if maker is not None and maker.op == "Flatten" and maker.attrs["axis"] == 1:
-            if len(self.shapes[maker.inputs[0]]) == 4:
-                return maker.inputs[0]
+        flat = maker is not None and maker.op == "Flatten" and maker.attrs["axis"] == 1
+        if maker is not None and flat and len(self.shapes[maker.inputs[0]]) == 4:
+            return maker.inputs[0]
         n, channels = self.shapes[name]
         return self.moved(name, "Reshape", {"shape": (n, channels, 1, 1)}, (n, channels, 1, 1))
 
@@ -230,7 +234,7 @@ class _Bytes:
         fits = (self.shapes[result.name],) if node.op == "Add" else (self.shapes[result.name], one_pixel)
         if self.shapes[a.name] != self.shapes[result.name] or self.shapes[b.name] not in fits:
             return None
-        attrs = {"a_zero": a.zero, "b_zero": b.zero, "y_zero": result.zero, "low": low, "high": high}
+        attrs: dict[str, Any] = {"a_zero": a.zero, "b_zero": b.zero, "y_zero": result.zero, "low": low, "high": high}
         if node.op == "Add":
             attrs |= {"a_scale": a.scale / result.scale, "b_scale": b.scale / result.scale}
             return [Node("Int8Add", node.name, (a.name, b.name), result.name, attrs)]

@@ -96,8 +96,8 @@ class Weight(_Internal):
 class Conv(_Internal):
     """A convolution of bytes with signed bytes. Its output is bytes, or float32 where `floats` is set.
 
-    `bias` are integers, of which the zero point of x is subtracted already. `scale` leads from sums to outputs. `fill` is
-    the zero point behind the table.
+    `bias` are integers, of which the zero point of x is subtracted already. `scale` leads from sums to outputs. `fill`
+    is the zero point behind the table.
     """
 
     name = "Int8Conv"

@@ -19,10 +19,10 @@ typedef struct {
     const ptrdiff_t *taps;  /* IN  offset of each tap's first input from the pixel's place in x: full taps first */
     const uint16_t *w;      /* IN  [taps][pairs of the tap][blocks][VL][2] */
     const float *bias;      /* IN  [blocks][VL] */
-    const float *residual;  /* IN  or NULL; pixels VL apart */
-    float *y;               /* OUT first output pixel; neighbours are VL apart */
+    const float *residual;  /* IN  or NULL; pixels y_pixel apart */
+    float *y;               /* OUT first output pixel */
     ptrdiff_t full_taps, partial_taps, partial_pairs;
-    ptrdiff_t pixels, x_pixel;         /* number of output pixels, and from one to the next in x */
+    ptrdiff_t pixels, x_pixel, y_pixel; /* number of output pixels, and from one to the next in x and y */
     ptrdiff_t y_block, residual_block; /* from one block of output channels to the next */
     int blocks;                        /* of outputs: 1 or 2 */
     float low, high;

@@ -66,9 +66,9 @@ FC_INLINE void conv_tile(const fc_bf16_conv *r, const uint16_t *x, const float *
         for (int b = 0; b < B; b++) {
             __m512 sum = sums[p][b];
             if (residual)
-                sum = _mm512_add_ps(sum, _mm512_loadu_ps(residual + p * VL + b * r->residual_block));
+                sum = _mm512_add_ps(sum, _mm512_loadu_ps(residual + p * r->y_pixel + b * r->residual_block));
             /* The second operand comes through where the first is NaN. */
-            _mm512_storeu_ps(y + p * VL + b * r->y_block, _mm512_min_ps(high, _mm512_max_ps(low, sum)));
+            _mm512_storeu_ps(y + p * r->y_pixel + b * r->y_block, _mm512_min_ps(high, _mm512_max_ps(low, sum)));
         }
 }
 
@@ -101,8 +101,8 @@ FC_INLINE void conv_row(const fc_bf16_conv *r, const int B)
             TILE(14)
         }
         x += pixels * r->x_pixel;
-        y += pixels * VL;
-        residual += residual ? pixels * VL : 0;
+        y += pixels * r->y_pixel;
+        residual += residual ? pixels * r->y_pixel : 0;
     }
 }
 

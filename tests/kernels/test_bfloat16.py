@@ -127,3 +127,37 @@ def test_rounding_is_to_nearest_half_to_even():
         rounded(numbers), np.array([1, 1 + 2**-6, 1 + 2**-7, -1, np.inf, -np.inf], np.float32)
     )
     assert np.isnan(rounded(np.array([np.nan], np.float32)))[0]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 17])
+@pytest.mark.parametrize("activation", [None, "Relu", "Tanh"])
+def test_fully_connected(poisoned, batch, activation):
+    x, weight, bias = random(batch, 48), random(37, 48), random(37)
+    nodes = [Node("Gemm", "fc", ("x", "w", "b"), "y", {})]
+    if activation:
+        nodes.append(Node(activation, "act", ("y",), "z", {}))
+    graph = Graph(nodes, {"x": (None, 48)}, [nodes[-1].output], {"w": weight, "b": bias})
+    plan = compile_graph(graph, {"x": x.shape}, bfloat16=True)
+    (got,) = plan.run([x])
+    if not _conv_bf16.available():
+        return
+    assert plan.steps[0].kernel == "bfloat16"
+    exact = reference.linear(rounded(x), rounded(weight), bias)
+    expected = exact if activation is None else ops.get(activation).reference({}, [exact])
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_rows_of_flattened_images(poisoned):
+    """The blocks of images are rows in another order."""
+    weight, bias = random(10, 32 * 9), random(10)
+    nodes = [
+        Node("Relu", "relu", ("x",), "a", {}),
+        Node("Conv", "conv", ("a", "k", "c"), "b", {**ops.get("Conv").defaults}),
+        Node("Flatten", "flat", ("b",), "f", {"axis": 1}),
+        Node("Gemm", "fc", ("f", "w", "d"), "y", {}),
+    ]
+    constants = {"k": random(32, 32, 1, 1), "c": random(32), "w": weight, "d": bias}
+    graph = Graph(nodes, {"x": (None, 32, 3, 3)}, ["y"], constants)
+    x = random(2, 32, 3, 3)
+    plain, short = (compile_graph(graph, {"x": x.shape}, bfloat16=b).run([x])[0] for b in (False, True))
+    np.testing.assert_allclose(short, plain, rtol=0.03, atol=1.0)

@@ -24,7 +24,7 @@ cdef extern from "bf16.h" nogil:
         const float *residual
         float *y
         ptrdiff_t full_taps, partial_taps, partial_pairs
-        ptrdiff_t pixels, x_pixel
+        ptrdiff_t pixels, x_pixel, y_pixel
         ptrdiff_t y_block, residual_block
         int blocks
         float low, high
@@ -53,6 +53,7 @@ cdef struct ConvArgs:
     const fc_bf16_kernels *tiles
     fc_bf16_conv tile          # the fields that all rows share
     fc_activation act
+    ptrdiff_t images, height, columns  # of outputs; images of one pixel are the columns of one
     ptrdiff_t blocks, bundles  # of outputs
     ptrdiff_t in_blocks, panels
     ptrdiff_t first_tap        # floats from the first pixel of x to the first tap of the first output
@@ -112,14 +113,14 @@ def round_to_bf16(numbers):
 cdef void run_conv(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
     """Units are (image, panel, bundle)."""
     cdef const ConvArgs *a = <const ConvArgs *>raw
-    cdef ptrdiff_t units = a.y.n * a.panels * a.bundles, unit, panel, low, high
+    cdef ptrdiff_t units = a.images * a.panels * a.bundles, unit, panel, low, high
     cdef ptrdiff_t *ready = <ptrdiff_t *>scratch
     cdef uint16_t *rounded = <uint16_t *>(scratch + READY)
     for unit in range(share(units, tid, nthreads), share(units, tid + 1, nthreads)):
         panel = unit // a.bundles
-        low = share(a.y.h, <int>(panel % a.panels), <int>a.panels)
-        high = share(a.y.h, <int>(panel % a.panels) + 1, <int>a.panels)
-        if not goes_on((high - low) * a.y.w * a.bundle_weights // a.kernels.vl // 2):
+        low = share(a.height, <int>(panel % a.panels), <int>a.panels)
+        high = share(a.height, <int>(panel % a.panels) + 1, <int>a.panels)
+        if not goes_on((high - low) * a.columns * a.bundle_weights // a.kernels.vl // 2):
             return
         if ready[0] != panel + 1:
             round_panel(a, a.x.data + panel // a.panels * a.x.image + a.first_tap + low * a.x_step, high - low, rounded)
@@ -147,19 +148,24 @@ cdef void bundle_rows(const ConvArgs *a, ptrdiff_t image, ptrdiff_t bundle, ptrd
     tile.bias = a.bias.data + block * vl
     for r in range(low, low + 1 if a.joined else high):
         tile.x = rounded + (r - low) * a.step * a.width * vl
-        tile.pixels = (high - low if a.joined else 1) * a.y.w
+        tile.pixels = (high - low if a.joined else 1) * a.columns
         tile.y = a.y.data + image * a.y.image + block * a.y.block + r * a.y.row
         if a.residual.data != NULL:
             tile.residual = a.residual.data + image * a.residual.image + block * a.residual.block + r * a.residual.row
         a.tiles.conv(&tile)
         if a.act.kind > FC_CLIP:
-            activate(a, tile.y, tile.pixels, tile.blocks)
+            activate(a, &tile)
 
 
-cdef void activate(const ConvArgs *a, float *y, ptrdiff_t pixels, ptrdiff_t blocks) noexcept nogil:
-    cdef ptrdiff_t block
-    for block in range(blocks):
-        a.kernels.activate(&a.act, y + block * a.y.block, y + block * a.y.block, pixels * a.kernels.vl)
+cdef void activate(const ConvArgs *a, const fc_bf16_conv *tile) noexcept nogil:
+    """Apply an activation that is more than bounds to the outputs of a row."""
+    cdef ptrdiff_t block, pixel, vl = a.kernels.vl
+    cdef bint dense = tile.y_pixel == vl
+    cdef float *y
+    for block in range(tile.blocks):
+        for pixel in range(1 if dense else tile.pixels):
+            y = tile.y + block * tile.y_block + pixel * tile.y_pixel
+            a.kernels.activate(&a.act, y, y, vl * (tile.pixels if dense else 1))
 
 
 cdef class Bf16Conv(Step):
@@ -200,29 +206,33 @@ cdef class Bf16Conv(Step):
         taps = self.set_rows(kernel, strides, pads, dilations)
         self.owned = weights, bias, taps
         self.scratch_floats = READY + ceil_div(a.in_blocks * a.most_rows * a.width * vl, 2)
-        pixels = a.y.n * a.y.h * a.y.w
-        self.may_be_cut(a.y.n * a.panels * a.bundles, pixels * a.blocks * a.bundle_weights // (4 * vl))
+        pixels = a.images * a.height * a.columns
+        self.may_be_cut(a.images * a.panels * a.bundles, pixels * a.blocks * a.bundle_weights // (4 * vl))
         self.between = self.unit()
 
     cdef object set_rows(self, kernel, strides, pads, dilations):
         """Set which inputs are rounded, and where taps find them. Returns the offsets of the taps."""
         cdef ConvArgs *a = &self.a
         cdef ptrdiff_t vl = a.kernels.vl, full = a.x.c // vl, most, row, pairs
-        cdef bint narrow = tuple(kernel) == (1, 1)
+        cdef bint narrow = tuple(kernel) == (1, 1), residual = self.operands[2] != NULL
+        cdef bint single = narrow and a.y.h == a.y.w == 1 and (not residual or a.residual.image == a.y.image)
+        a.images, a.height, a.columns, a.tile.y_pixel = a.y.n, a.y.h, a.y.w, vl
+        if single:
+            a.images, a.columns, a.tile.y_pixel = 1, a.y.n, a.y.image
         a.first_tap = -(pads[0] * a.x.row + pads[1] * vl)
         a.x_step = strides[0] * a.x.row
         a.under = (kernel[0] - 1) * dilations[0] + 1
         if narrow:  # only the pixels that are read
-            a.step, a.width, a.x_pixel, a.tile.x_pixel = 1, a.y.w, strides[1] * vl, vl
+            a.step, a.width, a.tile.x_pixel = 1, a.columns, vl
+            a.x_pixel = a.x.image if single else strides[1] * vl
         else:
             a.step, a.x_pixel, a.tile.x_pixel = strides[0], vl, strides[1] * vl
             a.width = (a.y.w - 1) * strides[1] + (kernel[1] - 1) * dilations[1] + 1
         row = a.in_blocks * a.width * vl * 2 * a.step
         most = max(1, (PANEL_BYTES - row // a.step * (a.under - a.step)) // max(1, row))
-        a.panels = max(1, ceil_div(a.y.h, most))
-        a.most_rows = (ceil_div(a.y.h, a.panels) - 1) * a.step + a.under
-        a.joined = narrow and a.y.row == a.y.w * vl and (
-            self.operands[2] == NULL or a.residual.row == a.y.w * vl)
+        a.panels = max(1, ceil_div(a.height, most))
+        a.most_rows = (ceil_div(a.height, a.panels) - 1) * a.step + a.under
+        a.joined = single or narrow and a.y.row == a.y.w * vl and (not residual or a.residual.row == a.y.w * vl)
         blocks, rows, columns = np.ogrid[: a.in_blocks, : kernel[0], : kernel[1]]
         taps = ((blocks * a.most_rows + rows * dilations[0]) * a.width + columns * dilations[1]) * vl
         taps = np.ascontiguousarray(np.ravel(taps), np.intp)

@@ -99,6 +99,7 @@ class Lowering(Protocol):
     """What `Op.lower` works with: the views and constants of a node, and the list of steps (see compiler/lower.py)."""
 
     vl: int
+    bfloat16: bool  # whether products may be of numbers that are rounded to bfloat16
 
     def view(self, name: str) -> View:
         """Where a value lies."""

@@ -1,9 +1,9 @@
 """Ranges of values: a histogram that grows with what it sees, and the part of it that 8 bits stand for.
 
-minmax       all values
-percentile   all but the farthest ones
-mse          the range with the least squared error, rounding and clipping counted
-entropy      the range that keeps the distribution (Kullback-Leibler divergence), as TensorRT has made usual
+- minmax: all values.
+- percentile: all but the farthest ones.
+- mse: the range with the least squared error, of rounding and of clipping.
+- entropy: the range that keeps the distribution (Kullback-Leibler divergence), as TensorRT has made usual.
 """
 
 from __future__ import annotations

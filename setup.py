@@ -16,9 +16,19 @@ from setuptools.command.build_clib import build_clib
 from setuptools.command.build_ext import build_ext
 from setuptools.modified import newer_group
 
+INT8_SOURCES = ["csrc/int8.c", *sorted(str(path) for path in Path("csrc/isa").glob("int8_*.c"))]
 TILE_SOURCES = ["csrc/cpu.c", "csrc/team.c", "csrc/isa/generic.c", "csrc/isa/avx2.c", "csrc/isa/avx512.c",
-                "csrc/isa/neon.c"]  # fmt: skip
-TILE_HEADERS = sorted(str(path) for folder in ("csrc", "csrc/tiles") for path in Path(folder).glob("*.h"))
+                "csrc/isa/neon.c", "csrc/isa/bf16_avx512.c", *INT8_SOURCES]  # fmt: skip
+INT8_HEADERS = ["csrc/int8.h", *sorted(str(path) for path in Path("csrc/int8").glob("*.h"))]
+BF16_HEADERS = ["csrc/bf16.h"]
+TILE_HEADERS = sorted({str(path) for path in Path("csrc").rglob("*.h")} - {*INT8_HEADERS, *BF16_HEADERS})
+
+
+def headers_of(source):
+    """What a file of C or of Cython may include."""
+    name = Path(source).stem
+    own = INT8_HEADERS if "int8" in name else BF16_HEADERS if "bf16" in name else []
+    return [*TILE_HEADERS, *own]
 
 
 @dataclass(frozen=True)
@@ -122,7 +132,7 @@ class BuildTiles(build_clib):
 
             def compile_one(source):
                 objects = self.compiler.object_filenames([source], output_dir=self.build_temp)
-                if not newer_group([source, *TILE_HEADERS, "setup.py"], objects[0]):
+                if not newer_group([source, *headers_of(source), "setup.py"], objects[0]):
                     return objects
                 return self.compiler.compile(
                     [source],
@@ -130,7 +140,7 @@ class BuildTiles(build_clib):
                     include_dirs=["csrc"],
                     debug=self.debug,
                     extra_postargs=[*flags.tiles, *tile_flags(source)],
-                    depends=TILE_HEADERS,
+                    depends=headers_of(source),
                 )
 
             with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -168,7 +178,7 @@ STABLE_MACROS = [("Py_LIMITED_API", "0x030C0000"), ("CYTHON_LIMITED_API", "1")] 
 SHORT_CUTS = [(f"CYTHON_{name}", "0") for name in ("FAST_THREAD_STATE", "UNPACK_METHODS", "USE_PYLONG_INTERNALS")]
 
 # What refers to the archive: to the tables of tiles, and to the threads.
-TILE_USERS = ("_cpu", "_program")
+TILE_USERS = ("_cpu", "_int8", "_program")
 # OpenMP is only asked for its limits on threads.
 OPENMP_USERS = ("_cpu",)
 
@@ -182,7 +192,7 @@ def modules():
             include_dirs=["csrc", "src/fastcnn/include", numpy.get_include()],
             define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), *SHORT_CUTS, *STABLE_MACROS],
             py_limited_api=STABLE_API,
-            depends=[*TILE_HEADERS, *(TILE_SOURCES if path.stem in TILE_USERS else [])],
+            depends=[*headers_of(path), *(TILE_SOURCES if path.stem in TILE_USERS else [])],
         )
 
 

@@ -28,7 +28,9 @@ const fc_kernels *const *fc_all_kernels(void)
 #if defined(__x86_64__)
     __builtin_cpu_init();
     fc_kernels_avx2.available = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    fc_kernels_avx512.available = __builtin_cpu_supports("avx512f") && fc_kernels_avx2.available;
+    /* int8.c has tiles of 16 lanes for machines with avx512bw, which all but the first with avx512f are. */
+    fc_kernels_avx512.available =
+        fc_kernels_avx2.available && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw");
 #elif defined(__aarch64__)
     fc_kernels_neon.available = 1;
 #endif
@@ -40,7 +42,7 @@ const char *fc_cpu_features(void)
     fc_all_kernels();
 #if defined(__x86_64__)
     if (fc_kernels_avx512.available)
-        return "avx2 fma avx512f";
+        return "avx2 fma avx512f avx512bw";
     if (fc_kernels_avx2.available)
         return "avx2 fma";
 #elif defined(__aarch64__)

@@ -14,15 +14,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* A view of N x C x H x W floats. Channels are stored in blocks of `lanes`. lanes = 1 is NCHW, and lanes = C is NHWC.
+/* A view of N x C x H x W elements, which are floats or bytes. Distances count elements. Channels are stored in blocks of `lanes`. lanes = 1 is NCHW, and lanes = C is NHWC.
  * lanes = VL is the blocked layout [N][C/VL][H][W][VL]. The last block may have lanes beyond C. They may hold anything:
- * no kernel lets them reach a lane below C. A halo is a border of zeros around every plane, outside the view. */
+ * no kernel lets them reach a lane below C. A halo is a border around every plane, outside the view: zeros, or the byte that stands for zero. */
 typedef struct {
     float *data;                        /* first pixel inside the halo */
     ptrdiff_t n, c, h, w;               /* images, channels, rows and columns */
     ptrdiff_t image, block, row;        /* from one image, block of channels or row to the next */
-    ptrdiff_t lanes;                    /* floats of a pixel */
+    ptrdiff_t lanes;                    /* elements of a pixel */
     ptrdiff_t top, left, bottom, right; /* pixels of the halo on each side */
+    ptrdiff_t item;                     /* bytes of an element */
+    int fill;                           /* the byte that the halo consists of */
 } fc_tensor;
 
 /* Elementwise functions. Those up to CLIP are bounds: a tile fuses them as a max and a min. */

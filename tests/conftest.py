@@ -15,7 +15,7 @@ from screen_of_text import check_messages
 from fastcnn.compiler import compile as compiling
 from fastcnn.compiler import eager, plan
 from fastcnn.compiler.verify import verify
-from fastcnn.kernels import _cpu, _step, storage
+from fastcnn.kernels import _cpu, _int8, _step, storage
 
 THREADS = (1, 2, 3)
 
@@ -45,6 +45,28 @@ def isa(request):
     """Each instruction set that this machine runs, in turn; the one that FASTCNN_ISA forces is alone."""
     previous = _cpu.set_isa(request.param)
     yield request.param
+    _cpu.set_isa(previous)
+
+
+def _int8_tables():
+    """Every table of bytes that this machine runs, each beside its instruction set of floats."""
+    before, found = _cpu.isa(), []
+    for name in _cpu.available_isas():
+        _cpu.set_isa(name)
+        found += [(name, table) for table in _int8.int8_names()]
+    _cpu.set_isa(before)
+    return found
+
+
+@pytest.fixture(params=_int8_tables(), ids="-".join)
+def int8_isa(request):
+    """Each table of bytes in turn, and its instruction set of floats."""
+    isa, name = request.param
+    previous, wanted = _cpu.set_isa(isa), _int8.set_int8_isa(None)
+    _int8.set_int8_isa(name)
+    assert _int8.int8_isa() == name
+    yield name
+    _int8.set_int8_isa(wanted)
     _cpu.set_isa(previous)
 
 

@@ -11,10 +11,12 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _PROT_NONE = 0
 
 
-def guarded(shape: tuple[int, ...], values: object = np.nan, first: bool = False) -> np.ndarray:
-    """A C-contiguous float32 array filled with `values`, between two guard pages: its last element lies before one of
-    them, or its first element behind the other."""
-    size = 4 * int(np.prod(shape))
+def guarded(
+    shape: tuple[int, ...], values: object = np.nan, first: bool = False, kind: type[np.number] = np.float32
+) -> np.ndarray:
+    """A C-contiguous array filled with `values`, between two guard pages: its last element lies before one of them, or
+    its first element behind the other."""
+    size = np.dtype(kind).itemsize * int(np.prod(shape))
     pages = -(-max(size, 1) // mmap.PAGESIZE)
     region = mmap.mmap(-1, (pages + 2) * mmap.PAGESIZE)
     address = ctypes.addressof(ctypes.c_char.from_buffer(region))
@@ -22,7 +24,7 @@ def guarded(shape: tuple[int, ...], values: object = np.nan, first: bool = False
         if _libc.mprotect(ctypes.c_void_p(address + page * mmap.PAGESIZE), ctypes.c_size_t(mmap.PAGESIZE), _PROT_NONE):
             raise OSError(ctypes.get_errno(), "mprotect")
     start = mmap.PAGESIZE if first else (pages + 1) * mmap.PAGESIZE - size
-    array = np.frombuffer(region, np.float32, int(np.prod(shape)), start).reshape(shape)
+    array = np.frombuffer(region, kind, int(np.prod(shape)), start).reshape(shape)
     array[...] = values
     return array
 

@@ -7,7 +7,7 @@ import os
 import numpy as np
 
 from fastcnn._version import __version__
-from fastcnn.kernels import _cpu
+from fastcnn.kernels import _cpu, _int8
 
 
 def config() -> dict[str, str]:
@@ -38,6 +38,7 @@ def config() -> dict[str, str]:
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _cpu.cpu_features(),
         "instruction set": f"{_cpu.isa()} ({chosen}; usable here: {', '.join(usable)}; FASTCNN_ISA forces one)",
+        "instructions for 8 bits": f"{_int8.int8_isa()} (usable beside it: {', '.join(_int8.int8_names())})",
         "threads": f"{threads} ({source})",
         "threads, the strongest first": "; ".join(numbers),
     }

@@ -82,9 +82,9 @@ def test_values_alive_together_never_overlap():
         placer = memory._Placer(layout.arrange(state))
         placement = placer.run()
         offsets, total = placer.pack()
-        assert total == placement.arena_floats <= sum(size + memory.ALIGNMENT for size in placer.sizes.values())
+        assert total == placement.arena_bytes <= sum(size + memory.LINE_BYTES for size in placer.sizes.values())
         for a in offsets:
-            assert offsets[a] % memory.ALIGNMENT == 0
+            assert offsets[a] % memory.LINE_BYTES == 0
             for b in offsets:
                 apart = offsets[a] + placer.sizes[a] <= offsets[b] or offsets[b] + placer.sizes[b] <= offsets[a]
                 assert a == b or apart or not alive_together(placer, a, b), (a, b)

@@ -95,7 +95,7 @@ def on_top_of_each_other(state):
 
 
 def outside_the_arena(state):
-    return replace(state, placement=replace(state.placement, arena_floats=0))
+    return replace(state, placement=replace(state.placement, arena_bytes=0))
 
 
 def one_wider(state):

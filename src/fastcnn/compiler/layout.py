@@ -6,21 +6,23 @@ channels than a vector holds. It takes the channels as one block of C lanes (NHW
 padding. Then the convolution before it leaves its output plain, if it can. A value that is flattened for matrix
 products alone stays blocked: their weights are packed in the order of the blocks.
 
+Most values are float32. Quantised ones are bytes (see ops/quantised.py): what moves a value keeps its type.
+
 Graph inputs may also come as the pixels of photos. A table tells the number that each value of a channel stands for,
 and a Lookup node makes each copy that steps read. Layouts are those for a plain input, and so are the bits.
 
 Weights that training changes are parameters: blocks of output channels, [O/VL][...][VL]. Gradients are computed and
 optimizers work in that order. Lowering packs the weights that are constants; this pass leaves them alone.
 
-A halo is the border of zeros that stands for padding. A value gets the largest halo that its readers need. Plain values
-have none, except copies made for a convolution.
+A halo is the border that stands for padding: zeros, or the byte that stands for zero. A value gets the largest halo
+that its readers need. Plain values have none, except copies made for a convolution.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from fastcnn.compiler.state import Layouts, State
+from fastcnn.compiler.state import FLOATS, Layouts, State
 from fastcnn.graph.ir import Graph, Node
 from fastcnn.kernels.view import NO_HALO, Halo
 from fastcnn.ops.access import Access
@@ -61,6 +63,7 @@ class _Arranger:
         self.first = {name: i for i, name in reversed([*enumerate(graph.outputs)])}
         self.copies: dict[tuple[str, int, bool], str] = {}
         self.accesses: dict[str, Access] = {}  # by output
+        self.elements: dict[str, tuple[str, int]] = {}  # type and padding of values that are not float32
 
     def run(self) -> State:
         for node in self.graph.nodes:
@@ -69,12 +72,16 @@ class _Arranger:
         graph = Graph(self.nodes, self.graph.inputs, outputs, self.graph.constants, self.graph.types)
         joins = self.join()
         accesses = {node.output: self.access(node) for node in self.nodes}
-        layouts = Layouts(self.lanes, self.halos, joins, frozenset(self.parameters), accesses)
+        layouts = Layouts(self.lanes, self.halos, joins, frozenset(self.parameters), accesses, self.elements)
         return replace(self.state, graph=graph, shapes=self.shapes, layouts=layouts)
 
     def append(self, node: Node) -> None:
         self.nodes.append(node)
         self.makers[node.output] = node
+        access = None if node.kind.moves else self.access(node)
+        element = self.elements.get(node.inputs[0], FLOATS) if access is None else (access.element, access.fill)
+        if element != FLOATS:
+            self.elements[node.output] = element
         if node.kind.is_alias:
             self.roots[node.output] = self.roots.get(node.inputs[0], node.inputs[0])
 
@@ -154,7 +161,15 @@ class _Arranger:
         """The lanes that the node writes, and reads except where `lanes_for` differs."""
         layout = self.access(node).layout
         blocked = layout == "blocked" or (layout == "follow" and any(self.lanes[name] > 1 for name in operands))
-        return self.vl if blocked and not self.stays_plain(node) else 1
+        return self.narrow_for_readers(node) or self.vl if blocked and not self.stays_plain(node) else 1
+
+    def narrow_for_readers(self, node: Node) -> int:
+        """The lanes of the narrow block that all readers read, if the node can write it; else 0."""
+        readers = self.users[node.output]
+        if not self.access(node).writes_narrow or node.output in self.first or not readers:
+            return 0
+        wanted = {self.access(reader).narrow if reader.inputs[0] == node.output else 0 for reader in readers}
+        return wanted.pop() if len(wanted) == 1 else 0
 
     def stays_plain(self, node: Node) -> bool:
         """Whether a convolution leaves its output plain, because all readers read its few channels as they are."""
@@ -172,9 +187,13 @@ class _Arranger:
         name = node.inputs[place]
         if place in self.access(node).plain:
             return 1
+        if self.access(node).reads_any:
+            return self.lanes[name]
         few = self.shapes[name][1] if len(self.shapes[name]) == 4 else self.vl
+        if place == 0 and self.lanes[name] == self.access(node).narrow > 0:
+            return self.lanes[name]
         if place == 0 and self.access(node).reads_narrow and few < self.vl and self.lanes[name] == 1:
-            return 1 if self.reads_plain(node, name) else few
+            return 1 if self.reads_plain(node, name) else self.access(node).narrow or few
         if node.op == "Flatten":
             return self.lanes[name] if self.keeps_blocks(node, name) else 1
         return lanes

@@ -62,9 +62,11 @@ class Refill:
 
     make: Callable[..., np.ndarray]
     names: tuple[str, ...]
+    as_stored: bool = False
 
     def __call__(self, constants: Mapping[str, np.ndarray]) -> np.ndarray:
-        return self.make(*[np.asarray(constants[name], np.float32) if name else None for name in self.names])
+        dtype = None if self.as_stored else np.float32
+        return self.make(*[np.asarray(constants[name], dtype) if name else None for name in self.names])
 
 
 @contextmanager
@@ -78,7 +80,7 @@ class Lowering:
     """What `Op.lower` works with: the views and constants of a node, and the list of steps."""
 
     def __init__(self, state: State, packed: Packed) -> None:
-        self.vl, self._budget = state.options.vl, state.options.budget
+        self.vl, self.bfloat16, self._budget = state.options.vl, state.options.bfloat16, state.options.budget
         self.makers: list[Callable[[], Step]] = []
         self.waits: list[bool] = []
         self.infos: list[StepInfo] = []
@@ -108,15 +110,23 @@ class Lowering:
         """The shape of a value."""
         return self._shapes[name]
 
-    def pack(self, kind: str, make: Callable[..., np.ndarray], *indices: int, variant: object = None) -> np.ndarray:
+    def pack(
+        self,
+        kind: str,
+        make: Callable[..., np.ndarray],
+        *indices: int,
+        variant: object = None,
+        as_stored: bool = False,
+    ) -> np.ndarray:
         """Weights in the kernel's order, packed once for all plans of a model.
 
-        `make` takes the constants at the inputs `indices` of the node, and None for an input that is absent.
+        `make` takes the constants at the inputs `indices` of the node, and None for an input that is absent. They come
+        as float32, unless `as_stored` asks for their own types.
         """
         inputs = self._node.inputs
         names = tuple([inputs[i] if i < len(inputs) else "" for i in indices])
         key = (kind, names, self.vl, variant)
-        refill = Refill(make, names)
+        refill = Refill(make, names, as_stored)
         if key not in self._packed:
             if self._budget is not None:
                 group = max(1, self._node.attrs.get("group", 1))

@@ -16,10 +16,10 @@ from math import prod
 
 import numpy as np
 
-from fastcnn.compiler.state import Placement, State
+from fastcnn.compiler.state import FLOATS, Placement, State
 from fastcnn.graph.ir import Shape
-from fastcnn.kernels.storage import ALIGNMENT
-from fastcnn.kernels.view import ARENA, NO_HALO, View, dense_view, four_dimensions, pixel_view
+from fastcnn.kernels.storage import LINE_BYTES
+from fastcnn.kernels.view import ARENA, ITEM_BYTES, NO_HALO, View, dense_view, four_dimensions, pixel_view
 
 
 def place(state: State) -> State:
@@ -79,11 +79,12 @@ class _Stretches:
 
 
 def _stretch(view: View) -> tuple[int, int, int]:
-    """Slot, start and end of the memory that a view lies in, halo included."""
-    n, c, h, w, image, block, row, lanes, (top, left, bottom, right), slot, offset = view
+    """Slot, first byte and end of the memory that a view lies in, halo included."""
+    n, c, h, w, image, block, row, lanes, (top, left, bottom, right), slot, offset, element, _ = view
     last_row = offset + (n - 1) * image + (-(-c // lanes) - 1) * block + (h - 1 + bottom) * row
     # Operands that are broadcast have strides of 0. Rows of full vectors are wider than their pixels.
-    return slot, offset - top * row - left * lanes, last_row + max((w + right) * lanes, row)
+    item = ITEM_BYTES[element]
+    return slot, (offset - top * row - left * lanes) * item, (last_row + max((w + right) * lanes, row)) * item
 
 
 class _Occupied:
@@ -188,7 +189,7 @@ class _Placer:
         if source:
             self.share(name, source)
         else:
-            self.sizes[name] = view.n * view.image
+            self.sizes[name] = view.n * view.image * view.item
         return view
 
     def own_view(self, name: str, pads_rows: bool) -> View:
@@ -201,7 +202,8 @@ class _Placer:
             row = -(-row // self.vl) * self.vl
         block = (top + h + bottom) * row
         image = -(-c // lanes) * block
-        return View(n, c, h, w, image, block, row, lanes, halo, ARENA, top * row + left * lanes)
+        element, fill = self.layouts.elements.get(name, FLOATS)
+        return View(n, c, h, w, image, block, row, lanes, halo, ARENA, top * row + left * lanes, element, fill)
 
     def parameter_view(self, shape: Shape, slot: int) -> View:
         """A parameter: blocks of its first axis."""
@@ -213,7 +215,7 @@ class _Placer:
         name = self.graph.nodes[i].output
         if target not in self.views:
             self.views[target] = self.own_view(target, pads_rows=False)
-            self.sizes[target] = self.views[target].n * self.views[target].image
+            self.sizes[target] = self.views[target].n * self.views[target].image * self.views[target].item
             self.born[target] = i
         self.share(name, target)
         whole = self.views[target]
@@ -221,7 +223,7 @@ class _Placer:
 
     def alias_view(self, source: View, shape: Shape) -> View:
         """Another shape in the memory of its source; the gaps between images stay if their number does."""
-        view = dense_view(shape, source.slot)
+        view = dense_view(shape, source.slot, source.element)
         return view._replace(image=source.image if view.n == source.n else view.image, offset=source.offset)
 
     def written_over(self, i: int, view: View, places: tuple[int, ...]) -> str:
@@ -249,7 +251,7 @@ class _Placer:
     def pack(self) -> tuple[dict[str, int], int]:
         occupied, offsets, total = _Occupied(len(self.sizes)), {}, 0
         for name in sorted(self.sizes, key=lambda name: (-self.sizes[name], self.born[name])):
-            size = -(-self.sizes[name] // ALIGNMENT) * ALIGNMENT
+            size = -(-self.sizes[name] // LINE_BYTES) * LINE_BYTES
             offsets[name] = occupied.place(size, self.born[name], self.dies.get(name, self.born[name]))
             total = max(total, offsets[name] + size)
         return offsets, total
@@ -257,4 +259,5 @@ class _Placer:
     def shifted(self, name: str, view: View, offsets: dict[str, int]) -> View:
         if view.slot != ARENA:
             return view
-        return View(*view[:-1], view.offset + offsets[self.root.get(name, name)])
+        start = offsets[self.root.get(name, name)] // ITEM_BYTES[view.element]
+        return View(*view[:10], view.offset + start, view.element, view.fill)

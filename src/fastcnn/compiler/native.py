@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.compiler.native_arithmetic import arithmetic, division, power, reduction, variadic, where
+from fastcnn.compiler.native_quantize import dequantize, quantize
 from fastcnn.compiler.rewriter import Link, Rewriter, Rule
 from fastcnn.graph.ir import Node
 from fastcnn.ops.general.base import axes_of, axis_of
@@ -125,7 +126,7 @@ def _gemm(r: Rewriter) -> list[Node] | None:
         return r.chain(product, ("Add", (r.node.inputs[2],), {})) if beta == 1.0 else None
     name = r.node.inputs[1]
     if not r.attr("transB"):
-        name = r.constant(f"{name}_transposed", weight.T if alpha == 1.0 else alpha * weight.T, alpha)
+        name = r.transposed(1) if alpha == 1.0 else r.constant(f"{name}_transposed", alpha * weight.T, alpha)
     elif alpha != 1.0:
         name = r.constant(f"{name}_scaled", alpha * weight, alpha)
     outs = weight.shape[0] if r.attr("transB") else weight.shape[1]
@@ -146,7 +147,7 @@ def _matmul(r: Rewriter) -> list[Node] | None:
         return None
     if weight is None or weight.ndim != 2:
         return [r.make("MatMul", r.node.inputs)]
-    return r.chain(("Gemm", (r.constant(f"{r.node.inputs[1]}_transposed", weight.T, 1.0),), {}))
+    return r.chain(("Gemm", (r.transposed(1),), {}))
 
 
 def _batch_norm(r: Rewriter) -> list[Node] | None:
@@ -369,6 +370,8 @@ def _swish(r: Rewriter) -> list[Node] | None:
 
 
 RULES: dict[str, Rule] = {
+    "QuantizeLinear": quantize,
+    "DequantizeLinear": dequantize,
     "Conv": _conv,
     "MaxPool": _pool("MaxPool"),
     "AveragePool": _pool("AveragePool"),

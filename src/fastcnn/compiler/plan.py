@@ -182,6 +182,6 @@ class Plan:
                 f"needs {4 * stride * threads} bytes on {threads} threads, more than max_bytes leaves "
                 f"({self._scratch_limit})"
             )
-        arena = storage.allocate_arena(self.arena_bytes // 4) if self._arena is None else self._arena
+        arena = storage.allocate_arena(-(-self.arena_bytes // 4)) if self._arena is None else self._arena
         memory_of_threads = storage.allocate(stride * threads)
         return _executor.Executor(steps, self._waits, arena, memory_of_threads, threads, self._first_update)

@@ -17,11 +17,12 @@ import numpy as np
 from fastcnn._forks import computed_once
 from fastcnn._record import record
 from fastcnn.graph.ir import Graph, Node, Shape, add_shapes, live
-from fastcnn.kernels.view import Halo, View
+from fastcnn.kernels.view import FLOAT32, Halo, View
 from fastcnn.ops.access import Access
 from fastcnn.ops.budget import Budget
 
 Strides = tuple[int, int, int]
+FLOATS = (FLOAT32, 0)  # type of the elements and byte of the padding of most values
 
 
 @record
@@ -43,6 +44,8 @@ class Options:
         a channel stand for, float32 (C, 256).
     together : int
         Images for which weights are read once, as the choice of algorithms assumes.
+    bfloat16 : bool
+        Whether convolutions may multiply numbers that are rounded to bfloat16.
     whole : bool
         Whether every node is a step of its own.
     budget : Budget or None
@@ -61,6 +64,7 @@ class Options:
     whole: bool = False
     budget: Budget | None = None
     strides: tuple[Strides | None, ...] = ()
+    bfloat16: bool = False
 
 
 @record
@@ -79,6 +83,8 @@ class Layouts:
         Values stored as parameters.
     accesses : dict
         By the output of a node, how it reads and writes.
+    elements : dict
+        Type of the elements, and the byte of the padding, of values that are not float32.
     """
 
     lanes: Mapping[str, int]
@@ -86,6 +92,7 @@ class Layouts:
     joins: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     parameters: frozenset[str] = frozenset()
     accesses: Mapping[str, Access] = field(default_factory=dict)
+    elements: Mapping[str, tuple[str, int]] = field(default_factory=dict)
 
 
 @record
@@ -98,13 +105,13 @@ class Placement:
         View of each value. Slot 0 is the arena; the graph's inputs, `constants` and the graph's outputs follow.
     constants : list of str
         Constants that steps read as they are; the others are packed weights.
-    arena_floats : int
+    arena_bytes : int
         Size of the arena.
     """
 
     views: Mapping[str, View]
     constants: Sequence[str]
-    arena_floats: int
+    arena_bytes: int
 
 
 class _Users(dict[str, list[Node]]):

@@ -50,11 +50,12 @@ def _layout_fault(node: Node, state: State) -> str:
     for i in access.plain:
         if i < len(node.inputs) and node.inputs[i] and layouts.lanes[node.inputs[i]] != 1:
             return f"it reads {node.inputs[i]!r} with {layouts.lanes[node.inputs[i]]} lanes, expected 1"
-    plain = {name for i, name in enumerate(node.inputs) if i in access.plain}
+    plain = {name for i, name in enumerate(node.inputs) if i in access.plain or access.reads_any}
     operands = [name for name in op.operands(node) if len(shapes[name]) == 4 and name not in plain]
     lanes = layouts.lanes[node.output] if len(shapes[node.output]) == 4 and not op.packs else None
     for name in operands:
         few = shapes[name][1] if access.reads_narrow and name == node.inputs[0] and shapes[name][1] < vl else 0
+        few = access.narrow or few
         narrow = layouts.lanes[name] == few or (access.reads_plain and layouts.lanes[name] == 1)
         if lanes is not None and layouts.lanes[name] != lanes and not narrow:
             return f"it reads {name!r} with {layouts.lanes[name]} lanes, and writes {lanes}"
@@ -108,7 +109,7 @@ def _place_faults(state: State) -> Iterator[str]:
             shape = four_dimensions(state.shapes[name])
             if (view.n, view.c, view.h, view.w) != shape or view.lanes != layouts.lanes[name]:
                 yield f"value {name!r} of {shape} in {layouts.lanes[name]} lanes lies as {view}"
-        if view.slot == ARENA and not 0 <= _start(view) <= _end(view) <= placement.arena_floats:
+        if view.slot == ARENA and not 0 <= _start(view) <= _end(view) <= placement.arena_bytes:
             yield f"value {name!r} lies outside the arena"
     yield from _lost_values(state)
 
@@ -137,12 +138,13 @@ def _lost_values(state: State) -> Iterator[str]:
 
 
 def _start(view: View) -> int:
+    """The first byte."""
     top, left, *_ = view.halo
-    return view.offset - top * view.row - left * view.lanes
+    return (view.offset - top * view.row - left * view.lanes) * view.item
 
 
 def _end(view: View) -> int:
     blocks = -(-view.c // view.lanes)
     _, _, bottom, right = view.halo
     last = view.offset + (view.n - 1) * view.image + (blocks - 1) * view.block + (view.h - 1 + bottom) * view.row
-    return last + (view.w + right) * view.lanes
+    return (last + (view.w + right) * view.lanes) * view.item

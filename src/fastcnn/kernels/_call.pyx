@@ -91,8 +91,8 @@ cdef int run_call(BoundPlan *plan, const void *const *inputs, void *const *outpu
     for part in range(plan.parts):
         for i in range(plan.patch_count):
             patch = &plan.patches[i]
-            patch.tensor.data = patch.offset + <float *>(
-                plan.arrays[patch.slot - 1] + part * plan.strides[patch.slot - 1])
+            patch.tensor.data = <float *>(
+                plan.arrays[patch.slot - 1] + part * plan.strides[patch.slot - 1] + patch.offset)
         had = min(had, run_program(plan.program, lanes))
         if plan.program.error != NULL:
             break

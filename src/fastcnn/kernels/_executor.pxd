@@ -11,6 +11,6 @@ cdef class Executor:
     cdef ptrdiff_t patch_count
     cdef readonly int max_threads
     cdef void reserve(self, ptrdiff_t count) except *
-    cdef void bind(self, Step step, float *arena) noexcept
+    cdef void bind(self, Step step, char *arena) noexcept
     cdef void bind_arrays(self, list arrays) except *
     cdef void run_bound(self, int nthreads) except *

@@ -28,7 +28,7 @@ cdef class Executor:
     waits : list of bool
         Whether a step must wait until all threads are done with the steps before it.
     arena : float32 array
-        Memory of the operands in slot 0; offsets count floats.
+        Memory of the operands in slot 0.
     scratch : float32 array
         Scratch memory of all threads, at least two floats for each.
     max_threads : int
@@ -59,7 +59,7 @@ cdef class Executor:
                 p.stages += 1
             if i <= first_update:
                 p.last_stop = p.stages - 1 if i == first_update else p.stages
-            self.bind(step, <float *>floats(arena))
+            self.bind(step, <char *>floats(arena))
         p.begins[p.stages] = count
 
     cdef void reserve(self, ptrdiff_t count) except *:
@@ -98,14 +98,14 @@ cdef class Executor:
         free(self.program.left)
         free(self.patches)
 
-    cdef void bind(self, Step step, float *arena) noexcept:
+    cdef void bind(self, Step step, char *arena) noexcept:
         """Point the operands of a step into the arena. Remember those in the caller's arrays as patches."""
         cdef int k
         for k in range(MAX_OPERANDS):
             if step.operands[k] == NULL:
                 continue
             if step.slots[k] == 0:
-                step.operands[k].data = arena + step.offsets[k]
+                step.operands[k].data = <float *>(arena + step.offsets[k])
             else:
                 self.patches[self.patch_count] = Patch(step.operands[k], step.slots[k], step.offsets[k])
                 self.patch_count += 1
@@ -126,7 +126,7 @@ cdef class Executor:
         cdef Patch *patch
         for i in range(self.patch_count):
             patch = &self.patches[i]
-            patch.tensor.data = <float *>address(arrays[patch.slot - 1]) + patch.offset
+            patch.tensor.data = <float *>(<char *>address(arrays[patch.slot - 1]) + patch.offset)
 
     cdef void run_bound(self, int nthreads) except *:
         """Run all steps. The addresses of all operands are set already."""

@@ -37,7 +37,7 @@ cdef struct Program:
 cdef struct Patch:
     fc_tensor *tensor
     int slot
-    ptrdiff_t offset
+    ptrdiff_t offset  # bytes
 
 # Parts of a batch. Each thread runs them by its own program of one plan.
 cdef struct Chunks:

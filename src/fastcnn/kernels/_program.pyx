@@ -47,34 +47,39 @@ def stop_where(asked):
     return previous
 
 
-cdef void zero_halo(const fc_tensor *t, int tid, int nthreads) noexcept nogil:
-    """Write this lane's share of the zeros around the planes of an output."""
+cdef inline char *first_padding(const fc_tensor *t, ptrdiff_t image, ptrdiff_t block) noexcept nogil:
+    """The first byte of the padding on the left of row 0."""
+    return <char *>t.data + (image * t.image + block * t.block - t.left * t.lanes) * t.item
+
+
+cdef void fill_halo(const fc_tensor *t, int tid, int nthreads) noexcept nogil:
+    """Write this lane's share of the padding around the planes of an output."""
     if t.top + t.left + t.bottom + t.right == 0:
         return
-    cdef ptrdiff_t width = t.left + t.w + t.right, r, last
+    cdef ptrdiff_t pixel = t.lanes * t.item, row = t.row * t.item, width = (t.left + t.w + t.right) * pixel, r, last
     cdef Walk way = walk(t, tid, nthreads)
     cdef Rows at
-    # The zeros right of a row and left of the next one are neighbours, unless the rows are parts of wider ones.
-    cdef bint joined = t.row == width * t.lanes
-    cdef float *start
+    # The padding right of a row and left of the next one are neighbours, unless the rows are parts of wider ones.
+    cdef bint joined = row == width
+    cdef char *start
     cdef ptrdiff_t plane, blocks = blocks_of(t)
     if t.h == 0:  # no rows to walk along
         for plane in range(share(t.n * blocks, tid, nthreads), share(t.n * blocks, tid + 1, nthreads)):
-            start = t.data + plane // blocks * t.image + plane % blocks * t.block - t.left * t.lanes
+            start = first_padding(t, plane // blocks, plane % blocks)
             for r in range(-t.top, t.bottom):
-                memset(start + r * t.row, 0, width * t.lanes * sizeof(float))
+                memset(start + r * row, t.fill, width)
     while walks(&way, &at):
-        start = t.data + at.image * t.image + at.block * t.block - t.left * t.lanes
+        start = first_padding(t, at.image, at.block)
         last = at.first + at.count
         for r in range(at.first if at.first > 0 else -t.top, last if last < t.h else t.h + t.bottom):
             if r < 0 or r >= t.h:
-                memset(start + r * t.row, 0, width * t.lanes * sizeof(float))
+                memset(start + r * row, t.fill, width)
             else:
                 if t.left > 0 and not (joined and r > 0):
-                    memset(start + r * t.row, 0, t.left * t.lanes * sizeof(float))
+                    memset(start + r * row, t.fill, t.left * pixel)
                 if t.right > 0 or joined:
-                    memset(start + r * t.row + (t.left + t.w) * t.lanes, 0,
-                           (t.right + (t.left if joined and r + 1 < t.h else 0)) * t.lanes * sizeof(float))
+                    memset(start + r * row + (t.left + t.w) * pixel, t.fill,
+                           (t.right + (t.left if joined and r + 1 < t.h else 0)) * pixel)
 
 
 cdef void deal(Program *p, int lanes) noexcept nogil:
@@ -200,10 +205,10 @@ cdef void share_step(Program *p, ptrdiff_t i, float *scratch, int lane, bint loo
     if not p.shared[i]:
         if lane > 0:
             return
-        zero_halo(p.outputs[i], 0, 1)
+        fill_halo(p.outputs[i], 0, 1)
         p.runs[i](p.args[i], scratch, 0, 1)
     else:
-        zero_halo(p.outputs[i], lane, p.lanes)
+        fill_halo(p.outputs[i], lane, p.lanes)
         if p.cuts[i] > 1:
             run_pieces(p, i, scratch, lane, looks)
             return
@@ -293,8 +298,8 @@ cdef void run_chunks(void *raw, int stage, int lane, int worker) noexcept nogil:
             return
         for i in range(c.patch_counts[worker]):
             patch = &c.patches[worker][i]
-            patch.tensor.data = (
-                <float *>(c.arrays[patch.slot - 1] + chunk * c.strides[patch.slot - 1]) + patch.offset)
+            patch.tensor.data = <float *>(
+                c.arrays[patch.slot - 1] + chunk * c.strides[patch.slot - 1] + patch.offset)
         run_alone(p)
 
 

@@ -15,10 +15,15 @@ cdef struct ReorderArgs:
     bint flat    # whether neither has gaps between rows: a plane is then one row
 
 
-cdef void copy_row(const ReorderArgs *a, const float *x, float *y, ptrdiff_t channels, ptrdiff_t pixels) noexcept nogil:
+cdef void copy_row(const ReorderArgs *a, const char *from_, char *to, ptrdiff_t channels,
+                   ptrdiff_t pixels) noexcept nogil:
     """Copy one row of a block, or rows without gaps between them. The block is that of the operand with more lanes."""
     cdef ptrdiff_t lanes = max(a.x.lanes, a.y.lanes), c, p
-    if a.x.lanes == a.y.lanes:
+    cdef const float *x = <const float *>from_
+    cdef float *y = <float *>to
+    if a.x.item == 1:
+        copy_bytes(a, from_, to, channels, pixels)
+    elif a.x.lanes == a.y.lanes:
         memcpy(y, x, pixels * lanes * sizeof(float))
     elif a.x.lanes == 1 and lanes == a.kernels.vl:
         a.kernels.interleave(x, a.x.block, y, channels, pixels)
@@ -32,22 +37,35 @@ cdef void copy_row(const ReorderArgs *a, const float *x, float *y, ptrdiff_t cha
                 y[c * a.y.block + p] = x[p * lanes + c]
 
 
+cdef void copy_bytes(const ReorderArgs *a, const char *x, char *y, ptrdiff_t channels, ptrdiff_t pixels) noexcept nogil:
+    """As `copy_row`."""
+    cdef ptrdiff_t x_channel = a.x.block if a.x.lanes == 1 else 1, y_channel = a.y.block if a.y.lanes == 1 else 1, c, p
+    if a.x.lanes == a.y.lanes:
+        memcpy(y, x, pixels * a.x.lanes)
+        return
+    for p in range(pixels):
+        for c in range(channels):
+            y[p * a.y.lanes + c * y_channel] = x[p * a.x.lanes + c * x_channel]
+
+
 cdef void run_reorder(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
     cdef const ReorderArgs *a = <const ReorderArgs *>raw
-    cdef ptrdiff_t lanes = max(a.x.lanes, a.y.lanes), r, channels
+    cdef ptrdiff_t lanes = max(a.x.lanes, a.y.lanes), item = a.x.item, r, channels
     cdef Walk way = walk(&a.x if a.x.lanes == lanes else &a.y, tid, nthreads)
     cdef Rows at
-    cdef const float *x
-    cdef float *y
+    cdef const char *x
+    cdef char *y
     while walks(&way, &at):
-        x = a.x.data + at.image * a.x.image + at.block * (lanes // a.x.lanes) * a.x.block + at.first * a.x.row
-        y = a.y.data + at.image * a.y.image + at.block * (lanes // a.y.lanes) * a.y.block + at.first * a.y.row
+        x = <const char *>a.x.data + item * (
+            at.image * a.x.image + at.block * (lanes // a.x.lanes) * a.x.block + at.first * a.x.row)
+        y = <char *>a.y.data + item * (
+            at.image * a.y.image + at.block * (lanes // a.y.lanes) * a.y.block + at.first * a.y.row)
         channels = min(lanes, a.x.c - at.block * lanes)
         if a.flat:
             copy_row(a, x, y, channels, at.count * a.x.w)
             continue
         for r in range(at.count):
-            copy_row(a, x + r * a.x.row, y + r * a.y.row, channels, a.x.w)
+            copy_row(a, x + r * a.x.row * item, y + r * a.y.row * item, channels, a.x.w)
 
 
 cdef class Reorder(Step):
@@ -56,7 +74,7 @@ cdef class Reorder(Step):
     Parameters
     ----------
     y, x : View
-        OUT, IN; of the same logical shape.
+        OUT, IN; of the same logical shape, and of the same type.
     """
 
     cdef ReorderArgs a

@@ -34,7 +34,7 @@ cdef class Repeat:
     cdef const fc_kernels *kernels  # the instruction set that the plan was made for
     cdef list idle, constants
     cdef object table, shapes
-    cdef float **arrays  # every run sets those of input and output, and reads them before it releases the GIL
+    cdef char **arrays  # every run sets those of input and output, and reads them before it releases the GIL
     cdef ptrdiff_t count
     cdef int ndim, result_ndim
     cdef cnp.npy_intp *shape
@@ -47,7 +47,7 @@ cdef class Repeat:
         self.table = np.array([0, *[<ptrdiff_t>address(array) for array in constants], 0], np.intp)
         self.shapes = np.array([*shape, *result_shape], np.intp)
         self.ndim, self.result_ndim = len(shape), len(result_shape)
-        self.arrays = <float **>address(self.table)
+        self.arrays = <char **>address(self.table)
         self.shape = <cnp.npy_intp *>address(self.shapes)
         self.result_shape = self.shape + self.ndim
 
@@ -98,10 +98,10 @@ cdef class Repeat:
         result = out
         if out is None:
             result = cnp.PyArray_SimpleNew(self.result_ndim, self.result_shape, cnp.NPY_FLOAT32)
-        self.arrays[0], self.arrays[self.count - 1] = <float *>cnp.PyArray_DATA(x), <float *>cnp.PyArray_DATA(result)
+        self.arrays[0], self.arrays[self.count - 1] = <char *>cnp.PyArray_DATA(x), <char *>cnp.PyArray_DATA(result)
         for i in range(executor.patch_count):
             patch = &executor.patches[i]
-            patch.tensor.data = self.arrays[patch.slot - 1] + patch.offset
+            patch.tensor.data = <float *>(self.arrays[patch.slot - 1] + patch.offset)
         executor.run_bound(threads)
         self.idle.append(executor)
         return result

@@ -37,9 +37,9 @@ cdef class Step:
     cdef const void *args
     cdef size_t args_size                  # bytes of args that begin with Operands, for _bands
     cdef bint shared                       # whether all threads take part; else the first computes the step
-    cdef fc_tensor *operands[MAX_OPERANDS]  # the first is the output: its halo is filled with zeros
+    cdef fc_tensor *operands[MAX_OPERANDS]  # the first is the output: its halo is filled
     cdef int slots[MAX_OPERANDS]           # which memory each lies in: the arena or one of the caller's arrays
-    cdef ptrdiff_t offsets[MAX_OPERANDS]   # floats from the start of that memory
+    cdef ptrdiff_t offsets[MAX_OPERANDS]   # bytes from the start of that memory
     cdef size_t scratch_floats             # scratch memory of each thread
     cdef ptrdiff_t pieces                  # the most pieces for threads to help each other; 0: the step is not cut
     cdef ptrdiff_t units                   # the most parts into which the work can be divided

@@ -86,6 +86,7 @@ cdef fc_tensor tensor_of(object view) except *:
     tensor.image, tensor.block, tensor.row = view.image, view.block, view.row
     tensor.lanes = view.lanes
     tensor.top, tensor.left, tensor.bottom, tensor.right = view.halo
+    tensor.item, tensor.fill = view.item, view.fill
     return tensor
 
 
@@ -115,7 +116,7 @@ cdef class Step:
         if view is None:
             return
         self.operands[index] = tensor
-        self.slots[index], self.offsets[index] = view.slot, view.offset
+        self.slots[index], self.offsets[index] = view.slot, view.offset * view.item
         tensor[0] = tensor_of(view)
 
     cdef void weights(self, int index, fc_tensor *tensor, object source) except *:

@@ -7,6 +7,8 @@ cdef extern from "fastcnn.h" nogil:
         ptrdiff_t image, block, row
         ptrdiff_t lanes
         ptrdiff_t top, left, bottom, right
+        ptrdiff_t item
+        int fill
 
     enum:
         FC_NARROW_MOST

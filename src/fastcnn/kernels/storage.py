@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-ALIGNMENT = 16  # floats: one cache line
+LINE_BYTES = 64  # a cache line
+ALIGNMENT = LINE_BYTES // 4  # floats
 HUGE_PAGE = 1 << 19  # floats: 2 MB; docs/tuning.md, "Huge pages"
 
 

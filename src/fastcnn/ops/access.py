@@ -6,7 +6,7 @@ Operations tell it by `Op.access`; compiler/layout.py and compiler/memory.py pla
 from __future__ import annotations
 
 from fastcnn._record import record
-from fastcnn.kernels.view import NO_HALO, Halo
+from fastcnn.kernels.view import FLOAT32, NO_HALO, Halo
 
 __all__ = ["Access"]
 
@@ -21,7 +21,7 @@ class Access:
         How the values that it reads and writes are stored: as NCHW, in blocks of channels, as its operands are, or as
         the parameters of training.
     halo : tuple of int
-        Zeros that it reads around its first operand: top, left, bottom, right.
+        Padding that it reads around its first operand: top, left, bottom, right.
     overwrites : tuple of int
         Inputs whose memory the output may take. Each of their elements is read for the same element of the output
         alone, before that is written.
@@ -39,6 +39,16 @@ class Access:
         Whether it can store the maxima of 2 x 2 outputs in place of its outputs.
     pools_input : bool
         Whether it can do that only if it reads an input of the graph.
+    element : str
+        Type of what it writes, as in `View`. An operation that only moves values writes the type that it reads.
+    fill : int
+        The byte that the padding of its output consists of.
+    narrow : int
+        Lanes of the narrow block that it reads; 0: as many as there are channels.
+    reads_any : bool
+        Whether it reads its operands in any lanes, whatever it writes.
+    writes_narrow : bool
+        Whether it can write the narrow block that its readers want.
 
     Examples
     --------
@@ -56,3 +66,8 @@ class Access:
     pads_rows: bool = False
     pools: bool = False
     pools_input: bool = False
+    element: str = FLOAT32
+    fill: int = 0
+    narrow: int = 0
+    reads_any: bool = False
+    writes_narrow: bool = False

@@ -19,6 +19,7 @@ class Flatten(Op):
     name = "Flatten"
     defaults = {"axis": 1}
     is_alias = True
+    moves = True
 
     def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
         shape, axis = shapes[0], attrs["axis"]
@@ -48,6 +49,7 @@ class Reshape(Op):
     name = "Reshape"
     defaults = {"shape": ()}
     is_alias = True
+    moves = True
 
     def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
         shape = shapes[0]

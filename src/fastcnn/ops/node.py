@@ -15,7 +15,7 @@ import numpy as np
 from fastcnn._names import one_of
 from fastcnn._record import record
 from fastcnn.kernels._step import Step
-from fastcnn.kernels.view import View
+from fastcnn.kernels.view import FLOAT32, View
 from fastcnn.ops.access import Access
 from fastcnn.ops.decisions import ConvChoice, Decisions
 
@@ -99,6 +99,7 @@ class Lowering(Protocol):
     """What `Op.lower` works with: the views and constants of a node, and the list of steps (see compiler/lower.py)."""
 
     vl: int
+    bfloat16: bool  # whether products may be of numbers that are rounded to bfloat16
 
     def view(self, name: str) -> View:
         """Where a value lies."""
@@ -106,10 +107,18 @@ class Lowering(Protocol):
     def shape(self, name: str) -> Shape:
         """The shape of a value."""
 
-    def pack(self, kind: str, make: Callable[..., np.ndarray], *indices: int, variant: object = None) -> np.ndarray:
+    def pack(
+        self,
+        kind: str,
+        make: Callable[..., np.ndarray],
+        *indices: int,
+        variant: object = None,
+        as_stored: bool = False,
+    ) -> np.ndarray:
         """Weights in the kernel's order, packed once for all plans of a model.
 
-        `make` takes the constants at the inputs `indices` of the node, and None for an input that is absent.
+        `make` takes the constants at the inputs `indices` of the node, and None for an input that is absent. They come
+        as float32, unless `as_stored` asks for their own types.
         """
 
     def weights(
@@ -158,12 +167,14 @@ class Op:
     opset: int = 17
     layout: str = "plain"
     constants: tuple[int, ...] = ()
+    result_type: str = FLOAT32  # of what it computes from operands of the types that it takes
     is_activation: bool = False  # may be fused into its producer
     takes_activation: bool = False  # the activation after it may be fused into it
     is_elementwise: bool = False  # each output element depends on the same elements of its inputs
     is_alias: bool = False  # its output is its input's memory
     is_internal: bool = False  # made by the compiler, refused in graphs
     packs: bool = False  # its output is stored as a parameter
+    moves: bool = False  # writes the values that it reads, of whatever type
     updates: bool = False  # writes over its first input, inside or outside the arena
     reasons: Mapping[str, str] = {}  # why its steps are what they are, as `StepInfo.reasons` tells
 

@@ -45,6 +45,7 @@ class Concat(Op):
 
     name = "Concat"
     defaults = {"axis": 1}
+    moves = True
     arguments = ("arrays",)
     variadic = True
     layout = "follow"
@@ -300,6 +301,7 @@ class Reorder(Identity):
     """The same value stored in another layout; only the compiler makes it."""
 
     is_internal = True
+    moves = True
 
     def __init__(self) -> None:
         super().__init__("Reorder", {})
@@ -310,6 +312,8 @@ class Reorder(Identity):
 
 class Lookup(Reorder):
     """The values of an input that comes as pixels, looked up in a table; only the compiler makes it."""
+
+    moves = False
 
     def __init__(self) -> None:
         super().__init__()

@@ -68,7 +68,7 @@ class StepPlans(OrderedDict[Key, CompiledStep]):
         """Compile a plan that computes in the arena; for one that needs more, all get a larger arena."""
         plan = compile_graph(graph, shapes, tuning=tuning, parameters=packed)
         if self._arena.nbytes < plan.arena_bytes:
-            self._arena = storage.allocate_arena(plan.arena_bytes // 4)
+            self._arena = storage.allocate_arena(-(-plan.arena_bytes // 4))
             for kept in self.values():
                 for other in (kept.plan, *(scorer for scorer, _ in kept.scorer)):
                     other.compute_in(self._arena)

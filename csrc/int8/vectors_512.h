@@ -1,0 +1,89 @@
+/* vectors_512.h: what the tables of AVX-512 share. */
+#define VL 16
+#define MR 10 /* docs/tuning.md, "Tiles of bytes" */
+#define FLIPS 0
+
+typedef int v_i __attribute__((vector_size(64)));
+typedef __m512 v_f;
+
+FC_INLINE v_i v_load_i(const int32_t *p)
+{
+    return (v_i)_mm512_loadu_si512(p);
+}
+
+FC_INLINE v_i v_all_i(int a)
+{
+    return (v_i)_mm512_set1_epi32(a);
+}
+
+FC_INLINE v_f v_load_f(const float *p)
+{
+    return _mm512_loadu_ps(p);
+}
+
+FC_INLINE void v_store_f(float *p, v_f a)
+{
+    _mm512_storeu_ps(p, a);
+}
+
+FC_INLINE v_f v_all_f(float a)
+{
+    return _mm512_set1_ps(a);
+}
+
+FC_INLINE v_f v_float(v_i a)
+{
+    return _mm512_cvtepi32_ps((__m512i)a);
+}
+
+FC_INLINE v_i v_round(v_f a)
+{
+    return (v_i)_mm512_cvtps_epi32(a);
+}
+
+FC_INLINE v_f v_fma(v_f a, v_f b, v_f c)
+{
+    return _mm512_fmadd_ps(a, b, c);
+}
+
+FC_INLINE v_f v_max(v_f a, v_f b)
+{
+    return _mm512_max_ps(a, b);
+}
+
+FC_INLINE v_f v_min(v_f a, v_f b)
+{
+    return _mm512_min_ps(a, b);
+}
+
+FC_INLINE v_i v_max_i(v_i a, v_i b)
+{
+    return (v_i)_mm512_max_epi32((__m512i)a, (__m512i)b);
+}
+
+FC_INLINE v_i v_load_bytes(const uint8_t *p)
+{
+    return (v_i)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
+}
+
+FC_INLINE void v_store_bytes(uint8_t *p, v_i a)
+{
+    _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8((__m512i)a));
+}
+
+/* The four bytes at p, in all lanes. */
+FC_INLINE __m512i v_quad(const uint8_t *p)
+{
+    int quad;
+    memcpy(&quad, p, sizeof quad);
+    return _mm512_set1_epi32(quad);
+}
+
+/* The quads of four pixels: first the four bytes of each pixel that belong to a quarter of the lanes, then of them the
+ * four bytes of each lane. */
+FC_INLINE __m512i v_turned_quads(const uint8_t *p)
+{
+    const __m512i quarters = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
+    const __m512i lanes = _mm512_set4_epi32(0x0F0B0703, 0x0E0A0602, 0x0D090501, 0x0C080400);
+    return _mm512_shuffle_epi8(_mm512_permutexvar_epi32(quarters, _mm512_loadu_si512(p)), lanes);
+}

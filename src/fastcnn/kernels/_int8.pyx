@@ -1,0 +1,123 @@
+"""Which instructions for 8-bit layers are in use, beside the instruction set of floats that _cpu chooses: the fastest
+that this machine runs, whose vectors have the same length."""
+
+from libc.stdint cimport int32_t, uint8_t
+
+from fastcnn.kernels._cpu cimport current
+from fastcnn.kernels._step cimport address
+
+cdef extern from "int8.h":
+    const fc_int8_kernels *const *fc_all_int8_kernels()
+
+_wanted = None  # a name, where the fastest is not wanted
+
+
+cdef const fc_int8_kernels *_find(name) except? NULL:
+    """The first usable table, or that of a name; NULL where there is none."""
+    cdef const fc_int8_kernels *const *table = fc_all_int8_kernels()
+    while table[0] != NULL:
+        if table[0].available and table[0].vl == current().vl:
+            if name is None or name == table[0].name.decode():
+                return table[0]
+        table += 1
+    return NULL
+
+
+cdef const fc_int8_kernels *tiles() except NULL:
+    cdef const fc_int8_kernels *table = _find(_wanted)
+    if table == NULL:
+        table = _find(None)  # the wanted one belongs to another instruction set of floats
+    if table == NULL:
+        raise RuntimeError("this machine has no instructions for 8-bit layers beside those for floats")
+    return table
+
+
+def int8_names():
+    """Names of the instructions for 8-bit layers that can be used beside the instruction set of floats in use, fastest
+    first.
+
+    Examples
+    --------
+    >>> len(int8_names()) > 0
+    True
+    """
+    names = []
+    cdef const fc_int8_kernels *const *table = fc_all_int8_kernels()
+    while table[0] != NULL:
+        if table[0].available and table[0].vl == current().vl:
+            names.append(table[0].name.decode())
+        table += 1
+    return names
+
+
+def int8_isa():
+    """Name of the instructions for 8-bit layers in use."""
+    return tiles().name.decode()
+
+
+def set_int8_isa(name):
+    """Use other instructions for 8-bit layers from now on. Returns what was wanted before.
+
+    Parameters
+    ----------
+    name : str or None
+        One of `int8_names()`; None for the fastest.
+
+    Raises
+    ------
+    ValueError
+        Where they cannot be used.
+
+    Examples
+    --------
+    >>> previous = set_int8_isa(int8_names()[-1])
+    >>> set_int8_isa(previous) == int8_names()[-1]
+    True
+    """
+    global _wanted
+    if name is not None and _find(name) == NULL:
+        raise ValueError(f"name={name!r}, expected one of {', '.join(int8_names())}")
+    previous, _wanted = _wanted, name
+    return previous
+
+
+def measure_int8_peak(double seconds=0.05):
+    """Peak of one core in products of bytes, as the best of several bursts. A product and its addition are two
+    operations.
+
+    Parameters
+    ----------
+    seconds : float
+        Time to spend.
+
+    Returns
+    -------
+    float
+        Operations per second.
+
+    Examples
+    --------
+    >>> measure_int8_peak(0.01) > 1e7
+    True
+    """
+    from time import perf_counter
+
+    cdef int32_t sink
+    cdef double best = 0.0
+    end = perf_counter() + seconds
+    while True:
+        start = perf_counter()
+        operations = tiles().burst(20_000, &sink)
+        now = perf_counter()
+        best = max(best, operations / (now - start))
+        if now > end:
+            return best
+
+
+cdef void set_finish(fc_int8_finish *finish, object y, int zero, int low, int high, object table) except *:
+    finish.floats, finish.zero, finish.table = y.item == 4, zero, NULL
+    if table is not None:
+        finish.table = <const uint8_t *>address(table)
+    finish.low, finish.high = low - zero, high - zero
+    finish.residual_scale, finish.residual_zero = 0, 0
+    finish.lanes = tiles().vl

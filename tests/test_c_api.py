@@ -22,7 +22,7 @@ import pytest
 import fastcnn as fc
 from fastcnn import functional as F
 from fastcnn.graph.ir import Graph, Node
-from fastcnn.graph_model import GraphModel
+from fastcnn.model import GraphModel
 
 HERE = Path(__file__).parent
 DONE, BAD_ARGUMENT, NO_MEMORY, BUSY, FAILED = range(5)

@@ -72,19 +72,20 @@ def _windowed(r: Rewriter, node: Callable[[dict[str, Any], bool], Link], kernel:
 
 
 def _conv(r: Rewriter) -> list[Node] | None:
-    weight = r.array(1)
-    if not r.is_float() or weight is None or (r.has(2) and r.array(2) is None):
+    weight, window = r.array(1), r.shape(1)[2:]
+    learns = r.node.inputs[1] in r.makers and r.makers[r.node.inputs[1]].op == "FakeQuantize" and len(window) == 2
+    if not r.is_float() or (weight is None and not learns) or (r.has(2) and r.array(2) is None):
         return None
-    if r.attr("kernel_shape") not in (None, weight.shape[2:]):
+    if r.attr("kernel_shape") not in (None, window):
         return None
 
     def node(attrs: dict[str, Any], is_row: bool) -> Link:
         name = r.node.inputs[1]
-        if is_row:
+        if is_row and weight is not None:
             name = r.constant(f"{name}_rows", weight[:, :, None])
         return "Conv", (name, *r.node.inputs[2:]), {**attrs, "group": r.attr("group")}
 
-    return _windowed(r, node, weight.shape[2:])
+    return _windowed(r, node, window)
 
 
 def _pool(op: str) -> Rule:

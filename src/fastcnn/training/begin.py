@@ -36,6 +36,7 @@ T = TypeVar("T", bound="Dataset | IterableBatches")
 
 def fit(model: Network, x: Any, y: Any, options: Options) -> History:
     """Train a model; see `Model.fit`."""
+    model._begin_training()
     if options.checkpoint is not None:
         if options.resume and os.path.exists(options.checkpoint):
             open_regular(options.checkpoint).close()

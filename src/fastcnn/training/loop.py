@@ -65,7 +65,7 @@ class Loop:
         self.counts_hits = isinstance(trainer.loss, (CrossEntropy, BinaryCrossEntropy))
         self.ending = ""
         if isinstance(data, Dataset):
-            graph = learner._kernel_graph(data.source.shape)
+            graph = learner._training_graph(data.source.shape)
             _warn_of_idle_parameters(learner, graph)
             self.ending = ending_of(graph, trainer.loss)
             warn_of_ending(graph, trainer.loss)

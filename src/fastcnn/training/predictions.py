@@ -24,7 +24,7 @@ from fastcnn.training.prepare import is_batch, source_of
 from fastcnn.training.screen import readable
 from fastcnn.training.tables import known_data
 
-__all__ = ["averaged_predictions", "predicted_data", "predictions"]
+__all__ = ["averaged_predictions", "data_of", "predicted_data", "predictions"]
 
 
 def predictions(model: Network, data: Dataset, batch_size: int, workers: int | None = None) -> Iterator[np.ndarray]:
@@ -62,7 +62,7 @@ def predicted_data(
     on_error : {"skip", "stop"}
         Rows of photos that cannot be read are NaN, or the first of them ends it.
     """
-    data = _data_of(model, x)
+    data = data_of(model, x)
     if data is None:
         return None
     count = len(data) if isinstance(data, Dataset) else 0
@@ -93,7 +93,7 @@ def averaged_predictions(
     """Return the mean of the probabilities of images and of changed copies; see `Model.tta`."""
     times = as_int(times, "tta: times", 1)
     change = as_augment(Augment(crop=0.8, rotation=0, colour=0) if augment is None else augment, "tta: augment")
-    data = _data_of(model, x)
+    data = data_of(model, x)
     if data is None:
         inputs = as_real_array(x, "tta: x")
         if not inputs.ndim:
@@ -109,7 +109,7 @@ def averaged_predictions(
     return (total / (times + 1)).astype(np.float32)
 
 
-def _data_of(model: Network, x: Any) -> Dataset | Iterable[Any] | None:
+def data_of(model: Network, x: Any) -> Dataset | Iterable[Any] | None:
     if isinstance(x, Dataset):
         return x
     if isinstance(x, (str, os.PathLike)):

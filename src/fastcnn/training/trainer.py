@@ -120,6 +120,7 @@ class Trainer(Holder):
         if clip_norm is not None and not as_float(clip_norm, "Trainer: clip_norm") > 0:
             raise ValueError(f"Trainer: clip_norm={clip_norm}, expected a number above 0, or None")
         self.model, self.optimizer, self.loss = model, optimizer, loss_of(loss)
+        model._begin_training()
         self.clip_norm, self.recompute, self.seed = clip_norm, recompute, as_seed(seed, "Trainer: seed")
         if ema is not None and not 0 <= as_float(ema, "Trainer: ema") < 1:
             raise ValueError(f"Trainer: ema={ema}, expected a number from 0 to below 1, or None")
@@ -409,7 +410,7 @@ class Trainer(Holder):
     def _graph(self, shape: tuple[int, ...], kind: StepKind | None = None) -> StepGraph:
         kind = kind or StepKind(self.loss.op, gathers=False, applies=True)
         updating = Updating(self.optimizer, self.clip_norm, kind.gathers, kind.applies, self.ema is not None)
-        graph = without_ending(self.model._kernel_graph(shape[1:]), self.loss)
+        graph = without_ending(self.model._training_graph(shape[1:]), self.loss)
         return step_graph(graph, shape, *learning_parts(self.model), kind.loss, updating, self.recompute)
 
     def _stored(self, name: str, value: np.ndarray | None) -> np.ndarray:

@@ -30,8 +30,8 @@ class Log(Callback):
 
     Notes
     -----
-    The object's "event" is one of these: "photos", with the names of those to learn from and to examine. "walk", with
-    what is walked through before and after training. "start", "step" and "epoch" of training. "end", with the report.
+    The key "event" names what happens. "photos" has the names of those to learn from, and of those to examine. "walk"
+    counts what is read before and after training. "start", "step" and "epoch" are training's. "end" has the report.
     """
 
     def __init__(self, file: FileIO | None) -> None:

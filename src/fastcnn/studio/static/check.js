@@ -29,7 +29,7 @@ export function showCheck(main, signal) {
     if (state.version === version) return;
     version = state.version;
     status.textContent = "Looking at every photo …";
-    const found = await attempt(() => patiently("/api/check", (told) => { status.textContent = `Looking at every photo … ${told.done} of ${told.count}`; }, signal));
+    const found = await attempt(() => patiently("/api/check", ({ done, count }) => { if (count) status.textContent = `Looking at every photo … ${done} of ${count}`; }, signal));
     if (!found || signal.aborted) return;
     const wrong = await suspects(signal, status);
     if (!signal.aborted) draw(results, status, found, wrong);
@@ -43,7 +43,7 @@ async function suspects(signal, status) {
   const run = [...state.runs].reverse().find(hasModel);
   if (!run) return null;
   try {
-    const found = await patiently(`/api/runs/${run.id}/examined`, (told) => { status.textContent = `Comparing photos … ${told.done} of ${told.count}`; }, signal);
+    const found = await patiently(`/api/runs/${run.id}/examined`, ({ done, count }) => { if (count) status.textContent = `Comparing photos … ${done} of ${count}`; }, signal);
     const there = new Map(state.photos.map((photo) => [photo[0], photo]));
     return found.suspects
       .map((each) => ({ photo: there.get(each.id), from: found.classes[each.label], to: found.classes[each.likely], share: each.share }))

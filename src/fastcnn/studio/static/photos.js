@@ -1,6 +1,6 @@
 // Photos: classes as cards that take what is dropped on them, and all photos of a class as a grid.
 
-import { attempt, change, hasModel, load, on, post, state } from "./api.js";
+import { attempt, change, hasModel, load, on, post, state, thumb } from "./api.js";
 import { showCheck } from "./check.js";
 import { ask, button, confirm, counted, h, icon, iconButton, replace, toast } from "./dom.js";
 import { chosen, gathered, send, take, target } from "./files.js";
@@ -99,7 +99,7 @@ function card({ name, count }, most, signal, draw) {
   const meter = h("span", { class: "meter", "aria-hidden": "true" }, h("span", { style: { width: `${(100 * count) / most}%` } }));
   const element = h("li", { class: `class-card ${filter === name ? "on" : ""}`, "data-class": name },
     h("button", { type: "button", class: "class-name", "aria-pressed": filter === name, onclick: () => { filter = filter === name ? null : name; draw(); } }, name),
-    h("span", { class: "count" }, counted(count, "photo")), meter,
+    h("span", { class: "count" }, counted(count, "photo")), h("div", { class: "cover", "aria-hidden": "true" }, covers(name).map((photo) => h("img", { src: thumb(photo), alt: "", loading: "lazy" }))), meter,
     h("div", { class: "card-tools" },
       h("label", { class: "icon-button", title: `Add photos to ${name}` }, icon("plus"), files),
       iconButton(`Webcam for ${name}`, "camera", () => webcam(name)),
@@ -108,6 +108,13 @@ function card({ name, count }, most, signal, draw) {
     h("span", { class: "drop-hint", "aria-hidden": "true" }, "Drop here"));
   target(element, () => name, signal, (ids) => move(ids, name));
   return element;
+}
+
+// A few photos of a class, from its beginning to its end.
+function covers(name) {
+  const number = state.classes.findIndex((each) => each.name === name);
+  const photos = state.photos.filter((photo) => photo[1] === number);
+  return [0, 1, 2, 3].slice(0, photos.length).map((i) => photos[Math.floor((i * photos.length) / Math.min(4, photos.length))]);
 }
 
 async function rename(name) {

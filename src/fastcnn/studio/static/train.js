@@ -123,8 +123,8 @@ function runView(first) {
     else if (history.validation_accuracy) shown.push(["Accuracy", percent(history.validation_accuracy.at(-1), 1), "of photos kept back"]);
     if (history.loss || run.step?.loss) shown.push(["Loss", (run.step?.loss ?? history.loss.at(-1)).toPrecision(3), alive ? "of the last batch" : "of the last epoch"]);
     if (run.epochs) shown.push(["Epoch", `${run.epoch} / ${run.epochs}`, `${counted(run.learns, "photo")} to learn from`]);
-    const pace = run.step?.images_per_second ?? history.images_per_second?.at(-1);
-    if (pace) shown.push(["Images per second", Math.round(pace).toLocaleString("en"), networkName(run.network)]);
+    const pace = run.step?.images_per_second;
+    if (pace && alive) shown.push(["Images per second", Math.round(pace).toLocaleString("en"), networkName(run.network)]);
     if (alive && run.step?.seconds_left !== undefined && !walk) shown.push(["Time left", clock(run.step.seconds_left), ""]);
     replace(figures, shown.map(([title, value, text]) => h("div", {}, h("dt", {}, title), h("dd", {}, value), h("dd", { class: "muted small" }, text))));
     accuracy.show([{ name: "learned", values: history.accuracy, kind: "c0" }, { name: "kept back", values: history.validation_accuracy, kind: "c1" }], run.epochs);

@@ -14,6 +14,12 @@ from typing import Any
 
 MODULES = (
     *("fastcnn", "fastcnn.functional", "fastcnn.layers", "fastcnn.training", "fastcnn.quantization", "fastcnn.zoo"),
+    "fastcnn",
+    "fastcnn.explain",
+    "fastcnn.functional",
+    "fastcnn.layers",
+    "fastcnn.training",
+    "fastcnn.zoo",
     "fastcnn.reference",
 )
 POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)

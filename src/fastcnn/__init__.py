@@ -49,6 +49,7 @@ from fastcnn.sequential import Sequential
 
 if TYPE_CHECKING:
     from fastcnn import quantization, training, zoo
+    from fastcnn import explain, training, zoo
     from fastcnn.estimator import ImageClassifier
     from fastcnn.loading import load
     from fastcnn.prepared import prepare
@@ -120,6 +121,7 @@ __all__ = [
     "Warmup",
     "__version__",
     "concat",
+    "explain",
     "functional",
     "get_include",
     "get_num_threads",
@@ -137,6 +139,7 @@ __all__ = [
 ]
 
 _MODULES = ("quantization", "training", "zoo")
+_MODULES = ("explain", "training", "zoo")
 _ON_FIRST_USE = {
     "ImageClassifier": "fastcnn.estimator",
     "load": "fastcnn.loading",

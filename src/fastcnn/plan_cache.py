@@ -62,6 +62,9 @@ class Compilable(Protocol):
     def _stored_graph(self, input_shape: Sequence[int]) -> Graph:
         """The network as a graph; constants that lie in a file stay there."""
 
+    def _input_shapes(self, graph: Graph, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+        """The shape of each input of that graph, for a batch of `shape`."""
+
 
 class Compiled(NamedTuple):
     """A plan, and the facts about its graph that a prediction needs."""
@@ -194,7 +197,7 @@ def _compile(network: Compilable, graph: Graph, key: _Key, packed: Packed) -> Co
     shape, preprocess, _ = key
     compiled = compile_network(
         graph,
-        dict.fromkeys(graph.inputs, shape),
+        network._input_shapes(graph, shape),
         packed=packed,
         tuning=network.tuning,
         pixels={} if preprocess is None else dict.fromkeys(graph.inputs, preprocess.levels()),

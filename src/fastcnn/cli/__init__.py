@@ -1,4 +1,5 @@
-"""The command line: `fastcnn classify | explain | train | check | evaluate | info | convert | tune | doctor | bench`.
+"""The command line: `fastcnn classify | explain | train | check | evaluate | info | convert | tune | studio | doctor |
+bench`.
 
 One module a command, imported when it runs.
 
@@ -32,6 +33,7 @@ _COMMANDS = {
     "info": "describe a model, or show where its time goes",
     "convert": "turn a model into ONNX or safetensors",
     "tune": "time the algorithms of a model on this machine",
+    "studio": "open a page to gather photos, train, understand and use classifiers",
     "doctor": "show the configuration and check every kernel on this machine",
     "bench": "measure convolution kernels on this machine",
 }

@@ -50,6 +50,7 @@ from fastcnn.sequential import Sequential
 if TYPE_CHECKING:
     from fastcnn import quantization, training, zoo
     from fastcnn import explain, training, zoo
+    from fastcnn import distributed, training, zoo
     from fastcnn.estimator import ImageClassifier
     from fastcnn.loading import load
     from fastcnn.prepared import prepare
@@ -122,6 +123,7 @@ __all__ = [
     "__version__",
     "concat",
     "explain",
+    "distributed",
     "functional",
     "get_include",
     "get_num_threads",
@@ -140,6 +142,7 @@ __all__ = [
 
 _MODULES = ("quantization", "training", "zoo")
 _MODULES = ("explain", "training", "zoo")
+_MODULES = ("distributed", "training", "zoo")
 _ON_FIRST_USE = {
     "ImageClassifier": "fastcnn.estimator",
     "load": "fastcnn.loading",

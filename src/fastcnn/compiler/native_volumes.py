@@ -1,8 +1,7 @@
 """The translation rule for convolution of volumes (N, C, D, H, W): one axis goes to the batch or to the channels.
 
-    one tap along the axis     →  (N * places, C, H, W)
-    one output along the axis  →  (N, C * taps, H, W)
-    else                       →  (N * outputs, C * taps, H, W)
+Where one axis has one tap, its places become images: (N * places, C, H, W). Where it has one output, its taps become
+channels: (N, C * taps, H, W). Else outputs become images, and taps channels: (N * outputs, C * taps, H, W).
 
 The axis with the fewest taps is chosen. Taps that meet only padding do not count: a volume of depth 1 has one tap.
 """

@@ -6,7 +6,6 @@ weights that are not constant, and attributes that no kernel takes. The operatio
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import prod
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from fastcnn.compiler.native_arithmetic import arithmetic, division, power, reduction, variadic, where
 from fastcnn.compiler.native_quantize import dequantize, quantize
+from fastcnn.compiler.native_windows import conv, global_max, pool
 from fastcnn.compiler.rewriter import Link, Rewriter, Rule
 from fastcnn.graph.ir import Node
 from fastcnn.ops.general.base import axes_of, axis_of
@@ -375,8 +375,11 @@ RULES: dict[str, Rule] = {
     "Conv": _conv,
     "MaxPool": _pool("MaxPool"),
     "AveragePool": _pool("AveragePool"),
+    "Conv": conv,
+    "MaxPool": pool("MaxPool"),
+    "AveragePool": pool("AveragePool"),
     "GlobalAveragePool": _same("GlobalAveragePool"),
-    "GlobalMaxPool": _global_max,
+    "GlobalMaxPool": global_max,
     **{op: reduction(op) for op in ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceL2")},
     "Gemm": _gemm,
     "MatMul": _matmul,

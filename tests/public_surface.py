@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from typing import Any
 
 MODULES = (
-    *("fastcnn", "fastcnn.functional", "fastcnn.layers", "fastcnn.training", "fastcnn.quantization", "fastcnn.zoo"),
     "fastcnn",
     "fastcnn.explain",
     "fastcnn.functional",
     "fastcnn.layers",
     "fastcnn.training",
+    "fastcnn.quantization",
     "fastcnn.zoo",
     "fastcnn.reference",
 )

@@ -48,9 +48,7 @@ from fastcnn.model import Model, Prediction
 from fastcnn.sequential import Sequential
 
 if TYPE_CHECKING:
-    from fastcnn import quantization, training, zoo
-    from fastcnn import explain, training, zoo
-    from fastcnn import distributed, training, zoo
+    from fastcnn import distributed, explain, quantization, training, zoo
     from fastcnn.estimator import ImageClassifier
     from fastcnn.loading import load
     from fastcnn.prepared import prepare
@@ -140,9 +138,7 @@ __all__ = [
     "zoo",
 ]
 
-_MODULES = ("quantization", "training", "zoo")
-_MODULES = ("explain", "training", "zoo")
-_MODULES = ("distributed", "training", "zoo")
+_MODULES = ("distributed", "explain", "quantization", "training", "zoo")
 _ON_FIRST_USE = {
     "ImageClassifier": "fastcnn.estimator",
     "load": "fastcnn.loading",

@@ -20,9 +20,7 @@ from fastcnn.compiler.ahead import PROBES, resolve_ahead
 from fastcnn.compiler.network import check_cost
 from fastcnn.compiler.qdq import qdq_form
 from fastcnn.errors import ModelLoadError
-from fastcnn.graph.ir import Graph, Node, live
 from fastcnn.graph.ir import Graph, Node, with_outputs
-from fastcnn.graph_model import GraphModel
 from fastcnn.io.image import Preprocess
 from fastcnn.io.onnx_import import OnnxFile, read_onnx
 from fastcnn.model import GraphModel

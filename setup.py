@@ -18,14 +18,17 @@ from setuptools.modified import newer_group
 
 INT8_SOURCES = ["csrc/int8.c", *sorted(str(path) for path in Path("csrc/isa").glob("int8_*.c"))]
 TILE_SOURCES = ["csrc/cpu.c", "csrc/team.c", "csrc/isa/generic.c", "csrc/isa/avx2.c", "csrc/isa/avx512.c",
-                "csrc/isa/neon.c", *INT8_SOURCES]  # fmt: skip
+                "csrc/isa/neon.c", "csrc/isa/bf16_avx512.c", *INT8_SOURCES]  # fmt: skip
 INT8_HEADERS = ["csrc/int8.h", *sorted(str(path) for path in Path("csrc/int8").glob("*.h"))]
-TILE_HEADERS = sorted({str(path) for path in Path("csrc").rglob("*.h")} - set(INT8_HEADERS))
+BF16_HEADERS = ["csrc/bf16.h"]
+TILE_HEADERS = sorted({str(path) for path in Path("csrc").rglob("*.h")} - {*INT8_HEADERS, *BF16_HEADERS})
 
 
 def headers_of(source):
     """What a file of C or of Cython may include."""
-    return [*TILE_HEADERS, *INT8_HEADERS] if "int8" in Path(source).stem else TILE_HEADERS
+    name = Path(source).stem
+    own = INT8_HEADERS if "int8" in name else BF16_HEADERS if "bf16" in name else []
+    return [*TILE_HEADERS, *own]
 
 
 @dataclass(frozen=True)

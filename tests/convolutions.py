@@ -49,7 +49,9 @@ def able(
     x: Sequence[int], weight: Sequence[int], groups: int, stride: tuple[int, int], dilation: tuple[int, int]
 ) -> list[Algorithm]:
     """The algorithms that compute a convolution of the given shapes on the instruction set in use."""
-    problem = Problem(x[1], weight[0], groups, (weight[2], weight[3]), stride, dilation, _cpu.vector_length(), (1, 1))
+    problem = Problem(
+        x[1], weight[0], groups, (weight[2], weight[3]), stride, dilation, _cpu.vector_length(), (1, 1), False
+    )
     return [entry for entry in ALGORITHMS if not entry.why_not(problem)]
 
 

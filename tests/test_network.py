@@ -19,7 +19,7 @@ from fastcnn.training.features import split_model
 
 SOURCE = Path(fastcnn.__file__).parent
 ABOVE_TRAINING = {
-    *("model", "graph_model", "onnx_model", "loading", "model_file"),
+    *("model", "inspection", "onnx_model", "loading", "model_file"),
     *("sequential", "zoo", "estimator", "cli"),
 }
 BELOW_MODELS = [

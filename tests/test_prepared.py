@@ -10,7 +10,7 @@ import pytest
 import fastcnn as fc
 from fastcnn import functional as F
 from fastcnn.graph.ir import Graph, Node
-from fastcnn.graph_model import GraphModel
+from fastcnn.model import GraphModel
 
 rng = np.random.default_rng(0)
 X = rng.standard_normal((2, 6, 13, 11), np.float32)

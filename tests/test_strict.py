@@ -7,7 +7,7 @@ import pytest
 
 import fastcnn as fc
 from fastcnn.graph.ir import Graph, Node
-from fastcnn.graph_model import GraphModel
+from fastcnn.model import GraphModel
 
 X = np.random.default_rng(0).random((2, 4), np.float32)
 

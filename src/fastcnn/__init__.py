@@ -48,7 +48,7 @@ from fastcnn.model import Model, Prediction
 from fastcnn.sequential import Sequential
 
 if TYPE_CHECKING:
-    from fastcnn import training, zoo
+    from fastcnn import distributed, explain, quantization, training, zoo
     from fastcnn.estimator import ImageClassifier
     from fastcnn.loading import load
     from fastcnn.prepared import prepare
@@ -120,6 +120,8 @@ __all__ = [
     "Warmup",
     "__version__",
     "concat",
+    "explain",
+    "distributed",
     "functional",
     "get_include",
     "get_num_threads",
@@ -128,6 +130,7 @@ __all__ = [
     "load_pretrained",
     "num_threads",
     "prepare",
+    "quantization",
     "reference",
     "set_num_threads",
     "show_config",
@@ -135,7 +138,7 @@ __all__ = [
     "zoo",
 ]
 
-_MODULES = ("training", "zoo")
+_MODULES = ("distributed", "explain", "quantization", "training", "zoo")
 _ON_FIRST_USE = {
     "ImageClassifier": "fastcnn.estimator",
     "load": "fastcnn.loading",

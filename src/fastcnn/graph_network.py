@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.compiler.network import fixed_constants, infer_values, is_resolved
+from fastcnn.compiler.network import fixed_constants, infer_values, is_resolved, planned_graph
 from fastcnn.graph.ir import Graph, Node, Shape
 from fastcnn.graph.stored import StoredArray
 from fastcnn.graph.trace import scope
@@ -136,8 +136,53 @@ class GraphNetwork(_Given, Network):
         """See `Network._stored_graph`; general operations stay as they are."""
         if is_resolved(self._graph):
             return super()._stored_graph(input_shape)
-        graph = self._general_graph(input_shape)
+        graph = self._rounded_graph(input_shape)
         return scaled_graph(self, graph) if self._scales() else graph
+
+    def _rounded_graph(self, input_shape: Sequence[int] | None) -> Graph:
+        """`_general_graph`, in which float weights of a quantised network are integers again."""
+        graph = self._general_graph(input_shape)
+        if not self._is_quantized():
+            return graph
+        from fastcnn.compiler.fake_quantize import at_rest
+
+        return at_rest(graph)
+
+    def _is_quantized(self) -> bool:
+        """Whether the graph has integers that stand for float32 numbers."""
+        return any(node.op.endswith("::DequantizeLinear") for node in self._graph.nodes)
+
+    def _begin_training(self) -> None:
+        """Let quantised weights be float32 parameters, which are rounded for predictions and files."""
+        if not self._is_quantized():
+            return
+        from fastcnn.compiler.fake_quantize import with_float_weights
+
+        graph, floats = with_float_weights(self._graph_as_given())
+        if not floats:
+            return
+
+        def change() -> None:
+            self._graph = replace(graph, constants=fixed_constants(graph))
+            for name, array in floats.items():
+                self._place(name, array, False)
+            for _, layer in self.named_layers():
+                layer._touch()
+
+        self._settled(change)
+
+    def _training_graph(self, input_shape: Sequence[int]) -> Graph:
+        """`graph` as it learns: values are rounded in float32."""
+        if not self._is_quantized():
+            return super()._training_graph(input_shape)
+        from fastcnn.compiler.fake_quantize import for_training
+        from fastcnn.compiler.general import taking_float32
+
+        def read() -> Graph:
+            graph = for_training(taking_float32(self._general_graph(input_shape)))
+            return scaled_graph(self, graph) if self._scales() else graph
+
+        return planned_graph(self._read(read), tuple(input_shape), self._max_bytes or MAX_BYTES)
 
     def _general_graph(self, input_shape: Sequence[int] | None) -> Graph:
         graph = self._graph
@@ -175,7 +220,7 @@ class GraphNetwork(_Given, Network):
             from fastcnn.compiler.general import resolve_for_kernels, taking_float32
 
             size = x.shape[1:]
-            given = self._read(lambda: self._general_graph(size))  # not scaled: the trace has scaled already
+            given = self._read(lambda: self._rounded_graph(size))  # not scaled: the trace has scaled already
             given = taking_float32(given)
             graph = resolve_for_kernels(given, size, self._max_bytes or MAX_BYTES)
             shapes, _ = infer_values(graph, dict.fromkeys(graph.inputs, x.shape))

@@ -18,8 +18,8 @@ from fastcnn._arguments import as_path
 from fastcnn.compiler.network import check_cost, least_batch, read_constants
 from fastcnn.errors import ModelLoadError
 from fastcnn.graph.ir import Graph
-from fastcnn.graph_model import GraphModel
 from fastcnn.io._memory import memory_errors
+from fastcnn.model import GraphModel
 from fastcnn.model_format import FORMAT, FORMAT_VERSION
 from fastcnn.ops.budget import MAX_BYTES
 

@@ -1,32 +1,29 @@
-"""Models: networks that learn, are looked into, tuned, and written to files.
+"""Models: networks that learn, are looked into, quantised, and written to files; given as code or as a graph.
 
-network.py predicts, learner.py and training/ learn, model_format.py and io/ write files, and loading.py reads them.
-Modules that few programs need are imported where they are used.
+network.py predicts, graph_network.py does so with a graph. learner.py and training/ learn, inspection.py looks inside,
+quantization/ quantises, model_format.py and io/ write files, and loading.py reads them. Modules that few programs need
+are imported where they are used.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import ArrayLike
-
-from fastcnn._arguments import as_int
-from fastcnn.learner import Learner
+from fastcnn.graph_network import GraphNetwork
+from fastcnn.inspection import Inspectable
 from fastcnn.ops.budget import MAX_BYTES
 from fastcnn.task import Prediction
 
 if TYPE_CHECKING:
     from fastcnn.layers.initial import RandomSource
-    from fastcnn.profile import Profile
-    from fastcnn.summary import Summary
+    from fastcnn.quantization.report import QuantizationReport
 
-__all__ = ["Model", "Prediction"]
+__all__ = ["GraphModel", "Model", "Prediction"]
 
 
-class Model(Learner):
+class Model(Inspectable):
     """A network: layers set as attributes, and a ``forward`` of one input and one output.
 
     A call with an array traces ``forward`` once for the array's shape, compiles the graph and runs the plan. Plans of
@@ -103,116 +100,86 @@ class Model(Learner):
         replace_head(self, num_classes, rng)
         return self
 
-    # -- looking inside -------------------------------------------------------------------------------
+    # -- fewer bits -----------------------------------------------------------------------------------
 
-    def summary(self, input_shape: Sequence[int] | None = None, verbose: bool = False) -> Summary:
-        """Return a table of layers: output shapes, parameters, arithmetic and chosen kernels.
+    def quantize(
+        self,
+        calibration: Any,
+        *,
+        method: str = "minmax",
+        percentile: float = 99.99,
+        samples: int = 256,
+        skip: str | Sequence[str] = (),
+        max_drop: float | None = None,
+        validation: Any = None,
+        equalize: bool = True,
+        correct_bias: bool = True,
+        progress: bool | None = None,
+        on_error: str = "skip",
+    ) -> GraphModel:
+        """Return the network in 8 bits: uint8 activations, int8 weights with a scale for each output.
 
-        Parameters
-        ----------
-        input_shape : sequence of int, optional
-            Shape of one input, without the batch axis; default `self.input_shape`.
-        verbose : bool
-            Let the text tell why other kernels were not taken.
-
-        Returns
-        -------
-        fastcnn.summary.Summary
-            ``print`` it for the table; ``rows[i].reasons`` says why other kernels were not taken.
-
-        Examples
-        --------
-        >>> from fastcnn import Linear, Sequential
-        >>> Sequential(Linear(2, 3)).summary((2,)).parameters
-        9
-        """
-        from fastcnn.summary import summarise
-
-        return summarise(self._stored_graph(input_shape), verbose)
-
-    def profile(self, x: ArrayLike, repeats: int = 20) -> Profile:
-        """Measure the steps of a prediction.
+        Batch norms are folded into weights first. The result predicts, is saved and exported as others are, and
+        learns on with `fit`. Its output stays float32.
 
         Parameters
         ----------
-        x : array_like (N, ...) of real numbers
-            A batch of inputs, N >= 1.
-        repeats : int
-            Runs whose median time counts.
+        calibration : array_like (N, ...), folder, sequence of photos, iterable, or data set
+            Typical inputs, as for `predict_proba`; some hundred are usual. Ranges of values are found with them.
+        method : {"minmax", "percentile", "entropy", "mse"}
+            What range 8 bits stand for: that of all values, of `percentile` percent of them, the one that keeps their
+            distribution, or the one with the least squared error.
+        percentile : float
+            For that method.
+        samples : int
+            The most inputs that are taken. They come from everywhere in the data, of iterables from the beginning.
+        skip : str or sequence of str
+            Layers that stay float32: names, patterns such as "layer4.*", or names of layers around them.
+        max_drop : float, optional
+            Points that may be lost: of accuracy on `validation`, or else of agreement with float32. The layers that 8
+            bits hurt most are put back to float32 until the drop holds; `quantization.float_layers` names them.
+        validation : (x, y), or any `x` that tells its labels, optional
+            As for `evaluate`. The report then tells the accuracy in 8 bits and in float32.
+        equalize : bool
+            Let channels before and behind depthwise convolutions have similar ranges, where a ReLU or nothing lies
+            between.
+        correct_bias : bool
+            Let biases make up for what rounded weights add on average.
+        progress, on_error
+            As for `fit`.
 
         Returns
         -------
-        fastcnn.profile.Profile
-            ``print`` it for a table of steps: time, speed, and share of the machine's limit. ``to_dict()`` is for JSON,
-            ``plot(path)`` draws the roofline. ``steps[i].reasons`` says why other algorithms were not taken.
+        GraphModel
+            It computes what QuantizeLinear and DequantizeLinear of ONNX mean. Its attribute ``quantization`` is a
+            `fastcnn.quantization.QuantizationReport`: ``print`` shows range, clipped share and signal to noise of each
+            layer, and what is lost. ``plot(path)`` draws it.
 
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from fastcnn import Linear, Sequential
-        >>> model = Sequential(Linear(64, 32))
-        >>> [step.kernel for step in model.profile(np.ones((4, 64))).steps]
-        ['gemm']
-        """
-        from fastcnn.profile import profile_plan
-
-        batch = self._as_batch(x)
-        repeats = as_int(repeats, "profile: repeats", 0)
-        if len(batch) == 0 or repeats == 0:
-            raise ValueError(f"profile: len(x)={len(batch)}, repeats={repeats}, expected at least one of each")
-        return profile_plan(self._compiled(len(batch), batch).plan, [batch], repeats)
-
-    def tune(self, x: ArrayLike, repeats: int = 10, progress: bool | None = None) -> dict[str, dict[str, float]]:
-        """Time the algorithms of every convolution on this machine, and use the fastest from now on.
-
-        Without tuning a fixed cost model chooses. The choices for a batch hold for batches of every size. Algorithms
-        differ in rounding (see `fastcnn.functional.conv2d`), so that outputs may change in the last digits.
-
-        Parameters
-        ----------
-        x : array_like (N, ...) of real numbers
-            A typical batch of inputs, N >= 1.
-        repeats : int
-            Turns whose median time counts; in each turn an algorithm runs next to the untuned network.
-        progress : bool, optional
-            Show progress on stderr; by default only on a terminal.
-
-        Returns
-        -------
-        dict
-            Seconds of each algorithm, for each kind of convolution. `tuning` holds the fastest.
+        Raises
+        ------
+        ValueError, TypeError
+            Naming the argument that is wrong; if the network is quantised already, or has nothing to quantise.
 
         Examples
         --------
         >>> import numpy as np
-        >>> from fastcnn import Conv2d, Sequential
-        >>> model = Sequential(Conv2d(8, 8, 3))
-        >>> times = model.tune(np.zeros((1, 8, 20, 20)), repeats=3)
-        >>> list(times) == list(model.tuning)
-        True
+        >>> from fastcnn import zoo
+        >>> model = zoo.lenet(rng=0)
+        >>> images = np.random.default_rng(0).random((32, 1, 28, 28))
+        >>> small = model.quantize(images, method="mse")
+        >>> [layer.type for layer in small.quantization.layers]
+        ['int8', 'int8', 'int8', 'int8', 'int8']
         """
-        from fastcnn.compiler.tune import measure
+        settings = {name: value for name, value in locals().items() if name not in ("self", "calibration")}
+        from fastcnn.quantization.quantize import Settings, quantize
 
-        batch = np.asarray(self._as_batch(x), np.float32)
-        repeats = as_int(repeats, "tune: repeats", 1)
-        if len(batch) == 0:
-            raise ValueError("tune: len(x)=0, expected at least one input")
-        graph = self._kernel_graph(batch.shape[1:])
-        times = measure(graph, dict.fromkeys(graph.inputs, batch), repeats, progress)
-        best = {key: min(candidates, key=candidates.__getitem__) for key, candidates in times.items()}
-        self.tuning = {**self._tuning, **best}
-        return times
-
-    def _repr_html_(self) -> str:
-        """What notebooks show: the summary, where the shape of inputs is known and the network takes it."""
-        from fastcnn._table import as_html
-
-        if self.input_shape is None:
-            return as_html(repr(self))
-        try:
-            return as_html(self.summary())
-        except (TypeError, ValueError):
-            return as_html(repr(self))
+        graph, buffers, report = quantize(self, calibration, Settings(**settings))
+        model = GraphModel(graph, buffers, self._max_bytes)
+        ((_, *shape),) = graph.inputs.values()
+        model.input_shape = self.input_shape or [size for size in shape if size is not None]
+        model.classes, model.preprocess, model.task = self.classes, self.preprocess, self.task
+        model.quantization = report
+        return model
 
     # -- files ----------------------------------------------------------------------------------------
 
@@ -313,3 +280,29 @@ class Model(Learner):
         from fastcnn.model_format import export_onnx
 
         export_onnx(self, path)
+
+
+class GraphModel(GraphNetwork, Model):
+    """A model given as a graph instead of Python code, such as `fastcnn.load` returns.
+
+    Parameters
+    ----------
+    graph, buffers, max_bytes
+        As for `GraphNetwork`.
+
+    Attributes
+    ----------
+    quantization : fastcnn.quantization.QuantizationReport, or None
+        What `quantize` has found, of the model that it has returned. Files do not hold it.
+
+    Examples
+    --------
+    >>> from fastcnn import Linear, Sequential
+    >>> model = GraphModel(Sequential(Linear(2, 3)).graph((2,)))
+    >>> model
+    GraphModel(1 nodes, input ('N', 2))
+    >>> history = model.fit([[0.0, 1.0], [1.0, 0.0]], [0, 1], epochs=1)
+    """
+
+    quantization: QuantizationReport | None = None  # of what `quantize` has made
+    _estimator: str | None = None  # what a file tells of the classifier around the model: estimator_file.py's

@@ -18,11 +18,11 @@ import numpy as np
 from fastcnn import zoo
 from fastcnn.compiler.network import check_cost, least_batch
 from fastcnn.errors import FastcnnWarning, ModelLoadError
-from fastcnn.graph_model import GraphModel
 from fastcnn.io._regular import open_regular
 from fastcnn.io.foreign_preprocess import preprocess_of_timm, preprocess_of_transformers
 from fastcnn.io.preprocess import Preprocess
 from fastcnn.io.weights import read_weights
+from fastcnn.model import GraphModel
 from fastcnn.onnx_model import load_onnx
 from fastcnn.ops.budget import Budget, json_cost
 from fastcnn.zoo.pretrained import imagenet_classes

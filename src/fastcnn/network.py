@@ -408,6 +408,13 @@ class Network(Layer):
         graph = self._read(lambda: self._traced(input_shape))
         return planned_graph(graph, tuple(input_shape), self._max_bytes or MAX_BYTES)
 
+    def _begin_training(self) -> None:
+        """Hold what learns as float32 parameters; networks of integers do not yet."""
+
+    def _training_graph(self, input_shape: Sequence[int]) -> Graph:
+        """`graph` as it learns."""
+        return self._kernel_graph(input_shape)
+
     def _read(self, make: Callable[[], Graph]) -> Graph:
         """Return what `make` gives, all of its constants in memory and of one training step."""
 

@@ -18,11 +18,12 @@ from fastcnn._arguments import as_size
 from fastcnn._names import listed
 from fastcnn.compiler.ahead import PROBES, resolve_ahead
 from fastcnn.compiler.network import check_cost
+from fastcnn.compiler.qdq import qdq_form
 from fastcnn.errors import ModelLoadError
-from fastcnn.graph.ir import Graph, Node, live
-from fastcnn.graph_model import GraphModel
+from fastcnn.graph.ir import Graph, Node, with_outputs
 from fastcnn.io.image import Preprocess
 from fastcnn.io.onnx_import import OnnxFile, read_onnx
+from fastcnn.model import GraphModel
 from fastcnn.ops.budget import MAX_BYTES, Budget, Cost, json_cost
 from fastcnn.scaling import MEAN
 
@@ -82,7 +83,7 @@ def _to_model(file: OnnxFile, output: str | None, max_bytes: int) -> GraphModel:
     ((name, shape),) = graph.inputs.items()
     if not shape:
         raise ValueError(f"input {name!r} has no dimensions, expected a batch (N, ...)")
-    graph, is_whole = resolve_ahead(graph, max_bytes)
+    graph, is_whole = resolve_ahead(qdq_form(graph), max_bytes)
     model = GraphModel(graph, frozenset(_buffers(graph, file.trainable)), max_bytes)
     if is_whole:
         check_cost(graph, {name: (1, *(size or PROBES[0] for size in shape[1:]))}, max_bytes)
@@ -103,10 +104,7 @@ def _single_output(graph: Graph, output: str | None) -> Graph:
                 "(on the command line --output)"
             )
         raise ValueError(f"output={output!r}, expected one of {names}")
-    nodes = live(graph.nodes, [output])
-    used = {name for node in nodes for name in node.inputs} | {output}
-    constants = {name: array for name, array in graph.constants.items() if name in used}
-    return Graph(nodes, graph.inputs, [output], constants, graph.types)
+    return with_outputs(graph, [output])
 
 
 def _buffers(graph: Graph, trainable: frozenset[str]) -> Iterable[str]:

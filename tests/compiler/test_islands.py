@@ -17,7 +17,7 @@ from fastcnn.compiler.network import compile_network
 from fastcnn.compiler.plan import Plan
 from fastcnn.graph.autodiff import differentiate
 from fastcnn.graph.ir import Graph, Node
-from fastcnn.graph_model import GraphModel
+from fastcnn.model import GraphModel
 
 X = np.random.default_rng(0).standard_normal((4, 3, 9, 8), np.float32)
 W = np.random.default_rng(1).standard_normal((8, 3, 3, 3), np.float32)

@@ -12,7 +12,7 @@ from onnx.reference import ReferenceEvaluator
 import fastcnn as fc
 from fastcnn.compiler.network import is_resolved
 from fastcnn.graph.ir import Graph, Node
-from fastcnn.graph_model import GraphModel
+from fastcnn.model import GraphModel
 from fastcnn.onnx_model import load_onnx
 
 RNG = np.random.default_rng(0)

@@ -10,7 +10,7 @@ from onnx import helper
 
 import fastcnn as fc
 from fastcnn.graph.ir import Graph, Node
-from fastcnn.graph_model import GraphModel
+from fastcnn.model import GraphModel
 from fastcnn.training import Trainer
 
 rng = np.random.default_rng(0)

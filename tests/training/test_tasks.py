@@ -11,7 +11,7 @@ from PIL import Image
 import fastcnn as fc
 from fastcnn.cli import main
 from fastcnn.graph.ir import Graph, Node
-from fastcnn.graph_model import GraphModel
+from fastcnn.model import GraphModel
 from fastcnn.training.label_report import LabelReport
 
 RNG = np.random.default_rng(0)

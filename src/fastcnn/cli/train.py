@@ -18,6 +18,7 @@ import numpy as np
 from fastcnn import zoo
 from fastcnn._replace import check_writable
 from fastcnn.cli._arguments import number_above, whole
+from fastcnn.cli._log import Log, logging_to
 from fastcnn.cli._models import LABEL_FILES, add_on_error, add_resize, add_threads, is_label_file, photos_of, resized
 from fastcnn.cli._preflight import check_format, check_plot, check_space
 from fastcnn.errors import FastcnnWarning
@@ -124,12 +125,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _add_outputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", metavar="FILE", help="keep the state of the training here, after each epoch")
+    parser.add_argument(
+        "--checkpoint-seconds",
+        type=number_above(0),
+        default=0.0,
+        metavar="S",
+        help="keep it after an epoch only where the last is this old",
+    )
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint, if there is one")
     parser.add_argument(
         "--allow-changed",
         default="",
         metavar="NAME[,NAME]",
         help="with --resume: what may differ from the run that the checkpoint is of, such as data,classes,schedule",
+    )
+    parser.add_argument(
+        "--log", metavar="FILE", help="append what happens, as it happens, to a file: a line of JSON each time"
     )
     parser.add_argument("--plot", metavar="FILE", help="draw the confusion matrix (needs matplotlib)")
     parser.add_argument("--json", action="store_true", help="print a JSON object")
@@ -138,26 +149,34 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Train, save, report; 130 where Ctrl-C ended the training early: the model is then saved beside the output."""
     suffix_of(options.output, "--output")
-    for option, path in (("-o", options.output), ("--checkpoint", options.checkpoint)):
+    for option, path in (("-o", options.output), ("--checkpoint", options.checkpoint), ("--log", options.log)):
         if path is not None:
             check_writable(path, option)
     if options.resume and options.checkpoint is None:
         raise ValueError("--resume: expected with --checkpoint, from which to go on")
+    if options.checkpoint_seconds and options.checkpoint is None:
+        raise ValueError("--checkpoint-seconds: expected with --checkpoint, which it is about")
     if options.plot:
         check_plot(options.plot)
     set_num_threads(options.threads)
+    with logging_to(options.log) as log:
+        return _train(options, log)
+
+
+def _train(options: argparse.Namespace, log: Log) -> int:
     classes, count, several = _classes(options.folder)
     _choose_network(options, count)
     model = _network(options, classes, several)
     check_format(model, options.output)
     check_space(model, options.output, options.checkpoint)
     learn, validate, left_out = _photos(options, model)
+    log.photos(classes, learn, validate, options.batch_size)
     _say(options, f"{len(learn)} photos to learn from, {len(validate)} to examine, of {len(classes)} classes")
     _choose_settings(options, learn)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "fit: interrupted", FastcnnWarning)  # is told below
         try:
-            history = _fit(options, model, learn, validate)
+            history = _fit(options, model, learn, validate, log)
         except LossNotFinite as error:
             if error.history.epochs == 0:
                 raise
@@ -169,6 +188,7 @@ def run(options: argparse.Namespace) -> int:
         else:
             _save(model, saved)
     report = model.evaluate(validate, batch_size=options.batch_size)
+    log.write("end", model=saved, interrupted=history.interrupted, report=report.to_dict())
     if options.plot:
         report.plot(options.plot)
     _tell(options, model, saved, history, report, left_out)
@@ -263,7 +283,7 @@ def _augment(options: argparse.Namespace) -> Augment | None:
     return Augment() if augments else None
 
 
-def _fit(options: argparse.Namespace, model: Model, learn: Dataset, validate: Dataset) -> History:
+def _fit(options: argparse.Namespace, model: Model, learn: Dataset, validate: Dataset, log: Log) -> History:
     return model.fit(
         learn,
         epochs=options.epochs,
@@ -275,8 +295,10 @@ def _fit(options: argparse.Namespace, model: Model, learn: Dataset, validate: Da
         schedule=OneCycle(),
         augment=_augment(options),
         patience=options.patience,
+        callbacks=[log],
         keep_best=True,
         checkpoint=options.checkpoint,
+        checkpoint_seconds=options.checkpoint_seconds,
         resume=options.resume,
         allow_changed=[name for name in options.allow_changed.split(",") if name],
         seed=options.seed,

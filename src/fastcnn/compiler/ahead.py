@@ -35,6 +35,8 @@ def resolve_ahead(graph: Graph, max_bytes: int = MAX_BYTES) -> tuple[Graph, bool
     max_bytes : int
         As for `resolve_for_any_batch`, which raises the same errors.
     """
+    if any(node.op.endswith("::QuantizeLinear") for node in graph.nodes):
+        return graph, False  # predictions read the bytes of its weights, and training their numbers
     found = _at_probes(graph, max_bytes)
     if not found:
         return graph, False

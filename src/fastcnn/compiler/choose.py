@@ -14,6 +14,7 @@ from math import gcd, prod, sqrt
 from fastcnn._record import record
 from fastcnn.compiler.state import State
 from fastcnn.graph.ir import Node
+from fastcnn.kernels import _conv_bf16, _cpu
 from fastcnn.kernels._conv_winograd import filter_numbers, line_products, line_sizes, patch_counts
 from fastcnn.ops.base import resolve_pads
 from fastcnn.ops.decisions import ConvChoice
@@ -33,6 +34,8 @@ LEAN_ARITHMETIC = {16: 0.8, 8: 0.65, 4: 0.65}
 # A further fraction (LEAN_FAR) if LEAN_PATCHES patches, which share the transformed filters, have more than LEAN_BYTES:
 # the second-level cache does not hold them.
 LEAN_PATCHES, LEAN_BYTES, LEAN_FAR = 16, 1 << 20, 0.8
+# How many times ARITHMETIC products in bfloat16 are.
+BFLOAT16 = 1.9
 # The fraction of ARITHMETIC that remains for Winograd's algorithm with stride 2, which adds its products to sums in
 # memory.
 STRIDED_ARITHMETIC = 0.9
@@ -55,6 +58,8 @@ class Problem:
         Whether weights are packed once, for many calls.
     images : int
         Images for which the weights are read once.
+    bfloat16 : bool
+        Whether products may be of numbers that are rounded to bfloat16.
     """
 
     in_channels: int
@@ -67,6 +72,7 @@ class Problem:
     size: tuple[int, int]
     packed_ahead: bool = True
     images: int = 1
+    bfloat16: bool = False
 
     @property
     def key(self) -> str:
@@ -148,6 +154,24 @@ def _why_not_winograd(*strides: int) -> Callable[[Problem], str]:
     return why_not
 
 
+def _why_not_bfloat16(p: Problem) -> str:
+    if not _conv_bf16.available() or p.vl != _cpu.vector_length():
+        return "the instruction set in use has no products in bfloat16"
+    if p.in_channels < p.vl or p.groups > 1:
+        return f"{p.in_channels} channels, {p.groups} groups: it takes at least {p.vl}, and one group"
+    return "" if p.packed_ahead else "its weights are packed ahead, and not in every call"
+
+
+def _bfloat16_seconds(p: Problem) -> float:
+    """The time of products, and of rounding inputs, which are read as floats."""
+    outs = -(-p.out_channels // p.vl) * p.vl
+    inputs = 6.0 * p.in_channels * p.size[0] * p.size[1] * p.strides[0] * p.strides[1]
+    weights = 2.0 * p.in_channels * outs * p.kernel[0] * p.kernel[1]
+    stream = weights / p.images / (NEAR_STREAM if weights <= NEAR_BYTES else WEIGHT_STREAM)
+    arithmetic = outs / p.out_channels * p.operations / (BFLOAT16 * ARITHMETIC[p.vl])
+    return max(arithmetic, stream) + inputs / TRANSFORM
+
+
 def _direct_seconds(p: Problem) -> float:
     """The time of full vectors, even if they hold fewer channels; a block counts once for each group in it."""
     outs = p.out_channels // p.groups
@@ -202,6 +226,13 @@ ALGORITHMS: tuple[Algorithm, ...] = (
         on_request="larger rounding errors than the others'",
     ),
     Algorithm(
+        "bfloat16",
+        "blocked",
+        _why_not_bfloat16,
+        _bfloat16_seconds,
+        error=3e-3,
+    ),
+    Algorithm(
         "im2col",
         "plain",
         lambda p: "",
@@ -217,7 +248,7 @@ def algorithm_names() -> tuple[str, ...]:
     Examples
     --------
     >>> algorithm_names()
-    ('auto', 'depthwise', 'direct', 'winograd', 'winograd2', 'winograd_lean', 'winograd6', 'im2col')
+    ('auto', 'depthwise', 'direct', 'winograd', 'winograd2', 'winograd_lean', 'winograd6', 'bfloat16', 'im2col')
     """
     return ("auto", *(entry.name for entry in ALGORITHMS))
 
@@ -255,11 +286,12 @@ def choose(
     """
     if wanted != "auto":
         return _forced(problem, wanted, ALGORITHMS)
-    reasons = {entry.name: entry.why_not(problem) for entry in ALGORITHMS}
-    for entry in ALGORITHMS:
+    entries = [entry for entry in ALGORITHMS if problem.bfloat16 or entry.name != "bfloat16"]
+    reasons = {entry.name: entry.why_not(problem) for entry in entries}
+    for entry in entries:
         if entry.on_request and not reasons[entry.name]:
             reasons[entry.name] = f"{entry.on_request}: only where it is asked for"
-    able = [entry for entry in ALGORITHMS if not reasons[entry.name]]  # direct computes every layer
+    able = [entry for entry in entries if not reasons[entry.name]]  # direct computes every layer
     tuned = tuning.get(problem.key) if tuning else None
     for entry in able:
         if entry.name == tuned:
@@ -318,4 +350,5 @@ def _problem(node: Node, state: State) -> Problem:
         (size[2], size[3]),
         options.packed_ahead,
         options.together,
+        options.bfloat16,
     )

@@ -21,6 +21,7 @@ from fastcnn.compiler.lower import Lowering, Packed, packing
 from fastcnn.compiler.memory import place
 from fastcnn.compiler.pack import pack_weights
 from fastcnn.compiler.plan import Plan
+from fastcnn.compiler.quantised import use_bytes
 from fastcnn.compiler.recognise import recognise
 from fastcnn.compiler.shuffle import fold_shuffles
 from fastcnn.compiler.slices import cut_channels
@@ -34,6 +35,7 @@ Shapes = Mapping[str, Shape]
 Pass = Callable[[State], State]
 
 PASSES: tuple[Pass, ...] = (
+    use_bytes,
     fold_constants,
     recognise,
     channels_first,
@@ -81,6 +83,7 @@ def compile_batch(
     pixels: Mapping[str, np.ndarray] | None = None,
     reproducible: bool = True,
     budget: Budget | None = None,
+    bfloat16: bool = False,
 ) -> Plan:
     """Compile a network whose inputs are batches; a batch may go through it in parts.
 
@@ -93,7 +96,7 @@ def compile_batch(
         As for `compile_graph`.
     reproducible : bool
         Whether every image has the same bits in a batch as alone. If not, a batch may take other algorithms.
-    budget : Budget, optional
+    budget, bfloat16
         As for `compile_graph`.
 
     Returns
@@ -105,7 +108,9 @@ def compile_batch(
     together = 1 if reproducible else max(1, min(size, batch.MOST_TOGETHER))
 
     def compiled(shapes: Shapes) -> Plan:
-        return compile_graph(graph, shapes, packed, tuning=tuning, pixels=pixels, together=together, budget=budget)
+        return compile_graph(
+            graph, shapes, packed, tuning=tuning, pixels=pixels, together=together, budget=budget, bfloat16=bfloat16
+        )
 
     def part(images: int) -> Plan:
         return compiled({name: (images, *shape[1:]) for name, shape in inputs.items()})
@@ -131,6 +136,7 @@ def compile_graph(
     whole: bool = False,
     budget: Budget | None = None,
     strides: Sequence[Strides | None] = (),
+    bfloat16: bool = False,
 ) -> Plan:
     """Compile a graph for inputs of given shapes, and for the instruction set in use.
 
@@ -160,6 +166,8 @@ def compile_graph(
     strides : sequence of (tuple of int or None)
         Floats from one image, channel and row to the next: of each graph input, then of each output. None stands for a
         contiguous array.
+    bfloat16 : bool
+        Whether convolutions may multiply numbers that are rounded to bfloat16.
 
     Returns
     -------
@@ -173,7 +181,16 @@ def compile_graph(
     """
     vl = _cpu.vector_length()
     options = Options(
-        vl, packed_ahead, tuning or {}, frozenset(parameters), pixels or {}, together, whole, budget, tuple(strides)
+        vl,
+        packed_ahead,
+        tuning or {},
+        frozenset(parameters),
+        pixels or {},
+        together,
+        whole,
+        budget,
+        tuple(strides),
+        bfloat16,
     )
     with default_float_modes():  # folding computes values
         state = _through_passes(State(graph, graph.infer(input_shapes), options))

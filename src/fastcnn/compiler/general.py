@@ -18,7 +18,7 @@ from fastcnn.compiler.compile import compile_batch, compile_graph
 from fastcnn.compiler.islands import with_islands
 from fastcnn.compiler.mixed import MixedPlan, compile_mixed
 from fastcnn.compiler.plan import Plan
-from fastcnn.compiler.resolve import resolve
+from fastcnn.compiler.resolve import Resolved, resolve
 from fastcnn.compiler.runnable import CompiledNetwork, ending
 from fastcnn.graph.ir import Graph, Node, check_shape
 from fastcnn.ops.budget import MAX_BYTES, Budget
@@ -33,6 +33,7 @@ def compile_general(
     tuning: Mapping[str, str] | None = None,
     max_bytes: int = MAX_BYTES,
     pixels: Mapping[str, np.ndarray] | None = None,
+    bfloat16: bool = False,
 ) -> CompiledNetwork:
     """Compile a graph of general operations.
 
@@ -47,6 +48,8 @@ def compile_general(
         The most bytes that its constants and a prediction may take, for each input of the batch.
     pixels : dict, optional
         As for `compile_graph`; the plan takes pixels only if kernels compute all of it.
+    bfloat16 : bool
+        As for `compile_graph`.
 
     Raises
     ------
@@ -62,8 +65,11 @@ def compile_general(
     batches = [shapes[name][0] for name, expected in graph.inputs.items() if expected[:1] == (None,)]
     images = max(1, min(batches)) if len(batches) == len(graph.inputs) and batches else 1
     budget = Budget(max_bytes, images)
-    resolved = resolve(graph, shapes, budget)
-    whole = with_islands(resolved.graph, resolved.known, max_bytes)
+    resolved, whole = _in_bytes(graph, shapes, budget, max_bytes)
+    if resolved is None or whole is None:
+        budget = Budget(max_bytes, images)
+        resolved = resolve(graph, shapes, budget)
+        whole = with_islands(resolved.graph, resolved.known, max_bytes)
     for node in (resolved.graph if whole is None else whole).nodes:
         if not ops.is_general(node.op):  # values between kernels share memory, which their plans ask for
             budget.release(4 * prod(resolved.known[node.output].shape or ()))
@@ -72,14 +78,28 @@ def compile_general(
         plan = compile_mixed(resolved, None, tuning, budget, (max_bytes, images))
         plan = replace(plan, parts=parts, operations=plan.operations * parts)
     elif parts == 1:
-        plan = compile_batch(whole, shapes, {}, tuning or {}, pixels, budget=budget)
+        plan = compile_batch(whole, shapes, {}, tuning or {}, pixels, budget=budget, bfloat16=bfloat16)
     else:
-        plan = compile_graph(whole, shapes, tuning=tuning, pixels=pixels, budget=budget)
+        plan = compile_graph(whole, shapes, tuning=tuning, pixels=pixels, budget=budget, bfloat16=bfloat16)
         plan = replace(plan, parts=parts, operations=plan.operations * parts)
     known = {name: value.shape for name, value in resolved.known.items()}
     shape = known[graph.outputs[0]] or ()
     output_shape = (shape[0] * parts, *shape[1:]) if shape else ()
     return CompiledNetwork(plan, resolved.graph, known, output_shape, ending(graph))
+
+
+def _in_bytes(
+    graph: Graph, shapes: Mapping[str, tuple[int, ...]], budget: Budget, max_bytes: int
+) -> tuple[Resolved | None, Graph | None]:
+    """The graph of one plan in which quantised values are bytes; None where there are none, or others read them."""
+    if not any(node.op.endswith("::QuantizeLinear") for node in graph.nodes):
+        return None, None
+    resolved = resolve(graph, shapes, budget, keeps_bytes=True)
+    made = {node.output for node in resolved.graph.nodes if node.op == "Int8Quantize"}
+    general = {name for node in resolved.graph.nodes if ops.is_general(node.op) for name in node.inputs}
+    if not made or not made.isdisjoint(general | set(resolved.graph.outputs)):
+        return None, None
+    return resolved, with_islands(resolved.graph, resolved.known, max_bytes)
 
 
 def _parts(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]]) -> int:

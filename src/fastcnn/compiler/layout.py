@@ -14,8 +14,8 @@ and a Lookup node makes each copy that steps read. Layouts are those for a plain
 Weights that training changes are parameters: blocks of output channels, [O/VL][...][VL]. Gradients are computed and
 optimizers work in that order. Lowering packs the weights that are constants; this pass leaves them alone.
 
-A halo is the border that stands for padding: zeros, or the byte that stands for zero. A value gets the largest halo that its readers need. Plain values
-have none, except copies made for a convolution.
+A halo is the border that stands for padding: zeros, or the byte that stands for zero. A value gets the largest halo
+that its readers need. Plain values have none, except copies made for a convolution.
 """
 
 from __future__ import annotations
@@ -190,6 +190,8 @@ class _Arranger:
         if self.access(node).reads_any:
             return self.lanes[name]
         few = self.shapes[name][1] if len(self.shapes[name]) == 4 else self.vl
+        if place == 0 and self.lanes[name] == self.access(node).narrow > 0:
+            return self.lanes[name]
         if place == 0 and self.access(node).reads_narrow and few < self.vl and self.lanes[name] == 1:
             return 1 if self.reads_plain(node, name) else self.access(node).narrow or few
         if node.op == "Flatten":

@@ -80,7 +80,7 @@ class Lowering:
     """What `Op.lower` works with: the views and constants of a node, and the list of steps."""
 
     def __init__(self, state: State, packed: Packed) -> None:
-        self.vl, self._budget = state.options.vl, state.options.budget
+        self.vl, self.bfloat16, self._budget = state.options.vl, state.options.bfloat16, state.options.budget
         self.makers: list[Callable[[], Step]] = []
         self.waits: list[bool] = []
         self.infos: list[StepInfo] = []

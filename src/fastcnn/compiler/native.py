@@ -6,13 +6,14 @@ weights that are not constant, and attributes that no kernel takes. The operatio
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from fastcnn.compiler.native_arithmetic import arithmetic, division, power, reduction, variadic, where
+from fastcnn.compiler.native_quantize import dequantize, quantize
+from fastcnn.compiler.native_windows import conv, global_max, pool
 from fastcnn.compiler.rewriter import Link, Rewriter, Rule
 from fastcnn.graph.ir import Node
 from fastcnn.ops.general.base import axes_of, axis_of
@@ -47,71 +48,6 @@ def _same(op: str, *attributes: str) -> Rule:
     return rule
 
 
-def _windowed(r: Rewriter, node: Callable[[dict[str, Any], bool], Link], kernel: tuple[int, ...]) -> list[Node] | None:
-    """A window operation on images, or on signals (N, C, L) as images of one row."""
-    rank = len(r.shape()) - 2
-    if rank not in (1, 2) or len(kernel) != rank:
-        return None
-    strides = r.attr("strides") or (1,) * rank
-    attrs = {"strides": strides, "pads": r.attr("pads") or (0,) * (2 * rank), "auto_pad": r.attr("auto_pad")}
-    if "dilations" in r.node.kind.defaults:
-        attrs["dilations"] = r.attr("dilations") or (1,) * rank
-    if len(attrs["pads"]) != 2 * rank or attrs["auto_pad"] == "NOTSET" and min(attrs["pads"]) < 0:
-        return None
-    if attrs["auto_pad"] != "NOTSET":
-        attrs["pads"] = (0,) * (2 * rank)
-    if rank == 2:
-        return r.chain(node({**attrs}, False))
-    for key in ("strides", "dilations"):
-        if key in attrs:
-            attrs[key] = (1, *attrs[key])
-    attrs["pads"] = (0, attrs["pads"][0], 0, attrs["pads"][1])
-    row = ("Reshape", (), {"shape": (0, 0, 1, -1)})
-    return r.chain(row, node({**attrs}, True), ("Reshape", (), {"shape": (0, 0, -1)}))
-
-
-def _conv(r: Rewriter) -> list[Node] | None:
-    weight = r.array(1)
-    if not r.is_float() or weight is None or (r.has(2) and r.array(2) is None):
-        return None
-    if r.attr("kernel_shape") not in (None, weight.shape[2:]):
-        return None
-
-    def node(attrs: dict[str, Any], is_row: bool) -> Link:
-        name = r.node.inputs[1]
-        if is_row:
-            name = r.constant(f"{name}_rows", weight[:, :, None])
-        return "Conv", (name, *r.node.inputs[2:]), {**attrs, "group": r.attr("group")}
-
-    return _windowed(r, node, weight.shape[2:])
-
-
-def _pool(op: str) -> Rule:
-    def rule(r: Rewriter) -> list[Node] | None:
-        if not r.is_float():
-            return None
-        kernel = r.attr("kernel_shape")
-        if op == "AveragePool" and set(r.attr("dilations") or (1,)) != {1}:
-            return None
-
-        def node(attrs: dict[str, Any], is_row: bool) -> Link:
-            attrs |= {"kernel_shape": (1, *kernel) if is_row else kernel, "ceil_mode": r.attr("ceil_mode")}
-            if op == "AveragePool":
-                attrs["count_include_pad"] = r.attr("count_include_pad")
-                del attrs["dilations"]
-            return op, (), attrs
-
-        return _windowed(r, node, kernel)
-
-    return rule
-
-
-def _global_max(r: Rewriter) -> list[Node] | None:
-    if not r.is_float() or len(r.shape()) != 4:
-        return None
-    return r.chain(("MaxPool", (), {"kernel_shape": r.shape()[2:]}))
-
-
 def _gemm(r: Rewriter) -> list[Node] | None:
     weight, alpha, beta = r.array(1), r.attr("alpha"), r.attr("beta")
     if not r.is_float() or len(r.shape(1)) != 2 or len(r.shape()) != 2:
@@ -124,7 +60,7 @@ def _gemm(r: Rewriter) -> list[Node] | None:
         return r.chain(product, ("Add", (r.node.inputs[2],), {})) if beta == 1.0 else None
     name = r.node.inputs[1]
     if not r.attr("transB"):
-        name = r.constant(f"{name}_transposed", weight.T if alpha == 1.0 else alpha * weight.T, alpha)
+        name = r.transposed(1) if alpha == 1.0 else r.constant(f"{name}_transposed", alpha * weight.T, alpha)
     elif alpha != 1.0:
         name = r.constant(f"{name}_scaled", alpha * weight, alpha)
     outs = weight.shape[0] if r.attr("transB") else weight.shape[1]
@@ -145,7 +81,7 @@ def _matmul(r: Rewriter) -> list[Node] | None:
         return None
     if weight is None or weight.ndim != 2:
         return [r.make("MatMul", r.node.inputs)]
-    return r.chain(("Gemm", (r.constant(f"{r.node.inputs[1]}_transposed", weight.T, 1.0),), {}))
+    return r.chain(("Gemm", (r.transposed(1),), {}))
 
 
 def _batch_norm(r: Rewriter) -> list[Node] | None:
@@ -368,11 +304,13 @@ def _swish(r: Rewriter) -> list[Node] | None:
 
 
 RULES: dict[str, Rule] = {
-    "Conv": _conv,
-    "MaxPool": _pool("MaxPool"),
-    "AveragePool": _pool("AveragePool"),
+    "QuantizeLinear": quantize,
+    "DequantizeLinear": dequantize,
+    "Conv": conv,
+    "MaxPool": pool("MaxPool"),
+    "AveragePool": pool("AveragePool"),
     "GlobalAveragePool": _same("GlobalAveragePool"),
-    "GlobalMaxPool": _global_max,
+    "GlobalMaxPool": global_max,
     **{op: reduction(op) for op in ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceL2")},
     "Gemm": _gemm,
     "MatMul": _matmul,

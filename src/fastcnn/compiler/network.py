@@ -67,6 +67,7 @@ def compile_network(
     reproducible: bool = True,
     max_bytes: int | None = None,
     strict: bool = False,
+    bfloat16: bool = False,
 ) -> CompiledNetwork:
     """Compile a network whose inputs are batches.
 
@@ -85,6 +86,8 @@ def compile_network(
         for general operations, and no limit for others.
     strict : bool
         Whether steps that only NumPy computes are refused.
+    bfloat16 : bool
+        Whether convolutions may multiply numbers that are rounded to bfloat16.
 
     Raises
     ------
@@ -101,7 +104,7 @@ def compile_network(
     if not is_resolved(graph):
         from fastcnn.compiler.general import compile_general
 
-        compiled = compile_general(graph, input_shapes, tuning, max_bytes or MAX_BYTES, pixels)
+        compiled = compile_general(graph, input_shapes, tuning, max_bytes or MAX_BYTES, pixels, bfloat16)
         slow = [step for step in compiled.plan.steps if step.kernel == "numpy"] if strict else []
         if slow:
             reasons = dict.fromkeys(reason for step in slow for reason in step.reasons.values())
@@ -109,7 +112,8 @@ def compile_network(
         return compiled
     shapes = graph.infer(input_shapes)
     budget = None if max_bytes is None else _budget(graph, shapes, max_bytes)
-    plan = compile_batch(graph, shapes, {} if packed is None else packed, tuning or {}, pixels, reproducible, budget)
+    packed = {} if packed is None else packed
+    plan = compile_batch(graph, shapes, packed, tuning or {}, pixels, reproducible, budget, bfloat16)
     return CompiledNetwork(plan, graph, shapes, shapes[graph.outputs[0]], ending(graph))
 
 

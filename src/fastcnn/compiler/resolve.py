@@ -17,6 +17,7 @@ import numpy as np
 
 from fastcnn import ops
 from fastcnn.compiler.native import translate
+from fastcnn.compiler.native_quantize import quantised_weight
 from fastcnn.compiler.rewriter import Known, Rewriter
 from fastcnn.graph.ir import Graph, Node, live
 from fastcnn.ops.budget import KERNEL, NODE_BYTES, Budget, Cost
@@ -41,7 +42,12 @@ class Resolved:
     became: dict[str, list[Node]]
 
 
-def resolve(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], budget: Budget | None = None) -> Resolved:
+def resolve(
+    graph: Graph,
+    input_shapes: Mapping[str, tuple[int, ...]],
+    budget: Budget | None = None,
+    keeps_bytes: bool = False,
+) -> Resolved:
     """Replace general operations by those with kernels.
 
     Parameters
@@ -53,6 +59,8 @@ def resolve(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], budget: B
     budget : Budget, optional
         Limits the bytes of the constants and all values of the graph, the work of resolving, and that of a prediction.
         The default is the budget of `MAX_BYTES`.
+    keeps_bytes : bool
+        Whether quantised values become operations on bytes (ops/int8.py).
 
     Raises
     ------
@@ -67,11 +75,13 @@ def resolve(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], budget: B
     >>> [node.op for node in resolve(graph, {"x": (2, 4)}).graph.nodes]
     ['Relu', 'Flatten']
     """
-    return _Resolver(graph, input_shapes, budget or Budget()).run()
+    return _Resolver(graph, input_shapes, budget or Budget(), keeps_bytes).run()
 
 
 class _Resolver:
-    def __init__(self, graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], budget: Budget) -> None:
+    def __init__(
+        self, graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], budget: Budget, keeps_bytes: bool = False
+    ) -> None:
         self.graph, self.budget = graph, budget
         budget.keep(NODE_BYTES * len(graph.nodes) + sum(array.nbytes for array in graph.constants.values()))
         self.known: dict[str, Known] = {
@@ -80,7 +90,7 @@ class _Resolver:
         for name, shape in input_shapes.items():
             self.known[name] = Known(tuple(shape), np.dtype(graph.types.get(name, "float32")))
             self.spend(self.known[name], f"input {name!r}")
-        self.rewriter = Rewriter(self.known, graph, budget)
+        self.rewriter = Rewriter(self.known, graph, budget, keeps_bytes)
 
     def run(self) -> Resolved:
         became = {node.output: self.told_step(node) for node in self.graph.nodes}
@@ -90,6 +100,14 @@ class _Resolver:
         constants = {
             name: value.array for name, value in self.known.items() if value.array is not None and name in used
         }
+        for name, weight in self.rewriter.quantised.items():
+            if name in constants:
+                del constants[name]
+                parts = self.rewriter.name(f"{name}:bytes"), self.rewriter.name(f"{name}:scale")
+                constants |= zip(parts, (weight.q, weight.scale), strict=True)
+                nodes.insert(
+                    0, Node("Int8Weight", self.rewriter.name(f"{name}:weight"), parts, name, {"axis": weight.axis})
+                )
         result = Graph(nodes, self.graph.inputs, self.graph.outputs, constants, self.graph.types)
         return Resolved(result, self.known, became)
 
@@ -120,6 +138,11 @@ class _Resolver:
         assert isinstance(op, General)
         constant = self.constant(op, node, operands)
         if constant is not None:
+            if op.name == "ai.onnx::DequantizeLinear":
+                self.rewriter.node = node
+                weight = quantised_weight(self.rewriter)
+                if weight is not None:
+                    self.rewriter.quantised[node.output] = weight
             self.known[node.output] = Known(constant.shape, constant.dtype, constant)
             return []
         op.check_values([v.shape if v else None for v in operands])
@@ -168,11 +191,12 @@ class _Resolver:
             shape = node.kind.infer(node.attrs, shapes)
             if prod(shape) == 0:
                 raise ValueError("its output has no elements: no kernel takes that")
-            added[node.output] = Known(shape, np.dtype(np.float32))
+            added[node.output] = Known(shape, np.dtype(node.kind.result_type))
             self.budget.require_step(Cost(0, node.kind.flops(node.attrs, shapes, shape) // KERNEL))
         for value in added.values():
             self.spend(value)
         self.known |= added
+        self.rewriter.made |= {node.output: node for node in nodes}
         return nodes
 
     def spend(self, value: Known, what: str = "its output") -> None:

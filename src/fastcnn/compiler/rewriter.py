@@ -46,11 +46,40 @@ class Known:
         return np.broadcast_to(np.zeros((), self.dtype), self.shape)
 
 
-class Rewriter:
-    """What a rule works with: the operands of a node, and ways to make nodes and constants."""
+@dataclass(frozen=True)
+class Quantised:
+    """Weights as signed bytes q, which stand for scale * q.
 
-    def __init__(self, known: dict[str, Known], graph: Graph, budget: Budget) -> None:
-        self.known, self.budget = known, budget
+    Attributes
+    ----------
+    q : int8 array
+    scale : float32 array
+        A number for each place along an axis.
+    axis : int
+    """
+
+    q: np.ndarray
+    scale: np.ndarray
+    axis: int
+
+
+class Rewriter:
+    """What a rule works with: the operands of a node, and ways to make nodes and constants.
+
+    Attributes
+    ----------
+    keeps_bytes : bool
+        Whether quantised values become bytes in kernels. If not, NumPy computes them.
+    made : dict of str to Node
+        The nodes with kernels that rules have made, by output.
+    quantised : dict of str to Quantised
+        Constants that are made from bytes.
+    """
+
+    def __init__(self, known: dict[str, Known], graph: Graph, budget: Budget, keeps_bytes: bool = False) -> None:
+        self.known, self.budget, self.keeps_bytes = known, budget, keeps_bytes
+        self.made: dict[str, Node] = {}
+        self.quantised: dict[str, Quantised] = {}
         self._numbers: Counter[str] = Counter()  # how often a name was asked for
         self._constants: dict[tuple[object, ...], str] = {}
         self.makers = {node.output: node for node in graph.nodes}
@@ -103,6 +132,16 @@ class Rewriter:
             array = np.array(array, FLOAT, order="C")
             self.known[name] = Known(array.shape, FLOAT, array)
         return self._constants[key]
+
+    def transposed(self, i: int) -> str:
+        """The name of a constant matrix with its axes exchanged, whose bytes are, too."""
+        before, matrix = self.node.inputs[i], self.array(i)
+        assert matrix is not None
+        name = self.constant(f"{before}_transposed", matrix.T, 1.0)
+        if before in self.quantised:
+            own = self.quantised[before]
+            self.quantised[name] = Quantised(np.ascontiguousarray(own.q.T), own.scale, 1 - own.axis)
+        return name
 
     def make(self, op: str, inputs: tuple[str, ...], output: str | None = None, **attrs: Any) -> Node:
         """A node in place of the current one, whose output it makes unless another is named."""

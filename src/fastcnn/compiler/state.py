@@ -44,6 +44,8 @@ class Options:
         a channel stand for, float32 (C, 256).
     together : int
         Images for which weights are read once, as the choice of algorithms assumes.
+    bfloat16 : bool
+        Whether convolutions may multiply numbers that are rounded to bfloat16.
     whole : bool
         Whether every node is a step of its own.
     budget : Budget or None
@@ -62,6 +64,7 @@ class Options:
     whole: bool = False
     budget: Budget | None = None
     strides: tuple[Strides | None, ...] = ()
+    bfloat16: bool = False
 
 
 @record

@@ -63,24 +63,23 @@ def _qlinear_concat(e: Expansion) -> None:
     (scale, zero), rest = (*e.raw.inputs, "", "")[:2], e.raw.inputs[2:]
     if not rest or len(rest) % 3:
         raise ModelLoadError(f"{len(e.raw.inputs)} inputs, expected a scale and zero point, and three for each part")
-    parts = [e.real(*rest[i : i + 3]) for i in range(0, len(rest), 3)]
+    parts = [e.real(*part) for part in zip(rest[::3], rest[1::3], rest[2::3], strict=True)]
     e.quantised(e.add("Concat", *parts, axis=e.attr("axis", 0)), scale, zero, rest[0])
 
 
 def _q_gemm(e: Expansion) -> None:
     """alpha * a_scale * b_scale * ((A - a_zero) @ (B - b_zero) + C), which stays float32 without a scale of its own."""
     a, a_scale, a_zero, b, b_scale, b_zero, c, scale, zero = e.inputs(6, 9)
-    if e.attr("transA", 0):
-        a = e.add("Transpose", a, perm=(1, 0))
-    if e.attr("transB", 0):
-        b = e.add("Transpose", b, perm=(1, 0))
-    product = e.added(e.add("MatMulInteger", a, b, a_zero, b_zero), c)
-    factor = e.add("Mul", e.add("Mul", a_scale, b_scale), e.constant(e.attr("alpha", 1.0)))
-    real = ("Mul", e.add("Cast", product, to=1), factor)
+    alpha = e.attr("alpha", 1.0)
+    flags = {"transA": e.attr("transA", 0), "transB": e.attr("transB", 0)}
+    parts = [e.real(a, a_scale, a_zero), e.real(b, b_scale, b_zero, axis=0 if flags["transB"] else 1)]
+    if c:
+        parts.append(e.real(c, e.add("Mul", a_scale, b_scale), "", axis=e.rank(c, 1, 2) - 1))
+    attrs = {**flags, "alpha": alpha, "beta": alpha}
     if scale:
-        e.quantised(e.add(*real), scale, zero, a)
+        e.quantised(e.add("Gemm", *parts, **attrs), scale, zero, a)
     else:
-        e.add(*real, output=0)
+        e.add("Gemm", *parts, output=0, **attrs)
 
 
 def _renamed(op: str, *keys: str) -> Callable[[Expansion], None]:

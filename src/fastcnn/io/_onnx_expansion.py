@@ -109,9 +109,9 @@ class Expansion:
         else:
             self.add(name or "Identity", x, output=0, **dict(zip(keys, numbers, strict=False)))
 
-    def real(self, x: str, scale: str, zero: str) -> str:
+    def real(self, x: str, scale: str, zero: str, axis: int = 1) -> str:
         """The numbers that quantised ones stand for."""
-        return self.add("DequantizeLinear", x, scale, *([zero] if zero else []))
+        return self.add("DequantizeLinear", x, scale, *([zero] if zero else []), axis=axis)
 
     def quantised(self, x: str, scale: str, zero: str, like: str) -> None:
         """The first output: x in the type of `zero`, or of `like` where there is none."""

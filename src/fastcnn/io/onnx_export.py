@@ -7,7 +7,7 @@ weights.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -142,7 +142,7 @@ class _Writer:
         elif "auto_pad" in attrs:
             del attrs["pads"]  # ONNX refuses both attributes on one node
         attrs.pop("algorithm", None)
-        return [helper.make_node(node.op, node.inputs, [node.output], node.name, **attrs)]
+        return [helper.make_node(node.op, _given(node.inputs), [node.output], node.name, **attrs)]
 
     def general(self, node: Node) -> list[Any]:
         from onnx import defs, helper, numpy_helper
@@ -172,7 +172,7 @@ class _Writer:
                 return self.batch_normalised(node)
             count = schema.max_output  # of BatchNormalization: readers refuse it with fewer
         outputs = [node.output if i == index else f"{node.output}/unused{i}" for i in range(count)]
-        return [*before, helper.make_node(op, inputs, outputs, node.name, **attrs)]
+        return [*before, helper.make_node(op, _given(inputs), outputs, node.name, **attrs)]
 
     def batch_normalised(self, node: Node) -> list[Any]:
         """A batch normalisation in training mode, spelled out. ONNX Runtime 1.32 computes other values where nobody
@@ -247,10 +247,18 @@ def _oldest(defs: Any, op: str) -> int:
     return int(since)
 
 
+def _given(names: Sequence[str]) -> list[str]:
+    """Names of inputs without absent ones at the end, which other tools take for inputs without a value."""
+    names = list(names)
+    while names and not names[-1]:
+        names.pop()
+    return names
+
+
 def _with_inputs(node: Node, extra: list[str], **attrs: Any) -> list[Any]:
     from onnx import helper
 
-    return [helper.make_node(node.op, [*node.inputs, *extra], [node.output], node.name, **attrs)]
+    return [helper.make_node(node.op, _given([*node.inputs, *extra]), [node.output], node.name, **attrs)]
 
 
 def _gemm(w: _Writer, node: Node, attrs: dict[str, Any]) -> list[Any]:

@@ -75,7 +75,21 @@ def _islands() -> Mapping[str, Op]:
     return {op.name: op for op in OPS}
 
 
+def _fake_quantize() -> Mapping[str, Op]:
+    from fastcnn.ops.fake_quantize import OPS
+
+    return {op.name: op for op in OPS}
+
+
+def _int8() -> Mapping[str, Op]:
+    from fastcnn.ops.int8 import OPS
+
+    return {op.name: op for op in OPS}
+
+
 register_later(GENERAL, _general)
+register_later("FakeQuantize", _fake_quantize)
+register_later("Int8", _int8)
 register_later(ISLAND, _islands)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from fastcnn import reference
 from fastcnn.kernels import (
+    _conv_bf16,
     _conv_depthwise,
     _conv_direct,
     _conv_im2col,
@@ -327,6 +328,16 @@ def _lower_winograd(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) ->
     )
 
 
+def _lower_bfloat16(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> None:
+    weights = _packed_filters(
+        node, ctx, "bfloat16", lambda weight, scale: _conv_bf16.pack_bf16_weights(weight, ctx.vl, scale)
+    )
+    bias = _packed_bias(ctx, y.c, 1)
+    ctx.emit(
+        "bfloat16", _conv_bf16.Bf16Conv, y, x, residual, weights, bias, *_window(node), node.decided.finish.activation
+    )
+
+
 def _lower_im2col(node: Node, ctx: Lowering, y: Any, x: Any, residual: Any) -> None:
     groups = node.attrs["group"]
 
@@ -356,6 +367,7 @@ _LEAN = "winograd_lean"
 _LOWERINGS = {
     "direct": _lower_direct,
     "depthwise": _lower_depthwise,
+    "bfloat16": _lower_bfloat16,
     "im2col": _lower_im2col,
     **dict.fromkeys(_PATCHES, _lower_winograd),
 }

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from fastcnn import reference
-from fastcnn.kernels import _direct_filters, _gemm
+from fastcnn.kernels import _conv_bf16, _direct_filters, _gemm
+from fastcnn.kernels.view import View
 from fastcnn.ops.access import Access
 from fastcnn.ops.base import check_size
 from fastcnn.ops.conv import direct_order
@@ -82,17 +83,40 @@ class Gemm(Op):
     def lower(self, node: Node, ctx: Lowering) -> None:
         blocks = node.decided.blocks  # the image shape, if the rows of x are images in blocks
 
-        def pack(weight: np.ndarray) -> np.ndarray:
+        def in_order(weight: np.ndarray) -> np.ndarray:
             if blocks:
                 channels, area = blocks[0], prod(blocks[1:])
                 weight = weight.reshape(-1, channels // ctx.vl, ctx.vl, area).swapaxes(2, 3).reshape(weight.shape)
-            flat: np.ndarray = np.ascontiguousarray(weight).reshape(*weight.shape, 1, 1)
-            return _direct_filters.pack_weights(flat, 1, weight.shape[1], ctx.vl)
+            return np.ascontiguousarray(weight).reshape(*weight.shape, 1, 1)
+
+        def pack(weight: np.ndarray) -> np.ndarray:
+            return _direct_filters.pack_weights(in_order(weight), 1, weight.shape[1], ctx.vl)
 
         y, x = ctx.view(node.output), ctx.view(node.inputs[0])
+        if ctx.bfloat16 and x.w % ctx.vl == 0 and _conv_bf16.available():
+            self.lower_bfloat16(node, ctx, as_image(y, ctx.vl), as_image(x, ctx.vl), in_order)
+            return
         bias = ctx.weights("bias", lambda bias: _direct_filters.pack_bias(bias, y.w, 1, ctx.vl), 2, variant=(y.w, 1))
         weights = ctx.weights("gemm", pack, 1, variant=blocks or None)
         ctx.emit("gemm", _gemm.Gemm, y, x, weights, bias, node.decided.finish.activation)
+
+    def lower_bfloat16(
+        self, node: Node, ctx: Lowering, y: View, x: View, in_order: Callable[[np.ndarray], np.ndarray]
+    ) -> None:
+        """Emit a convolution of images of one pixel."""
+
+        def pack(weight: np.ndarray) -> np.ndarray:
+            return _conv_bf16.pack_bf16_weights(in_order(weight), ctx.vl)
+
+        weights = ctx.pack("gemm in bfloat16", pack, 1, variant=node.decided.blocks or None)
+        bias = ctx.pack("bias", lambda bias: _direct_filters.pack_bias(bias, y.c, 1, ctx.vl), 2, variant=(y.c, 1))
+        window = (1, 1), (1, 1), (0, 0, 0, 0), (1, 1)
+        ctx.emit("bfloat16", _conv_bf16.Bf16Conv, y, x, None, weights, bias, *window, node.decided.finish.activation)
+
+
+def as_image(rows: View, vl: int) -> View:
+    """Rows as images of one pixel, in blocks."""
+    return rows._replace(c=rows.w, w=1, block=vl, row=vl, lanes=vl)
 
 
 OPS = (Gemm(),)

@@ -15,7 +15,7 @@ import numpy as np
 from fastcnn._names import one_of
 from fastcnn._record import record
 from fastcnn.kernels._step import Step
-from fastcnn.kernels.view import View
+from fastcnn.kernels.view import FLOAT32, View
 from fastcnn.ops.access import Access
 from fastcnn.ops.decisions import ConvChoice, Decisions
 
@@ -99,6 +99,7 @@ class Lowering(Protocol):
     """What `Op.lower` works with: the views and constants of a node, and the list of steps (see compiler/lower.py)."""
 
     vl: int
+    bfloat16: bool  # whether products may be of numbers that are rounded to bfloat16
 
     def view(self, name: str) -> View:
         """Where a value lies."""
@@ -166,6 +167,7 @@ class Op:
     opset: int = 17
     layout: str = "plain"
     constants: tuple[int, ...] = ()
+    result_type: str = FLOAT32  # of what it computes from operands of the types that it takes
     is_activation: bool = False  # may be fused into its producer
     takes_activation: bool = False  # the activation after it may be fused into it
     is_elementwise: bool = False  # each output element depends on the same elements of its inputs

@@ -36,6 +36,7 @@ T = TypeVar("T", bound="Dataset | IterableBatches")
 
 def fit(model: Network, x: Any, y: Any, options: Options) -> History:
     """Train a model; see `Model.fit`."""
+    model._begin_training()
     if options.checkpoint is not None:
         if options.resume and os.path.exists(options.checkpoint):
             open_regular(options.checkpoint).close()
@@ -66,8 +67,12 @@ def fit(model: Network, x: Any, y: Any, options: Options) -> History:
         identity,
         learned_of(model) if saved is None else None,
     )
-    history = loop.train()
-    remember(model, loop.run.trainer, loop.first_epoch + loop.run.epoch, options.continues)
+    try:
+        history = loop.train()
+        remember(model, loop.run.trainer, loop.first_epoch + loop.run.epoch, options.continues)
+    finally:
+        if options.distributed is not None:
+            options.distributed.close()
     return history
 
 

@@ -46,7 +46,9 @@ def split_model(model: Network, shape: tuple[int, ...]) -> tuple[GraphNetwork, G
     >>> [list(part.state_dict()) for part in (body, head)]
     [['0.weight', '0.bias'], ['2.weight', '2.bias']]
     """
-    graph = model._kernel_graph(shape)
+    graph = model._training_graph(shape)
+    if any(node.op == "FakeQuantize" for node in graph.nodes):
+        return None  # only training steps have this operation
     learning = {
         f"{path}.{name}" if path else name
         for path, layer in model.named_layers()

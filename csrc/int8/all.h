@@ -8,7 +8,8 @@
  *
  * Memory: v_load_i, v_load_f, v_store_f. v_load_bytes and v_store_bytes take VL bytes, as integers of 0 to 255.
  *
- * Optional, where packing saturates: V_STORES_PIXELS, with v_store_pixels, v_all_words and v_all_bytes. Where registers
+ * Optional, where packing saturates: V_STORES_PIXELS, with v_store_pixels, v_store_threes, v_all_words
+ * and v_all_bytes. Where registers
  * hold a table: V_LOOKS_UP, with v_look_up, which returns of how many bytes it has found the entries.
  *
  * Arithmetic: v_all_i and v_all_f have one number in all lanes. v_float and v_round (half to even) convert. v_max and

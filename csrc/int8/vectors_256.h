@@ -91,6 +91,17 @@ FC_INLINE void v_store_pixels(uint8_t *p, const v_i a[4], v_i zero, v_i low, v_i
     _mm_storel_epi64((__m128i *)p + 1, _mm256_extracti128_si256(pixels, 1));
 }
 
+/* Stores the first three bytes of each integer. */
+FC_INLINE void v_store_threes(uint8_t *p, v_i a)
+{
+    const __m256i bytes =
+        _mm256_set_epi32(-1, 0x0E0D0C0A, 0x09080605, 0x04020100, -1, 0x0E0D0C0A, 0x09080605, 0x04020100);
+    const __m256i order = _mm256_set_epi32(7, 3, 6, 5, 4, 2, 1, 0);
+    const __m256i threes = _mm256_permutevar8x32_epi32(_mm256_shuffle_epi8((__m256i)a, bytes), order);
+    _mm_storeu_si128((__m128i *)p, _mm256_castsi256_si128(threes));
+    _mm_storel_epi64((__m128i *)p + 1, _mm256_extracti128_si256(threes, 1));
+}
+
 FC_INLINE v_i v_all_words(int a)
 {
     return (v_i)_mm256_set1_epi16((short)a);

@@ -90,6 +90,16 @@ FC_INLINE void v_store_pixels(uint8_t *p, const v_i a[4], v_i zero, v_i low, v_i
     _mm_storeu_si128((__m128i *)p + 2, _mm512_extracti32x4_epi32(pixels, 2));
 }
 
+/* Stores the first three bytes of each integer. */
+FC_INLINE void v_store_threes(uint8_t *p, v_i a)
+{
+    const __m512i bytes = _mm512_set4_epi32(-1, 0x0E0D0C0A, 0x09080605, 0x04020100);
+    const __m512i order = _mm512_set_epi32(15, 11, 7, 3, 14, 13, 12, 10, 9, 8, 6, 5, 4, 2, 1, 0);
+    const __m512i threes = _mm512_permutexvar_epi32(order, _mm512_shuffle_epi8((__m512i)a, bytes));
+    _mm256_storeu_si256((__m256i *)p, _mm512_castsi512_si256(threes));
+    _mm_storeu_si128((__m128i *)p + 2, _mm512_extracti32x4_epi32(threes, 2));
+}
+
 FC_INLINE v_i v_all_words(int a)
 {
     return (v_i)_mm512_set1_epi16((short)a);

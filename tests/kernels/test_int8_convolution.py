@@ -7,7 +7,7 @@ from kernels.int8_layers import finish_of, place, plain_rows, room, run
 
 from fastcnn.kernels import _cpu, _step
 from fastcnn.kernels._int8_conv import Int8Conv
-from fastcnn.kernels._int8_weights import pack_int8_weights
+from fastcnn.kernels._int8_weights import narrow_lanes, pack_int8_weights
 from fastcnn.kernels.view import FLOAT32, UINT8
 from fastcnn.reference import quantised
 
@@ -18,7 +18,7 @@ def draw(rng, largest=70):
     ins, outs = (int(rng.integers(1, largest // groups + 2)) for _ in range(2))
     if groups == 1 and rng.integers(4) == 0:
         ins = int(rng.integers(1, 5))  # as a first layer
-    kernel = tuple(int(k) for k in rng.choice([1, 1, 2, 3, 3, 5], 2))
+    kernel = tuple(int(k) for k in rng.choice([1, 1, 2, 3, 3, 5, 7], 2))
     strides, dilations = (tuple(int(s) for s in rng.choice([1, 1, 2, 3], 2)) for _ in range(2))
     pads = tuple(int(p) for p in rng.integers(0, 3, 4))
     extent = [d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True)]
@@ -43,7 +43,9 @@ def check(rng, vl, problem, threads=1):
     sums = quantised.int8_conv_sums(x, weight, bias, strides, pads, dilations, groups, fill)
     if rng.integers(3):  # some exact halves
         scale[:] = 2.0 ** int(rng.integers(-18, -1))
-    lanes = 4 if x.shape[1] <= 4 else vl
+    lanes = vl
+    if x.shape[1] <= 4:
+        lanes = narrow_lanes(x.shape[1], weight.shape[2:], dilations) if groups == 1 and rng.integers(3) else 4
     halo = tuple(p + int(rng.integers(0, 2)) for p in pads)
     floats, table, residual = bool(rng.integers(5) == 0), None, None
     given = {"residual_scale": 0.0, "residual_zero": 0}

@@ -88,7 +88,7 @@ def pack_int8_weights(weight, groups=1, lanes=None):
     weight : int8 array (O, C / groups, kh, kw)
     groups : int
     lanes : int, optional
-        Channels of a block of the input: 4 for at most four channels, or VL, the default.
+        Channels of a block of the input: VL, the default, or for few channels what `narrow_lanes` tells.
 
     Returns
     -------
@@ -98,6 +98,8 @@ def pack_int8_weights(weight, groups=1, lanes=None):
     """
     vl = tiles().vl
     lanes = lanes or vl
+    if lanes < QUAD:
+        return pack_int8_weights(row_weights(weight), 1, QUAD)
     outs, ins, kh, kw = weight.shape
     of = reach(ins * groups, outs, groups, lanes, vl)
     taps = kh * kw
@@ -110,6 +112,43 @@ def pack_int8_weights(weight, groups=1, lanes=None):
         ordered = dense.reshape(shape).transpose(2, 5, 3, 0, 1, 4)
         parts += [ordered[:whole].ravel(), ordered[whole:, :, : of.quads].ravel()]
     return packed_quads(np.concatenate(parts), weight)
+
+
+def narrow_lanes(channels, kernel, dilations):
+    """How the pixels of an input of at most four channels are stored best: its channels side by side, without a gap
+    where a row of the filter then has fewer quads, or in fours.
+
+    Examples
+    --------
+    >>> narrow_lanes(3, (7, 7), (1, 1)), narrow_lanes(3, (3, 3), (1, 1)), narrow_lanes(1, (5, 5), (1, 1))
+    (3, 4, 1)
+    """
+    row = kernel[1] * channels
+    return channels if dilations[1] == 1 and QUAD <= row and len(row_quads(row)) < kernel[1] else QUAD
+
+
+def row_quads(ptrdiff_t row):
+    """Where the quads of a row of taps begin, of `row` bytes. The last one ends with the row: nothing behind it is read.
+
+    Examples
+    --------
+    >>> row_quads(10)
+    [0, 4, 6]
+    """
+    return [min(start, row - QUAD) for start in range(0, row, QUAD)]
+
+
+cdef object row_weights(weight):
+    """Filters of few channels, as those of four channels for the quads of each row. Weights of bytes that the quad
+    before has are zeros."""
+    outs, ins, kh, kw = weight.shape
+    row = kw * ins
+    taps = weight.transpose(0, 2, 3, 1).reshape(outs, kh, row)
+    quads = np.zeros((outs, QUAD, kh, len(row_quads(row))), np.int8)
+    for number, start in enumerate(row_quads(row)):
+        fresh = number * QUAD - start  # bytes that the quad before has
+        quads[:, fresh:, :, number] = taps[..., start + fresh : start + QUAD].transpose(0, 2, 1)
+    return quads
 
 
 cdef object bundle_weights(weight, groups, of, number, begin, lanes, vl):

@@ -13,7 +13,8 @@
  * hold a table: V_LOOKS_UP, with v_look_up, which returns of how many bytes it has found the entries.
  *
  * Arithmetic: v_all_i and v_all_f have one number in all lanes. v_float and v_round (half to even) convert. v_max and
- * v_min give the second operand where one is NaN. v_fma, v_max_i. Other arithmetic is the compiler's.
+ * v_min give the second operand where one is NaN. v_fma. Other arithmetic is the compiler's.
+ * v_b is VL bytes, with v_load_b, v_store_b and v_max_b.
  *
  * Quads: v_inputs has the same quad in all lanes. v_turned makes quads of four neighbouring pixels of VL lanes, one for
  * each lane. v_weights loads weights, which v_pack has packed. v_dot adds the products of a quad to a sum.

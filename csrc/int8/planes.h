@@ -16,8 +16,10 @@ FC_INLINE void store_quads(v_i quads, uint8_t *y, ptrdiff_t y_pixel, ptrdiff_t n
         return;
     }
 #endif
-    for (ptrdiff_t i = 0; i < n && i < VL; i++, y += y_pixel)
-        memcpy(y, lanes + i, y_pixel < 4 && i + 1 == n ? (size_t)y_pixel : 4);
+    for (ptrdiff_t i = 0; i < n && i < VL; i++, y += y_pixel) {
+        const ptrdiff_t left = (n - i) * y_pixel;
+        memcpy(y, lanes + i, left < 4 ? (size_t)left : 4);
+    }
 }
 
 static void FC_FN(quantize_planes)(const float *x, ptrdiff_t plane, uint8_t *y, ptrdiff_t y_pixel, ptrdiff_t channels,

@@ -61,9 +61,3 @@ FC_INLINE v_f v_min(v_f a, v_f b)
 {
     return v_select((v_i)(a < b), a, b);
 }
-
-FC_INLINE v_i v_max_i(v_i a, v_i b)
-{
-    const v_i mask = a > b;
-    return (mask & a) | (~mask & b);
-}

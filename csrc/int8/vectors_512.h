@@ -56,11 +56,6 @@ FC_INLINE v_f v_min(v_f a, v_f b)
     return _mm512_min_ps(a, b);
 }
 
-FC_INLINE v_i v_max_i(v_i a, v_i b)
-{
-    return (v_i)_mm512_max_epi32((__m512i)a, (__m512i)b);
-}
-
 FC_INLINE v_i v_load_bytes(const uint8_t *p)
 {
     return (v_i)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
@@ -108,6 +103,23 @@ FC_INLINE v_i v_all_words(int a)
 FC_INLINE v_i v_all_bytes(int a)
 {
     return (v_i)_mm512_set1_epi8((char)a);
+}
+
+typedef __m128i v_b;
+
+FC_INLINE v_b v_load_b(const uint8_t *p)
+{
+    return _mm_loadu_si128((const __m128i *)p);
+}
+
+FC_INLINE void v_store_b(uint8_t *p, v_b a)
+{
+    _mm_storeu_si128((__m128i *)p, a);
+}
+
+FC_INLINE v_b v_max_b(v_b a, v_b b)
+{
+    return _mm_max_epu8(a, b);
 }
 
 /* The four bytes at p, in all lanes. */

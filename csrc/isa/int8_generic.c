@@ -35,6 +35,8 @@ FC_INLINE void v_store_bytes(uint8_t *p, v_i a)
         p[i] = (uint8_t)a[i];
 }
 
+#include "../int8/bytes_128.h"
+
 FC_INLINE v_x v_inputs(const uint8_t *p)
 {
     return (v_x){{v_all_f((float)p[0]), v_all_f((float)p[1]), v_all_f((float)p[2]), v_all_f((float)p[3])}};

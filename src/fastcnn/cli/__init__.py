@@ -1,4 +1,4 @@
-"""The command line: `fastcnn classify | train | check | evaluate | info | convert | tune | doctor | bench`.
+"""The command line: `fastcnn classify | train | check | evaluate | info | convert | quantize | tune | …`.
 
 One module a command, imported when it runs.
 
@@ -30,6 +30,7 @@ _COMMANDS = {
     "evaluate": "examine a classifier on a folder of photos",
     "info": "describe a model, or show where its time goes",
     "convert": "turn a model into ONNX or safetensors",
+    "quantize": "turn a model into one of 8 bits, smaller and faster",
     "tune": "time the algorithms of a model on this machine",
     "doctor": "show the configuration and check every kernel on this machine",
     "bench": "measure convolution kernels on this machine",

@@ -1,4 +1,4 @@
-/* bf16.h: convolution in bfloat16 with sums in float32, where the machine multiplies pairs of such numbers.
+/* bf16.h: convolution in bfloat16 with sums in float32, for machines that multiply pairs of bfloat16.
  *
  * A bfloat16 is the upper half of a float, rounded to nearest, half to even. A pair is two neighbouring input channels,
  * which one instruction multiplies with the weights of VL outputs and adds. */
@@ -15,16 +15,16 @@
  * A tap is a position of the filter and a block of input channels, of VL / 2 pairs. The taps of a last block that is
  * not full have fewer. */
 typedef struct {
-    const uint16_t *x;      /* IN  where the first pixel's inputs begin */
-    const ptrdiff_t *taps;  /* IN  offset of each tap's first input from the pixel's place in x: full taps first */
-    const uint16_t *w;      /* IN  [taps][pairs of the tap][blocks][VL][2] */
-    const float *bias;      /* IN  [blocks][VL] */
-    const float *residual;  /* IN  or NULL; pixels y_pixel apart */
-    float *y;               /* OUT first output pixel */
+    const uint16_t *x;     /* IN  where the first pixel's inputs begin */
+    const ptrdiff_t *taps; /* IN  offset of each tap's first input from the pixel's place in x: full taps first */
+    const uint16_t *w;     /* IN  [taps][pairs of the tap][blocks][VL][2] */
+    const float *bias;     /* IN  [blocks][VL] */
+    const float *residual; /* IN  or NULL; pixels y_pixel apart */
+    float *y;              /* OUT first output pixel */
     ptrdiff_t full_taps, partial_taps, partial_pairs;
     ptrdiff_t pixels, x_pixel, y_pixel; /* number of output pixels, and from one to the next in x and y */
-    ptrdiff_t y_block, residual_block; /* from one block of output channels to the next */
-    int blocks;                        /* of outputs: 1 or 2 */
+    ptrdiff_t y_block, residual_block;  /* from one block of output channels to the next */
+    int blocks;                         /* of outputs: 1 or 2 */
     float low, high;
 } fc_bf16_conv;
 

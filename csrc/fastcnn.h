@@ -14,9 +14,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* A view of N x C x H x W elements, which are floats or bytes. Distances count elements. Channels are stored in blocks of `lanes`. lanes = 1 is NCHW, and lanes = C is NHWC.
- * lanes = VL is the blocked layout [N][C/VL][H][W][VL]. The last block may have lanes beyond C. They may hold anything:
- * no kernel lets them reach a lane below C. A halo is a border around every plane, outside the view: zeros, or the byte that stands for zero. */
+/* A view of N x C x H x W elements, which are floats or bytes. Distances count elements. Channels are stored in blocks
+ * of `lanes`. lanes = 1 is NCHW, and lanes = C is NHWC. lanes = VL is the blocked layout [N][C/VL][H][W][VL]. The last
+ * block may have lanes beyond C. They may hold anything: no kernel lets them reach a lane below C. A halo is a border
+ * around every plane, outside the view: zeros, or the byte that stands for zero. */
 typedef struct {
     float *data;                        /* first pixel inside the halo */
     ptrdiff_t n, c, h, w;               /* images, channels, rows and columns */

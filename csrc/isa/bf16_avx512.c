@@ -10,7 +10,8 @@ FC_TARGET("avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma")
 FC_TARGET("avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma,prefer-vector-width=512")
 #endif
 
-enum { VL = 16, PAIRS = VL / 2, MOST_PIXELS = 14, MOST_BLOCKS = 2 }; /* docs/tuning.md, "bfloat16" */
+#define MOST_PIXELS 14 /* sums of two blocks, which leave room for the weights and one pair */
+enum { VL = 16, PAIRS = VL / 2, MOST_BLOCKS = 2 };
 
 /* The pair at p, in all lanes. */
 FC_INLINE __m512bh pair_at(const uint16_t *p)

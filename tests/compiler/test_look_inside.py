@@ -80,7 +80,7 @@ def test_a_training_step(capsys, model_file):
     ("arguments", "message"),
     [
         (["no such model"], "'no such model' is neither a file nor a model"),
-        (["lenet", "--after", "nothing"], "--after='nothing', expected one of given, fold_constants, recognise"),
+        (["lenet", "--after", "nothing"], "--after='nothing', expected one of given, use_bytes, fold_constants"),
         (["lenet", "--batch", "0"], "--batch=0, expected at least 1"),
         (["lenet", "--size", "1"], "kernel_size"),
     ],

@@ -127,6 +127,17 @@ def test_a_residual_block(isa, kind):
     check(net, y, {"quantize", "int8", "int8 pairs", "dequantize"}, steps=2)
 
 
+@pytest.mark.parametrize("relu", [True, False])
+def test_a_residual_of_a_convolution_that_is_not_rounded(isa, relu):
+    """The sum is rounded once."""
+    net = Net((16, 12, 12))
+    a = net.conv(net.x, 16, 32, 3)
+    parts = net.conv(a, 32, 32, 3), net.weight(32, 32, 1, 1), net.constant(np.ones(32, np.float32))
+    total = net.node("Add", net.node("Conv", *parts), a)
+    y = net.quantised(net.node("Relu", total) if relu else total, 1 / 8, 0 if relu else 77)
+    check(net, y, {"quantize", "int8", "dequantize"}, steps=2)
+
+
 def test_concatenation_of_other_scales_has_tables_in_its_convolutions(isa):
     net = Net((16, 9, 9))
     a, b = net.conv(net.x, 16, 32, 1), net.conv(net.x, 16, 16, 3)

@@ -231,7 +231,6 @@ ALGORITHMS: tuple[Algorithm, ...] = (
         _why_not_bfloat16,
         _bfloat16_seconds,
         error=3e-3,
-        on_request="rounds inputs and weights to bfloat16",
     ),
     Algorithm(
         "im2col",
@@ -287,12 +286,12 @@ def choose(
     """
     if wanted != "auto":
         return _forced(problem, wanted, ALGORITHMS)
-    reasons = {entry.name: entry.why_not(problem) for entry in ALGORITHMS}
-    for entry in ALGORITHMS:
-        asked_for = problem.bfloat16 and entry.name == "bfloat16"
-        if entry.on_request and not reasons[entry.name] and not asked_for:
+    entries = [entry for entry in ALGORITHMS if problem.bfloat16 or entry.name != "bfloat16"]
+    reasons = {entry.name: entry.why_not(problem) for entry in entries}
+    for entry in entries:
+        if entry.on_request and not reasons[entry.name]:
             reasons[entry.name] = f"{entry.on_request}: only where it is asked for"
-    able = [entry for entry in ALGORITHMS if not reasons[entry.name]]  # direct computes every layer
+    able = [entry for entry in entries if not reasons[entry.name]]  # direct computes every layer
     tuned = tuning.get(problem.key) if tuning else None
     for entry in able:
         if entry.name == tuned:

@@ -81,14 +81,20 @@ class _Bytes:
 
     def ending(self, node: Node) -> list[Node] | None:
         """The nodes that compute a float32 output from bytes."""
-        users = self.state.users[node.output]
-        if node.op not in ("Conv", "Gemm") or (users and all(user.op == "Int8Quantize" for user in users)):
+        if node.op not in ("Conv", "Gemm") or self.is_quantised(node.output):
             return None
-        if len(users) == 1 and users[0].op in _CLIPS and self.state.is_private(node.output):
-            after = self.state.users[users[0].output]
-            if after and all(user.op == "Int8Quantize" for user in after):
-                return None
+        users = self.state.users[node.output]
+        added = node.op == "Conv" and len(users) == 1 and users[0].op == "Add"
+        if added and self.is_quantised(users[0].output) and any(map(self.bytes_of, users[0].inputs)):
+            return None  # `residual` makes it
         return self.weighted(node, Quantised(node.output, 1.0, 0), 0, 255, floats=1)
+
+    def is_quantised(self, name: str) -> bool:
+        """Whether a float32 value is only quantised, perhaps within bounds."""
+        users = self.state.users[name]
+        if len(users) == 1 and users[0].op in _CLIPS and self.state.is_private(name):
+            return self.is_quantised(users[0].output)
+        return bool(users) and all(user.op == "Int8Quantize" for user in users)
 
     # What values are in bytes.
 
@@ -157,8 +163,17 @@ class _Bytes:
 
     # Rules: the nodes that compute `result` from the bytes that a node's operands are made of, or None.
 
-    def weighted(self, node: Node, result: Quantised, low: int, high: int, floats: int = 0) -> list[Node] | None:
-        """A convolution, or a fully connected layer as a convolution whose window is the image."""
+    def weighted(
+        self,
+        node: Node,
+        result: Quantised,
+        low: int,
+        high: int,
+        floats: int = 0,
+        residual: Quantised | None = None,
+    ) -> list[Node] | None:
+        """A convolution, to which a residual may be added; or a fully connected layer as a convolution whose window is
+        the image."""
         x, origin = self.bytes_of(node.inputs[0]), self.makers.get(node.inputs[1])
         if x is None or origin is None or origin.op != "Int8Weight" or origin.attrs["axis"] != 0:
             return None
@@ -180,7 +195,7 @@ class _Bytes:
             return None
         sums = steps.astype(np.int64) - x.zero * weight.reshape(len(unit), -1).astype(np.int64).sum(1)
         key = f"{result.name}:int8"
-        inputs = (
+        inputs: tuple[str, ...] = (
             source,
             origin.inputs[0] if node.op == "Conv" else self.constant(f"{key}:weight", weight),
             self.constant(f"{key}:bias", sums.astype(np.int32)),
@@ -188,6 +203,9 @@ class _Bytes:
         )
         attrs = {**ops.get("Int8Conv").defaults, **window, "floats": floats, "y_zero": result.zero}
         attrs |= {"low": low, "high": high, "fill": result.zero}
+        if residual is not None:
+            inputs = (*inputs, "", residual.name)
+            attrs |= {"residual_scale": residual.scale / result.scale, "residual_zero": residual.zero}
         if node.op == "Conv":
             return [Node("Int8Conv", node.name, inputs, result.name, attrs)]
         image = f"{key}:image"
@@ -227,7 +245,7 @@ class _Bytes:
         """A sum or a product of two values."""
         a, b = self.bytes_of(node.inputs[0]), self.bytes_of(node.inputs[1])
         if a is None or b is None:
-            return None
+            return self.residual(node, a or b, node.inputs[0 if a is None else 1], result, low, high)
         if self.shapes[a.name] != self.shapes[result.name]:
             a, b = b, a
         one_pixel = (*self.shapes[result.name][:2], 1, 1)
@@ -240,6 +258,17 @@ class _Bytes:
             return [Node("Int8Add", node.name, (a.name, b.name), result.name, attrs)]
         attrs["scale"] = a.scale * b.scale / result.scale
         return [Node("Int8Multiply", node.name, (a.name, b.name), result.name, attrs)]
+
+    def residual(
+        self, node: Node, x: Quantised | None, other: str, result: Quantised, low: int, high: int
+    ) -> list[Node] | None:
+        """The sum of bytes and of a convolution that is not rounded before."""
+        conv = self.makers.get(other)
+        if node.op != "Add" or x is None or conv is None or conv.op != "Conv" or not self.state.is_private(other):
+            return None
+        if self.shapes[x.name] != self.shapes[other]:
+            return None
+        return self.weighted(conv, result, low, high, residual=x)
 
     def concat(self, node: Node, result: Quantised, low: int, high: int) -> list[Node] | None:
         parts = [self.bytes_of(name) for name in node.inputs]

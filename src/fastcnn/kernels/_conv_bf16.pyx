@@ -40,7 +40,7 @@ cdef extern from "bf16.h" nogil:
 
 cdef enum:
     PANEL_BYTES = 1 << 18  # of rounded inputs: docs/tuning.md, "bfloat16"
-    READY = 16             # floats at the start of the scratch memory, of which the first tells the panel that is rounded
+    READY = 16  # floats at the start of the scratch memory: the first number tells which panel is rounded
 
 
 cdef struct ConvArgs:
@@ -77,7 +77,7 @@ def pack_bf16_weights(weight, vl, scale=None):
     Returns
     -------
     uint16 array
-        For each bundle of one or two blocks of outputs [taps][pairs][blocks][VL][2], first of all full blocks of inputs.
+        For each bundle of one or two blocks of outputs [taps][pairs][blocks][VL][2]: first all full blocks of inputs.
     """
     outs, ins, kh, kw = weight.shape
     if scale is not None:

@@ -1,5 +1,4 @@
-"""The command line: `fastcnn classify | explain | train | check | evaluate | info | convert | tune | studio | doctor |
-bench`.
+"""The command line: `fastcnn classify | explain | train | check | evaluate | info | convert | quantize | studio | …`.
 
 One module a command, imported when it runs.
 
@@ -32,6 +31,7 @@ _COMMANDS = {
     "evaluate": "examine a classifier on a folder of photos",
     "info": "describe a model, or show where its time goes",
     "convert": "turn a model into ONNX or safetensors",
+    "quantize": "turn a model into one of 8 bits, smaller and faster",
     "tune": "time the algorithms of a model on this machine",
     "studio": "open a page to gather photos, train, understand and use classifiers",
     "doctor": "show the configuration and check every kernel on this machine",

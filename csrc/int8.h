@@ -25,8 +25,9 @@ typedef struct {
     float residual_scale;
     float low, high; /* bounds, minus zero */
     int zero, residual_zero;
-    int floats; /* 1: y is floats */
-    int lanes;  /* of the last block of a tile: lanes that are stored, 1 to VL */
+    int floats;  /* 1: y is floats */
+    int bounded; /* 1: no t is beyond 2^31, as sums of few products with small factors */
+    int lanes;   /* of the last block of a tile: lanes that are stored, 1 to VL */
 } fc_int8_finish;
 
 /* A row of a convolution: neighbouring output pixels, for one or two blocks of outputs. A tap is a position of the

@@ -66,6 +66,7 @@ static fc_int8_finish some_finish(const fc_int8_kernels *k)
         .zero = zero,
         .residual_zero = draw(0, 255),
         .floats = draw(0, 3) == 0,
+        .bounded = draw(0, 3) > 0,
         .lanes = k->vl,
     };
 }

@@ -27,7 +27,7 @@ FC_INLINE v_i full_window_of(const fc_int8_pool *r, const uint8_t *x, const int 
 
 FC_INLINE void pool_pixels(const fc_int8_pool *r, const int average)
 {
-    const FC_FN(bounds) of = bounds_of(&r->finish);
+    const FC_FN(bounds) of = bounds_in(&r->finish);
     const ptrdiff_t size = r->finish.floats ? 4 : 1;
     char *y = r->y;
     for (ptrdiff_t p = 0; p < r->pixels; p++, y += VL * size) {

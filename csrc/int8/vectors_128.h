@@ -1,6 +1,7 @@
 /* vectors_128.h: vectors of four numbers as the compiler has them on any machine. Roundings are those of IEEE 754,
  * which no instruction may change: v_fma is the C library's. */
 #define VL 4
+#define UNROLL_LINES 1
 
 typedef int v_i __attribute__((vector_size(16)));
 typedef float v_f __attribute__((vector_size(16)));

@@ -71,5 +71,5 @@ def run(make, *values: Value, threads: int = 1) -> None:
 def finish_of(rng, outs):
     """Factors and bounds of outputs."""
     low, high = sorted(int(b) for b in rng.integers(0, 256, 2)) if rng.integers(2) else (0, 255)
-    scale = (rng.random(outs) * 10.0 ** rng.integers(-6, 1)).astype(np.float32)
+    scale = (rng.random(outs) * 10.0 ** rng.integers(-6, 6)).astype(np.float32)
     return scale, int(rng.integers(0, 256)), low, high

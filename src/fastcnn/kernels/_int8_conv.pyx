@@ -10,7 +10,7 @@ from libc.stdint cimport int32_t, uint8_t
 
 import numpy as np
 
-from fastcnn.kernels._int8 cimport fc_int8_conv, fc_int8_kernels, set_finish, tiles
+from fastcnn.kernels._int8 cimport fc_int8_conv, fc_int8_kernels, set_bounded, set_finish, tiles
 from fastcnn.kernels._int8_weights cimport QUAD, first_quad, padded_bias, padded_scale
 from fastcnn.kernels._step cimport Step, address, ceil_div, goes_on, share
 from fastcnn.kernels._tiles cimport fc_kernels, fc_tensor
@@ -151,7 +151,7 @@ cdef class Int8Conv(Step):
                  residual_scale, residual_zero, low, high, table=None):
         cdef ConvArgs *a = &self.a
         cdef fc_int8_conv *tile = &a.tile
-        self.run, self.args, self.args_size = run_conv, a, sizeof(ConvArgs)
+        self.run, self.args = run_conv, a
         a.kernels, a.tiles = self.kernels, tiles()
         self.operand(0, &a.y, as_blocks(y, a.tiles.vl))
         self.operand(1, &a.x, as_blocks(x, a.tiles.vl))
@@ -163,6 +163,7 @@ cdef class Int8Conv(Step):
         a.weights = first_quad(weights, len(bias))
         tables = self.set_reach(len(bias), groups, kernel, dilations)
         self.owned = weights, arrays, tables, table
+        set_bounded(&tile.finish, QUAD * a.quads, bias, scale)
         self.set_rows(kernel, strides, pads)
         units = a.images * a.panels * a.bundles
         self.may_be_cut(units, a.images * a.rows * a.columns * a.blocks * a.quads)

@@ -172,14 +172,14 @@ cdef object packed_quads(quads, weight):
 
 
 def packed_path():
-    """How the tiles in use multiply: by quads of bytes, or by pairs of 16 bits, which take twice the memory.
+    """How the tiles in use multiply, which decides on the memory that packed weights take.
 
     Examples
     --------
-    >>> packed_path() in ("quads of bytes", "pairs of 16 bits")
+    >>> packed_path() in ("quads of bytes", "pairs of 16 bits", "floats")
     True
     """
-    return "quads of bytes" if tiles().quad_bytes == QUAD * tiles().vl else "pairs of 16 bits"
+    return {1: "quads of bytes", 2: "pairs of 16 bits", 4: "floats"}[tiles().quad_bytes // (QUAD * tiles().vl)]
 
 
 cdef object head(weight):

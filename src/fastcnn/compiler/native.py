@@ -148,9 +148,14 @@ def reshape_form(source: tuple[int, ...], target: tuple[int, ...]) -> tuple[int,
     --------
     >>> reshape_form((2, 8, 4, 4), (2, 128)), reshape_form((2, 8, 4), (16, 4))
     ((0, 128), (-1, 4))
+    >>> reshape_form((2, 8), (1, 2, 8))  # the batch is behind axes of size 1
+    (1, -1, 8)
     """
     if not target or prod(target) == 0:
         return target
+    ahead = next((axis for axis, size in enumerate(target) if size > 1), 0)
+    if ahead and source[:1] == (target[ahead],):
+        return (*target[:ahead], -1, *target[ahead + 1 :])
     return (0 if source and source[0] == target[0] else -1, *target[1:])
 
 
@@ -216,30 +221,10 @@ def _expand(r: Rewriter) -> list[Node] | None:
     shape = tuple(wanted.ravel().tolist())
     if np.broadcast_shapes(r.shape(), shape) == r.shape():
         return _identity(r)
-    return r.chain(("Expand", (), {"shape": shape}))
-
-
-def _depth_to_space(r: Rewriter) -> list[Node] | None:
-    (_, c, h, w), b = r.shape(), r.attr("blocksize")
-    if not r.is_float() or c % (b * b):
-        return None
-    first = r.attr("mode") == "DCR"
-    split = (0, b, b, c // (b * b), h, w) if first else (0, c // (b * b), b, b, h, w)
-    perm = (0, 3, 4, 1, 5, 2) if first else (0, 1, 4, 2, 5, 3)
-    joined = (0, c // (b * b), h * b, w * b)
-    return r.chain(
-        ("Reshape", (), {"shape": split}), ("Transpose", (), {"perm": perm}), ("Reshape", (), {"shape": joined})
-    )
-
-
-def _space_to_depth(r: Rewriter) -> list[Node] | None:
-    (_, c, h, w), b = r.shape(), r.attr("blocksize")
-    if not r.is_float() or h % b or w % b:
-        return None
-    perm = (0, 3, 5, 1, 2, 4) if r.attr("mode") == "DCR" else (0, 1, 3, 5, 2, 4)
-    joined = (0, c * b * b, h // b, w // b)
-    split = ("Reshape", (), {"shape": (0, c, h // b, b, w // b, b)})
-    return r.chain(split, ("Transpose", (), {"perm": perm}), ("Reshape", (), {"shape": joined}))
+    # 1 keeps a size, so that the node also fits batches of other sizes.
+    own = (1,) * (len(shape) - len(r.shape())) + r.shape()
+    wanted_sizes = [1 if size == had else size for size, had in zip(shape[::-1], own[::-1], strict=False)][::-1]
+    return r.chain(("Expand", (), {"shape": tuple(wanted_sizes)}))
 
 
 def _split(r: Rewriter) -> list[Node] | None:
@@ -351,8 +336,8 @@ RULES: dict[str, Rule] = {
     "Split": _split,
     "Gather": _gather,
     "Expand": _expand,
-    "DepthToSpace": _depth_to_space,
-    "SpaceToDepth": _space_to_depth,
+    "DepthToSpace": _same("DepthToSpace", "blocksize", "mode"),
+    "SpaceToDepth": _same("SpaceToDepth", "blocksize", "mode"),
     "Concat": _concat,
     "Pad": _pad,
     "Identity": _identity,

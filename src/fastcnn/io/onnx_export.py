@@ -249,10 +249,7 @@ def _oldest(defs: Any, op: str) -> int:
 
 def _given(names: Sequence[str]) -> list[str]:
     """Names of inputs without absent ones at the end, which other tools take for inputs without a value."""
-    names = list(names)
-    while names and not names[-1]:
-        names.pop()
-    return names
+    return list(names[: max((i + 1 for i, name in enumerate(names) if name), default=0)])
 
 
 def _with_inputs(node: Node, extra: list[str], **attrs: Any) -> list[Any]:

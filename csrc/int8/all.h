@@ -16,6 +16,7 @@
  *
  * Quads: v_inputs has the same quad in all lanes. v_turned makes quads of four neighbouring pixels of VL lanes, one for
  * each lane. v_weights loads weights, which v_pack has packed. v_dot adds the products of a quad to a sum.
+ * v_hide makes the compiler forget what it knows of inputs.
  */
 #include "../int8.h"
 

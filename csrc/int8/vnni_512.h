@@ -26,3 +26,8 @@ FC_INLINE void v_pack(const int8_t *w, void *packed)
 {
     memcpy(packed, w, QUAD_BYTES);
 }
+
+FC_INLINE void v_hide(v_x *x)
+{
+    __asm__("" : "+v"(*x));
+}

@@ -2,6 +2,7 @@
 #if defined(__x86_64__)
 #include "../compiler.h"
 #include <immintrin.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 #if defined(__clang__) /* takes vectors of 512 bits as they are */
@@ -12,7 +13,7 @@ FC_TARGET("avx512f,avx512bw,avx512vnni,avx512vbmi,avx2,fma,prefer-vector-width=5
 
 #define FC_ISA avx512vbmi
 #define QUAD_BYTES 64
-#define UNROLL_LINES 8 /* docs/tuning.md, "Depthwise tiles of bytes" */
+#define UNROLL_LINES 8
 
 #include "../int8/vectors_512.h"
 #include "../int8/vnni_512.h"

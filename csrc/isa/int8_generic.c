@@ -1,6 +1,7 @@
 /* int8_generic.c: tiles of 8-bit layers in plain C, for any machine. */
 #include "../compiler.h"
 #include <math.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -63,6 +64,11 @@ FC_INLINE void v_pack(const int8_t *w, void *packed)
     for (int i = 0; i < 4; i++)
         for (int lane = 0; lane < 4; lane++)
             *to++ = w[4 * lane + i];
+}
+
+FC_INLINE void v_hide(v_x *x)
+{
+    __asm__("" : "+m"(*x));
 }
 
 #include "../int8/all.h"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from kernels.int8_layers import finish_of, place, room, run
+from kernels.int8_layers import finish_of, place, plain_rows, room, run
 
 from fastcnn.kernels import _cpu, _step
 from fastcnn.kernels._int8_conv import Int8Conv
@@ -75,6 +75,28 @@ def test_any_geometry(int8_isa, budget):
     for seed in range(budget(60, 5000)):
         rng = np.random.default_rng(seed)
         check(rng, _cpu.vector_length(), draw(rng))
+
+
+def check_rows(rng, floats):
+    """Features and outputs of a fully connected layer, without room for the lanes of full blocks."""
+    n, outs = (int(size) for size in rng.integers(1, 40, 2))
+    ins, one = 4 * int(rng.integers(1, 30)), (1, 1)
+    x = rng.integers(0, 256, (n, ins, 1, 1)).astype(np.uint8)
+    weight = rng.integers(-128, 128, (outs, ins, 1, 1)).astype(np.int8)
+    bias, scale = rng.integers(-999, 999, outs).astype(np.int32), rng.random(outs).astype(np.float32) / 1000
+    sums = quantised.int8_conv_sums(x, weight, bias)
+    expected = quantised.scaled_sums(sums, scale) if floats else quantised.finish_sums(sums, scale, zero=128)
+    xs, ys = plain_rows(n, ins, 2, UINT8), plain_rows(n, outs, 1, FLOAT32 if floats else UINT8)
+    xs.memory[:] = x.ravel()
+    packed = pack_int8_weights(weight)
+    views, pads = (ys.view, xs.view, None), (0, 0, 0, 0)
+    run(lambda: Int8Conv(*views, packed, bias, scale, one, one, pads, one, 1, 128, 0, 0, 0, 255), ys, xs)
+    np.testing.assert_array_equal(ys.numbers(), expected, err_msg=f"{n}, {ins}, {outs}, {floats}")
+
+
+def test_plain_values_of_one_pixel(int8_isa, budget):
+    for seed in range(budget(20, 500)):
+        check_rows(np.random.default_rng(seed), bool(seed % 2))
 
 
 def test_any_number_of_threads_and_pieces(int8_isa, budget, monkeypatch):

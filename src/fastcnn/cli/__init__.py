@@ -1,5 +1,5 @@
-"""The command line: `fastcnn classify | explain | train | check | evaluate | info | convert | tune | studio | doctor |
-bench`.
+"""The command line: `fastcnn classify | explain | train | check | evaluate | info | convert | tune | studio | serve |
+doctor | bench`.
 
 One module a command, imported when it runs.
 
@@ -34,6 +34,7 @@ _COMMANDS = {
     "convert": "turn a model into ONNX or safetensors",
     "tune": "time the algorithms of a model on this machine",
     "studio": "open a page to gather photos, train, understand and use classifiers",
+    "serve": "classify photos over HTTP",
     "doctor": "show the configuration and check every kernel on this machine",
     "bench": "measure convolution kernels on this machine",
 }

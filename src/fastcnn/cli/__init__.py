@@ -1,4 +1,4 @@
-"""The command line: `fastcnn classify | explain | train | check | evaluate | info | convert | quantize | studio | …`.
+"""The command line: `fastcnn classify | explain | train | check | evaluate | info | convert | quantize | serve | â¦`.
 
 One module a command, imported when it runs.
 
@@ -34,6 +34,7 @@ _COMMANDS = {
     "quantize": "turn a model into one of 8 bits, smaller and faster",
     "tune": "time the algorithms of a model on this machine",
     "studio": "open a page to gather photos, train, understand and use classifiers",
+    "serve": "classify photos over HTTP",
     "doctor": "show the configuration and check every kernel on this machine",
     "bench": "measure convolution kernels on this machine",
 }

@@ -48,7 +48,7 @@ from fastcnn.model import Model, Prediction
 from fastcnn.sequential import Sequential
 
 if TYPE_CHECKING:
-    from fastcnn import explain, training, zoo
+    from fastcnn import explain, serving, training, zoo
     from fastcnn.estimator import ImageClassifier
     from fastcnn.loading import load
     from fastcnn.prepared import prepare
@@ -130,13 +130,14 @@ __all__ = [
     "num_threads",
     "prepare",
     "reference",
+    "serving",
     "set_num_threads",
     "show_config",
     "training",
     "zoo",
 ]
 
-_MODULES = ("explain", "training", "zoo")
+_MODULES = ("explain", "serving", "training", "zoo")
 _ON_FIRST_USE = {
     "ImageClassifier": "fastcnn.estimator",
     "load": "fastcnn.loading",

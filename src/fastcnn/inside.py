@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -17,7 +18,6 @@ import numpy as np
 from fastcnn._arguments import as_int, as_real_array
 from fastcnn._forks import Guard
 from fastcnn._names import listed, meant
-from fastcnn._record import record
 from fastcnn.compiler.network import infer_values, least_batch
 from fastcnn.graph.ir import Graph, Node, Shape, with_outputs
 from fastcnn.head import last_layer
@@ -47,11 +47,11 @@ MAX_VIEWS = 4  # plan caches of other outputs, kept for each network
 _FEWEST_AXES = 3  # of values that have places: maps (N, C, H, W), and tokens (N, T, C)
 
 
-@record
+@dataclass(frozen=True)
 class Layer:
-    """One layer of a network, as `layers_of` lists it.
+    """One layer of a network, as `fastcnn.explain.layers` lists it.
 
-    Attributes
+    Parameters
     ----------
     name : str
         What `feature_maps` takes.
@@ -59,6 +59,11 @@ class Layer:
         ONNX operator.
     shape : tuple of int, or None
         Of its output for one input, with the batch axis; None if it depends on values.
+
+    Examples
+    --------
+    >>> Layer("conv1", "Conv", (1, 6, 28, 28)).name
+    'conv1'
     """
 
     name: str
@@ -90,11 +95,6 @@ class View:
 
     def _stored_graph(self, input_shape: Sequence[int]) -> Graph:
         return self._change(tuple(input_shape))
-
-    def _input_shapes(self, graph: Graph, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-        """The first input is the batch; others have the shapes that the graph says."""
-        first, *others = graph.inputs
-        return {first: shape, **{name: tuple(size or 1 for size in graph.inputs[name]) for name in others}}
 
     def compiled(self, kind: object, shape: tuple[int, ...], pixels: Pixels | None = None) -> Compiled:
         """Return the plan for a batch of `shape`. `kind` tells views of one network apart."""
@@ -202,7 +202,7 @@ def layers_of(model: Network, input_shape: Sequence[int] | None = None) -> list[
     --------
     >>> from fastcnn import zoo
     >>> [layer.name for layer in layers_of(zoo.lenet())][:3]
-    ['conv1', 'conv1.tanh_1', 'pool1']
+    ['conv1', 'relu1', 'pool1']
     """
     network = as_network(model, "layers")
     graph = network._settled(lambda: network._stored_graph(input_shape))

@@ -421,10 +421,6 @@ class Network(Layer):
         """`graph`, in which constants that lie in a file stay there."""
         return self._traced(input_shape)
 
-    def _input_shapes(self, graph: Graph, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-        """The shape of each input of `_stored_graph`, for a batch of `shape`."""
-        return dict.fromkeys(graph.inputs, shape)
-
     def _traced(self, input_shape: Sequence[int] | None) -> Graph:
         """What `forward` does with a symbol."""
         name = type(self).__name__

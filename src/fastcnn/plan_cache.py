@@ -62,9 +62,6 @@ class Compilable(Protocol):
     def _stored_graph(self, input_shape: Sequence[int]) -> Graph:
         """The network as a graph; constants that lie in a file stay there."""
 
-    def _input_shapes(self, graph: Graph, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-        """The shape of each input of that graph, for a batch of `shape`."""
-
 
 class Compiled(NamedTuple):
     """A plan, and the facts about its graph that a prediction needs."""
@@ -195,9 +192,10 @@ class PlanCache:
 
 def _compile(network: Compilable, graph: Graph, key: _Key, packed: Packed) -> Compiled:
     shape, preprocess, _ = key
+    first, *others = graph.inputs  # a network has one; the rest is of gradients, and has fixed shapes
     compiled = compile_network(
         graph,
-        network._input_shapes(graph, shape),
+        {first: shape, **{name: tuple(size or 1 for size in graph.inputs[name]) for name in others}},
         packed=packed,
         tuning=network.tuning,
         pixels={} if preprocess is None else dict.fromkeys(graph.inputs, preprocess.levels()),

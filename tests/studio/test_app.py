@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from asking import Client
+from asgi_client import Client
 from photo_folders import BROKEN, make_photos
 from PIL import Image
 

@@ -19,7 +19,6 @@ from fastcnn.cli._stream import Names, batches
 from fastcnn.io.preprocess import Pixels
 from fastcnn.kernels._cpu import set_num_threads
 from fastcnn.model import Model
-from fastcnn.task import Prediction
 from fastcnn.training.interrupt import Interrupt
 
 
@@ -100,18 +99,10 @@ def _results(model: Model, names: Names, top: int | None) -> Generator[dict[str,
         answers = iter(model.predict_proba(together(contents)) if contents else ())
         for photo in batch:
             if photo.error is None:
-                named = _named(model, next(answers), top)
+                named = model._named(next(answers), top)
                 yield {"path": photo.path, "predictions": [asdict(prediction) for prediction in named]}
             else:
                 yield {"path": photo.path, "error": photo.error}
-
-
-def _named(model: Model, probabilities: np.ndarray, top: int | None) -> list[Prediction]:
-    """Return the most probable classes; where there are several labels, those that are given."""
-    if model.task != "multi_label":
-        return model._most_probable(probabilities, 5 if top is None else top)
-    given = int((probabilities > 0.5).sum())
-    return model._most_probable(probabilities, given if top is None else min(top, given))
 
 
 def _ways(model: Model) -> tuple[Callable[[str], Any], Callable[[Sequence[Any]], Any]]:

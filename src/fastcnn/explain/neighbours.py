@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcnn._arguments import as_int, as_real_array
-from fastcnn._record import record
 from fastcnn.inside import embeddings as embed
 from fastcnn.inside import inputs_of
 from fastcnn.io.image import find_images
@@ -19,7 +19,7 @@ from fastcnn.training.prepare import is_paths
 __all__ = ["Neighbour", "nearest"]
 
 
-@record
+@dataclass(frozen=True)
 class Neighbour:
     """One of the photos that `nearest` finds.
 

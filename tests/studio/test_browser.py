@@ -59,7 +59,7 @@ def show(page, studio, area):
 
 
 def wait_for_counts(page, expected):
-    """Wait until the cards of the classes say so many photos."""
+    """Wait until the cards of the classes show these numbers of photos."""
     script = """wanted => JSON.stringify([...document.querySelectorAll('.class-card[data-class]')].map(
         card => [card.dataset.class, parseInt(card.querySelector('.count').textContent)])) === wanted"""
     page.wait_for_function(script, arg=json.dumps(list(map(list, sorted(expected.items()))), separators=(",", ":")))

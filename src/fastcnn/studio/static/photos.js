@@ -91,7 +91,8 @@ function drawCards(cards, known, signal, draw) {
   const most = Math.max(1, ...state.classes.map((each) => each.count));
   const all = h("li", { class: `class-card all ${filter === null ? "on" : ""}` },
     h("button", { type: "button", class: "class-name", "aria-pressed": filter === null, onclick: () => { filter = null; draw(); } }, "All classes"),
-    h("span", { class: "count" }, state.photos.length.toLocaleString("en")));
+    h("span", { class: "count" }, counted(state.photos.length, "photo")),
+    h("div", { class: "cover", "aria-hidden": "true" }, state.classes.slice(0, 4).flatMap(({ name }) => covers(name).slice(-1)).map((photo) => h("img", { src: thumb(photo), alt: "" }))));
   for (const name of known.keys()) if (!state.classes.some((each) => each.name === name)) known.delete(name);
   for (const { name, count } of state.classes) {
     if (!known.has(name)) known.set(name, card(name, signal, draw));

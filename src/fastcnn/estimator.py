@@ -112,8 +112,8 @@ class ImageClassifier(Parameters):
     Images are (N, C, H, W), (N, H, W, C) or (N, H, W). Channels are the last axis if that has 1, 3 or 4 entries and
     axis 1 has not. Each channel (each feature, of rows) is standardised by its mean and deviation in the first data.
 
-    Up to 512 rows of features are learned in 400 steps on all of them, by AdamW with a weight decay of 1, unless
-    `network`, `epochs`, `batch_size`, `optimizer` or `patience` is given.
+    Up to 512 rows of features are learned in 400 steps on all of them. AdamW takes these, with a weight decay of 1.
+    `network`, `epochs`, `batch_size`, `optimizer` and `patience` change that, if one is given.
 
     scikit-learn need not be installed; its ``check_estimator`` passes, but that weights do not stand for repetitions.
 

@@ -60,8 +60,8 @@ def batch_size_of(given: int | None) -> int:
 def steps_for(classifier: Any, shape: tuple[int, ...], count: int) -> Steps:
     """Return the steps of an `ImageClassifier` for a number of inputs of a shape.
 
-    Few rows of features are learned in steps on all of them, by AdamW with a weight decay of 1, where neither the
-    network nor anything that counts epochs was given.
+    Few rows of features are learned in steps on all of them, by AdamW with a weight decay of 1. A network, an
+    optimizer, and what counts epochs or batches change that, if they are given.
 
     Raises
     ------

@@ -1,8 +1,8 @@
 """Small networks that learn from scratch: 3x3 convolutions for small images, fully connected layers for rows.
 
-After VGG (Simonyan and Zisserman, 2015), with batch normalisation (Ioffe and Szegedy, 2015). Rows have dropout of a
-tenth of the features and half of a wide hidden layer (Srivastava et al., 2014), behind a smooth clip at three
-deviations (Holzmüller et al., 2024): docs/defaults_rows.md tells how they were chosen.
+After VGG (Simonyan and Zisserman, 2015), with batch normalisation (Ioffe and Szegedy, 2015). A smooth clip holds
+rows within three deviations (Holzmüller et al., 2024). They have dropout of a tenth of the features and half of a wide
+hidden layer (Srivastava et al., 2014). docs/defaults_rows.md tells how that was chosen.
 """
 
 from __future__ import annotations

@@ -22,6 +22,8 @@ from fastcnn.distributed.memory import Address, Memory, Sizes
 from fastcnn.kernels import _cpu
 from fastcnn.training.loader import Batch, Batches
 from fastcnn.training.shard_engine import Engine, Recipe, ShardResult, Turn
+from fastcnn.training.shard_sync import Meeting
+from fastcnn.training.sharded import at_once, part_of
 from fastcnn.training.shards import add_into, cut, tree
 
 __all__ = ["About", "Computed", "PeerLost", "Plan", "Setup", "Task", "Worker"]
@@ -158,12 +160,16 @@ class Worker:
 
     # -- a step --------------------------------------------------------------------------------------
 
-    def compute(self, attempt: int, task: Task, shards: Sequence[int], side: int, step: int) -> list[Computed]:
-        """Compute shards into their slots."""
+    def compute(
+        self, attempt: int, task: Task, shards: Sequence[int], side: int, step: int, place: Any = None
+    ) -> list[Computed]:
+        """Compute shards into their slots; `place` is where workers exchange values meanwhile, if they do."""
         engine, memory = self._engine, self._own()
         state = engine.layout.state.views(memory.states[side])
         found = []
         try:
+            if place is not None:
+                return self._compute_at_once(attempt, task, shards, state, step, place)
             for shard in shards:
                 batch = self._batch(task, shard)
                 start = time.perf_counter()
@@ -176,11 +182,30 @@ class Worker:
         self._read_ahead(task, shards)
         return found
 
+    def _compute_at_once(
+        self, attempt: int, task: Task, shards: Sequence[int], state: Mapping[str, np.ndarray], step: int, place: Any
+    ) -> list[Computed]:
+        """Compute shards that wait for those of other workers."""
+        memory = self._own()
+        parts = len(cut(task.size, self._setup.recipe.shards))
+
+        def fetch(key: str, values: Mapping[int, np.ndarray]) -> list[np.ndarray]:
+            found: list[np.ndarray] = place(attempt, key, dict(values), parts)
+            return found
+
+        given = {shard: (self._batch(task, shard), memory.slots[shard]) for shard in shards}
+        start = time.perf_counter()
+        results = at_once(self._engine, given, step, state, Meeting(list(shards), fetch), task.size)
+        memory.marks[list(shards)] = attempt
+        self._read_ahead(task, shards)
+        seconds = (time.perf_counter() - start) / len(shards)
+        found = zip(given.items(), results, strict=True)
+        return [Computed(shard, result, batch.y, seconds) for (shard, (batch, _)), result in found]
+
     def _batch(self, task: Task, shard: int) -> Batch:
         if task.given is not None:
             part = cut(task.size, self._setup.recipe.shards)[shard]
-            x, y, weights = task.given
-            return Batch(x[part], y[part], None if weights is None else weights[part])
+            return part_of(task.given, part)
         ahead = self._ahead.pop((task.epoch, task.number, shard), None)
         if ahead is not None:
             return ahead.result()

@@ -6,6 +6,7 @@ Both call the same plans in the same order, which makes their results the same t
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum
@@ -25,6 +26,7 @@ from fastcnn.training.loader import Batch
 from fastcnn.training.losses import Loss
 from fastcnn.training.optimizers import Optimizer
 from fastcnn.training.shard_layout import Bucket, Layout, layout_of
+from fastcnn.training.shard_sync import Exchange, Local, synchronised
 from fastcnn.training.step import StepGraph, StepKind, learning_parts, scores_of, step_graph
 from fastcnn.training.step_plans import CompiledStep, StepPlans
 from fastcnn.training.tasks import without_ending
@@ -48,6 +50,7 @@ class Recipe:
     seed: int
     ema: float | None
     shards: int
+    sync_batch_norm: bool = False
 
 
 class ShardResult(NamedTuple):
@@ -107,6 +110,8 @@ class Engine:
         self.recipe = recipe
         self._shape = shape
         self._plans = StepPlans()
+        self._lock = threading.Lock()
+        self._local = threading.local()  # what a thread computes, where shards wait for each other
         self._updates: dict[tuple[Bucket, bool, bool, str], _Update] = {}
         self.graph = without_ending(recipe.model._kernel_graph(shape), recipe.loss)
         self._trainable, self._momenta = learning_parts(recipe.model)
@@ -149,7 +154,14 @@ class Engine:
     # -- a shard -------------------------------------------------------------------------------------
 
     def gradient(
-        self, batch: Batch, shard: int, step: int, state: Mapping[str, np.ndarray], slot: np.ndarray
+        self,
+        batch: Batch,
+        shard: int,
+        step: int,
+        state: Mapping[str, np.ndarray],
+        slot: np.ndarray,
+        whole: int = 0,
+        exchange: Exchange | None = None,
     ) -> ShardResult:
         """Compute the gradients of a shard, times what it weighs.
 
@@ -163,31 +175,38 @@ class Engine:
             Views of a block that is laid out as `layout.state`.
         slot : ndarray
             Receives gradients and statistics, as `layout.slot` tells.
+        whole : int
+            Inputs of all shards, where batch normalisation is synchronised.
+        exchange : callable, optional
+            How this shard gets the values of the others, then.
         """
         loss = self.recipe.loss
         with default_float_modes():
             count = loss.count(batch.y, batch.weights)
             weights = batch.weights if count else None  # the mean of no inputs is no number
             is_outside = loss.needs_scores(weights)
-            compiled = self._compiled(batch.x.shape, StepKind("LinearLoss" if is_outside else loss.op, True, False))
+            kind = StepKind("LinearLoss" if is_outside else loss.op, True, False)
+            with self._lock:
+                compiled = self._compiled(batch.x.shape, kind, whole if exchange else 0)
+            if exchange is not None:
+                self._local.now = Local(exchange, len(batch.x), count)
             slot[...] = 0
-            for row in compiled.numbers:
-                row[:] = row_of_numbers(GATHERING, self.recipe.optimizer, 0.0, 1, count, 0.0)
+            # Threads may run the same plan: what it writes is of this call.
+            row = row_of_numbers(GATHERING, self.recipe.optimizer, 0.0, 1, count, 0.0)
+            found, scores = np.zeros(1, np.float32), np.zeros_like(compiled.scores)
             words = self._clock(step * self.recipe.shards + shard)
-            arrays = [*compiled.numbers, words, *self._operands(compiled.step, state, slot)]
+            arrays = [*(np.array(row, np.float32) for _ in compiled.numbers), words]
+            arrays += self._operands(compiled.step, state, slot)
             x = np.ascontiguousarray(batch.x, np.float32)
-            value: float | None = None
             if is_outside:
-                scores = self._scores(compiled, x, arrays)
-                value, gradient = loss.value_and_gradient(scores, batch.y, weights)
+                value, gradient = loss.value_and_gradient(self._scores(compiled, x, arrays), batch.y, weights)
                 target = np.ascontiguousarray(gradient, np.float32)
             else:
                 target = loss.target(batch.y, compiled.scores.shape, weights)
-            compiled.plan.run([x, target, *arrays], [compiled.loss, compiled.scores])
+            compiled.plan.run([x, target, *arrays], [found, scores])
             for name in self.layout.momenta:
                 self.layout.slot.view(slot, name)[...] *= np.float32(len(x))
-        found = float(compiled.loss[0]) if value is None else value
-        return ShardResult(found, count, len(x), compiled.scores.copy())
+        return ShardResult(value if is_outside else float(found[0]), count, len(x), scores)
 
     def _clock(self, step: int) -> np.ndarray:
         seed = self.recipe.seed
@@ -205,13 +224,21 @@ class Engine:
         ]
 
     def _scores(self, compiled: CompiledStep, x: np.ndarray, arrays: list[np.ndarray]) -> np.ndarray:
-        if not compiled.scorer:
-            graph, shapes, packed = scores_of(compiled.step), compiled.step.shapes, compiled.step.packed
-            plan = self._plans.planned(graph, shapes, packed, self.recipe.model.tuning)
-            compiled.scorer.append((plan, np.zeros(plan.output_shapes[0], np.float32)))
+        with self._lock:
+            if not compiled.scorer:
+                plan = self._plan_of(scores_of(compiled.step), compiled.step)
+                compiled.scorer.append((plan, np.zeros(plan.output_shapes[0], np.float32)))
         ((plan, scores),) = compiled.scorer
-        plan.run([x, compiled.scores, *arrays], [scores])
-        return scores
+        found = np.zeros_like(scores)
+        plan.run([x, compiled.scores, *arrays], [found])
+        return found
+
+    def _plan_of(self, graph: Graph, step: StepGraph) -> Plan:
+        """A plan; those that run at the same time do not share memory."""
+        tuning = self.recipe.model.tuning
+        if self.recipe.sync_batch_norm:
+            return compile_graph(graph, step.shapes, tuning=tuning, parameters=step.packed)
+        return self._plans.planned(graph, step.shapes, step.packed, tuning)
 
     def _step(self, shape: tuple[int, ...], kind: StepKind) -> StepGraph:
         """The step of a shard. A momentum of 1 leaves the batch's statistics themselves in a slot of zeros."""
@@ -220,15 +247,18 @@ class Engine:
         updating = Updating(recipe.optimizer, gathers=True, applies=False)
         return step_graph(self.graph, shape, self._trainable, momenta, kind.loss, updating, recipe.recompute)
 
-    def _compiled(self, shape: tuple[int, ...], kind: StepKind) -> CompiledStep:
-        compiled = self._plans.recent((shape, kind))
+    def _compiled(self, shape: tuple[int, ...], kind: StepKind, whole: int) -> CompiledStep:
+        key = (*shape, whole), kind
+        compiled = self._plans.recent(key)
         if compiled is None:
             step = self._step(shape, kind)
-            plan = self._plans.planned(step.graph, step.shapes, step.packed, self.recipe.model.tuning)
+            if whole:
+                step = synchronised(step, whole, self._local)
+            plan = self._plan_of(step.graph, step)
             numbers = [np.zeros(len(SETTINGS), np.float32) for _ in step.numbers]
             scores = np.zeros(plan.output_shapes[1], np.float32)
             compiled = CompiledStep(plan, step, numbers, np.zeros(1, np.float32), scores, [])
-            self._plans.keep((shape, kind), compiled)
+            self._plans.keep(key, compiled)
         return compiled
 
     # -- a bucket ------------------------------------------------------------------------------------

@@ -20,8 +20,9 @@ from fastcnn.network import Network
 from fastcnn.training.loader import Batch, Batches
 from fastcnn.training.losses import Loss
 from fastcnn.training.optimizers import Optimizer
-from fastcnn.training.shard_engine import ShardResult, clip_factor
+from fastcnn.training.shard_engine import ShardResult
 from fastcnn.training.shard_sync import NobodyComes
+from fastcnn.training.shard_updates import clip_factor
 from fastcnn.training.sharded import ShardedTrainer, mean_loss, next_turn
 from fastcnn.training.shards import cut, middle
 from fastcnn.training.step import Account

@@ -21,8 +21,9 @@ from fastcnn._version import __version__
 from fastcnn.distributed.memory import Address, Memory, Sizes
 from fastcnn.kernels import _cpu
 from fastcnn.training.loader import Batch, Batches
-from fastcnn.training.shard_engine import Engine, Recipe, ShardResult, Turn
+from fastcnn.training.shard_engine import Engine, ShardResult
 from fastcnn.training.shard_sync import Meeting
+from fastcnn.training.shard_updates import Recipe, Turn
 from fastcnn.training.sharded import at_once, part_of
 from fastcnn.training.shards import add_into, cut, tree
 
@@ -173,8 +174,8 @@ class Worker:
             for shard in shards:
                 batch = self._batch(task, shard)
                 start = time.perf_counter()
-                result = engine.gradient(batch, shard, step, state, memory.slots[shard])
-                memory.marks[shard] = attempt
+                mark = partial(_mark, memory.marks[shard], attempt)
+                result = engine.gradient(batch, shard, step, state, memory.slots[shard], reached=mark)
                 found.append(Computed(shard, result, batch.y, time.perf_counter() - start))
         except BaseException:
             memory.marks[list(shards)] = -attempt
@@ -280,13 +281,13 @@ class Worker:
         """Begin the update of buckets; return the squared norms of their gradients, where these are clipped."""
         engine, memory = self._engine, self._own()
         old, new = memory.states[side], memory.states[1 - side]
-        return {i: engine.begin(engine.layout.buckets[i], turn, old, new, memory.total) for i in buckets}
+        return {i: engine.updates.begin(engine.layout.buckets[i], turn, old, new, memory.total) for i in buckets}
 
     def finish(self, buckets: Sequence[int], turn: Turn, side: int, factor: float) -> None:
         """Update buckets."""
         engine, memory = self._engine, self._own()
         for i in buckets:
-            engine.finish(engine.layout.buckets[i], turn, memory.states[1 - side], memory.total, factor)
+            engine.updates.finish(engine.layout.buckets[i], turn, memory.states[1 - side], memory.total, factor)
 
     def update(self, buckets: Sequence[int], turn: Turn, side: int) -> None:
         """Update buckets where gradients are not clipped."""
@@ -300,6 +301,10 @@ class Worker:
                 os.kill(pid, signal.SIGKILL)
             while _lives(pid):
                 time.sleep(_POLL)
+
+
+def _mark(marks: np.ndarray, attempt: int, bucket: int) -> None:
+    marks[bucket] = attempt
 
 
 def _chunk_of(slots: Sequence[np.ndarray], chunk: slice, shard: int) -> np.ndarray:

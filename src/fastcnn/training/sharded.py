@@ -18,8 +18,9 @@ from fastcnn.network import Network
 from fastcnn.training.loader import Batch
 from fastcnn.training.losses import Loss
 from fastcnn.training.optimizers import Optimizer
-from fastcnn.training.shard_engine import Engine, Recipe, ShardResult, Turn, clip_factor
+from fastcnn.training.shard_engine import Engine, ShardResult
 from fastcnn.training.shard_sync import Meeting, NobodyComes
+from fastcnn.training.shard_updates import Recipe, Turn, clip_factor
 from fastcnn.training.shards import add_into, cut, tree
 from fastcnn.training.step import Account
 from fastcnn.training.tasks import task_of_loss
@@ -147,10 +148,12 @@ class ShardedTrainer(Trainer):
             total = tree(0, len(parts), leaf, add)
         turn = next_turn(results, update, self.learning_rate, self._account)
         old, new = self._blocks
-        norms = [norm for bucket in engine.layout.buckets for norm in engine.begin(bucket, turn, old, new, total)]
+        norms = [
+            norm for bucket in engine.layout.buckets for norm in engine.updates.begin(bucket, turn, old, new, total)
+        ]
         factor = clip_factor(norms, self.clip_norm)
         for bucket in engine.layout.buckets:
-            engine.finish(bucket, turn, new, total, factor)
+            engine.updates.finish(bucket, turn, new, total, factor)
         self._slots.append(total)
         return results
 

@@ -13,7 +13,7 @@ import numpy as np
 from fastcnn._arguments import check_out
 from fastcnn.kernels._cpu import threads_of_call
 from fastcnn.network import Network
-from fastcnn.task import Prediction, most_likely
+from fastcnn.task import most_likely
 
 if TYPE_CHECKING:
     from fastcnn.training.augment import Augment
@@ -160,13 +160,6 @@ class Predictor(Network):
         from fastcnn.training.predictions import averaged_predictions
 
         return averaged_predictions(self, x, times, augment, batch_size, seed, workers)
-
-    def _named(self, probabilities: np.ndarray, top: int | None) -> list[Prediction]:
-        """Return the most probable classes; where there are several labels, those that are given."""
-        if self.task != "multi_label":
-            return self._most_probable(probabilities, 5 if top is None else top)
-        given = int((probabilities > 0.5).sum())
-        return self._most_probable(probabilities, given if top is None else min(top, given))
 
 
 def _is_batch(x: Any) -> bool:

@@ -23,6 +23,7 @@ from fastcnn.serving.bodies import Photo
 from fastcnn.serving.metrics import Metrics
 from fastcnn.serving.served import Served, Version
 from fastcnn.serving.settings import Settings
+from fastcnn.training.answers import named_classes
 
 __all__ = ["Service"]
 
@@ -139,7 +140,7 @@ class Service:
         if isinstance(row, Exception):
             raise row
         self.metrics.images.add(1, served.name)
-        named = version.model._named(row, top)
+        named = named_classes(version.model, row, top)
         return {
             "predictions": [
                 {"index": one.index, "label": one.label, "probability": round(one.probability, 6)} for one in named

@@ -1,7 +1,14 @@
 """Gradients of attention of several heads, on blocked images whose pixels are tokens.
 
-    weights = softmax(scale * q @ k^T + bias)          of_v = weights^T @ g
-    of_scores = weights * (g @ v^T - sum of g * y)     of_q = scale * of_scores @ k,  of_k = scale * of_scores^T @ q
+With the weights, softmax(scale * q @ k^T + bias), and the gradient g of the output:
+
+    slopes  =  weights * (g @ v^T - sum of g * y)
+
+    of_v    =  weights^T @ g
+
+    of_q    =  scale * slopes @ k
+
+    of_k    =  scale * slopes^T @ q
 
 The weights are computed again, for one strip of queries at a time. The sum is over the channels of a query; a further
 channel of g, which a value of 1 multiplies, subtracts it within the product.

@@ -1,8 +1,8 @@
 """Runs one engine on one ONNX file in a process of its own: `engine.py ENGINE FILE`, on one thread.
 
 The file's batch is beside it, FILE with the suffix .npy. The first line of the output is the prediction. After each
-line of stdin the engine predicts for some time, and prints the least processor time of a call in milliseconds and the
-process's peak of memory in MiB.
+line of stdin the engine predicts for some time. It then prints the least processor time of a call in milliseconds, and
+the peak of memory of the process in MiB.
 """
 
 from __future__ import annotations

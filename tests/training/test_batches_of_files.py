@@ -60,6 +60,15 @@ def class_token(size):
     return nodes, given, (size, TOKENS, WIDTH)
 
 
+def gathered(size):
+    """Queries, keys and values are taken by their numbers, three as the images of a batch may be."""
+    nodes, given, shape = class_token(size)
+    take = [helper.make_node("Gather", ["turned", f"number{i}"], [name], axis=0) for i, name in enumerate("qkv")]
+    first = next(i for i, node in enumerate(nodes) if node.op_type == "Split")
+    given = given | {f"number{i}": np.array(i) for i in range(3)}
+    return [*nodes[:first], *take, *nodes[first + 4 :]], given, shape
+
+
 def gates(size):
     """Gates of channels are spread over images before they multiply; two outputs are stacked, and their mean taken."""
     given = {
@@ -110,16 +119,19 @@ def loaded(file, size, path):
     return fc.load(path), proto, shape[1:]
 
 
-@pytest.mark.parametrize("file", [class_token, gates, rows])
+@pytest.mark.parametrize("file", [class_token, gathered, gates, rows])
 def test_predictions_of_any_batch(file, tmp_path, isa):
     model, proto, shape = loaded(file, "N", tmp_path / "n.onnx")
-    for size in (1, 2, 5):
+    for size in (1, 2, 3, 5):
         x = random_numbers(size, *shape)
         (expected,) = ReferenceEvaluator(proto).run(None, {"x": x})
         np.testing.assert_allclose(model(x), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("file", "size"), [(class_token, "N"), (class_token, 1), (gates, "N"), (rows, "N"), (rows, 1)])
+@pytest.mark.parametrize(
+    ("file", "size"),
+    [(class_token, "N"), (class_token, 1), (gathered, "N"), (gathered, 1), (gates, "N"), (rows, "N"), (rows, 1)],
+)
 def test_all_that_the_file_gives_is_trained(file, size, tmp_path):
     model, _, shape = loaded(file, size, tmp_path / "n.onnx")
     before = {name: np.array(array) for name, array in model.state_dict().items()}

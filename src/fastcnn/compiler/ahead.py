@@ -112,7 +112,7 @@ def _for_any_batch(graph: Graph, found: list[Resolved], max_bytes: int) -> Graph
 def _repeating(graph: Graph, resolved: list[Graph], shapes: list[Shape]) -> list[Graph]:
     """The resolved graphs, in which constants that repeat one row for each image are that row, repeated.
 
-    `shapes` are those of the input. Where the file names the batch, what is put beside images is such a constant.
+    `shapes` are those of the input. Where the file names the batch, only what is put beside images is taken for that.
     """
     batches, first = [shape[0] for shape in shapes], resolved[0]
     names = set(first.constants)
@@ -153,7 +153,7 @@ def _repeats(array: np.ndarray | None, batch: int) -> bool:
 
 
 def _row(array: np.ndarray | None, other: np.ndarray | None, rows: int | None = None) -> bool:
-    """Whether the first rows are the same; if the number of `rows` is given, whether the first array has so many."""
+    """Whether the first rows are the same; with `rows`, whether the first array has that number of them."""
     assert array is not None and other is not None
     return (rows in (None, len(array))) and array.shape[1:] == other.shape[1:] and bool((array[0] == other[0]).all())
 

@@ -137,7 +137,7 @@ def _softmax(r: Rewriter) -> list[Node] | None:
         return None
     if not r.attr("flatten") or prod(shape[axis:]) == shape[axis]:
         return [r.make("Softmax", r.node.inputs, axis=axis - len(shape))]
-    back = ("Reshape", (), {"shape": reshape_form(shape, shape)})
+    back = ("Reshape", (), {"shape": reshape_form((prod(shape[:axis]), prod(shape[axis:])), shape)})
     return r.chain(("Flatten", (), {"axis": axis}), ("Softmax", (), {"axis": 1}), back)
 
 
@@ -211,7 +211,8 @@ def _gather(r: Rewriter) -> list[Node] | None:
     if places.ndim:
         return r.chain(part)
     rest = (*shape[:axis], *shape[axis + 1 :])
-    return r.chain(part, ("Reshape", (), {"shape": reshape_form(shape, rest)})) if rest else None
+    one = (*shape[:axis], 1, *shape[axis + 1 :])
+    return r.chain(part, ("Reshape", (), {"shape": reshape_form(one, rest)})) if rest else None
 
 
 def _expand(r: Rewriter) -> list[Node] | None:

@@ -71,7 +71,7 @@ cdef struct ElementArgs:
     fc_tensor x  # IN
     const ptrdiff_t *places  # of each phase and channel of y, floats behind the pixel of x
     ptrdiff_t phases         # rows and columns of y that begin at one pixel of x
-    ptrdiff_t row, pixel     # floats of x from one of these pixels to the next
+    ptrdiff_t row, pixel     # floats of x to the next pixel that is read
 
 
 cdef void run_elements(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
@@ -117,7 +117,7 @@ cdef class MoveElements(Step):
     phases : int
         How many rows, and columns, of y begin at the same pixel of x.
     step : int
-        Rows, and columns, of x from one of these pixels to the next.
+        Rows, and columns, of x to the next pixel that is read.
     """
 
     cdef ElementArgs a

@@ -98,16 +98,15 @@ class _Resolver:
         nodes = live([node for made in became.values() for node in made], self.graph.outputs)
         used = {name for node in nodes for name in node.inputs} | set(self.graph.outputs)
         constants = {
-            name: value.array for name, value in self.known.items() if value.array is not None and name in used
+            name: value.given for name, value in self.known.items() if value.given is not None and name in used
         }
-        for name, weight in self.rewriter.quantised.items():
-            if name in constants:
-                del constants[name]
+        for name in [name for name in self.known if name in used]:
+            weight = self.known[name].quantised
+            if weight is not None:
                 parts = self.rewriter.name(f"{name}:bytes"), self.rewriter.name(f"{name}:scale")
                 constants |= zip(parts, (weight.q, weight.scale), strict=True)
-                nodes.insert(
-                    0, Node("Int8Weight", self.rewriter.name(f"{name}:weight"), parts, name, {"axis": weight.axis})
-                )
+                own = self.rewriter.name(f"{name}:weight")
+                nodes.insert(0, Node("Int8Weight", own, parts, name, {"axis": weight.axis}))
         result = Graph(nodes, self.graph.inputs, self.graph.outputs, constants, self.graph.types)
         return Resolved(result, self.known, became)
 
@@ -136,13 +135,13 @@ class _Resolver:
             return self.native([node])
         op = node.kind
         assert isinstance(op, General)
+        self.rewriter.node = node
+        weight = quantised_weight(self.rewriter) if op.name == "ai.onnx::DequantizeLinear" else None
+        if weight is not None:
+            self.known[node.output] = Known(weight.q.shape, np.dtype(np.float32), None, weight)
+            return []
         constant = self.constant(op, node, operands)
         if constant is not None:
-            if op.name == "ai.onnx::DequantizeLinear":
-                self.rewriter.node = node
-                weight = quantised_weight(self.rewriter)
-                if weight is not None:
-                    self.rewriter.quantised[node.output] = weight
             self.known[node.output] = Known(constant.shape, constant.dtype, constant)
             return []
         op.check_values([v.shape if v else None for v in operands])
@@ -163,7 +162,7 @@ class _Resolver:
 
     @staticmethod
     def unknown(value: Known | None) -> bool:
-        return value is not None and value.array is None
+        return value is not None and not value.is_constant
 
     def constant(self, op: General, node: Node, operands: list[Known | None]) -> np.ndarray | None:
         """The output, if it does not depend on the inputs' values."""
@@ -172,7 +171,7 @@ class _Resolver:
         if op.name == "ai.onnx::CastLike" and len(operands) == 2 and operands[1] and operands[1].dtype is not None:
             like = np.zeros((), operands[1].dtype)  # its type alone matters
             operands = [operands[0], Known((), like.dtype, like)]
-        if all(v is None or v.array is not None for v in operands):
+        if all(v is None or v.is_constant for v in operands):
             result = op.evaluate(node.attrs, [v.array if v else None for v in operands], self.budget)
             self.budget.keep(result.nbytes)
             return result

@@ -22,31 +22,6 @@ Link = tuple[str, tuple[str, ...], dict[str, Any]]  # op, inputs after the first
 
 
 @dataclass(frozen=True)
-class Known:
-    """What is known of a value before it is computed.
-
-    Attributes
-    ----------
-    shape : tuple of int, or None
-        None if it depends on the values of inputs.
-    dtype : dtype or None
-    array : ndarray or None
-        The value itself, if it depends on no more than the shapes of inputs.
-    """
-
-    shape: tuple[int, ...] | None
-    dtype: np.dtype | None
-    array: np.ndarray | None = None
-
-    def stand_in(self) -> np.ndarray:
-        """The value, or zeros of its shape that take no memory."""
-        if self.array is not None:
-            return self.array
-        assert self.shape is not None
-        return np.broadcast_to(np.zeros((), self.dtype), self.shape)
-
-
-@dataclass(frozen=True)
 class Quantised:
     """Weights as signed bytes q, which stand for scale * q.
 
@@ -62,6 +37,49 @@ class Quantised:
     scale: np.ndarray
     axis: int
 
+    def numbers(self) -> np.ndarray:
+        """What they stand for, as float32."""
+        shape = [-1 if axis == self.axis else 1 for axis in range(self.q.ndim)]
+        return self.q * self.scale.astype(np.float32).reshape(shape)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a value before it is computed.
+
+    Attributes
+    ----------
+    shape : tuple of int, or None
+        None if it depends on the values of inputs.
+    dtype : dtype or None
+    given : ndarray or None
+        The value itself, if it depends on no more than the shapes of inputs.
+    quantised : Quantised or None
+        The bytes that it is made of, in place of the value.
+    """
+
+    shape: tuple[int, ...] | None
+    dtype: np.dtype | None
+    given: np.ndarray | None = None
+    quantised: Quantised | None = None
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether the value is known."""
+        return self.given is not None or self.quantised is not None
+
+    @property
+    def array(self) -> np.ndarray | None:
+        """The value, or None; made anew of bytes each time, as float32 takes four times their memory."""
+        return self.given if self.quantised is None else self.quantised.numbers()
+
+    def stand_in(self) -> np.ndarray:
+        """The value, or zeros of its shape that take no memory."""
+        if self.given is not None:
+            return self.given
+        assert self.shape is not None
+        return np.broadcast_to(np.zeros((), self.dtype), self.shape)
+
 
 class Rewriter:
     """What a rule works with: the operands of a node, and ways to make nodes and constants.
@@ -72,14 +90,11 @@ class Rewriter:
         Whether quantised values become bytes in kernels. If not, NumPy computes them.
     made : dict of str to Node
         The nodes with kernels that rules have made, by output.
-    quantised : dict of str to Quantised
-        Constants that are made from bytes.
     """
 
     def __init__(self, known: dict[str, Known], graph: Graph, budget: Budget, keeps_bytes: bool = False) -> None:
         self.known, self.budget, self.keeps_bytes = known, budget, keeps_bytes
         self.made: dict[str, Node] = {}
-        self.quantised: dict[str, Quantised] = {}
         self._numbers: Counter[str] = Counter()  # how often a name was asked for
         self._constants: dict[tuple[object, ...], str] = {}
         self.makers = {node.output: node for node in graph.nodes}
@@ -134,14 +149,18 @@ class Rewriter:
         return self._constants[key]
 
     def transposed(self, i: int) -> str:
-        """The name of a constant matrix with its axes exchanged, whose bytes are, too."""
-        before, matrix = self.node.inputs[i], self.array(i)
+        """The name of a constant matrix with its axes exchanged."""
+        before = self.node.inputs[i]
+        weights, matrix = self.known[before].quantised, self.array(i)
         assert matrix is not None
-        name = self.constant(f"{before}_transposed", matrix.T, 1.0)
-        if before in self.quantised:
-            own = self.quantised[before]
-            self.quantised[name] = Quantised(np.ascontiguousarray(own.q.T), own.scale, 1 - own.axis)
-        return name
+        if weights is None:
+            return self.constant(f"{before}_transposed", matrix.T, 1.0)
+        key = (f"{before}_transposed", 1.0)
+        if key not in self._constants:
+            name = self._constants[key] = self.name(key[0])
+            turned = Quantised(np.ascontiguousarray(weights.q.T), weights.scale, 1 - weights.axis)
+            self.known[name] = Known(turned.q.shape, FLOAT, None, turned)
+        return self._constants[key]
 
     def make(self, op: str, inputs: tuple[str, ...], output: str | None = None, **attrs: Any) -> Node:
         """A node in place of the current one, whose output it makes unless another is named."""

@@ -38,7 +38,7 @@ def connect(ray: Any, address: str | None, cpus: int) -> bool:
     ray : module
     address : str, optional
         Of a running cluster, or "auto" for that of this machine. None takes the cluster that the program is connected
-        to, or starts one.
+        to, that of RAY_ADDRESS, or starts one.
     cpus : int
         That a cluster of this machine has at least.
 
@@ -50,13 +50,12 @@ def connect(ray: Any, address: str | None, cpus: int) -> bool:
     if ray.is_initialized():
         return False
     settings: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
-    if address is None:
+    address = address or os.environ.get("RAY_ADDRESS", "local")
+    if address == "local":
         settings["num_cpus"] = max(cpus, os.cpu_count() or 1)
-    else:
-        settings["address"] = address
     logging.getLogger("ray.data").setLevel(logging.WARNING)  # it tells every few seconds how far it is
     try:
-        ray.init(**settings)
+        ray.init(address=address, **settings)
     except (ConnectionError, ValueError) as error:
         raise ConnectionError(
             f"Ray: address={address!r}: no cluster answers, `ray start --head` begins one: {str(error).splitlines()[0]}"

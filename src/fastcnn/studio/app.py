@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,7 +93,7 @@ class Studio:
         number_of = {label: number for number, label in enumerate(listing.classes)}
         return {
             "csrf": self.policy.csrf,
-            "folder": str(self.project.root),
+            "folder": _short(self.project.root),
             "version": listing.version,
             "classes": [{"name": label, "count": listing.counts[label]} for label in listing.classes],
             "photos": [
@@ -255,6 +256,13 @@ class Studio:
             "runs": [summary["id"] for summary in summaries],
             **{f"run {summary['id']}": summary for summary in summaries},
         }
+
+
+def _short(path: Path) -> str:
+    """A path as people write it: what is below their home begins with ~."""
+    with suppress(ValueError, RuntimeError):
+        return str(Path("~") / path.relative_to(Path.home()))
+    return str(path)
 
 
 async def _page(request: Request) -> Response:

@@ -83,9 +83,9 @@ class Project:
     # -- looking --------------------------------------------------------------------------------------
 
     def listing(self, max_age: float = 0.0) -> Listing:
-        """Return what the folder holds now; with `max_age`, what it held so many seconds ago at the earliest.
+        """Return what the folder holds now; with `max_age`, what it held that many seconds ago at the earliest.
 
-        What this project has changed itself is in it, however old.
+        What this project itself has changed is always in it.
         """
         with self._lock:
             if self._seen is None or time.monotonic() - self._seen[0] >= max_age:

@@ -135,7 +135,7 @@ class Lesson {
     this.note = h("p", { class: "muted", role: "status" });
     replace(this.body,
       h("p", { class: "lead" }, "Choose one of your photos, and change the filter. Every number below is computed now, by this library, on your photo."),
-      picker((photo) => { this.photo = photo; this.ask(); }, "Photo of the lesson"), this.note,
+      picker((photo) => { this.photo = photo; this.told = null; this.ask(); }, "Photo of the lesson"), this.note,
       section(1, "A photo is numbers", "Here it is small and grey: 26 × 26 numbers from 0, black, to 255, white. The box is where the filter looks now.",
         h("div", { class: "lesson-row" }, canvases.numbers, holes.loupe)),
       section(2, "A filter slides over it", "Nine numbers. At each place they are multiplied with the nine below, and added. This one answers strongly where it is brighter on the left than on the right: at a vertical line. Edit it.",

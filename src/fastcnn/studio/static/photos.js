@@ -8,6 +8,7 @@ import { Grid } from "./grid.js";
 import { lookDialog } from "./look.js";
 import { webcam } from "./webcam.js";
 
+const MANY = 14; // classes: more scroll in a frame of their own
 let filter = null; // the class whose photos are shown; null for all
 
 export function showPhotos(main, signal, [what]) {
@@ -102,6 +103,7 @@ function drawCards(cards, known, signal, draw) {
   cards.querySelector(".all")?.remove();
   if (wanted.some((element, i) => cards.children[i] !== element) || cards.children.length !== wanted.length) replace(cards, wanted);
   if (wanted.length > 1) cards.prepend(all);
+  cards.classList.toggle("many", wanted.length > MANY);
 }
 
 function card(name, signal, draw) {

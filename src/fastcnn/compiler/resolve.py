@@ -17,7 +17,7 @@ import numpy as np
 
 from fastcnn import ops
 from fastcnn.compiler.native import translate
-from fastcnn.compiler.rewriter import Known, Rewriter
+from fastcnn.compiler.rewriter import Copies, Known, Rewriter
 from fastcnn.graph.ir import Graph, Node, live
 from fastcnn.ops.budget import KERNEL, NODE_BYTES, Budget, Cost
 from fastcnn.ops.general import General
@@ -41,7 +41,12 @@ class Resolved:
     became: dict[str, list[Node]]
 
 
-def resolve(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], budget: Budget | None = None) -> Resolved:
+def resolve(
+    graph: Graph,
+    input_shapes: Mapping[str, tuple[int, ...]],
+    budget: Budget | None = None,
+    copies: Copies | None = None,
+) -> Resolved:
     """Replace general operations by those with kernels.
 
     Parameters
@@ -53,6 +58,8 @@ def resolve(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], budget: B
     budget : Budget, optional
         Limits the bytes of the constants and all values of the graph, the work of resolving, and that of a prediction.
         The default is the budget of `MAX_BYTES`.
+    copies : Copies, optional
+        Those that resolving the graph for another shape has made.
 
     Raises
     ------
@@ -67,11 +74,13 @@ def resolve(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], budget: B
     >>> [node.op for node in resolve(graph, {"x": (2, 4)}).graph.nodes]
     ['Relu', 'Flatten']
     """
-    return _Resolver(graph, input_shapes, budget or Budget()).run()
+    return _Resolver(graph, input_shapes, budget or Budget(), copies or Copies()).run()
 
 
 class _Resolver:
-    def __init__(self, graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], budget: Budget) -> None:
+    def __init__(
+        self, graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], budget: Budget, copies: Copies
+    ) -> None:
         self.graph, self.budget = graph, budget
         budget.keep(NODE_BYTES * len(graph.nodes) + sum(array.nbytes for array in graph.constants.values()))
         self.known: dict[str, Known] = {
@@ -80,7 +89,7 @@ class _Resolver:
         for name, shape in input_shapes.items():
             self.known[name] = Known(tuple(shape), np.dtype(graph.types.get(name, "float32")))
             self.spend(self.known[name], f"input {name!r}")
-        self.rewriter = Rewriter(self.known, graph, budget)
+        self.rewriter = Rewriter(self.known, graph, budget, copies)
 
     def run(self) -> Resolved:
         became = {node.output: self.told_step(node) for node in self.graph.nodes}
@@ -214,7 +223,7 @@ class Growing:
         shapes: Mapping[str, tuple[int, ...]],
         budget: Budget,
     ) -> None:
-        self._resolver = _Resolver(Graph([], dict(inputs), [], {}, dict(types)), shapes, budget)
+        self._resolver = _Resolver(Graph([], dict(inputs), [], {}, dict(types)), shapes, budget, Copies())
         self._count = 0
 
     @property

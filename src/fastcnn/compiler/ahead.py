@@ -14,7 +14,7 @@ from fastcnn import ops
 from fastcnn.compiler.batch import is_separable
 from fastcnn.compiler.islands import with_islands
 from fastcnn.compiler.resolve import Resolved, resolve
-from fastcnn.compiler.rewriter import Known
+from fastcnn.compiler.rewriter import Copies, Known
 from fastcnn.graph.ir import Graph, Node, Shape, live
 from fastcnn.ops.budget import MAX_BYTES, Budget
 
@@ -84,9 +84,10 @@ def _at_probes(graph: Graph, max_bytes: int) -> list[Resolved]:
     ((name, shape),) = graph.inputs.items()
     batches = (shape[0],) if shape[0] is not None else BATCHES
     found: list[Resolved] = []
+    copies = Copies()
     for concrete in [(batch, *rest) for rest in _sizes(graph) for batch in batches]:
         try:
-            found.append(resolve(graph, {name: concrete}, Budget(max_bytes)))
+            found.append(resolve(graph, {name: concrete}, Budget(max_bytes), copies))
         except ValueError:
             if None in shape[1:]:
                 return []  # the graph may be made for other sizes

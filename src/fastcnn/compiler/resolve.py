@@ -18,7 +18,7 @@ import numpy as np
 from fastcnn import ops
 from fastcnn.compiler.native import translate
 from fastcnn.compiler.native_quantize import quantised_weight
-from fastcnn.compiler.rewriter import Known, Rewriter
+from fastcnn.compiler.rewriter import Copies, Known, Rewriter
 from fastcnn.graph.ir import Graph, Node, live
 from fastcnn.ops.budget import KERNEL, NODE_BYTES, Budget, Cost
 from fastcnn.ops.general import General
@@ -46,6 +46,7 @@ def resolve(
     graph: Graph,
     input_shapes: Mapping[str, tuple[int, ...]],
     budget: Budget | None = None,
+    copies: Copies | None = None,
     keeps_bytes: bool = False,
 ) -> Resolved:
     """Replace general operations by those with kernels.
@@ -59,6 +60,8 @@ def resolve(
     budget : Budget, optional
         Limits the bytes of the constants and all values of the graph, the work of resolving, and that of a prediction.
         The default is the budget of `MAX_BYTES`.
+    copies : Copies, optional
+        Those that resolving the graph for another shape has made.
     keeps_bytes : bool
         Whether quantised values become operations on bytes (ops/int8.py).
 
@@ -75,12 +78,17 @@ def resolve(
     >>> [node.op for node in resolve(graph, {"x": (2, 4)}).graph.nodes]
     ['Relu', 'Flatten']
     """
-    return _Resolver(graph, input_shapes, budget or Budget(), keeps_bytes).run()
+    return _Resolver(graph, input_shapes, budget or Budget(), copies or Copies(), keeps_bytes).run()
 
 
 class _Resolver:
     def __init__(
-        self, graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], budget: Budget, keeps_bytes: bool = False
+        self,
+        graph: Graph,
+        input_shapes: Mapping[str, tuple[int, ...]],
+        budget: Budget,
+        copies: Copies,
+        keeps_bytes: bool = False,
     ) -> None:
         self.graph, self.budget = graph, budget
         budget.keep(NODE_BYTES * len(graph.nodes) + sum(array.nbytes for array in graph.constants.values()))
@@ -90,7 +98,7 @@ class _Resolver:
         for name, shape in input_shapes.items():
             self.known[name] = Known(tuple(shape), np.dtype(graph.types.get(name, "float32")))
             self.spend(self.known[name], f"input {name!r}")
-        self.rewriter = Rewriter(self.known, graph, budget, keeps_bytes)
+        self.rewriter = Rewriter(self.known, graph, budget, copies, keeps_bytes)
 
     def run(self) -> Resolved:
         became = {node.output: self.told_step(node) for node in self.graph.nodes}
@@ -237,7 +245,7 @@ class Growing:
         shapes: Mapping[str, tuple[int, ...]],
         budget: Budget,
     ) -> None:
-        self._resolver = _Resolver(Graph([], dict(inputs), [], {}, dict(types)), shapes, budget)
+        self._resolver = _Resolver(Graph([], dict(inputs), [], {}, dict(types)), shapes, budget, Copies())
         self._count = 0
 
     @property

@@ -7,8 +7,9 @@ native.py has the rules, which translate general operations into those with kern
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,24 @@ class Known:
         return np.broadcast_to(np.zeros((), self.dtype), self.shape)
 
 
+class Copies:
+    """Contiguous copies of parts of constants, such as transposed weights: one for all shapes that a graph is resolved
+    for."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[object, ...], tuple[np.ndarray, np.ndarray]] = {}
+
+    def of(self, array: np.ndarray | np.float32) -> np.ndarray:
+        """The copy of an array, which is made once for each view of other memory."""
+        array = np.asarray(array)
+        if array.base is None:
+            return np.array(array, FLOAT, order="C")
+        key = (array.__array_interface__["data"][0], array.shape, array.strides, array.dtype.str)
+        if key not in self._found:
+            self._found[key] = array, np.array(array, FLOAT, order="C")  # the view keeps its memory alive
+        return self._found[key][1]
+
+
 class Rewriter:
     """What a rule works with: the operands of a node, and ways to make nodes and constants.
 
@@ -92,8 +111,10 @@ class Rewriter:
         The nodes with kernels that rules have made, by output.
     """
 
-    def __init__(self, known: dict[str, Known], graph: Graph, budget: Budget, keeps_bytes: bool = False) -> None:
-        self.known, self.budget, self.keeps_bytes = known, budget, keeps_bytes
+    def __init__(
+        self, known: dict[str, Known], graph: Graph, budget: Budget, copies: Copies, keeps_bytes: bool = False
+    ) -> None:
+        self.known, self.budget, self.copies, self.keeps_bytes = known, budget, copies, keeps_bytes
         self.made: dict[str, Node] = {}
         self._numbers: Counter[str] = Counter()  # how often a name was asked for
         self._constants: dict[tuple[object, ...], str] = {}
@@ -144,7 +165,7 @@ class Rewriter:
         if key not in self._constants:
             self.budget.keep(array.size * FLOAT.itemsize)
             name = self._constants[key] = self.name(hint)
-            array = np.array(array, FLOAT, order="C")
+            array = self.copies.of(array)
             self.known[name] = Known(array.shape, FLOAT, array)
         return self._constants[key]
 
@@ -176,6 +197,52 @@ class Rewriter:
             nodes.append(self.make(op, (value, *others), output, **attrs))
             value = nodes[-1].output
         return nodes
+
+
+class Chain:
+    """Nodes of which each reads the output of the one before.
+
+    Attributes
+    ----------
+    nodes : list of Node
+    value : str
+        The last output.
+    shape : tuple of int
+        Its shape.
+    """
+
+    def __init__(self, r: Rewriter) -> None:
+        self.r, self.value, self.shape = r, r.node.inputs[0], r.shape()
+        self.nodes: list[Node] = []
+
+    def add(self, op: str, *others: str, **attrs: Any) -> None:
+        self.made(op, (self.value, *others), **attrs)
+        self.value = self.nodes[-1].output
+
+    def made(self, op: str, inputs: tuple[str, ...], **attrs: Any) -> str:
+        """Append a node that may read anything."""
+        output = self.r.name(f"{self.r.node.output}/{len(self.nodes)}")
+        self.nodes.append(self.r.make(op, inputs, output, **attrs))
+        return output
+
+    def reshape(self, *sizes: int) -> None:
+        """Give the value another shape; the batch takes what is left."""
+        self.shape = (prod(self.shape) // prod(sizes), *sizes)
+        self.add("Reshape", shape=(-1, *sizes))
+
+    def ended(self) -> list[Node]:
+        """The nodes; the last one makes the output of the current node."""
+        return [*self.nodes[:-1], replace(self.nodes[-1], output=self.r.node.output)]
+
+    def turn(self, perm: Sequence[int]) -> None:
+        """Bring the axes into another order. Where axes of size 1 alone move, no element does."""
+        moving = [axis for axis in perm if axis == 0 or self.shape[axis] > 1]
+        turned = tuple(self.shape[axis] for axis in perm)
+        if moving == sorted(moving):
+            self.reshape(*turned[1:])
+        else:
+            self.add("Transpose", perm=tuple(perm))
+            self.shape = turned
 
 
 Rule = Callable[[Rewriter], list[Node] | None]

@@ -80,12 +80,12 @@ def compare(name: str, threads: int, engines: list[str], rate: float, rounds: in
             for worker in workers:
                 worker.close()
     ours, *others = map(statistics.median, times)
-    losses = np.array([worker.checksum["losses"] for worker in workers])
+    losses = np.array([worker.first["losses"] for worker in workers])
     return {
         "network": name,
         "threads": threads,
         "ms": {engine: 1e3 * median for engine, median in zip(engines, (ours, *others), strict=True)},
-        "peak": {worker.engine: worker.checksum["peak"] for worker in workers},
+        "peak": {worker.engine: worker.first["peak"] for worker in workers},
         "ratio": min(others, default=np.nan) / ours,
         "quiet": quiet,
         "loss_difference": _spread(losses),

@@ -15,6 +15,7 @@ TUTORIALS = (
     "transfer_learning.py",
     "digits.py",
     "grid_search.py",
+    "quantize.py",
     "from_pytorch.py",
 )
 

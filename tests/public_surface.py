@@ -17,6 +17,7 @@ MODULES = (
     "fastcnn.explain",
     "fastcnn.functional",
     "fastcnn.layers",
+    "fastcnn.serving",
     "fastcnn.training",
     "fastcnn.quantization",
     "fastcnn.zoo",

@@ -44,7 +44,17 @@ def test_every_public_name_is_called():
     bases = {"Layer", "Model"}  # of which the others are
     values = {"Prediction", "FastcnnWarning", "ImageError", "ModelLoadError", "__version__"}
     without_arguments = {"get_include", "get_num_threads", "show_config"}
-    modules = {"explain", "functional", "layers", "quantization", "reference", "training", "zoo"}
+    modules = {
+        "distributed",
+        "explain",
+        "functional",
+        "layers",
+        "quantization",
+        "reference",
+        "serving",
+        "training",
+        "zoo",
+    }
     assert set(fc.__all__) - called - bases - values - without_arguments - modules == set()
 
 

@@ -47,18 +47,24 @@ NETWORKS = {
 }
 
 
-def save_all(name: str, batch: int, folder: Path, engines: list[str]) -> np.ndarray:
+# Inputs that integers are calibrated with, at random as the weights are.
+CALIBRATION = 4
+
+
+def save_all(name: str, batch: int, folder: Path, engines: list[str], precision: str = "f32") -> np.ndarray:
     """Write a network in the form that each engine reads. Return an input."""
     build, shape = NETWORKS[name]
     model = build()
     model.input_shape = shape
-    model.save(folder / "model.safetensors")
+    (model.astype("bfloat16") if precision == "bf16" else model).save(folder / "model.safetensors")
     x = np.random.default_rng(0).random((batch, *shape), np.float32)
     np.save(folder / "x.npy", x)
-    if {"onnxruntime", "openvino"} & set(engines):
+    if {"onnxruntime", "openvino"} & set(engines) or precision == "int8":
         graph = replace(model.graph(), inputs={"x": x.shape})  # every engine knows the size of the batch
         with (folder / "model.onnx").open("wb") as file:
             file.writelines(to_onnx(graph, graph.inputs, {}))
+        if precision == "int8":
+            quantise(folder / "model.onnx", x.shape)
     if "torch" in engines:
         write_torchscript(model.graph(), x, folder / "model.pt")
     if "ncnn" in engines:  # takes single images
@@ -67,6 +73,26 @@ def save_all(name: str, batch: int, folder: Path, engines: list[str]) -> np.ndar
         command = [str(Path(sys.executable).parent / "pnnx"), "single.pt", f"inputshape=[{size}]", "fp16=0"]
         subprocess.run(command, cwd=folder, check=True, capture_output=True)
     return x
+
+
+def quantise(path: Path, shape: tuple[int, ...]) -> None:
+    """Let the network in a file be one of integers, in the form that all engines read."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Inputs(CalibrationDataReader):
+        def __init__(self) -> None:
+            rng = np.random.default_rng(1)
+            parts = range(-(-CALIBRATION // shape[0]))
+            self.batches = iter([{"x": rng.random(shape, np.float32)} for _ in parts])
+
+        def get_next(self) -> dict | None:
+            return next(self.batches, None)
+
+    prepared = path.with_suffix(".prepared.onnx")
+    quant_pre_process(path, prepared)
+    settings = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8, "per_channel": True}
+    quantize_static(prepared, path, Inputs(), quant_format=QuantFormat.QDQ, **settings)
 
 
 def _explicit(graph: Graph, node, shapes) -> dict:

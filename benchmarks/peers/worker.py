@@ -1,7 +1,7 @@
-"""Runs one engine on one network in a process of its own: `worker.py ENGINE FOLDER THREADS`.
+"""Runs one engine on one network in a process of its own: `worker.py ENGINE FOLDER THREADS [PRECISION]`.
 
 It reads "run SECONDS" lines from stdin. After each it prints the seconds of single predictions as JSON. The first line
-of its output is the sum of absolute values of the predictions, for comparison.
+of its output is the prediction for the first input, for comparison.
 """
 
 from __future__ import annotations
@@ -18,33 +18,39 @@ import numpy as np
 LEAST_CALLS = 2
 
 
-def fastcnn_engine(folder: Path, x: np.ndarray, threads: int) -> Callable[[], np.ndarray]:
+def fastcnn_engine(folder: Path, x: np.ndarray, threads: int, precision: str = "f32") -> Callable[[], np.ndarray]:
     import fastcnn
 
     fastcnn.set_num_threads(threads)
-    model = fastcnn.load(folder / "model.safetensors")
+    model = fastcnn.load(folder / ("model.onnx" if precision == "int8" else "model.safetensors"))
     return lambda: model(x)
 
 
-def onnxruntime_engine(folder: Path, x: np.ndarray, threads: int) -> Callable[[], np.ndarray]:
+def model_file(folder: Path) -> Path:
+    """The ONNX file in a folder, or the path itself if it is a file."""
+    return folder / "model.onnx" if folder.is_dir() else folder
+
+
+def onnxruntime_engine(folder: Path, x: np.ndarray, threads: int, precision: str = "f32") -> Callable[[], np.ndarray]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(model_file(folder), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return lambda: session.run(None, {name: x})[0]
 
 
-def openvino_engine(folder: Path, x: np.ndarray, threads: int) -> Callable[[], np.ndarray]:
+def openvino_engine(folder: Path, x: np.ndarray, threads: int, precision: str = "f32") -> Callable[[], np.ndarray]:
     import openvino
 
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
-    request = openvino.Core().compile_model(folder / "model.onnx", "CPU", settings).create_infer_request()
+    hint = "bf16" if precision == "bf16" else "f32"  # what is not quantised in a file of integers stays float32
+    settings = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+    request = openvino.Core().compile_model(model_file(folder), "CPU", settings).create_infer_request()
     return lambda: request.infer([x])[0]
 
 
-def torch_engine(folder: Path, x: np.ndarray, threads: int) -> Callable[[], np.ndarray]:
+def torch_engine(folder: Path, x: np.ndarray, threads: int, precision: str = "f32") -> Callable[[], np.ndarray]:
     import torch
 
     torch.set_num_threads(threads)
@@ -58,7 +64,7 @@ def torch_engine(folder: Path, x: np.ndarray, threads: int) -> Callable[[], np.n
     return call
 
 
-def ncnn_engine(folder: Path, x: np.ndarray, threads: int) -> Callable[[], np.ndarray]:
+def ncnn_engine(folder: Path, x: np.ndarray, threads: int, precision: str = "f32") -> Callable[[], np.ndarray]:
     import ncnn
 
     net = ncnn.Net()
@@ -87,8 +93,8 @@ def peak_bytes() -> int:
 
 def main() -> None:
     engine, folder, threads = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
-    call = globals()[f"{engine}_engine"](folder, np.load(folder / "x.npy"), threads)
-    print(json.dumps(float(np.abs(call()).sum())), flush=True)
+    call = globals()[f"{engine}_engine"](folder, np.load(folder / "x.npy"), threads, *sys.argv[4:])
+    print(json.dumps(call()[0].ravel().tolist()), flush=True)
     serve(call)
 
 

@@ -85,6 +85,7 @@ class View:
         self._network, self._change = network, change
         self._max_bytes = network._max_bytes
         self.tuning, self.reproducible, self.strict = network.tuning, network.reproducible, network.strict
+        self.dtype = network.dtype
 
     def named_layers(self) -> Iterator[tuple[str, Any]]:
         """The network and all layers below it, with their paths."""
@@ -98,7 +99,7 @@ class View:
 
     def compiled(self, kind: object, shape: tuple[int, ...], pixels: Pixels | None = None) -> Compiled:
         """Return the plan for a batch of `shape`. `kind` tells views of one network apart."""
-        settings = (tuple(sorted(self.tuning.items())), self.reproducible, self.strict)
+        settings = (tuple(sorted(self.tuning.items())), self.reproducible, self.strict, self.dtype)
         cache = _cache_of(self._network, (kind, *settings))
         return cache.get(self, shape, None if pixels is None else pixels.preprocess)
 

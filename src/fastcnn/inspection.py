@@ -126,7 +126,7 @@ class Inspectable(Learner):
         """
         from fastcnn.summary import summarise
 
-        return summarise(self._stored_graph(input_shape), verbose)
+        return summarise(self._stored_graph(input_shape), verbose, self.dtype == "bfloat16")
 
     def profile(self, x: ArrayLike, repeats: int = 20) -> Profile:
         """Measure the steps of a prediction.
@@ -196,7 +196,8 @@ class Inspectable(Learner):
         if len(batch) == 0:
             raise ValueError("tune: len(x)=0, expected at least one input")
         graph = self._kernel_graph(batch.shape[1:])
-        times = measure(graph, dict.fromkeys(graph.inputs, batch), repeats, progress)
+        inputs = dict.fromkeys(graph.inputs, batch)
+        times = measure(graph, inputs, repeats, progress, self.dtype == "bfloat16")
         best = {key: min(candidates, key=candidates.__getitem__) for key, candidates in times.items()}
         self.tuning = {**self._tuning, **best}
         return times

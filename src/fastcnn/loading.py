@@ -137,6 +137,8 @@ def _read(path: Path, output: str | None, max_bytes: int) -> GraphModel:
         model.preprocess = preprocess
     if "task" in metadata:
         _entry(path, metadata, "task", lambda text: setattr(model, "task", text))
+    if "dtype" in metadata:
+        _entry(path, metadata, "dtype", lambda text: model._set_dtype(text))
     model._estimator = metadata.get("estimator")
     if "tuning" in metadata:
         _entry(path, metadata, "tuning", lambda text: setattr(model, "tuning", json.loads(text)))

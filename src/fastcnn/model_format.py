@@ -1,23 +1,32 @@
 """Networks as files: a safetensors file of weights with the graph as metadata, or an ONNX file.
 
 The metadata are strings: ``format``, ``format_version``, ``graph`` (JSON, graph/ir.py), ``buffers``,
-``input_shape``, ``classes``, ``preprocess``, ``tuning`` and ``estimator`` (JSON), and ``task``. Scaling of inputs is
-part of the graph. loading.py reads the metadata, io/weights.py writes the container, and io/onnx_export.py writes ONNX.
+``input_shape``, ``classes``, ``preprocess``, ``tuning`` and ``estimator`` (JSON), ``task``, and ``dtype``. Scaling of
+inputs is part of the graph. loading.py reads the metadata, io/weights.py writes the container, and io/onnx_export.py
+writes ONNX.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from copy import deepcopy
 from importlib.util import find_spec
+from typing import TypeVar
 
-from fastcnn._arguments import as_path
+import numpy as np
+
+from fastcnn._arguments import as_choice, as_path
 from fastcnn.compiler.network import least_batch
+from fastcnn.computing import DTYPES
 from fastcnn.errors import ModelLoadError
 from fastcnn.io._memory import memory_errors
+from fastcnn.io._numbers import NUMBER_TYPES, rounded
 from fastcnn.network import Network
 
-__all__ = ["export_onnx", "load_weights", "save", "suffix_of"]
+__all__ = ["as_type", "export_onnx", "is_weight", "load_weights", "save", "suffix_of"]
+
+N = TypeVar("N", bound=Network)
 
 FORMAT = "fastcnn"
 FORMAT_VERSION = 1
@@ -48,6 +57,17 @@ def suffix_of(path: str | os.PathLike[str], name: str) -> str:
     if find_spec("onnx") is None:
         raise ImportError('writing ONNX files needs the package onnx: pip install "fastcnn[onnx]"')
     return suffix
+
+
+def is_weight(array: np.ndarray) -> bool:
+    """Whether an array may be of another type than float32: biases and numbers of normalisations are not.
+
+    Examples
+    --------
+    >>> is_weight(np.zeros((8, 3, 3, 3), np.float32)), is_weight(np.zeros(8, np.float32))
+    (True, False)
+    """
+    return len(array.shape) > 1 and array.dtype == np.float32
 
 
 @memory_errors()
@@ -81,7 +101,28 @@ def save(network: Network, path: str | os.PathLike[str], estimator: str | None =
         metadata["task"] = network.task
     if estimator is not None:
         metadata["estimator"] = estimator
-    write_safetensors(path, graph.constants, metadata)
+    halves: set[str] = set()
+    if network.dtype == "bfloat16":
+        metadata["dtype"] = network.dtype
+        halves = {name for name in parameters & graph.constants.keys() if is_weight(graph.constants[name])}
+    write_safetensors(path, graph.constants, metadata, halves)
+
+
+@memory_errors()
+def as_type(network: N, dtype: str) -> N:
+    """Copy a network with weights of another type; see `Model.astype`."""
+    dtype = as_choice(dtype, "astype: dtype", DTYPES)
+    if network._is_quantized():
+        raise ValueError(
+            f"astype: dtype={dtype!r}, but the network is in 8 bits: quantize makes it of a float32 network"
+        )
+    result = deepcopy(network)
+    if dtype == "bfloat16":
+        bits = NUMBER_TYPES["bfloat16"]
+        weights = {name: array for name, array in result.named_parameters() if is_weight(array)}
+        result.load_state_dict({name: bits.to_native(rounded(array)) for name, array in weights.items()}, strict=False)
+    result._set_dtype(dtype)
+    return result
 
 
 @memory_errors()

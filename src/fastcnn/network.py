@@ -6,22 +6,23 @@ adds learning, model.py files, and graph_network.py holds networks that are give
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastcnn._arguments import as_array, as_flag, as_int, check_out
+from fastcnn._arguments import as_array, as_int, check_out
 from fastcnn._progress import walk
 from fastcnn.compiler.network import planned_graph
+from fastcnn.computing import Computing
 from fastcnn.graph.ir import Graph
 from fastcnn.graph.trace import Symbol, trace
 from fastcnn.io.preprocess import Pixels
 from fastcnn.kernels._cpu import threads_of_call
-from fastcnn.layers.base import Layer, failed_layer
+from fastcnn.layers.base import failed_layer
 from fastcnn.ops.budget import MAX_BYTES
-from fastcnn.plan_cache import Compiled, PlanCache
+from fastcnn.plan_cache import Compiled
 from fastcnn.scaling import as_inputs, scale, scaling_of, set_scaling
 from fastcnn.task import Prediction, as_task, classes_of, most_likely, probabilities
 
@@ -33,7 +34,7 @@ __all__ = ["Network"]
 _FLOAT32 = np.dtype(np.float32)
 
 
-class Network(Layer):
+class Network(Computing):
     """Layers set as attributes, and a ``forward`` of one input and one output: what predicts.
 
     A call with an array traces ``forward`` once for the array's shape, compiles the graph and runs the plan. Plans of
@@ -63,24 +64,12 @@ class Network(Layer):
     (2, 3)
     """
 
-    _cache: PlanCache
     _classes: list[str] | None = None
     _input_shape: tuple[int, ...] | None = None
     _input_type = np.dtype(np.float32)
     _max_bytes: int | None = None  # for one input, where the network comes from a file
-    _tuning: Mapping[str, str] = {}
-    _reproducible: bool = False
-    _strict: bool = False
     _task: str | None = None
     preprocess: Preprocess | None = None
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        self = super().__new__(cls)
-        object.__setattr__(self, "_cache", PlanCache())
-        return self
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in super().__getstate__().items() if name != "_cache"}
 
     # -- what it is for ------------------------------------------------------------------------------
 
@@ -137,50 +126,6 @@ class Network(Layer):
         if len(inputs) == 1 and self._scales():
             inputs = (scale(self, inputs[0]),)
         return self.forward(*inputs)
-
-    # -- how it is compiled ---------------------------------------------------------------------------
-
-    @property
-    def tuning(self) -> dict[str, str]:
-        """The fastest algorithm of each kind of convolution, as measured by `Model.tune`; empty before.
-
-        The entries are plain text that can be reviewed, kept as JSON and assigned to another model. `Model.save` writes
-        them into the file. Entries that a network or a machine does not know are ignored.
-        """
-        return dict(self._tuning)
-
-    @tuning.setter
-    def tuning(self, choices: Mapping[str, str]) -> None:
-        if not isinstance(choices, Mapping) or not all(
-            isinstance(text, str) for pair in choices.items() for text in pair
-        ):
-            raise TypeError(f"{type(self).__name__}.tuning: expected a dict of str to str")
-        object.__setattr__(self, "_tuning", dict(choices))
-        self._cache.forget_plans()
-
-    @property
-    def reproducible(self) -> bool:
-        """Whether an image's outputs have the same bits in batches of every size; False by default.
-
-        The number of threads, the place in the batch and the run never change the bits. The size of the batch may:
-        larger batches can take faster algorithms that round differently (see `fastcnn.functional.conv2d`).
-        """
-        return self._reproducible
-
-    @reproducible.setter
-    def reproducible(self, value: bool) -> None:
-        object.__setattr__(self, "_reproducible", bool(value))
-        self._cache.forget_plans()
-
-    @property
-    def strict(self) -> bool:
-        """Whether a step that only NumPy computes is an error, which names it and the reason; False by default."""
-        return self._strict
-
-    @strict.setter
-    def strict(self, value: bool) -> None:
-        object.__setattr__(self, "_strict", as_flag(value, f"{type(self).__name__}.strict"))
-        self._cache.forget_plans()
 
     # -- running --------------------------------------------------------------------------------------
 
@@ -407,6 +352,10 @@ class Network(Layer):
         """`graph` as one plan computes it, which is what is trained, tuned and cut."""
         graph = self._read(lambda: self._traced(input_shape))
         return planned_graph(graph, tuple(input_shape), self._max_bytes or MAX_BYTES)
+
+    def _is_quantized(self) -> bool:
+        """Whether the graph has integers that stand for float32 numbers."""
+        return False
 
     def _begin_training(self) -> None:
         """Hold what learns as float32 parameters; networks of integers do not yet."""

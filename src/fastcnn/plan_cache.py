@@ -53,6 +53,10 @@ class Compilable(Protocol):
         """The network and all layers below it, with their paths."""
 
     @property
+    def dtype(self) -> str:
+        """The type of the weights."""
+
+    @property
     def strict(self) -> bool:
         """Whether steps that only NumPy computes are refused."""
 
@@ -202,6 +206,7 @@ def _compile(network: Compilable, graph: Graph, key: _Key, packed: Packed) -> Co
         reproducible=network.reproducible,
         max_bytes=network._max_bytes,
         strict=network.strict,
+        bfloat16=network.dtype == "bfloat16",
     )
     # The graph is not kept: its constants would stay in memory beside the packed ones.
     return Compiled(compiled.plan, compiled.output_shape, compiled.ending)

@@ -192,6 +192,7 @@ def _plan_of(network: Network, shapes: Sequence[Shape]) -> Plan:
         reproducible=network.reproducible,
         max_bytes=network._max_bytes,
         strict=network.strict,
+        bfloat16=network.dtype == "bfloat16",
     )
     if not isinstance(compiled.plan, Plan):
         raise ValueError(

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fastcnn._table import as_html, as_table
+from fastcnn.compiler.lower import StepInfo
 from fastcnn.compiler.network import compile_network
 
 if TYPE_CHECKING:
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["Row", "Summary", "summarise"]
 
 _HEADINGS = ("layer", "op", "output", "parameters", "MFLOP", "kernel")
-_LEFT_ALIGNED = (0, 1, 2, 5)
+_LEFT_ALIGNED = (0, 1, 2, 5, 6)
+# Operations of quantised graphs under ONNX's names; those that leave no step have no row.
+_CONVERSIONS = {"Int8Quantize": "QuantizeLinear", "Int8Dequantize": "DequantizeLinear"}
+_WEIGHT = "Int8Weight"
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class Row:
         "folded" where nothing is left to do.
     reasons : dict of str to str
         Kernels that were not taken, and why.
+    type : {"float32", "bfloat16", "int8", ""}
+        How the kernel multiplies, or what it makes; "" where nothing is left to do.
     """
 
     name: str
@@ -51,6 +57,7 @@ class Row:
     flops: int
     kernel: str
     reasons: dict[str, str] = field(default_factory=dict)
+    type: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -79,8 +86,11 @@ class Summary:
         return sum(row.flops for row in self.rows)
 
     def __str__(self) -> str:
-        total = ("total", "", "", f"{self.parameters:,}", _mflop(self.flops), "")
-        table = as_table([_HEADINGS, *(_cells(row) for row in self.rows)], _LEFT_ALIGNED, total)
+        total = ("total", "", "", f"{self.parameters:,}", _mflop(self.flops), "", "")
+        rows = [(*_HEADINGS, "type"), *(_cells(row) for row in self.rows), total]
+        if {row.type for row in self.rows} <= {"float32", ""}:
+            rows = [row[:-1] for row in rows]
+        table = as_table(rows[:-1], _LEFT_ALIGNED, rows[-1])
         return "\n".join([table, *self._reasons()]) if self.verbose else table
 
     def _reasons(self) -> list[str]:
@@ -94,7 +104,7 @@ class Summary:
         return as_html(self)
 
 
-def summarise(graph: Graph, verbose: bool = False) -> Summary:
+def summarise(graph: Graph, verbose: bool = False, bfloat16: bool = False) -> Summary:
     """Compile a graph for a batch of one, and describe its nodes.
 
     Parameters
@@ -103,35 +113,51 @@ def summarise(graph: Graph, verbose: bool = False) -> Summary:
         As `Model.graph` returns.
     verbose : bool
         As in `Summary`.
+    bfloat16 : bool
+        As for `compile_network`.
 
     Returns
     -------
     Summary
     """
     shapes = {name: tuple(size or 1 for size in shape) for name, shape in graph.inputs.items()}
-    compiled = compile_network(graph, shapes)
+    compiled = compile_network(graph, shapes, bfloat16=bfloat16)
     graph, steps = compiled.graph, compiled.plan.steps
     values = {name: shape or () for name, shape in compiled.shapes.items()}
     by_name = {step.name: step for step in steps}
     hosts = {name: step.name for step in steps for name in step.fused}
+    packed = {node.output: node.inputs for node in graph.nodes if node.op == _WEIGHT}
     counted: set[str] = set()
     rows = []
     for node in graph.nodes:
-        constants = [name for name in node.inputs if name in graph.constants and name not in counted]
-        counted.update(constants)
         step = by_name.get(node.name)
+        if node.op == _WEIGHT or (node.op in _CONVERSIONS and step is None):
+            continue
+        read = [part for name in node.inputs for part in packed.get(name, (name,))]
+        constants = [name for name in dict.fromkeys(read) if name in graph.constants and name not in counted]
+        counted.update(constants)
+        host = hosts.get(node.name)
         rows.append(
             Row(
                 name=node.name,
-                op=node.op,
+                op=_CONVERSIONS.get(node.op, node.op),
                 output_shape=values[node.output],
                 parameters=sum(math.prod(graph.constants[name].shape) for name in constants),
                 flops=node.kind.flops(node.attrs, [values.get(name) for name in node.inputs], values[node.output]),
-                kernel=step.kernel if step else _host(hosts.get(node.name)),
+                kernel=step.kernel if step else _host(host),
                 reasons=dict(step.reasons) if step else {},
+                type=_type_of(step or by_name.get(host or "")),
             )
         )
     return Summary(rows, verbose)
+
+
+def _type_of(step: StepInfo | None) -> str:
+    if step is None:
+        return ""
+    if step.kernel == "quantize" or step.kernel.startswith("int8"):
+        return "int8"
+    return "bfloat16" if step.kernel == "bfloat16" else "float32"
 
 
 def _host(name: str | None) -> str:
@@ -140,7 +166,7 @@ def _host(name: str | None) -> str:
 
 def _cells(row: Row) -> tuple[str, ...]:
     shape = "x".join(map(str, row.output_shape))
-    return row.name, row.op, shape, f"{row.parameters:,}", _mflop(row.flops), row.kernel
+    return row.name, row.op, shape, f"{row.parameters:,}", _mflop(row.flops), row.kernel, row.type
 
 
 def _mflop(flops: int) -> str:

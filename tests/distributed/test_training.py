@@ -27,6 +27,12 @@ def test_any_number_of_workers_and_threads_has_the_bits_of_one_process(nodes, al
     assert same(trained(3, distributed=Ray(workers, threads=threads)), alone)
 
 
+def test_synchronised_batch_normalisation_has_the_bits_of_one_process(nodes):
+    chaos = Chaos(kill, 1, every=3)
+    found = trained(2, sync_batch_norm=True, distributed=Ray(3), callbacks=[chaos])
+    assert same(found, trained(2, sync_batch_norm=True))
+
+
 class Chaos(fc.training.Callback):
     """Does harm after some steps, within the next one."""
 

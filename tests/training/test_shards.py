@@ -70,6 +70,31 @@ def test_running_statistics_follow_the_mean_of_the_shards():
     np.testing.assert_allclose(model[0].running_var, 0.75 + 0.25 * variance, rtol=1e-5)
 
 
+def test_synchronised_batch_normalisation_is_that_of_the_batch():
+    states = []
+    for settings in ({}, {"shards": 5, "sync_batch_norm": True}, {"shards": 5}):
+        model = fc.Sequential(*(layer for layer in network() if not isinstance(layer, fc.Dropout)))
+        model.fit(X, Y, 2, 13, progress=False, optimizer=fc.SGD(0.1, momentum=0.5), **settings)
+        states.append(model.state_dict())
+    for name, array in states[0].items():
+        np.testing.assert_allclose(states[1][name], array, rtol=1e-4, atol=2e-5)
+    assert max(abs(states[2][name] - array).max() for name, array in states[0].items()) > 1e-3
+
+
+def test_synchronised_batch_normalisation_has_the_same_bits_for_any_number_of_threads():
+    found = []
+    for threads in (1, 2, 7):
+        fc.set_num_threads(threads)
+        found.append(trained(1, sync_batch_norm=True))
+    assert same(found[0], found[1]) and same(found[0], found[2])
+
+
+def test_a_shard_without_weight_cannot_be_synchronised():
+    weights = np.where(np.arange(52) == 0, 1.0, 0.0)
+    with pytest.raises(ValueError, match="fit: sync_batch_norm: all inputs of a shard have the weight 0"):
+        trained(1, sync_batch_norm=True, sample_weight=weights, augment=None)
+
+
 def test_a_training_goes_on_from_a_checkpoint_to_the_bit(tmp_path):
     trained(1, checkpoint=tmp_path / "run", checkpoint_steps=3)
     assert same(trained(3, checkpoint=tmp_path / "run", resume=True), trained(3))

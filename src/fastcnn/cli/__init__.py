@@ -1,5 +1,4 @@
-"""The command line: `fastcnn classify | explain | train | check | evaluate | info | convert | tune | studio | doctor |
-bench`.
+"""The command line: `fastcnn classify | explain | train | check | evaluate | info | convert | quantize | serve | â¦`.
 
 One module a command, imported when it runs.
 
@@ -32,8 +31,10 @@ _COMMANDS = {
     "evaluate": "examine a classifier on a folder of photos",
     "info": "describe a model, or show where its time goes",
     "convert": "turn a model into ONNX or safetensors",
+    "quantize": "turn a model into one of 8 bits, smaller and faster",
     "tune": "time the algorithms of a model on this machine",
     "studio": "open a page to gather photos, train, understand and use classifiers",
+    "serve": "classify photos over HTTP",
     "doctor": "show the configuration and check every kernel on this machine",
     "bench": "measure convolution kernels on this machine",
 }

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from fastcnn._names import meant, one_of
 
-__all__ = ["Parser", "number_above", "numbers", "whole"]
+__all__ = ["Parser", "number_above", "number_from", "numbers", "whole"]
 
 
 class Parser(argparse.ArgumentParser):
@@ -62,6 +62,21 @@ def number_above(least: float) -> Callable[[str], float]:
             number = math.nan
         if not least < number < math.inf:
             raise argparse.ArgumentTypeError(f"{text[:40]}, expected a number above {least:g}")
+        return number
+
+    return read
+
+
+def number_from(least: float) -> Callable[[str], float]:
+    """Return the type of a number that is at least `least`, and finite."""
+
+    def read(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not least <= number < math.inf:
+            raise argparse.ArgumentTypeError(f"{text[:40]}, expected a number, {least:g} or more")
         return number
 
     return read

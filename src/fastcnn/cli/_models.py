@@ -91,10 +91,11 @@ def _channels(model: Model) -> int:
     return image_shape([size or 0 for size in shape[1:]])[0] or 3 if len(shape) == 4 else 3
 
 
-def add_photo_options(parser: argparse.ArgumentParser) -> None:
-    """What an ONNX file may not tell: names of classes, and how photos become inputs."""
+def add_photo_options(parser: argparse.ArgumentParser, chooses_output: bool = True) -> None:
+    """What an ONNX file may not tell: names of classes, how photos become inputs, and which output is meant."""
     group = parser.add_argument_group("for models that do not tell these themselves")
-    add_output(group)
+    if chooses_output:
+        add_output(group)
     group.add_argument("--labels", metavar="FILE", help="names of the classes, one a line")
     group.add_argument("--mean", type=numbers, metavar="R,G,B", help="of pixels from 0 to 1 (0.485,0.456,0.406)")
     group.add_argument("--std", type=numbers, metavar="R,G,B", help="of pixels from 0 to 1 (0.229,0.224,0.225)")
@@ -198,6 +199,25 @@ def photos_of(
         text = describe_unreadable(found, len(data), " and are left out")
         print(f"fastcnn {options.command}: {text}", file=sys.stderr)
     return kept, found
+
+
+def add_ray(parser: argparse.ArgumentParser, what: str) -> None:
+    """The options --ray and --workers."""
+    parser.add_argument(
+        "--ray",
+        nargs="?",
+        const="",
+        metavar="ADDRESS",
+        help=f"let processes of a Ray cluster {what}: at ADDRESS, or a new one of this machine (needs fastcnn[ray])",
+    )
+    parser.add_argument("--workers", type=whole(1, 100_000), metavar="N", help="with --ray: processes")
+
+
+def check_ray(options: argparse.Namespace, *others: str) -> None:
+    """Refuse options that only --ray has a use for."""
+    for name in ("workers", *others):
+        if options.ray is None and getattr(options, name):
+            raise ValueError(f"--{name.replace('_', '-')}: expected with --ray")
 
 
 def add_threads(parser: argparse.ArgumentParser) -> None:

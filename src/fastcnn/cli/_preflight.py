@@ -58,7 +58,7 @@ def _device(path: str) -> int:
     return os.stat(Path(os.path.realpath(path)).parent).st_dev
 
 
-def check_plot(path: str) -> None:
+def check_plot(path: str, option: str = "--plot") -> None:
     """Look for matplotlib, and whether it writes the format that the suffix asks for.
 
     Raises
@@ -68,9 +68,9 @@ def check_plot(path: str) -> None:
     """
     from fastcnn._figure import drawn
 
-    figure = drawn("--plot", (1, 1), lambda _: None, None)
+    figure = drawn(option, (1, 1), lambda _: None, None)
     known = sorted(figure.canvas.get_supported_filetypes())
     suffix = Path(path).suffix.lower().removeprefix(".")
     if suffix not in known:
-        raise ValueError(f"--plot {path}: unknown format, expected a name that ends in .{', .'.join(known)}")
-    check_writable(path, "--plot")
+        raise ValueError(f"{option} {path}: unknown format, expected a name that ends in .{', .'.join(known)}")
+    check_writable(path, option)

@@ -11,7 +11,7 @@ import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
@@ -19,7 +19,17 @@ from fastcnn import zoo
 from fastcnn._replace import check_writable
 from fastcnn.cli._arguments import number_above, whole
 from fastcnn.cli._log import Log, logging_to
-from fastcnn.cli._models import LABEL_FILES, add_on_error, add_resize, add_threads, is_label_file, photos_of, resized
+from fastcnn.cli._models import (
+    LABEL_FILES,
+    add_on_error,
+    add_ray,
+    add_resize,
+    add_threads,
+    check_ray,
+    is_label_file,
+    photos_of,
+    resized,
+)
 from fastcnn.cli._preflight import check_format, check_plot, check_space
 from fastcnn.errors import FastcnnWarning
 from fastcnn.kernels._cpu import set_num_threads
@@ -41,6 +51,9 @@ from fastcnn.training.screen import Unreadable, Use
 from fastcnn.training.tables import known_data
 from fastcnn.zoo.pretrained import DEFAULT as PRETRAINED
 from fastcnn.zoo.pretrained import pretrained_names, start_for
+
+if TYPE_CHECKING:
+    from fastcnn.distributed import Ray
 
 DEFAULT = "small_cnn"
 _SIZE = 64  # of photos for it
@@ -119,6 +132,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=whole(0), default=0, metavar="N", help="of everything random (default: 0)")
     _add_outputs(parser)
     add_on_error(parser)
+    add_ray(parser, "compute the shards of each batch")
+    parser.add_argument(
+        "--shards",
+        type=whole(1),
+        metavar="N",
+        help="parts of a batch; any number of workers gives the same bits (default: 8 with --ray, else no parts)",
+    )
+    parser.add_argument(
+        "--sync-batch-norm", action="store_true", help="let batch normalisation use the statistics of all shards"
+    )
     add_threads(parser)
     parser.set_defaults(run=run)
 
@@ -152,6 +175,9 @@ def run(options: argparse.Namespace) -> int:
     for option, path in (("-o", options.output), ("--checkpoint", options.checkpoint), ("--log", options.log)):
         if path is not None:
             check_writable(path, option)
+    check_ray(options)
+    if options.sync_batch_norm and options.shards is None and options.ray is None:
+        raise ValueError("--sync-batch-norm: expected with --shards or --ray")
     if options.resume and options.checkpoint is None:
         raise ValueError("--resume: expected with --checkpoint, from which to go on")
     if options.checkpoint_seconds and options.checkpoint is None:
@@ -303,7 +329,19 @@ def _fit(options: argparse.Namespace, model: Model, learn: Dataset, validate: Da
         allow_changed=[name for name in options.allow_changed.split(",") if name],
         seed=options.seed,
         progress=False if options.json and not _is_terminal(sys.stderr) else None,
+        shards=options.shards,
+        sync_batch_norm=options.sync_batch_norm,
+        distributed=_cluster(options),
     )
+
+
+def _cluster(options: argparse.Namespace) -> Ray | None:
+    """Who computes the shards, where it is not this process."""
+    if options.ray is None:
+        return None
+    from fastcnn.distributed import Ray
+
+    return Ray(options.workers or 1, threads=options.threads or 1, address=options.ray or None)
 
 
 def _is_terminal(stream: TextIO | None) -> bool:

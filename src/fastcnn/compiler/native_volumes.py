@@ -8,15 +8,13 @@ The axis with the fewest taps is chosen. Taps that meet only padding do not coun
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
-from typing import Any
 
 import numpy as np
 
 from fastcnn._record import record
-from fastcnn.compiler.rewriter import Rewriter
+from fastcnn.compiler.rewriter import Chain, Rewriter
 from fastcnn.graph.ir import Node, Shape
 from fastcnn.ops.general.windows import window_pads, window_sizes
 
@@ -37,7 +35,7 @@ def conv_of_volumes(r: Rewriter, weight: np.ndarray) -> list[Node] | None:
         return None
     axis = min(axes, key=lambda axis: (axis.parts, axis.number))
     rest = [other for other in axes if other is not axis]
-    chain = _Chain(r)
+    chain = Chain(r)
     if axis.outputs == 1:
         _taps_to_channels(chain, axis)
     else:
@@ -53,7 +51,7 @@ def conv_of_volumes(r: Rewriter, weight: np.ndarray) -> list[Node] | None:
     chain.reshape(axis.outputs, *chain.shape[1:])
     places = {axis.number: 1, rest[0].number: 3, rest[1].number: 4}
     chain.turn((0, 2, places[0], places[1], places[2]))
-    return [*chain.nodes[:-1], replace(chain.nodes[-1], output=r.node.output)]
+    return chain.ended()
 
 
 @record
@@ -111,49 +109,7 @@ def _meets(axis: _Axis, tap: int) -> bool:
     return output < axis.outputs and place + output * axis.stride < axis.size
 
 
-class _Chain:
-    """Nodes of which each reads the output of the one before.
-
-    Attributes
-    ----------
-    nodes : list of Node
-    value : str
-        The last output.
-    shape : tuple of int
-        Its shape.
-    """
-
-    def __init__(self, r: Rewriter) -> None:
-        self.r, self.value, self.shape = r, r.node.inputs[0], r.shape()
-        self.nodes: list[Node] = []
-
-    def add(self, op: str, *others: str, **attrs: Any) -> None:
-        self.made(op, (self.value, *others), **attrs)
-        self.value = self.nodes[-1].output
-
-    def made(self, op: str, inputs: tuple[str, ...], **attrs: Any) -> str:
-        """Append a node that may read anything."""
-        output = self.r.name(f"{self.r.node.output}/{len(self.nodes)}")
-        self.nodes.append(self.r.make(op, inputs, output, **attrs))
-        return output
-
-    def reshape(self, *sizes: int) -> None:
-        """Give the value another shape; the batch takes what is left."""
-        self.shape = (prod(self.shape) // prod(sizes), *sizes)
-        self.add("Reshape", shape=(-1, *sizes))
-
-    def turn(self, perm: Sequence[int]) -> None:
-        """Bring the axes into another order. Where axes of size 1 alone move, no element does."""
-        moving = [axis for axis in perm if axis == 0 or self.shape[axis] > 1]
-        turned = tuple(self.shape[axis] for axis in perm)
-        if moving == sorted(moving):
-            self.reshape(*turned[1:])
-        else:
-            self.add("Transpose", perm=tuple(perm))
-            self.shape = turned
-
-
-def _taps_to_channels(chain: _Chain, axis: _Axis) -> None:
+def _taps_to_channels(chain: Chain, axis: _Axis) -> None:
     """(N, C, D, H, W) to (N, C * taps, ...): the one output meets a part of the axis, or every few of its elements."""
     others = [2 + number for number in range(3) if number != axis.number]
     chain.turn((0, 1, 2 + axis.number, *others))
@@ -166,7 +122,7 @@ def _taps_to_channels(chain: _Chain, axis: _Axis) -> None:
     chain.reshape(channels * taps, *rest)
 
 
-def _places_to_batch(chain: _Chain, axis: _Axis) -> None:
+def _places_to_batch(chain: Chain, axis: _Axis) -> None:
     """(N, C, D, H, W) to (N * outputs, C * taps, ...)."""
     others = [2 + number for number in range(3) if number != axis.number]
     chain.turn((0, 2 + axis.number, 1, *others))

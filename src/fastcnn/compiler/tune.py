@@ -19,7 +19,11 @@ from fastcnn.graph.ir import Graph
 
 
 def measure(
-    graph: Graph, inputs: Mapping[str, np.ndarray], repeats: int, progress: bool | None = False
+    graph: Graph,
+    inputs: Mapping[str, np.ndarray],
+    repeats: int,
+    progress: bool | None = False,
+    bfloat16: bool = False,
 ) -> dict[str, dict[str, float]]:
     """Seconds of every algorithm for every kind of convolution in a network.
 
@@ -32,6 +36,8 @@ def measure(
         Turns; the median counts.
     progress : bool, optional
         As for `Progress`.
+    bfloat16 : bool
+        As for `compile_graph`.
 
     Returns
     -------
@@ -40,12 +46,13 @@ def measure(
     """
     shapes = {name: array.shape for name, array in inputs.items()}
     arrays = [inputs[name] for name in graph.inputs]
-    usual = compile_graph(graph, shapes, whole=True)
+    usual = compile_graph(graph, shapes, whole=True, bfloat16=bfloat16)
     keys = {step.problem for step in usual.steps if step.problem}
     whole = float(np.median(np.sum(usual.times(arrays, repeats), axis=1)))
     found: dict[str, dict[str, list[float]]] = {key: {} for key in keys}
     for entry in walk(ALGORITHMS, "tuning", progress, "algorithms"):
-        plan = compile_graph(graph, shapes, tuning=dict.fromkeys(keys, entry.name), whole=True)
+        tuning = dict.fromkeys(keys, entry.name)
+        plan = compile_graph(graph, shapes, tuning=tuning, whole=True, bfloat16=bfloat16)
         if all(step.kernel != entry.name for step in plan.steps):
             continue
         for step, part in zip(plan.steps, _parts(plan, usual, arrays, repeats), strict=True):

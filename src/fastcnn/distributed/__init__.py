@@ -4,6 +4,7 @@
 Ray(workers=2, threads=1, address=None, timeout=300.0)
 """
 
+from fastcnn.distributed.classify import classify
 from fastcnn.distributed.cluster import Ray
 
-__all__ = ["Ray"]
+__all__ = ["Ray", "classify"]

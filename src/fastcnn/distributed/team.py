@@ -5,7 +5,6 @@ worker.py is what they do, and trainer.py says when.
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from statistics import median
 from typing import Any
 
 from fastcnn._version import __version__
+from fastcnn.distributed.meeting import MeetingPlace
 from fastcnn.distributed.memory import Address, Memory
 from fastcnn.distributed.worker import About, Plan, Setup, Worker
 from fastcnn.errors import FastcnnWarning
@@ -55,6 +55,18 @@ class Member:
 
 
 @dataclass
+class Place:
+    """A meeting place, as workers call it."""
+
+    actor: Any
+
+    def __call__(self, *arguments: Any) -> Any:
+        import ray
+
+        return ray.get(self.actor.exchange.remote(*arguments))
+
+
+@dataclass
 class Team:
     """Workers, and who of them is ready.
 
@@ -73,6 +85,7 @@ class Team:
     members: list[Member] = field(default_factory=list)
     plan: Plan | None = None
     own: Memory | None = None  # this process keeps its machine's memory, too
+    place: Any = None  # where workers exchange values of synchronised batch normalisation
     _pending: dict[Any, Member] = field(default_factory=dict)
     _count: int = 0
     _isa: str = ""
@@ -98,8 +111,6 @@ class Team:
             "concurrency_groups": {"sums": 2},
             "allow_out_of_order_execution": True,
             "scheduling_strategy": "SPREAD",
-            # Idle threads of OpenBLAS in each worker would be as many as cores.
-            "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(self.threads), "PYTHONPATH": _path()}},
         }
         actor = self.ray.remote(**options)(Worker).remote(self.threads)
         self._pending[actor.about.remote()] = Member(actor, self._count)
@@ -236,8 +247,13 @@ class Team:
 
     # -- losses --------------------------------------------------------------------------------------
 
-    def settle(self, calls: Sequence[Any], timeout: float) -> None:
+    def settle(self, calls: Sequence[Any], timeout: float, attempt: int) -> None:
         """Find out who is lost, and wait until the others have ended the calls of a step that is given up."""
+        if self.place is not None:
+            try:
+                self.ray.get(self.place.actor.give_up.remote(attempt), timeout=_ANSWER)
+            except (self.ray.exceptions.RayError, self.ray.exceptions.GetTimeoutError):
+                self.meet()
         _, open_ = self.ray.wait(list(calls), num_returns=len(calls), timeout=timeout, fetch_local=False)
         answers = {member.actor.about.remote(): member for member in self.members}
         self.ray.wait(list(answers), num_returns=len(answers), timeout=_ANSWER if not open_ else min(5.0, timeout))
@@ -250,6 +266,10 @@ class Team:
         self._remove(lost)
         if open_:  # those who are left end their calls, as they see that others are gone
             self.ray.wait(open_, num_returns=len(open_), timeout=timeout, fetch_local=False)
+
+    def meet(self) -> None:
+        """Make a place where workers exchange values; they call it as a function."""
+        self.place = Place(self.ray.remote(num_cpus=0, max_concurrency=10_000)(MeetingPlace).remote())
 
     def _remove(self, lost: Iterable[tuple[Member, str]]) -> None:
         for member, how in lost:
@@ -307,7 +327,7 @@ class Team:
 
     def close(self) -> None:
         """End all workers."""
-        for member in [*self.members, *self._pending.values()]:
+        for member in [*self.members, *self._pending.values(), *([self.place] if self.place else [])]:
             self.ray.kill(member.actor)
         self.members, self._pending = [], {}
         if self.own is not None:
@@ -349,8 +369,3 @@ def _node_id(worker: Any) -> str:
 
     node: str = ray.get_runtime_context().get_node_id()
     return node
-
-
-def _path() -> str:
-    """The folders in which workers look for modules: those of this process, as they may come from its caller."""
-    return os.environ.get("PYTHONPATH", "")

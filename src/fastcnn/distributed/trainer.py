@@ -20,7 +20,9 @@ from fastcnn.network import Network
 from fastcnn.training.loader import Batch, Batches
 from fastcnn.training.losses import Loss
 from fastcnn.training.optimizers import Optimizer
-from fastcnn.training.shard_engine import ShardResult, clip_factor
+from fastcnn.training.shard_engine import ShardResult
+from fastcnn.training.shard_sync import NobodyComes
+from fastcnn.training.shard_updates import clip_factor
 from fastcnn.training.sharded import ShardedTrainer, mean_loss, next_turn
 from fastcnn.training.shards import cut, middle
 from fastcnn.training.step import Account
@@ -134,6 +136,8 @@ class RemoteTrainer(ShardedTrainer):
         """Give all workers what is trained."""
         self._plan = self.team.prepare(Setup(self._recipe(), shape, "", self.batches), self._means)
         self._base, self._since, self._side = self._means, [], 0
+        if self.sync_batch_norm and self.team.place is None:
+            self.team.meet()
         self._state = dict.fromkeys(self._plan.state, np.empty(0, np.float32))
         self._means = {name: array for name, array in self._means.items() if name not in self._state}
         task = task_of_loss(self.loss, self._plan.outputs)
@@ -165,7 +169,7 @@ class RemoteTrainer(ShardedTrainer):
                 return found
             except Lost:
                 self.repeats += 1
-                self.team.settle(calls, self._patience())
+                self.team.settle(calls, self._patience(), self._attempts)
 
     def _go_back(self) -> None:
         """Begin again with the state that this process has, and repeat the steps since then: no machine has another."""
@@ -192,13 +196,15 @@ class RemoteTrainer(ShardedTrainer):
         for i, member in enumerate(team.members):
             mine = [shard for shard in range(parts) if owners[shard] == i]
             if mine:
-                asked[i] = member.actor.compute.remote(attempt, given, mine, self._side, order.step)
+                call = member.actor.compute.remote
+                asked[i] = call(attempt, given, mine, self._side, order.step, team.place)
         calls += asked.values()
         sums = _Sums(self, owners, calls).calls()
         answers = self._answers(list(asked.values()))
-        for i, answer in zip(asked, answers, strict=True):
-            team.note(i, [found.seconds for found in answer])
-        team.name_stragglers()
+        if not self.sync_batch_norm:  # shards that wait for each other take the same time
+            for i, answer in zip(asked, answers, strict=True):
+                team.note(i, [found.seconds for found in answer])
+            team.name_stragglers()
         computed = sorted((found for answer in answers for found in answer), key=lambda found: found.shard)
         self._answers(sums)
         self._follow([found.result for found in computed], order, calls)
@@ -242,7 +248,7 @@ class RemoteTrainer(ShardedTrainer):
             return list(self.team.ray.get(calls))
         except errors.RayTaskError as error:
             cause = error.cause
-            if isinstance(cause, (PeerLost, errors.RayError)) or cause is None:
+            if isinstance(cause, (PeerLost, NobodyComes, errors.RayError)) or cause is None:
                 raise Lost from error
             raise cause from None
         except errors.RayError as error:
@@ -284,7 +290,7 @@ class RemoteTrainer(ShardedTrainer):
                 self._since = []
                 return
             except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError):
-                self.team.settle([], self._patience())
+                self.team.settle([], self._patience(), self._attempts)
 
     def _plain(self, name: str) -> np.ndarray:
         return np.array(self._state[name])

@@ -21,7 +21,10 @@ from fastcnn._version import __version__
 from fastcnn.distributed.memory import Address, Memory, Sizes
 from fastcnn.kernels import _cpu
 from fastcnn.training.loader import Batch, Batches
-from fastcnn.training.shard_engine import Engine, Recipe, ShardResult, Turn
+from fastcnn.training.shard_engine import Engine, ShardResult
+from fastcnn.training.shard_sync import Meeting
+from fastcnn.training.shard_updates import Recipe, Turn
+from fastcnn.training.sharded import at_once, part_of
 from fastcnn.training.shards import add_into, cut, tree
 
 __all__ = ["About", "Computed", "PeerLost", "Plan", "Setup", "Task", "Worker"]
@@ -158,17 +161,21 @@ class Worker:
 
     # -- a step --------------------------------------------------------------------------------------
 
-    def compute(self, attempt: int, task: Task, shards: Sequence[int], side: int, step: int) -> list[Computed]:
-        """Compute shards into their slots."""
+    def compute(
+        self, attempt: int, task: Task, shards: Sequence[int], side: int, step: int, place: Any = None
+    ) -> list[Computed]:
+        """Compute shards into their slots; `place` is where workers exchange values meanwhile, if they do."""
         engine, memory = self._engine, self._own()
         state = engine.layout.state.views(memory.states[side])
         found = []
         try:
+            if place is not None:
+                return self._compute_at_once(attempt, task, shards, state, step, place)
             for shard in shards:
                 batch = self._batch(task, shard)
                 start = time.perf_counter()
-                result = engine.gradient(batch, shard, step, state, memory.slots[shard])
-                memory.marks[shard] = attempt
+                mark = partial(_mark, memory.marks[shard], attempt)
+                result = engine.gradient(batch, shard, step, state, memory.slots[shard], reached=mark)
                 found.append(Computed(shard, result, batch.y, time.perf_counter() - start))
         except BaseException:
             memory.marks[list(shards)] = -attempt
@@ -176,11 +183,30 @@ class Worker:
         self._read_ahead(task, shards)
         return found
 
+    def _compute_at_once(
+        self, attempt: int, task: Task, shards: Sequence[int], state: Mapping[str, np.ndarray], step: int, place: Any
+    ) -> list[Computed]:
+        """Compute shards that wait for those of other workers."""
+        memory = self._own()
+        parts = len(cut(task.size, self._setup.recipe.shards))
+
+        def fetch(key: str, values: Mapping[int, np.ndarray]) -> list[np.ndarray]:
+            found: list[np.ndarray] = place(attempt, key, dict(values), parts)
+            return found
+
+        given = {shard: (self._batch(task, shard), memory.slots[shard]) for shard in shards}
+        start = time.perf_counter()
+        results = at_once(self._engine, given, step, state, Meeting(list(shards), fetch), task.size)
+        memory.marks[list(shards)] = attempt
+        self._read_ahead(task, shards)
+        seconds = (time.perf_counter() - start) / len(shards)
+        found = zip(given.items(), results, strict=True)
+        return [Computed(shard, result, batch.y, seconds) for (shard, (batch, _)), result in found]
+
     def _batch(self, task: Task, shard: int) -> Batch:
         if task.given is not None:
             part = cut(task.size, self._setup.recipe.shards)[shard]
-            x, y, weights = task.given
-            return Batch(x[part], y[part], None if weights is None else weights[part])
+            return part_of(task.given, part)
         ahead = self._ahead.pop((task.epoch, task.number, shard), None)
         if ahead is not None:
             return ahead.result()
@@ -255,13 +281,13 @@ class Worker:
         """Begin the update of buckets; return the squared norms of their gradients, where these are clipped."""
         engine, memory = self._engine, self._own()
         old, new = memory.states[side], memory.states[1 - side]
-        return {i: engine.begin(engine.layout.buckets[i], turn, old, new, memory.total) for i in buckets}
+        return {i: engine.updates.begin(engine.layout.buckets[i], turn, old, new, memory.total) for i in buckets}
 
     def finish(self, buckets: Sequence[int], turn: Turn, side: int, factor: float) -> None:
         """Update buckets."""
         engine, memory = self._engine, self._own()
         for i in buckets:
-            engine.finish(engine.layout.buckets[i], turn, memory.states[1 - side], memory.total, factor)
+            engine.updates.finish(engine.layout.buckets[i], turn, memory.states[1 - side], memory.total, factor)
 
     def update(self, buckets: Sequence[int], turn: Turn, side: int) -> None:
         """Update buckets where gradients are not clipped."""
@@ -275,6 +301,10 @@ class Worker:
                 os.kill(pid, signal.SIGKILL)
             while _lives(pid):
                 time.sleep(_POLL)
+
+
+def _mark(marks: np.ndarray, attempt: int, bucket: int) -> None:
+    marks[bucket] = attempt
 
 
 def _chunk_of(slots: Sequence[np.ndarray], chunk: slice, shard: int) -> np.ndarray:

@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from fastcnn.errors import ModelLoadError
 from fastcnn.io._numbers import NUMBER_TYPES, NumberType
 
@@ -44,9 +42,9 @@ class Entry(NamedTuple):
 
 
 def make_header(
-    arrays: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]], metadata: Mapping[str, str]
+    arrays: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[str, str]
 ) -> tuple[bytes, list[str]]:
-    """Make the beginning of a file for arrays, given by their dtypes and shapes.
+    """Make the beginning of a file for arrays, given by the names of their types and their shapes.
 
     Returns
     -------
@@ -62,22 +60,22 @@ def make_header(
 
     Examples
     --------
-    >>> header, order = make_header({"a": (np.dtype("f2"), (3,)), "b": (np.dtype("f8"), ())}, {})
+    >>> header, order = make_header({"a": ("float16", (3,)), "b": ("float64", ())}, {})
     >>> order, len(header) % 8, int.from_bytes(header[:8], "little") + 8 == len(header)
     (['b', 'a'], 0, True)
     """
     for name, (dtype, _) in arrays.items():
-        if dtype.name not in _ORDER:
+        if dtype not in _ORDER:
             raise TypeError(
                 f"tensors[{name!r}].dtype={dtype}, expected float64, float32, float16, bool or an integer type"
             )
-    order = sorted(arrays, key=lambda name: (_ORDER[arrays[name][0].name], name))
+    order = sorted(arrays, key=lambda name: (_ORDER[arrays[name][0]], name))
     header: dict[str, Any] = {METADATA: dict(metadata)}
     end = 0
     for name in order:
         dtype, shape = arrays[name]
-        start, end = end, end + dtype.itemsize * prod(shape)
-        header[name] = {"dtype": _NAMES[dtype.name], "shape": shape, "data_offsets": (start, end)}
+        start, end = end, end + NUMBER_TYPES[dtype].item_size * prod(shape)
+        header[name] = {"dtype": _NAMES[dtype], "shape": shape, "data_offsets": (start, end)}
     try:
         text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     except UnicodeEncodeError as error:  # of a lone surrogate

@@ -12,7 +12,7 @@ import numpy as np
 
 from fastcnn.graph.stored import StoredArray
 
-__all__ = ["NUMBER_TYPES", "NumberType", "in_order"]
+__all__ = ["NUMBER_TYPES", "NumberType", "in_order", "rounded"]
 
 # Numbers that `in_order` converts at a time.
 _PART = 1 << 17
@@ -63,6 +63,20 @@ NUMBER_TYPES = {
         ("bool", "u1", "?"),
     )
 }
+
+
+def rounded(array: np.ndarray | StoredArray) -> np.ndarray:
+    """Round float32 to bfloat16, as uint16.
+
+    Examples
+    --------
+    >>> NUMBER_TYPES["bfloat16"].to_native(rounded(np.float32([1.0, 1.00390625, -3e38])))
+    array([ 1.000000e+00,  1.000000e+00, -2.990728e+38], dtype=float32)
+    """
+    from fastcnn.kernels._conv_bf16 import round_to_bf16
+
+    bits: np.ndarray = round_to_bf16(np.asarray(array))
+    return bits
 
 
 def in_order(array: np.ndarray | StoredArray) -> Iterator[memoryview]:

@@ -7,7 +7,7 @@ torch_checkpoint.py reads PyTorch checkpoints. Models know which layer an array 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from math import prod
 from typing import Any, cast
 
@@ -22,7 +22,7 @@ from fastcnn.graph.stored import StoredArray
 from fastcnn.io._header import LENGTH_BYTES, MAX_HEADER_BYTES, METADATA, Entry, make_header, parse_header
 from fastcnn.io._kinds import START, kind_of
 from fastcnn.io._memory import LARGE, allocate, memory_errors
-from fastcnn.io._numbers import in_order
+from fastcnn.io._numbers import in_order, rounded
 from fastcnn.io._regular import open_regular
 from fastcnn.ops.budget import MAX_BYTES, Budget, Cost, json_cost
 
@@ -198,6 +198,7 @@ def write_safetensors(
     path: str | os.PathLike[str],
     tensors: Mapping[str, ArrayLike],
     metadata: Mapping[str, str] | None = None,
+    bfloat16: Collection[str] = (),
 ) -> None:
     """Write arrays to a safetensors file. An old file stays until the new one is complete.
 
@@ -209,6 +210,8 @@ def write_safetensors(
         Arrays of float64, float32, float16, bool, or integers of 8 to 64 bits, of any layout and byte order.
     metadata : mapping of str to str, optional
         Notes to keep in the file.
+    bfloat16 : collection of str
+        Names of arrays of float32 that are rounded to bfloat16, half to even.
 
     Raises
     ------
@@ -231,13 +234,14 @@ def write_safetensors(
     notes = _checked_metadata(metadata)
     arrays = {name: _as_array(name, value) for name, value in _checked(tensors, "tensors").items()}
     try:
-        header, order = make_header({name: (array.dtype, array.shape) for name, array in arrays.items()}, notes)
+        kinds = {name: "bfloat16" if name in bfloat16 else array.dtype.name for name, array in arrays.items()}
+        header, order = make_header({name: (kinds[name], array.shape) for name, array in arrays.items()}, notes)
     except (TypeError, ValueError) as error:
         raise type(error)(f"write_safetensors: {error}") from None
     with replacing(path) as file:
         file.write(header)
         for name in order:
-            for part in in_order(arrays[name]):
+            for part in in_order(rounded(arrays[name]) if name in bfloat16 else arrays[name]):
                 file.write(part)
 
 

@@ -104,14 +104,16 @@ def pack_int8_weights(weight, groups=1, lanes=None):
     of = reach(ins * groups, outs, groups, lanes, vl)
     taps = kh * kw
     whole = of.inputs if of.quads == lanes // QUAD else of.inputs - 1
-    parts = []
+    each = taps * (whole * (lanes // QUAD) + (of.inputs - whole) * of.quads)  # quads of a block of outputs
+    packed, place = room(weight, of.blocks * each), 0
     for number, first in enumerate(of.first):
         dense = bundle_weights(weight, groups, of, number, first * lanes, lanes, vl)
         # [block of outputs][VL][block of inputs][quad][4][taps], as [block of inputs][taps][quad][block][VL][4]
         shape = (-1, vl, of.inputs, lanes // QUAD, QUAD, taps)
         ordered = dense.reshape(shape).transpose(2, 5, 3, 0, 1, 4)
-        parts += [ordered[:whole].ravel(), ordered[whole:, :, : of.quads].ravel()]
-    return packed_quads(np.concatenate(parts), weight)
+        for part in (ordered[:whole], ordered[whole:, :, : of.quads]):
+            place = add_quads(packed, len(weight), place, part)
+    return packed
 
 
 def narrow_lanes(channels, kernel, dilations):
@@ -202,12 +204,28 @@ def depthwise_outputs(ptrdiff_t kw, strides, dilations):
 
 cdef object packed_quads(quads, weight):
     """Pack weights [...][VL][4] of a layer as the tiles take them."""
-    cdef ptrdiff_t count = quads.size // (QUAD * tiles().vl)
-    quads, before = np.ascontiguousarray(quads, np.int8), head(weight)
+    packed = room(weight, quads.size // (QUAD * tiles().vl))
+    add_quads(packed, len(weight), 0, quads)
+    return packed
+
+
+cdef object room(weight, ptrdiff_t count):
+    """Memory for the packed weights of a layer of `count` quads of VL outputs, and what precedes them. It is taken
+    before memory that is freed again, which then leaves no holes."""
+    before = head(weight)
     packed = storage.allocate(len(before) + ceil_div(max(1, count * tiles().quad_bytes), 4)).view(np.uint8)
     packed[: before.nbytes] = before.view(np.uint8)
-    tiles().pack(<const int8_t *>address(quads), <void *>first_quad(packed, len(weight)), count)
     return packed
+
+
+cdef ptrdiff_t add_quads(packed, ptrdiff_t outs, ptrdiff_t place, quads) except -1:
+    """Pack weights [...][VL][4] from quad number `place` on. Returns the place behind them."""
+    cdef ptrdiff_t count = quads.size // (QUAD * tiles().vl)
+    quads = np.ascontiguousarray(quads, np.int8)
+    if count:
+        tiles().pack(<const int8_t *>address(quads),
+                     <void *>(first_quad(packed, outs) + place * tiles().quad_bytes), count)
+    return place + count
 
 
 def packed_path():

@@ -9,7 +9,7 @@ the network's output.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from fastcnn.graph.ir import Graph, Node
@@ -55,7 +55,7 @@ def is_layer(node: Node, graph: Graph) -> bool:
     return node.op in _ACTIVATIONS or node.op in _OTHERS
 
 
-def find_places(graph: Graph, skip: Collection[str] = ()) -> Places:
+def find_places(graph: Graph, skip: Collection[str] = (), fuse_sums: bool = False) -> Places:
     """Find what is quantised.
 
     Parameters
@@ -64,6 +64,8 @@ def find_places(graph: Graph, skip: Collection[str] = ()) -> Places:
         As `float_graph` gives it.
     skip : collection of str
         Names of nodes that stay float32, and with them what is fused into these.
+    fuse_sums : bool
+        Whether a convolution that only a sum reads is not rounded before.
     """
     makers = {node.output: node for node in graph.nodes}
     skip = {*skip, *(after.name for value, after in fused(graph).items() if makers[value].name in skip)}
@@ -71,6 +73,8 @@ def find_places(graph: Graph, skip: Collection[str] = ()) -> Places:
     moved = {node.output: node for node in graph.nodes if node.op in _SAME_SCALE and node.name not in skip}
     wanted = {name for node in layers for name in node.inputs[: 1 if is_weighted(node, graph) else None] if name}
     wanted -= fused(graph, skip).keys()
+    if fuse_sums:
+        wanted -= _added(graph, layers)
     _follow_moves(graph, moved, wanted)
     wanted -= {*graph.constants, *graph.outputs}
     scales = _shared(graph, [moved[name] for name in moved if name in wanted], wanted)
@@ -89,6 +93,18 @@ def fused(graph: Graph, skip: Collection[str] = ()) -> dict[str, Node]:
             continue
         if reads[before.output] == 1 and before.output not in graph.outputs:
             found[before.output] = node
+    return found
+
+
+def _added(graph: Graph, layers: Sequence[Node]) -> set[str]:
+    """Outputs of convolutions that only a sum reads; of a sum of two of them the first."""
+    reads = Counter(name for node in graph.nodes for name in node.inputs)
+    convolutions = {node.output for node in layers if node.op == "Conv"}
+    found = set()
+    for node in layers:
+        if node.op == "Add":
+            own = [name for name in node.inputs if name in convolutions and reads[name] == 1]
+            found.update(own[:1])
     return found
 
 

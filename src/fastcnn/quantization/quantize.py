@@ -42,6 +42,7 @@ class Settings:
     validation: Any = None
     equalize: bool = True
     correct_bias: bool = True
+    fuse_sums: bool = True
     progress: bool | None = None
     on_error: str = "skip"
 
@@ -53,7 +54,7 @@ class Settings:
             raise ValueError(f"quantize: percentile={self.percentile}, expected a number above 50, at most 100")
         if self.max_drop is not None and not as_float(self.max_drop, "quantize: max_drop") >= 0:
             raise ValueError(f"quantize: max_drop={self.max_drop}, expected points of accuracy, 0 or more")
-        for name in ("equalize", "correct_bias"):
+        for name in ("equalize", "correct_bias", "fuse_sums"):
             as_flag(getattr(self, name), f"quantize: {name}")
         names = [self.skip] if isinstance(self.skip, str) else self.skip
         if not all(isinstance(name, str) for name in names):
@@ -125,7 +126,7 @@ class Quantizer:
 
     def quantized(self, skip: Collection[str]) -> QuantizedGraph:
         """The graph in which all but these nodes are quantised."""
-        places = find_places(self.graph, skip)
+        places = find_places(self.graph, skip, self.settings.fuse_sums)
         members: dict[str, set[str]] = {}
         for name, source in places.scales.items():
             members.setdefault(source, set()).add(name)

@@ -18,7 +18,7 @@ METHODS = ("minmax", "percentile", "entropy", "mse")
 BINS = 2048  # on each side of zero
 LEVELS = 256
 # Candidates for the end of a range, as shares of the farthest value.
-SHARES = np.linspace(1.0, 0.2, 81)
+SHARES = np.geomspace(1.0, 0.02, 101)
 
 
 class Histogram:
@@ -175,7 +175,9 @@ def _squared_error(histogram: Histogram, low: float, high: float) -> float:
 
 def _divergence(histogram: Histogram, low: float, high: float) -> float:
     """The divergence of the distribution from that of its quantised values; what is clipped lies at the ends."""
-    counts, centres = histogram.counts, histogram.centres
+    counts, centres = histogram.counts.copy(), histogram.centres
+    # The zeros of a ReLU are exact in every range, and would outweigh all else.
+    counts[BINS] = min(counts[BINS], max(counts[BINS - 1], counts[BINS + 1]))
     inside = (centres >= low) & (centres <= high)
     places = np.flatnonzero(inside)
     if not len(places):

@@ -39,9 +39,11 @@ def look(model: Model, photo: Any, label: str | None) -> dict[str, Any]:
         raise Refused(400, f"label {shown[:60]!r}: is none of the model's classes")
     pixels = _seen(model, photo)
     heat = explain.grad_cam(model, photo, shown)
+    # Where there is no heat the photo shows through.
+    layer = np.dstack([coloured(heat), np.rint(255 * heat).astype(np.uint8)])
     return {
         "image": _as_address(as_jpeg(pixels), "jpeg"),
-        "heat": _as_address(as_png(coloured(heat)), "png"),
+        "heat": _as_address(as_png(layer), "png"),
         "label": shown,
         "strongest": [int(place) for place in np.unravel_index(int(heat.argmax()), heat.shape)],
         "size": list(heat.shape),

@@ -5,7 +5,8 @@ shard_engine.py computes. `fastcnn.distributed` has the same trainer whose shard
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,16 @@ from fastcnn.network import Network
 from fastcnn.training.loader import Batch
 from fastcnn.training.losses import Loss
 from fastcnn.training.optimizers import Optimizer
-from fastcnn.training.shard_engine import Engine, Recipe, ShardResult, Turn, clip_factor
+from fastcnn.training.shard_engine import Engine, ShardResult
+from fastcnn.training.shard_sync import Meeting, NobodyComes
+from fastcnn.training.shard_updates import Recipe, Turn, clip_factor
 from fastcnn.training.shards import add_into, cut, tree
 from fastcnn.training.step import Account
 from fastcnn.training.tasks import task_of_loss
 from fastcnn.training.trainer import Trainer
 from fastcnn.training.updating import GATHERED
 
-__all__ = ["ShardedTrainer", "mean_loss", "next_turn"]
+__all__ = ["ShardedTrainer", "at_once", "mean_loss", "next_turn", "part_of"]
 
 
 class ShardedTrainer(Trainer):
@@ -80,6 +83,7 @@ class ShardedTrainer(Trainer):
             self.seed,
             self.ema,
             self.shards,
+            self.sync_batch_norm,
         )
 
     def _step(self, batch: Any, labels: np.ndarray, weights: ArrayLike | None, update: bool) -> float | None:
@@ -126,25 +130,35 @@ class ShardedTrainer(Trainer):
         parts = cut(len(batch.x), self.shards)
         results: list[ShardResult] = []
 
-        def leaf(shard: int) -> np.ndarray:
-            slot = self._slots.pop() if self._slots else zeros(engine.layout.slot.floats)
-            part = Batch(*(None if values is None else values[parts[shard]] for values in batch))  # type: ignore[arg-type]
-            results.append(engine.gradient(part, shard, self.steps, self._state, slot))
-            return slot
-
         def add(left: np.ndarray, right: np.ndarray) -> np.ndarray:
             self._slots.append(right)
             return add_into(left, right)
 
-        total = tree(0, len(parts), leaf, add)
+        def leaf(shard: int) -> np.ndarray:
+            slot = self._slot(engine)
+            results.append(engine.gradient(part_of(batch, parts[shard]), shard, self.steps, self._state, slot))
+            return slot
+
+        if self.sync_batch_norm:
+            slots = [self._slot(engine) for _ in parts]
+            given = {i: (part_of(batch, part), slots[i]) for i, part in enumerate(parts)}
+            results += at_once(engine, given, self.steps, self._state, Meeting(list(given)), len(batch.x))
+            total = tree(0, len(parts), slots.__getitem__, add)
+        else:
+            total = tree(0, len(parts), leaf, add)
         turn = next_turn(results, update, self.learning_rate, self._account)
         old, new = self._blocks
-        norms = [norm for bucket in engine.layout.buckets for norm in engine.begin(bucket, turn, old, new, total)]
+        norms = [
+            norm for bucket in engine.layout.buckets for norm in engine.updates.begin(bucket, turn, old, new, total)
+        ]
         factor = clip_factor(norms, self.clip_norm)
         for bucket in engine.layout.buckets:
-            engine.finish(bucket, turn, new, total, factor)
+            engine.updates.finish(bucket, turn, new, total, factor)
         self._slots.append(total)
         return results
+
+    def _slot(self, engine: Engine) -> np.ndarray:
+        return self._slots.pop() if self._slots else zeros(engine.layout.slot.floats)
 
     def _commit(self) -> None:
         """Let the state that `_attempt` has left be the present one."""
@@ -160,6 +174,49 @@ class ShardedTrainer(Trainer):
     def _begin_again(self, means: dict[str, np.ndarray]) -> None:
         super()._begin_again(means)
         self._engine, self._blocks, self._slots = None, [], []
+
+
+def part_of(batch: Batch, part: slice) -> Batch:
+    """Return a part of a batch."""
+    return Batch(batch.x[part], batch.y[part], None if batch.weights is None else batch.weights[part])
+
+
+def at_once(
+    engine: Engine,
+    given: Mapping[int, tuple[Batch, np.ndarray]],
+    step: int,
+    state: Mapping[str, np.ndarray],
+    meeting: Meeting,
+    whole: int,
+) -> list[ShardResult]:
+    """Compute shards that wait for each other, each in a thread; they share the threads of this process.
+
+    Parameters
+    ----------
+    engine : Engine
+    given : dict of int to (Batch, ndarray)
+        Shards by their numbers, and their slots.
+    step, state, whole
+        As for `Engine.gradient`.
+    meeting : Meeting
+    """
+    threads = max(1, _cpu.get_num_threads() // len(given))
+
+    def compute(shard: int) -> ShardResult:
+        batch, slot = given[shard]
+        try:
+            with _cpu.num_threads(threads):
+                return engine.gradient(batch, shard, step, state, slot, whole, meeting.exchange_of(shard))
+        except BaseException:
+            meeting.fail()
+            raise
+
+    with ThreadPoolExecutor(len(given), thread_name_prefix="fastcnn-shards") as pool:
+        futures = [pool.submit(compute, shard) for shard in given]
+    errors = [error for future in futures if (error := future.exception()) is not None]
+    for error in sorted(errors, key=lambda error: isinstance(error, NobodyComes)):
+        raise error  # what the others miss a shard for
+    return [future.result() for future in futures]
 
 
 def next_turn(results: list[ShardResult], update: bool, rate: float, account: Account) -> Turn:

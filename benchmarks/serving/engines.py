@@ -3,12 +3,8 @@
     python benchmarks/serving/engines.py ENGINE NETWORK.onnx THREADS
 
 Engines: "fastcnn" and "onnxruntime" stand behind the same application of fastcnn.serving, which gathers batches where
-<<<<<<< HEAD
-they pay. "fastcnn, naive" and "onnxruntime, naive" run each request by itself in a thread of the pool of Starlette.
-=======
 they pay. "fastcnn, naive" and "onnxruntime, naive" run each request by itself in a thread of Starlette's pool, as a
 route that is a plain function does.
->>>>>>> 8d52b2af0fbdd619ba29447874b447ecfc8b1daf
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     python benchmarks/serving/engines.py ENGINE NETWORK.onnx THREADS
 
 Engines: "fastcnn" and "onnxruntime" stand behind the same application of fastcnn.serving, which gathers batches where
-they pay. "fastcnn, naive" and "onnxruntime, naive" run each request by itself in a thread of Starlette's pool, as a route
-that is a plain function does.
+they pay. "fastcnn, naive" and "onnxruntime, naive" run each request by itself in a thread of Starlette's pool, as a
+route that is a plain function does.
 """
 
 from __future__ import annotations

@@ -3,9 +3,10 @@
     python benchmarks/serving/run.py [--networks MobileNetV2] [--clients 1,8,64] [--seconds 10] [--soak 20000]
 
 Each engine has a process; one is active at a time, in rounds. Clients send the next JPEG file when the last one is
-answered. A row has answers a second, as the median of the rounds, and the 50th and 99th percentile of milliseconds. An
-answer with another status or another best class than expected counts as lost. With --soak, as many requests go to
-fastcnn; its memory after a tenth of them and at the end is told. Weights are random, and so are the classes.
+answered. A row has answers a second, as the median of the rounds; the 50th and 99th percentile of milliseconds; and
+what an answer takes of all cores. An answer with another status or another best class than expected counts as lost.
+With --soak, as many requests go to fastcnn; its memory after a tenth of them and at the end is told. Weights and
+classes are random.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from fastcnn.io.image import Preprocess
 
 NETWORKS = {"MobileNetV2": fc.zoo.mobilenet_v2, "EfficientNet-Lite0": fc.zoo.efficientnet_lite0, "LeNet": fc.zoo.lenet}
 ENGINES = ("fastcnn", "onnxruntime", "fastcnn, naive", "onnxruntime, naive")
-HEADINGS = ("network", "clients", "engine", "a second", "p50 ms", "p99 ms", "lost", "batches")
+HEADINGS = ("network", "clients", "engine", "a second", "p50 ms", "p99 ms", "CPU ms", "lost", "batches")
 CAT = Path(__file__).parents[2] / "examples" / "cat.png"
 SCALES = (1.0, 0.9, 0.8, 0.7)  # of the photo: each is another file
 
@@ -46,11 +47,17 @@ class Server:
         assert self.process.stdout is not None
         port, self.sizes = self.process.stdout.readline().split()
         self.port = int(port)
+        self.computed = 0.0  # seconds, for the row at hand
 
     def memory(self) -> int:
         """Return the bytes of memory that it has."""
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
+
+    def cpu(self) -> float:
+        """Return the seconds that it has computed, on all cores."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
     def close(self) -> None:
         self.process.terminate()
@@ -87,7 +94,7 @@ def made(name: str, folder: Path) -> tuple[Path, list[bytes], list[int]]:
     return folder / f"{name}.onnx", photos, best
 
 
-def row_of(name: str, clients: int, engine: str, found: list[Found], sizes: str) -> dict[str, object]:
+def row_of(name: str, clients: int, engine: str, found: list[Found], server: Server) -> dict[str, object]:
     latencies = np.concatenate([one.latencies for one in found])
     return {
         "network": name,
@@ -96,8 +103,9 @@ def row_of(name: str, clients: int, engine: str, found: list[Found], sizes: str)
         "a second": statistics.median(len(one.latencies) / one.seconds for one in found),
         "p50 ms": float(np.percentile(latencies, 50)) * 1e3,
         "p99 ms": float(np.percentile(latencies, 99)) * 1e3,
+        "CPU ms": server.computed / len(latencies) * 1e3,
         "lost": sum(one.wrong for one in found),
-        "batches": sizes,
+        "batches": server.sizes,
     }
 
 
@@ -131,7 +139,7 @@ def options_of(arguments: list[str]) -> argparse.Namespace:
 def main(arguments: list[str]) -> int:
     options = options_of(arguments)
     engines = options.engines.split(";")
-    columns = Columns((18, 7, 18, 8, 8, 8, 5, 14), left={0, 2, 7})
+    columns = Columns((18, 7, 18, 8, 8, 8, 8, 5, 14), left={0, 2, 8})
     print(columns.line(HEADINGS), flush=True)
     rows: list[dict[str, object]] = []
     soaks: list[dict[str, object]] = []
@@ -143,12 +151,16 @@ def main(arguments: list[str]) -> int:
                     asked(server.port, photos, best, 8, 1.0, 64)
                 for clients in map(int, options.clients.split(",")):
                     found: dict[str, list[Found]] = {engine: [] for engine in engines}
+                    for server in servers.values():
+                        server.computed = 0.0
                     for _ in range(options.rounds):
                         for engine, server in servers.items():
                             how = (clients, options.seconds, options.requests)
+                            start = server.cpu()
                             found[engine].append(asked(server.port, photos, best, *how))
+                            server.computed += server.cpu() - start
                     for engine in engines:
-                        rows.append(row_of(name, clients, engine, found[engine], servers[engine].sizes))
+                        rows.append(row_of(name, clients, engine, found[engine], servers[engine]))
                         print(columns.line([_shown(rows[-1][key]) for key in HEADINGS]), flush=True)
                 if options.soak and "fastcnn" in servers:
                     soaks.append({"network": name, **soaked(servers["fastcnn"], photos, best, options.soak)})

@@ -58,6 +58,7 @@ class Learner(Predictor):
         keep_best: bool | str = False,
         checkpoint: str | os.PathLike[str] | None = None,
         checkpoint_steps: int | None = None,
+        checkpoint_seconds: float = 0.0,
         resume: bool = False,
         allow_changed: str | Sequence[str] = (),
         clip_norm: float | None = None,
@@ -129,6 +130,9 @@ class Learner(Predictor):
             complete checkpoint.
         checkpoint_steps : int, optional
             Steps after which the checkpoint is written within an epoch.
+        checkpoint_seconds : float
+            Time that must have passed since the last checkpoint, else an epoch ends without one. The last epoch has
+            one always. Epochs that take less time than writing are best bundled so.
         resume : bool
             Continue from `checkpoint` if the file exists. The result has the same bits as a training without a break.
             A checkpoint knows its classes, data, network, optimizer, loss and schedule, and refuses others. It knows

@@ -125,6 +125,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _add_outputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", metavar="FILE", help="keep the state of the training here, after each epoch")
+    parser.add_argument(
+        "--checkpoint-seconds",
+        type=number_above(0),
+        default=0.0,
+        metavar="S",
+        help="keep it after an epoch only where the last is this old",
+    )
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint, if there is one")
     parser.add_argument(
         "--allow-changed",
@@ -147,6 +154,8 @@ def run(options: argparse.Namespace) -> int:
             check_writable(path, option)
     if options.resume and options.checkpoint is None:
         raise ValueError("--resume: expected with --checkpoint, from which to go on")
+    if options.checkpoint_seconds and options.checkpoint is None:
+        raise ValueError("--checkpoint-seconds: expected with --checkpoint, which it is about")
     if options.plot:
         check_plot(options.plot)
     set_num_threads(options.threads)
@@ -289,6 +298,7 @@ def _fit(options: argparse.Namespace, model: Model, learn: Dataset, validate: Da
         callbacks=[log],
         keep_best=True,
         checkpoint=options.checkpoint,
+        checkpoint_seconds=options.checkpoint_seconds,
         resume=options.resume,
         allow_changed=[name for name in options.allow_changed.split(",") if name],
         seed=options.seed,

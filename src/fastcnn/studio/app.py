@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -24,10 +25,16 @@ from fastcnn.studio.project import Project
 from fastcnn.studio.runs import Run, Runs
 from fastcnn.studio.thumbnails import thumbnail
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from fastcnn.studio.lesson import Lesson
+
 __all__ = ["Studio"]
 
 STATIC = Path(__file__).with_name("static")
 _PAUSE = 0.25  # seconds between looks at what has changed
+_GLANCE = 1.5  # seconds between looks at the folder, which others may change, too
 
 
 class Studio:
@@ -44,7 +51,7 @@ class Studio:
         self.project, self.policy = project, policy
         self.runs = Runs(project.state / "runs")
         self._jobs, self._models = Jobs(), Models()
-        self._lesson: Any = None
+        self._lesson: Lesson | None = None
         app = Starlette(routes=self._routes(), exception_handlers={Refused: refusal_as_answer})
         self.app = Guard(app, policy)
 
@@ -63,6 +70,7 @@ class Studio:
             route("/api/undo", "POST", self._undo),
             route("/api/check", "GET", self._check),
             route("/api/lesson", "POST", self._explain),
+            route("/api/lesson/decide", "POST", self._decide),
             route("/api/runs", "POST", self._train),
             route("/api/runs/{run}/stop", "POST", lambda asked: self._run(asked).stop()),
             route("/api/runs/{run}/continue", "POST", lambda asked: self._run(asked).begin()),
@@ -85,7 +93,7 @@ class Studio:
         number_of = {label: number for number, label in enumerate(listing.classes)}
         return {
             "csrf": self.policy.csrf,
-            "folder": str(self.project.root),
+            "folder": _short(self.project.root),
             "version": listing.version,
             "classes": [{"name": label, "count": listing.counts[label]} for label in listing.classes],
             "photos": [
@@ -100,8 +108,8 @@ class Studio:
             **networks(),
         }
 
-    def _changed(self, **more: Any) -> dict[str, Any]:
-        return {"version": self.project.listing().version, "undo": self.project.undoable(), **more}
+    def _changed(self, max_age: float = 0.0, **more: Any) -> dict[str, Any]:
+        return {"version": self.project.listing(max_age).version, "undo": self.project.undoable(), **more}
 
     def _rename(self, asked: Asked) -> dict[str, Any]:
         self.project.check_version(asked.version)
@@ -144,14 +152,24 @@ class Studio:
         return self._jobs.ask(("check", listing.version), lambda tell: checked(self.project, listing, tell))
 
     def _explain(self, asked: Asked) -> dict[str, Any]:
-        from fastcnn.studio.lesson import Lesson, filter_of
+        return self._lesson_of_project().explain(*self._with_filter(asked))
+
+    def _decide(self, asked: Asked) -> dict[str, Any]:
+        return self._lesson_of_project().decide(*self._with_filter(asked))
+
+    def _lesson_of_project(self) -> Lesson:
+        from fastcnn.studio.lesson import Lesson
 
         if self._lesson is None:
             self._lesson = Lesson(self.project)
+        return self._lesson
+
+    def _with_filter(self, asked: Asked) -> tuple[Path, np.ndarray]:
+        from fastcnn.studio.lesson import filter_of
+
         given = asked.json()
-        photo = self.project.file(self.project.photo(str(given.get("photo"))))
-        found: dict[str, Any] = self._lesson.explain(photo, filter_of(given.get("filter")))
-        return found
+        filter_ = filter_of(given.get("filter"))
+        return self.project.file(self.project.photo(str(given.get("photo")))), filter_
 
     # -- runs -----------------------------------------------------------------------------------------
 
@@ -234,10 +252,17 @@ class Studio:
     def _now(self) -> dict[str, Any]:
         summaries = [run.summary() for run in self.runs.all()]
         return {
-            "photos": self._changed(),
+            "photos": self._changed(_GLANCE),
             "runs": [summary["id"] for summary in summaries],
             **{f"run {summary['id']}": summary for summary in summaries},
         }
+
+
+def _short(path: Path) -> str:
+    """A path as people write it: what is below their home begins with ~."""
+    with suppress(ValueError, RuntimeError):
+        return str(Path("~") / path.relative_to(Path.home()))
+    return str(path)
 
 
 async def _page(request: Request) -> Response:

@@ -66,27 +66,25 @@ class Lesson:
         self._lock = threading.Lock()
         self._known: tuple[str, np.ndarray, np.ndarray, list[str]] | None = None
 
-    def explain(self, photo: Path | bytes, filter_: np.ndarray) -> dict[str, Any]:
-        """Return the numbers of every step for a photo."""
-        try:
-            image = _GREY(photo)
-        except (ImageError, OSError) as error:
-            raise Refused(415, f"photo: {error}") from error
+    def explain(self, photo: Path, filter_: np.ndarray) -> dict[str, Any]:
+        """Return the numbers of every step for a photo, up to pooling."""
+        image = _grey(photo)
         filtered = F.conv2d(image, filter_[None, None])
         positive = F.relu(filtered)
-        pooled = F.max_pool2d(positive, 2)
-        with self._lock:
-            images, labels, classes = self._sample(self._project.listing())
-        decided = _decide(images, labels, classes, filter_, pooled) if len(classes) > 1 else {}
         return {
-            "side": SIDE,
             "numbers": image[0, 0].round().astype(int).tolist(),
             "filter": filter_.tolist(),
             "filtered": _rounded(filtered[0, 0]),
             "positive": _rounded(positive[0, 0]),
-            "pooled": _rounded(pooled[0, 0]),
-            "decided": decided,
+            "pooled": _rounded(F.max_pool2d(positive, 2)[0, 0]),
         }
+
+    def decide(self, photo: Path, filter_: np.ndarray) -> dict[str, Any]:
+        """Let the linear layer learn behind a filter, and return what it says of a photo; nothing for one class."""
+        pooled = F.max_pool2d(F.relu(F.conv2d(_grey(photo), filter_[None, None])), 2)
+        with self._lock:
+            images, labels, classes = self._sample(self._project.listing())
+        return _decide(images, labels, classes, filter_, pooled) if len(classes) > 1 else {}
 
     def _sample(self, listing: Listing) -> tuple[np.ndarray, np.ndarray, list[str]]:
         """Some photos of each class, small and grey."""
@@ -109,6 +107,14 @@ class Lesson:
         found = np.concatenate([np.zeros((0, 1, SIDE, SIDE), np.float32), *images])
         self._known = listing.version, found, np.array(labels, np.int64), classes
         return self._known[1:]
+
+
+def _grey(photo: Path) -> np.ndarray:
+    """A photo, small and grey: (1, 1, side, side) from 0 to 255."""
+    try:
+        return _GREY(photo)
+    except (ImageError, OSError) as error:
+        raise Refused(415, f"photo: {error}") from error
 
 
 def _decide(

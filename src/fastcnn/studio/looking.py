@@ -9,7 +9,7 @@ import numpy as np
 
 from fastcnn import explain
 from fastcnn._web import Refused
-from fastcnn.explain.pictures import coloured, grey, tiled
+from fastcnn.explain.pictures import coloured, grey
 from fastcnn.io.image import Preprocess
 from fastcnn.model import Model
 from fastcnn.studio.thumbnails import as_jpeg, as_png
@@ -18,6 +18,7 @@ __all__ = ["layer_pictures", "layers_shown", "look"]
 
 _MOST_LAYERS = 28  # on the page
 _MAPS = 12  # of a layer
+_FILTERS = 64
 _ENDS = ("Conv", "MaxPool", "AveragePool")
 _ACTS = ("Relu", "Clip", "HardSwish", "Sigmoid", "Tanh", "LeakyRelu", "Mul")
 
@@ -38,9 +39,11 @@ def look(model: Model, photo: Any, label: str | None) -> dict[str, Any]:
         raise Refused(400, f"label {shown[:60]!r}: is none of the model's classes")
     pixels = _seen(model, photo)
     heat = explain.grad_cam(model, photo, shown)
+    # Where there is no heat the photo shows through.
+    layer = np.dstack([coloured(heat), np.rint(255 * heat).astype(np.uint8)])
     return {
         "image": _as_address(as_jpeg(pixels), "jpeg"),
-        "heat": _as_address(as_png(coloured(heat)), "png"),
+        "heat": _as_address(as_png(layer), "png"),
         "label": shown,
         "strongest": [int(place) for place in np.unravel_index(int(heat.argmax()), heat.shape)],
         "size": list(heat.shape),
@@ -85,8 +88,8 @@ def layer_pictures(model: Model, photo: Any) -> dict[str, Any]:
         values = maps[layer["name"]][0][:_MAPS]
         layer["maps"] = [_as_address(as_png(grey(value)), "png") for value in values]
     try:
-        filters = explain.filters(model)
+        filters = explain.filters(model)[:_FILTERS]
     except ValueError:  # it has no convolution of photos
-        filters = np.empty(0)
-    picture = _as_address(as_png(tiled(filters)), "png") if filters.size else ""
-    return {"layers": layers, "filters": picture, "image": _as_address(as_jpeg(_seen(model, photo)), "jpeg")}
+        filters = np.empty((0, 3, 3), np.uint8)
+    pictures = [_as_address(as_png(np.ascontiguousarray(each.squeeze())), "png") for each in filters]
+    return {"layers": layers, "filters": pictures, "image": _as_address(as_jpeg(_seen(model, photo)), "jpeg")}

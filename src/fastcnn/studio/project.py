@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -21,6 +22,7 @@ __all__ = ["STATE", "Project"]
 
 STATE = ".fastcnn"
 _MOST_CLASSES = 1000
+_GLANCE = 2.0  # seconds in which the folder is not read again to find a photo
 
 
 class Project:
@@ -60,6 +62,7 @@ class Project:
         self._file = self._locked()
         (self.state / ".gitignore").write_text("*\n", encoding="utf-8")
         self._journal = Journal(self.state / "journal.jsonl")
+        self._seen: tuple[float, Listing] | None = None
 
     def _locked(self) -> int:
         descriptor = os.open(self.state / "lock", os.O_CREAT | os.O_RDWR, 0o600)
@@ -79,10 +82,15 @@ class Project:
 
     # -- looking --------------------------------------------------------------------------------------
 
-    def listing(self) -> Listing:
-        """Return what the folder holds now."""
+    def listing(self, max_age: float = 0.0) -> Listing:
+        """Return what the folder holds now; with `max_age`, what it held that many seconds ago at the earliest.
+
+        What this project itself has changed is always in it.
+        """
         with self._lock:
-            return listing_of(self.root)
+            if self._seen is None or time.monotonic() - self._seen[0] >= max_age:
+                self._seen = time.monotonic(), listing_of(self.root)
+            return self._seen[1]
 
     def photo(self, key: str) -> Photo:
         """Return the photo that an id stands for.
@@ -92,7 +100,7 @@ class Project:
         Refused
             With status 404 if there is none.
         """
-        found = self.listing().photos.get(key)
+        found = self.listing(_GLANCE).photos.get(key) or self.listing().photos.get(key)
         if found is None:
             raise Refused(404, "photo: there is none of this id any more")
         return found
@@ -235,7 +243,7 @@ class Project:
     def undo(self) -> str:
         """Take back what was done last, and return what that was; "" where there is nothing."""
         with self._lock:
-            told, last = self.undoable(), self._journal.last
+            told, last, self._seen = self.undoable(), self._journal.last, None
             for entry in last:
                 for before, after in reversed(entry.moves):
                     self._take_back(before, after)
@@ -258,6 +266,7 @@ class Project:
     def _do(self, entry: Entry, moves: bool = False) -> None:
         """Note what is about to be done; with `moves`, do it."""
         self._journal.add(entry)
+        self._seen = None
         for before, after in entry.moves if moves else ():
             assert before is not None
             source, target = (inside(self.root, *path.split("/")) for path in (before, after))

@@ -31,6 +31,7 @@ __all__ = ["Run", "Runs"]
 
 _NAME = re.compile(r"\d{3,6}")
 _AT_ONCE = 4  # trainings
+_CHECKPOINTS = 5  # seconds of work that a kill may cost; epochs of a last layer are shorter than writing
 
 
 class Run:
@@ -66,6 +67,7 @@ class Run:
 
     def _started(self, descriptor: int) -> subprocess.Popen[bytes]:
         files = ["-o", "model.safetensors", "--checkpoint", "checkpoint", "--log", "log.jsonl", "--resume", "--json"]
+        files += ["--checkpoint-seconds", f"{_CHECKPOINTS}"]
         command = [sys.executable, "-m", "fastcnn", "train", "photos", *files, *self.settings["arguments"]]
         with open(self.folder / "report.json", "wb") as report, open(self.folder / "messages", "wb") as messages:
             return subprocess.Popen(

@@ -63,7 +63,7 @@ def as_jpeg(pixels: np.ndarray, side: int | None = None) -> bytes:
 
 
 def as_png(pixels: np.ndarray) -> bytes:
-    """Return pixels, (H, W) or (H, W, 3) uint8, as PNG."""
+    """Return pixels, (H, W), (H, W, 3) or, with opacity, (H, W, 4) uint8, as PNG."""
     file = io.BytesIO()
     import_pillow().fromarray(pixels).save(file, "PNG")
     return file.getvalue()

@@ -62,6 +62,7 @@ class Loop:
         self.first_epoch = 0 if learned is None else learned.resume(trainer)
         self.run = Run(model, trainer, History(), epochs=options.epochs, _learner=learner, _counted=trainer.steps)
         self._averaged: Network | None = None
+        self._written = -np.inf  # when the last checkpoint was
         self.counts_hits = isinstance(trainer.loss, (CrossEntropy, BinaryCrossEntropy))
         self.ending = ""
         if isinstance(data, Dataset):
@@ -279,7 +280,9 @@ class Loop:
         self._call("on_epoch")
         if before is not None and _state_of(run.model) != before:
             self._join()
-        self._checkpoint()
+        is_last = run._stopped or run.epoch >= options.epochs
+        if is_last or time.monotonic() - self._written >= options.checkpoint_seconds:
+            self._checkpoint()
 
     def _join(self) -> None:
         """Train all of the network from now on, as a callback has thawed, frozen or changed a part of it."""
@@ -316,6 +319,7 @@ class Loop:
         write_checkpoint(
             self.options.checkpoint, Checkpoint(run.model.state_dict(), run.trainer.state_dict(), run._best, state)
         )
+        self._written = time.monotonic()
 
     def _restore(self, saved: Checkpoint) -> None:
         run, state = self.run, saved.run

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn._arguments import as_choice, as_flag, as_int, as_seed
+from fastcnn._arguments import as_choice, as_flag, as_float, as_int, as_seed
 from fastcnn.training.augment import Augment
 from fastcnn.training.augment_functions import as_augment
 from fastcnn.training.losses import Loss
@@ -46,6 +46,7 @@ class Options:
     keep_best: bool | str = False
     checkpoint: str | os.PathLike[str] | None = None
     checkpoint_steps: int | None = None
+    checkpoint_seconds: float = 0.0
     resume: bool = False
     allow_changed: str | Sequence[str] = ()
     clip_norm: float | None = None
@@ -101,3 +102,5 @@ class Options:
             raise ValueError("fit: resume=True, but there is no checkpoint to resume from")
         if self.checkpoint_steps is not None and self.checkpoint is None:
             raise ValueError(f"fit: checkpoint_steps={self.checkpoint_steps} without checkpoint, expected a file")
+        if as_float(self.checkpoint_seconds, "fit: checkpoint_seconds") < 0:
+            raise ValueError(f"fit: checkpoint_seconds={self.checkpoint_seconds}, expected a number >= 0")

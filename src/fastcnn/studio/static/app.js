@@ -80,10 +80,10 @@ for (const link of document.querySelectorAll("#tabs a")) {
 replace(document.getElementById("tools"), undoButton(), themeButton());
 // What is dropped beside a target must not take the page's place.
 for (const kind of ["dragover", "drop"]) window.addEventListener(kind, (event) => event.preventDefault());
-window.addEventListener("hashchange", show);
 try {
   await load();
   listen();
+  window.addEventListener("hashchange", show);
   show();
 } catch (error) {
   replace(main, h("div", { class: "card narrow" }, h("h1", {}, "The studio does not let this page in"), h("p", {}, error.message)));

@@ -29,10 +29,13 @@ export function showCheck(main, signal) {
     if (state.version === version) return;
     version = state.version;
     status.textContent = "Looking at every photo …";
-    const found = await attempt(() => patiently("/api/check", (told) => { status.textContent = `Looking at every photo … ${told.done} of ${told.count}`; }, signal));
+    const found = await attempt(() => patiently("/api/check", ({ done, count }) => { if (count) status.textContent = `Looking at every photo … ${done} of ${count}`; }, signal));
     if (!found || signal.aborted) return;
+    const trained = state.runs.some(hasModel);
+    draw(results, status, found, trained ? [] : null);
+    if (!trained) return;
     const wrong = await suspects(signal, status);
-    if (!signal.aborted) draw(results, status, found, wrong);
+    if (!signal.aborted) draw(results, status, found, wrong ?? []);
   };
   on("photos", run, signal);
   run();
@@ -41,9 +44,8 @@ export function showCheck(main, signal) {
 // Photos whose nearest neighbours have another label, by the network trained last.
 async function suspects(signal, status) {
   const run = [...state.runs].reverse().find(hasModel);
-  if (!run) return null;
   try {
-    const found = await patiently(`/api/runs/${run.id}/examined`, (told) => { status.textContent = `Comparing photos … ${told.done} of ${told.count}`; }, signal);
+    const found = await patiently(`/api/runs/${run.id}/examined`, ({ done, count }) => { if (count) status.textContent = `Comparing photos … ${done} of ${count}`; }, signal);
     const there = new Map(state.photos.map((photo) => [photo[0], photo]));
     return found.suspects
       .map((each) => ({ photo: there.get(each.id), from: found.classes[each.label], to: found.classes[each.likely], share: each.share }))
@@ -72,7 +74,7 @@ const note = (title, text) => h("section", { class: "card" }, h("h2", {}, title)
 
 function shot(photo, text) {
   return h("button", { type: "button", class: "shot", onclick: () => lookDialog({ photo }), "aria-label": `${photo[3]}, ${state.classes[photo[1]].name}` },
-    h("img", { src: thumb(photo), alt: "", loading: "lazy" }), h("span", { class: "shot-name" }, text ?? state.classes[photo[1]].name));
+    h("img", { src: thumb(photo), alt: "", loading: "lazy", onerror: (event) => event.target.replaceWith(h("span", { class: "no-picture" }, "cannot be read")) }), h("span", { class: "shot-name" }, text ?? state.classes[photo[1]].name));
 }
 
 function faultCard(kind, groups, photos, reasons) {

@@ -28,8 +28,10 @@ const SHAPES = {
 export function h(name, props = {}, ...children) {
   const element = document.createElement(name);
   for (const [key, value] of Object.entries(props ?? {})) {
-    if (value === undefined || value === null || value === false) continue;
-    if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
+    if (value === undefined || value === null) continue;
+    if (key.startsWith("aria-")) element.setAttribute(key, String(value));
+    else if (value === false) continue;
+    else if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
     else if (key === "class") element.className = value;
     else if (key === "style") for (const [k, v] of Object.entries(value)) element.style.setProperty(k, v);
     else if (key in element && !key.includes("-") && !["list", "form", "width", "height", "role"].includes(key)) element[key] = value;

@@ -22,7 +22,7 @@ export function showLayers(body, signal, run) {
 function draw(result, found, run) {
   replace(result,
     h("section", { class: "card layer" }, h("h2", {}, "What goes in"), h("div", { class: "row top" }, h("img", { src: found.image, alt: "The part of the photo that the network sees", class: "seen" }),
-      found.filters && h("figure", {}, h("img", { src: found.filters, alt: "Filters of the first layer, each a small coloured square", class: "filters pixels" }), h("figcaption", {}, `The filters that ${run.name} looks for first`)))),
+      found.filters.length > 0 && h("figure", {}, h("div", { class: "filters" }, found.filters.map((src, i) => h("img", { src, alt: `Filter ${i + 1} of the first layer`, class: "pixels" }))), h("figcaption", {}, `What ${run.name} looks for first: the filters of its first layer`)))),
     found.layers.map((layer, i) => h("section", { class: "card layer" },
       h("h2", {}, h("span", { class: "step-number" }, i + 1), ` ${KINDS[layer.kind] ?? layer.kind}`, h("span", { class: "muted" }, ` ${layer.name} · ${layer.shape[0]} maps of ${layer.shape[1]} × ${layer.shape[2]}`)),
       h("div", { class: "maps" }, layer.maps.map((src, k) => h("img", { src, alt: `Map ${k + 1} of layer ${layer.name}`, class: layer.shape[1] < 60 ? "pixels" : "", loading: "lazy" }))))));

@@ -25,7 +25,7 @@ export function picker(chosen, label) {
   for (let i = 0; photos.length < SHOWN && classes.some((each) => i < each.length); i++) {
     for (const each of classes) if (i < each.length && photos.length < SHOWN) photos.push(each[i]);
   }
-  const buttons = photos.map((photo) => h("button", { type: "button", class: "pick", "aria-pressed": "false", "aria-label": `${photo[3]}, ${state.classes[photo[1]].name}`, onclick: () => choose(photo) }, h("img", { src: thumb(photo), alt: "" })));
+  const buttons = photos.map((photo) => h("button", { type: "button", class: "pick", "aria-pressed": "false", "aria-label": `${photo[3]}, ${state.classes[photo[1]].name}`, onclick: () => choose(photo) }, h("img", { src: thumb(photo), alt: "", onerror: (event) => event.target.parentElement.remove() })));
   const choose = (photo) => {
     buttons.forEach((each, i) => each.setAttribute("aria-pressed", String(photos[i] === photo)));
     chosen(photo);
@@ -88,6 +88,12 @@ function section(number, title, text, ...content) {
   return h("section", { class: "card lesson-step" }, h("h2", {}, h("span", { class: "step-number" }, number), ` ${title}`), h("p", { class: "lead" }, text), ...content);
 }
 
+// The place where a filter answers most.
+function strongest(matrix) {
+  const all = matrix.flat();
+  return all.indexOf(Math.max(...all));
+}
+
 export function showLesson(body, signal, run) {
   if (!state.photos.length) {
     replace(body, h("div", { class: "card narrow center" }, h("p", {}, "Add a few photos first: everything here is computed on them."), h("a", { class: "button primary", href: "#photos" }, "Add photos")));
@@ -129,7 +135,7 @@ class Lesson {
     this.note = h("p", { class: "muted", role: "status" });
     replace(this.body,
       h("p", { class: "lead" }, "Choose one of your photos, and change the filter. Every number below is computed now, by this library, on your photo."),
-      picker((photo) => { this.photo = photo; this.ask(); }, "Photo of the lesson"), this.note,
+      picker((photo) => { this.photo = photo; this.told = null; this.ask(); }, "Photo of the lesson"), this.note,
       section(1, "A photo is numbers", "Here it is small and grey: 26 × 26 numbers from 0, black, to 255, white. The box is where the filter looks now.",
         h("div", { class: "lesson-row" }, canvases.numbers, holes.loupe)),
       section(2, "A filter slides over it", "Nine numbers. At each place they are multiplied with the nine below, and added. This one answers strongly where it is brighter on the left than on the right: at a vertical line. Edit it.",
@@ -145,7 +151,6 @@ class Lesson {
       h("section", { class: "card lesson-step" }, h("h2", {}, "A real network"), h("p", {}, "does this again and again: many filters, one layer of them after another. It finds the numbers of all filters by itself, by making the loss smaller, step by step."),
         this.run ? h("a", { class: "button primary", href: `#understand/${this.run.id}/layers` }, "See your network, layer by layer") : h("a", { class: "button primary", href: "#train" }, "Train one")));
     this.showPlayer();
-    if (!matchMedia("(prefers-reduced-motion: reduce)").matches) this.play();
   }
 
   set(rows) {
@@ -163,12 +168,30 @@ class Lesson {
     this.request?.abort();
     this.request = new AbortController();
     const { signal } = this.request;
-    const told = await attempt(() => post("/api/lesson", { photo: this.photo[0], filter: this.filter }, { signal }));
-    if (!told || this.signal.aborted || signal.aborted) return;
+    const given = { photo: this.photo[0], filter: this.filter };
+    const gone = () => this.signal.aborted || signal.aborted;
+    const told = await attempt(() => post("/api/lesson", given, { signal }));
+    if (!told || gone()) return;
+    const isFirst = !this.told;
     this.told = told;
+    if (isFirst) this.begin();
     this.body.dataset.filter = JSON.stringify(told.filter);
     this.show();
-    this.decide();
+    this.holes.decide.classList.add("waits");
+    const decided = await attempt(() => post("/api/lesson/decide", given, { signal }));
+    if (!decided || gone()) return;
+    this.holes.decide.classList.remove("waits");
+    this.decide(decided);
+  }
+
+  // Where the filter answers most; where things may move, it slides there.
+  begin() {
+    const place = strongest(this.told.filtered);
+    if (matchMedia("(prefers-reduced-motion: reduce)").matches) this.move(place);
+    else {
+      this.move(Math.max(0, place - 20));
+      this.play();
+    }
   }
 
   play() {
@@ -225,8 +248,7 @@ class Lesson {
       h("span", { class: "sign" }, "→"), numbers(two, "2 × 2", (i, j) => `q${i * 2 + j} most`)));
   }
 
-  decide() {
-    const { decided } = this.told;
+  decide(decided) {
     if (!decided.classes) {
       replace(this.holes.decide, h("p", { class: "muted" }, "With photos of two classes, it decides here."));
       return;
@@ -236,7 +258,7 @@ class Lesson {
     const cards = order.map(([, i]) => {
       const canvas = h("canvas", { class: "weights", role: "img", "aria-label": `Weights of ${decided.classes[i]}` });
       paint(canvas, decided.weights[i], false, null, most);
-      return h("figure", {}, canvas, h("figcaption", {}, h("strong", {}, decided.classes[i]), h("br"), `score ${short(decided.scores[i])}`));
+      return h("figure", {}, canvas, h("figcaption", {}, h("strong", {}, decided.classes[i]), h("br"), `score ${decided.scores[i].toFixed(2).replace("-", "−")}`));
     });
     const top = order.map(([probability, i]) => ({ label: decided.classes[i], probability }));
     replace(this.holes.decide, h("div", { class: "lesson-row top" }, h("div", { class: "weights-row" }, cards),

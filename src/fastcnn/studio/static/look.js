@@ -25,8 +25,8 @@ export async function look(element, run, given, signal) {
     const told = await attempt(() => post(`/api/runs/${run.id}/look?${query}`, {}, { body: given.file, signal }));
     if (!told || signal?.aborted) return;
     const heat = h("img", { src: told.heat, alt: "", class: "heat" });
-    const slider = h("input", { type: "range", min: 0, max: 100, value: 55, "aria-label": "How strong the heat map is", oninput: () => { heat.style.opacity = slider.value / 100; } });
-    heat.style.opacity = 0.55;
+    const slider = h("input", { type: "range", min: 0, max: 100, value: 85, "aria-label": "How strong the heat map is", oninput: () => { heat.style.opacity = slider.value / 100; } });
+    heat.style.opacity = 0.85;
     const [row, column] = told.strongest.map((place, axis) => place / told.size[axis]);
     const where = `${row < 0.34 ? "top" : row > 0.66 ? "bottom" : "middle"} ${column < 0.34 ? "left" : column > 0.66 ? "right" : "centre"}`;
     replace(element, h("div", { class: "look" },

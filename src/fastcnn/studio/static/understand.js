@@ -44,7 +44,8 @@ async function showResults(body, signal, run) {
   const bar = h("progress", { "aria-label": "Photos that are examined" });
   replace(body, h("div", { class: "card narrow" }, status, bar));
   const found = await attempt(() => patiently(`/api/runs/${run.id}/examined`, ({ done, count }) => {
-    if (count) bar.value = done / count;
+    if (!count) return;
+    bar.value = done / count;
     status.textContent = `Asking the network about every photo … ${done} of ${count}`;
   }, signal));
   if (!found || signal.aborted) return;

@@ -28,7 +28,7 @@ export function showUse(main, signal, [id]) {
     look(result, run, { file }, signal);
   };
   const input = h("input", { type: "file", accept: "image/*", class: "unseen", id: "one-photo", onchange: () => show(chosen(input)[0]?.[0]) });
-  const zone = h("div", { class: "hero small", id: "try" }, h("h2", {}, "Drop a photo, see its class"), h("p", {}, "Or paste one. It stays on this machine."),
+  const zone = h("div", { class: "hero slim", id: "try" }, h("h2", {}, "Drop a photo, see its class"), h("p", {}, "Or paste one. It stays on this machine."),
     h("div", { class: "row center" }, h("label", { class: "button primary", htmlFor: "one-photo" }, icon("photos"), h("span", {}, "Choose a photo")), input));
   const dropped = async (transfer) => show((await gathered(transfer))[0]?.[0]);
   for (const kind of ["dragenter", "dragover"]) zone.addEventListener(kind, (event) => { event.preventDefault(); zone.classList.add("over"); });

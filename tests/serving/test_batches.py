@@ -238,8 +238,8 @@ def test_a_full_queue_is_told_with_a_time_to_come_back(monkeypatch):
         held.go_on.set()
         assert busy.result(60).status_code == 200
         assert ask.post(content=photo()).status_code == 200
-        assert ask.post(json={"images": [as_text(photo())] * 5}).status_code == 429  # more than ever wait
-        assert 'reason="queue"} 2' in ask.get("/metrics").text
+        assert ask.post(json={"images": [as_text(photo())] * 5}).status_code == 413  # more than can ever wait
+        assert 'reason="queue"} 1' in ask.get("/metrics").text
 
 
 def test_an_answer_that_takes_too_long_is_given_up(monkeypatch):

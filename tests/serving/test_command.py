@@ -18,6 +18,7 @@ import pytest
 from serving.asking import client, photo, served, small_model
 
 from fastcnn.cli import main
+from fastcnn.io.image import Preprocess
 
 
 @pytest.fixture
@@ -76,6 +77,24 @@ def test_an_address_and_several_models(model, start, tmp_path):
         assert ask.get("/readyz").status_code == 200
         assert ask.get("/healthz", headers={"host": "evil.example"}).status_code == 403
     assert process.stop(signal.SIGINT) == 0
+
+
+def test_a_file_that_does_not_tell_how_photos_become_inputs(tmp_path, monkeypatch, capsys):
+    network = small_model()
+    network.preprocess = None
+    network.save(tmp_path / "bare.onnx")
+    command = ["serve", str(tmp_path / "bare.onnx"), "--max-batch", "1", "--port", "0"]
+    assert main(command) == 2
+    assert "--mean, --std and --size" in capsys.readouterr().err
+    taken = []
+
+    def listened(application, listener, grace):
+        taken.append(application.service.models["bare"].version.preprocess)
+        listener.close()
+
+    monkeypatch.setattr("fastcnn.serving.server.serve", listened)
+    assert main([*command, "--mean", "0.5", "--std", "0.25", "--size", "16"]) == 0
+    assert taken == [Preprocess(size=16, mean=(127.5,) * 3, std=(63.75,) * 3)]
 
 
 def test_a_unix_socket_is_the_users_own_and_a_token_opens_it(model, start, tmp_path):
@@ -164,7 +183,8 @@ def test_what_is_refused_before_it_listens(arguments, message, model, tmp_path, 
 
 @pytest.mark.parametrize("package", ["starlette", "uvicorn", "python_multipart"])
 def test_a_missing_package_is_named(package, model, monkeypatch, capsys):
-    for name in [name for name in sys.modules if name.startswith(("fastcnn.serving.", package))]:
+    own = ("fastcnn.serving.application", "fastcnn.serving.bodies", "fastcnn.serving.server")
+    for name in [name for name in sys.modules if name in own or name.partition(".")[0] == package]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
     assert main(["serve", model, "--max-batch", "1", "--port", "0"]) == 2

@@ -104,7 +104,7 @@ def test_other_hosts_and_origins_are_refused(ask):
 
 def test_by_default_only_this_machine_may_ask():
     with client(app(small_model(), max_batch=1)) as asked:
-        assert asked.get("/healthz").status_code == 403  # the host of these tests
+        assert asked.get("/healthz").status_code == 403  # by the tests' name
         for host in ("localhost", "127.0.0.1:8000", "[::1]:8000"):
             assert asked.get("/healthz", headers={"host": host}).status_code == 200
 

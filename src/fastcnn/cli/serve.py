@@ -9,10 +9,11 @@ import sys
 from typing import Any
 
 from fastcnn.cli._arguments import number_above, whole
-from fastcnn.cli._models import DEFAULT, trained_model
+from fastcnn.cli._models import DEFAULT, add_photo_options, describe, trained_model
 from fastcnn.io._regular import open_regular
+from fastcnn.model import Model
 from fastcnn.serving import app, named
-from fastcnn.zoo.pretrained import pretrained_names
+from fastcnn.serving.served import ModelFile
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _TOKEN_BYTES = 1000
@@ -55,13 +56,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     work.add_argument("--max-pixels", type=whole(1), default=100_000_000, metavar="N", help="of a photo (default: 1e8)")
     work.add_argument("--max-images", type=whole(1), default=64, metavar="N", help="of a request (default: 64)")
+    add_photo_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Serve until a signal comes."""
     token = None if options.token_file is None else _token(options.token_file)
-    models = _models(options.models)
+    models = _models(options)
     is_local = options.uds is not None or options.host in _LOOPBACK
     hosts = [*_LOOPBACK, options.host, *options.allow_host]
     if not is_local:
@@ -90,16 +92,24 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _models(words: list[str]) -> dict[str, Any]:
+def _models(options: argparse.Namespace) -> dict[str, Any]:
+    def load(path: str) -> Model:
+        model = trained_model(path, options.output)
+        describe(model, options)
+        return model
+
     found: dict[str, Any] = {}
-    for word in words:
+    for word in options.models:
         name, equals, place = word.partition("=")
         if not equals or os.path.exists(word):
             name, place = next(iter(named(word))), word
         if name in found:
             raise ValueError(f"two models are called {name}: give one another name by NAME={place}")
-        is_pretrained = place in pretrained_names() and not os.path.exists(place)
-        found[name] = place if os.path.exists(place) and not is_pretrained else trained_model(place)
+        if os.path.exists(place):
+            found[name] = ModelFile(place, load)
+        else:
+            found[name] = load(place)
+            found[name].reproducible = True  # as models from files are served
     return found
 
 

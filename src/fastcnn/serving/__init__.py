@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fastcnn.model import Model
+from fastcnn.serving.served import ModelFile
 
 __all__ = ["app"]
 
@@ -57,7 +58,7 @@ def app(
     reload_seconds : float
         How often files are looked at; 0 for never.
     max_bytes, max_pixels, max_images : int
-        Limits of a request, of a photo's pixels, and of its number of photos.
+        Limits of a request, of a photo's pixels, and of its number of photos, which is `queue` at most.
     token : str, optional
         What clients must send as ``Authorization: Bearer TOKEN``.
     hosts : sequence of str, optional
@@ -98,6 +99,7 @@ def app(
 
     size = as_int(max_bytes, "serving: max_bytes", 1)
     pixels, count = as_int(max_pixels, "serving: max_pixels", 1), as_int(max_images, "serving: max_images", 1)
+    count = min(count, as_int(queue, "serving: queue", 1))
     settings = Settings(
         max_batch, max_wait_ms, queue, timeout, threads, decoders, reload_seconds, Limits(size, size, pixels, count)
     )
@@ -134,7 +136,7 @@ def named(models: Source | Mapping[str, Source]) -> dict[str, Source]:
     for name, source in found.items():
         if not isinstance(name, str) or not name or not name.isprintable():
             raise ValueError(f"serving: a model is called {name!r}, expected printable text")
-        if not isinstance(source, (Model, str, os.PathLike)):
+        if not isinstance(source, (Model, ModelFile, str, os.PathLike)):
             raise TypeError(f"serving: {name} is of type {type(source).__name__}, expected a Model or a path")
     return found
 

@@ -1,6 +1,6 @@
 """Which batches pay on this machine: a short measurement of a model, when it is loaded.
 
-batcher.py gathers requests into batches of these sizes.
+batcher.py gathers requests into batches of the sizes that pay.
 """
 
 from __future__ import annotations

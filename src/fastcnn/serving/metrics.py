@@ -1,7 +1,7 @@
 """Counters, gauges and histograms in Prometheus' text format, version 0.0.4.
 
-It is written here: the format is a page long, and the official client brings a registry of the process, which an
-application that mounts this one may have already.
+It is written here, as the format is a page long. The official client brings a registry of the process, which the
+application around this one may have already.
 """
 
 from __future__ import annotations

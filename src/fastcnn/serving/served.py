@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,24 @@ from fastcnn.serving.calibration import batch_sizes, measured, useful_sizes
 from fastcnn.serving.metrics import Metrics
 from fastcnn.serving.settings import Settings
 
-__all__ = ["Served", "Version"]
+__all__ = ["ModelFile", "Served", "Version"]
 
 _logger = logging.getLogger("fastcnn.serving")
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A file, and how it becomes a model that takes photos.
+
+    Attributes
+    ----------
+    path : str
+    load : callable
+        Called with the path, again whenever the file is replaced.
+    """
+
+    path: str
+    load: Callable[[str], Model]
 
 
 class Version:
@@ -30,7 +46,10 @@ class Version:
     def __init__(self, model: Model, number: int, settings: Settings, turn: threading.Lock) -> None:
         preprocess = model.preprocess
         if not isinstance(preprocess, Preprocess):
-            raise ValueError("the model does not tell how photos become inputs: set model.preprocess to a Preprocess")
+            raise ValueError(
+                "the model does not tell how photos become inputs: set model.preprocess (on the command line --mean, "
+                "--std and --size)"
+            )
         self.model, self.preprocess, self.number = model, preprocess, number
         self._threads = settings.threads
         self._takes_pixels = model._takes_pixels(preprocess)
@@ -63,7 +82,7 @@ class Served:
     Parameters
     ----------
     name : str
-    source : Model or path
+    source : Model, path or ModelFile
         A file is loaded again when it is replaced.
     settings : Settings
     metrics : Metrics
@@ -74,13 +93,15 @@ class Served:
     def __init__(
         self,
         name: str,
-        source: Model | str | os.PathLike[str],
+        source: Model | ModelFile | str | os.PathLike[str],
         settings: Settings,
         metrics: Metrics,
         turn: threading.Lock,
     ) -> None:
         self.name, self._settings, self._metrics, self._turn = name, settings, metrics, turn
-        self.path = None if isinstance(source, Model) else Path(source)
+        self._load = source.load if isinstance(source, ModelFile) else loading.load
+        path = source.path if isinstance(source, ModelFile) else source
+        self.path = None if isinstance(path, Model) else Path(path)
         self._seen = self._stamp()
         model = source if isinstance(source, Model) else self._loaded()
         try:
@@ -91,7 +112,7 @@ class Served:
 
     def _loaded(self) -> Model:
         assert self.path is not None
-        model = loading.load(self.path)
+        model = self._load(str(self.path))
         # How many others ask at the same moment is chance, and must not decide about the last digits.
         model.reproducible = True
         return model

@@ -21,7 +21,7 @@ from fastcnn.model import Model
 from fastcnn.serving.batcher import Item
 from fastcnn.serving.bodies import Photo
 from fastcnn.serving.metrics import Metrics
-from fastcnn.serving.served import Served, Version
+from fastcnn.serving.served import ModelFile, Served, Version
 from fastcnn.serving.settings import Settings
 
 __all__ = ["Service"]
@@ -32,12 +32,12 @@ class Service:
 
     Parameters
     ----------
-    sources : mapping of str to Model or path
+    sources : mapping of str to Model, path or ModelFile
         The first is asked where a request names none.
     settings : Settings
     """
 
-    def __init__(self, sources: Mapping[str, Model | str | os.PathLike[str]], settings: Settings) -> None:
+    def __init__(self, sources: Mapping[str, Model | ModelFile | str | os.PathLike[str]], settings: Settings) -> None:
         self.settings = settings
         self.metrics = Metrics(lambda: [((served.name,), served.batcher.pending) for served in self.models.values()])
         self.models: dict[str, Served] = {}
@@ -92,7 +92,7 @@ class Service:
         Refused
             If there is no room, or the answers take too long.
         """
-        if len(photos) > self.settings.queue or not served.batcher.expect(len(photos), self.settings.queue):
+        if not served.batcher.expect(len(photos), self.settings.queue):
             if self.is_stopping:
                 raise Refused(503, "the service stops", (("retry-after", "5"),))
             raise self._full(served)

@@ -16,6 +16,7 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from fastcnn._names import readable
 from fastcnn._web import Guard, Policy, Refused, as_upload
 from fastcnn._web.answers import refusal_as_answer
 from fastcnn.studio.asked import Asked, attachment, picture, route
@@ -52,6 +53,7 @@ class Studio:
         self.runs = Runs(project.state / "runs")
         self._jobs, self._models = Jobs(), Models()
         self._lesson: Lesson | None = None
+        self._is_closing = False
         app = Starlette(routes=self._routes(), exception_handlers={Refused: refusal_as_answer})
         self.app = Guard(app, policy)
 
@@ -97,7 +99,13 @@ class Studio:
             "version": listing.version,
             "classes": [{"name": label, "count": listing.counts[label]} for label in listing.classes],
             "photos": [
-                [photo.id, number_of[photo.label], photo.part, photo.path.rpartition("/")[2], photo.time % 10**9]
+                [
+                    photo.id,
+                    number_of[photo.label],
+                    photo.part,
+                    readable(photo.path.rpartition("/")[2]),
+                    photo.time % 10**9,
+                ]
                 for photo in listing.photos.values()
             ],
             "undo": self.project.undoable(),
@@ -240,7 +248,7 @@ class Studio:
     async def _changes(self) -> AsyncIterator[str]:
         """Tell of each run whose numbers have changed, and of photos that have."""
         told: dict[str, str] = {}
-        while True:
+        while not self._is_closing:
             for name, value in (await run_in_threadpool(self._now)).items():
                 text = json.dumps(value)
                 if told.get(name) != text:
@@ -248,6 +256,10 @@ class Studio:
                     yield f"event: {name.partition(' ')[0]}\ndata: {text}\n\n"
             yield ": here\n\n"  # a client that has gone is noticed
             await asyncio.sleep(_PAUSE)
+
+    def close(self) -> None:
+        """Let pages that listen for news go, so that the server can end."""
+        self._is_closing = True
 
     def _now(self) -> dict[str, Any]:
         summaries = [run.summary() for run in self.runs.all()]

@@ -73,9 +73,16 @@ def route(path: str, method: str, answer: Callable[[Asked], Any]) -> Route:
     async def endpoint(request: Request) -> Response:
         asked = Asked(request.path_params, request.query_params, await request.body(), request.headers.get("if-match"))
         result = await run_in_threadpool(answer, asked)
-        return result if isinstance(result, Response) else JSONResponse(result)
+        return result if isinstance(result, Response) else _Json(result)
 
     return Route(path, endpoint, methods=[method])
+
+
+class _Json(JSONResponse):
+    """JSON in ASCII: names of files may hold bytes that are no text, which UTF-8 cannot."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
 
 
 def picture(content: bytes) -> Response:

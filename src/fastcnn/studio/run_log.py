@@ -11,6 +11,10 @@ __all__ = ["RunLog"]
 _MOST_BYTES = 256 << 20
 
 
+def _nothing(name: str) -> None:
+    """Stands for NaN and infinity, which no browser reads."""
+
+
 class RunLog:
     """The log of a run.
 
@@ -42,7 +46,7 @@ class RunLog:
         self._offset += len(complete)
         for line in complete.splitlines():
             try:
-                event = json.loads(line)
+                event = json.loads(line, parse_constant=_nothing)
             except ValueError:
                 continue
             if isinstance(event, dict):

@@ -6,7 +6,13 @@ import os
 import socket
 import threading
 import webbrowser
-from typing import Any
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from fastcnn.studio.app import Studio
 
 __all__ = ["serve"]
 
@@ -52,20 +58,33 @@ def serve(folder: str, host: str = "127.0.0.1", port: int | None = None, browser
         token, is_open = new_token(), host not in _LOOPBACK
         names = loopback_names(host, *([socket.gethostname()] if is_open else []))
         policy = Policy(token, hosts=names, takes_addresses=is_open, cookie=f"fastcnn-{number}")
+        studio = Studio(project, policy)
         config = uvicorn.Config(
-            Studio(project, policy).app,
+            studio.app,
             log_level="warning",
             access_log=False,  # addresses hold the token
             server_header=False,
             lifespan="off",
-            timeout_graceful_shutdown=1,
+            timeout_graceful_shutdown=5,
             limit_concurrency=200,
         )
         shown = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
         _announce(f"http://{shown}:{number}/?token={token}", project.root, is_open, browser)
-        uvicorn.Server(config).run([listener])
+        _server_of(config, studio).run([listener])
     finally:
         project.close()
+
+
+def _server_of(config: uvicorn.Config, studio: Studio) -> uvicorn.Server:
+    """A server that lets pages go which listen for news: they would hold it up."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            studio.close()
+            super().handle_exit(sig, frame)
+
+    return Server(config)
 
 
 def _bound(host: str, port: int | None) -> socket.socket:

@@ -116,6 +116,7 @@ export function listen() {
       source = null;
     } else if (!source) {
       source = new EventSource("/api/events");
+      source.addEventListener("error", () => source?.readyState === EventSource.CLOSED && load().catch((error) => toast(error.message, "bad")));
       source.addEventListener("photos", (event) => {
         const told = JSON.parse(event.data);
         if (told.version !== state.version || told.undo !== state.undo) load();

@@ -130,7 +130,7 @@ def narrow_lanes(channels, kernel, dilations):
 
 
 def row_quads(ptrdiff_t row):
-    """Where the quads of a row of taps begin, of `row` bytes. The last one ends with the row: none reads behind it.
+    """Where the quads of a row of taps begin, of `row` bytes. The last one ends with the row.
 
     Examples
     --------

@@ -1,4 +1,5 @@
-"""Adds a table to that of pytest-benchmark, with GFLOP/s and percent of the multiply-add peak."""
+"""Adds a table to that of pytest-benchmark, with GFLOP/s and percent of a peak: that of multiply-adds, and for the
+algorithm "bytes" that of products of bytes."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from fastcnn.kernels import _cpu
+from fastcnn.kernels import _cpu, _int8
 
 
 class Row(NamedTuple):
@@ -21,19 +22,20 @@ class Row(NamedTuple):
 
     @property
     def percent(self) -> float:
-        """Percent of the multiply-add peak of the threads in use."""
-        return 100 * self.rate / peak(self.isa)
+        """Percent of the peak of the threads in use."""
+        return 100 * self.rate / peak(self.isa, self.algorithm == "bytes")
 
 
 _rows: list[Row] = []
 
 
 @cache
-def peak(isa: str) -> float:
-    """Multiply-add peak of the threads in use, in FLOP/s."""
+def peak(isa: str, of_bytes: bool) -> float:
+    """Peak of the threads in use, in operations per second: of multiply-adds, or of products of bytes."""
     previous = _cpu.set_isa(isa)
     try:
-        return _cpu.measure_peak(0.2) * _cpu.get_num_threads()
+        measure = _int8.measure_int8_peak if of_bytes else _cpu.measure_peak
+        return measure(0.2) * _cpu.get_num_threads()
     finally:
         _cpu.set_isa(previous)
 

@@ -4,7 +4,7 @@
 
 extern fc_int8_kernels fc_int8_kernels_generic;
 #if defined(__x86_64__)
-extern fc_int8_kernels fc_int8_kernels_avx512vnni, fc_int8_kernels_avx512bw;
+extern fc_int8_kernels fc_int8_kernels_avx512vbmi, fc_int8_kernels_avx512vnni, fc_int8_kernels_avx512bw;
 extern fc_int8_kernels fc_int8_kernels_avxvnni, fc_int8_kernels_avx2;
 #elif defined(__aarch64__)
 extern fc_int8_kernels fc_int8_kernels_i8mm, fc_int8_kernels_dotprod, fc_int8_kernels_neon;
@@ -17,8 +17,9 @@ extern fc_int8_kernels fc_int8_kernels_i8mm, fc_int8_kernels_dotprod, fc_int8_ke
 
 static const fc_int8_kernels *const tables[] = {
 #if defined(__x86_64__)
-    &fc_int8_kernels_avx512vnni, &fc_int8_kernels_avx512bw,
-    &fc_int8_kernels_avxvnni,    &fc_int8_kernels_avx2,
+    &fc_int8_kernels_avx512vbmi, &fc_int8_kernels_avx512vnni,
+    &fc_int8_kernels_avx512bw,   &fc_int8_kernels_avxvnni,
+    &fc_int8_kernels_avx2,
 #elif defined(__aarch64__)
     &fc_int8_kernels_i8mm,    &fc_int8_kernels_dotprod,
     &fc_int8_kernels_neon,
@@ -68,6 +69,7 @@ const fc_int8_kernels *const *fc_all_int8_kernels(void)
     fc_int8_kernels_avxvnni.available = avx2 && has_avx_vnni();
     fc_int8_kernels_avx512bw.available = avx512;
     fc_int8_kernels_avx512vnni.available = avx512 && __builtin_cpu_supports("avx512vnni");
+    fc_int8_kernels_avx512vbmi.available = fc_int8_kernels_avx512vnni.available && __builtin_cpu_supports("avx512vbmi");
 #elif defined(__aarch64__)
     fc_int8_kernels_neon.available = 1;
     fc_int8_kernels_dotprod.available = has(16, 20, "hw.optional.arm.FEAT_DotProd");

@@ -25,8 +25,9 @@ typedef struct {
     float residual_scale;
     float low, high; /* bounds, minus zero */
     int zero, residual_zero;
-    int floats; /* 1: y is floats */
-    int lanes;  /* of the last block of a tile: lanes that are stored, 1 to VL */
+    int floats;  /* 1: y is floats */
+    int bounded; /* 1: no t is beyond 2^31, as sums of few products with small factors */
+    int lanes;   /* of the last block of a tile: lanes that are stored, 1 to VL */
 } fc_int8_finish;
 
 /* A row of a convolution: neighbouring output pixels, for one or two blocks of outputs. A tap is a position of the
@@ -126,7 +127,7 @@ typedef struct {
     /* y = (float)(x - zero) * scale. */
     void (*dequantize)(const uint8_t *x, float *y, ptrdiff_t n, float scale, int zero);
     /* The same between planes of floats and up to four neighbouring bytes of each pixel. Channels that there are none
-     * of become zero bytes, and are not read. */
+     * of become zero bytes, and are not read. Pixels of y may have fewer than four bytes: as many as channels. */
     void (*quantize_planes)(const float *x, ptrdiff_t plane, uint8_t *y, ptrdiff_t y_pixel, ptrdiff_t channels,
                             ptrdiff_t pixels, float scale, int zero);
     void (*dequantize_planes)(const uint8_t *x, ptrdiff_t x_pixel, float *y, ptrdiff_t plane, ptrdiff_t channels,

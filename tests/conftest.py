@@ -30,7 +30,16 @@ compiling.after_pass = verify  # whatever tests compile is verified after each p
 def pytest_addoption(parser):
     parser.addoption("--nightly", action="store_true", help="run random tests with their large budgets")
     parser.addoption("--beside", default="", help="libraries to run beside, in test_neighbours.py: torch,onnxruntime")
+    parser.addoption("--ray", action="store_true", help="run the tests that need fastcnn[ray], and no others")
     parser.addoption("--benchmark", action="store_true", help="tell how long each tile takes (kernels/test_tiles.py)")
+
+
+def pytest_collection_modifyitems(config, items):
+    wanted = config.getoption("--ray")
+    left_out = [item for item in items if bool(item.get_closest_marker("ray")) != wanted]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
 
 
 @pytest.fixture

@@ -66,6 +66,7 @@ static fc_int8_finish some_finish(const fc_int8_kernels *k)
         .zero = zero,
         .residual_zero = draw(0, 255),
         .floats = draw(0, 3) == 0,
+        .bounded = draw(0, 3) > 0,
         .lanes = k->vl,
     };
 }
@@ -278,7 +279,8 @@ static uint8_t quantum(float value, float by, int zero)
 
 static void try_types(const fc_int8_kernels *k)
 {
-    const int n = draw(1, 99), zero = draw(0, 255), channels = draw(1, 4), pixel = draw(0, 1) ? 4 : k->vl;
+    const int n = draw(1, 99), zero = draw(0, 255), channels = draw(1, 4), pixel = draw(0, 1) ? 4 : k->vl,
+              dense = draw(1, 4);
     const float by = draw(0, 1) ? 0.5f : real(1) + 0.001f;
     for (int i = 0; i < n; i++)
         expected[i] = quantum(floats[i], by, zero);
@@ -296,6 +298,11 @@ static void try_types(const fc_int8_kernels *k)
             expected[i] = found[i];
     k->quantize_planes(floats, n, found, pixel, channels, n, by, zero);
     check(k, "quantize_planes", (size_t)(n * pixel));
+    for (int i = 0; i < n * dense; i++)
+        expected[i] = quantum(floats[i % dense * n + i / dense], by, zero);
+    expected[n * dense] = found[n * dense] = 77;
+    k->quantize_planes(floats, n, found, dense, dense, n, by, zero);
+    check(k, "dense quantize_planes", (size_t)(n * dense + 1));
     float *y = (float *)(void *)expected;
     for (int i = 0; i < n; i++)
         y[i] = (float)(x[i] - zero) * by;

@@ -27,7 +27,7 @@ from hypothesis import seed as seeded_by
 from hypothesis import strategies as st
 
 import fastcnn as fc
-from fastcnn import layers, onnx_model, training, zoo
+from fastcnn import explain, layers, onnx_model, training, zoo
 from fastcnn.io import image, torch_checkpoint, weights
 
 # The errors that are meant for bad arguments, files that cannot be read, and diverging training.
@@ -259,17 +259,8 @@ def layer_calls():
 
 def model_calls():
     names = (
-        "predict",
-        "predict_proba",
-        "evaluate",
-        "graph",
-        "summary",
-        "save",
-        "load_weights",
-        "load_state_dict",
-        "export_onnx",
-        "replace_head",
-        "tta",
+        *("predict", "predict_proba", "evaluate", "graph", "summary", "save", "load_weights", "load_state_dict"),
+        *("export_onnx", "replace_head", "tta", "feature_maps", "embed"),
     )
     yield from methods("Sequential", network, names)
     yield from methods("with photos", photo_network, ("classify",))
@@ -305,6 +296,10 @@ def training_calls():
     yield from methods("Augment", lambda: fc.Augment(mixup=0.2), ("__call__", "change", "draw_crop", "mix"))
 
 
+def explain_calls():
+    yield from functions(explain, ("Layer", "Neighbour")).items()
+
+
 def io_calls():
     for module in (weights, image, torch_checkpoint, onnx_model):
         yield from functions(module, ("is_torch_checkpoint",)).items()
@@ -336,6 +331,7 @@ AREAS = {
     "layers": layer_calls,
     "model": model_calls,
     "training": training_calls,
+    "explain": explain_calls,
     "io": io_calls,
     "estimator": estimator_calls,
     "top": top_calls,

@@ -13,7 +13,14 @@ from collections.abc import Iterator
 from typing import Any
 
 MODULES = (
-    *("fastcnn", "fastcnn.functional", "fastcnn.layers", "fastcnn.training", "fastcnn.quantization", "fastcnn.zoo"),
+    "fastcnn",
+    "fastcnn.explain",
+    "fastcnn.functional",
+    "fastcnn.layers",
+    "fastcnn.serving",
+    "fastcnn.training",
+    "fastcnn.quantization",
+    "fastcnn.zoo",
     "fastcnn.reference",
 )
 POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)

@@ -148,7 +148,18 @@ CASES = {
     **{
         f"activation_{kind}": ((byref(Activate(kind, 0.25)),), X, function(X))
         for kind, function in enumerate(
-            (np.copy, F.relu, F.relu6, lambda x: F.leaky_relu(x, 0.25), F.tanh, F.sigmoid, F.hardswish, F.silu)
+            (
+                np.copy,
+                F.relu,
+                F.relu6,
+                lambda x: F.leaky_relu(x, 0.25),
+                F.tanh,
+                F.sigmoid,
+                F.hardswish,
+                F.silu,
+                F.gelu,
+                lambda x: F.gelu(x, "tanh"),
+            )
         )
     },
 }

@@ -97,6 +97,52 @@ def test_rows_of_features_are_learned_without_being_memorised():
     assert np.mean(found) > 0.78
 
 
+def rows(count):
+    x = np.random.default_rng(0).standard_normal((count, 3))
+    return x, (x[:, 0] > 0).astype(int)
+
+
+def test_few_rows_are_learned_in_steps_on_all_of_them():
+    x, y = rows(90)
+    by_default = ImageClassifier(random_state=0).fit(x, y)
+    assert by_default.n_iter_ == 400
+    network = small_network((3,), 2, rng=0)
+    network.scaling = x.mean(axis=0), 3 * x.std(axis=0)  # the units in which tanh clips
+    settings = {"optimizer": fc.AdamW(3e-3, weight_decay=1.0), "schedule": fc.OneCycle()}
+    network.fit(x.astype(np.float32), y, epochs=400, batch_size=90, seed=0, progress=False, **settings)
+    np.testing.assert_allclose(by_default.predict_proba(x), network.predict_proba(x), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "epochs"),
+    [
+        ({"batch_size": 32}, 134), ({"optimizer": "adam"}, 134), ({"network": small_network}, 134),
+        ({"epochs": 5}, 5), ({"patience": 1000, "validation_fraction": 0.1}, 134), ({"learning_rate": 1e-3}, 400),
+    ],
+)  # fmt: skip
+def test_steps_that_are_given_count(settings, epochs):
+    x, y = rows(90)
+    assert ImageClassifier(random_state=0, **settings).fit(x, y).n_iter_ == epochs
+
+
+def test_many_rows_and_images_are_learned_in_small_batches():
+    assert ImageClassifier(random_state=0).fit(*rows(512)).n_iter_ == 400
+    x, y = rows(513)
+    found = [ImageClassifier(random_state=0, **given).fit(x, y) for given in ({}, {"batch_size": 32, "epochs": 24})]
+    assert found[0].n_iter_ == 24
+    np.testing.assert_array_equal(found[0].predict_proba(x), found[1].predict_proba(x))
+    images = np.repeat(x[:60, :1, None], 4, axis=1).repeat(4, axis=2)
+    assert ImageClassifier(random_state=0).fit(images, y[:60]).n_iter_ == 200
+
+
+def test_a_feature_far_from_all_that_was_learned_counts_as_three_deviations():
+    x, y = rows(90)
+    classifier = ImageClassifier(random_state=0).fit(x, y)
+    far, farther = np.tile(x[:1], (2, 1, 1))
+    far[0, 1], farther[0, 1] = 1e3, 1e6
+    np.testing.assert_array_equal(classifier.predict_proba(far), classifier.predict_proba(farther))
+
+
 @pytest.mark.parametrize(("features", "units"), [(4, 1024), (4096, 1024), (16_384, 256), (200_000, 64)])
 def test_the_hidden_layer_for_many_features_is_narrower(features, units):
     hidden = [layer for layer in small_network((features,), 2) if isinstance(layer, fc.Linear)][0]

@@ -12,7 +12,15 @@ import sys
 import junk
 import pytest
 
-EXAMPLES = {"layers": 2_500, "model": 1_800, "training": 2_500, "io": 2_400, "estimator": 500, "top": 300}
+EXAMPLES = {
+    "layers": 2_500,
+    "model": 1_800,
+    "training": 2_500,
+    "io": 2_400,
+    "explain": 600,
+    "estimator": 500,
+    "top": 300,
+}
 
 
 @pytest.mark.parametrize("area", EXAMPLES)
@@ -36,7 +44,17 @@ def test_every_public_name_is_called():
     bases = {"Layer", "Model"}  # of which the others are
     values = {"Prediction", "FastcnnWarning", "ImageError", "ModelLoadError", "__version__"}
     without_arguments = {"get_include", "get_num_threads", "show_config"}
-    modules = {"functional", "layers", "quantization", "reference", "training", "zoo"}
+    modules = {
+        "distributed",
+        "explain",
+        "functional",
+        "layers",
+        "quantization",
+        "reference",
+        "serving",
+        "training",
+        "zoo",
+    }
     assert set(fc.__all__) - called - bases - values - without_arguments - modules == set()
 
 

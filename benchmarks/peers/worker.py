@@ -26,12 +26,17 @@ def fastcnn_engine(folder: Path, x: np.ndarray, threads: int, precision: str = "
     return lambda: model(x)
 
 
+def model_file(folder: Path) -> Path:
+    """The ONNX file in a folder, or the path itself if it is a file."""
+    return folder / "model.onnx" if folder.is_dir() else folder
+
+
 def onnxruntime_engine(folder: Path, x: np.ndarray, threads: int, precision: str = "f32") -> Callable[[], np.ndarray]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(model_file(folder), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return lambda: session.run(None, {name: x})[0]
 
@@ -41,7 +46,7 @@ def openvino_engine(folder: Path, x: np.ndarray, threads: int, precision: str = 
 
     hint = "bf16" if precision == "bf16" else "f32"  # what is not quantised in a file of integers stays float32
     settings = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
-    request = openvino.Core().compile_model(folder / "model.onnx", "CPU", settings).create_infer_request()
+    request = openvino.Core().compile_model(model_file(folder), "CPU", settings).create_infer_request()
     return lambda: request.infer([x])[0]
 
 

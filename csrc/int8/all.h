@@ -2,16 +2,23 @@
  *
  * Numbers: VL is the integers of a vector. MR is the pixels of the largest tile of a convolution. QUAD_BYTES is the
  * bytes of packed weights for the quads of VL outputs. FLIPS is 1 where products take x - 128.
+ * UNROLL_LINES rows of taps are unrolled.
  *
  * Types: v_i and v_f are vectors of VL integers and floats. v_x and v_w are inputs and weights as v_dot takes them.
  *
  * Memory: v_load_i, v_load_f, v_store_f. v_load_bytes and v_store_bytes take VL bytes, as integers of 0 to 255.
  *
+ * Optional, where packing saturates: V_STORES_PIXELS, with v_store_pixels, v_store_threes, v_all_words
+ * and v_all_bytes. Where registers
+ * hold a table: V_LOOKS_UP, with v_look_up, which returns of how many bytes it has found the entries.
+ *
  * Arithmetic: v_all_i and v_all_f have one number in all lanes. v_float and v_round (half to even) convert. v_max and
- * v_min give the second operand where one is NaN. v_fma, v_max_i. Other arithmetic is the compiler's.
+ * v_min give the second operand where one is NaN. v_fma. Other arithmetic is the compiler's.
+ * v_b is VL bytes, with v_load_b, v_store_b and v_max_b.
  *
  * Quads: v_inputs has the same quad in all lanes. v_turned makes quads of four neighbouring pixels of VL lanes, one for
  * each lane. v_weights loads weights, which v_pack has packed. v_dot adds the products of a quad to a sum.
+ * v_hide makes the compiler forget what it knows of inputs.
  */
 #include "../int8.h"
 

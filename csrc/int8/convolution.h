@@ -24,7 +24,7 @@ FC_INLINE void add_quad(v_i sums[][FC_MOST_BLOCKS], const FC_FN(inputs) *in, con
 #pragma GCC unroll 2
     for (int b = 0; b < B; b++)
         weights[b] = v_weights(w + (q * B + b) * QUAD_BYTES);
-#pragma GCC unroll 12
+#pragma GCC unroll 10
     for (int p = 0; p < P; p++) {
         const v_x x = v_inputs(in->at[p / 3] + p % 3 * in->pixel + 4 * q);
 #pragma GCC unroll 2
@@ -43,7 +43,7 @@ FC_INLINE void conv_tile(const fc_int8_conv *r, const uint8_t *x, const FC_FN(ou
     v_i sums[4][MR][FC_MOST_BLOCKS];
 #pragma GCC unroll 4
     for (int c = 0; c < copies; c++)
-#pragma GCC unroll 12
+#pragma GCC unroll 10
         for (int p = 0; p < P; p++)
 #pragma GCC unroll 2
             for (int b = 0; b < B; b++)
@@ -66,7 +66,7 @@ FC_INLINE void conv_tile(const fc_int8_conv *r, const uint8_t *x, const FC_FN(ou
     }
 #pragma GCC unroll 4
     for (int c = 1; c < copies; c++)
-#pragma GCC unroll 12
+#pragma GCC unroll 10
         for (int p = 0; p < P; p++)
 #pragma GCC unroll 2
             for (int b = 0; b < B; b++)
@@ -74,9 +74,8 @@ FC_INLINE void conv_tile(const fc_int8_conv *r, const uint8_t *x, const FC_FN(ou
     finish_tile(o, sums[0], P, B);
 }
 
-/* Cases beyond MR never run. */
 #define FC_TILE(pixels)                                                                                                \
-    case pixels: conv_tile(r, x, &o, ahead, (pixels) <= MR ? (pixels) : 1, B); break;
+    case pixels: conv_tile(r, x, &o, ahead, pixels, B); break;
 
 FC_INLINE void conv_row(const fc_int8_conv *r, const int B)
 {
@@ -93,14 +92,18 @@ FC_INLINE void conv_row(const fc_int8_conv *r, const int B)
             FC_TILE(2)
             FC_TILE(3)
             FC_TILE(4)
+#if MR > 4
             FC_TILE(5)
             FC_TILE(6)
+#endif
+#if MR > 6
             FC_TILE(7)
             FC_TILE(8)
+#endif
+#if MR > 8
             FC_TILE(9)
             FC_TILE(10)
-            FC_TILE(11)
-            FC_TILE(12)
+#endif
         }
         x += pixels * r->x_pixel;
         o.y = (char *)o.y + pixels * r->y_pixel * size;

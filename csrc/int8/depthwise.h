@@ -12,50 +12,108 @@ FC_INLINE v_x turned_part(const uint8_t *x, ptrdiff_t count)
     return v_turned(pixels);
 }
 
-/* Computes G outputs from Q quads of each row of taps, and stores `count` of them. `readable` is the pixels of the last
- * row of taps that may be read. */
-FC_INLINE void outputs_by_rows(const fc_int8_depthwise *r, const uint8_t *x, const FC_FN(outputs) *o, ptrdiff_t count,
-                               ptrdiff_t readable, const int G, const int Q)
+/* Neighbouring outputs that are computed at once, and rows of taps that are unrolled: docs/tuning.md, "Depthwise tiles
+ * of bytes". */
+enum { FC_WIDE = 4, FC_LINES = UNROLL_LINES };
+
+/* What the outputs of a call share. */
+typedef struct {
+    FC_FN(bounds) bounds;
+    v_f scale;
+    v_i bias;
+    int plain;
+} FC_FN(channels);
+
+/* Finishes `count` outputs of a row that are fewer than FC_WIDE, or that take any form. */
+FC_OUTLINE void FC_FN(finish_few)(const fc_int8_depthwise *r, const FC_FN(channels) *of, const v_i sums[FC_WIDE],
+                                  void *y, const uint8_t *residual, ptrdiff_t count)
 {
-    const char *w = r->w;
-    v_i sums[4][FC_MOST_BLOCKS];
-#pragma GCC unroll 4
-    for (int g = 0; g < G; g++)
-        sums[g][0] = v_load_i(r->bias);
-    for (ptrdiff_t ky = 0; ky < r->kh; ky++, x += r->x_row, w += G * Q * QUAD_BYTES) {
-        const int part = ky + 1 == r->kh && readable < 4 * Q;
-#pragma GCC unroll 2
-        for (int q = 0; q < Q; q++) {
-            const v_x turned = part ? turned_part(x + 4 * q * VL, readable - 4 * q) : v_turned(x + 4 * q * VL);
-#pragma GCC unroll 4
-            for (int g = 0; g < G; g++)
-                sums[g][0] = v_dot(sums[g][0], turned, v_weights(w + (g * Q + q) * QUAD_BYTES));
-        }
-    }
-    if (count >= G) {
-        finish_tile(o, sums, G, 1);
+    const FC_FN(outputs) o = {&r->finish, r->scale, residual, y, VL, 0, VL, 0};
+    uint8_t added[FC_WIDE * VL] = {0}, found[FC_WIDE * VL];
+    if (!of->plain) {
+        FC_FN(finish_any)(&o, sums, count, 1);
         return;
     }
-    FC_FN(outputs) one = *o;
-    const ptrdiff_t size = o->finish->floats ? 4 : 1;
-#pragma GCC unroll 4
-    for (int g = 0; g < G; g++)
-        if (g < count) {
-            finish_tile(&one, sums + g, 1, 1);
-            one.y = (char *)one.y + VL * size;
-            one.residual += one.residual ? VL : 0;
-        }
+    if (residual)
+        memcpy(added, residual, (size_t)count * VL);
+    finish_pixels(&r->finish, &of->bounds, of->scale, sums, found, residual ? added : NULL, VL, FC_WIDE);
+    memcpy(y, found, (size_t)count * VL);
 }
 
-FC_INLINE void row_by_rows(const fc_int8_depthwise *r, const uint8_t *x, FC_FN(outputs) o, const int G, const int Q)
+/* Stores `count` outputs of a row, those of a table before it is applied. */
+FC_INLINE void finish_some(const fc_int8_depthwise *r, const FC_FN(channels) *of, const v_i sums[FC_WIDE], void *y,
+                           const uint8_t *residual, ptrdiff_t count)
 {
-    const ptrdiff_t size = r->finish.floats ? 4 : 1, below = (r->kh - 1) * r->x_row;
-    for (ptrdiff_t p = 0; p < r->pixels; p += G) {
-        outputs_by_rows(r, x, &o, r->pixels - p, (r->x_end - x - below) / VL, G, Q);
-        x += G * r->stride * VL;
-        o.y = (char *)o.y + G * VL * size;
-        o.residual += o.residual ? G * VL : 0;
+    if (of->plain && count >= FC_WIDE) {
+        finish_pixels(&r->finish, &of->bounds, of->scale, sums, y, residual, VL, FC_WIDE);
+        return;
     }
+    v_i copy[FC_WIDE];
+#pragma GCC unroll 4
+    for (int p = 0; p < FC_WIDE; p++)
+        copy[p] = sums[p];
+    FC_FN(finish_few)(r, of, copy, y, residual, count < FC_WIDE ? count : FC_WIDE);
+}
+
+/* Computes FC_WIDE outputs of R rows, and stores `count` of each. G neighbouring outputs share Q quads of a row of
+ * taps, and neighbouring rows of outputs share rows of taps. `readable` is the pixels from x on that may be read. */
+FC_INLINE void outputs_by_rows(const fc_int8_depthwise *r, const FC_FN(channels) *of, const uint8_t *x, char *y,
+                               const uint8_t *residual, ptrdiff_t count, ptrdiff_t readable, const ptrdiff_t kh,
+                               const ptrdiff_t stride, const int R, const int G, const int Q)
+{
+    const ptrdiff_t reach = (FC_WIDE - G) * stride + 4 * Q, size = r->finish.floats ? 4 : 1;
+    v_i sums[2][FC_WIDE];
+#pragma GCC unroll 2
+    for (int row = 0; row < R; row++)
+#pragma GCC unroll 4
+        for (int p = 0; p < FC_WIDE; p++)
+            sums[row][p] = of->bias;
+#pragma GCC unroll FC_LINES
+    for (ptrdiff_t line = 0; line < kh + R - 1; line++, x += r->x_row, readable -= r->x_row / VL) {
+        const int part = readable < reach;
+#pragma GCC unroll 4
+        for (int first = 0; first < FC_WIDE; first += G)
+#pragma GCC unroll 2
+            for (int q = 0; q < Q; q++) {
+                const ptrdiff_t at = first * stride + 4 * q;
+                const v_x turned = part ? turned_part(x + at * VL, readable - at) : v_turned(x + at * VL);
+#pragma GCC unroll 2
+                for (int row = 0; row < R; row++) {
+                    const ptrdiff_t ky = line - row;
+                    if (ky < 0 || ky >= kh)
+                        continue;
+#pragma GCC unroll 4
+                    for (int g = 0; g < G; g++)
+                        sums[row][first + g] =
+                            v_dot(sums[row][first + g], turned,
+                                  v_weights((const char *)r->w + ((ky * G + g) * Q + q) * QUAD_BYTES));
+                }
+            }
+    }
+#pragma GCC unroll 2
+    for (int row = 0; row < R; row++) {
+        finish_some(r, of, sums[row], y, residual, count);
+        y += r->y_row * size;
+        residual += residual ? r->residual_row : 0;
+    }
+}
+
+/* Computes R rows. The last outputs of a row are those of a full group, which may overlap the one before; with a
+ * residual, which y may replace, they are fewer. */
+FC_INLINE void rows_by_rows(const fc_int8_depthwise *r, const FC_FN(channels) *of, const uint8_t *x, char *y,
+                            const uint8_t *residual, const ptrdiff_t kh, const ptrdiff_t stride, const int R,
+                            const int G, const int Q)
+{
+    const ptrdiff_t size = r->finish.floats ? 4 : 1, last = r->pixels - FC_WIDE;
+    const int overlaps = last >= 0 && !residual;
+    for (ptrdiff_t p = 0; p < r->pixels; p += FC_WIDE) {
+        const ptrdiff_t at = overlaps && p > last ? last : p;
+        const uint8_t *in = x + at * stride * VL;
+        outputs_by_rows(r, of, in, y + at * VL * size, residual ? residual + at * VL : NULL, r->pixels - at,
+                        (r->x_end - in) / VL, kh, stride, R, G, Q);
+    }
+    for (int row = 0; row < R && of->plain && r->finish.table; row++, y += r->y_row)
+        FC_FN(look_up)(r->finish.table, (uint8_t *)y, (uint8_t *)y, r->pixels * VL);
 }
 
 /* Computes a row whose quads are any four taps, which are copied side by side. */
@@ -86,31 +144,52 @@ FC_INLINE void row_by_taps(const fc_int8_depthwise *r, const uint8_t *x, FC_FN(o
     }
 }
 
-FC_OUTLINE void FC_FN(depthwise_rows)(const fc_int8_depthwise *r, const uint8_t *x, FC_FN(outputs) o)
-{
-    const int outputs = fc_int8_outputs(r->kw, r->stride), quads = fc_int8_quads(r->kw);
-    if (outputs == 4)
-        row_by_rows(r, x, o, 4, 2);
-    else if (outputs == 2 && quads == 1)
-        row_by_rows(r, x, o, 2, 1);
-    else if (outputs == 2)
-        row_by_rows(r, x, o, 2, 2);
-    else if (quads == 1)
-        row_by_rows(r, x, o, 1, 1);
-    else
-        row_by_rows(r, x, o, 1, 2);
-}
+/* Computes all rows of a filter of a width and stride. Filters as high as wide compute two rows at once, where these
+ * are neighbours in x. */
+#define FC_DEPTHWISE(name, kw, stride, G, Q)                                                                           \
+    FC_OUTLINE void FC_FN(name)(const fc_int8_depthwise *r)                                                            \
+    {                                                                                                                  \
+        const FC_FN(channels) of = {bounds_in(&r->finish), v_load_f(r->scale), v_load_i(r->bias),                      \
+                                    is_plain(&r->finish)};                                                             \
+        const ptrdiff_t size = r->finish.floats ? 4 : 1;                                                               \
+        const int pairs = (stride) == 1 && r->kh == (kw) && r->x_step == r->x_row;                                     \
+        for (ptrdiff_t row = 0; row < r->rows;) {                                                                      \
+            const uint8_t *x = r->x + row * r->x_step;                                                                 \
+            const uint8_t *residual = r->residual ? r->residual + row * r->residual_row : NULL;                        \
+            char *y = (char *)r->y + row * r->y_row * size;                                                            \
+            if (pairs && row + 1 < r->rows) {                                                                          \
+                rows_by_rows(r, &of, x, y, residual, kw, stride, (stride) == 1 ? 2 : 1, G, Q);                         \
+                row += 2;                                                                                              \
+            } else {                                                                                                   \
+                rows_by_rows(r, &of, x, y, residual, r->kh, stride, 1, G, Q);                                          \
+                row++;                                                                                                 \
+            }                                                                                                          \
+        }                                                                                                              \
+    }
+FC_DEPTHWISE(depthwise3, 3, 1, 2, 1)
+FC_DEPTHWISE(depthwise5, 5, 1, 4, 2)
+FC_DEPTHWISE(depthwise7, 7, 1, 2, 2)
+FC_DEPTHWISE(depthwise3_strided, 3, 2, 1, 1)
+FC_DEPTHWISE(depthwise5_strided, 5, 2, 2, 2)
+FC_DEPTHWISE(depthwise7_strided, 7, 2, 1, 2)
 
 static void FC_FN(depthwise)(const fc_int8_depthwise *r)
 {
     const ptrdiff_t size = r->finish.floats ? 4 : 1;
+    if (r->by_rows) {
+        void (*const strided)(const fc_int8_depthwise *) = r->kw == 3   ? FC_FN(depthwise3_strided)
+                                                           : r->kw == 5 ? FC_FN(depthwise5_strided)
+                                                                        : FC_FN(depthwise7_strided);
+        void (*const dense)(const fc_int8_depthwise *) = r->kw == 3   ? FC_FN(depthwise3)
+                                                         : r->kw == 5 ? FC_FN(depthwise5)
+                                                                      : FC_FN(depthwise7);
+        (r->stride == 1 ? dense : strided)(r);
+        return;
+    }
     const uint8_t *x = r->x;
     FC_FN(outputs) o = {&r->finish, r->scale, r->residual, r->y, VL, 0, VL, 0};
     for (ptrdiff_t row = 0; row < r->rows; row++) {
-        if (r->by_rows)
-            FC_FN(depthwise_rows)(r, x, o);
-        else
-            row_by_taps(r, x, o);
+        row_by_taps(r, x, o);
         x += r->x_step;
         o.y = (char *)o.y + r->y_row * size;
         o.residual += o.residual ? r->residual_row : 0;

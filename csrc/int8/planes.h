@@ -1,7 +1,7 @@
 /* planes.h: quantisation between planes of floats and pixels of bytes, four channels at a time. An integer holds the
  * four bytes of a pixel, the first channel in the lowest: all machines that this is for store it first. */
 
-/* Stores the bytes of n pixels. */
+/* Stores the bytes of n pixels. Those of fewer than four bytes overlap with the next one, which follows. */
 FC_INLINE void store_quads(v_i quads, uint8_t *y, ptrdiff_t y_pixel, ptrdiff_t n)
 {
     int32_t lanes[VL];
@@ -10,8 +10,16 @@ FC_INLINE void store_quads(v_i quads, uint8_t *y, ptrdiff_t y_pixel, ptrdiff_t n
         memcpy(y, lanes, (size_t)(n < VL ? n : VL) * 4);
         return;
     }
-    for (ptrdiff_t i = 0; i < n && i < VL; i++, y += y_pixel)
-        memcpy(y, lanes + i, 4);
+#ifdef V_STORES_PIXELS
+    if (y_pixel == 3 && n >= VL) {
+        v_store_threes(y, quads);
+        return;
+    }
+#endif
+    for (ptrdiff_t i = 0; i < n && i < VL; i++, y += y_pixel) {
+        const ptrdiff_t left = (n - i) * y_pixel;
+        memcpy(y, lanes + i, left < 4 ? (size_t)left : 4);
+    }
 }
 
 static void FC_FN(quantize_planes)(const float *x, ptrdiff_t plane, uint8_t *y, ptrdiff_t y_pixel, ptrdiff_t channels,

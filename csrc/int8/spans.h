@@ -24,13 +24,19 @@ FC_INLINE v_f product_of(const fc_int8_binary *how, v_i a, v_i b)
 FC_INLINE void binary(const fc_int8_binary *how, const uint8_t *a, const uint8_t *b, void *y, ptrdiff_t n,
                       const int multiply)
 {
-    const FC_FN(bounds) of = bounds_of(&how->finish);
-    const ptrdiff_t b_step = how->one_pixel ? 0 : 1, full = how->finish.floats || how->finish.table ? 0 : n / VL * VL;
+    const FC_FN(bounds) of = bounds_in(&how->finish);
+    const ptrdiff_t b_step = how->one_pixel ? 0 : 1,
+                    full = how->finish.floats || how->finish.table ? 0 : n / (4 * VL) * (4 * VL);
     ptrdiff_t i = 0;
-    for (; i < full; i += VL) {
-        const v_i left = v_load_bytes(a + i), right = v_load_bytes(b + i * b_step);
-        v_store_bytes((uint8_t *)y + i,
-                      bytes_of(multiply ? product_of(how, left, right) : sum_of(how, left, right), &of));
+    for (; i < full; i += 4 * VL) {
+        v_f t[4];
+#pragma GCC unroll 4
+        for (int p = 0; p < 4; p++) {
+            const ptrdiff_t at = i + p * VL;
+            const v_i left = v_load_bytes(a + at), right = v_load_bytes(b + at * b_step);
+            t[p] = multiply ? product_of(how, left, right) : sum_of(how, left, right);
+        }
+        store_pixels((uint8_t *)y + i, t, &of, 4, 0);
     }
     for (; i < n; i += VL) {
         const v_i left = load_part(a + i, n - i), right = load_part(b + i * b_step, n - i);
@@ -49,16 +55,10 @@ static void FC_FN(multiply)(const fc_int8_binary *how, const uint8_t *a, const u
     binary(how, a, b, y, n, 1);
 }
 
-static void FC_FN(look_up)(const uint8_t *table, const uint8_t *x, uint8_t *y, ptrdiff_t n)
-{
-    for (ptrdiff_t i = 0; i < n; i++)
-        y[i] = table[x[i]];
-}
-
 /* What quantisation clips to, and its zero point. */
 FC_INLINE FC_FN(bounds) bounds_around(int zero)
 {
-    return (FC_FN(bounds)){v_all_f((float)-zero), v_all_f((float)(255 - zero)), v_all_i(zero)};
+    return bounds_of((float)-zero, (float)(255 - zero), zero);
 }
 
 FC_INLINE v_f load_floats(const float *p, ptrdiff_t n)
@@ -75,12 +75,17 @@ static void FC_FN(quantize)(const float *x, uint8_t *y, ptrdiff_t n, float scale
     const FC_FN(bounds) of = bounds_around(zero);
     const v_f divisor = v_all_f(scale);
     ptrdiff_t i = 0;
-    for (; i + VL <= n; i += VL)
-        v_store_bytes(y + i, bytes_of(v_load_f(x + i) / divisor, &of));
-    if (i < n) {
+    for (; i + 4 * VL <= n; i += 4 * VL) {
+        v_f t[4];
+#pragma GCC unroll 4
+        for (int p = 0; p < 4; p++)
+            t[p] = v_load_f(x + i + p * VL) / divisor;
+        store_pixels(y + i, t, &of, 4, 0);
+    }
+    for (; i < n; i += VL) {
         uint8_t lanes[VL];
         v_store_bytes(lanes, bytes_of(load_floats(x + i, n - i) / divisor, &of));
-        memcpy(y + i, lanes, (size_t)(n - i));
+        memcpy(y + i, lanes, (size_t)(n - i < VL ? n - i : VL));
     }
 }
 

@@ -1,6 +1,7 @@
 /* vectors_128.h: vectors of four numbers as the compiler has them on any machine. Roundings are those of IEEE 754,
  * which no instruction may change: v_fma is the C library's. */
 #define VL 4
+#define UNROLL_LINES 1
 
 typedef int v_i __attribute__((vector_size(16)));
 typedef float v_f __attribute__((vector_size(16)));
@@ -59,10 +60,4 @@ FC_INLINE v_f v_max(v_f a, v_f b)
 FC_INLINE v_f v_min(v_f a, v_f b)
 {
     return v_select((v_i)(a < b), a, b);
-}
-
-FC_INLINE v_i v_max_i(v_i a, v_i b)
-{
-    const v_i mask = a > b;
-    return (mask & a) | (~mask & b);
 }

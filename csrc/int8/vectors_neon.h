@@ -36,3 +36,5 @@ FC_INLINE uint8x16_t v_turned_quads(const uint8_t *p)
     static const uint8_t lanes[16] = {0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15};
     return vqtbl1q_u8(vld1q_u8(p), vld1q_u8(lanes));
 }
+
+#include "bytes_128.h"

@@ -2,6 +2,7 @@
 #if defined(__x86_64__)
 #include "../compiler.h"
 #include <immintrin.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 FC_TARGET("avx2,fma")
@@ -40,6 +41,11 @@ FC_INLINE v_w v_weights(const void *p)
 FC_INLINE v_i v_dot(v_i sum, v_x x, v_w w)
 {
     return sum + (v_i)_mm256_madd_epi16(x.even, w.even) + (v_i)_mm256_madd_epi16(x.odd, w.odd);
+}
+
+FC_INLINE void v_hide(v_x *x)
+{
+    __asm__("" : "+x"(x->even), "+x"(x->odd));
 }
 
 #include "../int8/pack_pairs.h"

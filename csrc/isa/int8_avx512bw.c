@@ -5,6 +5,7 @@
 #if defined(__x86_64__)
 #include "../compiler.h"
 #include <immintrin.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 #if defined(__clang__) /* takes vectors of 512 bits as they are */
@@ -15,6 +16,7 @@ FC_TARGET("avx512f,avx512bw,avx2,fma,prefer-vector-width=512")
 
 #define FC_ISA avx512bw
 #define QUAD_BYTES 128
+#define UNROLL_LINES 1
 
 #include "../int8/vectors_512.h"
 
@@ -46,6 +48,11 @@ FC_INLINE v_w v_weights(const void *p)
 FC_INLINE v_i v_dot(v_i sum, v_x x, v_w w)
 {
     return sum + (v_i)_mm512_madd_epi16(x.even, w.even) + (v_i)_mm512_madd_epi16(x.odd, w.odd);
+}
+
+FC_INLINE void v_hide(v_x *x)
+{
+    __asm__("" : "+v"(x->even), "+v"(x->odd));
 }
 
 #include "../int8/pack_pairs.h"

@@ -2,6 +2,7 @@
 #if defined(__x86_64__)
 #include "../compiler.h"
 #include <immintrin.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 #if defined(__clang__) /* takes vectors of 512 bits as they are */
@@ -12,37 +13,10 @@ FC_TARGET("avx512f,avx512bw,avx512vnni,avx2,fma,prefer-vector-width=512")
 
 #define FC_ISA avx512vnni
 #define QUAD_BYTES 64
+#define UNROLL_LINES 8
 
 #include "../int8/vectors_512.h"
-
-typedef __m512i v_x;
-typedef __m512i v_w;
-
-FC_INLINE v_x v_inputs(const uint8_t *p)
-{
-    return v_quad(p);
-}
-
-FC_INLINE v_x v_turned(const uint8_t *p)
-{
-    return v_turned_quads(p);
-}
-
-FC_INLINE v_w v_weights(const void *p)
-{
-    return _mm512_loadu_si512(p);
-}
-
-FC_INLINE v_i v_dot(v_i sum, v_x x, v_w w)
-{
-    return (v_i)_mm512_dpbusd_epi32((__m512i)sum, x, w);
-}
-
-FC_INLINE void v_pack(const int8_t *w, void *packed)
-{
-    memcpy(packed, w, QUAD_BYTES);
-}
-
+#include "../int8/vnni_512.h"
 #include "../int8/all.h"
 FC_END_TARGET
 #else

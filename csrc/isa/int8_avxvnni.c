@@ -2,6 +2,7 @@
 #if defined(__x86_64__)
 #include "../compiler.h"
 #include <immintrin.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 FC_TARGET("avx2,fma,avxvnni")
@@ -38,6 +39,11 @@ FC_INLINE v_i v_dot(v_i sum, v_x x, v_w w)
 FC_INLINE void v_pack(const int8_t *w, void *packed)
 {
     memcpy(packed, w, QUAD_BYTES);
+}
+
+FC_INLINE void v_hide(v_x *x)
+{
+    __asm__("" : "+x"(*x));
 }
 
 #include "../int8/all.h"

@@ -7,6 +7,7 @@ FC_TARGET("dotprod,i8mm")
 FC_TARGET("arch=armv8.2-a+dotprod+i8mm")
 #endif
 #include <arm_neon.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -44,6 +45,11 @@ FC_INLINE v_i v_dot(v_i sum, v_x x, v_w w)
 FC_INLINE void v_pack(const int8_t *w, void *packed)
 {
     memcpy(packed, w, QUAD_BYTES);
+}
+
+FC_INLINE void v_hide(v_x *x)
+{
+    __asm__("" : "+w"(*x));
 }
 
 #include "../int8/all.h"

@@ -3,6 +3,7 @@
 #if defined(__aarch64__)
 #include "../compiler.h"
 #include <arm_neon.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -53,6 +54,11 @@ FC_INLINE void v_pack(const int8_t *w, void *packed)
     for (int i = 0; i < 4; i++)
         for (int lane = 0; lane < 4; lane++)
             *to++ = w[4 * lane + i];
+}
+
+FC_INLINE void v_hide(v_x *x)
+{
+    __asm__("" : "+w"(x->of[0]), "+w"(x->of[1]), "+w"(x->of[2]), "+w"(x->of[3]));
 }
 
 #include "../int8/all.h"

@@ -48,7 +48,7 @@ from fastcnn.model import Model, Prediction
 from fastcnn.sequential import Sequential
 
 if TYPE_CHECKING:
-    from fastcnn import quantization, training, zoo
+    from fastcnn import distributed, explain, quantization, serving, training, zoo
     from fastcnn.estimator import ImageClassifier
     from fastcnn.loading import load
     from fastcnn.prepared import prepare
@@ -120,6 +120,8 @@ __all__ = [
     "Warmup",
     "__version__",
     "concat",
+    "explain",
+    "distributed",
     "functional",
     "get_include",
     "get_num_threads",
@@ -130,13 +132,14 @@ __all__ = [
     "prepare",
     "quantization",
     "reference",
+    "serving",
     "set_num_threads",
     "show_config",
     "training",
     "zoo",
 ]
 
-_MODULES = ("quantization", "training", "zoo")
+_MODULES = ("distributed", "explain", "quantization", "serving", "training", "zoo")
 _ON_FIRST_USE = {
     "ImageClassifier": "fastcnn.estimator",
     "load": "fastcnn.loading",

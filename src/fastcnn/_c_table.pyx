@@ -8,8 +8,8 @@ from libc.string cimport strncpy
 
 from fastcnn.capi cimport (
     FC_ABI_VERSION, FC_BAD_ARGUMENT, FC_BUSY, FC_DONE, FC_FAILED, FC_NO_MEMORY,
-    FC_ACT_HARD_SWISH, FC_ACT_LEAKY_RELU, FC_ACT_NONE, FC_ACT_RELU, FC_ACT_RELU6, FC_ACT_SIGMOID, FC_ACT_SILU,
-    FC_ACT_TANH,
+    FC_ACT_GELU, FC_ACT_GELU_TANH, FC_ACT_HARD_SWISH, FC_ACT_LEAKY_RELU, FC_ACT_NONE, FC_ACT_RELU, FC_ACT_RELU6,
+    FC_ACT_SIGMOID, FC_ACT_SILU, FC_ACT_TANH,
     fc_activate, fc_conv2d, fc_images, fc_plan, fc_pool2d,
 )
 from fastcnn.kernels._call cimport CALL_BUSY, CALL_DONE, CALL_RAISED, BoundPlan, Call, run_call
@@ -66,6 +66,8 @@ _ACTIVATIONS = {
     FC_ACT_SIGMOID: lambda x, slope: F.sigmoid(x),
     FC_ACT_HARD_SWISH: lambda x, slope: F.hardswish(x),
     FC_ACT_SILU: lambda x, slope: F.silu(x),
+    FC_ACT_GELU: lambda x, slope: F.gelu(x),
+    FC_ACT_GELU_TANH: lambda x, slope: F.gelu(x, "tanh"),
 }
 
 
@@ -124,7 +126,7 @@ cdef object activation(const fc_activate *act):
     if act == NULL:
         return _ACTIVATIONS[FC_ACT_NONE], 0.0
     if act.kind not in _ACTIVATIONS:
-        raise ValueError(f"act->kind={act.kind}, expected FC_ACT_NONE to FC_ACT_SILU")
+        raise ValueError(f"act->kind={act.kind}, expected FC_ACT_NONE to FC_ACT_GELU_TANH")
     return _ACTIVATIONS[act.kind], act.negative_slope
 
 

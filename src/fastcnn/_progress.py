@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
-__all__ = ["Pace", "Progress", "as_clock", "walk"]
+__all__ = ["Pace", "Progress", "as_clock", "walk", "watched"]
 
 _Item = TypeVar("_Item")
+_Watcher = Callable[[str, int, "int | None"], None]
+_watchers: list[_Watcher] = []
 
 
 class Pace:
@@ -103,6 +105,8 @@ class Progress:
     def update(self, count: int, **numbers: float) -> None:
         """Tell that `count` more are done, and the latest numbers."""
         self._done += count
+        for watcher in _watchers:
+            watcher(self._title, self._done, self._count)
         if self._bar is not None:
             texts = {**_short(numbers), **self._left()}
             if texts:
@@ -146,6 +150,23 @@ class Progress:
             self._bar.close()
         elif self._wanted:
             _print("" if self._on_terminal else self._line)
+
+
+@contextlib.contextmanager
+def watched(watcher: _Watcher) -> Iterator[None]:
+    """Within it, a function is told of all walks: their title, how much is done, and of how much, if that is known.
+
+    Examples
+    --------
+    >>> with watched(print), Progress("reading", 5, wanted=False) as progress:
+    ...     progress.update(2)
+    reading 2 5
+    """
+    _watchers.append(watcher)
+    try:
+        yield
+    finally:
+        _watchers.remove(watcher)
 
 
 def walk(items: Sequence[_Item], title: str, wanted: bool | None, unit: str) -> Iterator[_Item]:

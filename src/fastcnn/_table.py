@@ -91,15 +91,20 @@ def as_html(shown: object) -> str:
     return f"<pre>{html.escape(str(shown))}</pre>"
 
 
+# Nothing is loaded and no script runs, whatever a name of a file or a class may hold.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
 def as_page(title: str, parts: Sequence[str], style: str = "") -> str:
     """Return a page of parts in HTML, which loads nothing from elsewhere.
 
     Examples
     --------
-    >>> as_page("a < b", ["<p>1</p>"]).splitlines()[1:]
-    ['<html lang="en"><head><meta charset="utf-8"><title>a &lt; b</title><style></style></head><body>', \
-'<p>1</p>', '</body></html>']
+    >>> page = as_page("a < b", ["<p>1</p>"])
+    >>> "<title>a &lt; b</title>" in page, page.splitlines()[2:]
+    (True, ['<p>1</p>', '</body></html>'])
     """
-    head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{style}</style>'
+    policy = f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+    head = f'<meta charset="utf-8">{policy}<title>{html.escape(title)}</title><style>{style}</style>'
     body = "\n".join(parts)
     return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head><body>\n{body}\n</body></html>\n'

@@ -9,6 +9,7 @@ cdef extern from "fastcnn/capi.h" nogil:
         FC_DONE, FC_BAD_ARGUMENT, FC_NO_MEMORY, FC_BUSY, FC_FAILED
         FC_ACT_NONE, FC_ACT_RELU, FC_ACT_RELU6, FC_ACT_LEAKY_RELU
         FC_ACT_TANH, FC_ACT_SIGMOID, FC_ACT_HARD_SWISH, FC_ACT_SILU
+        FC_ACT_GELU, FC_ACT_GELU_TANH
 
     ctypedef struct fc_plan
 

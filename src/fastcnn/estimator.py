@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn._arguments import as_choice, as_flag, as_real_array, as_share
+from fastcnn._arguments import as_flag, as_real_array, as_share
 from fastcnn._sklearn import (
     Parameters,
     check_feature_names,
@@ -36,26 +36,20 @@ from fastcnn.estimator_inputs import (
     shape_for,
     source_for,
 )
+from fastcnn.estimator_steps import SCHEDULES, batch_size_of, check_names, optimizer_of, steps_for
 from fastcnn.model import Model
 from fastcnn.training.augment import Augment
 from fastcnn.training.augment_functions import as_augment
 from fastcnn.training.begin import fit
 from fastcnn.training.data import Dataset, Source
-from fastcnn.training.defaults import epochs_for
 from fastcnn.training.loader import Batches
-from fastcnn.training.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
+from fastcnn.training.optimizers import Optimizer
 from fastcnn.training.options import Options
 from fastcnn.training.predictions import predictions
 from fastcnn.training.prepare import is_paths
-from fastcnn.training.schedules import Cosine, OneCycle, Schedule
 from fastcnn.training.trainer import Trainer
 
 __all__ = ["ImageClassifier"]
-
-_OPTIMIZERS: dict[str, Callable[[float], Optimizer]] = {
-    "adam": Adam, "adamw": AdamW, "rmsprop": RMSprop, "sgd": lambda rate: SGD(rate, momentum=0.9, nesterov=True),
-}  # fmt: skip
-_SCHEDULES: dict[str, Schedule | None] = {"constant": None, "cosine": Cosine(), "one_cycle": OneCycle()}
 
 
 class ImageClassifier(Parameters):
@@ -75,12 +69,13 @@ class ImageClassifier(Parameters):
         `network` nor `input_shape`, and the weights are installed.
     epochs : int, optional
         How often `fit` goes through the data: 20 times, or as makes 400 steps, up to 200 times.
-    batch_size : int
+    batch_size : int, optional
+        32.
     class_weight : "auto", "balanced", dict, sequence or None
         What the inputs of each class count in the loss: by label, or in the order of `classes_`. "balanced" lets each
         class count the same; "auto" does, where one has more than three times the inputs of another.
-    optimizer : {"adam", "adamw", "rmsprop", "sgd"}
-        The last with Nesterov's momentum of 0.9.
+    optimizer : {"auto", "adam", "adamw", "rmsprop", "sgd"}
+        "auto" is Adam. The last has Nesterov's momentum of 0.9.
     learning_rate : float
     schedule : {"one_cycle", "cosine", "constant"}
     augment : Augment or function, optional
@@ -117,6 +112,9 @@ class ImageClassifier(Parameters):
     Images are (N, C, H, W), (N, H, W, C) or (N, H, W). Channels are the last axis if that has 1, 3 or 4 entries and
     axis 1 has not. Each channel (each feature, of rows) is standardised by its mean and deviation in the first data.
 
+    Up to 512 rows of features are learned in 400 steps on all of them. AdamW takes these, with a weight decay of 1.
+    `network`, `epochs`, `batch_size`, `optimizer` and `patience` change that, if one is given.
+
     scikit-learn need not be installed; its ``check_estimator`` passes, but that weights do not stand for repetitions.
 
     Examples
@@ -140,9 +138,9 @@ class ImageClassifier(Parameters):
         input_shape: Sequence[int] | None = None,
         pretrained: bool | str = "auto",
         epochs: int | None = None,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         class_weight: Any = "auto",
-        optimizer: str = "adam",
+        optimizer: str = "auto",
         learning_rate: float = 3e-3,
         schedule: str = "one_cycle",
         augment: Augment | Callable[..., Any] | None = None,
@@ -194,8 +192,7 @@ class ImageClassifier(Parameters):
         KeyboardInterrupt
             By Ctrl-C, so that searches and pipelines end, too; `model_` has learned until then.
         """
-        as_choice(self.optimizer, "ImageClassifier: optimizer", _OPTIMIZERS)
-        as_choice(self.schedule, "ImageClassifier: schedule", _SCHEDULES)
+        check_names(self.optimizer, self.schedule)
         share = as_share(self.validation_fraction, "ImageClassifier: validation_fraction")
         inputs, labels = self._checked(X, y)
         classes, targets = numbered(labels, "y")
@@ -205,15 +202,16 @@ class ImageClassifier(Parameters):
             self._begin(inputs, classes, start)
         elif not np.array_equal(classes, self.classes_):
             raise ValueError(f"y has the classes {classes.tolist()}, expected {self.classes_.tolist()}, for warm_start")
+        steps = steps_for(self, self._shape, len(targets))
         options = Options(
-            epochs=epochs_for(len(targets), self.batch_size) if self.epochs is None else self.epochs,
+            epochs=steps.epochs,
             class_weight=class_weight_of(self.class_weight, classes, targets),
             sample_weight=weights,
-            batch_size=self.batch_size,
+            batch_size=steps.batch_size,
             validation=share if share > 0 else None,
-            optimizer=self._optimizer(),
+            optimizer=steps.optimizer,
             loss=self._loss(),
-            schedule=_SCHEDULES[self.schedule],
+            schedule=SCHEDULES[self.schedule],
             augment=self.augment,
             patience=self.patience,
             keep_best=share > 0,
@@ -243,7 +241,7 @@ class ImageClassifier(Parameters):
         ImageClassifier
             Itself.
         """
-        as_choice(self.optimizer, "ImageClassifier: optimizer", _OPTIMIZERS)
+        check_names(self.optimizer, self.schedule)
         is_first = not hasattr(self, "model_")
         if is_first and classes is None:
             raise ValueError("classes must be passed on the first call to partial_fit.")
@@ -262,7 +260,7 @@ class ImageClassifier(Parameters):
         data = Dataset.of(self._source(inputs), targets)
         outputs = 1 if self.model_.task == "binary" else len(self.classes_)
         augment = as_augment(self.augment, "ImageClassifier: augment")
-        batches = Batches(data, self.batch_size, outputs, augment=augment, seed=self._seed)
+        batches = Batches(data, batch_size_of(self.batch_size), outputs, augment=augment, seed=self._seed)
         trainer = self._resumed_trainer()
         losses = [trainer.step(batch.x, batch.y) * len(batch.x) for batch in batches.epoch(self.n_iter_)]
         trainer.sync()
@@ -285,7 +283,7 @@ class ImageClassifier(Parameters):
             self.n_features_in_ = int(np.prod(self._shape))
         photos = self.input_shape if is_paths(inputs) else None
         model = build_network(self.network, pretrained, self._shape, len(classes), self._seed, photos)
-        prepare_network(model, inputs, classes, self._takes_photos)
+        prepare_network(model, inputs, classes, self._takes_photos, self.network)
         self.model_ = model
         self.loss_curve_, self.n_iter_ = [], 0
         self._trainer: Trainer | None = None
@@ -295,7 +293,7 @@ class ImageClassifier(Parameters):
         return "binary_cross_entropy" if self.model_.task == "binary" else "cross_entropy"
 
     def _optimizer(self) -> Optimizer:
-        return _OPTIMIZERS[self.optimizer](self.learning_rate)
+        return optimizer_of(self.optimizer, self.learning_rate)
 
     def _resumed_trainer(self) -> Trainer:
         if self._trainer is None:
@@ -331,7 +329,9 @@ class ImageClassifier(Parameters):
             raise not_fitted(self)
         inputs, _ = self._checked(X, reset=False)
         data = Dataset.of(self._source(inputs), np.zeros(len(inputs), np.int64))
-        return of_classes(np.concatenate(list(predictions(self.model_, data, self.batch_size))), self.classes_)
+        return of_classes(
+            np.concatenate(list(predictions(self.model_, data, batch_size_of(self.batch_size)))), self.classes_
+        )
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the most probable class of each input.

@@ -32,8 +32,10 @@ __all__ = [
     "seed_of",
     "shape_for",
     "source_for",
+    "takes_rows",
 ]
 
+_ROW_DEVIATIONS = 3.0  # that are 1 for the network for rows: its tanh clips features there
 _CHANNELS = (1, 3, 4)
 _AT_A_TIME = 1 << 20  # numbers that are read for mean and deviation: eight bytes each, and their squares
 _PHOTO_SIZE = 64  # of photos in files, for networks that do not say what they want
@@ -150,7 +152,14 @@ def build_network(
     return model
 
 
-def prepare_network(model: Model, inputs: Any, classes: np.ndarray, takes_photos: bool) -> None:
+def takes_rows(network: Any, shape: tuple[int, ...]) -> bool:
+    """Whether inputs of a shape get the network that is built by default for rows of features."""
+    from fastcnn.zoo.small import is_image
+
+    return isinstance(network, str) and network == "auto" and not is_image(shape)
+
+
+def prepare_network(model: Model, inputs: Any, classes: np.ndarray, takes_photos: bool, network: Any) -> None:
     """Let a network hold what it needs to be used: names of classes, shape, scaling of numbers or preprocessing."""
     counted = classes.dtype.kind in "iu" and np.array_equal(classes, np.arange(len(classes)))
     model.classes = None if counted else [str(name) for name in classes.tolist()]
@@ -171,7 +180,7 @@ def prepare_network(model: Model, inputs: Any, classes: np.ndarray, takes_photos
         mean, deviation = _mean_and_deviation(inputs, axes)
         # Below rounding, a feature is constant.
         deviation[deviation <= 1e-7 * np.maximum(np.abs(mean), 1e-30)] = 1
-        model.scaling = mean, deviation
+        model.scaling = mean, deviation * (_ROW_DEVIATIONS if takes_rows(network, model.input_shape) else 1)
 
 
 def of_classes(probabilities: np.ndarray, classes: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from fastcnn.layers.initial import RandomSource
 from fastcnn.layers.weighted import Conv2d, Linear
 from fastcnn.network import Network
 
-__all__ = ["replace_head"]
+__all__ = ["last_layer", "replace_head"]
 
 # What may stand behind the last layer: it takes any number of channels.
 _BEHIND = (
@@ -53,8 +53,8 @@ def replace_head(network: Network, num_classes: int, rng: RandomSource = None) -
     network.task = None
 
 
-def _found(graph: Graph, name: str) -> _Head:
-    """Find the last layer, going back from the output."""
+def last_layer(graph: Graph, where: str) -> _Head:
+    """Return the last layer with weights, going back from the output; `where` is for the error where there is none."""
     makers = {node.output: node for node in graph.nodes}
     behind: list[Node] = []
     node = makers.get(graph.outputs[0])
@@ -64,10 +64,16 @@ def _found(graph: Graph, name: str) -> _Head:
     head = None if node is None else _as_head(node, makers, graph)
     if head is None:
         last = "nothing" if node is None else f"{_kind(node)} ({node.name[:60]})"
-        raise ValueError(f"replace_head: {name} ends in {last}, expected a linear layer or a convolution with weights")
+        raise ValueError(f"{where} ends in {last}, expected a linear layer or a convolution with weights")
+    return head._replace(behind=behind)
+
+
+def _found(graph: Graph, name: str) -> _Head:
+    """Find a last layer that can be replaced."""
+    head = last_layer(graph, f"replace_head: {name}")
     if [name for other in graph.nodes for name in other.inputs].count(head.weight) > 1:
         raise ValueError(f"replace_head: the weights {head.weight[:60]!r} of the last layer are another layer's, too")
-    return head._replace(behind=behind)
+    return head
 
 
 def _as_head(node: Node, makers: dict[str, Node], graph: Graph) -> _Head | None:

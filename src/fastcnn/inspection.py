@@ -6,7 +6,7 @@ summary.py and profile.py make the tables, compiler/tune.py measures algorithms;
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -23,6 +23,85 @@ __all__ = ["Inspectable"]
 
 class Inspectable(Learner):
     """A network that can be looked into; `Model` adds another last layer, fewer bits, and files."""
+
+    def feature_maps(self, image: Any, layers: str | Sequence[str] | None = None) -> dict[str, np.ndarray]:
+        """Return what layers compute for images: their feature maps.
+
+        Parameters
+        ----------
+        image : photo, sequence of photos, or array_like
+            A photo in any form that `classify` takes, or several. An array is one input, or a batch (N, ...).
+        layers : str or sequence of str, optional
+            Names of layers: their paths, as of PyTorch's modules, or nodes and values of an ONNX file. A layer that is
+            called several times stands for its last call, a block for its end. By default all layers whose values
+            have places, that is three axes or more. `fastcnn.explain.layers` lists the names.
+
+        Returns
+        -------
+        dict of str to ndarray
+            For each name the values of the batch, for images usually (N, channels, height, width). Values before a
+            fused activation are computed, too.
+
+        Raises
+        ------
+        ValueError
+            If the network has no layer of a name.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastcnn import zoo
+        >>> maps = zoo.lenet().feature_maps(np.zeros((2, 1, 28, 28)), ["conv1", "pool1"])
+        >>> maps["conv1"].shape, maps["pool1"].shape
+        ((2, 6, 28, 28), (2, 6, 14, 14))
+        """
+        from fastcnn.inside import feature_maps
+
+        return feature_maps(self, image, layers)
+
+    def embed(
+        self,
+        x: Any,
+        batch_size: int = 32,
+        progress: bool = False,
+        on_error: str = "skip",
+        *,
+        layer: str | None = None,
+        num_threads: int | None = None,
+    ) -> np.ndarray:
+        """Return a vector of features for each image: what the last layer decides by.
+
+        Images that the network finds similar have vectors of a small angle. `fastcnn.explain.nearest` looks for them.
+
+        Parameters
+        ----------
+        x, batch_size, progress, on_error
+            As for `predict_proba`.
+        layer : str, optional
+            Another layer, as for `feature_maps`. The mean over all places is taken.
+        num_threads : int, optional
+            As for `predict_proba`.
+
+        Returns
+        -------
+        ndarray (N, features), float32
+            The rows of photos that cannot be read are NaN.
+
+        Raises
+        ------
+        ValueError
+            If the network does not end in a linear layer or a convolution, and no layer is named.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastcnn import zoo
+        >>> zoo.lenet().embed(np.zeros((2, 1, 28, 28))).shape
+        (2, 84)
+        """
+        from fastcnn.inside import embeddings
+
+        return embeddings(self, x, batch_size, progress, on_error, layer, num_threads)
 
     def summary(self, input_shape: Sequence[int] | None = None, verbose: bool = False) -> Summary:
         """Return a table of layers: output shapes, parameters, arithmetic and chosen kernels.

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fastcnn.training.history import History
     from fastcnn.training.losses import Loss
     from fastcnn.training.optimizers import Optimizer
+    from fastcnn.training.options import Distributed
     from fastcnn.training.rates import RateSearch
     from fastcnn.training.report import Report
     from fastcnn.training.schedules import Schedule
@@ -58,6 +59,7 @@ class Learner(Predictor):
         keep_best: bool | str = False,
         checkpoint: str | os.PathLike[str] | None = None,
         checkpoint_steps: int | None = None,
+        checkpoint_seconds: float = 0.0,
         resume: bool = False,
         allow_changed: str | Sequence[str] = (),
         clip_norm: float | None = None,
@@ -68,6 +70,9 @@ class Learner(Predictor):
         workers: int | None = None,
         progress: bool | None = None,
         on_error: str = "skip",
+        shards: int | None = None,
+        sync_batch_norm: bool = False,
+        distributed: Distributed | None = None,
     ) -> History:
         """Learn from data.
 
@@ -129,6 +134,9 @@ class Learner(Predictor):
             complete checkpoint.
         checkpoint_steps : int, optional
             Steps after which the checkpoint is written within an epoch.
+        checkpoint_seconds : float
+            Time that must have passed since the last checkpoint, else an epoch ends without one. The last epoch has
+            one always. Epochs that take less time than writing are best bundled so.
         resume : bool
             Continue from `checkpoint` if the file exists. The result has the same bits as a training without a break.
             A checkpoint knows its classes, data, network, optimizer, loss and schedule, and refuses others. It knows
@@ -136,7 +144,7 @@ class Learner(Predictor):
         allow_changed : str or sequence of str
             What may differ from the checkpoint: "seed", "batch_size", "inputs" (their number), "classes", "data",
             "validation", "network", "preprocess", "optimizer", "loss", "schedule" (with its epochs), "augment",
-            "clip_norm", "accumulate", "ema".
+            "clip_norm", "accumulate", "ema", "shards", "sync_batch_norm".
         clip_norm : float, optional
             Largest Euclidean norm of the gradients of a step; larger gradients are scaled down.
         accumulate : int
@@ -157,6 +165,14 @@ class Learner(Predictor):
         on_error : {"skip", "stop"}
             Files of photos are read once before training. Those that cannot be read are left out, and a
             `FastcnnWarning` names them. More than a tenth of all are refused, with "stop" also a single one.
+        shards : int, optional
+            Parts into which each batch is cut. Gradients are summed in the order of the shards, so that the result has
+            the same bits wherever shards are computed. Batch normalisation uses the statistics of each shard. By
+            default batches are not cut; with `distributed` there are 8 shards.
+        sync_batch_norm : bool
+            Let batch normalisation use the statistics of all shards, as if the batch were not cut.
+        distributed : fastcnn.distributed.Ray, optional
+            Let several processes, on one machine or many, compute the shards.
 
         Returns
         -------

@@ -20,7 +20,7 @@ from fastcnn.compiler.ahead import PROBES, resolve_ahead
 from fastcnn.compiler.network import check_cost
 from fastcnn.compiler.qdq import qdq_form
 from fastcnn.errors import ModelLoadError
-from fastcnn.graph.ir import Graph, Node, live
+from fastcnn.graph.ir import Graph, Node, with_outputs
 from fastcnn.io.image import Preprocess
 from fastcnn.io.onnx_import import OnnxFile, read_onnx
 from fastcnn.model import GraphModel
@@ -104,10 +104,7 @@ def _single_output(graph: Graph, output: str | None) -> Graph:
                 "(on the command line --output)"
             )
         raise ValueError(f"output={output!r}, expected one of {names}")
-    nodes = live(graph.nodes, [output])
-    used = {name for node in nodes for name in node.inputs} | {output}
-    constants = {name: array for name, array in graph.constants.items() if name in used}
-    return Graph(nodes, graph.inputs, [output], constants, graph.types)
+    return with_outputs(graph, [output])
 
 
 def _buffers(graph: Graph, trainable: frozenset[str]) -> Iterable[str]:

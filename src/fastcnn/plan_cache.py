@@ -196,9 +196,10 @@ class PlanCache:
 
 def _compile(network: Compilable, graph: Graph, key: _Key, packed: Packed) -> Compiled:
     shape, preprocess, _ = key
+    first, *others = graph.inputs  # a network has one; the rest is of gradients, and has fixed shapes
     compiled = compile_network(
         graph,
-        dict.fromkeys(graph.inputs, shape),
+        {first: shape, **{name: tuple(size or 1 for size in graph.inputs[name]) for name in others}},
         packed=packed,
         tuning=network.tuning,
         pixels={} if preprocess is None else dict.fromkeys(graph.inputs, preprocess.levels()),

@@ -73,7 +73,7 @@ def test_models_are_not_taken_for_something_else(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["trian", "photos"], "invalid choice: 'trian', expected one of classify, train, check"),
+        (["trian", "photos"], "invalid choice: 'trian', expected one of classify, train, explain"),
         (["trian", "photos"], "did you mean train?"),
         (
             ["train", "photos", "-o", "m", "--lerning-rate", "1"],

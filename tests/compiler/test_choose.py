@@ -33,7 +33,7 @@ def test_choice_and_reasons():
     with pytest.raises(ValueError, match="algorithm='fft', expected one of auto, depthwise, direct, winograd"):
         choose(dense, "fft")
     depthwise = Problem(8, 8, 8, (3, 3), (1, 1), (1, 1), vl=8, size=(6, 6))
-    for name in set(algorithm_names()) - {"auto", "bfloat16"}:  # not every machine has products in bfloat16
+    for name in algorithm_names()[1:]:
         assert choose(depthwise if name in ("depthwise", "im2col") else dense, name)[0].name == name
 
 

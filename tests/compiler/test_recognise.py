@@ -20,8 +20,8 @@ X = (2, 3, 4, 5)
 class Spelled:
     """A graph of x, node by node."""
 
-    def __init__(self):
-        self.nodes, self.constants = [], {}
+    def __init__(self, shape=X):
+        self.nodes, self.constants, self.shape = [], {}, shape
 
     def add(self, op, *inputs, **attrs):
         output = f"v{len(self.nodes)}"
@@ -34,10 +34,10 @@ class Spelled:
         return name
 
     def recognised(self, output):
-        graph = Graph(self.nodes, {"x": X}, [output], self.constants)
-        for name, state in stages(State(graph, graph.infer({"x": X}), Options(8))):
+        graph = Graph(self.nodes, {"x": self.shape}, [output], self.constants)
+        for name, state in stages(State(graph, graph.infer({"x": self.shape}), Options(8))):
             if name == "recognise":
-                x = np.random.default_rng(0).standard_normal(X).astype(np.float32)
+                x = np.random.default_rng(0).standard_normal(self.shape).astype(np.float32)
                 wanted, got = evaluate(graph, x=x)[output], evaluate(state.graph, x=x)[output]
                 np.testing.assert_allclose(got, wanted, atol=1e-6)
                 return [(node.op, node.attrs.get("approximate", "")) for node in state.graph.nodes]
@@ -99,3 +99,32 @@ def test_groups_that_are_normalised_as_instances(groups):
     apart = net.add("Reshape", "x", shape=(2, groups, -1))
     norm = net.add("InstanceNormalization", apart, "w", "b")
     assert [op for op, _ in net.recognised(net.add("Reshape", norm, shape=X))] == ["GroupNormalization"]
+
+
+@pytest.mark.parametrize("mode", ["DCR", "CRD"])
+def test_squares_of_pixels_that_become_channels_and_back(mode):
+    to_depth = (0, 3, 5, 1, 2, 4) if mode == "DCR" else (0, 1, 3, 5, 2, 4)
+    net = Spelled((2, 3, 4, 6))
+    apart = net.add("Reshape", "x", shape=(0, 3, 2, 2, 3, 2))
+    y = net.add("Reshape", net.add("Transpose", apart, perm=to_depth), shape=(-1, 12, 2, 3))
+    assert net.recognised(y) == [("SpaceToDepth", "")]
+    to_space = (0, 3, 4, 1, 5, 2) if mode == "DCR" else (0, 1, 4, 2, 5, 3)
+    net = Spelled((2, 12, 2, 3))
+    apart = net.add("Reshape", "x", shape=(0, 2, 2, 3, 2, 3) if mode == "DCR" else (0, 3, 2, 2, 2, 3))
+    y = net.add("Reshape", net.add("Transpose", apart, perm=to_space), shape=(-1, 3, 4, 6))
+    assert net.recognised(y) == [("DepthToSpace", "")]
+
+
+def test_rectangles_and_other_reshapes_behind_them_stay():
+    net = Spelled((2, 3, 4, 6))
+    apart = net.add("Reshape", "x", shape=(0, 3, 2, 2, 2, 3))
+    y = net.add("Reshape", net.add("Transpose", apart, perm=(0, 3, 5, 1, 2, 4)), shape=(-1, 18, 2, 2))
+    assert len(net.recognised(y)) == 3
+    net = Spelled((2, 3, 4, 6))
+    apart = net.add("Reshape", "x", shape=(0, 3, 2, 2, 3, 2))
+    y = net.add("Reshape", net.add("Transpose", apart, perm=(0, 3, 5, 1, 2, 4)), shape=(-1, 12, 6))
+    assert len(net.recognised(y)) == 3
+    net = Spelled((2, 3, 4, 4))
+    apart = net.add("Reshape", "x", shape=(0, 6, 1, 4, 1, 2))
+    y = net.add("Reshape", net.add("Transpose", apart, perm=(0, 3, 5, 1, 2, 4)), shape=(-1, 48, 1, 1))
+    assert len(net.recognised(y)) == 3

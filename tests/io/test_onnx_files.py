@@ -198,7 +198,7 @@ def test_free_image_sizes():
 def test_a_batch_that_is_fixed_is_run_in_parts(tmp_path):
     nodes = [
         helper.make_node("Transpose", ["x"], ["a"], "turn", perm=[1, 0]),
-        helper.make_node("Softmax", ["a"], ["b"], "softmax", axis=0),
+        helper.make_node("Softmax", ["a"], ["b"], "softmax", axis=1),
         helper.make_node("Transpose", ["b"], ["y"], "back", perm=[1, 0]),
     ]
     proto = build.model(nodes, [build.value("x", [2, 5])], [build.value("y", [2, 5])])

@@ -49,6 +49,13 @@ def room(
     return Value(memory, view)
 
 
+def plain_rows(n: int, c: int, slot: int, element: str) -> Value:
+    """Memory for rows of c channels without anything between them."""
+    kind = np.uint8 if element == UINT8 else np.float32
+    memory = guarded((n * c,), 0, first=bool(c % 2), kind=kind)
+    return Value(memory, View(n, c, 1, 1, c, 1, 1, slot=slot, element=element))
+
+
 def place(x: np.ndarray, lanes: int, slot: int, halo: Halo = NO_HALO, fill: int = 0) -> Value:
     """A tensor in memory with its halo. Lanes beyond the channels hold anything."""
     value = room(x.shape, lanes, slot, halo, UINT8 if x.dtype == np.uint8 else FLOAT32, fill)
@@ -71,5 +78,5 @@ def run(make, *values: Value, threads: int = 1) -> None:
 def finish_of(rng, outs):
     """Factors and bounds of outputs."""
     low, high = sorted(int(b) for b in rng.integers(0, 256, 2)) if rng.integers(2) else (0, 255)
-    scale = (rng.random(outs) * 10.0 ** rng.integers(-6, 1)).astype(np.float32)
+    scale = (rng.random(outs) * 10.0 ** rng.integers(-6, 6)).astype(np.float32)
     return scale, int(rng.integers(0, 256)), low, high

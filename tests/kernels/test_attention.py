@@ -157,3 +157,48 @@ def test_shapes_that_do_not_fit(change, message):
     with pytest.raises(ValueError) as error:
         attention.kind.infer(attention.attrs, [*shapes.values()])
     assert message in str(error.value)
+
+
+def gradients(arrays, attrs, names, of):
+    """The step of the gradient, and what it is by definition."""
+    forward = node("HeadAttention", names, "y", **attrs)
+    operands = [arrays[name] for name in names]
+    y = forward.kind.reference(forward.attrs, operands).astype(np.float32)
+    given = {"g": np.random.default_rng(9).standard_normal(y.shape, np.float32), "y0": y, **arrays}
+    backward = node("HeadAttentionGrad", ("g", "y0", *names), "d", **attrs, of=of)
+    shapes = {name: array.shape for name, array in given.items()}
+    plan = compile_graph(Graph([backward], shapes, ["d"], {}), shapes)
+    inputs = [given[name] for name in backward.inputs]
+    out = guarded(backward.kind.infer(backward.attrs, [array.shape for array in inputs]))
+    plan.run([fenced(array) for array in given.values()], [out])
+    return out, backward.kind.reference(backward.attrs, inputs)
+
+
+def test_gradients_as_defined(budget):
+    rng = np.random.default_rng(3)
+    for i in range(budget(25, 1000)):
+        arrays, attrs = random_case(rng)
+        with fc.num_threads(THREADS[i % 3]), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(_step, "LONGEST_PIECE", (1 << 23, 1)[i // 3 % 2])  # cut as usual, or finely
+            for of in ("q", "k", "v", *["bias"] * ("bias" in arrays)):
+                got, wanted = gradients(arrays, attrs, tuple(arrays), of)
+                np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_gradients_of_one_image_come_at_once():
+    rng = np.random.default_rng(4)
+    for dim in (16, 24):
+        x = rng.standard_normal((2, 9 * dim + 3, 7, 10), np.float32)
+        steps = {"q_start": 0, "k_start": 3 * dim, "v_start": 6 * dim, "q_step": dim, "k_step": dim, "v_step": dim}
+        attrs = {"heads": 3, "head_dim": dim, "value_dim": dim, **steps}
+        np.testing.assert_allclose(*gradients({"x": x}, attrs, ("x",) * 3, "qkv"), rtol=1e-4, atol=1e-4)
+
+
+def test_gradients_have_the_same_bits_on_any_number_of_threads():
+    rng = np.random.default_rng(5)
+    arrays, attrs = random_case(rng, tokens=((7, 9),), dims=(24,))
+    found = []
+    for threads in THREADS:
+        with fc.num_threads(threads):
+            found.append([gradients(arrays, attrs, tuple(arrays), of)[0] for of in "qkv"])
+    assert all(np.array_equal(a, b) for other in found[1:] for a, b in zip(found[0], other, strict=True))

@@ -63,3 +63,41 @@ def test_pixels_in_another_order(isa, poisoned, channels, before):
     ]
     for attrs in filter(None, moves):
         check("MovePixels", size, attrs, before)
+
+
+@pytest.mark.parametrize("before", ["", "plain", "halo"])
+@pytest.mark.parametrize("mode", ["DCR", "CRD"])
+@pytest.mark.parametrize("channels", [1, 3, 8, 16, 21])
+def test_depth_to_space_and_back(isa, poisoned, channels, mode, before):
+    for side in (1, 2, 3):
+        attrs = {"blocksize": side, "mode": mode}
+        check("DepthToSpace", (2, channels * side * side, 3, 4), attrs, before)
+        check("SpaceToDepth", (2, channels, 4 * side, 3 * side), attrs, before)
+
+
+@pytest.mark.parametrize("op", ["DepthToSpace", "SpaceToDepth"])
+def test_between_convolutions_they_are_one_copy(op):
+    rng = np.random.default_rng(0)
+    behind = 16 if op == "DepthToSpace" else 256
+    constants = {"v": rng.standard_normal((64, 64, 1, 1), np.float32)}
+    constants["w"] = rng.standard_normal((32, behind, 3, 3), np.float32)
+    conv = ops.get("Conv").defaults
+    nodes = [
+        Node("Conv", "a", ("x", "v"), "a", conv),
+        Node(op, "b", ("a",), "b", {"blocksize": 2, "mode": "CRD"}),
+        Node("Conv", "c", ("b", "w"), "y", conv),
+    ]
+    steps = compile_graph(Graph(nodes, {"x": (1, 64, 8, 8)}, ["y"], constants), {"x": (1, 64, 8, 8)}).steps
+    assert [step.kernel for step in steps if step.name == "b"] == ["shuffle" if op == "DepthToSpace" else "unshuffle"]
+    assert sum(step.kernel == "reorder" for step in steps) <= 2  # of the graph's input and output
+
+
+def test_squares_that_do_not_fit_are_told():
+    for op, attrs, message in [
+        ("DepthToSpace", {"blocksize": 3}, "expected channels that 9 divides"),
+        ("SpaceToDepth", {"blocksize": 3}, "expected height and width that 3 divides"),
+        ("DepthToSpace", {"blocksize": 0}, "blocksize=0, expected"),
+        ("SpaceToDepth", {"blocksize": 2, "mode": "RCD"}, "mode='RCD', expected DCR or CRD"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            ops.get(op).infer({**ops.get(op).defaults, **attrs}, [(1, 16, 4, 4)])

@@ -137,7 +137,7 @@ def binary(rng, threads):
 def lanes_of(rng, channels):
     """Of two views, one of which is plain, or both are alike."""
     vl = _cpu.vector_length()
-    pairs = [(1, 1), (vl, vl), (1, vl), (vl, 1), (channels, 1), (1, channels)]
+    pairs = [(1, 1), (vl, vl), (1, vl), (vl, 1), (channels, 1), (1, channels), (1, channels)]
     pairs += [(4, 1), (1, 4), (4, 4)] if channels <= 4 else []
     return pairs[int(rng.integers(len(pairs)))]
 

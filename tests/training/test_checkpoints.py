@@ -96,6 +96,25 @@ def test_cut_and_resumed_anywhere_gives_the_same_bits(kind, tmp_path, monkeypatc
         assert_same(fit(path, optimizer, epochs, resume=True), expected)  # done already: nothing more to learn
 
 
+@pytest.mark.parametrize(("seconds", "written"), [(0.0, [1, 2, 3, 4]), (1e6, [1, 4])])
+def test_epochs_that_are_short_share_a_checkpoint(seconds, written, tmp_path, monkeypatch):
+    """The first and the last are always there, and who goes on from either has the same bits."""
+    kept = []
+
+    def write(path, checkpoint):
+        kept.append(checkpoint.run["epoch"])
+        write_checkpoint(path, checkpoint)
+
+    monkeypatch.setattr(loop, "write_checkpoint", write)
+    expected = network().fit(*data(), epochs=4)["loss"]
+    history = network().fit(*data(), epochs=4, checkpoint=tmp_path / "run", checkpoint_seconds=seconds)
+    assert kept == written and history["loss"] == expected
+    first = tmp_path / "first"
+    network().fit(*data(), epochs=2, checkpoint=first, checkpoint_seconds=seconds)
+    again = network().fit(*data(), epochs=4, checkpoint=first, checkpoint_seconds=seconds, resume=True)
+    assert again["loss"] == expected
+
+
 def test_more_epochs_can_be_added(tmp_path):
     model = network()
     model.fit(*data(), epochs=2, checkpoint=tmp_path / "run")

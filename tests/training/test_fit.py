@@ -231,6 +231,7 @@ def test_time_left_is_that_of_the_whole_run(monkeypatch, tmp_path):
         ({"callbacks": [1]}, "fit: callbacks has 1"),
         ({"resume": True}, "no checkpoint to resume from"),
         ({"checkpoint_steps": 3}, "checkpoint_steps=3 without checkpoint, expected a file"),
+        ({"checkpoint_seconds": -1}, "checkpoint_seconds=-1, expected a number >= 0"),
         ({"validation": 1.5}, "validation=1.5"),
         ({"validation": 3}, "validation=3.0"),
         ({"loss": "hinge"}, "loss='hinge'"),

@@ -66,12 +66,30 @@ def normalised():
     return Graph(chained(steps), {"x": (None, 3, 5, 5)}, ["Gemm"], constants)
 
 
+def between_depth_and_space():
+    """Channels that become pixels, and pixels that become channels."""
+    rng = np.random.default_rng(3)
+    constants = {
+        name: rng.standard_normal(shape).astype(np.float32) / 3
+        for name, shape in (("a", (8, 3, 2, 2)), ("b", (4, 2, 1, 1)), ("c", (5, 256)))
+    }
+    steps = [
+        ("Conv", "x", "a", {}),
+        ("DepthToSpace", "Conv", "", {"blocksize": 2, "mode": "CRD"}),
+        ("Conv", "DepthToSpace", "b", {}),
+        ("SpaceToDepth", "Conv2", "", {"blocksize": 4, "mode": "DCR"}),
+        ("Flatten", "SpaceToDepth", "", {}),
+        ("Gemm", "Flatten", "c", {}),
+    ]
+    return Graph(chained(steps), {"x": (None, 3, 5, 5)}, ["Gemm"], constants)
+
+
 def batch(n=4):
     rng = np.random.default_rng(1)
     return rng.standard_normal((n, 3, 5, 5)).astype(np.float32), rng.integers(0, 5, n)
 
 
-@pytest.mark.parametrize("network", [shuffled, normalised])
+@pytest.mark.parametrize("network", [shuffled, normalised, between_depth_and_space])
 def test_one_step_follows_the_definitions(network, isa, poisoned):
     graph, (x, y) = network(), batch()
     model = GraphModel(graph, frozenset())

@@ -1,4 +1,4 @@
-"""The command line: `fastcnn classify | train | check | evaluate | info | convert | quantize | tune | …`.
+"""The command line: `fastcnn classify | explain | train | check | evaluate | info | convert | quantize | serve | â¦`.
 
 One module a command, imported when it runs.
 
@@ -26,12 +26,15 @@ from fastcnn.kernels._cpu import available_isas
 _COMMANDS = {
     "classify": "name what photos show",
     "train": "train a classifier on a folder of photos",
+    "explain": "show what a network sees of a photo",
     "check": "find broken, double and odd photos in a folder",
     "evaluate": "examine a classifier on a folder of photos",
     "info": "describe a model, or show where its time goes",
     "convert": "turn a model into ONNX or safetensors",
     "quantize": "turn a model into one of 8 bits, smaller and faster",
     "tune": "time the algorithms of a model on this machine",
+    "studio": "open a page to gather photos, train, understand and use classifiers",
+    "serve": "classify photos over HTTP",
     "doctor": "show the configuration and check every kernel on this machine",
     "bench": "measure convolution kernels on this machine",
 }

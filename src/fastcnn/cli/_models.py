@@ -201,6 +201,25 @@ def photos_of(
     return kept, found
 
 
+def add_ray(parser: argparse.ArgumentParser, what: str) -> None:
+    """The options --ray and --workers."""
+    parser.add_argument(
+        "--ray",
+        nargs="?",
+        const="",
+        metavar="ADDRESS",
+        help=f"let processes of a Ray cluster {what}: at ADDRESS, or a new one of this machine (needs fastcnn[ray])",
+    )
+    parser.add_argument("--workers", type=whole(1, 100_000), metavar="N", help="with --ray: processes")
+
+
+def check_ray(options: argparse.Namespace, *others: str) -> None:
+    """Refuse options that only --ray has a use for."""
+    for name in ("workers", *others):
+        if options.ray is None and getattr(options, name):
+            raise ValueError(f"--{name.replace('_', '-')}: expected with --ray")
+
+
 def add_threads(parser: argparse.ArgumentParser) -> None:
     """The option --threads."""
     parser.add_argument(

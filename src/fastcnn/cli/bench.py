@@ -94,6 +94,7 @@ def candidates(layer: Layer) -> dict[str, Callable[[], Any]]:
         (1, 1),
         _cpu.vector_length(),
         (layer.out, layer.out),
+        packed_ahead=False,
     )
     calls: dict[str, Callable[[], Any]] = {}
     for entry in ALGORITHMS:

@@ -6,20 +6,25 @@ import argparse
 import csv
 import json
 import sys
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import asdict
+from collections.abc import Generator
 from typing import Any
-
-import numpy as np
 
 from fastcnn._progress import Progress
 from fastcnn.cli._arguments import whole
-from fastcnn.cli._models import DEFAULT, add_on_error, add_photo_options, add_threads, describe, trained_model
-from fastcnn.cli._stream import Names, batches
-from fastcnn.io.preprocess import Pixels
+from fastcnn.cli._models import (
+    DEFAULT,
+    add_on_error,
+    add_photo_options,
+    add_ray,
+    add_threads,
+    check_ray,
+    describe,
+    trained_model,
+)
+from fastcnn.cli._stream import Names, Photo, batches
 from fastcnn.kernels._cpu import set_num_threads
 from fastcnn.model import Model
-from fastcnn.task import Prediction
+from fastcnn.training.answers import CSV_COLUMNS, answer_of, csv_rows, ways_of
 from fastcnn.training.interrupt import Interrupt
 
 
@@ -47,28 +52,39 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--format",
-        choices=_PRINTERS,
+        choices=(*_PRINTERS, "parquet"),
         default="text",
         help="text, a JSON list, a JSON object a line, or a CSV row for each class named (default: text)",
+    )
+    parser.add_argument(
+        "--results",
+        metavar="FOLDER",
+        help="with --ray: write files (--format jsonl, csv or parquet), and go on where an earlier call ended",
     )
     parser.add_argument("--json", action="store_const", dest="format", const="json", help="the same as --format json")
     add_on_error(parser, "go on with the others, or stop")
     add_photo_options(parser)
+    add_ray(parser, "classify")
     add_threads(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Classify the photos; 1 where some could not be read."""
+    check_ray(options, "results")
+    if (options.format == "parquet") > bool(options.results):
+        raise ValueError("--format parquet: expected with --results, which names a folder")
     set_num_threads(options.threads)
     names = Names(options.photos)
     model = trained_model(options.model, options.output)
     describe(model, options)
+    if options.results is not None:
+        return _write(options, model, names)
     # How many photos are ready is chance, and must not decide about the last digits.
     model.reproducible = True
     printer = _PRINTERS[options.format]()
     failed = 0
-    results = _results(model, names, options.top)
+    results = _results(model, names, options.top) if options.ray is None else _elsewhere(options, model, names)
     # Answers on a terminal show how far it is.
     wanted = False if names.known == 1 or sys.stdout.isatty() else None
     try:
@@ -94,34 +110,62 @@ def run(options: argparse.Namespace) -> int:
 
 def _results(model: Model, names: Names, top: int | None) -> Generator[dict[str, Any], None, None]:
     """Yield the answer, or the error, for each photo."""
-    load, together = _ways(model)
+    load, join = ways_of(model)
     for batch in batches(names, load):
         contents = [photo.content for photo in batch if photo.error is None]
-        answers = iter(model.predict_proba(together(contents)) if contents else ())
+        answers = iter(model.predict_proba(join(contents)) if contents else ())
         for photo in batch:
             if photo.error is None:
-                named = _named(model, next(answers), top)
-                yield {"path": photo.path, "predictions": [asdict(prediction) for prediction in named]}
+                yield answer_of(model, photo.path, next(answers), top)
             else:
                 yield {"path": photo.path, "error": photo.error}
 
 
-def _named(model: Model, probabilities: np.ndarray, top: int | None) -> list[Prediction]:
-    """Return the most probable classes; where there are several labels, those that are given."""
-    if model.task != "multi_label":
-        return model._most_probable(probabilities, 5 if top is None else top)
-    given = int((probabilities > 0.5).sum())
-    return model._most_probable(probabilities, given if top is None else min(top, given))
+def _known(names: Names) -> tuple[list[str], list[Photo]]:
+    """Return the paths of all photos, and what cannot be one."""
+    paths, wrong = [], []
+    while (photo := names.next(wait=True)) is not None:
+        if photo.error is None:
+            paths.append(photo.path)
+        else:
+            wrong.append(photo)
+    return paths, wrong
 
 
-def _ways(model: Model) -> tuple[Callable[[str], Any], Callable[[Sequence[Any]], Any]]:
-    """Return how a photo is read, and how several become an input."""
-    preprocess = model.preprocess
-    if preprocess is None:
-        raise ValueError("the model does not tell how photos become inputs (preprocess): give --mean, --std and --size")
-    if model._takes_pixels(preprocess):
-        return preprocess.pixels, lambda contents: Pixels(np.stack(contents), preprocess)
-    return preprocess, np.concatenate
+def _elsewhere(options: argparse.Namespace, model: Model, names: Names) -> Generator[dict[str, Any], None, None]:
+    """Yield the answers that the processes of a cluster find."""
+    from fastcnn.distributed import classify
+
+    paths, wrong = _known(names)
+    yield from ({"path": photo.path, "error": photo.error} for photo in wrong)
+    if not paths:
+        return
+    for row in classify(paths, model, **_cluster(options)).iter_rows():
+        if row["error"] is not None:
+            yield {"path": row["path"], "error": row["error"]}
+            continue
+        columns = zip(row["indices"], row["labels"], row["probabilities"], strict=True)
+        named = [{"index": int(i), "label": label, "probability": float(share)} for i, label, share in columns]
+        yield {"path": row["path"], "predictions": named}
+
+
+def _write(options: argparse.Namespace, model: Model, names: Names) -> int:
+    """Let the processes of a cluster write their answers to files."""
+    from fastcnn.distributed import classify
+
+    if options.format in ("text", "json"):
+        raise ValueError(f"--format {options.format}: expected jsonl, csv or parquet with --results")
+    paths, wrong = _known(names)
+    for photo in wrong:
+        print(f"fastcnn classify: {photo.error}", file=sys.stderr)
+    if paths:
+        classify(paths, model, output=options.results, format=options.format, **_cluster(options))
+    return 1 if wrong else 0
+
+
+def _cluster(options: argparse.Namespace) -> dict[str, Any]:
+    settings = {"top": options.top, "workers": options.workers, "threads": options.threads}
+    return {**settings, "address": options.ray or None}
 
 
 class _Text:
@@ -171,16 +215,11 @@ class _Csv(_Text):
     def __init__(self) -> None:
         super().__init__()
         self._rows = csv.writer(sys.stdout, lineterminator="\n")
-        self._rows.writerow(["path", "rank", "label", "probability", "index", "error"])
+        self._rows.writerow(CSV_COLUMNS)
 
     def add(self, result: dict[str, Any]) -> None:
         """Print the rows of a photo."""
-        if "error" in result:
-            self._rows.writerow([result["path"], "", "", "", "", result["error"]])
-        elif not result["predictions"]:
-            self._rows.writerow([result["path"], "", "", "", "", ""])
-        for rank, entry in enumerate(result.get("predictions", ()), start=1):
-            self._rows.writerow([result["path"], rank, entry["label"], entry["probability"], entry["index"], ""])
+        self._rows.writerows(csv_rows(result))
         sys.stdout.flush()
 
 

@@ -11,14 +11,25 @@ import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
 from fastcnn import zoo
 from fastcnn._replace import check_writable
 from fastcnn.cli._arguments import number_above, whole
-from fastcnn.cli._models import LABEL_FILES, add_on_error, add_resize, add_threads, is_label_file, photos_of, resized
+from fastcnn.cli._log import Log, logging_to
+from fastcnn.cli._models import (
+    LABEL_FILES,
+    add_on_error,
+    add_ray,
+    add_resize,
+    add_threads,
+    check_ray,
+    is_label_file,
+    photos_of,
+    resized,
+)
 from fastcnn.cli._preflight import check_format, check_plot, check_space
 from fastcnn.errors import FastcnnWarning
 from fastcnn.kernels._cpu import set_num_threads
@@ -40,6 +51,9 @@ from fastcnn.training.screen import Unreadable, Use
 from fastcnn.training.tables import known_data
 from fastcnn.zoo.pretrained import DEFAULT as PRETRAINED
 from fastcnn.zoo.pretrained import pretrained_names, start_for
+
+if TYPE_CHECKING:
+    from fastcnn.distributed import Ray
 
 DEFAULT = "small_cnn"
 _SIZE = 64  # of photos for it
@@ -118,18 +132,38 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=whole(0), default=0, metavar="N", help="of everything random (default: 0)")
     _add_outputs(parser)
     add_on_error(parser)
+    add_ray(parser, "compute the shards of each batch")
+    parser.add_argument(
+        "--shards",
+        type=whole(1),
+        metavar="N",
+        help="parts of a batch; any number of workers gives the same bits (default: 8 with --ray, else no parts)",
+    )
+    parser.add_argument(
+        "--sync-batch-norm", action="store_true", help="let batch normalisation use the statistics of all shards"
+    )
     add_threads(parser)
     parser.set_defaults(run=run)
 
 
 def _add_outputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", metavar="FILE", help="keep the state of the training here, after each epoch")
+    parser.add_argument(
+        "--checkpoint-seconds",
+        type=number_above(0),
+        default=0.0,
+        metavar="S",
+        help="keep it after an epoch only where the last is this old",
+    )
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint, if there is one")
     parser.add_argument(
         "--allow-changed",
         default="",
         metavar="NAME[,NAME]",
         help="with --resume: what may differ from the run that the checkpoint is of, such as data,classes,schedule",
+    )
+    parser.add_argument(
+        "--log", metavar="FILE", help="append what happens, as it happens, to a file: a line of JSON each time"
     )
     parser.add_argument("--plot", metavar="FILE", help="draw the confusion matrix (needs matplotlib)")
     parser.add_argument("--json", action="store_true", help="print a JSON object")
@@ -138,26 +172,37 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Train, save, report; 130 where Ctrl-C ended the training early: the model is then saved beside the output."""
     suffix_of(options.output, "--output")
-    for option, path in (("-o", options.output), ("--checkpoint", options.checkpoint)):
+    for option, path in (("-o", options.output), ("--checkpoint", options.checkpoint), ("--log", options.log)):
         if path is not None:
             check_writable(path, option)
+    check_ray(options)
+    if options.sync_batch_norm and options.shards is None and options.ray is None:
+        raise ValueError("--sync-batch-norm: expected with --shards or --ray")
     if options.resume and options.checkpoint is None:
         raise ValueError("--resume: expected with --checkpoint, from which to go on")
+    if options.checkpoint_seconds and options.checkpoint is None:
+        raise ValueError("--checkpoint-seconds: expected with --checkpoint, which it is about")
     if options.plot:
         check_plot(options.plot)
     set_num_threads(options.threads)
+    with logging_to(options.log) as log:
+        return _train(options, log)
+
+
+def _train(options: argparse.Namespace, log: Log) -> int:
     classes, count, several = _classes(options.folder)
     _choose_network(options, count)
     model = _network(options, classes, several)
     check_format(model, options.output)
     check_space(model, options.output, options.checkpoint)
     learn, validate, left_out = _photos(options, model)
+    log.photos(classes, learn, validate, options.batch_size)
     _say(options, f"{len(learn)} photos to learn from, {len(validate)} to examine, of {len(classes)} classes")
     _choose_settings(options, learn)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "fit: interrupted", FastcnnWarning)  # is told below
         try:
-            history = _fit(options, model, learn, validate)
+            history = _fit(options, model, learn, validate, log)
         except LossNotFinite as error:
             if error.history.epochs == 0:
                 raise
@@ -169,6 +214,7 @@ def run(options: argparse.Namespace) -> int:
         else:
             _save(model, saved)
     report = model.evaluate(validate, batch_size=options.batch_size)
+    log.write("end", model=saved, interrupted=history.interrupted, report=report.to_dict())
     if options.plot:
         report.plot(options.plot)
     _tell(options, model, saved, history, report, left_out)
@@ -263,7 +309,7 @@ def _augment(options: argparse.Namespace) -> Augment | None:
     return Augment() if augments else None
 
 
-def _fit(options: argparse.Namespace, model: Model, learn: Dataset, validate: Dataset) -> History:
+def _fit(options: argparse.Namespace, model: Model, learn: Dataset, validate: Dataset, log: Log) -> History:
     return model.fit(
         learn,
         epochs=options.epochs,
@@ -275,13 +321,27 @@ def _fit(options: argparse.Namespace, model: Model, learn: Dataset, validate: Da
         schedule=OneCycle(),
         augment=_augment(options),
         patience=options.patience,
+        callbacks=[log],
         keep_best=True,
         checkpoint=options.checkpoint,
+        checkpoint_seconds=options.checkpoint_seconds,
         resume=options.resume,
         allow_changed=[name for name in options.allow_changed.split(",") if name],
         seed=options.seed,
         progress=False if options.json and not _is_terminal(sys.stderr) else None,
+        shards=options.shards,
+        sync_batch_norm=options.sync_batch_norm,
+        distributed=_cluster(options),
     )
+
+
+def _cluster(options: argparse.Namespace) -> Ray | None:
+    """Who computes the shards, where it is not this process."""
+    if options.ray is None:
+        return None
+    from fastcnn.distributed import Ray
+
+    return Ray(options.workers or 1, threads=options.threads or 1, address=options.ray or None)
 
 
 def _is_terminal(stream: TextIO | None) -> bool:

@@ -14,15 +14,16 @@ from fastcnn import ops
 from fastcnn.compiler.batch import is_separable
 from fastcnn.compiler.islands import with_islands
 from fastcnn.compiler.resolve import Resolved, resolve
-from fastcnn.graph.ir import Graph, Node, live
+from fastcnn.compiler.rewriter import Copies, Known
+from fastcnn.graph.ir import Graph, Node, Shape, live
 from fastcnn.ops.budget import MAX_BYTES, Budget
 
 __all__ = ["BATCHES", "PROBES", "resolve_ahead", "resolve_for_any_batch"]
 
 # Two sizes that stand for all sizes if a graph leaves one free.
 PROBES = (224, 256)
-# Two batch sizes that stand for all.
-BATCHES = (1, 3)
+# Two batch sizes that stand for all. A batch of 1 would hide which axis is the batch.
+BATCHES = (2, 3)
 
 
 def resolve_ahead(graph: Graph, max_bytes: int = MAX_BYTES) -> tuple[Graph, bool]:
@@ -83,9 +84,10 @@ def _at_probes(graph: Graph, max_bytes: int) -> list[Resolved]:
     ((name, shape),) = graph.inputs.items()
     batches = (shape[0],) if shape[0] is not None else BATCHES
     found: list[Resolved] = []
+    copies = Copies()
     for concrete in [(batch, *rest) for rest in _sizes(graph) for batch in batches]:
         try:
-            found.append(resolve(graph, {name: concrete}, Budget(max_bytes)))
+            found.append(resolve(graph, {name: concrete}, Budget(max_bytes), copies))
         except ValueError:
             if None in shape[1:]:
                 return []  # the graph may be made for other sizes
@@ -96,14 +98,65 @@ def _at_probes(graph: Graph, max_bytes: int) -> list[Resolved]:
 def _for_any_batch(graph: Graph, found: list[Resolved], max_bytes: int) -> Graph | None:
     ((name, shape),) = graph.inputs.items()
     resolved = [other.graph if shape[0] is None else _keeping_batch(other, shape[0]) for other in found]
+    resolved, known = _repeating(graph, resolved, [other.known[name].shape or () for other in found]), found[0].known
     first = resolved[0]
+    rows = {row: Known(array.shape, array.dtype, array) for row, array in first.constants.items() if row not in known}
     if not first.nodes or any(not _equal(first, other) for other in resolved[1:]):
         return None
     result = Graph(first.nodes, {name: (None, *shape[1:])}, first.outputs, first.constants, graph.types)
-    whole = with_islands(result, found[0].known, max_bytes)
+    whole = with_islands(result, known | rows, max_bytes)
     if whole is None or shape[0] is not None and not is_separable(whole, {name: (2 * shape[0], *_sizes(graph)[0])}):
         return None  # made for this batch only
     return result
+
+
+def _repeating(graph: Graph, resolved: list[Graph], shapes: list[Shape]) -> list[Graph]:
+    """The resolved graphs, in which constants that repeat one row for each image are that row, repeated.
+
+    `shapes` are those of the input. Where the file names the batch, only what is put beside images is taken for that.
+    """
+    batches, first = [shape[0] for shape in shapes], resolved[0]
+    names = set(first.constants)
+    if len(set(batches)) == 1:
+        joined = [node for node in first.nodes if node.op == "Concat" and node.attrs["axis"] != 0]
+        names &= {name for node in joined for name in node.inputs}
+    makers = {node.output: node for node in graph.nodes}
+    rows: dict[str, str] = {}
+    for name in sorted(names):
+        arrays = [other.constants.get(name) for other in resolved]
+        if not all(map(_repeats, arrays, batches)) or not all(_row(array, arrays[0]) for array in arrays):
+            continue
+        maker = makers.get(name)
+        source = maker.inputs[0] if maker is not None else ""
+        same = source in graph.constants and _row(np.asarray(graph.constants[source]), arrays[0], 1)
+        rows[name] = source if same else f"{name}:row"
+    if not rows:
+        return resolved
+    ((given, _),) = graph.inputs.items()
+    nodes = [Node("RepeatForBatch", f"{name}:repeated", (row, given), name, {}) for name, row in rows.items()]
+    kept = {name: array for name, array in first.constants.items() if name not in rows}
+    kept |= {row: np.ascontiguousarray(first.constants[name][:1]) for name, row in rows.items()}
+    return [
+        replace(
+            other,
+            nodes=[*nodes, *other.nodes],
+            constants={name: kept[name] if name not in other.constants else other.constants[name] for name in kept},
+        )
+        for other in resolved
+    ]
+
+
+def _repeats(array: np.ndarray | None, batch: int) -> bool:
+    """Whether a constant has a row for each image, and all are the same."""
+    if array is None or array.shape[:1] != (batch,) or array.ndim < 2 or array.dtype != np.float32:
+        return False
+    return bool((np.asarray(array) == array[:1]).all())
+
+
+def _row(array: np.ndarray | None, other: np.ndarray | None, rows: int | None = None) -> bool:
+    """Whether the first rows are the same; with `rows`, whether the first array has that number of them."""
+    assert array is not None and other is not None
+    return (rows in (None, len(array))) and array.shape[1:] == other.shape[1:] and bool((array[0] == other[0]).all())
 
 
 def _in_part(graph: Graph, found: list[Resolved]) -> Graph:
@@ -137,14 +190,21 @@ def _is_same(first: Resolved, other: Resolved, name: str) -> bool:
 
 
 def _keeping_batch(resolved: Resolved, batch: int) -> Graph:
-    """The graph, whose reshapes keep the first size where the file names the batch that it was made for."""
+    """The graph, whose reshapes keep the first size where the file names the batch that it was made for.
+
+    For a batch of 1 a size that is kept may be another one: the first takes what is left.
+    """
     nodes = []
     for node in resolved.graph.nodes:
         wanted = node.attrs.get("shape", ())
         if node.op == "Reshape" and wanted[:1] == (batch,):
             before = resolved.known[node.inputs[0]].shape
             if before and before[0] == batch:
-                node = replace(node, attrs={**node.attrs, "shape": (0, *wanted[1:])})
+                wanted = (0, *wanted[1:])
+        if node.op == "Reshape" and wanted[:1] == (0,) and batch == 1 and -1 not in wanted:
+            wanted = (-1, *wanted[1:])
+        if wanted != node.attrs.get("shape", ()):
+            node = replace(node, attrs={**node.attrs, "shape": wanted})
         nodes.append(node)
     return replace(resolved.graph, nodes=nodes)
 

@@ -5,9 +5,10 @@ The results of an image have the same bits either way: how a layer is computed d
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from math import prod
 
-from fastcnn.graph.ir import Graph
+from fastcnn.graph.ir import Graph, Node, Shape
 
 # Bytes of activations that stay in the second-level cache from step to step: docs/tuning.md, "Parts of a batch".
 CACHE_BYTES = 1 << 20
@@ -55,12 +56,45 @@ def is_separable(graph: Graph, input_shapes: Mapping[str, tuple[int, ...]]) -> b
         single = graph.infer({name: (1, *shape[1:]) for name, shape in input_shapes.items()})
     except ValueError:  # a constant has the batch's size
         return False
+    places: dict[str, int | None] = {"": None, **dict.fromkeys(graph.constants), **dict.fromkeys(graph.inputs, 0)}
     for node in graph.nodes:
-        shape = whole[node.output]
-        if "axis" in node.attrs and node.op != "Flatten" and node.attrs["axis"] % len(shape) == 0:
+        places[node.output] = place = _place(whole[node.output], single[node.output], batch)
+        operands = [places[name] for i, name in enumerate(node.inputs) if i not in node.kind.shape_alone]
+        if place is None or not _keeps_apart(node, place, operands, whole):
             return False
-        if shape != (batch, *single[node.output][1:]) or single[node.output][0] != 1:
-            return False
-        if node.kind.name == "Pad" and any(node.attrs["pads"][axis] for axis in (0, len(shape))):
-            return False
-    return True
+    return all(places[name] == 0 and single[name][0] == 1 for name in graph.outputs)
+
+
+def _place(whole: Shape, single: Shape, batch: int) -> int | None:
+    """The axis of a value along which the images lie, each with the same number of elements; None if it is unknown."""
+    if batch == 1:
+        return 0 if whole == single and whole[:1] == (1,) else None
+    differing = [axis for axis, sizes in enumerate(zip(whole, single, strict=False)) if sizes[0] != sizes[1]]
+    if len(whole) != len(single) or len(differing) != 1 or whole[differing[0]] != batch * single[differing[0]]:
+        return None
+    return differing[0]
+
+
+def _keeps_apart(node: Node, place: int, operands: Sequence[int | None], shapes: Mapping[str, Shape]) -> bool:
+    """Whether a node computes each image without the others; `place` is the axis of the images in its output."""
+    kind, attrs, output = node.kind, node.attrs, shapes[node.output]
+    first, rank = operands[0], len(shapes[node.inputs[0]])
+    if node.op == "Transpose":
+        return first is not None and attrs["perm"][place] == first
+    if kind.is_alias:  # a reshape: the images are the outermost part of their axis, before and behind
+        return first is not None and prod(shapes[node.inputs[0]][:first]) == prod(output[:place])
+    ranks = [len(shapes.get(name, ())) for name in node.inputs]
+    if kind.is_elementwise or kind.is_activation or node.op == "Expand":
+        behind = [size - axis for size, axis in zip(ranks, operands, strict=False) if axis is not None]
+        apart = set(behind) == {len(output) - place}
+    elif node.op == "MatMul":  # the last two axes are those of matrices
+        behind = [size - axis for size, axis in zip(ranks, operands, strict=False) if axis is not None]
+        rows = behind == [2] and operands[1] is None and not attrs["trans_a"]
+        apart = set(behind) == {len(output) - place} and (behind[0] > 2 or rows)
+    elif node.op in ("Slice", "Concat", "Softmax", "Gemm"):
+        apart = {axis for axis in operands if axis is not None} == {place}
+    else:
+        apart = {axis for axis in operands if axis is not None} <= {0} and place == 0
+    axes = {axis % rank for axis in (*attrs.get("axes", ()), *([attrs["axis"]] if "axis" in attrs else ()))}
+    pads = attrs.get("pads", ()) if node.op == "Pad" else ()
+    return apart and place not in axes and not (pads and (pads[place] or pads[rank + place]))

@@ -40,8 +40,6 @@ def channels_first(state: State) -> State:
 def channels_first_for_training(graph: Graph, sizes: Mapping[str, Shape], trained: Collection[str]) -> Graph:
     """The graph with layers of tokens as layers of images, before it is differentiated.
 
-    Attention stays: its gradient works on matrices. A graph that has any keeps all of its layers.
-
     Parameters
     ----------
     graph : Graph
@@ -51,8 +49,8 @@ def channels_first_for_training(graph: Graph, sizes: Mapping[str, Shape], traine
         The constants that training changes.
     """
     state = State(graph, sizes, Options(_cpu.vector_length()))
-    tokens_alone = any(_is_of_tokens(node, state) for node in graph.nodes) and not attentions(state)
-    return _Converter(state, frozenset(trained)).run().graph if tokens_alone else graph
+    has_tokens = any(_is_of_tokens(node, state) for node in graph.nodes)
+    return _Converter(state, frozenset(trained)).run().graph if has_tokens else graph
 
 
 def _is_of_tokens(node: Node, state: State) -> bool:
@@ -181,7 +179,9 @@ class _Converter(Values):
             images, by_head, by_token, by_channel = found.axes
             whole = images == of_image(place.image, place.sizes).axes[0] and by_token in (((length, 1),), ())
             stride = by_head[0][1] if len(by_head) == 1 else 0
-            lanes = by_channel in (((width, pixels),), ()) and (heads == 1 or (stride and stride % pixels == 0))
+            lanes = by_channel in (((width, pixels),), ()) and (
+                heads == 1 or stride >= width * pixels and stride % pixels == 0
+            )
             if whole and lanes and length == pixels and place.offset % pixels == 0:
                 return self.plain(place.image), place.offset // pixels, stride // pixels or width
         name = self.plain(operand.name)

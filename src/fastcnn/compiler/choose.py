@@ -243,14 +243,14 @@ ALGORITHMS: tuple[Algorithm, ...] = (
 
 
 def algorithm_names() -> tuple[str, ...]:
-    """What `conv2d(algorithm=)` takes.
+    """What `conv2d(algorithm=)` takes. bfloat16 is chosen by the number type of a model alone.
 
     Examples
     --------
     >>> algorithm_names()
-    ('auto', 'depthwise', 'direct', 'winograd', 'winograd2', 'winograd_lean', 'winograd6', 'bfloat16', 'im2col')
+    ('auto', 'depthwise', 'direct', 'winograd', 'winograd2', 'winograd_lean', 'winograd6', 'im2col')
     """
-    return ("auto", *(entry.name for entry in ALGORITHMS))
+    return ("auto", *(entry.name for entry in ALGORITHMS if entry.name != "bfloat16"))
 
 
 def choose(

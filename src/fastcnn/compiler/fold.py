@@ -85,7 +85,8 @@ def _folded(state: State) -> State:
     known = {*constants, ""}
     nodes = []
     for node in state.graph.nodes:
-        if node.output in state.outputs or not known.issuperset(node.inputs):
+        read = [name for i, name in enumerate(node.inputs) if i not in node.kind.shape_alone]
+        if node.output in state.outputs or not known.issuperset(read):
             nodes.append(node)
             continue
         known.add(node.output)
@@ -94,9 +95,14 @@ def _folded(state: State) -> State:
                 budget.require(definition_cost(node, state.shapes))
             except ValueError as error:
                 raise ValueError(f"node {node.name!r} ({node.op}), of constants: {error}") from None
-        inputs = [np.asarray(constants[name]) if name else None for name in node.inputs]
+        inputs = [_array(name, constants, state.shapes) if name else None for name in node.inputs]
         constants[node.output] = node.kind.reference(node.attrs, inputs).astype(np.float32)
     return state.with_nodes(nodes, constants) if len(nodes) < len(state.graph.nodes) else state
+
+
+def _array(name: str, constants: Mapping[str, np.ndarray], shapes: Mapping[str, Shape]) -> np.ndarray:
+    """A constant, or what stands for a value of which the shape alone matters."""
+    return np.asarray(constants[name]) if name in constants else np.broadcast_to(np.float32(0), shapes[name])
 
 
 def _join_affine(state: State) -> State:

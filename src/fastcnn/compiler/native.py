@@ -6,21 +6,22 @@ weights that are not constant, and attributes that no kernel takes. The operatio
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from fastcnn.compiler.native_arithmetic import arithmetic, division, power, reduction, variadic, where
+from fastcnn.compiler.native_arithmetic import arithmetic, division, einsum, power, reduction, variadic, where
 from fastcnn.compiler.native_quantize import dequantize, quantize
-from fastcnn.compiler.rewriter import Link, Rewriter, Rule
+from fastcnn.compiler.native_windows import conv, global_max, pool
+from fastcnn.compiler.rewriter import Chain, Link, Rewriter, Rule
 from fastcnn.graph.ir import Node
 from fastcnn.ops.general.base import axes_of, axis_of
 from fastcnn.ops.general.rearrange import pad_amounts
 from fastcnn.ops.general.resize import resize_plan
 
 FAR = 2**31 - 1  # a slice with this end goes to the end of its axis
+MOST_PARTS = 16  # slices of one value that are joined again
 
 
 def translate(node: Node, rewriter: Rewriter) -> list[Node] | None:
@@ -46,72 +47,6 @@ def _same(op: str, *attributes: str) -> Rule:
         return [r.make(op, r.node.inputs, **{key: r.attr(key) for key in attributes})] if r.is_float() else None
 
     return rule
-
-
-def _windowed(r: Rewriter, node: Callable[[dict[str, Any], bool], Link], kernel: tuple[int, ...]) -> list[Node] | None:
-    """A window operation on images, or on signals (N, C, L) as images of one row."""
-    rank = len(r.shape()) - 2
-    if rank not in (1, 2) or len(kernel) != rank:
-        return None
-    strides = r.attr("strides") or (1,) * rank
-    attrs = {"strides": strides, "pads": r.attr("pads") or (0,) * (2 * rank), "auto_pad": r.attr("auto_pad")}
-    if "dilations" in r.node.kind.defaults:
-        attrs["dilations"] = r.attr("dilations") or (1,) * rank
-    if len(attrs["pads"]) != 2 * rank or attrs["auto_pad"] == "NOTSET" and min(attrs["pads"]) < 0:
-        return None
-    if attrs["auto_pad"] != "NOTSET":
-        attrs["pads"] = (0,) * (2 * rank)
-    if rank == 2:
-        return r.chain(node({**attrs}, False))
-    for key in ("strides", "dilations"):
-        if key in attrs:
-            attrs[key] = (1, *attrs[key])
-    attrs["pads"] = (0, attrs["pads"][0], 0, attrs["pads"][1])
-    row = ("Reshape", (), {"shape": (0, 0, 1, -1)})
-    return r.chain(row, node({**attrs}, True), ("Reshape", (), {"shape": (0, 0, -1)}))
-
-
-def _conv(r: Rewriter) -> list[Node] | None:
-    weight, window = r.array(1), r.shape(1)[2:]
-    learns = r.node.inputs[1] in r.makers and r.makers[r.node.inputs[1]].op == "FakeQuantize" and len(window) == 2
-    if not r.is_float() or (weight is None and not learns) or (r.has(2) and r.array(2) is None):
-        return None
-    if r.attr("kernel_shape") not in (None, window):
-        return None
-
-    def node(attrs: dict[str, Any], is_row: bool) -> Link:
-        name = r.node.inputs[1]
-        if is_row and weight is not None:
-            name = r.constant(f"{name}_rows", weight[:, :, None])
-        return "Conv", (name, *r.node.inputs[2:]), {**attrs, "group": r.attr("group")}
-
-    return _windowed(r, node, window)
-
-
-def _pool(op: str) -> Rule:
-    def rule(r: Rewriter) -> list[Node] | None:
-        if not r.is_float():
-            return None
-        kernel = r.attr("kernel_shape")
-        if op == "AveragePool" and set(r.attr("dilations") or (1,)) != {1}:
-            return None
-
-        def node(attrs: dict[str, Any], is_row: bool) -> Link:
-            attrs |= {"kernel_shape": (1, *kernel) if is_row else kernel, "ceil_mode": r.attr("ceil_mode")}
-            if op == "AveragePool":
-                attrs["count_include_pad"] = r.attr("count_include_pad")
-                del attrs["dilations"]
-            return op, (), attrs
-
-        return _windowed(r, node, kernel)
-
-    return rule
-
-
-def _global_max(r: Rewriter) -> list[Node] | None:
-    if not r.is_float() or len(r.shape()) != 4:
-        return None
-    return r.chain(("MaxPool", (), {"kernel_shape": r.shape()[2:]}))
 
 
 def _gemm(r: Rewriter) -> list[Node] | None:
@@ -203,7 +138,7 @@ def _softmax(r: Rewriter) -> list[Node] | None:
         return None
     if not r.attr("flatten") or prod(shape[axis:]) == shape[axis]:
         return [r.make("Softmax", r.node.inputs, axis=axis - len(shape))]
-    back = ("Reshape", (), {"shape": reshape_form(shape, shape)})
+    back = ("Reshape", (), {"shape": reshape_form((prod(shape[:axis]), prod(shape[axis:])), shape)})
     return r.chain(("Flatten", (), {"axis": axis}), ("Softmax", (), {"axis": 1}), back)
 
 
@@ -214,9 +149,14 @@ def reshape_form(source: tuple[int, ...], target: tuple[int, ...]) -> tuple[int,
     --------
     >>> reshape_form((2, 8, 4, 4), (2, 128)), reshape_form((2, 8, 4), (16, 4))
     ((0, 128), (-1, 4))
+    >>> reshape_form((2, 8), (1, 2, 8))  # the batch is behind axes of size 1
+    (1, -1, 8)
     """
     if not target or prod(target) == 0:
         return target
+    ahead = next((axis for axis, size in enumerate(target) if size > 1), 0)
+    if ahead and source[:1] == (target[ahead],):
+        return (*target[:ahead], -1, *target[ahead + 1 :])
     return (0 if source and source[0] == target[0] else -1, *target[1:])
 
 
@@ -262,17 +202,44 @@ def _gather(r: Rewriter) -> list[Node] | None:
     """Elements at constant places, if they are evenly spaced."""
     places, shape = r.array(1), r.shape()
     axis = axis_of(r.attr("axis"), len(shape))
-    if not r.is_float(0) or places is None or places.ndim > 1 or not places.size:
+    if not r.is_float(0) or places is None or places.ndim > 2 or not places.size:
         return None
-    found = np.where(places < 0, places + shape[axis], places).ravel()
-    step = int(found[1] - found[0]) if found.size > 1 else 1
-    if step < 1 or not 0 <= found[0] <= found[-1] < shape[axis] or (np.diff(found) != step).any():
+    found = np.where(places < 0, places + shape[axis], places).astype(np.int64)
+    if found.min() < 0 or found.max() >= shape[axis]:
         return None
-    part = _part(axis, int(found[0]), int(found[-1]) + 1, step)
-    if places.ndim:
-        return r.chain(part)
-    rest = (*shape[:axis], *shape[axis + 1 :])
-    return r.chain(part, ("Reshape", (), {"shape": reshape_form(shape, rest)})) if rest else None
+    if found.ndim == 2:
+        return _gather_table(r, found, axis)
+    part = _spaced(axis, found.ravel())
+    if part is None or places.ndim:
+        return r.chain(part) if part else None
+    rest, one = (*shape[:axis], *shape[axis + 1 :]), (*shape[:axis], 1, *shape[axis + 1 :])
+    return r.chain(part, ("Reshape", (), {"shape": reshape_form(one, rest)})) if rest else None
+
+
+def _spaced(axis: int, places: np.ndarray) -> Link | None:
+    """The slice of elements at places that are evenly spaced; None for others."""
+    step = int(places[1] - places[0]) if places.size > 1 else 1
+    if step < 1 or (np.diff(places) != step).any():
+        return None
+    return _part(axis, int(places[0]), int(places[-1]) + 1, step)
+
+
+def _gather_table(r: Rewriter, places: np.ndarray, axis: int) -> list[Node] | None:
+    """Elements at the places of a table, such as the windows of an axis, as a few slices one beside the other."""
+    by_row = len(places) <= places.shape[1]
+    rows = places if by_row else places.T
+    parts = [_spaced(axis, row) for row in rows]
+    if len(parts) > MOST_PARTS or None in parts:
+        return None
+    shape, chain, joined = r.shape(), Chain(r), []
+    size = (1, rows.shape[1]) if by_row else (rows.shape[1], 1)
+    for op, _, attrs in filter(None, parts):
+        before = (*shape[:axis], rows.shape[1], *shape[axis + 1 :])
+        part = chain.made(op, r.node.inputs[:1], **attrs)
+        sizes = reshape_form(before, (*shape[:axis], *size, *shape[axis + 1 :]))
+        joined.append(chain.made("Reshape", (part,), shape=sizes))
+    chain.made("Concat", tuple(joined), axis=axis if by_row else axis + 1)
+    return chain.ended()
 
 
 def _expand(r: Rewriter) -> list[Node] | None:
@@ -282,30 +249,10 @@ def _expand(r: Rewriter) -> list[Node] | None:
     shape = tuple(wanted.ravel().tolist())
     if np.broadcast_shapes(r.shape(), shape) == r.shape():
         return _identity(r)
-    return r.chain(("Expand", (), {"shape": shape}))
-
-
-def _depth_to_space(r: Rewriter) -> list[Node] | None:
-    (_, c, h, w), b = r.shape(), r.attr("blocksize")
-    if not r.is_float() or c % (b * b):
-        return None
-    first = r.attr("mode") == "DCR"
-    split = (0, b, b, c // (b * b), h, w) if first else (0, c // (b * b), b, b, h, w)
-    perm = (0, 3, 4, 1, 5, 2) if first else (0, 1, 4, 2, 5, 3)
-    joined = (0, c // (b * b), h * b, w * b)
-    return r.chain(
-        ("Reshape", (), {"shape": split}), ("Transpose", (), {"perm": perm}), ("Reshape", (), {"shape": joined})
-    )
-
-
-def _space_to_depth(r: Rewriter) -> list[Node] | None:
-    (_, c, h, w), b = r.shape(), r.attr("blocksize")
-    if not r.is_float() or h % b or w % b:
-        return None
-    perm = (0, 3, 5, 1, 2, 4) if r.attr("mode") == "DCR" else (0, 1, 3, 5, 2, 4)
-    joined = (0, c * b * b, h // b, w // b)
-    split = ("Reshape", (), {"shape": (0, c, h // b, b, w // b, b)})
-    return r.chain(split, ("Transpose", (), {"perm": perm}), ("Reshape", (), {"shape": joined}))
+    # 1 keeps a size, so that the node also fits batches of other sizes.
+    own = (1,) * (len(shape) - len(r.shape())) + r.shape()
+    wanted_sizes = [1 if size == had else size for size, had in zip(shape[::-1], own[::-1], strict=False)][::-1]
+    return r.chain(("Expand", (), {"shape": tuple(wanted_sizes)}))
 
 
 def _split(r: Rewriter) -> list[Node] | None:
@@ -331,9 +278,11 @@ def _concat(r: Rewriter) -> list[Node] | None:
 
 def _pad(r: Rewriter) -> list[Node] | None:
     pads, value, shape = r.array(1), r.array(2), r.shape()
-    if not r.is_float(0) or pads is None or r.attr("mode") != "constant" or (r.has(2) and value is None):
+    if not r.is_float(0) or pads is None or (r.has(2) and value is None):
         return None
     amounts = pad_amounts(len(shape), pads, r.array(3))
+    if r.attr("mode") != "constant":
+        return _pad_with_elements(r, amounts)
     flat = (*[a for a, _ in amounts], *[b for _, b in amounts])
     if not any(flat):
         return _identity(r)
@@ -341,6 +290,21 @@ def _pad(r: Rewriter) -> list[Node] | None:
         return None
     fill = 0.0 if value is None else float(value.reshape(()))
     return [r.make("Pad", r.node.inputs[:1], pads=flat, value=fill)]
+
+
+def _pad_with_elements(r: Rewriter, amounts: list[tuple[int, int]]) -> list[Node] | None:
+    """A narrow border of elements near it: slices that are joined with the array, one axis after the other."""
+    mode, chain = r.attr("mode"), Chain(r)
+    for axis, (size, (before, behind)) in enumerate(zip(r.shape(), amounts, strict=True)):
+        if not (before or behind):
+            continue
+        if min(before, behind) < 0 or before + behind > MOST_PARTS or size == 1:
+            return None
+        places, x = np.pad(np.arange(size), (before, behind), mode=mode), chain.value
+        parts = [*places[:before].tolist(), None, *places[before + size :].tolist()]
+        slices = {at: chain.made("Slice", (x,), axis=axis, start=at, end=at + 1) for at in parts if at is not None}
+        chain.value = chain.made("Concat", tuple(x if at is None else slices[at] for at in parts), axis=axis)
+    return chain.ended() if chain.nodes else _identity(r)
 
 
 def _identity(r: Rewriter) -> list[Node] | None:
@@ -372,14 +336,15 @@ def _swish(r: Rewriter) -> list[Node] | None:
 RULES: dict[str, Rule] = {
     "QuantizeLinear": quantize,
     "DequantizeLinear": dequantize,
-    "Conv": _conv,
-    "MaxPool": _pool("MaxPool"),
-    "AveragePool": _pool("AveragePool"),
+    "Conv": conv,
+    "MaxPool": pool("MaxPool"),
+    "AveragePool": pool("AveragePool"),
     "GlobalAveragePool": _same("GlobalAveragePool"),
-    "GlobalMaxPool": _global_max,
+    "GlobalMaxPool": global_max,
     **{op: reduction(op) for op in ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceL2")},
     "Gemm": _gemm,
     "MatMul": _matmul,
+    "Einsum": einsum,
     "BatchNormalization": _batch_norm,
     "Clip": _clip,
     "Relu": _same("Relu"),
@@ -417,8 +382,8 @@ RULES: dict[str, Rule] = {
     "Split": _split,
     "Gather": _gather,
     "Expand": _expand,
-    "DepthToSpace": _depth_to_space,
-    "SpaceToDepth": _space_to_depth,
+    "DepthToSpace": _same("DepthToSpace", "blocksize", "mode"),
+    "SpaceToDepth": _same("SpaceToDepth", "blocksize", "mode"),
     "Concat": _concat,
     "Pad": _pad,
     "Identity": _identity,

@@ -49,6 +49,33 @@ def power(r: Rewriter) -> list[Node] | None:
     return r.chain(*chosen) if chosen else None
 
 
+def einsum(r: Rewriter) -> list[Node] | None:
+    """Products of matrices: one letter is summed, each array has one of its own, and they share the others."""
+    terms = r.attr("equation").replace(" ", "").replace("->", ",").split(",")
+    if not r.is_float() or len(terms) != 3 or "." in "".join(terms) or any(len({*term}) < len(term) for term in terms):
+        return None
+    first, second, result = terms
+    names, lead = list(r.node.inputs), "".join(letter for letter in result if letter in first and letter in second)
+    summed = {*first} & {*second} - {*result}
+    if len(summed) != 1 or len(result) != len(lead) + 2 or not result.startswith(lead):
+        return None
+    row, column = result[-2], result[-1]
+    if row in second:  # the transposed product
+        first, second, names = second, first, names[::-1]
+    if {*first} != {*lead, row, *summed} or {*second} != {*lead, column, *summed}:
+        return None
+    nodes: list[Node] = []
+    flags = []
+    for i, (letters, own) in enumerate(((first, row), (second, column))):
+        orders = [lead + "".join(pair) for pair in ((own, *summed), (*summed, own))]
+        if letters not in orders:
+            nodes.append(r.make("Transpose", (names[i],), r.name(f"{r.node.output}/{i}"),
+                                perm=tuple(letters.index(letter) for letter in orders[0])))  # fmt: skip
+            names[i], letters = nodes[-1].output, orders[0]
+        flags.append(int(letters != orders[i]))
+    return [*nodes, r.make("MatMul", tuple(names), trans_a=flags[0], trans_b=flags[1])]
+
+
 def variadic(op: str) -> Rule:
     """Sum, Min or Max of any number of arrays, one after the other."""
 

@@ -94,6 +94,28 @@ class Plan:
             self._idle.append(executor)
         return results
 
+    def run_in_pieces(
+        self,
+        inputs: Sequence[np.ndarray],
+        outputs: Sequence[np.ndarray],
+        ends: Sequence[int],
+        reached: Callable[[int], object],
+    ) -> None:
+        """Run the plan, and call ``reached(i)`` as soon as its first ``ends[i]`` steps are done.
+
+        Parameters
+        ----------
+        inputs, outputs
+            As for `run`.
+        ends : sequence of int
+            Ascending; the last one is the number of steps.
+        reached : callable
+        """
+        threads = self.threads()
+        executor = self._take(threads)
+        executor.run_in_pieces([*inputs, *self._constants, *outputs], threads, list(ends), reached)
+        self._idle.append(executor)
+
     def repeat(self, shape: tuple[int, ...]) -> _repeat.Repeat | None:
         """The shortest way to run the plan on inputs of one shape; None if there is none."""
         if self.parts > 1 or self.takes_pixels or len(self._output_shapes) != 1:
@@ -159,6 +181,11 @@ class Plan:
         with packing():
             for array, refill in self._refills:
                 array[...] = refill(constants)
+
+    def leaves_nothing(self) -> None:
+        """Let Ctrl-C end a run anywhere, as nobody reads what it has written until then."""
+        self._first_update = len(self._makers)
+        self._idle.clear()
 
     def compute_in(self, arena: np.ndarray) -> None:
         """Compute in this memory from now on. No other plan that does may run at the same time."""

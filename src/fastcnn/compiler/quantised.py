@@ -193,7 +193,7 @@ class _Bytes:
         steps = np.rint(np.asarray(bias, np.float64) / unit)
         if not np.all(np.abs(steps) < MOST_BIAS):
             return None
-        sums = steps.astype(np.int64) - x.zero * weight.reshape(len(unit), -1).astype(np.int64).sum(1)
+        sums = steps.astype(np.int64) - x.zero * weight.reshape(len(unit), -1).sum(1, dtype=np.int64)
         key = f"{result.name}:int8"
         inputs: tuple[str, ...] = (
             source,

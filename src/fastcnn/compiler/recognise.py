@@ -8,6 +8,8 @@
 
     Reshape to groups ▸ InstanceNormalization ▸ Reshape back  →  GroupNormalization
 
+    Reshape ▸ Transpose ▸ Reshape  →  DepthToSpace, SpaceToDepth
+
 The factors of a product may come in any order, each by itself or multiplied before.
 """
 
@@ -26,7 +28,14 @@ from fastcnn.graph.ir import Node
 CLOSE = 1e-4
 
 
-_HINTS = ("Sigmoid", "Erf", "Tanh", "InstanceNormalization")
+_HINTS = ("Sigmoid", "Erf", "Tanh", "InstanceNormalization", "Transpose")
+# The orders of axes that stand between two reshapes, by operation and mode: see ops/pixels.py.
+_SQUARES = {
+    (0, 3, 4, 1, 5, 2): ("DepthToSpace", "DCR"),
+    (0, 1, 4, 2, 5, 3): ("DepthToSpace", "CRD"),
+    (0, 3, 5, 1, 2, 4): ("SpaceToDepth", "DCR"),
+    (0, 1, 3, 5, 2, 4): ("SpaceToDepth", "CRD"),
+}
 
 
 def recognise(state: State) -> State:
@@ -39,7 +48,7 @@ def recognise(state: State) -> State:
         if node.op == "Mul":
             found = _activation(node, state)
         elif node.op == "Reshape":
-            found = _group_norm(node, state, constants)
+            found = _group_norm(node, state, constants) or _square(node, state)
         nodes.append(node if found is None else found)
         changed = changed or found is not None
     return state.with_nodes(state.wanted(nodes), constants) if changed else state
@@ -62,6 +71,28 @@ def _group_norm(node: Node, state: State, constants: dict[str, np.ndarray]) -> N
         constants[names[-1]] = np.repeat(np.asarray(constants[name]), shape[1] // groups)
     attrs = {"num_groups": groups, "epsilon": norm.attrs["epsilon"]}
     return Node("GroupNormalization", node.name, (x, *names), node.output, attrs)
+
+
+def _square(node: Node, state: State) -> Node | None:
+    """The move of the pixels of squares to channels, or back, that a reshape ends."""
+    transpose = state.makers.get(node.inputs[0])
+    if transpose is None or transpose.op != "Transpose" or transpose.attrs["perm"] not in _SQUARES:
+        return None
+    (op, mode), apart = _SQUARES[transpose.attrs["perm"]], state.makers.get(transpose.inputs[0])
+    if apart is None or apart.op != "Reshape" or len(state.shapes[apart.inputs[0]]) != 4:
+        return None
+    n, c, h, w = state.shapes[apart.inputs[0]]
+    parts = state.shapes[apart.output]
+    if op == "SpaceToDepth":
+        b = parts[3]
+        wanted, behind = (n, c, h // b, b, w // b, b), (n, c * b * b, h // b, w // b)
+    else:
+        b = parts[2]
+        inner = (b, b, c // (b * b)) if mode == "DCR" else (c // (b * b), b, b)
+        wanted, behind = (n, *inner, h, w), (n, c // (b * b), h * b, w * b)
+    if parts != wanted or state.shapes[node.output] != behind:
+        return None
+    return Node(op, node.name, apart.inputs[:1], node.output, {"blocksize": b, "mode": mode})
 
 
 def _activation(node: Node, state: State) -> Node | None:

@@ -18,7 +18,7 @@ import numpy as np
 from fastcnn import ops
 from fastcnn.compiler.native import translate
 from fastcnn.compiler.native_quantize import quantised_weight
-from fastcnn.compiler.rewriter import Known, Rewriter
+from fastcnn.compiler.rewriter import Copies, Known, Rewriter
 from fastcnn.graph.ir import Graph, Node, live
 from fastcnn.ops.budget import KERNEL, NODE_BYTES, Budget, Cost
 from fastcnn.ops.general import General
@@ -46,6 +46,7 @@ def resolve(
     graph: Graph,
     input_shapes: Mapping[str, tuple[int, ...]],
     budget: Budget | None = None,
+    copies: Copies | None = None,
     keeps_bytes: bool = False,
 ) -> Resolved:
     """Replace general operations by those with kernels.
@@ -59,6 +60,8 @@ def resolve(
     budget : Budget, optional
         Limits the bytes of the constants and all values of the graph, the work of resolving, and that of a prediction.
         The default is the budget of `MAX_BYTES`.
+    copies : Copies, optional
+        Those that resolving the graph for another shape has made.
     keeps_bytes : bool
         Whether quantised values become operations on bytes (ops/int8.py).
 
@@ -75,12 +78,17 @@ def resolve(
     >>> [node.op for node in resolve(graph, {"x": (2, 4)}).graph.nodes]
     ['Relu', 'Flatten']
     """
-    return _Resolver(graph, input_shapes, budget or Budget(), keeps_bytes).run()
+    return _Resolver(graph, input_shapes, budget or Budget(), copies or Copies(), keeps_bytes).run()
 
 
 class _Resolver:
     def __init__(
-        self, graph: Graph, input_shapes: Mapping[str, tuple[int, ...]], budget: Budget, keeps_bytes: bool = False
+        self,
+        graph: Graph,
+        input_shapes: Mapping[str, tuple[int, ...]],
+        budget: Budget,
+        copies: Copies,
+        keeps_bytes: bool = False,
     ) -> None:
         self.graph, self.budget = graph, budget
         budget.keep(NODE_BYTES * len(graph.nodes) + sum(array.nbytes for array in graph.constants.values()))
@@ -90,7 +98,7 @@ class _Resolver:
         for name, shape in input_shapes.items():
             self.known[name] = Known(tuple(shape), np.dtype(graph.types.get(name, "float32")))
             self.spend(self.known[name], f"input {name!r}")
-        self.rewriter = Rewriter(self.known, graph, budget, keeps_bytes)
+        self.rewriter = Rewriter(self.known, graph, budget, copies, keeps_bytes)
 
     def run(self) -> Resolved:
         became = {node.output: self.told_step(node) for node in self.graph.nodes}
@@ -98,16 +106,15 @@ class _Resolver:
         nodes = live([node for made in became.values() for node in made], self.graph.outputs)
         used = {name for node in nodes for name in node.inputs} | set(self.graph.outputs)
         constants = {
-            name: value.array for name, value in self.known.items() if value.array is not None and name in used
+            name: value.given for name, value in self.known.items() if value.given is not None and name in used
         }
-        for name, weight in self.rewriter.quantised.items():
-            if name in constants:
-                del constants[name]
+        for name in [name for name in self.known if name in used]:
+            weight = self.known[name].quantised
+            if weight is not None:
                 parts = self.rewriter.name(f"{name}:bytes"), self.rewriter.name(f"{name}:scale")
                 constants |= zip(parts, (weight.q, weight.scale), strict=True)
-                nodes.insert(
-                    0, Node("Int8Weight", self.rewriter.name(f"{name}:weight"), parts, name, {"axis": weight.axis})
-                )
+                own = self.rewriter.name(f"{name}:weight")
+                nodes.insert(0, Node("Int8Weight", own, parts, name, {"axis": weight.axis}))
         result = Graph(nodes, self.graph.inputs, self.graph.outputs, constants, self.graph.types)
         return Resolved(result, self.known, became)
 
@@ -136,13 +143,13 @@ class _Resolver:
             return self.native([node])
         op = node.kind
         assert isinstance(op, General)
+        self.rewriter.node = node
+        weight = quantised_weight(self.rewriter) if op.name == "ai.onnx::DequantizeLinear" else None
+        if weight is not None:
+            self.known[node.output] = Known(weight.q.shape, np.dtype(np.float32), None, weight)
+            return []
         constant = self.constant(op, node, operands)
         if constant is not None:
-            if op.name == "ai.onnx::DequantizeLinear":
-                self.rewriter.node = node
-                weight = quantised_weight(self.rewriter)
-                if weight is not None:
-                    self.rewriter.quantised[node.output] = weight
             self.known[node.output] = Known(constant.shape, constant.dtype, constant)
             return []
         op.check_values([v.shape if v else None for v in operands])
@@ -163,7 +170,7 @@ class _Resolver:
 
     @staticmethod
     def unknown(value: Known | None) -> bool:
-        return value is not None and value.array is None
+        return value is not None and not value.is_constant
 
     def constant(self, op: General, node: Node, operands: list[Known | None]) -> np.ndarray | None:
         """The output, if it does not depend on the inputs' values."""
@@ -172,7 +179,7 @@ class _Resolver:
         if op.name == "ai.onnx::CastLike" and len(operands) == 2 and operands[1] and operands[1].dtype is not None:
             like = np.zeros((), operands[1].dtype)  # its type alone matters
             operands = [operands[0], Known((), like.dtype, like)]
-        if all(v is None or v.array is not None for v in operands):
+        if all(v is None or v.is_constant for v in operands):
             result = op.evaluate(node.attrs, [v.array if v else None for v in operands], self.budget)
             self.budget.keep(result.nbytes)
             return result
@@ -238,7 +245,7 @@ class Growing:
         shapes: Mapping[str, tuple[int, ...]],
         budget: Budget,
     ) -> None:
-        self._resolver = _Resolver(Graph([], dict(inputs), [], {}, dict(types)), shapes, budget)
+        self._resolver = _Resolver(Graph([], dict(inputs), [], {}, dict(types)), shapes, budget, Copies())
         self._count = 0
 
     @property

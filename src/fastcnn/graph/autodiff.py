@@ -28,7 +28,8 @@ def differentiate(
     loss : str
         The value to differentiate, computed by a loss operation.
     wanted : collection of str
-        Values whose gradients are asked for. For a value that none of them reaches, nothing is computed.
+        Values whose gradients are asked for: inputs, or what nodes compute. For a value that none of them reaches,
+        nothing is computed.
 
     Returns
     -------
@@ -79,7 +80,12 @@ class _Differentiator:
         for node in reversed(self.graph.nodes):
             if node.output in parts and self.needs(node.output):
                 self.source = node.name
-                grads = node.kind.gradient(node, self.total(parts.pop(node.output)), self)
+                total = self.total(parts.pop(node.output))
+                if node.output in wanted:
+                    parts[node.output] = [total]
+                if self.reached.isdisjoint(node.inputs):
+                    continue
+                grads = node.kind.gradient(node, total, self)
                 for name, grad in zip(node.inputs, grads, strict=True):
                     if grad is not None and self.needs(name):
                         parts.setdefault(name, []).append(grad)

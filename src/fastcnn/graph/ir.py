@@ -7,7 +7,7 @@ Holds the structure, its checks and its JSON form. What an operation means, and 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,17 @@ from fastcnn import ops
 from fastcnn._names import meant
 from fastcnn.ops.node import Node
 
-__all__ = ["FORMAT_VERSION", "Graph", "Node", "Shape", "add_shapes", "check_shape", "last_function", "live"]
+__all__ = [
+    "FORMAT_VERSION",
+    "Graph",
+    "Node",
+    "Shape",
+    "add_shapes",
+    "check_shape",
+    "last_function",
+    "live",
+    "with_outputs",
+]
 
 FORMAT_VERSION = 1
 INPUT_TYPES = (
@@ -267,6 +277,21 @@ def live(nodes: list[Node], outputs: Iterable[str]) -> list[Node]:
             kept.append(node)
             needed.update(node.inputs)
     return kept[::-1]
+
+
+def with_outputs(graph: Graph, outputs: Sequence[str]) -> Graph:
+    """Return the part of a graph that computes other outputs. Arrays are not copied.
+
+    Examples
+    --------
+    >>> nodes = [Node("Relu", "a", ("x",), "y", {}), Node("Relu", "b", ("y",), "z", {})]
+    >>> [node.name for node in with_outputs(Graph(nodes, {"x": (None, 4)}, ["z"], {}), ["y"]).nodes]
+    ['a']
+    """
+    nodes = live(graph.nodes, outputs)
+    used = {name for node in nodes for name in node.inputs} | set(outputs)
+    constants = {name: array for name, array in graph.constants.items() if name in used}
+    return Graph(nodes, graph.inputs, list(outputs), constants, graph.types)
 
 
 def _typed(value: Any, kind: type, what: str) -> Any:

@@ -22,12 +22,14 @@ if TYPE_CHECKING:
         str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | np.ndarray
     )
 
-__all__ = ["ImageSource", "examine_file", "load_image"]
+MAX_PIXELS = 178_956_970  # Pillow's own, before it warns
+
+__all__ = ["MAX_PIXELS", "ImageSource", "examine_file", "load_image"]
 
 
 @memory_errors()
 def load_image(
-    source: ImageSource, *, max_pixels: int = 178_956_970, at_least: tuple[int, int] | None = None
+    source: ImageSource, *, max_pixels: int = MAX_PIXELS, at_least: tuple[int, int] | None = None
 ) -> np.ndarray:
     """Read a photo, upright, as red, green and blue.
 

@@ -249,10 +249,7 @@ def _oldest(defs: Any, op: str) -> int:
 
 def _given(names: Sequence[str]) -> list[str]:
     """Names of inputs without absent ones at the end, which other tools take for inputs without a value."""
-    names = list(names)
-    while names and not names[-1]:
-        names.pop()
-    return names
+    return list(names[: max((i + 1 for i, name in enumerate(names) if name), default=0)])
 
 
 def _with_inputs(node: Node, extra: list[str], **attrs: Any) -> list[Any]:
@@ -364,6 +361,19 @@ def _resize(w: _Writer, node: Node, attrs: dict[str, Any]) -> list[Any]:
     return _with_inputs(node, ["", w.tensor(f"{node.name}.scales", np.array(scales, np.float32))], **attrs)
 
 
+def _repeat_for_batch(w: _Writer, node: Node, attrs: dict[str, Any]) -> list[Any]:
+    from onnx import helper
+
+    x, like = node.inputs
+    size, sizes = f"{node.output}/batch", f"{node.output}/sizes"
+    ones = w.tensor(f"{node.name}.ones", np.ones(len(w.shapes[x] or ()) - 1, np.int64))
+    return [
+        helper.make_node("Shape", [like], [size], f"{node.name}.batch", start=0, end=1),
+        helper.make_node("Concat", [size, ones], [sizes], f"{node.name}.sizes", axis=0),
+        helper.make_node("Expand", [x, sizes], [node.output], node.name),
+    ]
+
+
 def _swish(w: _Writer, node: Node, attrs: dict[str, Any]) -> list[Any]:
     from onnx import helper
 
@@ -410,6 +420,7 @@ _NATIVE: dict[str, Callable[[_Writer, Node, dict[str, Any]], list[Any]]] = {
     "Expand": _reshape,
     "DropPath": _drop_path,
     "Pad": _pad,
+    "RepeatForBatch": _repeat_for_batch,
     "Reshape": _reshape,
     "Resize": _resize,
     **dict.fromkeys(("ReduceSum", "ReduceMean", "ReduceMax", "ReduceL2"), _reduce),

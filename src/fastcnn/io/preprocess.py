@@ -16,7 +16,7 @@ import numpy as np
 
 from fastcnn._arguments import as_array, as_choice, as_float, as_int, as_pair, as_real_array
 from fastcnn.io._fit import RESIZES, Box, covered, grey, middle, stretched, whole
-from fastcnn.io._load import load_image
+from fastcnn.io._load import MAX_PIXELS, load_image
 
 if TYPE_CHECKING:
     from fastcnn.io._load import ImageSource
@@ -134,13 +134,15 @@ class Preprocess:
         """
         return Pixels(self.pixels(source)[None], self).numbers()
 
-    def pixels(self, source: ImageSource) -> np.ndarray:
+    def pixels(self, source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         """Return one photo in the size of an input, not normalised.
 
         Parameters
         ----------
         source
             The photo, as in a call.
+        max_pixels : int
+            As for `load_image`.
 
         Returns
         -------
@@ -153,7 +155,7 @@ class Preprocess:
         """
         fraction = self.crop_fraction if self.resize == "crop" else 1.0
         height, width = covered(self._size, fraction, math.ceil)
-        return self._fitted(load_image(source, at_least=(_GAP * height, _GAP * width)))
+        return self._fitted(load_image(source, max_pixels=max_pixels, at_least=(_GAP * height, _GAP * width)))
 
     def reduced(self, source: ImageSource, share: float) -> np.ndarray:
         """Return a photo, not larger than needed where parts of it are resized to `size`.

@@ -2,9 +2,9 @@
 pixels are tokens. Scores exist for one strip of queries at a time, in scratch memory."""
 
 from libc.stddef cimport ptrdiff_t
-from libc.string cimport memcpy
 
-from fastcnn.kernels._product cimport PASS_STEPS, Product, multiply, packed_block, set_strips, taps_of
+from fastcnn.kernels._heads cimport Channels, channels_of, flatten, gather_head, pack_rows, pack_turned, store_head
+from fastcnn.kernels._product cimport PASS_STEPS, Product, multiply, set_strips, taps_of
 from fastcnn.kernels._step cimport LINE_FLOATS, Step, address, ceil_div, goes_on, set_activation, share
 from fastcnn.kernels._tiles cimport fc_kernels, fc_scaled_pixels, fc_softmax_strip, fc_tensor
 
@@ -14,12 +14,6 @@ cdef enum:
     # docs/tuning.md, "Attention".
     SCORE_FLOATS = 16384  # of a strip
     OPERATIONS_OF_A_SCORE = 32  # on vectors, for a vector of scores in the softmax
-
-
-# Where the heads of an operand, or of the output, have their channels.
-cdef struct Channels:
-    ptrdiff_t start, step, count
-    bint whole  # whether all heads begin at a block
 
 
 cdef struct AttentionArgs:
@@ -41,124 +35,19 @@ cdef struct AttentionArgs:
     ptrdiff_t keys_at, values_at, scores_at, results_at, queries_at, inverse_at  # places in scratch memory
 
 
-# Pixels of an image that lie side by side.
-cdef struct Run:
-    ptrdiff_t row, column, pixels
-
-
-cdef bint next_run(const fc_tensor *t, ptrdiff_t first, ptrdiff_t last, Run *run) noexcept nogil:
-    """Take the pixels of one row from `first` on. Returns whether there are any before `last`."""
-    run.row, run.column = first // t.w, first % t.w
-    run.pixels = min(last - first, t.w - run.column)
-    return first < last
-
-
-cdef void gather(const fc_kernels *kernels, const fc_tensor *t, ptrdiff_t image, ptrdiff_t channel, ptrdiff_t count,
-                 ptrdiff_t first, ptrdiff_t pixels, float *y, ptrdiff_t y_pixel) noexcept nogil:
-    """Copy up to VL channels of some pixels to vectors y_pixel apart. Lanes beyond `count` may hold anything."""
-    cdef ptrdiff_t vl = kernels.vl, lane = channel % vl, low = min(count, vl - lane), p
-    cdef const float *x
-    cdef Run run
-    while next_run(t, first, first + pixels, &run):
-        x = t.data + image * t.image + channel // vl * t.block + run.row * t.row + run.column * vl
-        if lane == 0:
-            kernels.copy_pixels(x, vl, y, y_pixel, run.pixels)
-        else:
-            for p in range(run.pixels):
-                memcpy(y + p * y_pixel, x + p * vl + lane, low * sizeof(float))
-                if low < count:
-                    memcpy(y + p * y_pixel + low, x + p * vl + t.block, (count - low) * sizeof(float))
-        y, first, pixels = y + run.pixels * y_pixel, first + run.pixels, pixels - run.pixels
-
-
-cdef void scatter(const fc_tensor *t, ptrdiff_t vl, ptrdiff_t image, ptrdiff_t channel, ptrdiff_t count,
-                  ptrdiff_t first, ptrdiff_t pixels, const float *x) noexcept nogil:
-    """Copy up to VL channels of some pixels from neighbouring vectors, and nothing else: the inverse of `gather`."""
-    cdef ptrdiff_t lane = channel % vl, low = min(count, vl - lane), p
-    cdef float *y
-    cdef Run run
-    while next_run(t, first, first + pixels, &run):
-        y = t.data + image * t.image + channel // vl * t.block + run.row * t.row + run.column * vl
-        for p in range(run.pixels):
-            memcpy(y + p * vl + lane, x + p * vl, low * sizeof(float))
-            if low < count:
-                memcpy(y + p * vl + t.block, x + p * vl + low, (count - low) * sizeof(float))
-        x, first, pixels = x + run.pixels * vl, first + run.pixels, pixels - run.pixels
-
-
-cdef bint pack_keys(const AttentionArgs *a, ptrdiff_t image, ptrdiff_t channel, float *packed,
-                    float *some) noexcept nogil:
-    """Pack the transposed keys of a head. `some` is room for VL vectors. Returns whether the run continues."""
-    cdef ptrdiff_t vl = a.kernels.vl, dims = a.of_k.count, block, part, keys, count, step = 0
-    cdef bint in_place = a.of_k.whole and a.k.h == 1
-    cdef const float *x = a.k.data + image * a.k.image + channel // vl * a.k.block
-    cdef float *to
-    for block in range(a.key_blocks):
-        if a.watched and not goes_on(2 * dims):
-            return False
-        keys = min(vl, a.keys - block * vl)
-        to = packed_block(a.kernels, packed, dims, block, a.key_blocks, &step)
-        for part in range(ceil_div(dims, vl)):
-            count = min(vl, dims - part * vl)
-            if in_place:
-                a.kernels.turn(x + part * a.k.block + block * vl * vl, vl, to, step, keys, count)
-            else:
-                gather(a.kernels, &a.k, image, channel + part * vl, count, block * vl, keys, some, vl)
-                a.kernels.turn(some, vl, to, step, keys, count)
-            to += count * step
-    return True
-
-
-cdef bint pack_values(const AttentionArgs *a, ptrdiff_t image, ptrdiff_t channel, float *packed) noexcept nogil:
-    """Pack the values of a head. Returns whether the run continues."""
-    cdef ptrdiff_t vl = a.kernels.vl, block, step = 0
-    cdef float *to
-    for block in range(a.value_blocks):
-        if a.watched and not goes_on(a.keys):
-            return False
-        to = packed_block(a.kernels, packed, a.keys, block, a.value_blocks, &step)
-        gather(a.kernels, &a.v, image, channel + block * vl, min(vl, a.of_v.count - block * vl), 0, a.keys, to, step)
-    return True
-
-
-cdef void store(const AttentionArgs *a, ptrdiff_t image, ptrdiff_t head, ptrdiff_t first, ptrdiff_t queries,
-                float *scratch) noexcept nogil:
-    """Divide the results of a strip by the sums of their weights, and bring them to the output."""
-    cdef ptrdiff_t vl = a.kernels.vl, channel = head * a.of_y.step, done = 0, block
-    cdef float *x = scratch + a.results_at
-    cdef fc_scaled_pixels scaled = a.store
-    cdef Run run
-    scaled.channels = a.value_blocks * vl
-    if not a.of_y.whole:
-        scaled.x, scaled.y, scaled.y_block = x, x, scaled.x_block
-        scaled.scale, scaled.pixels = scratch + a.inverse_at, queries
-        a.kernels.scale_pixels(&scaled)
-        for block in range(a.value_blocks):
-            scatter(&a.y, vl, image, channel + block * vl, min(vl, a.of_y.count - block * vl), first, queries,
-                    x + block * scaled.x_block)
-        return
-    while next_run(&a.y, first + done, first + queries, &run):
-        scaled.x, scaled.scale, scaled.pixels = x + done * vl, scratch + a.inverse_at + done, run.pixels
-        scaled.y = (a.y.data + image * a.y.image + channel // vl * a.y.block + run.row * a.y.row + run.column * vl)
-        a.kernels.scale_pixels(&scaled)
-        done += run.pixels
-
-
 cdef bint compute_strip(const AttentionArgs *a, ptrdiff_t image, ptrdiff_t head, ptrdiff_t first, ptrdiff_t queries,
                         float *scratch) noexcept nogil:
     """Compute the outputs of some queries, of which the keys and values are packed. Returns whether the run
     continues."""
-    cdef ptrdiff_t vl = a.kernels.vl, channel = a.of_q.start + head * a.of_q.step, part, count
+    cdef ptrdiff_t vl = a.kernels.vl, channel = a.of_q.start + head * a.of_q.step, part
     cdef float *scores = scratch + a.scores_at
     cdef const float *x = scratch + a.queries_at
     cdef fc_softmax_strip softmax = a.softmax
+    cdef fc_scaled_pixels scaled = a.store
     if a.in_place:
         x = a.q.data + image * a.q.image + channel // vl * a.q.block + first * vl
     else:
-        for part in range(ceil_div(a.of_q.count, vl)):
-            count = min(vl, a.of_q.count - part * vl)
-            gather(a.kernels, &a.q, image, channel + part * vl, count, first, queries,
-                   scratch + a.queries_at + part * vl * a.strip, vl)
+        gather_head(a.kernels, &a.q, &a.of_q, image, head, first, queries, scratch + a.queries_at, a.strip * vl)
     if not multiply(&a.scores, x, scratch + a.keys_at, scores, queries, a.key_blocks, False):
         return False
     softmax.x, softmax.inverse, part = scores, scratch + a.inverse_at, 0
@@ -176,7 +65,8 @@ cdef bint compute_strip(const AttentionArgs *a, ptrdiff_t image, ptrdiff_t head,
         part += softmax.queries
     if not multiply(&a.results, scores, scratch + a.values_at, scratch + a.results_at, queries, a.value_blocks, False):
         return False
-    store(a, image, head, first, queries, scratch)
+    scaled.scale = scratch + a.inverse_at
+    store_head(a.kernels, &a.y, &a.of_y, image, head, first, queries, scratch + a.results_at, scaled)
     return True
 
 
@@ -191,27 +81,15 @@ cdef void run_attention(const void *raw, float *scratch, int tid, int nthreads) 
         number, strip = unit // a.strips, <int>(unit % a.strips)
         image, head = number // a.heads, number % a.heads
         if ready[0] != number + 1:
-            if not pack_keys(a, image, a.of_k.start + head * a.of_k.step, scratch + a.keys_at, scratch + a.scores_at):
+            if not pack_turned(a.kernels, &a.k, &a.of_k, image, head, False, scratch + a.keys_at,
+                               scratch + a.scores_at, a.watched):
                 return
-            if not pack_values(a, image, a.of_v.start + head * a.of_v.step, scratch + a.values_at):
+            if not pack_rows(a.kernels, &a.v, &a.of_v, image, head, 0, a.keys, scratch + a.values_at, a.watched):
                 return
             ready[0] = number + 1
         first = share(a.queries, strip, <int>a.strips)
         if not compute_strip(a, image, head, first, share(a.queries, strip + 1, <int>a.strips) - first, scratch):
             return
-
-
-cdef void flatten(fc_tensor *t) noexcept:
-    """Take the pixels of an image without gaps as one row."""
-    if t.row == t.w * t.lanes:
-        t.h, t.w, t.row = 1, t.h * t.w, t.h * t.row
-
-
-cdef Channels channels_of(ptrdiff_t start, ptrdiff_t step, ptrdiff_t count, ptrdiff_t heads, ptrdiff_t vl) noexcept:
-    cdef Channels c
-    c.start, c.step, c.count = start, step, count
-    c.whole = start % vl == 0 and (step % vl == 0 or heads == 1)
-    return c
 
 
 cdef class HeadAttention(Step):
@@ -280,6 +158,7 @@ cdef class HeadAttention(Step):
         set_strips(&a.results, self.kernels, <const ptrdiff_t *>address(keys), a.keys, a.strip * vl)
         a.softmax.x_block = a.store.x_block = a.strip * vl
         a.store.y_block, a.store.y_pixel, a.store.scale_step = a.y.block, vl, 1
+        a.store.channels = a.value_blocks * vl
         set_activation(&a.store.act, None)
         each = a.key_blocks * (a.of_q.count + OPERATIONS_OF_A_SCORE) + a.value_blocks * a.keys
         self.may_be_cut(a.q.n * a.heads * a.strips, a.q.n * a.heads * a.queries * each)

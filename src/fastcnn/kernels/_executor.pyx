@@ -142,6 +142,37 @@ cdef class Executor:
         if threads != lanes and (threads < 0 or self.program.last_stop >= self.program.stages):
             _cpu.note_missing_threads(lanes, threads)
 
+    def run_in_pieces(self, list arrays, int nthreads, list ends, reached):
+        """Run all steps, and call ``reached(i)`` as soon as the first ``ends[i]`` steps are done, for each i in order.
+
+        Parameters
+        ----------
+        arrays, nthreads
+            As for `run`.
+        ends : list of int
+            Ascending; the last one is the number of steps.
+        reached : callable
+        """
+        cdef Program *p = &self.program
+        cdef Program whole = self.program
+        cdef int first = 0, last
+        cdef ptrdiff_t i, end
+        self.bind_arrays(arrays)
+        try:
+            for i in range(len(ends)):
+                last, end = first, ends[i]
+                while last < whole.stages and whole.begins[last] < end:
+                    last += 1
+                if last > first:
+                    p.begins, p.on_caller, p.stages = whole.begins + first, whole.on_caller + first, last - first
+                    p.last_stop = max(0, min(whole.last_stop, last) - first)
+                    self.run_bound(nthreads)
+                    first = last
+                reached(i)
+        finally:
+            p.begins, p.stages, p.last_stop = whole.begins, whole.stages, whole.last_stop
+            p.on_caller = whole.on_caller
+
     def times(self, list arrays, int nthreads):
         """Run as `run` does, step by step. Returns the seconds that each step took."""
         cdef Program *p = &self.program

@@ -10,6 +10,7 @@ cdef extern from "int8.h" nogil:
         float low, high
         int zero, residual_zero
         int floats
+        int bounded
         int lanes
 
     ctypedef struct fc_int8_conv:
@@ -93,3 +94,7 @@ cdef const fc_int8_kernels *tiles() except NULL
 # How outputs are stored, for a view of them. A table is a uint8 array (256,) that is kept as long as the struct, or
 # None.
 cdef void set_finish(fc_int8_finish *finish, object y, int zero, int low, int high, object table) except *
+
+# Note whether numbers stay within the integers of 32 bits: sums of `products` products, with a bias, factors and a
+# residual.
+cdef void set_bounded(fc_int8_finish *finish, ptrdiff_t products, object bias, object scale) except *

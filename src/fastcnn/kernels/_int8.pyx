@@ -121,3 +121,10 @@ cdef void set_finish(fc_int8_finish *finish, object y, int zero, int low, int hi
     finish.low, finish.high = low - zero, high - zero
     finish.residual_scale, finish.residual_zero = 0, 0
     finish.lanes = tiles().vl
+
+
+cdef void set_bounded(fc_int8_finish *finish, ptrdiff_t products, object bias, object scale) except *:
+    cdef double most = products * 255.0 * 128 + max(abs(int(bias.max(initial=0))), abs(int(bias.min(initial=0))))
+    cdef double factor = max(float(scale.max(initial=0)), -float(scale.min(initial=0)))
+    # In double precision, with room for the roundings of single. A NaN compares as false.
+    finish.bounded = most * factor + 255.0 * abs(finish.residual_scale) < 2.0 ** 30

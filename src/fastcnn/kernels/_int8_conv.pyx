@@ -10,12 +10,12 @@ from libc.stdint cimport int32_t, uint8_t
 
 import numpy as np
 
-from fastcnn.kernels._int8 cimport fc_int8_conv, fc_int8_kernels, set_finish, tiles
+from fastcnn.kernels._int8 cimport fc_int8_conv, fc_int8_kernels, set_bounded, set_finish, tiles
 from fastcnn.kernels._int8_weights cimport QUAD, first_quad, padded_bias, padded_scale
 from fastcnn.kernels._step cimport Step, address, ceil_div, goes_on, share
 from fastcnn.kernels._tiles cimport fc_kernels, fc_tensor
 
-from fastcnn.kernels._int8_weights import reach
+from fastcnn.kernels._int8_weights import reach, row_quads
 
 cdef enum:
     PANEL_BYTES = 1 << 18  # of inputs: docs/tuning.md, "Panels of bytes"
@@ -129,7 +129,7 @@ cdef class Int8Conv(Step):
     y : View
         OUT, uint8 or float32, blocked. Where it has one pixel, it may also be plain.
     x : View
-        IN, uint8, halo at least pads. Blocked, or up to four channels in lanes = 4, or plain with one pixel.
+        IN, uint8, halo at least pads. Blocked, or few channels as `narrow_lanes` tells, or plain with one pixel.
     residual : View or None
         IN, uint8, blocked, of the shape of y, which is uint8.
     weights : uint8 array
@@ -151,7 +151,7 @@ cdef class Int8Conv(Step):
                  residual_scale, residual_zero, low, high, table=None):
         cdef ConvArgs *a = &self.a
         cdef fc_int8_conv *tile = &a.tile
-        self.run, self.args, self.args_size = run_conv, a, sizeof(ConvArgs)
+        self.run, self.args = run_conv, a
         a.kernels, a.tiles = self.kernels, tiles()
         self.operand(0, &a.y, as_blocks(y, a.tiles.vl))
         self.operand(1, &a.x, as_blocks(x, a.tiles.vl))
@@ -163,6 +163,7 @@ cdef class Int8Conv(Step):
         a.weights = first_quad(weights, len(bias))
         tables = self.set_reach(len(bias), groups, kernel, dilations)
         self.owned = weights, arrays, tables, table
+        set_bounded(&tile.finish, QUAD * a.quads, bias, scale)
         self.set_rows(kernel, strides, pads)
         units = a.images * a.panels * a.bundles
         self.may_be_cut(units, a.images * a.rows * a.columns * a.blocks * a.quads)
@@ -173,20 +174,25 @@ cdef class Int8Conv(Step):
         cdef ConvArgs *a = &self.a
         cdef fc_tensor *x = &a.x
         cdef ptrdiff_t vl = a.tiles.vl, full, count = kernel[0] * kernel[1], lanes = x.lanes
-        of = reach(x.c, outs, groups, lanes, vl)
+        cdef bint narrow = lanes < QUAD
+        pixels = np.arange(kernel[1]) * (dilations[1] * lanes)
+        if narrow:  # quads of the neighbouring bytes of a row
+            pixels, lanes = np.array(row_quads(kernel[1] * lanes)), QUAD
+            count = kernel[0] * len(pixels)
+        of = reach(lanes if narrow else x.c, outs, 1 if narrow else groups, lanes, vl)
         a.width, a.blocks, a.bundles = of.width, of.blocks, len(of.first)
         if outs % vl and not is_padded(&a.y, a.blocks):
             a.tile.finish.lanes = <int>(outs % vl)
         full = of.inputs if of.quads == lanes // QUAD and lanes == vl else of.inputs - 1
-        columns, quads = kernel[1], of.quads
-        if lanes == QUAD and lanes != vl and dilations[1] == 1:  # the taps of a row are neighbours
-            columns, quads = 1, quads * kernel[1]
-        blocks, rows, pixels = np.ogrid[: of.inputs, : kernel[0], :columns]
-        taps = np.ravel(blocks * x.block + rows * (dilations[0] * x.row) + pixels * (dilations[1] * lanes))
+        quads = of.quads
+        if lanes == QUAD and lanes != vl and not narrow and dilations[1] == 1:  # the taps of a row are neighbours
+            pixels, quads = pixels[:1], quads * kernel[1]
+        blocks, rows, _ = np.ogrid[: of.inputs, : kernel[0], :1]
+        taps = np.ravel(blocks * x.block + rows * (dilations[0] * x.row) + pixels)
         taps, first = np.ascontiguousarray(taps, np.intp), np.array(of.first, np.intp)
         a.tile.taps, a.first = <const ptrdiff_t *>address(taps), <const ptrdiff_t *>address(first)
         a.tile.full_taps = full * count
-        a.tile.partial_taps, a.tile.partial_quads = (of.inputs - full) * kernel[0] * columns, quads
+        a.tile.partial_taps, a.tile.partial_quads = (of.inputs - full) * kernel[0] * len(pixels), quads
         a.quads = a.tile.full_taps * (vl // QUAD) + a.tile.partial_taps * a.tile.partial_quads
         a.block_bytes = a.quads * a.tiles.quad_bytes
         return taps, first

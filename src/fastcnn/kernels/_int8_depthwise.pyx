@@ -4,7 +4,9 @@ as a halo of its zero point."""
 from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport int32_t, uint8_t
 
-from fastcnn.kernels._int8 cimport fc_int8_depthwise, fc_int8_kernels, fc_int8_outputs, fc_int8_quads, set_finish, tiles
+from fastcnn.kernels._int8 cimport (
+    fc_int8_depthwise, fc_int8_kernels, fc_int8_outputs, fc_int8_quads, set_bounded, set_finish, tiles,
+)
 from fastcnn.kernels._int8_weights cimport first_quad, padded_bias, padded_scale
 from fastcnn.kernels._step cimport (
     Rows, Step, Walk, address, blocks_of, ceil_div, goes_on, walk, walk_units, walks,
@@ -96,7 +98,7 @@ cdef class Int8Depthwise(Step):
     def __init__(self, y, x, residual, weights, bias, scale, kernel, strides, pads, dilations, groups, y_zero,
                  residual_scale, residual_zero, low, high, table=None):
         cdef DepthwiseArgs *a = &self.a
-        self.run, self.args, self.args_size = run_depthwise, a, sizeof(DepthwiseArgs)
+        self.run, self.args = run_depthwise, a
         a.kernels, a.tiles = self.kernels, tiles()
         self.operand(0, &a.y, y)
         self.operand(1, &a.x, x)
@@ -118,5 +120,6 @@ cdef class Int8Depthwise(Step):
         a.rows.y_row, a.rows.residual_row, a.rows.pixels = a.y.row, a.residual.row, a.y.w
         a.top, a.left, a.stride = pads[0], pads[1], strides[0]
         taps = kernel[0] * kernel[1]
+        set_bounded(&a.rows.finish, taps, bias, scale)
         self.may_be_cut(walk_units(&a.y), a.y.n * blocks_of(&a.y) * a.y.h * a.y.w * taps)
         a.at_a_time = self.at_a_time(a.y.w, taps)

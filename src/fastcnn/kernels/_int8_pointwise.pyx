@@ -55,7 +55,7 @@ cdef class _Binary(Step):
 
     cdef void describe(self, y, a, b, a_scale, a_zero, b_scale, b_zero, y_zero, low, high) except *:
         cdef BinaryArgs *args = &self.a
-        self.run, self.args, self.args_size = run_binary, args, sizeof(BinaryArgs)
+        self.run, self.args = run_binary, args
         args.kernels, args.tiles = self.kernels, tiles()
         self.operand(0, &args.y, y)
         self.operand(1, &args.a, a)

@@ -84,7 +84,7 @@ cdef class Int8Pool(Step):
     def __init__(self, y, x, kind, kernel, strides, pads, dilations, count_include_pad, scale, x_zero, y_zero, low=0,
                  high=255):
         cdef PoolArgs *a = &self.a
-        self.run, self.args, self.args_size = run_pool, a, sizeof(PoolArgs)
+        self.run, self.args = run_pool, a
         self.operand(0, &a.y, y)
         self.operand(1, &a.x, x)
         a.kernels, a.tiles = self.kernels, tiles()

@@ -23,7 +23,7 @@ cdef void quantize_row(const QuantizeArgs *a, const float *x, uint8_t *y, ptrdif
     cdef ptrdiff_t c, p
     if a.x.lanes == a.y.lanes:
         a.tiles.quantize(x, y, pixels * a.x.lanes, a.scale, a.zero)
-    elif a.x.lanes == 1 and a.y.lanes % 4 == 0:
+    elif a.x.lanes == 1 and (a.y.lanes % 4 == 0 or a.y.lanes < 4):
         for c in range(0, channels, 4):
             a.tiles.quantize_planes(x + c * a.x.block, a.x.block, y + c, a.y.lanes, min(4, channels - c), pixels,
                                     a.scale, a.zero)

@@ -88,7 +88,7 @@ def pack_int8_weights(weight, groups=1, lanes=None):
     weight : int8 array (O, C / groups, kh, kw)
     groups : int
     lanes : int, optional
-        Channels of a block of the input: 4 for at most four channels, or VL, the default.
+        Channels of a block of the input: VL, the default, or for few channels what `narrow_lanes` tells.
 
     Returns
     -------
@@ -98,18 +98,59 @@ def pack_int8_weights(weight, groups=1, lanes=None):
     """
     vl = tiles().vl
     lanes = lanes or vl
+    if lanes < QUAD:
+        return pack_int8_weights(row_weights(weight), 1, QUAD)
     outs, ins, kh, kw = weight.shape
     of = reach(ins * groups, outs, groups, lanes, vl)
     taps = kh * kw
     whole = of.inputs if of.quads == lanes // QUAD else of.inputs - 1
-    parts = []
+    each = taps * (whole * (lanes // QUAD) + (of.inputs - whole) * of.quads)  # quads of a block of outputs
+    packed, place = room(weight, of.blocks * each), 0
     for number, first in enumerate(of.first):
         dense = bundle_weights(weight, groups, of, number, first * lanes, lanes, vl)
         # [block of outputs][VL][block of inputs][quad][4][taps], as [block of inputs][taps][quad][block][VL][4]
         shape = (-1, vl, of.inputs, lanes // QUAD, QUAD, taps)
         ordered = dense.reshape(shape).transpose(2, 5, 3, 0, 1, 4)
-        parts += [ordered[:whole].ravel(), ordered[whole:, :, : of.quads].ravel()]
-    return packed_quads(np.concatenate(parts), weight)
+        for part in (ordered[:whole], ordered[whole:, :, : of.quads]):
+            place = add_quads(packed, len(weight), place, part)
+    return packed
+
+
+def narrow_lanes(channels, kernel, dilations):
+    """How the pixels of an input of at most four channels are stored best: its channels side by side, without a gap
+    where a row of the filter then has fewer quads, or in fours.
+
+    Examples
+    --------
+    >>> narrow_lanes(3, (7, 7), (1, 1)), narrow_lanes(3, (3, 3), (1, 1)), narrow_lanes(1, (5, 5), (1, 1))
+    (3, 4, 1)
+    """
+    row = kernel[1] * channels
+    return channels if dilations[1] == 1 and QUAD <= row and len(row_quads(row)) < kernel[1] else QUAD
+
+
+def row_quads(ptrdiff_t row):
+    """Where the quads of a row of taps begin, of `row` bytes. The last one ends with the row: nothing behind it is read.
+
+    Examples
+    --------
+    >>> row_quads(10)
+    [0, 4, 6]
+    """
+    return [min(start, row - QUAD) for start in range(0, row, QUAD)]
+
+
+cdef object row_weights(weight):
+    """Filters of few channels, as those of four channels for the quads of each row. Weights of bytes that the quad
+    before has are zeros."""
+    outs, ins, kh, kw = weight.shape
+    row = kw * ins
+    taps = weight.transpose(0, 2, 3, 1).reshape(outs, kh, row)
+    quads = np.zeros((outs, QUAD, kh, len(row_quads(row))), np.int8)
+    for number, start in enumerate(row_quads(row)):
+        fresh = number * QUAD - start  # bytes that the quad before has
+        quads[:, fresh:, :, number] = taps[..., start + fresh : start + QUAD].transpose(0, 2, 1)
+    return quads
 
 
 cdef object bundle_weights(weight, groups, of, number, begin, lanes, vl):
@@ -163,23 +204,39 @@ def depthwise_outputs(ptrdiff_t kw, strides, dilations):
 
 cdef object packed_quads(quads, weight):
     """Pack weights [...][VL][4] of a layer as the tiles take them."""
-    cdef ptrdiff_t count = quads.size // (QUAD * tiles().vl)
-    quads, before = np.ascontiguousarray(quads, np.int8), head(weight)
-    packed = storage.allocate(len(before) + ceil_div(max(1, count * tiles().quad_bytes), 4)).view(np.uint8)
-    packed[: before.nbytes] = before.view(np.uint8)
-    tiles().pack(<const int8_t *>address(quads), <void *>first_quad(packed, len(weight)), count)
+    packed = room(weight, quads.size // (QUAD * tiles().vl))
+    add_quads(packed, len(weight), 0, quads)
     return packed
 
 
+cdef object room(weight, ptrdiff_t count):
+    """Memory for the packed weights of a layer of `count` quads of VL outputs, and what precedes them. It is taken
+    before memory that is freed again, which then leaves no holes."""
+    before = head(weight)
+    packed = storage.allocate(len(before) + ceil_div(max(1, count * tiles().quad_bytes), 4)).view(np.uint8)
+    packed[: before.nbytes] = before.view(np.uint8)
+    return packed
+
+
+cdef ptrdiff_t add_quads(packed, ptrdiff_t outs, ptrdiff_t place, quads) except -1:
+    """Pack weights [...][VL][4] from quad number `place` on. Returns the place behind them."""
+    cdef ptrdiff_t count = quads.size // (QUAD * tiles().vl)
+    quads = np.ascontiguousarray(quads, np.int8)
+    if count:
+        tiles().pack(<const int8_t *>address(quads),
+                     <void *>(first_quad(packed, outs) + place * tiles().quad_bytes), count)
+    return place + count
+
+
 def packed_path():
-    """How the tiles in use multiply: by quads of bytes, or by pairs of 16 bits, which take twice the memory.
+    """How the tiles in use multiply, which decides on the memory that packed weights take.
 
     Examples
     --------
-    >>> packed_path() in ("quads of bytes", "pairs of 16 bits")
+    >>> packed_path() in ("quads of bytes", "pairs of 16 bits", "floats")
     True
     """
-    return "quads of bytes" if tiles().quad_bytes == QUAD * tiles().vl else "pairs of 16 bits"
+    return {1: "quads of bytes", 2: "pairs of 16 bits", 4: "floats"}[tiles().quad_bytes // (QUAD * tiles().vl)]
 
 
 cdef object head(weight):

@@ -9,6 +9,8 @@ from fastcnn.kernels._tiles cimport fc_activation, fc_kernels, fc_tensor
 
 cdef enum:
     SPAN_FLOATS = 8192  # docs/tuning.md, "Spans"
+    COUNTERS = 16  # of Philox side by side
+    WORDS = 64  # that they give
 
 
 cdef struct GradArgs:
@@ -132,33 +134,77 @@ cdef struct DropoutArgs:
     uint32_t layer
     uint64_t threshold
     float scale
+    bint in_order  # whether memory has the order of NCHW
 
 
-cdef void philox(uint32_t *counter, uint32_t key0, uint32_t key1) noexcept nogil:
-    """Philox4x32-10: four random words from a counter and a key (Salmon et al., Parallel random numbers: as easy as
-    1, 2, 3, 2011)."""
+cdef union Bits:
+    float number
+    uint32_t bits
+
+
+cdef inline void philox(uint32_t *words, uint64_t first, int count, const uint32_t *clock,
+                        uint32_t layer) noexcept nogil:
+    """Philox4x32-10: four random words from each of some counters (Salmon et al., Parallel random numbers: as easy as
+    1, 2, 3, 2011). The seed is the key; the step, the layer and the number of the counter are the counter."""
+    cdef uint32_t c0[COUNTERS]
+    cdef uint32_t c1[COUNTERS]
+    cdef uint32_t c2[COUNTERS]
+    cdef uint32_t c3[COUNTERS]
+    cdef uint32_t key0 = clock[0], key1 = clock[1], step0 = clock[2], step1 = clock[3]
     cdef uint64_t a, b
-    cdef int _
+    cdef int j, _
+    for j in range(count):
+        c0[j] = <uint32_t>(first + j)
+        c1[j] = <uint32_t>((first + j) >> 32) ^ step1
+        c2[j] = layer
+        c3[j] = step0
     for _ in range(10):
-        a = <uint64_t>0xD2511F53U * counter[0]
-        b = <uint64_t>0xCD9E8D57U * counter[2]
-        counter[0] = <uint32_t>(b >> 32) ^ counter[1] ^ key0
-        counter[1] = <uint32_t>b
-        counter[2] = <uint32_t>(a >> 32) ^ counter[3] ^ key1
-        counter[3] = <uint32_t>a
+        for j in range(count):
+            a = <uint64_t>0xD2511F53U * c0[j]
+            b = <uint64_t>0xCD9E8D57U * c2[j]
+            c0[j] = <uint32_t>(b >> 32) ^ c1[j] ^ key0
+            c1[j] = <uint32_t>b
+            c2[j] = <uint32_t>(a >> 32) ^ c3[j] ^ key1
+            c3[j] = <uint32_t>a
         key0 += 0x9E3779B9U
         key1 += 0xBB67AE85U
+    for j in range(count):
+        words[4 * j] = c0[j]
+        words[4 * j + 1] = c1[j]
+        words[4 * j + 2] = c2[j]
+        words[4 * j + 3] = c3[j]
+
+
+cdef void run_dropout_in_order(const DropoutArgs *a, int tid, int nthreads) noexcept nogil:
+    cdef const uint32_t *clock = <const uint32_t *>a.clock.data
+    cdef uint32_t words[WORDS]
+    cdef ptrdiff_t total = a.x.n * a.x.image, units = ceil_div(total, WORDS), unit, i
+    cdef uint64_t threshold = a.threshold
+    cdef float scale = a.scale
+    cdef Bits value
+    cdef const float *x
+    cdef float *y
+    for unit in range(share(units, tid, nthreads), share(units, tid + 1, nthreads)):
+        philox(words, <uint64_t>(unit * COUNTERS), COUNTERS, clock, a.layer)
+        x, y = a.x.data + unit * WORDS, a.y.data + unit * WORDS
+        for i in range(min(<ptrdiff_t>WORDS, total - unit * WORDS)):
+            value.number = x[i] * scale
+            value.bits &= 0 - <uint32_t>(words[i] >= threshold)  # a branch on random words is never foreseen
+            y[i] = value.number
 
 
 cdef void run_dropout(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
     """Element i of the array takes word i % 4 of counter i / 4. i counts in the order of NCHW, for every layout."""
     cdef const DropoutArgs *a = <const DropoutArgs *>raw
     cdef const uint32_t *clock = <const uint32_t *>a.clock.data
-    cdef uint32_t counter[4]
+    cdef uint32_t words[4]
     cdef ptrdiff_t blocks = blocks_of(&a.x), units = a.x.n * blocks * a.x.h, unit, image, block, r, i, k, lanes
     cdef uint64_t index, ready = <uint64_t>-1
     cdef const float *x
     cdef float *y
+    if a.in_order:
+        run_dropout_in_order(a, tid, nthreads)
+        return
     for unit in range(share(units, tid, nthreads), share(units, tid + 1, nthreads)):
         r, block, image = unit % a.x.h, unit // a.x.h % blocks, unit // a.x.h // blocks
         x = a.x.data + image * a.x.image + block * a.x.block + r * a.x.row
@@ -169,10 +215,8 @@ cdef void run_dropout(const void *raw, float *scratch, int tid, int nthreads) no
                 index = ((image * a.x.c + block * a.x.lanes + k) * a.x.h + r) * a.x.w + i
                 if index // 4 != ready:
                     ready = index // 4
-                    counter[0], counter[1] = <uint32_t>ready, <uint32_t>(ready >> 32) ^ clock[3]
-                    counter[2], counter[3] = a.layer, clock[2]
-                    philox(counter, clock[0], clock[1])
-                y[i * a.x.lanes + k] = x[i * a.x.lanes + k] * a.scale if counter[index % 4] >= a.threshold else 0.0
+                    philox(words, ready, 1, clock, a.layer)
+                y[i * a.x.lanes + k] = x[i * a.x.lanes + k] * a.scale if words[index % 4] >= a.threshold else 0.0
 
 
 cdef class Dropout(Step):
@@ -197,6 +241,8 @@ cdef class Dropout(Step):
         self.operand(2, &a.clock, clock)
         a.layer, a.threshold = layer, <uint64_t>(ratio * 4294967296.0)
         a.scale = 1.0 / (1.0 - ratio) if ratio < 1 else 0.0
+        one_by_one = a.x.lanes == 1 or (a.x.h * a.x.w == 1 and a.x.c % a.x.lanes == 0)
+        a.in_order = one_by_one and is_dense(&a.x) and is_dense(&a.y)
 
 
 cdef struct SpreadArgs:

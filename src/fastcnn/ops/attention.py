@@ -9,7 +9,7 @@ from math import prod, sqrt
 import numpy as np
 
 from fastcnn import reference
-from fastcnn.kernels import _attention
+from fastcnn.kernels import _attention, _attention_grad, _pointwise
 from fastcnn.ops.access import Access
 from fastcnn.ops.base import check_size
 from fastcnn.ops.node import Attrs, Backward, Lowering, Node, Op, Shape, Shapes
@@ -120,7 +120,7 @@ class HeadAttention(Op):
     """
 
     name = "HeadAttention"
-    arguments = ("q", "k", "v", "bias")
+    arguments: tuple[str, ...] = ("q", "k", "v", "bias")
     required = 3
     layout = "blocked"
     is_internal = True
@@ -171,6 +171,25 @@ class HeadAttention(Op):
         scores: int = output[0] * attrs["heads"] * prod(output[2:]) * prod(k[2:])
         return scores * (2 * int(attrs["head_dim"]) + 2 * int(attrs["value_dim"]) + 5)
 
+    def gradient(self, node: Node, grad: str, back: Backward) -> list[str | None]:
+        """One step for each image that queries, keys and values are parts of; the weights are computed again."""
+        operands, bias = node.inputs[:3], node.inputs[3] if len(node.inputs) > 3 else ""
+        grads: list[str | None] = [None] * len(node.inputs)
+
+        def of(letters: str) -> str:
+            return back.add("HeadAttentionGrad", grad, node.output, *node.inputs, **node.attrs, of=letters)
+
+        for name in filter(back.needs, dict.fromkeys(operands)):
+            grads[operands.index(name)] = of(
+                "".join(key for key, own in zip("qkv", operands, strict=True) if own == name)
+            )
+        if bias and back.needs(bias):
+            shape, q = back.shape(bias), back.shape(operands[0])
+            full = (shape[0], node.attrs["heads"], prod(q[2:]), shape[3])
+            whole = back.add("Reshape", of("bias"), shape=full)
+            grads[3] = whole if full == shape else back.add("SumTo", whole, shape=shape)
+        return grads
+
     def access(self, node: Node, shapes: Mapping[str, Shape], vl: int) -> Access:
         return Access("blocked", plain=(3,))
 
@@ -189,10 +208,104 @@ class HeadAttention(Op):
         )
 
 
+class HeadAttentionGrad(HeadAttention):
+    """Gradient of HeadAttention by the image of some operands, whose letters are `of`; "bias" for that of the bias.
+
+    The gradient of the bias is (Nb * heads, queries, keys), before it is summed where the bias is broadcast.
+    """
+
+    name = "HeadAttentionGrad"
+    arguments = ("grad", "y", "q", "k", "v", "bias")
+    required = 5
+    defaults = {**HeadAttention.defaults, "of": "qkv"}
+
+    def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
+        super().infer(attrs, shapes[2:])
+        for key, size in (("q", "head_dim"), ("k", "head_dim"), ("v", "value_dim")):
+            if attrs["heads"] > 1 and attrs[f"{key}_step"] < attrs[size] and attrs["of"] != "bias":
+                raise ValueError(f"{key}_step={attrs[f'{key}_step']}, expected at least {attrs[size]}: heads apart")
+        q, k, bias = shapes[2], shapes[3], shapes[5] if len(shapes) > 5 else None
+        assert q is not None and k is not None
+        if attrs["of"] == "bias":
+            assert bias is not None
+            return bias[0] * attrs["heads"], prod(q[2:]), prod(k[2:])
+        shape = shapes[2 + "qkv".index(attrs["of"][0])]
+        assert shape is not None
+        return shape
+
+    def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
+        grad, _, *operands = inputs
+        q, k, v = (np.asarray(x, np.float64) for x in operands[:3])
+        bias = operands[3] if len(operands) > 3 else None
+        heads, sizes = attrs["heads"], (attrs["head_dim"], attrs["head_dim"], attrs["value_dim"])
+        own = [
+            _heads(x, heads, attrs[f"{key}_start"], attrs[f"{key}_step"], size)
+            for key, x, size in zip("qkv", (q, k, v), sizes, strict=True)
+        ]
+        assert grad is not None
+        above = _heads(np.asarray(grad, np.float64), heads, 0, sizes[2], sizes[2])
+        added = None if bias is None else np.tile(bias, (len(q) // len(bias), 1, 1, 1))
+        *found, of_scores = reference.attention_grad(above, own[0], own[1], own[2], added, attrs["scale"])
+        if attrs["of"] == "bias":
+            assert bias is not None
+            total: np.ndarray = of_scores.reshape(-1, len(bias) * heads, *of_scores.shape[2:]).sum(0)
+            return total
+        result = np.zeros((q, k, v)["qkv".index(attrs["of"][0])].shape)
+        for key, part, size in zip("qkv", found, sizes, strict=True):
+            for head in range(heads if key in attrs["of"] else 0):
+                start = attrs[f"{key}_start"] + head * attrs[f"{key}_step"]
+                rows = part[:, head].swapaxes(1, 2).reshape(len(part), size, *result.shape[2:])
+                result[:, start : start + size] += rows
+        return result
+
+    def flops(self, attrs: Attrs, shapes: Shapes, output: Shape) -> int:
+        q, k, own = shapes[2], shapes[3], {"q": 2, "k": 2, "v": 2}
+        assert q is not None and k is not None
+        scores = q[0] * attrs["heads"] * prod(q[2:]) * prod(k[2:])
+        sizes = {"q": attrs["head_dim"], "k": attrs["head_dim"], "v": attrs["value_dim"]}
+        parts = 0 if attrs["of"] == "bias" else sum(own[key] * sizes[key] for key in attrs["of"])
+        return int(scores * (2 * sizes["q"] + 2 * sizes["v"] + parts + 8))
+
+    def gradient(self, node: Node, grad: str, back: Backward) -> list[str | None]:
+        raise ValueError(f"node {node.name!r}: the gradient of attention has no gradient")
+
+    def access(self, node: Node, shapes: Mapping[str, Shape], vl: int) -> Access:
+        return Access("blocked", plain=(5,))
+
+    def lower(self, node: Node, ctx: Lowering) -> None:
+        attrs, names = node.attrs, (node.output, *node.inputs)
+        views = [ctx.view(name) if name else None for name in names] + [None] * (7 - len(names))
+        shape = ctx.shape(node.output)
+        if attrs["of"] != "bias" and (len(_channels(attrs, attrs["of"])) < shape[1] or shape[1] % ctx.vl):
+            ctx.emit("fill", _pointwise.Fill, views[0], 0.0)
+        ctx.emit(
+            "attentiongrad",
+            _attention_grad.HeadAttentionGrad,
+            *views,
+            attrs["heads"],
+            attrs["head_dim"],
+            attrs["value_dim"],
+            tuple(attrs[key] for key in _PLACES),
+            attrs["scale"] or 1 / sqrt(attrs["head_dim"]),
+            attrs["of"],
+        )
+
+
+def _channels(attrs: Attrs, letters: str) -> set[int]:
+    """The channels that the heads of some operands read."""
+    sizes = {"q": attrs["head_dim"], "k": attrs["head_dim"], "v": attrs["value_dim"]}
+    return {
+        attrs[f"{key}_start"] + head * attrs[f"{key}_step"] + i
+        for key in letters
+        for head in range(attrs["heads"])
+        for i in range(sizes[key])
+    }
+
+
 def _heads(x: np.ndarray, heads: int, start: int, step: int, size: int) -> np.ndarray:
     """The channels of each head, (N, C, H, W) to (N, heads, tokens, size)."""
     tokens = x.reshape(*x.shape[:2], -1).swapaxes(1, 2)
     return np.stack([tokens[:, :, start + h * step :][:, :, :size] for h in range(heads)], 1)
 
 
-OPS = (Attention(), HeadAttention())
+OPS = (Attention(), HeadAttention(), HeadAttentionGrad())

@@ -203,6 +203,33 @@ class Expand(BroadcastTo):
         return [back.add("SumTo", grad, shape=back.shape(node.inputs[0]))]
 
 
+class RepeatForBatch(BroadcastTo):
+    """x (1, ...), repeated for each image of `like` (N, ...): what files make of class tokens."""
+
+    name = "RepeatForBatch"
+    defaults = {}
+    arguments = ("x", "like")
+    required = 2
+    shape_alone = (1,)
+    is_internal = False
+
+    def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
+        shape, like = shapes
+        assert shape is not None
+        if shape[:1] != (1,) or not like:
+            raise ValueError(f"x.shape={shape}, expected (1, ...), and a batch (like.shape={like})")
+        return check_size((like[0], *shape[1:]))
+
+    def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
+        x, like = inputs
+        assert x is not None and like is not None
+        return np.repeat(np.asarray(x, np.float64), len(like), axis=0)
+
+    def gradient(self, node: Node, grad: str, back: Backward) -> list[str | None]:
+        shape = back.shape(node.inputs[0])
+        return [grad if back.shape(grad) == shape else back.add("SumTo", grad, shape=shape), None]
+
+
 class SumTo(Op):
     """Gradient of broadcasting: the sum over the axes that are broadcast, down to `shape`."""
 
@@ -226,4 +253,4 @@ class SumTo(Op):
         emit_reduction(node, ctx, "sum", axes)
 
 
-OPS = (*(Binary(name) for name in _DEFINITIONS), BroadcastTo(), Expand(), SumTo())
+OPS = (*(Binary(name) for name in _DEFINITIONS), BroadcastTo(), Expand(), RepeatForBatch(), SumTo())

@@ -19,7 +19,7 @@ from fastcnn.ops.general import General
 from fastcnn.ops.island_grad import SLOPES, InNumpyGrad
 from fastcnn.ops.node import Attrs, Backward, Lowering, Node, Op, Shape, Shapes
 
-__all__ = ["InNumpy", "Island"]
+__all__ = ["InNumpy", "Island", "NoGradient"]
 
 # Operations whose first axis is the batch, and those that work along the attribute `axis`.
 _BY_IMAGE = (
@@ -31,6 +31,13 @@ _ALONG_AXIS = (
     *("Softmax", "LogSoftmax", "Hardmax", "LpNormalization", "LayerNormalization", "RMSNormalization"),
     *("Concat", "Split", "Gather", "GatherElements", "ArgMax", "ArgMin", "TopK"),
 )
+
+
+class NoGradient(ValueError):
+    """An operation has no gradient. Its arguments are the fact, and what to do about it in training."""
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self.args))
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,9 +194,9 @@ class InNumpy(Op):
                 else None
                 for i, name in enumerate(node.inputs)
             ]
-        raise ValueError(
-            f"{island.title} has no gradient, which the layers before it need: freeze them (Layer.freeze), or train "
-            "the layers behind it"
+        raise NoGradient(
+            f"{island.title} has no gradient",
+            "which the layers before it need: freeze them (Layer.freeze), or train the layers behind it",
         )
 
     def lower(self, node: Node, ctx: Lowering) -> None:

@@ -156,6 +156,8 @@ class Op:
         The version of ONNX whose form its attributes have.
     constants : tuple of int
         The inputs that are weights: packed ahead, or stored as parameters in training.
+    shape_alone : tuple of int
+        The inputs of which nothing but the shape matters.
     """
 
     name: str
@@ -168,6 +170,7 @@ class Op:
     layout: str = "plain"
     constants: tuple[int, ...] = ()
     result_type: str = FLOAT32  # of what it computes from operands of the types that it takes
+    shape_alone: tuple[int, ...] = ()
     is_activation: bool = False  # may be fused into its producer
     takes_activation: bool = False  # the activation after it may be fused into it
     is_elementwise: bool = False  # each output element depends on the same elements of its inputs

@@ -6,11 +6,12 @@ The two numbers of a channel, mean and variance or the sums of gradients, are on
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
 from fastcnn import reference
-from fastcnn.kernels import _norm
+from fastcnn.kernels import _evaluate, _norm
 from fastcnn.ops.base import images
 from fastcnn.ops.node import Attrs, Backward, Lowering, Node, Op, Shape, Shapes
 
@@ -223,4 +224,31 @@ class RunningUpdate(Op):
         )
 
 
-OPS = (BatchNormGrad(), BatchStats(), BatchNormTraining(), NormSums(), NormGrad(), Column(), RunningUpdate())
+class Exchanged(Op):
+    """What shards of a batch have each computed, combined by a function that waits for the others."""
+
+    name = "Exchanged"
+    defaults = {"function": None}
+    is_internal = True
+    reasons = {"numpy": "the shards of a batch exchange values"}
+
+    def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
+        assert shapes[0] is not None
+        return shapes[0]
+
+    def lower(self, node: Node, ctx: Lowering) -> None:
+        views = [ctx.view(name) for name in (node.output, *node.inputs)]
+        shapes = [ctx.shape(name) for name in (node.output, *node.inputs)]
+        ctx.emit("numpy", partial(_evaluate.Evaluate, node.attrs["function"], shapes), *views)
+
+
+OPS = (
+    Exchanged(),
+    BatchNormGrad(),
+    BatchStats(),
+    BatchNormTraining(),
+    NormSums(),
+    NormGrad(),
+    Column(),
+    RunningUpdate(),
+)

@@ -121,11 +121,13 @@ class Pad(Op):
     def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
         shape, pads = shapes[0], attrs["pads"]
         assert shape is not None
-        if not 1 <= len(shape) <= 4:
-            raise ValueError(f"x.shape={shape}, expected 1 to 4 dimensions")
+        if not shape:
+            raise ValueError("x.shape=(), expected at least 1 dimension")
         if len(pads) != 2 * len(shape) or any(size < 0 for size in pads):
             raise ValueError(f"padding={pads}, expected {2 * len(shape)} integers >= 0 (x.shape={shape})")
         ends = pads[len(shape) :]
+        if len(shape) > 4 and len(_padded_axes(pads)) > 1:
+            raise ValueError(f"padding={pads}, expected a border along one axis of more than 4 (x.shape={shape})")
         return check_size(tuple(a + size + b for a, size, b in zip(pads, shape, ends, strict=False)))
 
     def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
@@ -147,10 +149,21 @@ class Pad(Op):
     def lower(self, node: Node, ctx: Lowering) -> None:
         output, shape = ctx.view(node.output), ctx.shape(node.inputs[0])
         ctx.emit("fill", _pointwise.Fill, output, node.attrs["value"])
-        target = output
+        target, source, axes = output, ctx.view(node.inputs[0]), _padded_axes(node.attrs["pads"])
+        if len(shape) > 4:
+            axis = axes[0] if axes else 0
+            target = _part(_outer_inner(output, ctx.shape(node.output), axis), 1, node.attrs["pads"][axis], shape[axis])
+            ctx.emit("copy", _reorder.Reorder, target, _outer_inner(source, shape, axis))
+            return
         for axis, (begin, size) in enumerate(zip(node.attrs["pads"], shape, strict=False)):
             target = _part(target, _VIEW_AXES[len(shape)][axis], begin, size)
-        ctx.emit("copy", _reorder.Reorder, target._replace(halo=NO_HALO), ctx.view(node.inputs[0]))
+        ctx.emit("copy", _reorder.Reorder, target._replace(halo=NO_HALO), source)
+
+
+def _padded_axes(pads: Sequence[int]) -> list[int]:
+    """The axes along which there is a border."""
+    rank = len(pads) // 2
+    return [axis for axis in range(rank) if pads[axis] or pads[rank + axis]]
 
 
 class Crop(Op):

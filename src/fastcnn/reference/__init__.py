@@ -66,13 +66,14 @@ from fastcnn.reference.loss import (
     mean_squared_error,
     mean_squared_error_grad,
 )
-from fastcnn.reference.matrix import attention, matmul
+from fastcnn.reference.matrix import attention, attention_grad, matmul
 from fastcnn.reference.normal import erf, erf_grad, gelu, gelu_grad
 from fastcnn.reference.row_norm import group_norm, group_norm_grad, layer_norm, layer_norm_grad, layer_norm_parts
 
 __all__ = [
     "add",
     "attention",
+    "attention_grad",
     "avg_pool2d",
     "avg_pool2d_grad",
     "batch_norm",

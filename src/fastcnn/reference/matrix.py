@@ -6,7 +6,7 @@ from math import sqrt
 
 import numpy.typing as npt
 
-from fastcnn.reference.activation import softmax
+from fastcnn.reference.activation import softmax, softmax_grad
 from fastcnn.reference.base import Array, as_real, ieee
 
 
@@ -79,3 +79,40 @@ def attention(
         scores = scores + as_real(bias)
     y: Array = softmax(scores) @ v
     return y
+
+
+def attention_grad(
+    grad: npt.ArrayLike,
+    q: npt.ArrayLike,
+    k: npt.ArrayLike,
+    v: npt.ArrayLike,
+    bias: npt.ArrayLike | None = None,
+    scale: float = 0.0,
+) -> tuple[Array, Array, Array, Array]:
+    """Gradients of `attention` by queries, keys, values, and what is added to the scores.
+
+    Parameters
+    ----------
+    grad : (..., L, E) array
+        Gradient of its output.
+    q, k, v, bias, scale
+        As for `attention`.
+
+    Returns
+    -------
+    tuple of float64 arrays
+        Of the shapes of q, k, v and of the scores, (..., L, S).
+
+    Examples
+    --------
+    >>> of_q, of_k, of_v, of_scores = attention_grad([[1]], [[0, 0]], [[1, 2], [3, 4]], [[1], [3]], scale=1.0)
+    >>> of_q, of_v.ravel(), of_scores
+    (array([[1., 1.]]), array([0.5, 0.5]), array([[-0.5,  0.5]]))
+    """
+    grad, q, k, v = as_real(grad), as_real(q), as_real(k), as_real(v)
+    factor = scale or 1 / sqrt(q.shape[-1])
+    scores = factor * (q @ k.swapaxes(-1, -2))
+    weights = softmax(scores if bias is None else scores + as_real(bias))
+    of_scores = softmax_grad(grad @ v.swapaxes(-1, -2), weights)
+    of_k = factor * (of_scores.swapaxes(-1, -2) @ q)
+    return factor * (of_scores @ k), of_k, weights.swapaxes(-1, -2) @ grad, of_scores

@@ -67,8 +67,12 @@ def fit(model: Network, x: Any, y: Any, options: Options) -> History:
         identity,
         learned_of(model) if saved is None else None,
     )
-    history = loop.train()
-    remember(model, loop.run.trainer, loop.first_epoch + loop.run.epoch, options.continues)
+    try:
+        history = loop.train()
+        remember(model, loop.run.trainer, loop.first_epoch + loop.run.epoch, options.continues)
+    finally:
+        if options.distributed is not None:
+            options.distributed.close()
     return history
 
 

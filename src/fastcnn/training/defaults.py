@@ -1,6 +1,6 @@
 """Settings that follow from the data, where nobody gives them.
 
-They are how long to train, whether classes count the same, and whether photos are few.
+They are how long to train, whether classes count the same, and whether photos or rows are few.
 What they come to beside other classifiers is told in docs/defaults.md, which benchmarks/defaults.py writes.
 """
 
@@ -10,12 +10,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["ClassWeight", "are_few", "class_weight_for", "epochs_for", "is_out_of_balance"]
+__all__ = ["FEW_ROWS_DECAY", "STEPS", "ClassWeight", "are_few", "are_few_rows", "class_weight_for", "epochs_for",
+    "is_out_of_balance"]  # fmt: skip
 
-_STEPS = 400  # that a small network needs to learn from few images, whatever the number of epochs
+STEPS = 400  # that a small network needs to learn from few inputs, whatever the number of epochs
+FEW_ROWS_DECAY = 1.0  # of weights, by AdamW; docs/defaults_rows.md tells how it was chosen
+
 _FEWEST, _MOST = 20, 200
 _OUT_OF_BALANCE = 3  # times as many inputs in the largest class as in the smallest
 _FEW = 5000  # photos; the features of more take minutes and much memory, and more teach a network of their own
+_FEW_ROWS = 512  # at most, that one step takes all of; the sets that it was measured on have 75 to 500
 
 
 class ClassWeight(NamedTuple):
@@ -36,6 +40,17 @@ def are_few(photos: int) -> bool:
     return photos < _FEW
 
 
+def are_few_rows(count: int) -> bool:
+    """Whether rows of features are so few that each step learns from all of them: at most 512.
+
+    Examples
+    --------
+    >>> are_few_rows(512), are_few_rows(513)
+    (True, False)
+    """
+    return count <= _FEW_ROWS
+
+
 def epochs_for(count: int, batch_size: int) -> int:
     """Return the epochs for a number of inputs: 20, or as many as make 400 steps, but at most 200.
 
@@ -45,7 +60,7 @@ def epochs_for(count: int, batch_size: int) -> int:
     (200, 20, 20)
     """
     steps = -(-count // batch_size)
-    return min(max(_FEWEST, -(-_STEPS // max(steps, 1))), _MOST)
+    return min(max(_FEWEST, -(-STEPS // max(steps, 1))), _MOST)
 
 
 def is_out_of_balance(labels: np.ndarray) -> bool:

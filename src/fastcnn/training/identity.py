@@ -49,6 +49,8 @@ def identity_of(
         "clip_norm": options.clip_norm,
         "accumulate": options.accumulate,
         "ema": options.ema,
+        "shards": options.shards,
+        "sync_batch_norm": bool(options.sync_batch_norm),
     }
 
 

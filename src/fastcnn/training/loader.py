@@ -19,6 +19,7 @@ import numpy as np
 from fastcnn._arguments import as_int, as_real_array, as_seed
 from fastcnn.training.augment import Augment
 from fastcnn.training.data import BATCH, IMAGE, ORDER, ArraySource, Dataset, random_of
+from fastcnn.training.shards import cut
 from fastcnn.training.weights import weights_of_classes
 
 __all__ = ["Batch", "Batches", "IterableBatches", "read_ahead", "with_updates"]
@@ -54,6 +55,8 @@ class Batches:
     workers : int, optional
         Threads that load batches; 0 for none. By default 2 for photos and for large images that are augmented, and 0
         otherwise.
+    shards : int
+        Parts of a batch that are made one by one: images are mixed within a part.
 
     Examples
     --------
@@ -73,12 +76,14 @@ class Batches:
         seed: int = 0,
         first_epoch: int = 0,
         workers: int | None = None,
+        shards: int = 1,
     ) -> None:
         if augment is not None and len(data.source.shape) != 3:
             raise ValueError(f"augment: inputs are of shape {data.source.shape}, expected images (C, H, W)")
         self.data, self.batch_size, self.classes = data, as_int(batch_size, "batch_size", 1), classes
         self.shuffle, self.augment, self.seed = shuffle, augment, as_seed(seed, "Batches: seed")
-        self.first_epoch = first_epoch
+        self.first_epoch, self.shards = first_epoch, as_int(shards, "shards", 1)
+        self._order: tuple[int, np.ndarray] = -1, np.empty(0, np.int64)
         if workers is None:
             is_large = math.prod(data.source.shape) >= _WORTH_A_THREAD
             workers = 2 if data.source.is_slow or (augment is not None and is_large) else 0
@@ -89,19 +94,40 @@ class Batches:
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch, beginning with number `first`."""
-        epoch += self.first_epoch
-        order = np.arange(len(self.data))
-        if self.shuffle:
-            order = random_of(self.seed, ORDER, epoch).permutation(order)
-        indices = self.data.indices[order]
-        parts = [indices[i : i + self.batch_size] for i in range(0, len(indices), self.batch_size)]
         return read_ahead(
-            lambda number, stopped: self._batch(parts[number], epoch, number, stopped),
-            range(first, len(parts)),
-            self.workers,
+            lambda number, stopped: self.batch(epoch, number, stopped), range(first, len(self)), self.workers
         )
 
+    def indices(self, epoch: int, number: int) -> np.ndarray:
+        """Return which inputs of the source a batch has."""
+        epoch += self.first_epoch
+        known, order = self._order
+        if known != epoch:
+            order = np.arange(len(self.data))
+            if self.shuffle:
+                order = random_of(self.seed, ORDER, epoch).permutation(order)
+            order = self.data.indices[order]
+            self._order = epoch, order
+        return order[number * self.batch_size : (number + 1) * self.batch_size]
+
+    def batch(self, epoch: int, number: int, stopped: Callable[[], bool] = lambda: False) -> Batch:
+        """Return a batch of an epoch."""
+        if self.shards == 1 or self.augment is None or not self.augment.mixes:
+            return self._batch(self.indices(epoch, number), epoch, number, stopped)
+        count = len(self.indices(epoch, number))
+        parts = [self.shard(epoch, number, shard, stopped) for shard in range(min(count, self.shards))]
+        x, y, weights = zip(*parts, strict=True)
+        return Batch(np.concatenate(x), np.concatenate(y), None if weights[0] is None else np.concatenate(weights))
+
+    def shard(self, epoch: int, number: int, shard: int, stopped: Callable[[], bool] = lambda: False) -> Batch:
+        """Return a part of a batch, of as many as `shards` tells."""
+        indices = self.indices(epoch, number)
+        part = cut(len(indices), self.shards)[shard]
+        return self._batch(indices[part], epoch, number * self.shards + shard, stopped)
+
     def _batch(self, indices: np.ndarray, epoch: int, number: int, stopped: Callable[[], bool]) -> Batch:
+        """Load inputs; `number` tells the random numbers of what concerns several of them."""
+        epoch += self.first_epoch
         source, targets = self.data.source, self.data.targets[indices]
         weights = None if self.data.weights is None else self.data.weights[indices]
         if isinstance(source, ArraySource) and self.augment is None:

@@ -30,6 +30,7 @@ from fastcnn.training.optimizers import Adam
 from fastcnn.training.options import Options
 from fastcnn.training.prepare import outputs_of
 from fastcnn.training.run import Run, Sums, interrupted
+from fastcnn.training.sharded import ShardedTrainer
 from fastcnn.training.tasks import ending_of, hits, scores_of, warn_of_ending
 from fastcnn.training.trainer import Trainer
 
@@ -62,6 +63,7 @@ class Loop:
         self.first_epoch = 0 if learned is None else learned.resume(trainer)
         self.run = Run(model, trainer, History(), epochs=options.epochs, _learner=learner, _counted=trainer.steps)
         self._averaged: Network | None = None
+        self._written = -np.inf  # when the last checkpoint was
         self.counts_hits = isinstance(trainer.loss, (CrossEntropy, BinaryCrossEntropy))
         self.ending = ""
         if isinstance(data, Dataset):
@@ -83,21 +85,25 @@ class Loop:
 
     def _trainer(self, learner: Network) -> Trainer:
         options = self.options
-        return Trainer(
-            learner,
-            self.optimizer,
-            options.loss,
-            clip_norm=options.clip_norm,
-            recompute=options.recompute,
-            seed=options.seed,
-            ema=options.ema,
-        )
+        settings: dict[str, Any] = {
+            "clip_norm": options.clip_norm,
+            "recompute": options.recompute,
+            "seed": options.seed,
+            "ema": options.ema,
+        }
+        if options.shards is None:
+            return Trainer(learner, self.optimizer, options.loss, **settings)
+        settings |= {"shards": options.shards, "sync_batch_norm": options.sync_batch_norm}
+        if options.distributed is None:
+            return ShardedTrainer(learner, self.optimizer, options.loss, **settings)
+        trainer: Trainer = options.distributed.trainer(learner, self.optimizer, options.loss, **settings)
+        return trainer
 
     def _batches(self, learner: Network, data: Dataset | IterableBatches) -> Batches | IterableBatches:
         if isinstance(data, IterableBatches):
             return data
         options = self.options
-        return Batches(
+        batches = Batches(
             data,
             options.batch_size,
             outputs_of(learner, data.source.shape),
@@ -105,7 +111,11 @@ class Loop:
             seed=options.seed,
             first_epoch=self.first_epoch,
             workers=options.workers,
+            shards=options.shards or 1,
         )
+        if options.distributed is not None:
+            batches = options.distributed.reads(self.run.trainer, batches)
+        return batches
 
     def train(self) -> History:
         """Train until the last epoch, until a callback or patience has had enough, or until Ctrl-C.
@@ -187,12 +197,12 @@ class Loop:
         if self.options.schedule is not None and steps is not None:
             done, total = run.epoch * steps + run._step, self.options.epochs * steps
             run.trainer.learning_rate = self.base_rate * self.options.schedule(done, total, steps)
-        loss = run.trainer.step(batch.x, batch.y, sample_weight=batch.weights, update=update)
+        loss, labels = run.trainer._learn(batch, update)
         self._last, run.loss = batch, loss
         if not np.isfinite(loss):
             raise self._failure(f"the loss is {loss} in epoch {run.epoch + 1}, step {run._step + 1}")
         sums.loss += loss * len(batch.x)
-        sums.hits += hits(run.trainer.loss, run.trainer.outputs, batch.y) if self.counts_hits else 0
+        sums.hits += hits(run.trainer.loss, run.trainer.outputs, labels) if self.counts_hits else 0
         sums.count += len(batch.x)
         run._step, run._counted = run._step + 1, run.trainer.steps
 
@@ -213,7 +223,8 @@ class Loop:
 
     def _failure(self, what: str) -> LossNotFinite:
         run, trainer = self.run, self.run.trainer
-        why = why_not_finite(self._last, trainer.loss, trainer.outputs.shape[1], self._good, trainer.learning_rate)
+        last = self._last._replace(x=np.asarray(self._last.x))
+        why = why_not_finite(last, trainer.loss, trainer.outputs.shape[1], self._good, trainer.learning_rate)
         return LossNotFinite(f"fit: {what}: {why}; the model is as it was {self._good_since()}", run.history)
 
     def _good_since(self) -> str:
@@ -279,7 +290,9 @@ class Loop:
         self._call("on_epoch")
         if before is not None and _state_of(run.model) != before:
             self._join()
-        self._checkpoint()
+        is_last = run._stopped or run.epoch >= options.epochs
+        if is_last or time.monotonic() - self._written >= options.checkpoint_seconds:
+            self._checkpoint()
 
     def _join(self) -> None:
         """Train all of the network from now on, as a callback has thawed, frozen or changed a part of it."""
@@ -316,6 +329,7 @@ class Loop:
         write_checkpoint(
             self.options.checkpoint, Checkpoint(run.model.state_dict(), run.trainer.state_dict(), run._best, state)
         )
+        self._written = time.monotonic()
 
     def _restore(self, saved: Checkpoint) -> None:
         run, state = self.run, saved.run

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,13 @@ from fastcnn.training.tables import known_data
 __all__ = ["averaged_predictions", "data_of", "predicted_data", "predictions"]
 
 
-def predictions(model: Network, data: Dataset, batch_size: int, workers: int | None = None) -> Iterator[np.ndarray]:
-    """Yield what `Model.predict_proba` returns for each batch, in the order of the data.
+Compute = Callable[[Any], np.ndarray]
+
+
+def predictions(
+    model: Network, data: Dataset, batch_size: int, workers: int | None = None, compute: Compute | None = None
+) -> Iterator[np.ndarray]:
+    """Yield what `Model.predict_proba`, or `compute`, returns for each batch, in the order of the data.
 
     Photos reach the model as pixels where it takes pixels.
 
@@ -45,11 +51,16 @@ def predictions(model: Network, data: Dataset, batch_size: int, workers: int | N
         data = replace(data, source=PixelSource(source.photos, pixels_of, source.cache))
     for x, _, _ in Batches(data, batch_size, shuffle=False, workers=workers).epoch(0):
         batch: Any = x if pixels_of is None else Pixels(x, pixels_of)
-        yield model.predict_proba(batch, batch_size)
+        yield model.predict_proba(batch, batch_size) if compute is None else compute(batch)
 
 
 def predicted_data(
-    model: Network, x: Any, batch_size: int, progress: bool = False, on_error: str = "skip"
+    model: Network,
+    x: Any,
+    batch_size: int,
+    progress: bool = False,
+    on_error: str = "skip",
+    compute: Compute | None = None,
 ) -> np.ndarray | None:
     """Return probabilities for photos, batches or a data set; None for what stands for an array.
 
@@ -61,6 +72,8 @@ def predicted_data(
     progress : bool
     on_error : {"skip", "stop"}
         Rows of photos that cannot be read are NaN, or the first of them ends it.
+    compute : callable, optional
+        Gives a row of numbers for each input of a batch, in place of `Model.predict_proba`.
     """
     data = data_of(model, x)
     if data is None:
@@ -71,9 +84,10 @@ def predicted_data(
     parts = []
     with Progress("predicting", len(data) if isinstance(data, Dataset) else None, progress) as bar:
         if isinstance(data, Dataset):
-            batches: Iterable[np.ndarray] = predictions(model, data, batch_size)
+            batches: Iterable[np.ndarray] = predictions(model, data, batch_size, compute=compute)
         else:
-            batches = (model.predict_proba(np.asarray(_inputs(batch)), batch_size) for batch in data)
+            numbers = compute or partial(model.predict_proba, batch_size=batch_size)
+            batches = (numbers(np.asarray(_inputs(batch))) for batch in data)
         for part in batches:
             parts.append(part)
             bar.update(len(part))

@@ -26,6 +26,8 @@ from fastcnn.layers.base import Layer
 from fastcnn.training.updating import Updating, update_nodes
 
 TARGET, CLOCK = "@target", "@clock"
+# Momentum of running statistics that no layer holds: those of files, under any names. PyTorch's default.
+MOMENTUM = 0.1
 
 
 class StepKind(NamedTuple):
@@ -53,7 +55,7 @@ def learning_parts(model: Layer) -> tuple[set[str], dict[str, float]]:
         if not layer.is_frozen:
             trainable.update(prefix + name for name in layer._parameters)
             if "running_mean" in layer._buffers:
-                momenta[f"{prefix}running_mean"] = getattr(layer, "momentum", 0.1)
+                momenta[f"{prefix}running_mean"] = getattr(layer, "momentum", MOMENTUM)
     return trainable, momenta
 
 
@@ -110,7 +112,7 @@ def step_graph(
         Names of the parameters to train.
     momenta : dict of str to float
         Momentum of the running statistics by the name of the running mean. Batch normalisations without an entry are
-        frozen.
+        frozen, unless their scale or bias is trained.
     loss : str
         The operation.
     updating : Updating
@@ -125,6 +127,7 @@ def step_graph(
     scores = graph.outputs[0]
     if len(shapes[scores]) != 2:
         raise ValueError(f"the network's output has shape {shapes[scores]}, expected scores (N, classes)")
+    momenta = _momenta_of_files(graph, trainable) | dict(momenta)
     training, ones = _in_training_mode(graph, shapes, momenta)
     forward = [*training, Node(loss, "@loss", (scores, TARGET), "@loss", {})]
     kept = _kept_as_parameters(forward)
@@ -165,6 +168,12 @@ def scores_of(step: StepGraph) -> Graph:
     return replace(step.graph, nodes=kept[::-1], outputs=[scores])
 
 
+def _momenta_of_files(graph: Graph, trainable: Collection[str]) -> dict[str, float]:
+    """The momenta of batch normalisations whose scale or bias is trained, whatever their statistics are called."""
+    norms = [node for node in graph.nodes if node.op == "BatchNormalization"]
+    return {node.inputs[3]: MOMENTUM for node in norms if not set(node.inputs[1:3]).isdisjoint(trainable)}
+
+
 def _in_training_mode(
     graph: Graph, sizes: Mapping[str, Shape], momenta: Mapping[str, float]
 ) -> tuple[list[Node], dict[str, np.ndarray]]:
@@ -175,14 +184,19 @@ def _in_training_mode(
         x = node.inputs[0]
         if node.op == "BatchNormalization" and node.inputs[3] in momenta:
             _, weight, bias, mean, var = node.inputs
-            stats = f"{node.name}:stats"
-            values = prod(sizes[x]) // sizes[x][1]
+            stats, y, shape = f"{node.name}:stats", node.output, sizes[x]
+            values = prod(shape) // shape[1]
+            if len(shape) != 4:  # rows (N, C), or signals (N, C, L)
+                x, y = f"{node.name}:images", f"{node.name}:normal"
+                nodes.append(Node("Reshape", x, node.inputs[:1], x, {"shape": (*shape[:2], 1, prod(shape[2:]))}))
             nodes += [
                 Node("BatchStats", stats, (x,), stats, {}),
-                Node("BatchNormTraining", node.name, (x, stats, weight, bias), node.output, node.attrs),
+                Node("BatchNormTraining", node.name, (x, stats, weight, bias), y, node.attrs),
                 _running(mean, stats, 0, momenta[mean], 1.0),
                 _running(var, stats, 1, momenta[mean], values / max(1, values - 1)),
             ]
+            if y != node.output:
+                nodes.append(Node("Reshape", f"{y}:back", (y,), node.output, {"shape": shape}))
         elif node.op == "Dropout" and node.attrs["ratio"] > 0:
             attrs = {"ratio": node.attrs["ratio"], "layer": i}
             nodes.append(Node("DropoutTraining", node.name, (x, CLOCK), node.output, attrs))

@@ -21,6 +21,7 @@ from fastcnn.kernels._update import SETTINGS
 from fastcnn.kernels.parameters import from_blocks, to_blocks
 from fastcnn.layers.newer import Holder, watch
 from fastcnn.network import Network
+from fastcnn.training.loader import Batch
 from fastcnn.training.losses import Loss, loss_of
 from fastcnn.training.optimizers import Optimizer
 from fastcnn.training.step import (
@@ -183,14 +184,7 @@ class Trainer(Holder):
         update = bool(as_flag(update, "Trainer.step: update"))
         if len(batch) == 0:
             raise ValueError(f"Trainer.step: x.shape={batch.shape}, expected at least one input")
-        while True:
-            for rival in self._rivals():  # this step continues from another trainer's steps
-                rival._refuse_within_step()
-                rival.sync()
-            with default_float_modes():  # the optimizer's numbers and the targets are computed here, too
-                loss = self._work(lambda: self._step(batch, labels, sample_weight, update))
-            if loss is not None:
-                return loss
+        return self._stepped(batch, labels, sample_weight, update)
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Return what resuming needs beside the model's own state.
@@ -280,6 +274,20 @@ class Trainer(Holder):
             self._done, self._expected = self._done.copy(), 0
             self._begin_again(self._means | self._plain_means())
         return result
+
+    def _learn(self, batch: Batch, update: bool) -> tuple[float, np.ndarray]:
+        """Train on a batch of a loader; return the loss, and the labels that it was computed with."""
+        return self.step(batch.x, batch.y, sample_weight=batch.weights, update=update), batch.y
+
+    def _stepped(self, batch: Any, labels: np.ndarray, weights: ArrayLike | None, update: bool) -> float:
+        while True:
+            for rival in self._rivals():  # this step continues from another trainer's steps
+                rival._refuse_within_step()
+                rival.sync()
+            with default_float_modes():  # the optimizer's numbers and the targets are computed here, too
+                loss = self._work(lambda: self._step(batch, labels, weights, update))
+            if loss is not None:
+                return loss
 
     def _step(self, batch: np.ndarray, labels: np.ndarray, weights: ArrayLike | None, update: bool) -> float | None:
         """Do a step; return None where another trainer or a signal handler has changed the layers meanwhile."""

@@ -116,7 +116,7 @@ def row_of_numbers(
 
 
 def update_nodes(
-    trained: list[str], grads: Mapping[str, str], updating: Updating, packed: Collection[str]
+    trained: list[str], grads: Mapping[str, str], updating: Updating, packed: Collection[str], scale: str = ""
 ) -> list[Node]:
     """The nodes that change parameters and their means, those that change nothing first.
 
@@ -129,6 +129,8 @@ def update_nodes(
     updating : Updating
     packed : collection of str
         Parameters that are stored as parameters; the others are plain.
+    scale : str
+        A factor on all gradients, where one is computed elsewhere.
     """
     nodes: list[Node] = []
     if updating.gathers:
@@ -136,7 +138,7 @@ def update_nodes(
         grads = {name: f"{name}@{GATHERED}" for name in trained}
     if not updating.applies:
         return nodes
-    optimizer, scale = updating.optimizer, ""
+    optimizer = updating.optimizer
     if updating.clip_norm is not None:
         for name in trained:
             norm = f"{name}:norm"

@@ -33,7 +33,10 @@ enum {
     FC_FAILED = 4 /* anything else; also a process that was forked while it ran */
 };
 
-enum { FC_ACT_NONE, FC_ACT_RELU, FC_ACT_RELU6, FC_ACT_LEAKY_RELU, FC_ACT_TANH, FC_ACT_SIGMOID, FC_ACT_HARD_SWISH, FC_ACT_SILU };
+enum {
+    FC_ACT_NONE, FC_ACT_RELU, FC_ACT_RELU6, FC_ACT_LEAKY_RELU, FC_ACT_TANH, FC_ACT_SIGMOID, FC_ACT_HARD_SWISH, FC_ACT_SILU,
+    FC_ACT_GELU, FC_ACT_GELU_TANH
+};
 
 /* A compiled computation with memory of its own. */
 typedef struct fc_plan fc_plan;

@@ -15,11 +15,13 @@ import numpy as np
 
 from fastcnn._arguments import as_choice, as_flag, as_float, as_int
 from fastcnn._names import one_of
+from fastcnn.compiler.network import is_resolved
 from fastcnn.graph.ir import Graph
 from fastcnn.network import Network
 from fastcnn.quantization.calibrate import calibration_inputs, channel_means, channel_peaks, histograms
 from fastcnn.quantization.compare import Comparison, buffers_of
-from fastcnn.quantization.floating import equalised, float_graph, is_weighted, pairs_of_depthwise
+from fastcnn.quantization.equalize import channels_of, equalised
+from fastcnn.quantization.floating import float_graph, is_weighted
 from fastcnn.quantization.insert import QuantizedGraph, quantized_graph
 from fastcnn.quantization.places import find_places, is_layer
 from fastcnn.quantization.ranges import METHODS, Histogram, range_of
@@ -75,10 +77,11 @@ def quantize(model: Network, calibration: Any, settings: Settings) -> tuple[Grap
     if not any(is_weighted(node, graph) for node in graph.nodes):
         raise ValueError("quantize: the network has no convolution and no linear layer with constant weights")
     skip = _skipped(graph, settings.skip)
-    pairs = pairs_of_depthwise(graph) if settings.equalize else []
-    if pairs:
-        names = list(dict.fromkeys(second.inputs[0] for _, second in pairs))
-        graph = equalised(graph, channel_peaks(graph, names, x))
+    shapes = graph.infer(dict.fromkeys(graph.inputs, (1, *x.shape[1:]))) if is_resolved(graph) else {}
+    groups = channels_of(graph, shapes) if settings.equalize and shapes else []
+    if groups:
+        names = [name for group in groups for name in group.values]
+        graph = equalised(graph, groups, channel_peaks(graph, names, x))
     quantizer = Quantizer(graph, x, settings)
     comparison = Comparison(model, graph, quantizer.counts, x, settings.method, settings.validation, settings.progress)
     found = quantizer.quantized(skip)

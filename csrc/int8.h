@@ -19,9 +19,15 @@
  *   t = fma(residual - residual_zero, residual_scale, (float)sum * scale)
  *
  * Without a residual, t is the product alone. rint rounds half to even. A NaN becomes the lower bound. With a table, y
- * is then table[y]. Outputs that are floats are the product itself. */
+ * is then table[y]. Outputs that are floats are the product itself.
+ *
+ * Where `rounds` is 1, the product becomes a byte of its own, less its zero point, before the residual is added:
+ *
+ *   t = fma(rint(clip((float)sum * scale, least, most)), own_scale, (residual - residual_zero) * residual_scale) */
 typedef struct {
     const uint8_t *table; /* IN  [256], or NULL */
+    int rounds;
+    float own_scale, least, most;
     float residual_scale;
     float low, high; /* bounds, minus zero */
     int zero, residual_zero;

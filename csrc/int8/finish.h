@@ -102,7 +102,11 @@ typedef struct {
 
 FC_INLINE v_f add_residual(const fc_int8_finish *f, const uint8_t *residual, v_f t)
 {
-    return v_fma(v_float(v_load_bytes(residual) - v_all_i(f->residual_zero)), v_all_f(f->residual_scale), t);
+    const v_f added = v_float(v_load_bytes(residual) - v_all_i(f->residual_zero)), scale = v_all_f(f->residual_scale);
+    if (!f->rounds)
+        return v_fma(added, scale, t);
+    t = v_float(v_round(v_min(v_max(t, v_all_f(f->least)), v_all_f(f->most))));
+    return v_fma(t, v_all_f(f->own_scale), added * scale);
 }
 
 /* Finishes some sums in any form: outputs that are floats, those of a table, and blocks that are not full. */

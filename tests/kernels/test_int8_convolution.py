@@ -47,7 +47,7 @@ def check(rng, vl, problem, threads=1):
     if x.shape[1] <= 4:
         lanes = narrow_lanes(x.shape[1], weight.shape[2:], dilations) if groups == 1 and rng.integers(3) else 4
     halo = tuple(p + int(rng.integers(0, 2)) for p in pads)
-    floats, table, residual = bool(rng.integers(5) == 0), None, None
+    floats, table, residual, rounded = bool(rng.integers(5) == 0), None, None, None
     given = {"residual_scale": 0.0, "residual_zero": 0}
     xs = place(x, lanes, 2, halo, fill)
     if floats:
@@ -59,14 +59,17 @@ def check(rng, vl, problem, threads=1):
             added = rng.integers(0, 256, sums.shape).astype(np.uint8)
             residual = place(added, vl, 3, (0, 1, 0, 0) if rng.integers(2) else (0, 0, 0, 0))
             given["residual"] = added
-        expected = quantised.finish_sums(sums, scale, zero=zero, low=low, high=high, table=table, **given)
+            rounded = (int(rng.integers(0, 256)), np.float32(rng.random() * 3)) if rng.integers(2) else None
+        expected = quantised.finish_sums(
+            sums, scale, zero=zero, low=low, high=high, table=table, rounded=rounded, **given
+        )
     y_halo, y_fill = ((1, 1, 2, 0), 7) if rng.integers(2) else ((0, 0, 0, 0), 0)
     ys = room(sums.shape, vl, 1, y_halo, FLOAT32 if floats else UINT8, y_fill)
     values = [ys, xs] if residual is None else [ys, xs, residual]
     packed = pack_int8_weights(weight, groups, lanes)
     make = lambda: Int8Conv(  # noqa: E731
         ys.view, xs.view, residual and residual.view, packed, bias, scale, weight.shape[2:], strides, pads, dilations,
-        groups, zero, given["residual_scale"], given["residual_zero"], low, high, table,
+        groups, zero, given["residual_scale"], given["residual_zero"], low, high, table, rounded,
     )  # fmt: skip
     run(make, *values, threads=threads)
     told = f"{x.shape}, {weight.shape}, {strides}, {pads}, {dilations}, {groups}, {floats}, {residual is not None}"

@@ -10,6 +10,7 @@ of bytes. What has no form in bytes is computed in float32 between kernels that 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from math import isfinite
 from typing import Any
@@ -305,24 +306,49 @@ class _Bytes:
     # Epilogues.
 
     def fused(self, nodes: Sequence[Node]) -> list[Node]:
-        """The nodes, with tables in the epilogues of the convolutions before them."""
-        reads: dict[str, int] = {}
-        for node in nodes:
-            for name in node.inputs:
-                reads[name] = reads.get(name, 0) + 1
+        """The nodes, with tables and sums in the epilogues of the convolutions before them."""
+        reads = Counter(name for node in nodes for name in node.inputs)
         kept: dict[str, Node] = {}
+
+        def plain_conv(name: str) -> Node | None:
+            """The convolution that makes a value for one reader alone, without an epilogue of that kind."""
+            before = kept.get(name)
+            alone = reads[name] == 1 and name not in self.state.outputs
+            return (
+                before if before is not None and before.op == "Int8Conv" and alone and len(before.inputs) == 4 else None
+            )
+
         for node in nodes:
-            before = kept.get(node.inputs[0]) if node.op == "Int8Table" else None
-            alone = before is not None and reads[before.output] == 1 and before.output not in self.state.outputs
-            if before is not None and alone and before.op == "Int8Conv" and len(before.inputs) == 4:
-                del kept[before.output]
-                attrs = {**before.attrs, "fill": node.attrs["y_zero"]}
-                inputs = (*before.inputs, node.inputs[1])
-                kept[node.output] = Node("Int8Conv", before.name, inputs, node.output, attrs)
-                self.shapes[node.output] = self.shapes[before.output]
-            else:
-                kept[node.output] = node
+            joined = None
+            if node.op == "Int8Table" and (conv := plain_conv(node.inputs[0])) is not None:
+                attrs = {**conv.attrs, "fill": node.attrs["y_zero"]}
+                joined = Node("Int8Conv", conv.name, (*conv.inputs, node.inputs[1]), node.output, attrs)
+            elif node.op == "Int8Add":
+                found = [(place, conv) for place in (0, 1) if (conv := plain_conv(node.inputs[place])) is not None]
+                place, conv = found[-1] if found else (0, None)
+                if conv is not None and (conv.attrs["low"], conv.attrs["high"], conv.attrs["group"]) == (0, 255, 1):
+                    joined = _summed(conv, node, place)
+            if joined is not None and conv is not None:
+                del kept[conv.output]
+                self.shapes[node.output] = self.shapes[conv.output]
+            kept[node.output] = joined or node
         return [*kept.values()]
+
+
+def _summed(conv: Node, add: Node, place: int) -> Node:
+    """The convolution that becomes bytes, to which the other operand of a sum is added."""
+    own, other = ("a", "b") if place == 0 else ("b", "a")
+    attrs = {
+        **conv.attrs,
+        **{key: add.attrs[key] for key in ("y_zero", "low", "high")},
+        "fill": add.attrs["y_zero"],
+        "residual_scale": add.attrs[f"{other}_scale"],
+        "residual_zero": add.attrs[f"{other}_zero"],
+        "rounds": 1,
+        "own_zero": add.attrs[f"{own}_zero"],
+        "own_scale": add.attrs[f"{own}_scale"],
+    }
+    return Node("Int8Conv", conv.name, (*conv.inputs, "", add.inputs[1 - place]), add.output, attrs)
 
 
 def _numbers(x: Quantised) -> np.ndarray:

@@ -6,6 +6,8 @@ from libc.stdint cimport int8_t, int32_t, uint8_t
 cdef extern from "int8.h" nogil:
     ctypedef struct fc_int8_finish:
         const uint8_t *table
+        int rounds
+        float own_scale, least, most
         float residual_scale
         float low, high
         int zero, residual_zero

@@ -119,7 +119,7 @@ cdef void set_finish(fc_int8_finish *finish, object y, int zero, int low, int hi
     if table is not None:
         finish.table = <const uint8_t *>address(table)
     finish.low, finish.high = low - zero, high - zero
-    finish.residual_scale, finish.residual_zero = 0, 0
+    finish.residual_scale, finish.residual_zero, finish.rounds = 0, 0, 0
     finish.lanes = tiles().vl
 
 

@@ -25,4 +25,5 @@ class Int8Conv(Step):
         low: int,
         high: int,
         table: np.ndarray | None = None,
+        rounded: tuple[int, float] | None = None,
     ) -> None: ...

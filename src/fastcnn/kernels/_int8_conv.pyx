@@ -143,12 +143,14 @@ cdef class Int8Conv(Step):
     residual_scale : float
     table : uint8 array (256,) or None
         Applied to the outputs last.
+    rounded : (int, float) or None
+        Zero point and scale of the bytes that the convolution itself becomes, before the residual is added.
     """
 
     cdef ConvArgs a
 
     def __init__(self, y, x, residual, weights, bias, scale, kernel, strides, pads, dilations, groups, y_zero,
-                 residual_scale, residual_zero, low, high, table=None):
+                 residual_scale, residual_zero, low, high, table=None, rounded=None):
         cdef ConvArgs *a = &self.a
         cdef fc_int8_conv *tile = &a.tile
         self.run, self.args = run_conv, a
@@ -158,6 +160,9 @@ cdef class Int8Conv(Step):
         self.operand(2, &a.residual, None if residual is None else as_blocks(residual, a.tiles.vl))
         set_finish(&tile.finish, y, y_zero, low, high, table)
         tile.finish.residual_scale, tile.finish.residual_zero = residual_scale, residual_zero
+        if rounded is not None:
+            tile.finish.rounds, tile.finish.own_scale = 1, rounded[1]
+            tile.finish.least, tile.finish.most = -rounded[0], 255 - rounded[0]
         arrays = padded_bias(bias, weights), padded_scale(scale)
         a.bias, a.scale = <const int32_t *>address(arrays[0]), <const float *>address(arrays[1])
         a.weights = first_quad(weights, len(bias))

@@ -97,7 +97,7 @@ class Conv(_Internal):
     """A convolution of bytes with signed bytes. Its output is bytes, or float32 where `floats` is set.
 
     `bias` are integers, of which the zero point of x is subtracted already. `scale` leads from sums to outputs. `fill`
-    is the zero point behind the table.
+    is the zero point behind the table. Where it `rounds`, it becomes bytes of its own before the residual is added.
     """
 
     name = "Int8Conv"
@@ -114,6 +114,9 @@ class Conv(_Internal):
         "fill": 0,
         "residual_scale": 0.0,
         "residual_zero": 0,
+        "rounds": 0,
+        "own_zero": 0,
+        "own_scale": 0.0,
     }
 
     def infer(self, attrs: Attrs, shapes: Shapes) -> Shape:
@@ -169,6 +172,7 @@ class Conv(_Internal):
             attrs["low"],
             attrs["high"],
             ctx.pack("table", np.array, 4, as_stored=True) if has_table else None,
+            *([(attrs["own_zero"], attrs["own_scale"])] if attrs["rounds"] else []),
         )
 
 

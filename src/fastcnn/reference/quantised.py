@@ -87,10 +87,14 @@ def finish_sums(
     residual_scale: float = 0.0,
     residual_zero: int = 0,
     table: Bytes | None = None,
+    rounded: tuple[int, float] | None = None,
 ) -> Bytes:
     """Bytes from sums (N, O, H, W), with a factor for each output::
 
         t = fused(residual - residual_zero, residual_scale, float32(sum) * scale)
+
+    Where `rounded` gives the zero point and the scale of the bytes that the sums become first, it is the sum of those
+    and the residual, as `int8_sum` has it.
 
     Examples
     --------
@@ -98,7 +102,9 @@ def finish_sums(
     array([[[[103]]]], dtype=uint8)
     """
     t = scaled_sums(sums, scale)
-    if residual is not None:
+    if residual is not None and rounded is not None:
+        t = int8_sum(to_bytes(t, rounded[0]), residual, rounded[1], rounded[0], residual_scale, residual_zero)
+    elif residual is not None:
         t = fused(residual.astype(np.int64) - residual_zero, residual_scale, t)
     return to_bytes(t, zero, low, high, table)
 

@@ -45,8 +45,8 @@ with tempfile.TemporaryDirectory() as folder:
         print(f"{name:8}  {path.stat().st_size / 1000:6.1f} kB")
 
 # %%
-# Where does it hurt? Ranges may be bad: here one image has a pixel that is 300 times as bright as it should be. All
-# others have to do with the few steps that are left.
+# Where does it hurt? Ranges may be bad. Here one image has a pixel that is 300 times as bright as it should be. For all
+# others few steps are left.
 bad = x[:200].copy()
 bad[0, 0, 0, 0] = 300
 coarse = model.quantize(bad, validation=(test_x, test_y))

@@ -80,8 +80,8 @@ class Computing(Layer):
     def dtype(self) -> str:
         """The type in which files hold the weights, "float32" or "bfloat16"; `Model.astype` changes it.
 
-        With "bfloat16", convolutions and linear layers multiply numbers that are rounded to it, and add up in float32.
-        They do so where the machine has instructions for it, and where that is faster.
+        With "bfloat16", convolutions and linear layers may multiply rounded numbers, and add up in float32. They do so
+        where the machine has instructions for that, and where it is faster.
         """
         return self._dtype
 

@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 import fastcnn as fc
 from fastcnn import zoo
 
-# Photos of things that ImageNet has names for. Of textures and micrographs, for example, float32 itself is undecided.
+# Photos of things that ImageNet has names for. Of textures and micrographs float32 itself is undecided.
 PHOTOS = ("camera.png", "chelsea.png", "clock_motion.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
 
 

@@ -11,8 +11,8 @@ A step takes, in seconds::
     wire      what Ray moves between machines: copies into and out of object stores, and the link itself
     call      calls that the asking process makes, one after the other
 
-`add`, `update`, `wire` (without a link) and `call` are fitted by least squares, none below zero, to the steps of 1 to 4
-workers on 1 to 3 nodes of this machine. A node has an object store of its own, so that what nodes exchange takes all of
+`add`, `update`, `wire` (without a link) and `call` are fitted by least squares, none below zero. The steps are those of
+1 to 4 workers on 1 to 3 nodes of this machine. A node has an object store of its own, so that what nodes exchange takes all of
 the way but the link. Every third measurement is left out of the fit, and checks it.
 """
 

@@ -49,7 +49,7 @@ def classify(
 
     Parameters
     ----------
-    photos : path, pattern, folder, sequence of these, or ray.data.Dataset
+    photos : path, pattern, folder, a sequence, or ray.data.Dataset
         Every machine must find the paths. A data set has a column "path", and "bytes" where the files are read already
         (`ray.data.read_binary_files(..., include_paths=True)`).
     model : Model

@@ -11,6 +11,17 @@ import pytest
 STORE = 120 << 20
 
 
+def started(start):
+    """What `start` gives. Ray waits half a minute for a node, which on a busy machine may take longer."""
+    for _ in range(3):
+        try:
+            return start()
+        except Exception as error:
+            if "timed out during startup" not in str(error):
+                raise
+    return start()
+
+
 class Nodes:
     """A cluster whose nodes come and go.
 
@@ -27,8 +38,8 @@ class Nodes:
         # Workers look for modules where this process does.
         os.environ["PYTHONPATH"] = os.pathsep.join([*map(str, filter(None, sys.path))])
         self.ray = ray
-        settings = {"include_dashboard": False, "object_store_memory": STORE}
-        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": cpus[0], **settings})
+        settings = {"include_dashboard": False, "object_store_memory": STORE, "num_cpus": cpus[0]}
+        self.cluster = started(lambda: Cluster(initialize_head=True, head_node_args=settings))
         self.others = []
         for count in cpus[1:]:
             self.add(count)
@@ -37,7 +48,7 @@ class Nodes:
 
     def add(self, cpus):
         """Start a node."""
-        self.others.append(self.cluster.add_node(num_cpus=cpus, object_store_memory=STORE))
+        self.others.append(started(lambda: self.cluster.add_node(num_cpus=cpus, object_store_memory=STORE)))
 
     def remove(self):
         """Kill the node that was started first; never that of this process."""

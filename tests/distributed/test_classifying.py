@@ -135,7 +135,7 @@ def test_the_command_prints_what_it_prints_without_a_cluster(nodes, folder, save
     assert main([*arguments[:-1], "--format", "csv", "--threads", "1", "--ray"]) == 1
     output = capsys.readouterr()
     rows = list(csv.DictReader(output.out.splitlines()))
-    assert "no-such.png" in output.err and rows[0]["error"].startswith("no-such.png")
+    assert "no-such.png" in output.err and rows[0]["path"] == "no-such.png" and rows[0]["error"]
     named = {(row["path"], row["label"]) for row in rows if row["label"]}
     assert named == {(a["path"], e["label"]) for a in shown(alone) for e in a.get("predictions", ())}
 

@@ -99,7 +99,7 @@ class Engine:
         step: int,
         state: Mapping[str, np.ndarray],
         slot: np.ndarray,
-        whole: int = 0,
+        inputs: int = 0,
         exchange: Exchange | None = None,
         reached: Callable[[int], object] = lambda bucket: None,
     ) -> ShardResult:
@@ -115,7 +115,7 @@ class Engine:
             Views of a block that is laid out as `layout.state`.
         slot : ndarray
             Receives gradients and statistics, as `layout.slot` tells.
-        whole : int
+        inputs : int
             Inputs of all shards, where batch normalisation is synchronised.
         exchange : callable, optional
             How this shard gets the values of the others, then.
@@ -129,7 +129,7 @@ class Engine:
             is_outside = loss.needs_scores(weights)
             kind = StepKind("LinearLoss" if is_outside else loss.op, True, False)
             with self._lock:
-                compiled = self._compiled(batch.x.shape, kind, whole if exchange else 0)
+                compiled = self._compiled(batch.x.shape, kind, inputs if exchange else 0)
             if exchange is not None:
                 self._local.now = Local(exchange, len(batch.x), count)
             slot[...] = 0
@@ -210,13 +210,13 @@ class Engine:
         step = step_graph(self.graph, shape, self._trainable, momenta, kind.loss, updating, recipe.recompute)
         return replace(step, graph=replace(step.graph, nodes=_early(step.graph.nodes)))
 
-    def _compiled(self, shape: tuple[int, ...], kind: StepKind, whole: int) -> CompiledStep:
-        key = (*shape, whole), kind
+    def _compiled(self, shape: tuple[int, ...], kind: StepKind, inputs: int) -> CompiledStep:
+        key = (*shape, inputs), kind
         compiled = self._plans.recent(key)
         if compiled is None:
             step = self._step(shape, kind)
-            if whole:
-                step = synchronised(step, whole, self._local)
+            if inputs:
+                step = synchronised(step, inputs, self._local)
             plan = self._plan_of(step.graph, step)
             numbers = [np.zeros(len(SETTINGS), np.float32) for _ in step.numbers]
             scores = np.zeros(plan.output_shapes[1], np.float32)

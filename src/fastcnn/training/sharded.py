@@ -187,7 +187,7 @@ def at_once(
     step: int,
     state: Mapping[str, np.ndarray],
     meeting: Meeting,
-    total: int,
+    inputs: int,
 ) -> list[ShardResult]:
     """Compute shards that wait for each other, each in a thread; they share the threads of this process.
 
@@ -196,7 +196,7 @@ def at_once(
     engine : Engine
     given : dict of int to (Batch, ndarray)
         Shards by their numbers, and their slots.
-    step, state, total
+    step, state, inputs
         As for `Engine.gradient`.
     meeting : Meeting
     """
@@ -206,7 +206,7 @@ def at_once(
         batch, slot = given[shard]
         try:
             with _cpu.num_threads(threads):
-                return engine.gradient(batch, shard, step, state, slot, total, meeting.exchange_of(shard))
+                return engine.gradient(batch, shard, step, state, slot, inputs, meeting.exchange_of(shard))
         except BaseException:
             meeting.fail()
             raise

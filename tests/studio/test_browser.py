@@ -159,6 +159,14 @@ def test_folders_become_classes_and_every_change_is_undone(visit, patterns, tmp_
         page = visit(studio)
         drop(page, page.locator(".hero"), [source / "dots", source / "stripes"])
         wait_for_counts(page, {"dots": 3, "stripes": 3})
+        page.get_by_role("button", name="dots", exact=True).click()  # whose photos alone are shown
+        drop(page, page.locator("h1"), [source / "stripes"])  # a folder goes to its own class all the same
+        wait_for_counts(page, {"dots": 3, "stripes": 6})
+        drop(page, page.locator("h1"), [patterns["dots"][0]])  # and a photo to the class that is shown
+        wait_for_counts(page, {"dots": 4, "stripes": 6})
+        for expected in ({"dots": 3, "stripes": 6}, {"dots": 3, "stripes": 3}):
+            page.keyboard.press("Control+z")
+            wait_for_counts(page, expected)
         page.get_by_role("listbox").focus()  # by the keyboard: the first two, to the other class
         page.keyboard.press("Space")
         page.keyboard.press("ArrowRight")

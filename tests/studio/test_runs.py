@@ -96,6 +96,13 @@ def test_a_killed_training_goes_on_from_its_checkpoint(root):
         run.stop()
 
 
+def test_a_run_that_is_stopped_at_once_is_no_failure(root):
+    run = start(root, epochs=2000)
+    run.stop()
+    until(lambda: not run.is_alive())
+    assert run.summary()["status"] == "stopped" and run.summary()["message"] == ""
+
+
 def test_a_failure_is_told_in_the_commands_words(root):
     for path in root.rglob("*.jpg"):
         path.write_bytes(BROKEN)

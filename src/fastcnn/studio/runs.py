@@ -56,6 +56,7 @@ class Run:
         with self._lock:
             if self.is_alive():
                 raise Refused(409, "run: is training already")
+            (self.folder / "stopped").unlink(missing_ok=True)
             descriptor = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
             try:
                 if has_locks():
@@ -105,6 +106,7 @@ class Run:
         with self._lock:
             if not self.is_alive():
                 raise Refused(409, "run: is not training")
+            (self.folder / "stopped").touch()  # a process that has hardly begun says nothing when it ends
             with contextlib.suppress(ProcessLookupError, FileNotFoundError, ValueError):
                 # The lock says that the process lives, so nobody else can have its number.
                 os.kill(int((self.folder / "pid").read_text(encoding="utf-8")), signal.SIGINT)
@@ -149,7 +151,8 @@ class Run:
             return "training"
         if self.log.end:
             return "stopped" if self.log.end.get("interrupted") else "done"
-        return "stopped" if (self.folder / "checkpoint").exists() else "failed"
+        was_stopped = (self.folder / "checkpoint").exists() or (self.folder / "stopped").exists()
+        return "stopped" if was_stopped else "failed"
 
     def _message(self) -> str:
         try:
@@ -266,6 +269,6 @@ def _snapshot(root: Path, listing: Listing, folder: Path) -> None:
         source, target = inside(root, *parts), folder.joinpath(*parts)
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            os.link(source, target, follow_symlinks=False)
+            os.link(source, target)
         except OSError:
             shutil.copyfile(source, target, follow_symlinks=False)

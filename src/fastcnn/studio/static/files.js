@@ -48,14 +48,14 @@ export function chosen(input) {
 
 const known = (name) => state.classes.some((each) => each.name === name);
 
-// Sends photos; those of folders go to the classes that the folders are named after, the others to `label`.
-export async function send(photos, label) {
+// Sends photos, each to its class: [file, class]. Classes that are new are made.
+export async function send(photos) {
   if (!photos.length) {
     toast("There are no photos in that.", "bad");
     return;
   }
-  for (const name of new Set(photos.map(([, folder]) => label ?? folder))) {
-    if (name && !known(name)) {
+  for (const name of new Set(photos.map(([, label]) => label))) {
+    if (!known(name)) {
       const made = await attempt(() => post("/api/classes", { name }));
       if (!made) return;
       await load();
@@ -71,10 +71,10 @@ export async function send(photos, label) {
   let kept = 0;
   const work = async () => {
     while (next < photos.length) {
-      const [file, folder] = photos[next++];
+      const [file, label] = photos[next++];
       try {
         if (file.size > state.limits.photo) throw new Error(`${file.name}: is larger than ${state.limits.photo >> 20} MB`);
-        const query = new URLSearchParams({ class: label ?? folder, name: file.name, batch });
+        const query = new URLSearchParams({ class: label, name: file.name, batch });
         await post(`/api/photos?${query}`, {}, { body: file });
         kept += 1;
       } catch (error) {
@@ -91,7 +91,8 @@ export async function send(photos, label) {
   if (refused.length) toast(`${counted(refused.length, "photo")} could not be kept. ${refused[0]}`, "bad");
 }
 
-// Lets an element take what is dropped on it; `label` is called for the class, which may be null for folders.
+// Lets an element take what is dropped on it. `label` is called for the class of photos that come without a folder;
+// with `moved`, the element is a class: it takes photos of folders, too, and those that are there already.
 export function target(element, label, signal, moved) {
   let depth = 0;
   const over = (change) => {
@@ -108,15 +109,15 @@ export function target(element, label, signal, moved) {
     over(0);
     const ids = event.dataTransfer.getData("application/x-fastcnn");
     if (ids) moved?.(JSON.parse(ids));
-    else await take(gathered(event.dataTransfer), label());
+    else await take(gathered(event.dataTransfer), label(), Boolean(moved));
   }, { signal });
 }
 
-// Photos without a folder need a class: the caller's, or the only one there is.
-export async function take(coming, label) {
-  const photos = await coming;
-  const loose = photos.some(([, folder]) => !folder);
-  const name = label ?? (loose && state.classes.length === 1 ? state.classes[0].name : null);
-  if (loose && !name) toast("Which class? Drop photos on a class, or drop folders that are named after classes.", "bad");
-  else await send(photos, name);
+// Photos go to the class that their folder is named after. Those without a folder go to the caller's class, or to the
+// only one there is; with `all`, every photo goes to the caller's.
+export async function take(coming, label, all = false) {
+  const only = state.classes.length === 1 ? state.classes[0].name : null;
+  const photos = (await coming).map(([file, folder]) => [file, (all ? null : folder) ?? label ?? only]);
+  if (photos.some(([, name]) => !name)) toast("Which class? Drop photos on a class, or drop folders that are named after classes.", "bad");
+  else await send(photos);
 }

@@ -5,6 +5,7 @@ import { h } from "./dom.js";
 
 const GAP = 8;
 const SPARE = 3; // rows above and below the screen
+const keyOf = (photo) => photo && `${photo[0]} ${photo[4]} ${photo[5]}`; // of what a tile shows
 
 export class Grid {
   // `opened` is called with a photo, `selected` whenever the selection changes.
@@ -30,8 +31,13 @@ export class Grid {
     this.photos = photos;
     for (const key of [...this.chosen]) if (!there.has(key)) this.chosen.delete(key);
     this.active = Math.max(0, Math.min(this.active, photos.length - 1));
-    for (const tile of this.tiles.values()) tile.remove();
-    this.tiles.clear();
+    for (const [index, tile] of this.tiles) {
+      if (tile.dataset.key === keyOf(photos[index])) tile.setAttribute("aria-setsize", photos.length);
+      else {
+        tile.remove();
+        this.tiles.delete(index);
+      }
+    }
     this.measure();
     this.draw();
     this.selected();
@@ -79,7 +85,7 @@ export class Grid {
     const image = h("img", { src: thumb(photo), alt: "", loading: "eager", decoding: "async", draggable: false });
     image.addEventListener("error", () => tile.classList.add("broken"));
     const tile = h("div", {
-      class: "tile", role: "option", id: `photo-${photo[0]}`, draggable: true,
+      class: "tile", "data-key": keyOf(photo), role: "option", id: `photo-${photo[0]}`, draggable: true,
       "aria-label": photo[5] ?? photo[3], "aria-setsize": this.photos.length, "aria-posinset": index + 1,
       onclick: (event) => this.click(index, event),
       ondblclick: () => this.opened(photo),

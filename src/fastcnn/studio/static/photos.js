@@ -107,7 +107,7 @@ function drawCards(cards, known, signal, draw) {
 }
 
 function card(name, signal, draw) {
-  const files = h("input", { type: "file", multiple: true, accept: "image/*", class: "unseen", "aria-label": `Add photos to ${name}`, onchange: (event) => send(chosen(event.target).map(([file]) => [file, null]), name) });
+  const files = h("input", { type: "file", multiple: true, accept: "image/*", class: "unseen", "aria-label": `Add photos to ${name}`, onchange: (event) => send(chosen(event.target).map(([file]) => [file, name])) });
   const level = h("span");
   const total = h("span", { class: "count" });
   const cover = h("div", { class: "cover", "aria-hidden": "true" });
@@ -173,6 +173,7 @@ function drawSelection(bar, grid) {
   }
   const choice = h("select", { "aria-label": "Move to class", onchange: (event) => event.target.value && move([...grid.chosen], event.target.value).then(() => grid.clear()) },
     h("option", { value: "" }, "Move to …"), state.classes.map(({ name }) => h("option", { value: name }, name)));
-  replace(bar, h("strong", {}, `${count.toLocaleString("en")} selected`), choice,
+  const [only] = count === 1 ? grid.photos.filter((photo) => grid.chosen.has(photo[0])) : [];
+  replace(bar, h("strong", {}, `${count.toLocaleString("en")} selected`), choice, only && button("Look", () => lookDialog({ photo: only }), { picture: "understand" }),
     button("Take away", () => remove(grid), { picture: "bin" }), button("Clear", () => grid.clear(), { kind: "quiet" }));
 }

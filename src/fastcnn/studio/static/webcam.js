@@ -25,7 +25,7 @@ export async function webcam(label) {
     canvas.getContext("2d").drawImage(video, 0, 0);
     const content = await new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.92));
     if (!content) return;
-    photos.push([new File([content], `webcam-${photos.length + 1}.jpg`, { type: "image/jpeg" }), null]);
+    photos.push([new File([content], `webcam-${photos.length + 1}.jpg`, { type: "image/jpeg" }), label]);
     told.textContent = counted(photos.length, "photo");
     strip.prepend(h("img", { src: URL.createObjectURL(content), alt: "" }));
   };
@@ -38,6 +38,6 @@ export async function webcam(label) {
   box.addEventListener("close", () => {
     release();
     for (const track of stream.getTracks()) track.stop();
-    if (box.returnValue === "keep" && photos.length) send(photos, label);
+    if (box.returnValue === "keep" && photos.length) send(photos);
   });
 }

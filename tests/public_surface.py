@@ -12,7 +12,15 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
-MODULES = ("fastcnn", "fastcnn.functional", "fastcnn.layers", "fastcnn.training", "fastcnn.zoo", "fastcnn.reference")
+MODULES = (
+    "fastcnn",
+    "fastcnn.functional",
+    "fastcnn.layers",
+    "fastcnn.training",
+    "fastcnn.zoo",
+    "fastcnn.reference",
+    "fastcnn.distributed",
+)
 POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 NOTHING = inspect.Parameter.empty

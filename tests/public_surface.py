@@ -14,6 +14,7 @@ from typing import Any
 
 MODULES = (
     "fastcnn",
+    "fastcnn.distributed",
     "fastcnn.explain",
     "fastcnn.functional",
     "fastcnn.layers",

@@ -60,11 +60,11 @@ def training(name: str, batch: int, rounds: int) -> None:
     shape = build().input_shape
     rng = np.random.default_rng(0)
     x = rng.standard_normal((2 * batch, *shape)).astype(np.float32)
-    batches = Batches(Dataset.of(x, rng.integers(0, 1000, 2 * batch)), batch, shards=2)
+    batches = Batches(Dataset.of(x, rng.integers(0, 10, 2 * batch)), batch, shards=2)
     alone = Trainer(build(rng=0), fc.SGD(0.01, momentum=0.9))
     cluster = Ray(2, threads=1)
-    remote = cluster.trainer(build(rng=0), fc.SGD(0.01, momentum=0.9), "cross_entropy", shards=2)
-    runs = {"one process": (alone, endless(batches)), "two workers": (remote, endless(cluster.reads(remote, batches)))}
+    remote = cluster._trainer(build(rng=0), fc.SGD(0.01, momentum=0.9), "cross_entropy", shards=2)
+    runs = {"one process": (alone, endless(batches)), "two workers": (remote, endless(cluster._reads(remote, batches)))}
     times: dict[str, list[float]] = {kind: [] for kind in runs}
     for i in range(rounds + 1):
         for kind, (trainer, given) in runs.items():
@@ -73,7 +73,7 @@ def training(name: str, batch: int, rounds: int) -> None:
                 trainer._learn(next(given), True)
                 if i:  # the first steps compile
                     times[kind].append(time.perf_counter() - start)
-    cluster.close()
+    cluster._close()
     medians = {kind: statistics.median(found) for kind, found in times.items()}
     for kind, seconds in medians.items():
         print(f"{kind}: {1000 * seconds:.0f} ms a step, best {1000 * min(times[kind]):.0f} ms")

@@ -11,9 +11,9 @@ A step takes, in seconds::
     wire      what Ray moves between machines: copies into and out of object stores, and the link itself
     call      calls that the asking process makes, one after the other
 
-`add`, `update`, `wire` (without a link) and `call` are fitted by least squares, none below zero. Measured are the steps
-of 1 to 4 workers on 1 to 3 nodes of this machine. A node has an object store of its own, so that what nodes exchange
-takes all of the way but the link. Every third measurement is left out of the fit, and checks it.
+`add`, `update`, `wire` (without a link) and `call` are fitted by least squares, none below zero. The steps are those of
+1 to 4 workers on 1 to 3 nodes of this machine. A node has an object store of its own: what nodes exchange takes all of
+the way but the link. Every third measurement is left out of the fit, and checks it.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def features(step: dict[str, Any]) -> list[float]:
     return [size * step["shards"] / nodes / local, size / local, wire, calls_of(nodes, workers, step["buckets"])]
 
 
-def measured() -> Iterator[dict[str, Any]]:
+def measured(networks: list[str], layouts: list[tuple[int, int]]) -> Iterator[dict[str, Any]]:
     """Steps of all networks, on all layouts."""
     import ray
     from ray.cluster_utils import Cluster
@@ -70,28 +70,28 @@ def measured() -> Iterator[dict[str, Any]]:
     from fastcnn.training.loader import Batches
 
     settings = {"include_dashboard": False, "object_store_memory": 300 << 20}
-    for nodes in sorted({nodes for nodes, _ in LAYOUTS}):
+    for nodes in sorted({nodes for nodes, _ in layouts}):
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4 if nodes == 1 else 2, **settings})
         for _ in range(nodes - 1):
             cluster.add_node(num_cpus=2, object_store_memory=300 << 20)
         ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
-        for name, batch in BATCHES.items():
-            for workers in (workers for count, workers in LAYOUTS if count == nodes):
+        for name, batch in ((name, BATCHES[name]) for name in networks):
+            for workers in (workers for count, workers in layouts if count == nodes):
                 for shards in SHARDS:
                     model = getattr(fc.zoo, name)(rng=0)
                     x = np.random.default_rng(0).standard_normal((2 * batch, *model.input_shape)).astype(np.float32)
                     batches = Batches(Dataset.of(x, np.arange(2 * batch) % 10), batch, shards=shards)
                     team = Ray(workers)
-                    trainer = team.trainer(model, fc.SGD(0.01), "cross_entropy", shards=shards)
+                    trainer = team._trainer(model, fc.SGD(0.01), "cross_entropy", shards=shards)
                     yield {"network": name, "nodes": nodes, "shards": shards, **steps_of(trainer, team, batches)}
-                    team.close()
+                    team._close()
         ray.shutdown()
         cluster.shutdown()
 
 
 def steps_of(trainer: Any, team: Any, batches: Any, steps: int = 8) -> dict[str, Any]:
     """The median of some steps, and of what the slowest worker computed in each."""
-    given = team.reads(trainer, batches)
+    given = team._reads(trainer, batches)
     times, computing = [], []
     attempted = trainer._attempted
 
@@ -174,7 +174,7 @@ def show(steps: list[dict[str, Any]]) -> None:
     spread = statistics.median(step["spread"] for step in steps)
     print(f"spread of a worker's time: {spread:.1%}\n")
     images = {step["network"]: step["compute"] * step["workers"] / step["images"] for step in steps}
-    for name in ("resnet50", "mobilenet_v2"):
+    for name in ("resnet50", "mobilenet_v2") if {"resnet18", "mobilenet_v2"} <= images.keys() else ():
         image, like = images["mobilenet_v2"], "mobilenet_v2"
         if name == "resnet50":  # by its operations, at the rate of ResNet-18
             image, like = images["resnet18"] * 4.1 / 1.8, "resnet18"
@@ -194,10 +194,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("measure", "show"))
     parser.add_argument("file", type=Path)
+    parser.add_argument("--networks", default=",".join(BATCHES))
+    parser.add_argument("--layouts", default=",".join(f"{nodes}x{workers}" for nodes, workers in LAYOUTS))
     options = parser.parse_args()
+    layouts = [
+        (int(nodes), int(workers)) for nodes, workers in (text.split("x") for text in options.layouts.split(","))
+    ]
     if options.what == "measure":
         steps = []
-        for step in measured():
+        for step in measured(options.networks.split(","), layouts):
             print(step, flush=True)
             steps.append(step)
             options.file.write_text(json.dumps(steps))

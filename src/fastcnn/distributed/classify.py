@@ -88,6 +88,13 @@ def classify(
         If a path stands for nothing.
     ImportError
         Without fastcnn[ray].
+
+    Examples
+    --------
+    >>> classify("photos/", "model.safetensors")
+    Traceback (most recent call last):
+    ...
+    TypeError: classify: model is of type str, expected a Model
     """
     if not isinstance(model, Network):
         raise TypeError(f"classify: model is of type {type(model).__name__}, expected a Model")

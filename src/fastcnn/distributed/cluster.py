@@ -59,7 +59,7 @@ class Ray:
         names = ("workers", "threads", "address", "timeout")
         return f"Ray({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
 
-    def trainer(
+    def _trainer(
         self,
         model: Network,
         optimizer: Optimizer,
@@ -96,7 +96,7 @@ class Ray:
         team.start()
         return made
 
-    def reads(self, trainer: Any, batches: Batches) -> Batches:
+    def _reads(self, trainer: Any, batches: Batches) -> Batches:
         """Let the workers of a trainer read batches. `Model.fit` calls it.
 
         Parameters
@@ -115,7 +115,7 @@ class Ray:
         trainer.batches = batches
         return PromisedBatches(batches)
 
-    def close(self) -> None:
+    def _close(self) -> None:
         """End the workers, and Ray where it was started for them. `Model.fit` calls it."""
         self._end_trainers()
         if self._has_started:

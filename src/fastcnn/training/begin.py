@@ -72,7 +72,7 @@ def fit(model: Network, x: Any, y: Any, options: Options) -> History:
         remember(model, loop.run.trainer, loop.first_epoch + loop.run.epoch, options.continues)
     finally:
         if options.distributed is not None:
-            options.distributed.close()
+            options.distributed._close()
     return history
 
 

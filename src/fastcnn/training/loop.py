@@ -96,7 +96,7 @@ class Loop:
         settings |= {"shards": options.shards, "sync_batch_norm": options.sync_batch_norm}
         if options.distributed is None:
             return ShardedTrainer(learner, self.optimizer, options.loss, **settings)
-        trainer: Trainer = options.distributed.trainer(learner, self.optimizer, options.loss, **settings)
+        trainer: Trainer = options.distributed._trainer(learner, self.optimizer, options.loss, **settings)
         return trainer
 
     def _batches(self, learner: Network, data: Dataset | IterableBatches) -> Batches | IterableBatches:
@@ -114,7 +114,7 @@ class Loop:
             shards=options.shards or 1,
         )
         if options.distributed is not None:
-            batches = options.distributed.reads(self.run.trainer, batches)
+            batches = options.distributed._reads(self.run.trainer, batches)
         return batches
 
     def train(self) -> History:

@@ -32,13 +32,13 @@ SHARDS = 8  # of a batch that several processes compute, unless a number is give
 class Distributed(Protocol):
     """Where shards are computed, as `fastcnn.distributed.Ray` tells it."""
 
-    def trainer(self, model: Any, optimizer: Optimizer, loss: Any, *, shards: int, **settings: Any) -> Any:
+    def _trainer(self, model: Any, optimizer: Optimizer, loss: Any, *, shards: int, **settings: Any) -> Any:
         """Return a trainer whose shards are computed by others."""
 
-    def reads(self, trainer: Any, batches: Any) -> Any:
+    def _reads(self, trainer: Any, batches: Any) -> Any:
         """Return batches that others read, for `trainer`."""
 
-    def close(self) -> None:
+    def _close(self) -> None:
         """End all that its trainers have begun."""
 
 
@@ -100,7 +100,7 @@ class Options:
         if self.optimizer is not None and not isinstance(self.optimizer, Optimizer):
             raise TypeError(f"fit: optimizer={self.optimizer!r}, expected an optimizer such as Adam(1e-3)")
         if self.distributed is not None:
-            if not hasattr(self.distributed, "trainer"):
+            if not hasattr(self.distributed, "_trainer"):
                 raise TypeError(f"fit: distributed={self.distributed!r}, expected fastcnn.distributed.Ray(workers=2)")
             if self.shards is None:
                 object.__setattr__(self, "shards", SHARDS)

@@ -8,6 +8,7 @@ from definitions import evaluate
 
 import fastcnn
 from fastcnn import functional as F
+from fastcnn import ops
 from fastcnn.compiler.compile import compile_graph
 from fastcnn.compiler.memory import Waits
 from fastcnn.graph.ir import Graph, Node
@@ -247,3 +248,34 @@ def test_rows_are_strung_together(last, isa, poisoned):
     expected = evaluate(graph, x=x)
     for result, name in zip(results, graph.outputs, strict=True):
         np.testing.assert_allclose(result, expected[name], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(32, 1, 1), (1, 32, 1, 1)])
+def test_numbers_of_channels_stand_beside_blocked_images(shape):
+    """Layer scale of a trained network: the number of each channel is no constant."""
+    rng = np.random.default_rng(0)
+    constants = {"w": rng.standard_normal((32, 32, 1, 1), np.float32)}
+    conv = ops.get("Conv").defaults
+    nodes = [
+        Node("Conv", "a", ("x", "w"), "a", conv),
+        Node("Mul", "m", ("a", "s"), "m", {}),
+        Node("Conv", "b", ("m", "w"), "y", conv),
+    ]
+    shapes = {"x": (2, 32, 5, 4), "s": shape}
+    plan = compile_graph(Graph(nodes, shapes, ["y"], constants), shapes)
+    moved = [step.name for step in plan.steps if step.kernel == "reorder"]
+    assert not [name for name in moved if name.startswith(("a", "m"))]
+    x, s = rng.standard_normal(shapes["x"], np.float32), rng.standard_normal(shape, np.float32)
+    matrix = constants["w"][:, :, 0, 0]
+    images = np.einsum("oi,nihw->nohw", matrix, x) * s.reshape(1, 32, 1, 1)
+    np.testing.assert_allclose(plan.run([x, s])[0], np.einsum("oi,nihw->nohw", matrix, images), rtol=1e-3, atol=1e-3)
+
+
+def test_sums_to_channels_read_blocked_images():
+    conv = ops.get("Conv").defaults
+    x = np.random.default_rng(1).standard_normal((3, 20, 5, 4), np.float32)
+    nodes = [Node("Conv", "a", ("x", "w"), "a", conv), Node("SumTo", "s", ("a",), "y", {"shape": (20, 1, 1)})]
+    constants = {"w": np.eye(20, dtype=np.float32).reshape(20, 20, 1, 1)}
+    plan = compile_graph(Graph(nodes, {"x": x.shape}, ["y"], constants), {"x": x.shape})
+    assert "channelsum" in [step.kernel for step in plan.steps]
+    np.testing.assert_allclose(plan.run([x])[0], x.sum((0, 2, 3)).reshape(20, 1, 1), rtol=1e-4, atol=1e-4)

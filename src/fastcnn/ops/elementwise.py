@@ -68,6 +68,15 @@ class Binary(Op):
             grads.append(part if back.shape(part) == shape else back.add("SumTo", part, shape=shape))
         return grads
 
+    def expand(self, node: Node, shapes: Mapping[str, Shape]) -> list[Node]:
+        """A number for each channel (C, 1, 1) becomes an image of one pixel, which stands beside blocked images."""
+        output, nodes, inputs = shapes[node.output], list[Node](), list(node.inputs)
+        for i, name in enumerate(inputs):
+            if len(output) == 4 and shapes[name] == (output[1], 1, 1) and output[1] > 1:
+                inputs[i] = f"{name}:pixel{i}@{node.name}"
+                nodes.append(Node("Reshape", inputs[i], (name,), inputs[i], {"shape": (1, *shapes[name])}))
+        return [*nodes, node.reading(inputs) if nodes else node]
+
     def access(self, node: Node, shapes: Mapping[str, Shape], vl: int) -> Access:
         output, operands = shapes[node.output], [shapes[name] for name in node.inputs]
         fits = len(output) == 4 and output in operands and all(_suits(shape, output) for shape in operands)
@@ -245,6 +254,16 @@ class SumTo(Op):
     def reference(self, attrs: Attrs, inputs: Sequence[np.ndarray | None]) -> np.ndarray:
         assert inputs[0] is not None
         return reference.sum_to(inputs[0], attrs["shape"])
+
+    def expand(self, node: Node, shapes: Mapping[str, Shape]) -> list[Node]:
+        """The sum over all but the channels of images is that of a bias's gradient, which blocked images have."""
+        x, shape, sums = shapes[node.inputs[0]], node.attrs["shape"], f"{node.output}:channels"
+        if len(x) != 4 or shape not in ((x[1], 1, 1), (1, x[1], 1, 1)):
+            return [node]
+        return [
+            Node("ChannelSum", sums, node.inputs, sums, {}),
+            Node("Reshape", node.name, (sums,), node.output, {"shape": shape}),
+        ]
 
     def lower(self, node: Node, ctx: Lowering) -> None:
         x, shape = ctx.shape(node.inputs[0]), node.attrs["shape"]

@@ -24,7 +24,8 @@ def test_all_are_right_on_every_instruction_set(results):
     [
         *("winograd", "winograd2", "winograd_lean", "winograd6", "local_response_norm", "gradient by weight"),
         *("gradient by input", "max_pool2d gradient", "batch_norm gradient", "CrossEntropy loss"),
-        *("SGD update", "Adam update", "AdamW update", "RMSprop update"),
+        *("SGD update", "Adam update", "AdamW update", "RMSprop update", "layer_norm", "rms_norm", "group_norm"),
+        *("layer_norm gradient", "rms_norm gradient", "group_norm gradient", "matmul", "attention with a mask", "erf"),
     ],
 )
 def test_what_was_left_out_is_covered(part, results):

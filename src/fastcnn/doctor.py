@@ -13,7 +13,7 @@ import numpy as np
 
 from fastcnn import functional as F
 from fastcnn import reference
-from fastcnn.doctor_training import ROUNDING, Bounded, training_checks, winograd
+from fastcnn.doctor_training import ROUNDING, Bounded, near, training_checks, winograd
 from fastcnn.kernels import _cpu
 
 _EXP_ROUNDINGS = 8  # what a function built on exp may lose: 4 units in the last place
@@ -92,6 +92,8 @@ def _checks() -> Iterator[tuple[str, Callable[[], Bounded]]]:
         yield name, partial(_rounded, function, define, 6 * draw(2, 21, 13, 12), roundings)
     for name, function, define, roundings in _SUMS:
         yield name, partial(_absolute, function, define, draw(2, 21, 13, 12), roundings)
+    for name, function_of_tokens, define_tokens, shapes, roundings in _TOKENS:
+        yield name, partial(near, function_of_tokens, define_tokens, tuple(draw(*s) for s in shapes), roundings)
     yield from training_checks(draw)
 
 
@@ -147,6 +149,44 @@ _SUMS: list[tuple[str, Function, Function, float]] = [
         lambda x: F.batch_norm(x, _CHANNEL, _CHANNEL, _CHANNEL, _CHANNEL),
         lambda x: reference.batch_norm(x, _CHANNEL, _CHANNEL, _CHANNEL, _CHANNEL),
         16,
+    ),
+]
+# What networks of tokens compute, from several arrays: roundings of the largest result.
+_HEADS = ((2, 3, 7, 16), (2, 3, 9, 16), (2, 3, 9, 21))
+_SEEN = np.where(np.tri(7, 9, 2, dtype=bool), 0.0, -np.inf).astype(np.float32)
+_TOKENS: list[tuple[str, Callable[..., np.ndarray], Callable[..., np.ndarray], tuple[tuple[int, ...], ...], float]] = [
+    ("erf", F.erf, reference.erf, ((2, 21, 13, 12),), _EXP_ROUNDINGS),
+    (
+        "softmax of rows",
+        lambda x: F.softmax(x, -1),
+        lambda x: reference.softmax(x, -1),
+        ((2, 7, 45),),
+        2 * _EXP_ROUNDINGS,
+    ),
+    ("permute", lambda x: F.permute(x, (0, 2, 1)), lambda x: x.transpose(0, 2, 1), ((2, 7, 45),), 0),
+    ("layer_norm", lambda x, w, b: F.layer_norm(x, 45, w, b), reference.layer_norm, ((2, 7, 45), (45,), (45,)), 64),
+    (
+        "rms_norm",
+        lambda x, w: F.rms_norm(x, 45, w),
+        lambda x, w: reference.layer_norm(x, w, centred=False),
+        ((2, 7, 45), (45,)),
+        64,
+    ),
+    (
+        "group_norm",
+        lambda x, w, b: F.group_norm(x, 3, w, b),
+        lambda x, w, b: reference.group_norm(x, 3, w, b),
+        ((2, 21, 9, 8), (21,), (21,)),
+        64,
+    ),
+    ("matmul", F.matmul, reference.matmul, ((2, 3, 7, 19), (3, 19, 21)), 32),
+    ("attention", F.scaled_dot_product_attention, reference.attention, _HEADS, 128),
+    (
+        "attention with a mask",
+        lambda q, k, v: F.scaled_dot_product_attention(q, k, v, _SEEN),
+        lambda q, k, v: reference.attention(q, k, v, _SEEN),
+        _HEADS,
+        128,
     ),
 ]
 

@@ -25,45 +25,48 @@ def training_checks(draw: Draw) -> Iterator[tuple[str, Callable[[], Bounded]]]:
     g, pads = draw(2, 21, 13, 11), (1, 1, 1, 1)
     yield "conv gradient by input", partial(_convolution_by_input, g, w, pads, (13, 11))
     yield "conv gradient by weight", partial(_convolution_by_weight, x, g, pads)
-    yield "conv gradient by bias", partial(_near, F.conv2d_grad_bias, reference.conv2d_grad_bias, (g,), 300)
+    yield "conv gradient by bias", partial(near, F.conv2d_grad_bias, reference.conv2d_grad_bias, (g,), 300)
     rows, weight, back = draw(7, 301), draw(45, 301), draw(7, 45)
     yield (
         "linear gradient by input",
-        partial(_near, F.linear_grad_input, reference.linear_grad_input, (back, weight), 47),
+        partial(near, F.linear_grad_input, reference.linear_grad_input, (back, weight), 47),
     )
     yield (
         "linear gradient by weight",
-        partial(_near, F.linear_grad_weight, reference.linear_grad_weight, (rows, back), 9),
+        partial(near, F.linear_grad_weight, reference.linear_grad_weight, (rows, back), 9),
     )
     for name, (function, define, roundings) in _ACTIVATIONS.items():
         yield (
             f"{name} gradient",
-            partial(_near, function, define, (draw(2, 21, 9, 8), np.tanh(draw(2, 21, 9, 8))), roundings),
+            partial(near, function, define, (draw(2, 21, 9, 8), np.tanh(draw(2, 21, 9, 8))), roundings),
         )
     image, pooled = draw(2, 21, 12, 10), draw(2, 21, 6, 5)
     for name, function, define in _pools():
-        yield f"{name} gradient", partial(_near, function, define, (pooled, image), 8)
+        yield f"{name} gradient", partial(near, function, define, (pooled, image), 8)
     normal, channel = draw(2, 21, 9, 8), np.linspace(0.1, 2, 21, dtype=np.float32)
     yield (
         "batch_norm gradient",
-        partial(_near, F.batch_norm_grad, reference.batch_norm_grad, (draw(2, 21, 9, 8), normal, channel), 300),
+        partial(near, F.batch_norm_grad, reference.batch_norm_grad, (draw(2, 21, 9, 8), normal, channel), 300),
     )
     yield (
         "local_response_norm",
         partial(
-            _near, partial(F.local_response_norm, size=5), partial(reference.local_response_norm, size=5), (normal,), 32
+            near, partial(F.local_response_norm, size=5), partial(reference.local_response_norm, size=5), (normal,), 32
         ),
     )
     yield (
         "local_response_norm gradient",
         partial(
-            _near,
+            near,
             partial(F.local_response_norm_grad, size=5),
             partial(reference.local_response_norm_grad, size=5),
             (draw(2, 21, 9, 8), normal),
             64,
         ),
     )
+    for name, define, shape, *steps in _NORMS:
+        arrays = {"grad": draw(*shape), "x": draw(*shape), "weight": draw(45 if len(shape) == 3 else shape[1])}
+        yield f"{name} gradient", partial(_norm, define, arrays, steps)
     scores, target = draw(9, 21), np.abs(draw(9, 21))
     for op, define, define_grad in _LOSSES:
         yield f"{op} loss", partial(_loss, op, define, scores, target)
@@ -89,6 +92,18 @@ _LOSSES = (
     ("BinaryCrossEntropy", reference.binary_cross_entropy, reference.binary_cross_entropy_grad),
     ("LinearLoss", reference.linear_loss, reference.linear_loss_grad),
 )
+_ROWS = {"axis": -1, "epsilon": 1e-5}
+_TOKENS = ("grad", "x", "stats", "weight")
+# Name, definition, shape of x, and what each step computes from what; the last one gives the gradient.
+_NORMS: tuple[tuple[Any, ...], ...] = (
+    ("layer_norm", reference.layer_norm_grad, (2, 7, 45), ("LayerNormStats", "stats", ("x",), _ROWS),
+     ("LayerNormGrad", "y", _TOKENS, _ROWS)),
+    ("rms_norm", partial(reference.layer_norm_grad, centred=False), (2, 7, 45),
+     ("RMSNormStats", "stats", ("x",), _ROWS), ("RMSNormGrad", "y", _TOKENS, _ROWS)),
+    ("group_norm", lambda grad, x, weight: reference.group_norm_grad(grad, x, 3, weight), (2, 21, 9, 8),
+     ("GroupMoments", "moments", ("x",), {}), ("GroupSums", "sums", ("grad", "x", "moments"), {}),
+     ("GroupNormGrad", "y", ("grad", "x", "moments", "sums", "weight"), {"groups": 3, "epsilon": 1e-5})),
+)  # fmt: skip
 
 
 def _pools() -> Iterator[tuple[str, Callable[..., Any], Callable[..., np.ndarray]]]:
@@ -110,10 +125,10 @@ def _pools() -> Iterator[tuple[str, Callable[..., Any], Callable[..., np.ndarray
     )
 
 
-def _near(
+def near(
     function: Callable[..., Any], define: Callable[..., np.ndarray], arrays: tuple[np.ndarray, ...], roundings: float
 ) -> Bounded:
-    """The error may be `roundings` roundings of the largest number."""
+    """A function of some arrays. The error may be `roundings` roundings of the largest number."""
     expected = define(*arrays)
     return function(*arrays), expected, np.full_like(expected, roundings * ROUNDING * np.abs(expected).max())
 
@@ -145,6 +160,15 @@ def _run(nodes: list[Node], arrays: dict[str, np.ndarray], output: str) -> np.nd
     plan = compile_graph(graph, {name: array.shape for name, array in arrays.items()})
     result: np.ndarray = plan.run(list(arrays.values()))[0]
     return result
+
+
+def _norm(
+    define: Callable[..., np.ndarray],
+    arrays: dict[str, np.ndarray],
+    steps: list[tuple[str, str, tuple[str, ...], dict[str, Any]]],
+) -> Bounded:
+    nodes = [Node(op, output, inputs, output, attrs) for op, output, inputs, attrs in steps]
+    return near(lambda: _run(nodes, arrays, "y"), lambda: define(*arrays.values()), (), 128)
 
 
 def _loss(op: str, define: Callable[..., np.ndarray], scores: np.ndarray, target: np.ndarray) -> Bounded:

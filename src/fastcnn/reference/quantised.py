@@ -93,8 +93,8 @@ def finish_sums(
 
         t = fused(residual - residual_zero, residual_scale, float32(sum) * scale)
 
-    Where `rounded` gives the zero point and the scale of the bytes that the sums become first, it is the sum of those
-    and the residual, as `int8_sum` has it.
+    With `rounded`, the sums first become bytes of this zero point and scale. Then t is the sum of these and the
+    residual: see `int8_sum`.
 
     Examples
     --------

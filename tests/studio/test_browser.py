@@ -167,6 +167,7 @@ def test_folders_become_classes_and_every_change_is_undone(visit, patterns, tmp_
         for expected in ({"dots": 3, "stripes": 6}, {"dots": 3, "stripes": 3}):
             page.keyboard.press("Control+z")
             wait_for_counts(page, expected)
+        page.get_by_role("button", name="All classes").click()
         page.get_by_role("listbox").focus()  # by the keyboard: the first two, to the other class
         page.keyboard.press("Space")
         page.keyboard.press("ArrowRight")

@@ -93,8 +93,8 @@ def finish_sums(
 
         t = fused(residual - residual_zero, residual_scale, float32(sum) * scale)
 
-    With `rounded`, the sums first become bytes of this zero point and scale. Then t is the sum of these and the
-    residual: see `int8_sum`.
+    With `rounded`, the sums first become bytes of this zero point and scale. Then t is what `int8_sum` makes of those
+    bytes and the residual.
 
     Examples
     --------

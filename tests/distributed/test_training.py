@@ -8,10 +8,13 @@ import signal
 import threading
 import time
 
+import numpy as np
 import pytest
-from distributed_networks import same, trained
+from distributed_networks import X, Y, network, same, trained
+from PIL import Image
 
 import fastcnn as fc
+from fastcnn.cli import main
 from fastcnn.distributed import Ray
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("default")]
@@ -110,3 +113,39 @@ def test_a_machine_that_dies_and_one_that_comes_late_change_no_bit(nodes, budget
     chaos.on_epoch(None)
     assert chaos.done == rounds
     assert same(found, trained(epochs))
+
+
+def test_a_checkpoint_goes_on_at_another_number_of_workers_though_the_object_store_is_full(nodes, alone, tmp_path):
+    filler = [nodes.ray.put(np.zeros(10 << 20, np.uint8)) for _ in range(10)]  # of 120 MB
+    run = tmp_path / "run"
+    trained(1, checkpoint=run, checkpoint_steps=2, distributed=Ray(3))
+    found = trained(3, checkpoint=run, resume=True, distributed=Ray(2))
+    assert same(found, alone)
+    assert len(filler) == 10
+
+
+def test_batches_of_an_iterable_travel_to_the_workers_and_their_errors_come_back(nodes):
+    states = []
+    for settings in ({"shards": 4}, {"distributed": Ray(2), "shards": 4}):
+        model = network()
+        model.fit([(X[:20], Y[:20]), (X[20:], Y[20:])], epochs=2, progress=False, **settings)
+        states.append(model.state_dict())
+    assert all(np.array_equal(array, states[1][name]) for name, array in states[0].items())
+    with pytest.raises(ValueError, match=r"y: labels from 0 to \d, expected 0 to 3"):
+        network().fit([(X, 2 * Y + Y // 3)], progress=False, epochs=1, distributed=Ray(2))
+
+
+def test_the_command_trains_on_photos_that_workers_read(nodes, tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(8):
+            pixels = rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{i}.png")
+    states = []
+    for words in ((), ("--workers", "2", "--ray")):
+        file = str(tmp_path / f"{len(words)}.safetensors")
+        command = ["train", str(tmp_path / "photos"), "-o", file, "--size", "24", "--epochs", "2", "--batch-size", "6"]
+        assert main([*command, "--shards", "3", *words]) == 0
+        states.append(fc.load(file).state_dict())
+    assert all(np.array_equal(array, states[1][name]) for name, array in states[0].items())

@@ -5,7 +5,7 @@ loading.py and onnx_model.py read the files, training/features.py cuts networks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -31,6 +31,25 @@ MAX_DEPTH = 100  # layers within layers, through which functions recurse
 
 def _fits(shape: Sequence[int], expected: Sequence[int | None]) -> bool:
     return len(shape) == len(expected) and all(e in (None, s) for s, e in zip(shape, expected, strict=True))
+
+
+def _made_of_weights(
+    constants: Mapping[str, Any], weights: Mapping[str, Any]
+) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
+    """Yield constants that resolving has made of weights, the weight, and the operation that makes them: so they learn.
+
+    compiler/native.py and native_windows.py name them after their weights.
+    """
+    for name, array in constants.items():
+        for suffix, op in (("_transposed", "Transpose"), ("_rows", "Reshape")):
+            weight = name.removesuffix(suffix)
+            if name in weights or weight == name or weight not in weights:
+                continue
+            own = np.asarray(weights[weight])
+            if op == "Transpose" and own.ndim == 2 and np.array_equal(own.T, array, equal_nan=True):
+                yield name, weight, op, {"perm": (1, 0)}
+            elif op == "Reshape" and own.size == array.size:
+                yield name, weight, op, {"shape": array.shape}
 
 
 class _Given(Layer):
@@ -229,6 +248,9 @@ class GraphNetwork(_Given, Network):
         if len(shape) != len(x.shape) or x.shape[1:] != expected:
             raise ValueError(f"x.shape={x.shape}, expected {('N', *shape[1:])}: what the model was saved for")
         values: dict[str, Any] = {**graph.constants, **self._stored_state(), input_name: x, "": None}
+        for name, weight, op, attrs in _made_of_weights(graph.constants, self._stored_state()):
+            with scope(name):
+                values[name] = x.tracer.apply(op, [values[weight]], attrs)
         for node in graph.nodes:
             with scope(node.name):
                 operands = [values[n] for n in node.inputs]

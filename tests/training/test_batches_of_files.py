@@ -187,3 +187,30 @@ def between(*nodes, shape=(None, 3, 4), **constants):
 def test_where_images_meet_is_found(graph):
     assert not batch.is_separable(graph, {"x": (3, 3, 4)})
     assert not batch.is_separable(graph, {"x": (7, 3, 4)})
+
+
+@pytest.mark.parametrize("sizes", [("H", "W"), ("L",)])
+def test_weights_learn_where_the_file_leaves_sizes_free_that_it_needs(sizes, tmp_path):
+    """The file is resolved for the size of each batch: what is made of its weights then still belongs to them."""
+    given = {"conv": random_numbers(5, 3, *(1 for _ in sizes)), "w": random_numbers(320, 4)}
+    nodes = [
+        helper.make_node("Conv", ["x", "conv"], ["a"]),
+        helper.make_node("Relu", ["a"], ["r"]),
+        helper.make_node("Flatten", ["r"], ["f"]),
+        helper.make_node("MatMul", ["f", "w"], ["y"]),
+    ]
+    tensors = [build.tensor(name, array) for name, array in given.items()]
+    proto = build.model(nodes, [build.value("x", ["N", 3, *sizes])], [build.value("y", ["N", 4])], tensors)
+    (tmp_path / "free.onnx").write_bytes(proto.SerializeToString())
+    model, shape = fc.load(tmp_path / "free.onnx"), (3, *((8, 8) if len(sizes) == 2 else (64,)))
+    trainer = fc.Trainer(model, fc.SGD(0.5))
+    x = random_numbers(8, *shape)
+    losses = [trainer.step(x, np.arange(8) % 4) for _ in range(4)]
+    assert losses[-1] < losses[0]
+    after = model.state_dict()
+    assert {name for name, array in given.items() if (after[name] != array).any()} == {"conv", "w"}
+    changed = [helper.make_node(node.op_type, node.input, node.output) for node in nodes]
+    tensors = [build.tensor(name, np.asarray(after[name])) for name in given]
+    proto = build.model(changed, [build.value("x", ["N", 3, *sizes])], [build.value("y", ["N", 4])], tensors)
+    (expected,) = ReferenceEvaluator(proto).run(None, {"x": x})
+    np.testing.assert_allclose(model(x), expected, rtol=1e-4, atol=1e-5)

@@ -1,19 +1,19 @@
 /* convolution.h: tiles of convolutions (see fc_int8_conv for the sum).
  *
  * A tile holds P x B sums in registers, of P pixels and B blocks of outputs, until all quads are added. Rows are
- * divided evenly into tiles of at most MR pixels: larger ones exceed the registers, once the compiler has unrolled a
- * tap. */
+ * divided evenly into tiles of at most MR pixels. The loop over quads is not unrolled: the compiler would load the
+ * operands of several at once, and spill sums (docs/tuning.md, "Tiles of bytes"). */
 enum { FC_QUADS = VL / 4, FC_CHAINS = 8 }; /* independent sums that hide the latency of v_dot */
 
-/* The input of pixel p. Three pointers and two distances serve all pixels of a tile. */
+/* The input of pixel p. Five pointers and two distances serve all pixels of a tile. */
 typedef struct {
-    const uint8_t *at[4];
+    const uint8_t *at[5];
     ptrdiff_t pixel;
 } FC_FN(inputs);
 
 FC_INLINE FC_FN(inputs) inputs_at(const uint8_t *in, ptrdiff_t x_pixel)
 {
-    return (FC_FN(inputs)){{in, in + 3 * x_pixel, in + 6 * x_pixel, in + 9 * x_pixel}, x_pixel};
+    return (FC_FN(inputs)){{in, in + 3 * x_pixel, in + 6 * x_pixel, in + 9 * x_pixel, in + 12 * x_pixel}, x_pixel};
 }
 
 /* Adds quad number q of a tap to P x B sums. */
@@ -24,7 +24,7 @@ FC_INLINE void add_quad(v_i sums[][FC_MOST_BLOCKS], const FC_FN(inputs) *in, con
 #pragma GCC unroll 2
     for (int b = 0; b < B; b++)
         weights[b] = v_weights(w + (q * B + b) * QUAD_BYTES);
-#pragma GCC unroll 10
+#pragma GCC unroll 14
     for (int p = 0; p < P; p++) {
         const v_x x = v_inputs(in->at[p / 3] + p % 3 * in->pixel + 4 * q);
 #pragma GCC unroll 2
@@ -43,7 +43,7 @@ FC_INLINE void conv_tile(const fc_int8_conv *r, const uint8_t *x, const FC_FN(ou
     v_i sums[4][MR][FC_MOST_BLOCKS];
 #pragma GCC unroll 4
     for (int c = 0; c < copies; c++)
-#pragma GCC unroll 10
+#pragma GCC unroll 14
         for (int p = 0; p < P; p++)
 #pragma GCC unroll 2
             for (int b = 0; b < B; b++)
@@ -53,9 +53,14 @@ FC_INLINE void conv_tile(const fc_int8_conv *r, const uint8_t *x, const FC_FN(ou
         for (const char *line = ahead; line < ahead + r->ahead_bytes; line += 64)
             __builtin_prefetch(line, 0, 2);
         ahead += r->ahead_bytes;
+        if (copies == 1) {
+#pragma GCC unroll 1
+            for (ptrdiff_t q = 0; q < FC_QUADS; q++)
+                add_quad(sums[0], &in, w, q, P, B);
+        } else
 #pragma GCC unroll 4
-        for (int q = 0; q < FC_QUADS; q++)
-            add_quad(sums[q % copies], &in, w, q, P, B);
+            for (int q = 0; q < FC_QUADS; q++)
+                add_quad(sums[q % copies], &in, w, q, P, B);
         w += FC_QUADS * B * QUAD_BYTES;
     }
     for (; tap < end; tap++) {
@@ -66,7 +71,7 @@ FC_INLINE void conv_tile(const fc_int8_conv *r, const uint8_t *x, const FC_FN(ou
     }
 #pragma GCC unroll 4
     for (int c = 1; c < copies; c++)
-#pragma GCC unroll 10
+#pragma GCC unroll 14
         for (int p = 0; p < P; p++)
 #pragma GCC unroll 2
             for (int b = 0; b < B; b++)
@@ -103,6 +108,12 @@ FC_INLINE void conv_row(const fc_int8_conv *r, const int B)
 #if MR > 8
             FC_TILE(9)
             FC_TILE(10)
+            FC_TILE(11)
+            FC_TILE(12)
+#endif
+#if MR > 12
+            FC_TILE(13)
+            FC_TILE(14)
 #endif
         }
         x += pixels * r->x_pixel;

@@ -1,6 +1,5 @@
 /* vectors_512.h: what the tables of AVX-512 share. */
 #define VL 16
-#define MR 10 /* docs/tuning.md, "Tiles of bytes" */
 #define FLIPS 0
 
 typedef int v_i __attribute__((vector_size(64)));

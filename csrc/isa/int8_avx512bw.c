@@ -15,6 +15,7 @@ FC_TARGET("avx512f,avx512bw,avx2,fma,prefer-vector-width=512")
 #endif
 
 #define FC_ISA avx512bw
+#define MR 12
 #define QUAD_BYTES 128
 #define UNROLL_LINES 1
 

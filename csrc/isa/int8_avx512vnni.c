@@ -12,6 +12,7 @@ FC_TARGET("avx512f,avx512bw,avx512vnni,avx2,fma,prefer-vector-width=512")
 #endif
 
 #define FC_ISA avx512vnni
+#define MR 14
 #define QUAD_BYTES 64
 #define UNROLL_LINES 8
 

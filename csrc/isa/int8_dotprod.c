@@ -13,7 +13,7 @@ FC_TARGET("arch=armv8.2-a+dotprod")
 #include <string.h>
 
 #define FC_ISA dotprod
-#define MR 10
+#define MR 12
 #define FLIPS 1
 #define QUAD_BYTES 16
 

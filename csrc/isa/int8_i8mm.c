@@ -12,7 +12,7 @@ FC_TARGET("arch=armv8.2-a+dotprod+i8mm")
 #include <string.h>
 
 #define FC_ISA i8mm
-#define MR 10
+#define MR 12
 #define FLIPS 0
 #define QUAD_BYTES 16
 

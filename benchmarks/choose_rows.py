@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,6 @@ from fastcnn.training.defaults import epochs_for
 
 PAGE = Path(__file__).parents[1] / "docs" / "defaults_rows.md"
 RATE, BATCH = 3e-3, 32  # the estimator's
-CLIP = 3.0  # deviations that features are clipped to
 
 
 def halved(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -82,11 +81,16 @@ class Candidate:
     layers: int = 1
     members: int = 1
     activation: Callable[[], fc.layers.Layer] = fc.ReLU
-    clip: bool = False
+    clip: float = 0.0  # deviations that features are held within; 0: none
     smoothing: float = 0.0
     decay: float = 0.0
     rate: float = RATE
     fit: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_costly(self) -> bool:
+        """Whether training takes longer than that of one network in 400 steps."""
+        return self.members * self.fit.get("epochs", STEPS) > STEPS
 
     def predictions(self, x: np.ndarray, y: np.ndarray, other: np.ndarray, seed: int) -> np.ndarray:
         """Train each member, and predict others by the mean of their probabilities."""
@@ -103,7 +107,7 @@ class Candidate:
         return model
 
     def network(self, x: np.ndarray, classes: int, seed: int) -> fc.Model:
-        """A network before training; a smooth clip is 3 tanh(z / 3) of the standardised features z."""
+        """A network before training; a smooth clip to c is c tanh(z / c) of the standardised features z."""
         count = x.shape[1]
         with fc.layers.seeded(seed):
             layers = [*([fc.Tanh()] if self.clip else []), fc.Dropout(self.dropout[0])]
@@ -115,8 +119,8 @@ class Candidate:
         deviation = x.std(axis=0) + 1e-9
         if self.clip:
             first = next(layer for layer in layers if isinstance(layer, fc.Linear))
-            first.weight = first.weight * CLIP
-            deviation *= CLIP
+            first.weight = first.weight * self.clip
+            deviation *= self.clip
         model.scaling = x.mean(axis=0), deviation
         return model
 
@@ -136,15 +140,18 @@ class Other:
 
 PUBLISHED = (0.2, 0.5)  # shares of features and of hidden units that are dropped
 LESS = (0.1, 0.5)
-WHOLE = {"batch_size": 2000, "epochs": 400}  # more rows than any set has, and a step an epoch
+MOST_ROWS = 2000  # more than any set has: a step an epoch
+STEPS = 400
+CLIP = 3.0
 FORMER = "1024 units, dropout 0.2 and 0.5"  # the default that candidates are compared with
+DEFAULT = "whole batch, decay 1, smooth clip, dropout 0.1 and 0.5"  # since the first round
 FRESH = 1  # the halves that the first is examined on; 0 are those that all are
 SPHERES = ("Hastie's 10.2", "shells")  # sets whose borders are spheres
 
 
-def whole(dropout: tuple[float, float] = LESS, decay: float = 1.0, **settings: Any) -> Candidate:
+def whole(dropout: tuple[float, float] = LESS, decay: float = 1.0, *, steps: int = STEPS, **settings: Any) -> Candidate:
     """Steps on all rows, by AdamW."""
-    return Candidate(1024, dropout, decay=decay, fit=WHOLE, **settings)
+    return Candidate(1024, dropout, decay=decay, fit={"batch_size": MOST_ROWS, "epochs": steps}, **settings)
 
 
 CANDIDATES: dict[str, Candidate | Other] = {
@@ -172,7 +179,7 @@ CANDIDATES: dict[str, Candidate | Other] = {
     "the same, rate 0.01": Candidate(1024, PUBLISHED, rate=1e-2),
     "the same, SiLU": Candidate(1024, PUBLISHED, activation=fc.SiLU),
     "the same, SiLU, rate 0.01": Candidate(1024, PUBLISHED, activation=fc.SiLU, rate=1e-2),
-    "the same, smooth clip of features": Candidate(1024, PUBLISHED, clip=True),
+    "the same, smooth clip of features": Candidate(1024, PUBLISHED, clip=CLIP),
     "the same, mean of 4": Candidate(1024, PUBLISHED, members=4),
     "mean of 4 with 256 units, dropout 0.2 and 0.5": Candidate(256, PUBLISHED, members=4),
     "dropout 0.1 and 0.5, SiLU": Candidate(1024, LESS, activation=fc.SiLU),
@@ -189,9 +196,19 @@ CANDIDATES: dict[str, Candidate | Other] = {
     "whole batch, decay 3, dropout 0.1 and 0.5": whole(decay=3.0),
     "whole batch, decay 1, rate 0.01, dropout 0.1 and 0.5": whole(rate=1e-2),
     "whole batch, decay 1, label smoothing 0.1, dropout 0.1 and 0.5": whole(smoothing=0.1),
-    "whole batch, decay 1, smooth clip, dropout 0.1 and 0.5": whole(clip=True),
+    DEFAULT: whole(clip=CLIP),
     "whole batch, decay 1, SiLU, dropout 0.1 and 0.5": whole(activation=fc.SiLU),
 }
+FURTHER: dict[str, Candidate | Other] = {
+    "smooth clip, dropout 0.2 and 0.5": whole(PUBLISHED, clip=CLIP),
+    "smooth clip, label smoothing 0.05": whole(clip=CLIP, smoothing=0.05),
+    "smooth clip to 2": whole(clip=2.0),
+    "smooth clip, mean of 2, 200 steps each": whole(clip=CLIP, members=2, steps=200),
+    "smooth clip, mean of 2": whole(clip=CLIP, members=2),
+    "smooth clip, 800 steps": whole(clip=CLIP, steps=800),
+}
+SECOND = {DEFAULT: CANDIDATES[DEFAULT], **FURTHER}
+ALL = {**CANDIDATES, **FURTHER}
 
 
 def accuracies(candidate: Candidate | Other, name: str, rounds: int, start: int = 0) -> np.ndarray:
@@ -218,15 +235,22 @@ def ahead(found: dict[str, np.ndarray], default: dict[str, np.ndarray]) -> tuple
     return float(np.mean(differences)), float(np.sqrt(np.square(errors).sum()) / len(SETS))
 
 
-def first(table: dict[str, dict[str, np.ndarray]]) -> str:
-    """The single network that the criterion of the page puts first."""
-    least = without_spheres(table[FORMER])
-    names = [
-        name for name, candidate in CANDIDATES.items() if isinstance(candidate, Candidate) and candidate.members == 1
-    ]
+def first(table: dict[str, dict[str, np.ndarray]], candidates: dict[str, Candidate | Other], default: str) -> str:
+    """The candidate that the criterion of the page puts first, of those that cost no more than one network."""
+    least = without_spheres(table[default])
+    names = [name for name, each in candidates.items() if isinstance(each, Candidate) and not each.is_costly]
     return min(
-        (name for name in names if without_spheres(table[name]) >= least), key=lambda name: shifted_error(table[name])
+        (name for name in names if without_spheres(table[name]) >= least),
+        key=lambda name: shifted_error(table[name]),
+        default=default,
     )
+
+
+def worth_it(table: dict[str, dict[str, np.ndarray]], chosen: str) -> list[str]:
+    """The costly candidates of the second round that are ahead of the chosen one by more than the standard error."""
+    costly = [name for name, each in FURTHER.items() if isinstance(each, Candidate) and each.is_costly]
+    gains = {name: ahead(table[name], table[chosen]) for name in costly}
+    return [name for name, (gain, uncertain) in gains.items() if gain > uncertain]
 
 
 def without_spheres(found: dict[str, np.ndarray]) -> float:
@@ -255,6 +279,14 @@ It was written down before the candidates with a batch of all rows were trained,
 5. Only then is it trained on the sets of [defaults.md](defaults.md), once, by the protocol that stands there.
 
 ## All candidates
+"""
+_FURTHER = """
+Trained on the sets of [defaults.md](defaults.md), that default came out three predictions of 890 behind the SVM on
+wine, and one of 2845 behind PyTorch on breast cancer. Further candidates were tried for that reason, on the sets of
+this page alone. They differ from the default by what is named. The criterion was written down before they were
+trained: it is the one above, where this default takes the place of the default before. What costs twice as much, a
+mean of two networks of 400 steps or 800 steps, takes the place only if it is ahead of the first of the others by more
+than the standard error. "Ahead by" is here the difference to this default.
 """
 _NAMES = """
 Units are those of one hidden layer. Dropout is given of the features and of that layer: 0.2 and 0.5 are the
@@ -288,45 +320,62 @@ def row(name: str, found: dict[str, np.ndarray], former: dict[str, np.ndarray]) 
     return f"| {' | '.join([name, *numbers, *(f'{100 * value.mean():.1f}' for value in found.values())])} |"
 
 
-def page(table: dict[str, dict[str, np.ndarray]], again: dict[str, dict[str, np.ndarray]], rounds: int) -> str:
-    """The page: candidates in the order of their errors, and the first of them on fresh halves."""
-    date, machine = datetime.date.today(), platform.machine()
+def rows_of(table: dict[str, dict[str, np.ndarray]], names: Iterable[str], former: str) -> list[str]:
+    """A table of candidates."""
     columns = ["candidate", "shifted error", "mean", "without spheres", "ahead by", *SETS]
     head = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    return [*head, *(row(name, table[name], table[former]) for name in names), ""]
+
+
+def page(table: dict[str, dict[str, np.ndarray]], again: dict[str, dict[str, np.ndarray]], rounds: int) -> str:
+    """The page: candidates of each round in the order of their errors, and the first of them on fresh halves."""
+    date, machine = datetime.date.today(), platform.machine()
     ordered = sorted(table, key=lambda name: shifted_error(table[name]))
+    chosen = first(table, CANDIDATES, FORMER)
     lines = [
         "# How the network for rows of features was chosen",
         "",
         filled(_METHOD.format(rounds=rounds, former=FORMER, date=date, machine=machine)),
         _CRITERION.format(rounds=rounds),
-        *head,
-        *(row(name, table[name], table[FORMER]) for name in ordered),
-        "",
+        *rows_of(table, [name for name in ordered if name in CANDIDATES], FORMER),
         filled(_NAMES),
-        _CHOICE.format(chosen=first(table), rounds=rounds),
-        *head,
-        *(row(name, found, again[FORMER]) for name, found in again.items()),
-        "",
+        _CHOICE.format(chosen=chosen, rounds=rounds),
+        *rows_of(again, (FORMER, chosen), FORMER),
         filled(_OUTSIDE),
+        "",
+        "## A further round",
+        "",
+        filled(_FURTHER),
+        "",
+        *rows_of(table, [name for name in ordered if name in SECOND], DEFAULT),
     ]
-    return "\n".join(lines) + "\n"
+    second = [name for name in again if name in FURTHER]
+    if second:
+        lines += [f"On the {rounds} further halvings:", "", *rows_of(again, [DEFAULT, *second], DEFAULT)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def examined(table: dict[str, dict[str, np.ndarray]]) -> list[str]:
+    """The candidates that are examined on fresh halves."""
+    second = first(table, SECOND, DEFAULT)
+    return list(dict.fromkeys([FORMER, first(table, CANDIDATES, FORMER), DEFAULT, second, *worth_it(table, second)]))
 
 
 def main() -> None:
     """Print the means as they come; write the page, if it is complete."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sets", nargs="*", default=list(SETS), choices=list(SETS))
-    parser.add_argument("--candidates", nargs="*", default=list(CANDIDATES), choices=list(CANDIDATES))
+    parser.add_argument("--candidates", nargs="*", default=list(ALL), choices=list(ALL))
     parser.add_argument("--rounds", type=int, default=3, help="times that each set is halved (default: 3)")
     options = parser.parse_args()
     table: dict[str, dict[str, np.ndarray]] = {}
     for candidate in options.candidates:
-        table[candidate] = {name: accuracies(CANDIDATES[candidate], name, options.rounds) for name in options.sets}
+        table[candidate] = {name: accuracies(ALL[candidate], name, options.rounds) for name in options.sets}
         print(f"{candidate:45} {100 * np.mean(list(table[candidate].values())):6.2f} %", flush=True)
-    if options.sets == list(SETS) and options.candidates == list(CANDIDATES):
+    if options.sets == list(SETS) and options.candidates == list(ALL):
         again = {
-            name: {of_set: accuracies(CANDIDATES[name], of_set, options.rounds, FRESH) for of_set in SETS}
-            for name in (FORMER, first(table))
+            name: {of_set: accuracies(ALL[name], of_set, options.rounds, FRESH) for of_set in SETS}
+            for name in examined(table)
         }
         PAGE.write_text(page(table, again, options.rounds), encoding="utf-8")
 

@@ -24,6 +24,7 @@ import numpy as np
 
 import fastcnn as fc
 from fastcnn._table import Columns
+from fastcnn.kernels import _cpu
 
 ENGINES = ["fastcnn", "onnxruntime", "openvino"]
 ROUNDS = 3
@@ -120,7 +121,7 @@ def page(rows: list[dict[str, object]]) -> str:
         f"Here fastcnn is the fastest on {(ratios > 1).sum()} of {len(rows)} networks; the geometric mean of the",
         f"ratios is {np.exp(np.log(ratios).mean()):.2f}.",
         "",
-        f"Measured on {date.today()}, {machine}, instruction set {fc.get_isa()}. Other work shared the machine, so",
+        f"Measured on {date.today()}, {machine}, instruction set {_cpu.isa()}. Other work shared the machine, so",
         "that processor time was measured instead of time on the clock, the engines in turns. Ratios change by a few",
         "hundredths from run to run.",
         "",

@@ -242,3 +242,12 @@ def test_shapes_and_names_of_what_a_graph_becomes():
     assert [node.op for node in use_bytes(state).graph.nodes] == ["Int8Quantize", "Int8Conv", "Int8Dequantize"]
     assert "Int8Conv" not in {node.op for node in resolve(graph, {"x": (1, 3, 16, 16)}).graph.nodes}
     assert compile_general(graph, {"x": (1, 3, 16, 16)}).output_shape == (1, 8, 16, 16)
+
+
+def test_sums_that_could_leave_32_bits_are_floats(isa):
+    """More than 32,896 products of the largest bytes and weights."""
+    net = Net((1, 182, 182))
+    y = net.node("Conv", net.x, net.weight(8, 1, 182, 182))
+    graph = net.graph(net.quantised(y, 1, 100))
+    x = net.rng.uniform(-2, 2, (1, 1, 182, 182)).astype(np.float32)
+    assert "int8" not in in_bytes(graph, x)[1]

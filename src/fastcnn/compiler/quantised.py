@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from math import isfinite
+from math import isfinite, prod
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,8 @@ from fastcnn.compiler.state import State
 from fastcnn.graph.ir import Node, Shape
 from fastcnn.ops.base import resolve_pads
 
-# Sums of products with larger biases could leave 32 bits.
+# Sums of more products, or with larger biases, could leave 32 bits.
+MOST_PRODUCTS = (1 << 30) // (255 * 128)
 MOST_BIAS = 1 << 29
 _CLIPS = ("Relu", "Clip")
 _MOVES = ("Flatten", "Reshape", "Identity", "Dropout", "DropPath")
@@ -181,6 +182,8 @@ class _Bytes:
         if len(node.inputs) > 3 or len(node.inputs) > 2 and node.inputs[2] and node.inputs[2] not in self.constants:
             return None
         weight, scale = self.constants[origin.inputs[0]], np.asarray(self.constants[origin.inputs[1]], np.float64)
+        if prod(weight.shape[1:]) > MOST_PRODUCTS:
+            return None
         source = x.name
         if node.op == "Gemm":
             source = self.image_of(x.name)

@@ -3,8 +3,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-MOST_PRODUCTS: int
-
 @dataclass(frozen=True)
 class Reach:
     width: int

@@ -12,10 +12,6 @@ from fastcnn.kernels._step cimport address, ceil_div
 
 from fastcnn.kernels import storage
 
-# Products of an input of up to 255 and a weight of up to 128 whose sum always fits into 32 bits, beside a bias of
-# 2^30 at most.
-MOST_PRODUCTS = (1 << 30) // (255 * 128)
-
 
 @dataclass(frozen=True)
 class Reach:

@@ -129,12 +129,22 @@ class Conv(_Internal):
         return 2 * prod(output) * prod(shapes[1][1:])
 
     def access(self, node: Node, shapes: Mapping[str, Shape], vl: int) -> Access:
-        attrs, channels = node.attrs, shapes[node.inputs[0]][1]
-        narrow = QUAD if channels <= QUAD < vl and attrs["group"] == 1 else 0
+        attrs, narrow = node.attrs, self.narrow(node, shapes, vl)
         element, fill = (FLOAT32, 0) if attrs["floats"] else (UINT8, attrs["fill"])
         top, left, bottom, right = attrs["pads"]
         halo = (top, left, bottom, right)
         return Access("blocked", halo, reads_narrow=narrow > 0, narrow=narrow, element=element, fill=fill)
+
+    def narrow(self, node: Node, shapes: Mapping[str, Shape], vl: int) -> int:
+        """The lanes of an image of few channels; 0 where it is read in blocks. Plain values have no padding."""
+        from fastcnn.kernels import _int8_weights
+
+        channels, weight = shapes[node.inputs[0]][1], shapes[node.inputs[1]]
+        if channels > QUAD or node.attrs["group"] > 1:
+            return 0
+        lanes = _int8_weights.narrow_lanes(channels, weight[2:], node.attrs["dilations"])
+        lanes = QUAD if lanes == 1 else lanes
+        return 0 if lanes == vl else lanes
 
     def lower(self, node: Node, ctx: Lowering) -> None:
         from fastcnn.kernels import _int8, _int8_conv, _int8_depthwise, _int8_weights

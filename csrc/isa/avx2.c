@@ -9,6 +9,7 @@ FC_TARGET("avx2,fma")
 #define MR 6
 #define MR_STRIDED 6
 #define WIDE_BLOCKS 4
+#define HALF_BLOCKS 1
 #define WINOGRAD_PATCHES 2
 #define UNROLL_TAPS 1
 #define STEPS_A_ROUND 1

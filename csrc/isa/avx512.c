@@ -13,6 +13,7 @@ FC_TARGET("avx512f,avx2,fma,prefer-vector-width=512")
 #define MR 14
 #define MR_STRIDED 8
 #define WIDE_BLOCKS 2
+#define HALF_BLOCKS 1
 #define WINOGRAD_PATCHES 4
 #define UNROLL_TAPS 0
 #define STEPS_A_ROUND 2

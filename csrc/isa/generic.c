@@ -6,6 +6,7 @@
 #define MR 6
 #define MR_STRIDED 6
 #define WIDE_BLOCKS 4
+#define HALF_BLOCKS 1
 #define WINOGRAD_PATCHES 4 /* the number of AVX-512, so that every machine tests it */
 #define UNROLL_TAPS 0
 #define STEPS_A_ROUND 1

@@ -12,6 +12,7 @@
 #define MR 12
 #define MR_STRIDED 12
 #define WIDE_BLOCKS 4
+#define HALF_BLOCKS 0
 #define WINOGRAD_PATCHES 4
 #define UNROLL_TAPS 1
 #define STEPS_A_ROUND 1
@@ -56,6 +57,7 @@ static inline __attribute__((always_inline)) v_f v_fma_lane(v_f x, const int lan
     return c;
 }
 
+#define V_ADD_PRODUCT_OF(sum, a, b) __asm__("fmla %0.4s, %1.4s, %2.4s" : "+w"(sum) : "w"(a), "w"(b))
 #define V_FMA_LANE(x, lane, a, c) v_fma_lane((x), (lane), (a), (c))
 #define V_FMA1(s, a, c) V_FMA_LANE(v_load_lane(&(s)), 0, (a), (c))
 #define V_ADD_PRODUCT(sum, s, a) ((sum) = V_FMA1(s, (a), (sum)))

@@ -1,8 +1,9 @@
 /* all.h: the bodies of every tile, in the vector vocabulary of the including ISA file, and its table.
  *
  * Numbers: VL is the floats of a vector. MR is the pixels of the largest convolution tile of two blocks, MR_STRIDED
- * where the distance between pixels is known only at run time. WIDE_BLOCKS is the most blocks of a tile. STEPS_A_ROUND
- * steps are unrolled, with UNROLL_TAPS all steps of a full tap. WINOGRAD_PATCHES is the patches of a Winograd tile.
+ * where the distance between pixels is known only at run time. WIDE_BLOCKS is the most blocks of a tile. HALF_BLOCKS is
+ * 1 where half blocks have tiles. STEPS_A_ROUND steps are unrolled, with UNROLL_TAPS all steps of a full tap.
+ * WINOGRAD_PATCHES is the patches of a Winograd tile.
  *
  * Types: v_f of floats, v_i of integers and masks. Memory: V_LOAD and V_STORE (unaligned), V_SET1 (broadcasts a float),
  * V_SET2 (broadcasts two neighbouring floats of memory). Arithmetic: V_FMA (a * b + c), V_MAX and V_MIN (the second
@@ -13,8 +14,9 @@
  * up: V_LOOKUP32 (those that the low five bits of each lane name) and V_ANY_BELOW (whether any lane of a is below b).
  *
  * Optional, where the compiler needs help (vector.h has the others): V_ADD_PRODUCT (sum += s * a, s a float in memory),
- * V_ADD_PRODUCTS (two sums) and V_ADD_3_PRODUCTS. Where a multiply-add takes a lane of a vector: V_FMA_LANE (c + a
- * times a lane of x), V_FMA1 (c + s * a, s a float in memory). Other arithmetic is the compiler's, on its vector types.
+ * V_ADD_PRODUCTS (two sums), V_ADD_3_PRODUCTS and V_ADD_PRODUCT_OF (of two vectors). Where a multiply-add takes a lane
+ * of a vector: V_FMA_LANE (c + a times a lane of x), V_FMA1 (c + s * a, s a float in memory). Other arithmetic is the
+ * compiler's, on its vector types.
  */
 #include "../fastcnn.h"
 

@@ -60,6 +60,15 @@ FC_INLINE void add_steps(const fc_conv_blocks *r, FC_FN(tile_sums) acc, FC_FN(co
             from->w += VL * B * VL;
             from->in += VL;
         }
+    if (LANE_PRODUCTS && is_dense(x_pixel)) /* a step alone has few loads beside what a round takes */
+        for (; i + 2 <= steps; i += 2) {
+            __builtin_prefetch(from->ahead, 0, FC_SECOND_LEVEL);
+            from->ahead += 2 * r->ahead_bytes;
+            add_step(acc, from->w, from->in, first, last, B, x_pixel);
+            add_step(acc, from->w + B * VL, from->in + r->x_channel, first, last, B, x_pixel);
+            from->w += 2 * B * VL;
+            from->in += 2 * r->x_channel;
+        }
 #pragma GCC unroll FC_STEPS
     for (; i < steps; i++) {
         if (B >= 2)

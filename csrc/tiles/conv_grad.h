@@ -11,6 +11,9 @@
 #define FC_GRAD_PAIR_LANES 8
 #endif
 
+/* Pixels of a round: docs/tuning.md, "Lanes". A tile of one block of four channels has few sums for its loop. */
+enum { FC_GRAD_PIXELS = LANE_PRODUCTS ? 4 : 1 };
+
 FC_INLINE void conv_grad_tile(const fc_conv_grad *r, const float *x, const ptrdiff_t *to, const int P, const int B)
 {
     v_f acc[8][3];
@@ -23,7 +26,7 @@ FC_INLINE void conv_grad_tile(const fc_conv_grad *r, const float *x, const ptrdi
         for (ptrdiff_t row = 0; row < r->rows; row++) {
             const float *in = x + image * r->x_image + row * r->x_row;
             const float *g = r->g + image * r->g_image + row * r->g_row;
-#pragma GCC unroll 1
+#pragma GCC unroll FC_GRAD_PIXELS
             for (ptrdiff_t i = 0; i < r->pixels; i++, in += r->x_pixel, g += VL) {
                 v_f gradient[3];
 #pragma GCC unroll 3

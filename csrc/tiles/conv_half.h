@@ -3,14 +3,18 @@
  * A full block would waste half of its multiply-adds. Here a vector holds the outputs of a half block twice. Even
  * lanes sum the products of even input channels, odd lanes those of odd ones. A step takes two input channels. It
  * broadcasts both from each pixel, and multiplies them by one vector of weights for each half block. At the end, each
- * tile adds the sums of even and of odd channels. It takes fewer loads than two steps of blocks_tile. */
+ * tile adds the sums of even and of odd channels. It takes fewer loads than two steps of blocks_tile.
+ *
+ * Without HALF_BLOCKS, blocks_tile computes half blocks as full ones, from weights in their own order. Products of
+ * lanes have no pair of lanes as operand: each pair of inputs would need a broadcast. docs/tuning.md, "Lanes", counts
+ * it. */
 #define FC_HALF_PAIR (2 * MR / 3) /* pixels of a tile of two blocks: each pixel has three vectors of sums */
 
 /* Reorders weights of one or two blocks, of which the last is half full, in place. Two steps then fill 2 * blocks - 1
  * vectors, in the memory of 2 * blocks. */
 static void FC_FN(halve_weights)(float *w, ptrdiff_t steps, ptrdiff_t blocks)
 {
-    for (; steps > 0; steps -= 2, w += 2 * blocks * VL) {
+    for (; HALF_BLOCKS && steps > 0; steps -= 2, w += 2 * blocks * VL) {
         const v_f even = V_LOAD(w), odd = V_LOAD(w + blocks * VL);
         if (blocks == 2) {
             const v_f half = V_ZIP_LOW(V_LOAD(w + VL), V_LOAD(w + 3 * VL));

@@ -8,30 +8,53 @@
  *
  * Pooling takes maxima of planes, before they are transposed: of rows first, then of even and odd pixels. */
 
+/* Pairs O, Q. The O x Q sums keep two multipliers busy and leave some of 16 registers free. Beyond FC_NARROW_MOST
+ * channels, steps_tile is faster: docs/tuning.md, "Narrow tiles". With products of lanes there are 32 registers, and
+ * one vector holds the weights of a step. */
+// clang-format off
+#if LANE_PRODUCTS
+#define FC_NARROW_TILES(F) F(1, 8) F(2, 8) F(3, 8) F(4, 6)
+#else
+#define FC_NARROW_TILES(F) F(1, 4) F(2, 4) F(3, 4) F(4, 3) F(5, 2) F(6, 2)
+#endif
+// clang-format on
+typedef v_f FC_FN(narrow_sums)[FC_NARROW_MOST][LANE_PRODUCTS ? 8 : 4]; /* [channel][vector of pixels] */
+
 /* Computes the sums of Q vectors of pixels, `apart` floats from each other in x. */
-FC_INLINE void narrow_sums(const fc_conv_narrow *r, const float *x, ptrdiff_t apart, v_f sum[FC_NARROW_MOST][4],
+FC_INLINE void narrow_sums(const fc_conv_narrow *r, const float *x, ptrdiff_t apart, FC_FN(narrow_sums) sum,
                            const int O, const int Q)
 {
 #pragma GCC unroll 6
     for (int o = 0; o < O; o++)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int q = 0; q < Q; q++)
             sum[o][q] = V_SET1(r->row.bias[o]);
     const float *w = r->row.w;
-    for (const ptrdiff_t *tap = r->row.taps, *end = tap + r->steps; tap < end; tap++, w += VL) {
-        v_f in[4];
-#pragma GCC unroll 4
-        for (int q = 0; q < Q; q++)
-            in[q] = V_LOAD(x + *tap + q * apart);
+    for (const ptrdiff_t *tap = r->row.taps, *end = tap + r->steps; tap < end; tap++, w += VL)
+        if (LANE_PRODUCTS) {
+            const float *in = x + *tap;
+            __asm__("" : "+r"(in)); /* else the compiler computes the address of each load anew */
+            const v_f weight = V_LOAD(w);
+#pragma GCC unroll 8
+            for (int q = 0; q < Q; q++) {
+                const v_f pixels = V_LOAD(in + q * apart);
 #pragma GCC unroll 6
-        for (int o = 0; o < O; o++) {
-            const int is_lane = LANE_PRODUCTS && o < VL;
-            const v_f weight = is_lane ? V_LOAD(w) : V_SET1(w[o]);
+                for (int o = 0; o < O; o++)
+                    sum[o][q] = V_FMA_LANE(weight, o, pixels, sum[o][q]);
+            }
+        } else {
+            v_f in[4];
 #pragma GCC unroll 4
             for (int q = 0; q < Q; q++)
-                sum[o][q] = is_lane ? V_FMA_LANE(weight, o % VL, in[q], sum[o][q]) : V_FMA(in[q], weight, sum[o][q]);
+                in[q] = V_LOAD(x + *tap + q * apart);
+#pragma GCC unroll 6
+            for (int o = 0; o < O; o++) {
+                const v_f weight = V_SET1(w[o]);
+#pragma GCC unroll 4
+                for (int q = 0; q < Q; q++)
+                    sum[o][q] = V_FMA(in[q], weight, sum[o][q]);
+            }
         }
-    }
 }
 
 /* Stores a vector of pixels of each of O planes to NCHW y, with the gap before its second half. */
@@ -74,9 +97,10 @@ FC_INLINE void narrow_store(const fc_conv_narrow *r, const v_f planes[FC_NARROW_
 
 FC_INLINE void narrow_tile(const fc_conv_narrow *r, ptrdiff_t first, const int O, const int Q)
 {
-    v_f sum[FC_NARROW_MOST][4], planes[FC_NARROW_MOST];
+    FC_FN(narrow_sums) sum;
+    v_f planes[FC_NARROW_MOST];
     narrow_sums(r, r->row.x + first, VL, sum, O, Q);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int q = 0; q < Q; q++) {
 #pragma GCC unroll 6
         for (int o = 0; o < O; o++)
@@ -88,7 +112,8 @@ FC_INLINE void narrow_tile(const fc_conv_narrow *r, ptrdiff_t first, const int O
 /* Pools two rows, in the vectors of pixels that begin at `first` and at `second`. */
 FC_INLINE void narrow_pooled(const fc_conv_narrow *r, ptrdiff_t first, ptrdiff_t second, const int O)
 {
-    v_f sum[FC_NARROW_MOST][4], half[2][FC_NARROW_MOST];
+    FC_FN(narrow_sums) sum;
+    v_f half[2][FC_NARROW_MOST];
     for (int h = 0; h < 2; h++) {
         narrow_sums(r, r->row.x + (h ? second : first), r->x_pool_row, sum, O, 2);
 #pragma GCC unroll 6
@@ -101,12 +126,6 @@ FC_INLINE void narrow_pooled(const fc_conv_narrow *r, ptrdiff_t first, ptrdiff_t
         planes[o] = v_max_nan(V_EVEN(half[0][o], half[1][o]), V_ODD(half[0][o], half[1][o]));
     narrow_store(r, planes, first / 2 * r->row.y_pixel, VL / 2, ((second - first) / 2 - VL / 2) * r->row.y_pixel, O);
 }
-
-/* Pairs O, Q. The O x Q sums keep two multipliers busy and leave some of 16 registers free. Beyond FC_NARROW_MOST
- * channels, steps_tile is faster: docs/tuning.md, "Narrow tiles". */
-// clang-format off
-#define FC_NARROW_TILES(F) F(1, 4) F(2, 4) F(3, 4) F(4, 3) F(5, 2) F(6, 2)
-// clang-format on
 
 FC_INLINE void narrow_row(const fc_conv_narrow *r, const int O, const int Q)
 {
@@ -128,6 +147,8 @@ FC_INLINE void narrow_pooled_row(const fc_conv_narrow *r, const int O)
             narrow_pooled_row(r, O);                                                                                   \
         else if (r->row.pixels >= Q * VL)                                                                              \
             narrow_row(r, O, Q);                                                                                       \
+        else if (Q > 4 && r->row.pixels >= Q / 2 * VL)                                                                 \
+            narrow_row(r, O, Q / 2);                                                                                   \
         else                                                                                                           \
             narrow_row(r, O, 1);                                                                                       \
         break;

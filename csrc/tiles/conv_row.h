@@ -137,9 +137,9 @@ static void FC_FN(conv_blocks)(const fc_conv_blocks *r)
         return;
     }
 #endif
-    if (r->half && side_by_side)
+    if (HALF_BLOCKS && r->half && side_by_side)
         FC_FN(conv_half_stride1)(r);
-    else if (r->half)
+    else if (HALF_BLOCKS && r->half)
         FC_FN(conv_half_strided)(r);
     else if (side_by_side)
         FC_FN(conv_blocks_stride1)(r);

@@ -21,6 +21,23 @@ FC_INLINE void store_steps(const fc_conv_steps *r, FC_FN(tile_sums) acc, float *
     store_sums(&r->row, acc, y, residual, 0, P, B, until_gap, y_gap, residual_gap, y_pixel);
 }
 
+/* Adds a step to the sums of P pixels at held distances. */
+FC_INLINE void add_held_step(FC_FN(tile_sums) acc, const float *w, const float *in, const ptrdiff_t *distance,
+                             const int P, const int B)
+{
+    v_f weight[2];
+#pragma GCC unroll 2
+    for (int b = 0; b < B; b++)
+        weight[b] = V_LOAD(w + b * VL);
+#pragma GCC unroll 28
+    for (int p = 0; p < P; p++) {
+        if (B == 2)
+            V_ADD_PRODUCTS(acc[p][0], acc[p][1], *at_distance(in, distance[p]), weight[0], weight[1]);
+        else
+            V_ADD_PRODUCT(acc[p][0], *at_distance(in, distance[p]), weight[0]);
+    }
+}
+
 /* Computes a tile and moves on to the next one. */
 FC_INLINE void steps_tile(const fc_conv_steps *r, FC_FN(tile_place) *at, const int P, const int B,
                           const ptrdiff_t x_pixel, const ptrdiff_t y_pixel)
@@ -37,8 +54,18 @@ FC_INLINE void steps_tile(const fc_conv_steps *r, FC_FN(tile_place) *at, const i
         for (int b = 0; b < B; b++)
             acc[p][b] = V_LOAD(r->row.bias + b * VL);
 
+    const int held = HELD_PIXELS && !__builtin_constant_p(x_pixel);
+    ptrdiff_t distance[2 * MR];
+    if (held)
+        hold_pixels(distance, P, x_pixel);
     for (const ptrdiff_t *tap = r->row.taps, *end = tap + r->steps; tap < end; tap++) {
-        add_step(acc, w, x + *tap, 0, P, B, x_pixel);
+        const float *in = x + *tap;
+        if (LANE_PRODUCTS)
+            __asm__("" : "+r"(in)); /* else the compiler computes the address of the first load anew */
+        if (held)
+            add_held_step(acc, w, in, distance, P, B);
+        else
+            add_step(acc, w, in, 0, P, B, x_pixel);
         w += B * VL + (B == 1 ? r->w_skip : 0);
     }
 

@@ -13,6 +13,11 @@ FC_INLINE void depthwise_tile(const fc_depthwise *r, const float *x, float *y, c
     for (int p = 0; p < P; p++)
         acc[p] = V_LOAD(r->bias);
     const float *w = r->w;
+    ptrdiff_t distance[FC_DEPTHWISE_PIXELS], column[2];
+    if (HELD_PIXELS && kw == 0) {
+        hold_pixels(distance, P, r->x_pixel);
+        hold_pixels(column, 2, r->x_col);
+    }
     if (kw > 0) {
         const float *below = x + r->kh * r->x_row;
 #pragma GCC unroll 2
@@ -33,9 +38,17 @@ FC_INLINE void depthwise_tile(const fc_depthwise *r, const float *x, float *y, c
 #pragma GCC unroll 5
                 for (int k = 0; k < kw; k++)
                     if (i >= k && (i - k) % stride == 0 && (i - k) / stride < P)
-                        acc[(i - k) / stride] = V_FMA(in, weight[k], acc[(i - k) / stride]);
+                        V_ADD_PRODUCT_OF(acc[(i - k) / stride], in, weight[k]);
             }
             w += kw * VL;
+        } else if (HELD_PIXELS) {
+            const float *in = x;
+            for (const float *end = w + r->kw * VL; w < end; w += VL, in = at_distance(in, column[1])) {
+                const v_f weight = V_LOAD(w);
+#pragma GCC unroll 14
+                for (int p = 0; p < P; p++)
+                    V_ADD_PRODUCT_OF(acc[p], V_LOAD(at_distance(in, distance[p])), weight);
+            }
         } else {
             for (ptrdiff_t k = 0; k < r->kw; k++, w += VL) {
                 const v_f weight = V_LOAD(w);

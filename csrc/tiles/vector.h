@@ -10,6 +10,11 @@
     ((sum) = V_FMA((v), (a), (sum)), (sum2) = V_FMA((v), (b), (sum2)), (sum3) = V_FMA((v), (c), (sum3)))
 #endif
 
+/* Adds a product of vectors. */
+#ifndef V_ADD_PRODUCT_OF
+#define V_ADD_PRODUCT_OF(sum, a, b) ((sum) = V_FMA((a), (b), (sum)))
+#endif
+
 #ifdef V_FMA_LANE
 #define LANE_PRODUCTS 1
 #else
@@ -17,6 +22,24 @@
 #define V_FMA_LANE(x, lane, a, c) V_FMA(V_SET1((x)[lane]), (a), (c))
 #define V_FMA1(s, a, c) V_FMA(V_SET1(s), (a), (c))
 #endif
+
+/* Where general registers are many, the distance of each pixel occupies one: loads then compute no address. */
+#define HELD_PIXELS LANE_PRODUCTS
+
+/* The distances of P pixels from the first, in bytes. */
+FC_INLINE void hold_pixels(ptrdiff_t *distance, const int P, ptrdiff_t pixel)
+{
+#pragma GCC unroll 28
+    for (int p = 0; p < P; p++) {
+        distance[p] = p * pixel * (ptrdiff_t)sizeof(float);
+        __asm__("" : "+r"(distance[p])); /* else the compiler computes it anew for each load */
+    }
+}
+
+FC_INLINE const float *at_distance(const float *x, ptrdiff_t bytes)
+{
+    return (const float *)((const char *)x + bytes);
+}
 
 /* Two floats as one integer: V_SET2 broadcasts it. */
 FC_INLINE long long v_two_floats(const float *p)

@@ -127,6 +127,9 @@ INTERNAL = {
     **{f"Reduce{name}": ({"axes": (1,)}, [IMAGE]) for name in ("Sum", "Mean", "Max", "L2")},
     "MovePixels": ({"shape": (2, 3, 3), "images": (2, 36), "pixels": (3, 12, 3, 2)}, [IMAGE]),
     "Attention": ({}, [(1, 2, 4, 8)] * 3), "LayerNormalization": ({}, [IMAGE, (6,), (6,)]),
+    "LayerNormStats": ({}, [IMAGE]), "LayerNormGrad": ({}, [IMAGE, IMAGE, (36, 2), (6,)]),
+    "DepthToSpace": ({"blocksize": 2}, [(2, 4, 6, 6)]), "SpaceToDepth": ({"blocksize": 2}, [IMAGE]),
+    "RepeatForBatch": ({}, [(1, 3, 6, 6), IMAGE]), "Exchanged": ({"function": lambda arrays: arrays[0]}, [IMAGE]),
     **{loss + gradient: ({}, [ROWS, ROWS])
        for loss in ("MeanSquaredError", "BinaryCrossEntropy", "LinearLoss") for gradient in ("", "Grad")},
 }  # fmt: skip

@@ -62,7 +62,7 @@ def test_it_can_be_changed_copied_nested_saved_and_exported(path, tmp_path):
     np.testing.assert_allclose(evaluate(onnx.load(tmp_path / "again.onnx"), X), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_a_transformer_runs_in_numpy_between_kernels(tmp_path):
+def test_a_transformer_runs_on_kernels(tmp_path):
     onnx.save(build.transformer(), tmp_path / "vit.onnx")
     model = fc.load(tmp_path / "vit.onnx")
     x = X[:, :, :8, :8]
@@ -70,15 +70,16 @@ def test_a_transformer_runs_in_numpy_between_kernels(tmp_path):
     np.testing.assert_allclose(model(x), expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(model(x[:1]), expected[:1], rtol=1e-5, atol=1e-5)
     kernels = {row.name: row.kernel for row in model.summary().rows}
-    assert kernels["scores"] == "numpy" and kernels["patches"] == "direct"
-    assert {step.kernel for step in model.profile(x, 2).steps} >= {"numpy", "gemm"}
+    assert kernels["patches"] == "direct"
+    assert "numpy" not in {step.kernel for step in model.profile(x, 2).steps}
     model.save(tmp_path / "vit.safetensors")
     assert (fc.load(tmp_path / "vit.safetensors")(x) == model(x)).all()
     model.export_onnx(tmp_path / "again.onnx")
     np.testing.assert_allclose(evaluate(onnx.load(tmp_path / "again.onnx"), x), expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(fc.Sequential(model, fc.ReLU())(x), np.maximum(expected, 0), rtol=1e-5, atol=1e-5)
-    with pytest.raises(ValueError, match=r"node 'scores' \(ai.onnx::Einsum\) has no gradient"):
-        model.fit(x, np.zeros(len(x), int), epochs=1)
+    before = model.state_dict()
+    model.fit(x, np.zeros(len(x), int), epochs=1)
+    assert any((model.state_dict()[name] != array).any() for name, array in before.items())
 
 
 def test_a_network_that_looks_at_its_batch_is_refused_within_another():

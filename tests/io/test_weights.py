@@ -101,7 +101,7 @@ def test_bytes_of_a_bool_are_made_valid(tmp_path):
         ),
         ({"a": np.ones(2, complex)}, None, TypeError, "tensors['a'].dtype=complex128, expected float64"),
         ({"a": np.ones(2, np.longdouble)}, None, TypeError, "tensors['a'].dtype=float128"),
-        ({"a": np.array(["x"])}, None, TypeError, "tensors['a'].dtype=<U1"),
+        ({"a": np.array(["x"])}, None, TypeError, "tensors['a'].dtype=str32"),
         ({"a": np.array([None])}, None, TypeError, "tensors['a'].dtype=object"),
         ({}, {"a": 3}, TypeError, "metadata['a']=3, expected strings"),
         ({}, {3: "a"}, TypeError, "metadata[3]='a', expected strings"),

@@ -64,4 +64,7 @@ def test_dropout_by_the_index_of_elements(shape, ratio, threads):
     x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     with fc.num_threads(threads):
         for behind_convolution in {False, len(shape) == 4}:
-            np.testing.assert_array_equal(found_of(x, ratio, behind_convolution), expected_of(x, ratio))
+            found, expected = found_of(x, ratio, behind_convolution), expected_of(x, ratio)
+            np.testing.assert_array_equal(found == 0, expected == 0)
+            # The convolution may round, as Winograd's algorithm does.
+            np.testing.assert_allclose(found, expected, rtol=1e-5 * behind_convolution, atol=1e-6 * behind_convolution)

@@ -37,6 +37,9 @@ def resolve_ahead(graph: Graph, max_bytes: int = MAX_BYTES) -> tuple[Graph, bool
         As for `resolve_for_any_batch`, which raises the same errors.
     """
     if any(node.op.endswith("::QuantizeLinear") for node in graph.nodes):
+        ((name, shape),) = graph.inputs.items()
+        if None not in shape[1:]:  # it must fit
+            resolve(graph, {name: (shape[0] or BATCHES[0], *_sizes(graph)[0])}, Budget(max_bytes), keeps_bytes=True)
         return graph, False  # predictions read the bytes of its weights, and training their numbers
     found = _at_probes(graph, max_bytes)
     if not found:

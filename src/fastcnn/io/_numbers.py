@@ -71,7 +71,7 @@ def rounded(array: np.ndarray | StoredArray) -> np.ndarray:
     Examples
     --------
     >>> NUMBER_TYPES["bfloat16"].to_native(rounded(np.float32([1.0, 1.00390625, -3e38])))
-    array([ 1.000000e+00,  1.000000e+00, -2.990728e+38], dtype=float32)
+    array([ 1.0000000e+00,  1.0000000e+00, -3.0040553e+38], dtype=float32)
     """
     from fastcnn.kernels._conv_bf16 import round_to_bf16
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.compiler.ahead import BATCHES, PROBES
+from fastcnn.compiler.ahead import PROBES
 from fastcnn.compiler.resolve import Growing
 from fastcnn.compiler.rewriter import Known
 from fastcnn.errors import ModelLoadError
@@ -33,6 +33,9 @@ _EMPTY = inspect.Parameter.empty
 Shape = tuple[int | None, ...]
 # From the builder, a node, its scope and its attributes to the values of its outputs.
 Control = Callable[["Builder", Any, "Scope", dict[str, Any]], list[str]]
+
+# Batch sizes for which a condition must be the same to be known; many conditions ask whether the size is 1.
+CONDITION_BATCHES = (1, 3)
 
 
 class _Placed(ModelLoadError):
@@ -161,7 +164,7 @@ class Builder:
             return [Known(array.shape, array.dtype, array)]
         if not self._growing:
             free = any(size is None for shape in self.inputs.values() for size in shape)
-            for batch, size in list(zip(BATCHES, PROBES, strict=True))[: 2 if free else 1]:
+            for batch, size in list(zip(CONDITION_BATCHES, PROBES, strict=True))[: 2 if free else 1]:
                 shapes = {
                     name: tuple((size if i else batch) if n is None else n for i, n in enumerate(shape))
                     for name, shape in self.inputs.items()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from fastcnn._forks import computed_once
 from fastcnn.compiler.network import infer_values
 from fastcnn.graph.ir import Graph, Node
 from fastcnn.graph_network import GraphNetwork
@@ -120,7 +120,7 @@ class Comparison:
         network.classes, network.task, network.preprocess = self.model.classes, self.model.task, self.model.preprocess
         return network
 
-    @cached_property
+    @computed_once
     def _predicted(self) -> np.ndarray | None:
         """What float32 predicts; None where the outputs name no classes."""
         shapes, _ = infer_values(self.graph, dict.fromkeys(self.graph.inputs, (1, *self.x.shape[1:])))
@@ -134,7 +134,7 @@ class Comparison:
             return None
         return float(np.mean(network.predict(self.x, _BATCH) == self._predicted))
 
-    @cached_property
+    @computed_once
     def _float_accuracy(self) -> float | None:
         return self._accuracy(self.model)
 

@@ -11,9 +11,9 @@ import pytest
 
 from fastcnn.compiler.general import compile_general
 from fastcnn.compiler.network import compile_network
-from fastcnn.compiler.quantised import use_bytes
 from fastcnn.compiler.resolve import resolve
 from fastcnn.compiler.state import Options, State
+from fastcnn.compiler.use_bytes import use_bytes
 from fastcnn.graph.ir import Graph, Node
 from fastcnn.ops import GENERAL
 from fastcnn.ops.budget import Budget

@@ -21,11 +21,11 @@ from fastcnn.compiler.lower import Lowering, Packed, packing
 from fastcnn.compiler.memory import place
 from fastcnn.compiler.pack import pack_weights
 from fastcnn.compiler.plan import Plan
-from fastcnn.compiler.quantised import use_bytes
 from fastcnn.compiler.recognise import recognise
 from fastcnn.compiler.shuffle import fold_shuffles
 from fastcnn.compiler.slices import cut_channels
 from fastcnn.compiler.state import Options, State, Strides
+from fastcnn.compiler.use_bytes import use_bytes
 from fastcnn.graph.ir import Graph, Shape
 from fastcnn.kernels import _cpu
 from fastcnn.kernels._program import default_float_modes

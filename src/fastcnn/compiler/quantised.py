@@ -30,10 +30,8 @@ _CLIPS = ("Relu", "Clip")
 _MOVES = ("Flatten", "Reshape", "Identity", "Dropout", "DropPath")
 
 
-def use_bytes(state: State) -> State:
+def in_bytes(state: State) -> State:
     """Compute quantised values as bytes, as far as there are kernels."""
-    if not any(node.op == "Int8Quantize" for node in state.graph.nodes):
-        return state
     return _Bytes(state).run()
 
 

@@ -166,14 +166,23 @@ def measure_peak(double seconds=0.05):
     >>> measure_peak(0.01) > 1e8
     True
     """
+    return best_rate(_burst, seconds)
+
+
+def _burst():
+    cdef float sink
+    return current().multiply_add_burst(100_000, &sink)
+
+
+def best_rate(burst, double seconds):
+    """Operations per second of the fastest of several bursts. ``burst()`` returns how many operations it did."""
     from time import perf_counter
 
-    cdef float sink
-    cdef double best = 0.0
+    best = 0.0
     end = perf_counter() + seconds
     while True:
         start = perf_counter()
-        operations = current().multiply_add_burst(100_000, &sink)
+        operations = burst()
         now = perf_counter()
         best = max(best, operations / (now - start))
         if now > end:

@@ -6,6 +6,8 @@ from libc.stdint cimport int32_t, uint8_t
 from fastcnn.kernels._cpu cimport current
 from fastcnn.kernels._step cimport address
 
+from fastcnn.kernels._cpu import best_rate
+
 cdef extern from "int8.h":
     const fc_int8_kernels *const *fc_all_int8_kernels()
 
@@ -100,18 +102,12 @@ def measure_int8_peak(double seconds=0.05):
     >>> measure_int8_peak(0.01) > 1e7
     True
     """
-    from time import perf_counter
+    return best_rate(_burst, seconds)
 
+
+def _burst():
     cdef int32_t sink
-    cdef double best = 0.0
-    end = perf_counter() + seconds
-    while True:
-        start = perf_counter()
-        operations = tiles().burst(20_000, &sink)
-        now = perf_counter()
-        best = max(best, operations / (now - start))
-        if now > end:
-            return best
+    return tiles().burst(20_000, &sink)
 
 
 cdef void set_finish(fc_int8_finish *finish, object y, int zero, int low, int high, object table) except *:

@@ -96,7 +96,7 @@ class _Bytes:
             return self.is_quantised(users[0].output)
         return bool(users) and all(user.op == "Int8Quantize" for user in users)
 
-    # What values are in bytes.
+    # Which bytes stand for a float32 value.
 
     def bytes_of(self, name: str) -> Quantised | None:
         """The bytes that a float32 value is made of, also through what only changes its shape."""

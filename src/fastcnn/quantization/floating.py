@@ -26,7 +26,7 @@ def float_graph(model: Network, shape: Shape) -> Graph:
     """
     graph = model.graph(shape)
     if any(node.op.endswith("::QuantizeLinear") for node in graph.nodes):
-        raise ValueError("quantize: the network is quantised already")
+        raise ValueError("quantize: the network is quantised already, expected a network of float32")
     if not is_resolved(graph):
         from fastcnn.compiler.general import resolve_for_kernels, taking_float32
 

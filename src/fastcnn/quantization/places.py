@@ -113,7 +113,7 @@ def _follow_moves(graph: Graph, moved: Mapping[str, Node], wanted: set[str]) -> 
     for node in reversed(graph.nodes):
         if node.output in moved and node.output in wanted:
             wanted.update(name for name in node.inputs if name)
-    for node in graph.nodes:  # what is quantised anyway is moved as integers
+    for node in graph.nodes:  # a move of quantised inputs alone needs no float32
         if node.output in moved and all(name in wanted for name in node.inputs if name):
             wanted.add(node.output)
 

@@ -168,7 +168,9 @@ class Sweep:
         count = self.allocations(action)
         numbers = np.unique(np.linspace(1, count, min(count, self.most)).astype(int)).tolist()
         failures = 0
-        for _ in range(2):  # what the first keeps, such as caches, the second has
+        # What the first round keeps, such as caches, the second has. A leak shows in the third as well. The table of
+        # interned strings does not: it may grow at any time, once, by half a megabyte.
+        for turn in range(3):
             before = self.live()
             for n in numbers:
                 try:
@@ -177,6 +179,8 @@ class Sweep:
                 except BaseException as error:
                     raise AssertionError(f"{name}: allocation {n} of {count}") from error
             leaked = self.live() - before
+            if turn and leaked < LEAK:
+                break
         assert leaked < LEAK, f"{name}: {leaked} bytes are kept after {len(numbers)} failures"
         assert not count or failures, f"{name}: {count} allocations, none of which was missed"
         return f"{name}: {len(numbers)} of {count} allocations"

@@ -45,3 +45,9 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_steps_look_at_signals(name):
     assert 0 < CASES[name]().longest <= _step.LONGEST_PIECE
+
+
+def test_layers_of_few_channels_are_work_for_many_threads():
+    step = convolution(Int8Conv, 32, 32, 32, 32, (3, 3))
+    vectors = 32 * 32 * (32 // _cpu.vector_length()) * (9 * 32 // 4)
+    assert vectors // 16 <= step.longest <= vectors // 12

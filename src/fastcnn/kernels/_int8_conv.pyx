@@ -18,7 +18,10 @@ from fastcnn.kernels._tiles cimport fc_kernels, fc_tensor
 from fastcnn.kernels._int8_weights import reach, row_quads
 
 cdef enum:
-    PANEL_BYTES = 1 << 18  # of inputs: docs/tuning.md, "Panels of bytes"
+    # Inputs of a panel, units that threads share, and pixels of the least panel: docs/tuning.md, "Panels of bytes".
+    PANEL_BYTES = 1 << 18
+    LEAST_UNITS = 16
+    LEAST_PIXELS = 64
     SINGLE_TILE_AHEAD = 4096  # bytes: a single tile prefetches its own weights
 
 cdef struct ConvArgs:
@@ -207,7 +210,7 @@ cdef class Int8Conv(Step):
         one row; and so are images of one output."""
         cdef ConvArgs *a = &self.a
         cdef fc_int8_conv *tile = &a.tile
-        cdef ptrdiff_t most
+        cdef ptrdiff_t most, pixels
         cdef bint residual = self.operands[2] != NULL
         cdef bint itself = tuple(kernel) == tuple(strides) == (1, 1) and a.x.row == a.x.w * a.x.lanes
         cdef bint dense = a.y.row == a.y.w * a.y.lanes and (not residual or a.residual.row == a.y.w * a.y.lanes)
@@ -220,8 +223,10 @@ cdef class Int8Conv(Step):
             tile.x_pixel, tile.y_pixel, tile.residual_pixel = a.x.image, a.y.image, a.residual.image
         elif itself and dense:
             a.joined = a.y.h * a.y.w
-        # Pixels whose inputs, and those of the padding around them, are a panel.
+        # Pixels whose inputs, and those of the padding around them, are a panel. With few bundles, threads share panels.
+        pixels = a.joined or a.rows * a.columns
         most = max(1, PANEL_BYTES // max(1, a.x.c * strides[0] * strides[1]))
+        most = min(most, max(LEAST_PIXELS, ceil_div(a.images * pixels * a.bundles, LEAST_UNITS)))
         if a.joined:
             a.columns = ceil_div(a.joined, max(1, ceil_div(a.joined, most)))
             a.rows, a.x_step = ceil_div(a.joined, a.columns), a.columns * tile.x_pixel

@@ -177,6 +177,9 @@ up to four dimensions; everything else, and the others, run in NumPy between the
 products. `model.summary()` shows which steps do. Shape arithmetic and constant subgraphs are computed once, for each
 input shape. Files with other operators are refused with a list of all of them. ONNX Runtime's own operators
 (`com.microsoft`), which its optimizer and its quantization write, become standard ones that compute the same.
+Integers between QuantizeLinear and DequantizeLinear are computed in 8 bits. What dynamic quantisation writes
+(DynamicQuantizeLinear before ConvInteger or MatMulInteger) has kernels, too: values are rounded to their levels, and
+multiplied in float32.
 
 | operator | runs as |
 |---|---|

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fastcnn.compiler.network import compile_network
 from fastcnn.compiler.qdq import qdq_form
 from fastcnn.graph.ir import Graph, Node
 from fastcnn.model import GraphModel
@@ -110,6 +111,37 @@ def test_dynamic_quantisation_takes_the_one_form(is_conv):
     x = RNG.standard_normal((4, *graph.inputs["x"][1:])).astype(np.float32)
     np.testing.assert_allclose(evaluate(found, x), evaluate(graph, x), rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(GraphModel(found)(x), evaluate(graph, x), rtol=1e-4, atol=1e-4)
+
+
+VALUES = {
+    "both signs": lambda shape: RNG.standard_normal(shape),
+    "positive": lambda shape: RNG.uniform(3, 5, shape),
+    "negative": lambda shape: RNG.uniform(-5, -3, shape),
+    "zeros": np.zeros,
+    "tiny": lambda shape: RNG.standard_normal(shape) * 1e-20,
+    "huge": lambda shape: RNG.standard_normal(shape) * 1e30,
+}
+
+
+@pytest.mark.parametrize("shape", [(2, 19, 7, 6), (3, 5, 11), (4, 33)])
+@pytest.mark.parametrize("name", VALUES)
+def test_dynamic_quantisation_has_kernels(name, shape):
+    """They give the bits of the definition."""
+    g = Build(shape[1:])
+    graph = g.graph(g.add("DequantizeLinear", *(g.add("DynamicQuantizeLinear", "x", output=i) for i in range(3))))
+    x = VALUES[name](shape).astype(np.float32)
+    compiled = compile_network(graph, {"x": shape})
+    assert "numpy" not in {step.kernel for step in compiled.plan.steps}
+    np.testing.assert_array_equal(compiled.plan.run([x])[0], evaluate(graph, x))
+
+
+def test_bytes_of_one_value_with_the_scale_of_another_stay():
+    g = Build((5,))
+    first = [g.add("DynamicQuantizeLinear", "x", output=i) for i in range(3)]
+    second = [g.add("DynamicQuantizeLinear", g.add("Mul", "x", f(2)), output=i) for i in range(3)]
+    graph = g.graph(g.add("DequantizeLinear", first[0], second[1], first[2]))
+    x = RNG.standard_normal((3, 5)).astype(np.float32)
+    np.testing.assert_array_equal(GraphModel(graph)(x), evaluate(graph, x))
 
 
 def test_what_has_other_scales_stays():

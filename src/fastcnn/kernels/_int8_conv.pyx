@@ -223,7 +223,7 @@ cdef class Int8Conv(Step):
             tile.x_pixel, tile.y_pixel, tile.residual_pixel = a.x.image, a.y.image, a.residual.image
         elif itself and dense:
             a.joined = a.y.h * a.y.w
-        # Pixels whose inputs, and those of the padding around them, are a panel. With few bundles, threads share panels.
+        # Pixels of a panel, by their inputs and the padding around them. Threads share the panels of few bundles.
         pixels = a.joined or a.rows * a.columns
         most = max(1, PANEL_BYTES // max(1, a.x.c * strides[0] * strides[1]))
         most = min(most, max(LEAST_PIXELS, ceil_div(a.images * pixels * a.bundles, LEAST_UNITS)))

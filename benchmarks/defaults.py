@@ -4,7 +4,7 @@
 
 Each set is halved several times; each classifier is trained on each half, and examined on the other. PyTorch's network
 is what its tutorials show: two convolutions and poolings (for rows one hidden layer), Adam, 20 epochs.
-All of it takes half an hour of processor time.
+All of it takes ten minutes of processor time.
 """
 
 from __future__ import annotations
@@ -163,9 +163,8 @@ def ahead(found: dict[str, np.ndarray]) -> tuple[float, float, str]:
 
 _METHOD = """
 Accuracy in percent, with nothing set, on data that scikit-learn and scikit-image bring along. Each set is halved
-several times; each half is trained on, and the other examined. Cost alone says how often: 50 times, but 20 times where
-a training of the default takes more than 3 seconds of a processor, and 5 times where it takes more than 8. The last
-column is the mean difference to the best of the others on the same halves. Its standard error is corrected for halves
+several times; each half is trained on, and the other examined. Cost alone says how often: 50 times where a training of
+all four takes less than a second of a processor, 20 times below two seconds, and else 5 times. The last column is the mean difference to the best of the others on the same halves. Its standard error is corrected for halves
 that overlap (Nadeau and Bengio, 2003): it stays about as large as the deviation of one half's difference, however often
 a set is halved. `python benchmarks/defaults.py` repeats it and writes this page (last on {date}, {machine}).
 """

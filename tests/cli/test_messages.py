@@ -207,7 +207,7 @@ def test_options_that_a_model_cannot_follow_are_named(tmp_path, capsys):
 
 @pytest.mark.parametrize("share", ["2", "0", "-0.5", "nan"])
 def test_a_share_that_is_none_is_told_by_its_option(share, tmp_path, capsys):
-    make_photos(tmp_path / "photos")
+    make_photos(tmp_path / "photos", 4)
     message = told(capsys, "train", tmp_path / "photos", "-o", tmp_path / "m.safetensors", f"--validation={share}")
     assert (
         message == f"fastcnn train: --validation {share}: expected a share between 0 and 1, or a folder or label file\n"

@@ -125,9 +125,9 @@ def test_page_of_defaults_tells_ties_with_their_errors():
         "far": {"fastcnn": halves + noise - 0.05, "SVM": halves, "PyTorch": halves - 0.1},
     }
     error = np.sqrt((1 / 4 + 1) * 0.01**2 * 4 / 3)  # of four differences, of halves as large as their complements
-    text = defaults.page(found, 2)
-    assert "| ahead | **85.0** | 75.0 | 65.0 | +10.00 ± 0.00 |" in text
-    assert f"| near | 84.9 | 75.0 | **85.0** | -0.10 ± {100 * error:.2f} |" in text
+    text = defaults.page(found)
+    assert "| ahead | 2 | **85.0** | 75.0 | 65.0 | +10.00 ± 0.00 |" in text
+    assert f"| near | 2 | 84.9 | 75.0 | **85.0** | -0.10 ± {100 * error:.2f} |" in text
     told = " ".join(text.split())
     assert f"On near fastcnn has 0.10 less than PyTorch, with a standard error of {100 * error:.2f}: a tie." in told
     assert f"On far fastcnn has 5.00 less than SVM, with a standard error of {100 * error:.2f}: behind." in told

@@ -324,7 +324,7 @@ def test_predictions_need_classes():
         Net().predict(IMAGES, batch_size=0)
     model = Net()
     model.classes = ["a", "b"]
-    with pytest.raises(ValueError, match="4 outputs, but 2 classes"):
+    with pytest.raises(ValueError, match="4 outputs, but 2 classes have names"):
         model.predict(IMAGES)
 
 

@@ -93,7 +93,7 @@ def classes_of(
             f"sigmoid(model(x)), or set {name}.task = 'binary'"
         )
     if classes is not None and len(classes) != count:
-        raise ValueError(f"predict: {shape[1]} outputs, but {len(classes)} classes")
+        raise ValueError(f"predict: the network has {shape[1]} outputs, but {len(classes)} classes have names")
     return task, count
 
 

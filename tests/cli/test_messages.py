@@ -192,3 +192,28 @@ def test_any_error_is_told_in_words(error, text, capsys, monkeypatch):
 
     monkeypatch.setattr("fastcnn.cli.info.any_model", fail)
     assert text in told(capsys, "info", "lenet")
+
+
+def test_options_that_a_model_cannot_follow_are_named(tmp_path, capsys):
+    net = fastcnn.zoo.small_cnn(num_classes=2, image_size=16)
+    net.classes = ["cat", "dog"]
+    net.save(tmp_path / "net.safetensors")
+    (tmp_path / "one.txt").write_text("cat\n")
+    command = ["classify", EXAMPLES / "cat.png", "--model", tmp_path / "net.safetensors"]
+    assert told(capsys, *command, "--labels", tmp_path / "one.txt").endswith("one.txt: 1 names, expected 2\n")
+    assert "--size 20,20: the model takes images of 16 x 16 alone" in told(capsys, *command, "--size", "20")
+    assert "--json: not allowed with argument --format" in told(capsys, *command, "--format", "csv", "--json")
+
+
+@pytest.mark.parametrize("share", ["2", "0", "-0.5", "nan"])
+def test_a_share_that_is_none_is_told_by_its_option(share, tmp_path, capsys):
+    make_photos(tmp_path / "photos", 4)
+    message = told(capsys, "train", tmp_path / "photos", "-o", tmp_path / "m.safetensors", f"--validation={share}")
+    assert (
+        message == f"fastcnn train: --validation {share}: expected a share between 0 and 1, or a folder or label file\n"
+    )
+
+
+def test_photos_that_are_nowhere_are_told_in_the_words_that_were_typed(capsys):
+    command = ["classify", "nowhere.jpg", "--model", "efficientnet_lite0"]
+    assert told(capsys, *command, code=1) == "fastcnn classify: 'nowhere.jpg' is no file, and stands for no images\n"

@@ -391,7 +391,7 @@ def test_what_stands_for_nothing_is_named(folder, pattern):
     for patterns in (pattern, ["b.jpg", pattern]):
         with pytest.raises(FileNotFoundError) as caught:
             find_images(patterns)
-        assert str(caught.value) == f"find_images: {pattern!r} is no file, and stands for no images"
+        assert str(caught.value) == f"{pattern!r} is no file, and stands for no images"
 
 
 def test_folders_that_contain_themselves(folder):

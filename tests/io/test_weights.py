@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import random
 import re
@@ -117,8 +118,11 @@ EIGHT = bytes(8)
 TWICE = b'{"a":%s,"a":%s}' % ((json.dumps(entry()).encode(),) * 2)
 HOSTILE = {
     "empty": (b"", "needs bytes 0 to 8 of a file of 0"),
-    "header larger than the file": (safetensors_file({"a": entry()}, b"", 1 << 20), "bytes 8 to 1048584 of a file"),
-    "header larger than memory": (safetensors_file({}, b"", 1 << 63), "expected at most 16777216"),
+    "header larger than the file": (
+        safetensors_file({"a": entry()}, b"", 1 << 20),
+        "or its end is missing",
+    ),
+    "header larger than memory": (safetensors_file({}, b"", 1 << 63), "the header would be longer than the file"),
     "header is no JSON": (safetensors_file(b"{" * 50), "header: Expecting property name"),
     "header is no object": (safetensors_file([1]), "header: expected a JSON object"),
     "header is not UTF-8": (safetensors_file(b'{"\xff":1}'), "header: 'utf-8' codec"),
@@ -264,3 +268,11 @@ def test_read_weights_refuses_other_formats(tmp_path, content):
         read_weights(path)
     with pytest.raises(FileNotFoundError):
         read_weights(tmp_path / "absent")
+
+
+def test_headers_larger_than_the_limit_are_refused(tmp_path):
+    path = tmp_path / "net"
+    path.write_bytes(((16 << 20) + 1).to_bytes(8, "little"))
+    os.truncate(path, 17 << 20)  # a hole, which takes no space
+    with pytest.raises(ModelLoadError, match="header has 16777217 bytes, expected at most 16777216"):
+        read_safetensors(path)

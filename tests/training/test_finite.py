@@ -109,3 +109,15 @@ def test_ctrl_c_does_not_keep_weights_that_are_not_finite(tmp_path, monkeypatch)
         )
     assert spoilt[0] and not not_finite(model.state_dict())
     assert not not_finite(read_safetensors(tmp_path / "run")[0])
+
+
+def test_a_validation_loss_that_is_not_finite_ends_the_run():
+    """The step that makes weights too large may be the last of an epoch, whose own loss is good."""
+    x, y = stripes(16)
+    model = network()
+    before = model.state_dict()
+    with pytest.raises(LossNotFinite, match=r"validation loss is \w+ after epoch 1: learning_rate=1e\+25") as caught:
+        model.fit(x, y, validation=(x, y), batch_size=16, optimizer=fc.SGD(1e25), keep_best=True)
+    assert caught.value.history.epochs == 0 and states_equal(model.state_dict(), before)
+    with pytest.raises(LossNotFinite, match="validation loss .* 1 of the 4 inputs of the batch have"):
+        model.fit(x, y, validation=(np.where(np.arange(4)[:, None, None, None] == 1, np.nan, x[:4]), y[:4]))

@@ -253,3 +253,8 @@ def test_a_classifier_refuses_another_head():
     for predict in (classifier.predict, classifier.predict_proba):
         with pytest.raises(ValueError, match="model_ has 3 outputs, expected 2, as classes_"):
             predict(np.zeros((2, 4)))
+
+
+def test_a_part_of_nothing_is_no_crop():
+    with pytest.raises(ValueError, match="Augment: crop=0.0, expected a number above 0 and at most 1"):
+        fc.Augment(crop=0)

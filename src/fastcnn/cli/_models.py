@@ -73,6 +73,10 @@ def set_size(model: Model, size: tuple[float, ...] | None) -> None:
     if size is None:
         return
     height, width = _pair(size)
+    fixed = _fixed_size(model)
+    if any(known not in (None, given) for known, given in zip(fixed, (height, width), strict=True)):
+        told = " x ".join("any" if known is None else str(known) for known in fixed)
+        raise ValueError(f"--size {height},{width}: the model takes images of {told} alone")
     channels = image_shape(model.input_shape)[0] if model.input_shape else _channels(model)
     model.input_shape = (channels, height, width)
 
@@ -85,10 +89,21 @@ def _pair(size: tuple[float, ...]) -> tuple[int, int]:
 
 def _channels(model: Model) -> int:
     """The channels of its images, three where they are not known."""
+    return _images_of(model)[0] or 3
+
+
+def _fixed_size(model: Model) -> tuple[int | None, int | None]:
+    """The height and width that its graph takes alone, None where one is free."""
+    _, height, width = _images_of(model)
+    return height or None, width or None
+
+
+def _images_of(model: Model) -> tuple[int, ...]:
+    """The channels, height and width that its graph tells, 0 where one is free."""
     if not isinstance(model, GraphModel):
-        return 3
+        return 0, 0, 0
     (shape,) = model._graph.inputs.values()
-    return image_shape([size or 0 for size in shape[1:]])[0] or 3 if len(shape) == 4 else 3
+    return image_shape([size or 0 for size in shape[1:]]) if len(shape) == 4 else (0, 0, 0)
 
 
 def add_photo_options(parser: argparse.ArgumentParser, chooses_output: bool = True) -> None:
@@ -132,7 +147,10 @@ def describe(model: Model, options: argparse.Namespace) -> None:
     """Set classes and preprocessing as the options of `add_photo_options` say; others stay as the file has them."""
     if options.labels is not None:
         with TextIOWrapper(open_regular(options.labels), encoding="utf-8") as file:
-            model.classes = [line.strip() for line in file if line.strip()]
+            names = [line.strip() for line in file if line.strip()]
+        if model.classes is not None and len(names) != len(model.classes):
+            raise ValueError(f"--labels {options.labels}: {len(names)} names, expected {len(model.classes)}")
+        model.classes = names
     set_size(model, options.size)
     if all(getattr(options, name) is None for name in ("mean", "std", "size", "resize", "padding")):
         return

@@ -50,7 +50,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="classes to name (default: 5; of a model of several labels, all above 50 %%)",
     )
-    parser.add_argument(
+    formats = parser.add_mutually_exclusive_group()
+    formats.add_argument(
         "--format",
         choices=(*_PRINTERS, "parquet"),
         default="text",
@@ -61,7 +62,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="with --ray: write files (--format jsonl, csv or parquet), and go on where an earlier call ended",
     )
-    parser.add_argument("--json", action="store_const", dest="format", const="json", help="the same as --format json")
+    formats.add_argument("--json", action="store_const", dest="format", const="json", help="the same as --format json")
     add_on_error(parser, "go on with the others, or stop")
     add_photo_options(parser)
     add_ray(parser, "classify")

@@ -65,7 +65,7 @@ def find_images(patterns: str | os.PathLike[str] | Iterable[str | os.PathLike[st
                 elif is_image(match):
                     matches.append(Path(match))
         if not matches:
-            raise FileNotFoundError(f"find_images: {pattern!r} is no file, and stands for no images")
+            raise FileNotFoundError(f"{pattern!r} is no file, and stands for no images")
         found.update(dict.fromkeys(sorted(matches)))
     return list(found)
 

@@ -123,6 +123,8 @@ def read_safetensors(
     try:
         budget.require(Cost(file.size, 0), "the file")
         length = int.from_bytes(file.read(0, LENGTH_BYTES).tobytes(), "little")
+        if LENGTH_BYTES + length > file.size:
+            raise ModelLoadError("no safetensors file, or its end is missing: the header would be longer than the file")
         if length > MAX_HEADER_BYTES:
             raise ModelLoadError(f"header has {length} bytes, expected at most {MAX_HEADER_BYTES}")
         # The cost includes JSON within the metadata, which callers parse: it is a part of the header.

@@ -76,7 +76,8 @@ class Augment:
         for name, (low, high) in limits.items():
             value = as_float(getattr(self, name), f"Augment: {name}")
             if not low <= value <= high or (name == "crop" and value == 0):
-                raise ValueError(f"Augment: {name}={value!r}, expected a number from {low:g} to {high:g}")
+                expected = "above 0 and at most 1" if name == "crop" else f"from {low:g} to {high:g}"
+                raise ValueError(f"Augment: {name}={value!r}, expected a number {expected}")
 
     @property
     def mixes(self) -> bool:

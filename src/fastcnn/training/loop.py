@@ -200,7 +200,7 @@ class Loop:
         loss, labels = run.trainer._learn(batch, update)
         self._last, run.loss = batch, loss
         if not np.isfinite(loss):
-            raise self._failure(f"the loss is {loss} in epoch {run.epoch + 1}, step {run._step + 1}")
+            raise self._failure(f"the loss is {loss} in epoch {run.epoch + 1}, step {run._step + 1}", batch)
         sums.loss += loss * len(batch.x)
         sums.hits += hits(run.trainer.loss, run.trainer.outputs, labels) if self.counts_hits else 0
         sums.count += len(batch.x)
@@ -219,17 +219,18 @@ class Loop:
     def _check_weights(self) -> None:
         """Refuse weights that the last step has spoilt, though its loss was good."""
         if self._is_spoilt():
-            raise self._failure(f"weights are not finite after epoch {self.run.epoch + 1}, step {self.run._step}")
+            what = f"weights are not finite after epoch {self.run.epoch + 1}, step {self.run._step}"
+            raise self._failure(what, self._last)
 
-    def _failure(self, what: str) -> LossNotFinite:
+    def _failure(self, what: str, batch: Batch) -> LossNotFinite:
         run, trainer = self.run, self.run.trainer
-        last = self._last._replace(x=np.asarray(self._last.x))
-        why = why_not_finite(last, trainer.loss, trainer.outputs.shape[1], self._good, trainer.learning_rate)
+        read = batch._replace(x=np.asarray(batch.x))
+        why = why_not_finite(read, trainer.loss, trainer.outputs.shape[1], self._good, trainer.learning_rate)
         return LossNotFinite(f"fit: {what}: {why}; the model is as it was {self._good_since()}", run.history)
 
     def _good_since(self) -> str:
         if self.run._best:
-            return f"after epoch {self.run.history.best(self.monitor) + 1}, the best"
+            return f"after epoch {self.run.history.best(self.best) + 1}, the best"
         return f"after epoch {self.run.epoch}" if self.run.epoch else "before"
 
     def _accuracy(self) -> dict[str, float]:
@@ -249,7 +250,10 @@ class Loop:
             batches = Batches(data, self.options.batch_size, shuffle=False, workers=self.options.workers)
         for x, y, _ in batches.epoch(self.run.epoch):
             scores = scores_of(network(x), self.ending)
-            loss += kind.value(scores, y) * len(x)
+            value = kind.value(scores, y)
+            if not np.isfinite(value):
+                raise self._failure(f"the validation loss is {value} after epoch {self.run.epoch + 1}", Batch(x, y))
+            loss += value * len(x)
             right += hits(kind, scores, y) if self.counts_hits else 0
             count += len(x)
         if not count:

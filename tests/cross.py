@@ -1,8 +1,8 @@
 """Compiles csrc and the C of all modules for other systems with zig's clang: `python tests/cross.py [target ...]`.
 
 zig comes with the headers of those systems (`pip install ziglang`): csrc needs no others. Modules also need headers of
-Python and of NumPy. They get those of the machine that compiles, whose settings may differ from the target's. Nothing
-is linked, and nothing runs.
+Python and of NumPy. They get those of the machine that compiles, whose settings may differ from the target's: what these
+include of Linux alone is empty. Nothing is linked, and nothing runs.
 """
 
 from __future__ import annotations
@@ -15,14 +15,22 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 TARGETS = ("aarch64-linux-gnu", "aarch64-macos", "x86_64-macos", "x86_64-windows-gnu")
-TILES = ("-O3", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-fno-math-errno", "-fvisibility=hidden", "-Icsrc")
+# Optimised as little as their assembly allows, which takes minutes less.
+TILES = ("-O1", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-fno-math-errno", "-fwrapv", "-fvisibility=hidden",
+         "-Icsrc")  # fmt: skip
 MODULES = ("-O0", "-w", "-Icsrc", "-Isrc/fastcnn/include")
+OF_LINUX = ("endian.h", "sys/select.h")
 
 
 def compiles(target: str, source: Path, flags: tuple[str, ...]) -> bool:
     """Compile one file, and tell what stood in the way."""
     with tempfile.TemporaryDirectory() as folder:
+        for header in OF_LINUX:
+            path = Path(folder, header)
+            path.parent.mkdir(exist_ok=True)
+            path.touch()
         command = [sys.executable, "-m", "ziglang", "cc", "-target", target, *flags, "-c", str(source)]
+        command += ["-idirafter", folder]
         result = subprocess.run(
             [*command, "-o", str(Path(folder, "object.o"))], cwd=ROOT, capture_output=True, text=True
         )

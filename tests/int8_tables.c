@@ -57,10 +57,14 @@ static void fill(const fc_int8_kernels *k)
 
 static fc_int8_finish some_finish(const fc_int8_kernels *k)
 {
-    const int zero = draw(0, 255), low = draw(0, 128), high = draw(128, 255);
+    const int zero = draw(0, 255), low = draw(0, 128), high = draw(128, 255), least = draw(-255, 0);
     return (fc_int8_finish){
         .table = draw(0, 3) ? NULL : table,
         .residual_scale = real(2),
+        .rounds = draw(0, 1),
+        .own_scale = real(2),
+        .least = (float)least,
+        .most = (float)(least + 255),
         .low = (float)(low - zero),
         .high = (float)(high - zero),
         .zero = zero,
@@ -85,7 +89,13 @@ static void put(const fc_int8_finish *f, float t, ptrdiff_t at)
 
 static float with_residual(const fc_int8_finish *f, float t, const uint8_t *residual, ptrdiff_t at)
 {
-    return residual ? fmaf((float)(residual[at] - f->residual_zero), f->residual_scale, t) : t;
+    if (!residual)
+        return t;
+    const float added = (float)(residual[at] - f->residual_zero);
+    if (!f->rounds)
+        return fmaf(added, f->residual_scale, t);
+    t = t > f->least ? t : f->least;
+    return fmaf(rintf(t < f->most ? t : f->most), f->own_scale, added * f->residual_scale);
 }
 
 /* What a table whose products take x - 128 adds to the bias of lane o. */
@@ -124,12 +134,15 @@ static void try_conv(const fc_int8_kernels *k)
         .y_block = vl * pixels,
         .residual_block = vl * pixels,
         .blocks = blocks,
+        .ahead = packed,
+        .ahead_bytes = 64 * draw(0, 2),
         .finish = some_finish(k),
     };
     r.residual = draw(0, 1) && !r.finish.floats ? b : NULL;
+    r.finish.lanes = draw(0, 1) ? vl : draw(1, vl);
     for (int o = 0; o < blocks * vl; o++)
         start[o] = bias[o] + makes_up(k, quads, blocks, o);
-    for (int o = 0; o < blocks * vl; o++)
+    for (int o = 0; o < (blocks - 1) * vl + r.finish.lanes; o++)
         for (int p = 0; p < pixels; p++) {
             int sum = bias[o];
             ptrdiff_t q = 0;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import tracemalloc
 
 import numpy as np
@@ -63,10 +64,12 @@ def test_models(batch):
     assert not np.array_equal(model(x, out=out), before)
 
 
-def test_no_memory_is_allocated():
+@pytest.mark.parametrize("numbers", ["float32", "bfloat16", "int8"])
+def test_no_memory_is_allocated(numbers):
     """In the steady state nothing stays, and nothing of an array's size is taken meanwhile."""
     model = fc.zoo.lenet()
     x = rng.random((8, *model.input_shape), np.float32)
+    model = model.quantize(x) if numbers == "int8" else model.astype(numbers)
     prepared = fc.prepare(model, x.shape)
     out = np.empty((8, 10), np.float32)
     for call in (lambda: model(x, out=out), lambda: prepared(x, out=out)):
@@ -83,6 +86,28 @@ def test_no_memory_is_allocated():
         finally:
             tracemalloc.stop()
         assert after == before and peak - before < 2000, (before, after, peak)  # argument tuples and lists
+
+
+def test_probabilities_leave_nothing():
+    """Python keeps some tuples for later ones; a collection gives them back. Objects have 16 bytes or more."""
+    model = fc.zoo.lenet()
+    x = rng.random((32, *model.input_shape), np.float32)
+    out, arena = np.empty((32, 10), np.float32), fc.prepare(model, x.shape).arena_bytes
+    for _ in range(10):
+        model.predict_proba(x, out=out)
+    tracemalloc.start()
+    try:
+        gc.collect()
+        before, _ = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        for _ in range(100):
+            model.predict_proba(x, out=out)
+        _, peak = tracemalloc.get_traced_memory()
+        gc.collect()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 100 * 16 and peak - before < arena / 4, (before, after, peak, arena)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Numbers for what pages are told, so that a page can tell newer from older.
 
-A page hears of a run from events and from answers to its own requests, which may come in another order than they were
-made in. A value that changes and changes back between two looks is news as well: somebody may have seen it between.
+A page hears of a run from events and from answers to its own requests. These may come in another order than they were
+made in. A value that changes and changes back between two looks is news as well: a page may have seen it between them.
 """
 
 from __future__ import annotations

@@ -177,3 +177,39 @@ def test_a_second_ctrl_c_at_the_end_leaves_nothing_behind(monkeypatch):
         assert _program.stop_where(None) is None
     finally:
         set_handler(signal.SIGINT, before)
+
+
+def test_ctrl_c_that_a_callback_has_dropped_is_heard_later():
+    """Python prints what is raised in callbacks of the garbage collector, and goes on."""
+    answer = run("""
+from fastcnn.training.interrupt import Interrupt
+
+def dropped(ignored):
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0)
+
+class Thing: pass
+
+import weakref
+sys.unraisablehook = lambda told: print(told.exc_type.__name__)
+try:
+    with Interrupt() as interrupt:
+        with interrupt.allowed():
+            thing = Thing()
+            reference = weakref.ref(thing, dropped)
+            del thing
+            print("goes on")
+        interrupt.check()
+        print("was not heard")
+except KeyboardInterrupt:
+    print("heard")
+with Interrupt() as interrupt:
+    try:
+        with interrupt.allowed():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0)
+    except KeyboardInterrupt:
+        interrupt.check()
+        print("once")
+""")
+    assert answer.split("\n") == ["KeyboardInterrupt", "goes on", "heard", "once", ""]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import NamedTuple
 
 __all__ = ["Found", "asked"]
@@ -22,11 +22,14 @@ class Found(NamedTuple):
         Of each answer, in seconds.
     wrong : int
         Answers with another status than 200, or with another best class than expected.
+    computed : float
+        Seconds that the clients themselves have computed, on all cores.
     """
 
     seconds: float
     latencies: list[float]
     wrong: int
+    computed: float
 
 
 def asked(port: int, photos: Sequence[bytes], best: Sequence[int], clients: int, seconds: float, most: int) -> Found:
@@ -57,7 +60,7 @@ async def _asked(
         for photo in photos
     ]
     numbers, latencies, wrong = iter(range(most)), [], 0
-    start = perf_counter()
+    start, computed = perf_counter(), process_time()
 
     async def client() -> None:
         nonlocal wrong
@@ -73,7 +76,7 @@ async def _asked(
         writer.close()
 
     await asyncio.gather(*[client() for _ in range(clients)])
-    return Found(perf_counter() - start, latencies, wrong)
+    return Found(perf_counter() - start, latencies, wrong, process_time() - computed)
 
 
 async def _answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:

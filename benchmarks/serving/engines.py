@@ -3,13 +3,15 @@
     python benchmarks/serving/engines.py ENGINE NETWORK.onnx THREADS
 
 Engines: "fastcnn" and "onnxruntime" stand behind the same application of fastcnn.serving, which gathers batches where
-they pay. "fastcnn, naive" and "onnxruntime, naive" run each request by itself in a thread of Starlette's pool, as a
+they pay, and runs them in lanes. "onnxruntime, one session" has a session with all threads for all lanes, as most
+programs do. "fastcnn, naive" and "onnxruntime, naive" run each request by itself in a thread of Starlette's pool, as a
 route that is a plain function does.
 """
 
 from __future__ import annotations
 
 import sys
+import threading
 from typing import Any
 
 import numpy as np
@@ -29,18 +31,30 @@ LIMITS = {"queue": 4096, "timeout": 120.0, "max_batch": 32}
 
 
 class Foreign(fc.Model):
-    """A network in ONNX Runtime, under the methods that a service calls."""
+    """A network in ONNX Runtime, under the methods that a service calls; a session for each number of threads."""
 
-    def __init__(self, path: str, threads: int) -> None:
-        import onnxruntime
+    def __init__(self, path: str, is_one: bool = False) -> None:
+        self._path, self._is_one = path, is_one
+        self._sessions: dict[int, Any] = {}
+        self._making = threading.Lock()
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        self._name = self._session.get_inputs()[0].name
+    def _session(self, threads: int) -> Any:
+        with self._making:
+            if threads not in self._sessions:
+                import onnxruntime
 
-    def predict_proba(self, x: Any, batch_size: int = 32, *_: Any, **__: Any) -> np.ndarray:
-        return fc.functional.softmax(self._session.run(None, {self._name: np.asarray(x, np.float32)})[0], dim=1)
+                options = onnxruntime.SessionOptions()
+                options.intra_op_num_threads = threads
+                providers = ["CPUExecutionProvider"]
+                self._sessions[threads] = onnxruntime.InferenceSession(self._path, options, providers=providers)
+            return self._sessions[threads]
+
+    def predict_proba(
+        self, x: Any, batch_size: int = 32, *_: Any, num_threads: int | None = None, **__: Any
+    ) -> np.ndarray:
+        threads = fc.get_num_threads()
+        session = self._session(threads if self._is_one else num_threads or threads)
+        return fc.functional.softmax(session.run(None, {session.get_inputs()[0].name: np.asarray(x, np.float32)})[0], 1)
 
 
 def loaded(engine: str, path: str, threads: int) -> fc.Model:
@@ -49,7 +63,7 @@ def loaded(engine: str, path: str, threads: int) -> fc.Model:
     if engine.startswith("fastcnn"):
         own.reproducible = True
         return own
-    foreign = Foreign(path, threads)
+    foreign = Foreign(path, engine.endswith("one session"))
     foreign.input_shape, foreign.preprocess = own.input_shape, own.preprocess
     return foreign
 

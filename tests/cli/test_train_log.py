@@ -1,15 +1,20 @@
-"""`fastcnn train --log`: what programs that watch a training read."""
+"""`fastcnn train --log` and `--stop-file`: what programs read that watch a training, and how they end it."""
 
 from __future__ import annotations
 
 import json
+import threading
 
+import numpy as np
 import pytest
 from photo_folders import CLASSES, make_photos, spoil, train
 
 import fastcnn
+from fastcnn._progress import watched
 from fastcnn.cli import main
 from fastcnn.cli._log import logging_to
+from fastcnn.cli._stop import stopping_at
+from fastcnn.training.interrupt import Interrupt
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +63,29 @@ def test_runs_that_go_on_append(tmp_path):
     assert [line["epoch"] for line in of("start", lines)] == [0, 2]
     assert of("start", lines)[1]["history"]["loss"] == [line["loss"] for line in of("epoch", lines)]
     assert len(of("end", lines)) == 2
+
+
+@pytest.mark.parametrize("when", ["before", "examining", "epoch 1/2", "never"])
+def test_a_file_ends_the_training_wherever_it_is(tmp_path, capsys, when):
+    folder, stop = make_photos(tmp_path / "photos", 16), tmp_path / "stop"
+    output, log = tmp_path / "m.safetensors", tmp_path / "log.jsonl"
+    if when == "before":
+        stop.touch()
+    with watched(lambda title, done, count: stop.touch() if title == when else None):
+        code = main(train(folder, output, "--log", str(log), "--stop-file", str(stop), "--json"))
+    assert code == (0 if when == "never" else 130) and output.exists() == (when == "never")
+    assert capsys.readouterr().err == "" or when.startswith("epoch")
+    if when.startswith("epoch"):
+        (end,) = of("end", events(log))  # what was learned is saved, and examined: the file is one Ctrl-C
+        assert end["interrupted"] and fastcnn.load(end["model"]).classes == list(CLASSES)
+
+
+def test_a_file_stops_a_step_that_takes_long(tmp_path):
+    """The network itself looks for it, also where the first look was before it began."""
+    stop, x = tmp_path / "stop", np.zeros((1, 1, 3000, 3000), np.float32)
+    with pytest.raises(KeyboardInterrupt), stopping_at(str(stop)), Interrupt():
+        threading.Timer(0.1, stop.touch).start()
+        fastcnn.functional.avg_pool2d(x, 2001, 1, 1000)  # for minutes
 
 
 def test_a_log_that_cannot_be_written_is_told_before_training(tmp_path, capsys):

@@ -39,7 +39,8 @@ def as_text(content):
 
 
 def served(models=None, **settings):
-    settings = {"max_batch": 4, "hosts": [HOST], "reload_seconds": 0, **settings}
+    """An application in which one batch runs at a time, unless it is given more threads."""
+    settings = {"max_batch": 4, "hosts": [HOST], "reload_seconds": 0, "threads": 1, **settings}
     return app(small_model() if models is None else models, **settings)
 
 
@@ -80,13 +81,14 @@ class Held:
     """Inference that waits until it may go on, and tells the sizes of batches."""
 
     def __init__(self, monkeypatch):
-        self.sizes, self.entered, self.go_on = [], threading.Event(), threading.Event()
+        self.sizes, self.lanes, self.entered, self.go_on = [], [], threading.Event(), threading.Event()
         compute = Version.probabilities
 
-        def held(version, photos):
+        def held(version, photos, lanes):
             self.sizes.append(len(photos))
+            self.lanes.append(lanes)
             self.entered.set()
             assert self.go_on.wait(60)
-            return compute(version, photos)
+            return compute(version, photos, lanes)
 
         monkeypatch.setattr(Version, "probabilities", held)

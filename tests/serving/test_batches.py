@@ -11,18 +11,20 @@ from serving.asking import Held, as_text, client, photo, served, small_model
 
 from fastcnn.serving.batcher import Batcher, Item
 from fastcnn.serving.calibration import batch_sizes, measured, useful_sizes
+from fastcnn.serving.lanes import Lanes
 
 
 class Tried:
     """A batcher with a function that notes its batches, and answers each number by its double."""
 
-    def __init__(self, sizes=(1, 2, 4), max_wait=60.0):
-        self.batches, self.answers, self.wrong = [], {}, None
+    def __init__(self, sizes=(1, 2, 4), max_wait=60.0, threads=1):
+        self.batches, self.lanes, self.answers, self.wrong = [], [], {}, None
         self.go_on, self.entered, self.done = threading.Event(), threading.Event(), threading.Condition()
-        self.batcher = Batcher(self.run, lambda version: sizes, max_wait, threading.Lock())
+        self.batcher = Batcher(self.run, lambda version: sizes, max_wait, Lanes(threads))
 
-    def run(self, version, arrays):
+    def run(self, version, arrays, lanes):
         self.batches.append((version, [int(array) for array in arrays]))
+        self.lanes.append(lanes)
         self.entered.set()
         assert self.go_on.wait(60)
         if self.wrong is not None:
@@ -155,8 +157,55 @@ def test_a_full_queue_lets_nothing_in_and_a_closed_one_neither():
     assert not tried.batcher.expect(1, 4)
 
 
-def test_many_threads_lose_nothing():
-    tried = Tried(max_wait=0.001)
+def test_a_photo_alone_has_all_lanes_and_others_one_each():
+    tried = Tried(max_wait=1e6, threads=2)
+    tried.put(0)
+    assert tried.entered.wait(60)
+    tried.entered.clear()
+    tried.put(1)
+    assert not tried.entered.wait(0.05)  # no lane is free
+    tried.end()
+    assert tried.batches == [("v", [0]), ("v", [1])] and tried.lanes == [2, 2]
+
+
+def test_what_waits_is_shared_by_lanes_that_are_free():
+    tried = Tried(max_wait=1e6, threads=2)
+    assert tried.batcher.expect(4, 100)
+    tried.put(1, 2, 3, expected=False)
+    assert not tried.entered.wait(0.05)  # the fourth is being decoded
+    tried.put(4, expected=False)
+    until(lambda: len(tried.batches) == 2)  # at the same time
+    tried.put(5, 6)
+    tried.end()
+    assert sorted(numbers for _, numbers in tried.batches[:2]) == [[1, 2], [3, 4]]
+    assert tried.lanes[:2] == [1, 1] and len(tried.answers) == 6
+
+
+def test_a_measurement_has_all_lanes_and_batches_let_it_in():
+    lanes = Lanes(2)
+    with lanes.changed:
+        lanes.free -= 1  # a batch runs
+    entered, leave = threading.Event(), threading.Event()
+
+    def measure():
+        with lanes.all():
+            entered.set()
+            assert leave.wait(60)
+
+    thread = threading.Thread(target=measure)
+    thread.start()
+    until(lambda: not lanes.is_open)  # no other batch may begin
+    assert not entered.is_set()
+    lanes.give_back(1)
+    assert entered.wait(60) and not lanes.is_open
+    leave.set()
+    thread.join()
+    assert lanes.is_open and lanes.free == 2
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_many_threads_lose_nothing(threads):
+    tried = Tried(max_wait=0.001, threads=threads)
     tried.go_on.set()
     parts = np.arange(800).reshape(8, 100)
     threads = [threading.Thread(target=tried.put, args=tuple(map(int, part))) for part in parts]
@@ -212,6 +261,16 @@ def test_requests_are_gathered(monkeypatch):
     for i, answer in enumerate(answers):
         (best, *_), (told, *_) = model.classify(photo(i)), answer.json()["results"][0]["predictions"]
         assert best.label == told["label"] and abs(best.probability - told["probability"]) < 2e-6
+
+
+def test_answers_do_not_depend_on_lanes(monkeypatch):
+    application, held = served(threads=2), Held(monkeypatch)
+    held.go_on.set()
+    with client(application) as ask:
+        alone = ask.post(content=photo(1)).json()
+        several = ask.post(json={"images": [as_text(photo(i)) for i in range(6)]}).json()
+    assert alone["results"][0] == several["results"][1]
+    assert held.lanes[0] == 2 and 1 in held.lanes
 
 
 def test_photos_are_decoded_while_inference_runs(monkeypatch):

@@ -240,6 +240,10 @@ def test_a_killed_server_loses_nothing(visit, tmp_path):
         page.get_by_role("button", name="Stop").click()
         page.wait_for_selector(".run .status.stopped")
         assert "%" in page.locator(".run .figures dd").first.inner_text()
+        page.get_by_role("button", name="Continue").click()
+        page.wait_for_selector(".run .status.training")
+        page.get_by_role("button", name="Stop").click()
+        page.wait_for_selector(".run .status.stopped")
 
 
 def test_thousands_of_photos_are_few_elements(visit, tmp_path):

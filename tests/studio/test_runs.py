@@ -103,6 +103,68 @@ def test_a_run_that_is_stopped_at_once_is_no_failure(root):
     assert run.summary()["status"] == "stopped" and run.summary()["message"] == ""
 
 
+DEAF = """
+import pathlib, time
+try:
+    if pathlib.Path("run.json").exists():
+        pathlib.Path("ready").touch()
+        while True:
+            time.sleep(0.01)
+except KeyboardInterrupt:
+    pass
+"""
+
+
+def test_a_stop_is_heard_by_a_process_that_has_not_begun_to_listen(root, tmp_path, monkeypatch):
+    """The interpreter starts, and drops Ctrl-C, as it does in the callbacks of an import."""
+    run = start(root, epochs=2000)
+    until(lambda: run.summary()["epoch"] > 0)
+    run.stop()
+    until(lambda: not run.is_alive())
+    (tmp_path / "sitecustomize.py").write_text(DEAF)
+    paths = [str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+    run.begin()
+    until((run.folder / "ready").exists)
+    for _ in range(2):  # the second one is a signal, after which the process goes on
+        run.stop()
+        with pytest.raises(Refused, match="stopping still"):
+            run.begin()
+    until(lambda: not run.is_alive())
+    assert run.summary()["status"] == "stopped" and run.summary()["step"] == {}
+    monkeypatch.undo()
+    run.begin()  # what was asked of the last process is not of this one
+    before = run.summary()["epoch"]
+    until(lambda: run.summary()["epoch"] > before)
+    run.stop()
+    until(lambda: not run.is_alive())
+
+
+def test_a_stop_is_heard_where_signals_are_not(root, monkeypatch):
+    """A job in the background starts with Ctrl-C ignored, and the process of a server that was killed is not known."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        run = start(root, epochs=2000)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    until(lambda: run.summary()["epoch"] > 0)
+    (run.folder / "pid").unlink()
+    Runs(root / ".fastcnn" / "runs")["001"].stop()
+    run._process.wait(LONG)
+    assert run.summary()["status"] == "stopped" and run.summary()["accuracy"] is not None
+
+
+def test_a_run_that_is_taken_away_does_not_go_on(root, tmp_path):
+    runs = Runs(root / ".fastcnn" / "runs")
+    run = start(root, runs, epochs=2000)
+    run.stop()
+    until(lambda: not run.is_alive())
+    runs.remove("001", tmp_path)
+    with pytest.raises(Refused) as refusal:  # of another window that has found it just before
+        run.begin()
+    assert refusal.value.status == 404
+
+
 def test_a_failure_is_told_in_the_commands_words(root):
     for path in root.rglob("*.jpg"):
         path.write_bytes(BROKEN)

@@ -31,6 +31,7 @@ from fastcnn.cli._models import (
     resized,
 )
 from fastcnn.cli._preflight import check_format, check_plot, check_space
+from fastcnn.cli._stop import stopping_at
 from fastcnn.errors import FastcnnWarning
 from fastcnn.kernels._cpu import set_num_threads
 from fastcnn.model import Model
@@ -165,6 +166,7 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--log", metavar="FILE", help="append what happens, as it happens, to a file: a line of JSON each time"
     )
+    parser.add_argument("--stop-file", metavar="FILE", help="end as by Ctrl-C once this file is there")
     parser.add_argument("--plot", metavar="FILE", help="draw the confusion matrix (needs matplotlib)")
     parser.add_argument("--json", action="store_true", help="print a JSON object")
 
@@ -192,23 +194,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace, log: Log) -> int:
-    classes, count, several = _classes(options.folder)
-    _choose_network(options, count)
-    model = _network(options, classes, several)
-    check_format(model, options.output)
-    check_space(model, options.output, options.checkpoint)
-    learn, validate, left_out = _photos(options, model)
-    log.photos(classes, learn, validate, options.batch_size)
-    _say(options, f"{len(learn)} photos to learn from, {len(validate)} to examine, of {len(classes)} classes")
-    _choose_settings(options, learn)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "fit: interrupted", FastcnnWarning)  # is told below
-        try:
-            history = _fit(options, model, learn, validate, log)
-        except LossNotFinite as error:
-            if error.history.epochs == 0:
-                raise
-            raise FloatingPointError(f"{error}; it is saved as {_save_beside(model, options.output)}") from error
+    with stopping_at(options.stop_file):
+        model, validate, history, left_out = _learned(options, log)
     saved = options.output
     with Interrupt():  # a first Ctrl-C waits until the file is written, else what was learned is lost
         if history.interrupted:
@@ -221,6 +208,28 @@ def _train(options: argparse.Namespace, log: Log) -> int:
         report.plot(options.plot)
     _tell(options, model, saved, history, report, left_out)
     return 130 if history.interrupted else 0
+
+
+def _learned(options: argparse.Namespace, log: Log) -> tuple[Model, Dataset, History, list[Unreadable]]:
+    """Return a model that has learned, the photos to examine it on, its history, and photos that cannot be read."""
+    classes, count, several = _classes(options.folder)
+    _choose_network(options, count)
+    model = _network(options, classes, several)
+    check_format(model, options.output)
+    check_space(model, options.output, options.checkpoint)
+    learn, validate, left_out = _photos(options, model)
+    log.photos(classes, learn, validate, options.batch_size)
+    _say(options, f"{len(learn)} photos to learn from, {len(validate)} to examine, of {len(classes)} classes")
+    _choose_settings(options, learn)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "fit: interrupted", FastcnnWarning)  # is told at the end
+        try:
+            history = _fit(options, model, learn, validate, log)
+        except LossNotFinite as error:
+            if error.history.epochs == 0:
+                raise
+            raise FloatingPointError(f"{error}; it is saved as {_save_beside(model, options.output)}") from error
+    return model, validate, history, left_out
 
 
 def _classes(path: str) -> tuple[list[str], int, bool]:

@@ -1,11 +1,12 @@
-"""Gathers photos that wait into batches, and runs these one after the other in a thread of its own.
+"""Gathers photos that wait into batches, and runs these in threads of its own, as many as there are lanes.
 
 A photo never waits while nothing runs, except for others whose photos are being decoded: `Batcher.expect`. Batches
-have the sizes that calibration.py has found to pay.
+have the sizes that calibration.py has found to pay. A photo that is alone has all lanes; otherwise a batch has one.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections import deque
@@ -14,6 +15,8 @@ from time import monotonic
 from typing import Any
 
 import numpy as np
+
+from fastcnn.serving.lanes import Lanes
 
 __all__ = ["Batcher", "Item"]
 
@@ -46,31 +49,31 @@ class Batcher:
     Parameters
     ----------
     run : callable
-        Takes a version and arrays, and returns a row for each.
+        Takes a version, arrays and a number of lanes, and returns a row for each array.
     sizes : callable
         Returns the sizes of batches for a version, ascending from 1.
     max_wait : float
         Seconds to wait for photos that are being decoded.
-    turn : lock
-        Held while a batch runs: models of one process take turns.
+    lanes : Lanes
+        Which models of one process share.
     clock : callable
         Seconds that only grow.
     """
 
     def __init__(
         self,
-        run: Callable[[Any, Sequence[np.ndarray]], np.ndarray],
+        run: Callable[[Any, Sequence[np.ndarray], int], np.ndarray],
         sizes: Callable[[Any], Sequence[int]],
         max_wait: float,
-        turn: threading.Lock,
+        lanes: Lanes,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        self._run, self._sizes, self._max_wait, self._turn, self._clock = run, sizes, max_wait, turn, clock
-        self._changed = threading.Condition()
+        self._run, self._sizes, self._max_wait, self._lanes, self._clock = run, sizes, max_wait, lanes, clock
+        self._changed = lanes.changed
         self._items: deque[Item] = deque()
         self._coming = self._running = 0
-        self._thread: threading.Thread | None = None
-        self._owner = 0  # the process that has the thread: a forked one starts its own
+        self._threads: list[threading.Thread] = []
+        self._owner = 0  # the process that has the threads: a forked one starts its own
         self._is_closed = False
 
     @property
@@ -91,43 +94,52 @@ class Batcher:
         """Expect fewer photos: they could not be decoded, or nobody waits."""
         with self._changed:
             self._coming -= count
-            self._changed.notify()
+            self._changed.notify_all()
 
     def put(self, item: Item) -> None:
         """Take a photo that was expected."""
         with self._changed:
             self._coming -= 1
             self._items.append(item)
-            self._changed.notify()
+            self._changed.notify_all()
             if self._owner != os.getpid():
                 self._owner = os.getpid()
-                self._thread = threading.Thread(target=self._work, name="fastcnn-serving", daemon=True)
-                self._thread.start()
+                self._threads = [
+                    threading.Thread(target=self._work, name="fastcnn-serving", daemon=True)
+                    for _ in range(self._lanes.count)
+                ]
+                for thread in self._threads:
+                    thread.start()
 
     def close(self) -> None:
         """Let nothing in any more, and return when all that waits is answered."""
         with self._changed:
             self._is_closed = True
-            self._changed.notify()
-        if self._thread is not None and self._owner == os.getpid():
-            self._thread.join()
+            self._changed.notify_all()
+        if self._owner == os.getpid():
+            for thread in self._threads:
+                thread.join()
 
     def _work(self) -> None:
         answers: list[Any]
-        while batch := self._next():
+        while True:
+            batch, lanes = self._next()
+            if not batch:
+                return
             version, answers = batch[0].version, []
             try:
-                with self._turn:
-                    answers = list(self._run(version, [item.pixels for item in batch]))
+                answers = list(self._run(version, [item.pixels for item in batch], lanes))
             except Exception as error:  # of the model, for all of the batch
                 answers = [error] * len(batch)
             with self._changed:
-                self._running = 0
+                self._running -= len(batch)
+            self._lanes.give_back(lanes)
             for item, answer in zip(batch, answers, strict=True):
                 item.done(answer)
 
-    def _next(self) -> list[Item]:
-        """Wait for the next batch; it is empty once the batcher is closed."""
+    def _next(self) -> tuple[list[Item], int]:
+        """Wait for the next batch, and take its lanes; the batch is empty once the batcher is closed."""
+        lanes = self._lanes
         with self._changed:
             deadline = None
             while True:
@@ -135,8 +147,9 @@ class Batcher:
                     self._items.popleft()
                 if not self._items:
                     if self._is_closed and not self._coming:
-                        return []
+                        return [], 0
                     deadline = None
+                if not self._items or not lanes.is_open:
                     self._changed.wait()
                     continue
                 ready = self._ready()
@@ -146,10 +159,12 @@ class Batcher:
                 if ready >= sizes[-1] or not self._coming or left <= 0:
                     break
                 self._changed.wait(left)
-            size = max(size for size in sizes if size <= ready)
-            batch = self._taken(size)
-            self._running = size
-            return batch
+            each = math.ceil(ready / lanes.free)  # where the other lanes take as many
+            batch = self._taken(max(size for size in sizes if size <= each))
+            taken = lanes.count if ready == 1 and lanes.free == lanes.count else 1
+            lanes.free -= taken
+            self._running += len(batch)
+            return batch, taken
 
     def _ready(self) -> int:
         """Items at the beginning that may be of one batch."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from fastcnn.io.preprocess import Pixels, Preprocess
 from fastcnn.model import Model
 from fastcnn.serving.batcher import Batcher
 from fastcnn.serving.calibration import batch_sizes, measured, useful_sizes
+from fastcnn.serving.lanes import Lanes
 from fastcnn.serving.metrics import Metrics
 from fastcnn.serving.settings import Settings
 
@@ -43,7 +43,7 @@ class ModelFile:
 class Version:
     """One state of a model, with what was measured of it."""
 
-    def __init__(self, model: Model, number: int, settings: Settings, turn: threading.Lock) -> None:
+    def __init__(self, model: Model, number: int, settings: Settings, lanes: Lanes) -> None:
         preprocess = model.preprocess
         if not isinstance(preprocess, Preprocess):
             raise ValueError(
@@ -51,29 +51,29 @@ class Version:
                 "--std and --size)"
             )
         self.model, self.preprocess, self.number = model, preprocess, number
-        self._threads = settings.threads
+        self._lanes = lanes
         self._takes_pixels = model._takes_pixels(preprocess)
         model.state_dict()  # reads what lies in a file, which may be replaced
         photo = np.zeros((*preprocess.size, preprocess.channels), np.uint8)  # type: ignore[misc]
 
         def run(size: int) -> None:
-            with turn:
-                self.probabilities([photo] * size)
+            with lanes.all():
+                self.probabilities([photo] * size, 1)
 
         self.seconds = measured(run, batch_sizes(min(settings.max_batch, settings.queue)))
         self.sizes = useful_sizes(self.seconds)
 
-    def probabilities(self, photos: Sequence[np.ndarray]) -> np.ndarray:
-        """Return a row for each photo, as `Preprocess.pixels` gives it."""
+    def probabilities(self, photos: Sequence[np.ndarray], lanes: int) -> np.ndarray:
+        """Return a row for each photo, as `Preprocess.pixels` gives it, computed in some lanes."""
         batch: Any = Pixels(np.stack(photos), self.preprocess)
         if not self._takes_pixels:
             batch = batch.numbers()
-        return self.model.predict_proba(batch, len(photos), num_threads=self._threads)
+        return self.model.predict_proba(batch, len(photos), num_threads=self._lanes.threads_of(lanes))
 
     @property
     def seconds_each(self) -> float:
-        """Seconds that an image takes in the best batch."""
-        return min(self.seconds[size] / size for size in self.sizes)
+        """Seconds that an image takes in the best batch, where all lanes are at work."""
+        return min(self.seconds[size] / size for size in self.sizes) / self._lanes.count
 
 
 class Served:
@@ -86,8 +86,8 @@ class Served:
         A file is loaded again when it is replaced.
     settings : Settings
     metrics : Metrics
-    turn : lock
-        Held while a batch runs.
+    lanes : Lanes
+        In which batches run.
     """
 
     def __init__(
@@ -96,19 +96,19 @@ class Served:
         source: Model | ModelFile | str | os.PathLike[str],
         settings: Settings,
         metrics: Metrics,
-        turn: threading.Lock,
+        lanes: Lanes,
     ) -> None:
-        self.name, self._settings, self._metrics, self._turn = name, settings, metrics, turn
+        self.name, self._settings, self._metrics, self._lanes = name, settings, metrics, lanes
         self._load = source.load if isinstance(source, ModelFile) else loading.load
         path = source.path if isinstance(source, ModelFile) else source
         self.path = None if isinstance(path, Model) else Path(path)
         self._seen = self._stamp()
         model = source if isinstance(source, Model) else self._loaded()
         try:
-            self.version = Version(model, 1, settings, turn)
+            self.version = Version(model, 1, settings, lanes)
         except ValueError as error:
             raise ValueError(f"serving: {name}: {error}") from error
-        self.batcher = Batcher(self._run, lambda version: version.sizes, settings.max_wait_ms / 1000, turn)
+        self.batcher = Batcher(self._run, lambda version: version.sizes, settings.max_wait_ms / 1000, lanes)
 
     def _loaded(self) -> Model:
         assert self.path is not None
@@ -137,7 +137,7 @@ class Served:
             return False
         self._seen = stamp
         try:
-            version = Version(self._loaded(), self.version.number + 1, self._settings, self._turn)
+            version = Version(self._loaded(), self.version.number + 1, self._settings, self._lanes)
         except Exception as error:  # whatever a file may hold, the service goes on
             self._metrics.reloads.add(1, self.name, "failed")
             _logger.warning("%s: %s is not taken over: %s", self.name, self.path, error)
@@ -147,9 +147,9 @@ class Served:
         _logger.info("%s: %s was loaded again", self.name, self.path)
         return True
 
-    def _run(self, version: Version, photos: Sequence[np.ndarray]) -> np.ndarray:
+    def _run(self, version: Version, photos: Sequence[np.ndarray], lanes: int) -> np.ndarray:
         with self._metrics.inference.timed(self.name):
-            rows = version.probabilities(photos)
+            rows = version.probabilities(photos, lanes)
         self._metrics.batches.observe(len(photos), self.name)
         return rows
 

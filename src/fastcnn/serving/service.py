@@ -17,9 +17,11 @@ import numpy as np
 from fastcnn._names import meant
 from fastcnn._web import Refused
 from fastcnn.errors import ImageError
+from fastcnn.kernels._cpu import get_num_threads
 from fastcnn.model import Model
 from fastcnn.serving.batcher import Item
 from fastcnn.serving.bodies import Photo
+from fastcnn.serving.lanes import Lanes
 from fastcnn.serving.metrics import Metrics
 from fastcnn.serving.served import ModelFile, Served, Version
 from fastcnn.serving.settings import Settings
@@ -42,9 +44,9 @@ class Service:
         self.settings = settings
         self.metrics = Metrics(lambda: [((served.name,), served.batcher.pending) for served in self.models.values()])
         self.models: dict[str, Served] = {}
-        turn = threading.Lock()
+        lanes = Lanes(settings.threads or get_num_threads())
         for name, source in sources.items():
-            self.models[name] = Served(name, source, settings, self.metrics, turn)
+            self.models[name] = Served(name, source, settings, self.metrics, lanes)
         self.is_stopping = False
         self._decoders: ThreadPoolExecutor | None = None
         self._owner = 0  # the process whose threads decode and watch: a forked one starts its own

@@ -22,6 +22,7 @@ from fastcnn._web.answers import refusal_as_answer
 from fastcnn.studio.asked import Asked, attachment, picture, route
 from fastcnn.studio.jobs import Jobs
 from fastcnn.studio.models import Models
+from fastcnn.studio.news import News
 from fastcnn.studio.project import Project
 from fastcnn.studio.runs import Run, Runs
 from fastcnn.studio.thumbnails import thumbnail
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from fastcnn.studio.lesson import Lesson
+    from fastcnn.studio.listing import Listing
 
 __all__ = ["Studio"]
 
@@ -51,7 +53,7 @@ class Studio:
     def __init__(self, project: Project, policy: Policy) -> None:
         self.project, self.policy = project, policy
         self.runs = Runs(project.state / "runs")
-        self._jobs, self._models = Jobs(), Models()
+        self._jobs, self._models, self._news = Jobs(), Models(), News()
         self._lesson: Lesson | None = None
         self._is_closing = False
         app = Starlette(routes=self._routes(), exception_handlers={Refused: refusal_as_answer})
@@ -96,7 +98,7 @@ class Studio:
         return {
             "csrf": self.policy.csrf,
             "folder": _short(self.project.root),
-            "version": listing.version,
+            **self._of_photos(listing),
             "classes": [{"name": label, "count": listing.counts[label]} for label in listing.classes],
             "photos": [
                 [
@@ -108,16 +110,21 @@ class Studio:
                 ]
                 for photo in listing.photos.values()
             ],
-            "undo": self.project.undoable(),
             "links": listing.links,
             "others": listing.others,
             "limits": {"photo": self.policy.limits.photo},
-            "runs": [run.summary() for run in self.runs.all()],
+            "runs": self._of_runs(),
             **networks(),
         }
 
-    def _changed(self, max_age: float = 0.0, **more: Any) -> dict[str, Any]:
-        return {"version": self.project.listing(max_age).version, "undo": self.project.undoable(), **more}
+    def _of_photos(self, listing: Listing) -> dict[str, Any]:
+        """What pages are told of photos; they ask for more where it is new."""
+        told = {"version": listing.version, "undo": self.project.undoable()}
+        self._news.number("photos", told)
+        return told
+
+    def _changed(self, **more: Any) -> dict[str, Any]:
+        return {**self._of_photos(self.project.listing()), **more}
 
     def _rename(self, asked: Asked) -> dict[str, Any]:
         self.project.check_version(asked.version)
@@ -184,8 +191,17 @@ class Studio:
     def _run(self, asked: Asked) -> Run:
         return self.runs[asked.path["run"]]
 
+    def _of_run(self, run: Run) -> dict[str, Any]:
+        told = run.summary()
+        return {**told, "number": self._news.number(f"run {run.id}", told)}
+
+    def _of_runs(self) -> list[dict[str, Any]]:
+        found = [self._of_run(run) for run in self.runs.all()]
+        self._news.number("runs", [run["id"] for run in found])
+        return found
+
     def _train(self, asked: Asked) -> dict[str, Any]:
-        return self.runs.start(self.project.root, self.project.listing(), asked.json()).summary()
+        return self._of_run(self.runs.start(self.project.root, self.project.listing(), asked.json()))
 
     def _remove_run(self, asked: Asked) -> None:
         self.runs.remove(asked.path["run"], self.project.state / "trash")
@@ -246,14 +262,13 @@ class Studio:
         return StreamingResponse(self._changes(), media_type="text/event-stream")
 
     async def _changes(self) -> AsyncIterator[str]:
-        """Tell of each run whose numbers have changed, and of photos that have."""
-        told: dict[str, str] = {}
+        """Tell what has changed since this page was told last, also what has changed back meanwhile."""
+        told: dict[str, int] = {}
         while not self._is_closing:
-            for name, value in (await run_in_threadpool(self._now)).items():
-                text = json.dumps(value)
-                if told.get(name) != text:
-                    told[name] = text
-                    yield f"event: {name.partition(' ')[0]}\ndata: {text}\n\n"
+            for name, (number, value) in (await run_in_threadpool(self._now)).items():
+                if told.get(name) != number:
+                    told[name] = number
+                    yield f"event: {name.partition(' ')[0]}\ndata: {json.dumps(value)}\n\n"
             yield ": here\n\n"  # a client that has gone is noticed
             await asyncio.sleep(_PAUSE)
 
@@ -261,12 +276,14 @@ class Studio:
         """Let pages that listen for news go, so that the server can end."""
         self._is_closing = True
 
-    def _now(self) -> dict[str, Any]:
-        summaries = [run.summary() for run in self.runs.all()]
+    def _now(self) -> dict[str, tuple[int, Any]]:
+        """What there is to tell, by name, with its number."""
+        photos, runs = self._of_photos(self.project.listing(_GLANCE)), self._of_runs()
+        keys = [run["id"] for run in runs]
         return {
-            "photos": self._changed(_GLANCE),
-            "runs": [summary["id"] for summary in summaries],
-            **{f"run {summary['id']}": summary for summary in summaries},
+            "photos": (self._news.number("photos", photos), photos),
+            "runs": (self._news.number("runs", keys), keys),
+            **{f"run {run['id']}": (run["number"], run) for run in runs},
         }
 
 

@@ -69,7 +69,7 @@ class RunLog:
                 if name not in ("epoch", "epochs"):
                     self.history.setdefault(name, []).append(value)
         elif kind == "end":
-            self.end, self.walk = event, {}
+            self.end, self.step, self.walk = event, {}, {}
 
     @property
     def epoch(self) -> int:

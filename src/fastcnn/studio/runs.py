@@ -55,9 +55,14 @@ class Run:
         """Start the process, or let it go on from its last checkpoint."""
         with self._lock:
             if self.is_alive():
-                raise Refused(409, "run: is training already")
-            (self.folder / "stopped").unlink(missing_ok=True)
-            descriptor = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+                is_ending = (self.folder / "stopped").exists()
+                raise Refused(409, "run: is stopping still: try again" if is_ending else "run: is training already")
+            try:
+                descriptor = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+            except FileNotFoundError:
+                raise Refused(404, "run: was taken away") from None
+            for name in ("stopped", "pid"):  # of the last process, whose number another may have by now
+                (self.folder / name).unlink(missing_ok=True)
             try:
                 if has_locks():
                     lock(descriptor, wait=False)
@@ -68,7 +73,7 @@ class Run:
 
     def _started(self, descriptor: int) -> subprocess.Popen[bytes]:
         files = ["-o", "model.safetensors", "--checkpoint", "checkpoint", "--log", "log.jsonl", "--resume", "--json"]
-        files += ["--checkpoint-seconds", f"{_CHECKPOINTS}"]
+        files += ["--checkpoint-seconds", f"{_CHECKPOINTS}", "--stop-file", "stopped"]
         command = [sys.executable, "-m", "fastcnn", "train", "photos", *files, *self.settings["arguments"]]
         with open(self.folder / "report.json", "wb") as report, open(self.folder / "messages", "wb") as messages:
             return subprocess.Popen(
@@ -102,14 +107,24 @@ class Run:
             return False
 
     def stop(self) -> None:
-        """Let the training end at its next step; a second time, at once."""
+        """Let the training end at its next step, also one that has hardly begun; a second time, as by Ctrl-C."""
         with self._lock:
             if not self.is_alive():
                 raise Refused(409, "run: is not training")
-            (self.folder / "stopped").touch()  # a process that has hardly begun says nothing when it ends
+            asked = self.folder / "stopped"
+            if not asked.exists():
+                asked.touch()
+                return
             with contextlib.suppress(ProcessLookupError, FileNotFoundError, ValueError):
                 # The lock says that the process lives, so nobody else can have its number.
                 os.kill(int((self.folder / "pid").read_text(encoding="utf-8")), signal.SIGINT)
+
+    def move(self, target: Path) -> None:
+        """Take its folder elsewhere, unless it is training."""
+        with self._lock:
+            if self.is_alive():
+                raise Refused(409, "run: is training: stop it first")
+            os.rename(self.folder, target)
 
     # -- what came of it ------------------------------------------------------------------------------
 
@@ -229,10 +244,7 @@ class Runs:
     def remove(self, key: str, trash: Path) -> None:
         """Take a run away, which must not be training."""
         with self._lock:
-            run = self[key]
-            if run.is_alive():
-                raise Refused(409, "run: is training: stop it first")
-            os.rename(run.folder, trash / f"run-{key}-{os.urandom(4).hex()}")
+            self[key].move(trash / f"run-{key}-{os.urandom(4).hex()}")
             del self._runs[key]
 
 

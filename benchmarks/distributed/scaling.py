@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 
 import fastcnn as fc
+from fastcnn.distributed.trainer import parts_of
 
 BATCHES = {"resnet18": 16, "mobilenet_v2": 16, "resnet20": 64, "lenet": 128}
 LAYOUTS = [(1, 1), (1, 2), (1, 3), (1, 4), (2, 2), (2, 4), (3, 3)]  # nodes, workers
@@ -48,7 +49,8 @@ def parameter_bytes(name: str) -> int:
 
 def calls_of(nodes: int, workers: int, buckets: int) -> int:
     """The calls of a step: shards, sums, and updates."""
-    sums = buckets if nodes == 1 else buckets * (nodes + nodes - 1 + nodes)
+    parts = len(parts_of(buckets, nodes))
+    sums = parts if nodes == 1 else parts * (nodes + nodes - 1 + nodes)
     return workers + sums + workers
 
 
@@ -149,9 +151,10 @@ def projected(
     depth = math.log2(machines) if machines > 1 else 0.0
     link = wire + 8 / (gbit * 1e9)
     compute = IMAGES * image / HOST_CORES * (1 + spread * math.sqrt(2 * math.log(machines)))
-    # Buckets go one after the other through the levels of the tree, up and down.
-    moved = 2 * size * link * (1 + depth / BUCKETS) if machines > 1 else 0.0
-    hidden = min(moved, compute / 3)  # sums of the first buckets overlap about a third of the work
+    # Parts go one after the other through the levels of the tree, up and down.
+    parts = len(parts_of(BUCKETS, machines))
+    moved = 2 * size * link * (1 + depth / parts) if machines > 1 else 0.0
+    hidden = min(moved * (1 - 1 / parts), compute / 3)  # all but the last overlap about a third of the work
     return {
         "compute": compute,
         "exposed": moved - hidden + 2 * depth * LATENCY,
@@ -168,9 +171,11 @@ def show(steps: list[dict[str, Any]]) -> None:
     for name, value in zip(PARAMETERS, found, strict=True):
         shown = f"{1e6 * value:.0f} µs a call" if name == "call" else f"{1e9 * value:.2f} s for 1 GB"
         print(f"{name}: {shown}")
-    errors = [abs(predicted(step, found) / step["seconds"] - 1) for step in held]
-    print(f"{len(held)} measurements that were left out: median error {statistics.median(errors):.1%}, "
-          f"largest {max(errors):.1%}")  # fmt: skip
+    for networks in (*((name,) for name in dict.fromkeys(step["network"] for step in held)), BATCHES):
+        checked = [step for step in held if step["network"] in networks]
+        errors = [abs(predicted(step, found) / step["seconds"] - 1) for step in checked]
+        print(f"{len(checked)} measurements that were left out, {', '.join(networks)}: "
+              f"median error {statistics.median(errors):.1%}, largest {max(errors):.1%}")  # fmt: skip
     spread = statistics.median(step["spread"] for step in steps)
     print(f"spread of a worker's time: {spread:.1%}\n")
     images = {step["network"]: step["compute"] * step["workers"] / step["images"] for step in steps}

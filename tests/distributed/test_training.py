@@ -30,6 +30,21 @@ def test_any_number_of_workers_and_threads_has_the_bits_of_one_process(nodes, al
     assert same(trained(3, distributed=Ray(workers, threads=threads)), alone)
 
 
+def test_seven_workers_on_four_machines_have_the_bits_of_one_process(nodes, alone):
+    members = []
+
+    class Count(fc.training.Callback):
+        def on_batch(self, run):
+            members.append(len(run.trainer.team.members))
+
+    nodes.add(2)
+    try:
+        assert same(trained(3, distributed=Ray(7), callbacks=[Count()]), alone)
+    finally:
+        nodes.remove()
+    assert min(members) == 7
+
+
 def test_synchronised_batch_normalisation_has_the_bits_of_one_process(nodes):
     chaos = Chaos(kill, 1, every=3)
     found = trained(2, sync_batch_norm=True, distributed=Ray(3), callbacks=[chaos])
@@ -59,7 +74,10 @@ class Chaos(fc.training.Callback):
 
 
 def kill(random, trainer):
-    os.kill(random.choice(trainer.team.members).pid, signal.SIGKILL)
+    """Kill a worker; while a team is asked anew, nobody is in it."""
+    while not (members := list(trainer.team.members)):
+        time.sleep(0.001)
+    os.kill(random.choice(members).pid, signal.SIGKILL)
 
 
 def test_killed_workers_change_no_bit(nodes, budget):

@@ -25,8 +25,8 @@ from fastcnn.training.answers import CSV_COLUMNS, answer_of, csv_rows, ways_of
 
 __all__ = ["SUFFIXES", "Classifier", "Writer", "part_path", "table_of"]
 
-_TOGETHER = 16  # photos that go through the network at once
-_DECODERS = 2  # threads
+_TOGETHER = 16  # photos that go through the network at once: docs/tuning.md, "Many machines"
+_DECODERS = 2  # threads: likewise
 SUFFIXES = {"parquet": ".parquet", "jsonl": ".jsonl", "csv": ".csv"}
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcnn.distributed.team import Team
-from fastcnn.distributed.worker import Computed, PeerLost, Setup, Task
+from fastcnn.distributed.worker import Computed, Part, PeerLost, Setup, Task
 from fastcnn.kernels import _cpu
 from fastcnn.network import Network
 from fastcnn.training.loader import Batch, Batches
@@ -28,7 +28,10 @@ from fastcnn.training.shards import cut, middle
 from fastcnn.training.step import Account
 from fastcnn.training.tasks import task_of_loss
 
-__all__ = ["Promise", "PromisedBatches", "RemoteTrainer"]
+__all__ = ["Promise", "PromisedBatches", "RemoteTrainer", "parts_of"]
+
+_GLANCE = 0.1  # seconds between looks whether a call has failed
+_PARTS = 24  # of the buckets, over all machines: docs/tuning.md, "Many machines"
 
 
 class Promise:
@@ -238,13 +241,16 @@ class RemoteTrainer(ShardedTrainer):
     def _answers(self, calls: list[Any]) -> list[Any]:
         """Wait for calls; what they raise is raised here, or `Lost` where somebody is gone."""
         errors = self.team.ray.exceptions
-        patience, open_ = self._patience(), list(calls)
+        open_, heard = list(calls), time.monotonic()
         try:
-            while open_:
-                ready, open_ = self.team.ray.wait(open_, timeout=patience, fetch_local=False)
-                if not ready:
+            while open_:  # half of them at a time, as a wait looks at all; one that has failed is seen soon
+                half = -(-len(open_) // 2)
+                ready, open_ = self.team.ray.wait(open_, num_returns=half, timeout=_GLANCE, fetch_local=False)
+                if ready:
+                    self.team.ray.get(ready)
+                    heard = time.monotonic()
+                elif time.monotonic() - heard > self._patience():
                     raise Lost
-                self.team.ray.get(ready)
             return list(self.team.ray.get(calls))
         except errors.RayTaskError as error:
             cause = error.cause
@@ -301,52 +307,65 @@ class RemoteTrainer(ShardedTrainer):
 
 
 class _Sums:
-    """The calls that sum the slots of all shards, bucket by bucket, as these become complete."""
+    """The calls that sum the slots of all shards, some buckets at a time, as these become complete."""
 
     def __init__(self, trainer: RemoteTrainer, owners: list[int], asked: list[Any]) -> None:
         self.attempt, self.owners, self.asked = trainer._attempts, owners, asked
         members = trainer.team.members
         self.members, self.machines = members, machines(members)
         self.nodes = [members[owner].node for owner in owners]
-        self.count = len(trainer._plan.statistics)
+        self.parts = parts_of(len(trainer._plan.statistics), len(self.machines))
 
     def calls(self) -> list[Any]:
         """Ask for the sums; all machines have them once these calls are answered."""
         found = []
-        for bucket in range(self.count):
+        for i, part in enumerate(self.parts):
             if len(self.machines) == 1:
                 (node,) = self.machines
-                found.append(self._partial(bucket, 0, len(self.nodes), node, True))
+                found.append(self._partial(i, 0, len(self.nodes), node, True))
                 continue
-            total, _ = self._sum(bucket, 0, len(self.nodes), 0)
-            received = [self._actor(node, bucket).receive.remote(bucket, total) for node in self.machines]
+            total, _ = self._sum(i, 0, len(self.nodes), 0)
+            received = [self._actor(node, i).receive.remote(part, total) for node in self.machines]
             self.asked += received
             found += received
         return found
 
-    def _actor(self, node: str, bucket: int) -> Any:
+    def _actor(self, node: str, i: int) -> Any:
         members = self.machines[node]
-        return members[bucket % len(members)].actor
+        return members[i % len(members)].actor
 
-    def _partial(self, bucket: int, first: int, last: int, node: str, keeps: bool) -> Any:
+    def _partial(self, i: int, first: int, last: int, node: str, keeps: bool) -> Any:
         peers = sorted({self.members[owner].pid for owner in self.owners[first:last]})
-        call = self._actor(node, bucket).partial.options(concurrency_group="sums")
-        self.asked.append(call.remote(self.attempt, bucket, first, last, peers, keeps))
+        call = self._actor(node, i).partial.options(concurrency_group="sums")
+        self.asked.append(call.remote(self.attempt, self.parts[i], first, last, peers, keeps))
         return self.asked[-1]
 
-    def _sum(self, bucket: int, first: int, last: int, depth: int) -> tuple[Any, str]:
+    def _sum(self, i: int, first: int, last: int, depth: int) -> tuple[Any, str]:
         """A branch of the tree: machines take turns in adding what two of them have."""
         found = set(self.nodes[first:last])
         if len(found) == 1:
             node = found.pop()
-            return self._partial(bucket, first, last, node, False), node
+            return self._partial(i, first, last, node, False), node
         half = middle(first, last)
-        left, one = self._sum(bucket, first, half, depth + 1)
-        right, other = self._sum(bucket, half, last, depth + 1)
-        node = (one, other)[(bucket + depth) % 2]
-        call = self._actor(node, bucket).combine.options(concurrency_group="sums")
+        left, one = self._sum(i, first, half, depth + 1)
+        right, other = self._sum(i, half, last, depth + 1)
+        node = (one, other)[(i + depth) % 2]
+        call = self._actor(node, i).combine.options(concurrency_group="sums")
         self.asked.append(call.remote(left, right))
         return self.asked[-1], node
+
+
+def parts_of(buckets: int, machines: int) -> list[Part]:
+    """Return which buckets a call sums: all of them one by one on few machines, and larger parts on many.
+
+    Calls are made one after the other by one process, for each machine. Two parts overlap the backward pass still.
+
+    Examples
+    --------
+    >>> parts_of(3, 2), parts_of(9, 8), parts_of(9, 512)
+    ([(0, 1), (1, 2), (2, 3)], [(0, 3), (3, 6), (6, 9)], [(0, 5), (5, 9)])
+    """
+    return [(part.start, part.stop) for part in cut(buckets, max(2, _PARTS // machines))]
 
 
 def machines(members: list[Any]) -> dict[str, list[Any]]:

@@ -27,8 +27,9 @@ from fastcnn.training.shard_updates import Recipe, Turn
 from fastcnn.training.sharded import at_once, part_of
 from fastcnn.training.shards import add_into, cut, tree
 
-__all__ = ["About", "Computed", "PeerLost", "Plan", "Setup", "Task", "Worker"]
+__all__ = ["About", "Computed", "Part", "PeerLost", "Plan", "Setup", "Task", "Worker"]
 
+Part = tuple[int, int]  # buckets that are summed by one call: the first, and the one behind the last
 _CHUNK = 1 << 16  # floats that are summed at once: those of all shards stay in the cache
 _POLL = 0.0005  # seconds between looks at the marks of other processes
 _LOOK = 0.1  # seconds between looks whether these processes live
@@ -228,13 +229,14 @@ class Worker:
 
     # -- the sum -------------------------------------------------------------------------------------
 
-    def partial(self, attempt: int, bucket: int, first: int, last: int, peers: Sequence[int], keeps: bool) -> Any:
-        """Sum a bucket of the slots of some shards, as soon as these are complete.
+    def partial(self, attempt: int, part: Part, first: int, last: int, peers: Sequence[int], keeps: bool) -> Any:
+        """Sum buckets of the slots of some shards, as soon as these are complete.
 
         Parameters
         ----------
         attempt : int
-        bucket : int
+        part : (int, int)
+            The first bucket, and the one behind the last.
         first, last : int
             A branch of the tree.
         peers : sequence of int
@@ -242,15 +244,20 @@ class Worker:
         keeps : bool
             Whether the sum is that of all shards; else it is returned.
         """
-        memory, part = self._own(), self._engine.layout.buckets[bucket]
-        self._wait(memory.marks[first:last, bucket], attempt, peers)
+        memory, floats = self._own(), self._floats(part)
+        self._wait(memory.marks[first:last, slice(*part)], attempt, peers)
         slots = memory.slots
-        for start in range(part.start, part.stop, _CHUNK):
-            chunk = slice(start, min(part.stop, start + _CHUNK))
+        for start in range(floats.start, floats.stop, _CHUNK):
+            chunk = slice(start, min(floats.stop, start + _CHUNK))
             found = tree(first, last, partial(_chunk_of, slots, chunk), add_into)
             if keeps:
                 memory.total[chunk] = found
-        return None if keeps else slots[first][part.start : part.stop].copy()
+        return None if keeps else slots[first][floats].copy()
+
+    def _floats(self, part: Part) -> slice:
+        """Where buckets lie in a slot: one behind the other."""
+        buckets = self._engine.layout.buckets
+        return slice(buckets[part[0]].start, buckets[part[1] - 1].stop)
 
     @staticmethod
     def _wait(marks: np.ndarray, attempt: int, peers: Sequence[int]) -> None:
@@ -270,10 +277,9 @@ class Worker:
         total: np.ndarray = left + right
         return total
 
-    def receive(self, bucket: int, total: np.ndarray) -> None:
+    def receive(self, part: Part, total: np.ndarray) -> None:
         """Keep the sum of all shards for this machine."""
-        part = self._engine.layout.buckets[bucket]
-        self._own().total[part.start : part.stop] = total
+        self._own().total[self._floats(part)] = total
 
     # -- the update ----------------------------------------------------------------------------------
 

@@ -69,6 +69,41 @@ def gathered(size):
     return [*nodes[:first], *take, *nodes[first + 4 :]], given, shape
 
 
+def tokens_first(size):
+    """Attention as PyTorch's own layer has it: tokens come before images, and heads beside these."""
+    given = {
+        "qkv": random_numbers(WIDTH, 3 * WIDTH),
+        "head": random_numbers(WIDTH, 4),
+        "first": np.array(0),
+        "second": np.array([1]),
+        "heads": np.array([2]),
+        "tokens": np.array([TOKENS]),
+        "size of a head": np.array([WIDTH // 2]),
+        "width": np.array([WIDTH]),
+    }
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["turned"], perm=[1, 0, 2]),
+        helper.make_node("Shape", ["turned"], ["shape"]),
+        helper.make_node("Gather", ["shape", "second"], ["images"]),
+        helper.make_node("Mul", ["images", "heads"], ["all heads"]),
+        helper.make_node("Concat", ["tokens", "all heads", "size of a head"], ["parts"], axis=0),
+        helper.make_node("Concat", ["tokens", "images", "width"], ["rows"], axis=0),
+        helper.make_node("MatMul", ["turned", "qkv"], ["products"]),
+        helper.make_node("Split", ["products"], ["q1", "k1", "v1"], axis=2),
+        *[helper.make_node("Reshape", [f"{name}1", "parts"], [f"{name}2"]) for name in "qkv"],
+        *[helper.make_node("Transpose", [f"{name}2"], [name], perm=[1, 0, 2]) for name in "qv"],
+        helper.make_node("Transpose", ["k2"], ["k"], perm=[1, 2, 0]),
+        helper.make_node("MatMul", ["q", "k"], ["scores"]),
+        helper.make_node("Softmax", ["scores"], ["weights"], axis=-1),
+        helper.make_node("MatMul", ["weights", "v"], ["mixed"]),
+        helper.make_node("Transpose", ["mixed"], ["mixed tokens"], perm=[1, 0, 2]),
+        helper.make_node("Reshape", ["mixed tokens", "rows"], ["merged"]),
+        helper.make_node("Gather", ["merged", "first"], ["chosen"], axis=0),
+        helper.make_node("MatMul", ["chosen", "head"], ["y"]),
+    ]
+    return nodes, given, (size, TOKENS, WIDTH)
+
+
 def gates(size):
     """Gates of channels are spread over images before they multiply; two outputs are stacked, and their mean taken."""
     given = {
@@ -119,7 +154,7 @@ def loaded(file, size, path):
     return fc.load(path), proto, shape[1:]
 
 
-@pytest.mark.parametrize("file", [class_token, gathered, gates, rows])
+@pytest.mark.parametrize("file", [class_token, gathered, tokens_first, gates, rows])
 def test_predictions_of_any_batch(file, tmp_path, isa):
     model, proto, shape = loaded(file, "N", tmp_path / "n.onnx")
     for size in (1, 2, 3, 5):
@@ -130,7 +165,16 @@ def test_predictions_of_any_batch(file, tmp_path, isa):
 
 @pytest.mark.parametrize(
     ("file", "size"),
-    [(class_token, "N"), (class_token, 1), (gathered, "N"), (gathered, 1), (gates, "N"), (rows, "N"), (rows, 1)],
+    [
+        (class_token, "N"),
+        (class_token, 1),
+        (gathered, "N"),
+        (gathered, 1),
+        (tokens_first, "N"),
+        (gates, "N"),
+        (rows, "N"),
+        (rows, 1),
+    ],
 )
 def test_all_that_the_file_gives_is_trained(file, size, tmp_path):
     model, _, shape = loaded(file, size, tmp_path / "n.onnx")

@@ -102,6 +102,7 @@ def _for_any_batch(graph: Graph, found: list[Resolved], max_bytes: int) -> Graph
     ((name, shape),) = graph.inputs.items()
     resolved = [other.graph if shape[0] is None else _keeping_batch(other, shape[0]) for other in found]
     resolved, known = _repeating(graph, resolved, [other.known[name].shape or () for other in found]), found[0].known
+    resolved = _leaving_a_size(resolved, found)
     first = resolved[0]
     rows = {row: Known(array.shape, array.dtype, array) for row, array in first.constants.items() if row not in known}
     if not first.nodes or any(not _equal(first, other) for other in resolved[1:]):
@@ -210,6 +211,27 @@ def _keeping_batch(resolved: Resolved, batch: int) -> Graph:
             node = replace(node, attrs={**node.attrs, "shape": wanted})
         nodes.append(node)
     return replace(resolved.graph, nodes=nodes)
+
+
+def _leaving_a_size(resolved: list[Graph], found: list[Resolved]) -> list[Graph]:
+    """The resolved graphs, whose reshapes leave out the one size that differs between them: it is what is left.
+
+    Attention whose tokens come before the images has the batch in the second axis.
+    """
+    if len({len(other.nodes) for other in resolved}) > 1:
+        return resolved
+    rows = []
+    for nodes in zip(*(other.nodes for other in resolved), strict=True):
+        first = nodes[0]
+        shapes = {other.known[first.output].shape or () for other in found}
+        alike = all(node.op == "Reshape" and replace(node, attrs=first.attrs) == first for node in nodes)
+        if alike and len({node.attrs["shape"] for node in nodes}) > 1 and len({len(shape) for shape in shapes}) == 1:
+            sizes = [set(column) for column in zip(*shapes, strict=True)]
+            wanted = tuple(-1 if len(column) > 1 else min(column) for column in sizes)
+            if wanted.count(-1) == 1 and 0 not in wanted:
+                nodes = (replace(first, attrs={**first.attrs, "shape": wanted}),) * len(nodes)
+        rows.append(nodes)
+    return [replace(other, nodes=list(nodes)) for other, nodes in zip(resolved, zip(*rows, strict=True), strict=True)]
 
 
 def _equal(a: Graph, b: Graph) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from math import prod, sqrt
 
 import numpy as np
@@ -20,7 +19,8 @@ _PLACES = ("q_start", "q_step", "k_start", "k_step", "v_start", "v_step")
 class Attention(Op):
     """softmax(scale * q @ k^T + bias) @ v, for q (N, heads, L, D), k (N, heads, S, D), v (N, heads, S, E).
 
-    The bias, attn_mask, has a shape (..., S) that broadcasts with (N, heads, L, S). A scale of 0 is 1 / sqrt(D).
+    The bias, attn_mask, has a shape (..., S) that broadcasts with (N, heads, L, S). A scale of 0 is 1 / sqrt(D). It has
+    no kernel: compiler/channels.py makes HeadAttention of it.
     """
 
     name = "Attention"
@@ -81,34 +81,6 @@ class Attention(Op):
             same = back.shape(of_scores) == shape
             grads[3] = of_scores if same else back.add("SumTo", of_scores, shape=shape)
         return grads
-
-    def expand(self, node: Node, shapes: Mapping[str, Shape]) -> list[Node]:
-        """Tokens become the pixels of an image of one row, and heads its channels."""
-        nodes: list[Node] = []
-
-        def add(op: str, value: str, **attrs: object) -> str:
-            output = f"{node.output}:{len(nodes)}"
-            nodes.append(Node(op, f"{node.name}.{len(nodes)}", (value,), output, attrs))
-            return output
-
-        operands = []
-        for name in node.inputs[:3]:
-            n, heads, tokens, size = shapes[name]
-            turned = add("Transpose", name, perm=(0, 1, 3, 2))
-            operands.append(add("Reshape", turned, shape=(n, heads * size, 1, tokens)))
-        for name in filter(None, node.inputs[3:]):
-            whole = (1,) * (4 - len(shapes[name])) + shapes[name]
-            operands.append(name if whole == shapes[name] else add("Reshape", name, shape=whole))
-        n, heads, tokens, value_dim = shapes[node.output]
-        head_dim = shapes[node.inputs[0]][3]
-        steps = {"q_step": head_dim, "k_step": head_dim, "v_step": value_dim}
-        attrs = {"heads": heads, "head_dim": head_dim, "value_dim": value_dim, "scale": node.attrs["scale"], **steps}
-        image = f"{node.output}:image"
-        attrs = {**HeadAttention.defaults, **attrs}
-        nodes.append(replace(node, op="HeadAttention", inputs=tuple(operands), output=image, attrs=attrs))
-        rows = add("Reshape", image, shape=(n, heads, value_dim, tokens))
-        nodes.append(Node("Transpose", f"{node.name}.turned", (rows,), node.output, {"perm": (0, 1, 3, 2)}))
-        return nodes
 
 
 class HeadAttention(Op):

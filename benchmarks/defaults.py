@@ -164,9 +164,10 @@ def ahead(found: dict[str, np.ndarray]) -> tuple[float, float, str]:
 _METHOD = """
 Accuracy in percent, with nothing set, on data that scikit-learn and scikit-image bring along. Each set is halved
 several times; each half is trained on, and the other examined. Cost alone says how often: 50 times where a training of
-all four takes less than a second of a processor, 20 times below two seconds, and else 5 times. The last column is the mean difference to the best of the others on the same halves. Its standard error is corrected for halves
-that overlap (Nadeau and Bengio, 2003): it stays about as large as the deviation of one half's difference, however often
-a set is halved. `python benchmarks/defaults.py` repeats it and writes this page (last on {date}, {machine}).
+all four takes less than a second of a processor, 20 times below two seconds, and else 5 times. The last column is the
+mean difference to the best of the others on the same halves. Its standard error is corrected for halves that overlap
+(Nadeau and Bengio, 2003): it stays about as large as the deviation of one half's difference, however often a set is
+halved. `python benchmarks/defaults.py` repeats it and writes this page (last on {date}, {machine}).
 """
 _CLASSIFIERS = """
 fastcnn is `ImageClassifier()`. For images it takes 400 steps of Adam in one cycle of learning rates, at least 20 epochs

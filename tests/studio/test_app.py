@@ -240,6 +240,13 @@ def test_the_check_finds_what_is_wrong(page):
     assert found["few"] == ["cat"] and found["count"] == len(names)
 
 
+def test_classes_out_of_balance_are_told(page):
+    assert patiently(page, "/api/check")["unbalanced"] == 0
+    for number in range(5):
+        (page.studio.project.root / "cat" / f"{number}.jpg").unlink()
+    assert patiently(page, "/api/check")["unbalanced"] == 6  # dogs beside a cat
+
+
 def test_copies_across_training_and_validation_are_found(tmp_path):
     root = tmp_path / "photos"
     for part in ("train", "val"):

@@ -240,14 +240,24 @@ def test_the_check_finds_what_is_wrong(page):
     assert found["few"] == ["cat"] and found["count"] == len(names)
 
 
+def test_classes_out_of_balance_are_told(page):
+    assert patiently(page, "/api/check")["unbalanced"] == 0
+    for number in range(5):
+        (page.studio.project.root / "cat" / f"{number}.jpg").unlink()
+    assert patiently(page, "/api/check")["unbalanced"] == 6  # dogs beside a cat
+
+
 def test_copies_across_training_and_validation_are_found(tmp_path):
     root = tmp_path / "photos"
     for part in ("train", "val"):
         make_photos(root / part, 3, ("cat", "dog"))  # the same photos in both
+    for number in range(2):  # the same picture in another size is the same photo
+        path = root / "val" / "cat" / f"{number}.jpg"
+        Image.open(path).resize((96, 80)).save(path, quality=90)
     project = Project(root)
     page = Page(project)
     faults = {fault["kind"]: fault["groups"] for fault in patiently(page, "/api/check")["faults"]}
-    assert len(faults["leaks"]) == 6
+    assert len(faults["leaks"]) == 6 and len(faults["near"]) == 2
     project.close()
 
 

@@ -223,6 +223,42 @@ def test_two_windows_see_each_other_and_do_not_overwrite(visit, trained):
     wait_for_counts(first, {"dots": 13, "stripes": 12})
 
 
+def test_runs_stand_side_by_side_and_are_used_as_the_page_tells(visit, tmp_path):
+    """Two at once, their curves in one picture; then the lines of Python that the page shows, as they are."""
+    folder = tmp_path / "project"
+    paths = make_patterns(folder, 8)
+    with Studio(folder) as studio:
+        page = visit(studio, "train", accept_downloads=True)
+        page.get_by_text("Settings").click()
+        page.get_by_label("Network").select_option("small_cnn")
+        page.get_by_label("Epochs").fill("3")
+        for name in ("First", "Second"):
+            page.get_by_label("Name of the run").fill(name)
+            page.get_by_role("button", name="Train", exact=True).click()
+            page.locator("table.runs tbody tr", has_text=name).wait_for()
+        page.wait_for_function("() => document.querySelectorAll('table.runs .status.done').length === 2")
+        for name in ("First", "Second"):
+            page.get_by_label(f"Compare {name}").check()
+        lines = page.locator("section", has=page.locator("table.runs")).locator("svg polyline.line")
+        assert lines.count() == 2
+        show(page, studio, "use/001")
+        code, *_ = page.locator(".snippet code").all_inner_texts()
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Save as safetensors").click()
+        download.value.save_as(tmp_path / download.value.suggested_filename)
+        (tmp_path / "photo.jpg").write_bytes(paths["dots"][0].read_bytes())
+        command = [sys.executable, "-c", code]
+        told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=LONG / 1000)
+        assert told.returncode == 0 and sorted(line.partition(":")[0] for line in told.stdout.splitlines()) == [
+            "dots",
+            "stripes",
+        ], told.stderr
+        show(page, studio, "train")
+        page.locator("table.runs tr", has_text="First").get_by_role("button", name="Take away").click()
+        page.get_by_role("button", name="Take away", exact=True).last.click()
+        page.locator("table.runs tr", has_text="First").wait_for(state="detached")
+
+
 def test_a_killed_server_loses_nothing(visit, tmp_path):
     make_patterns(tmp_path / "project", 8)
     studio = Studio(tmp_path / "project")

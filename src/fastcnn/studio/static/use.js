@@ -59,7 +59,7 @@ async function save(run, format) {
 function codeOf(run) {
   const file = `${run.name.toLowerCase().replace(/[^a-z0-9_-]+/g, "-").replace(/^-|-$/g, "") || `run-${run.id}`}.safetensors`;
   const snippets = [
-    ["In Python", `import fastcnn as fc\n\nmodel = fc.load("${file}")\nfor label, probability in model.classify("photo.jpg"):\n    print(f"{label}: {probability:.1%}")`],
+    ["In Python", `import fastcnn as fc\n\nmodel = fc.load("${file}")\nfor found in model.classify("photo.jpg"):\n    print(f"{found.label}: {found.probability:.1%}")`],
     ["On the command line", `fastcnn classify --model ${file} photo.jpg`],
     ["As a service", `fastcnn serve ${file} --port 8000\ncurl --data-binary @photo.jpg http://127.0.0.1:8000/v1/classify`],
   ];

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -167,3 +170,67 @@ def test_the_command_trains_on_photos_that_workers_read(nodes, tmp_path, capsys)
         assert main([*command, "--shards", "3", *words]) == 0
         states.append(fc.load(file).state_dict())
     assert all(np.array_equal(array, states[1][name]) for name, array in states[0].items())
+
+
+def test_large_gradients_travel_though_the_object_stores_are_full(nodes):
+    """Buckets of a megabyte are objects of the stores; the processes of a machine have the same memory."""
+    filler = [nodes.ray.put(np.zeros(10 << 20, np.uint8)) for _ in range(10)]  # of 120 MB
+    states, found = [], set()
+
+    class Look(fc.training.Callback):
+        def on_batch(self, run):
+            assert len(run.trainer._plan.statistics) > 2
+            found.update((member.node, mapped(member.pid)) for member in run.trainer.team.members)
+
+    for settings in ({}, {"distributed": Ray(6), "callbacks": [Look()]}):
+        layers = (layer for i in range(3) for layer in (fc.Linear(432 if i == 0 else 600, 600, rng=i), fc.Tanh()))
+        model = fc.Sequential(fc.Flatten(), *layers, fc.Linear(600, 4, rng=3))
+        model.fit(X, Y, 2, 13, shards=7, optimizer=fc.SGD(0.01, momentum=0.9), progress=False, **settings)
+        states.append(model.state_dict())
+    assert all(np.array_equal(array, states[1][name]) for name, array in states[0].items())
+    assert len(found) == len({node for node, _ in found}) == 3
+    assert len(filler) == 10
+
+
+def mapped(pid):
+    """The shared memory of a process, by its number."""
+    lines = Path("/proc", str(pid), "maps").read_text().splitlines()
+    (number,) = {line.split()[4] for line in lines if "/memfd:fastcnn" in line}
+    return number
+
+
+DIES = """
+import os, signal, sys
+import psutil
+from distributed_networks import trained
+import fastcnn as fc
+from fastcnn.distributed import Ray
+
+class Die(fc.training.Callback):
+    batches = 0
+    def on_batch(self, run):
+        self.batches += 1
+        if self.batches == 6:
+            for process in psutil.Process().children(recursive=True):
+                process.kill()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+trained(3, checkpoint=sys.argv[1], checkpoint_steps=1, distributed=Ray(2), callbacks=[Die()])
+"""
+
+
+def test_a_training_goes_on_where_the_machine_of_the_asking_process_died(nodes, alone, tmp_path):
+    """The head of a cluster and all of its processes are killed; another cluster goes on."""
+    run = tmp_path / "run"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    result = subprocess.run([sys.executable, "-c", DIES, str(run)], env=environment, capture_output=True, text=True)
+    assert result.returncode == -signal.SIGKILL, result.stderr[-2000:]
+    steps = []
+
+    class Count(fc.training.Callback):
+        def on_batch(self, run):
+            steps.append(run.step)
+
+    found = trained(3, checkpoint=run, resume=True, distributed=Ray(3), callbacks=[Count()])
+    assert 0 < len(steps) <= 7  # of 12
+    assert same(found, alone)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,11 @@ from distributed_networks import RNG, X, Y, network, same, trained
 
 import fastcnn as fc
 from fastcnn.distributed import Ray
+from fastcnn.distributed.team import Member, Team
+from fastcnn.distributed.trainer import RemoteTrainer
+from fastcnn.distributed.worker import About
+from fastcnn.training.shard_engine import Engine
+from fastcnn.training.sharded import ShardedTrainer
 from fastcnn.training.shards import branches, cut, middle, tree
 
 
@@ -163,3 +169,51 @@ def test_without_ray_one_message_tells_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ImportError, match=r"^fit: distributed needs Ray: pip install 'fastcnn\[ray\]'$"):
         trained(1, distributed=Ray(2))
+
+
+def test_buckets_are_complete_while_the_backward_pass_goes_on():
+    model = fc.Sequential(fc.Flatten(), *(fc.Linear(600, 600, rng=i) for i in range(3)), fc.Linear(600, 2, rng=3))
+    trainer = ShardedTrainer(model, fc.SGD(0.1), shards=1)
+    engine = Engine(trainer._recipe(), (600,))
+    layout = engine.layout
+    state, slot = (np.zeros(places.floats, np.float32) for places in (layout.state, layout.slot))
+    engine.fill(state, {})
+    found = []
+    x = RNG.standard_normal((4, 600)).astype(np.float32)
+    batch = fc.training.loader.Batch(x, np.arange(4) % 2, None)
+    engine.gradient(batch, 0, 0, layout.state.views(state), slot, reached=lambda i: found.append(slot.copy()))
+    assert len(found) == len(layout.buckets) > 2
+    for i, bucket in enumerate(layout.buckets):
+        assert np.array_equal(found[i][bucket.start : bucket.stop], slot[bucket.start : bucket.stop])
+    last = layout.buckets[-1]
+    assert slot[last.start : last.stop].any() and not found[0][last.start : last.stop].any()
+
+
+def workers(*nodes):
+    return [
+        Member(None, i, About(f"host{node}", 100 + i, "1", ("generic",), (0,)), node) for i, node in enumerate(nodes)
+    ]
+
+
+def test_each_machine_updates_each_bucket_once():
+    members = workers("a", "a", "a", "b", "c", "c")
+    trainer = SimpleNamespace(
+        _plan=SimpleNamespace(statistics=(True, *[False] * 6)), team=Team(None, 6, 1, 1.0, members)
+    )
+    for node in "abc":
+        done = [i for member, buckets in RemoteTrainer._buckets(trainer) if member.node == node for i in buckets]
+        assert sorted(done) == list(range(7))
+
+
+def test_a_slow_worker_is_named_once_and_gets_fewer_shards():
+    team = Team(None, 3, 1, 1.0, workers("a", "b", "c"))
+    owners = team.assign(9, [])
+    assert owners == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    with pytest.warns(fc.FastcnnWarning) as told:
+        for _ in range(12):
+            for i, seconds in enumerate((0.1, 0.4, 0.1)):
+                team.note(i, [seconds] * 3)
+            team.name_stragglers()
+    named = "fit: worker 1 on hostb (process 101) is slow: 0.4 s for a shard, others take 0.1 s; it gets fewer shards"
+    assert [str(warning.message) for warning in told] == [named]
+    assert [team.assign(9, owners).count(i) for i in range(3)] == [4, 1, 4]

@@ -177,8 +177,8 @@ STABLE_MACROS = [("Py_LIMITED_API", "0x030C0000"), ("CYTHON_LIMITED_API", "1")] 
 # Cython's short cuts through Python's insides, which it copies into each module: docs/tuning.md, "Size of the wheel".
 SHORT_CUTS = [(f"CYTHON_{name}", "0") for name in ("FAST_THREAD_STATE", "UNPACK_METHODS", "USE_PYLONG_INTERNALS")]
 
-# What refers to the archive: to the tables of tiles, and to the threads.
-TILE_USERS = ("_cpu", "_int8", "_program")
+# What refers to the archive: to tiles and their tables, and to the threads.
+TILE_USERS = ("_conv_bf16", "_cpu", "_int8", "_program")
 # OpenMP is only asked for its limits on threads.
 OPENMP_USERS = ("_cpu",)
 

@@ -1,7 +1,7 @@
 """Compiles csrc and the C of all modules for other systems with zig's clang: `python tests/cross.py [target ...]`.
 
 zig comes with the headers of those systems (`pip install ziglang`): csrc needs no others. Modules also need headers of
-Python and of NumPy. They get those of the machine that compiles, whose settings may differ from the target's: what these
+Python and of NumPy. They get those of the machine that compiles, whose settings may differ from the target's: what they
 include of Linux alone is empty. Nothing is linked, and nothing runs.
 """
 

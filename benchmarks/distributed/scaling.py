@@ -178,7 +178,8 @@ def show(steps: list[dict[str, Any]]) -> None:
               f"median error {statistics.median(errors):.1%}, largest {max(errors):.1%}")  # fmt: skip
     spread = statistics.median(step["spread"] for step in steps)
     print(f"spread of a worker's time: {spread:.1%}\n")
-    images = {step["network"]: step["compute"] * step["workers"] / step["images"] for step in steps}
+    alone = [step for step in steps if step["workers"] == 1]  # more than two share the cores of a small machine
+    images = {step["network"]: step["compute"] / step["images"] for step in alone}
     for name in ("resnet50", "mobilenet_v2") if {"resnet18", "mobilenet_v2"} <= images.keys() else ():
         image, like = images["mobilenet_v2"], "mobilenet_v2"
         if name == "resnet50":  # by its operations, at the rate of ResNet-18

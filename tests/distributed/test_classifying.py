@@ -130,6 +130,22 @@ def test_files_go_on_where_an_earlier_call_ended(nodes, folder, model, saved, al
         classify(folder, model, **{**settings, "output": tmp_path / "full"})
 
 
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_files_of_every_kind_have_a_row_for_each_photo(nodes, folder, model, alone, tmp_path, kind):
+    rows = classify(
+        folder, model, top=1, output=tmp_path / kind, format=kind, part=PART, workers=1, threads=1
+    ).take_all()
+    assert len(list((tmp_path / kind).glob(f"part-*.{kind}"))) == 5
+    assert sorted(row["path"] for row in rows) == [answer["path"] for answer in shown(alone)]
+    assert sum(bool(row["error"]) for row in rows) == sum("error" in answer for answer in alone) == 1
+
+
+def test_weights_are_mapped_from_the_object_store(nodes):
+    """Ray gives arrays that nobody can write, as all processes of a machine have the same."""
+    found = nodes.ray.get(nodes.ray.put(fc.zoo.resnet20(rng=0)))
+    assert not any(array.flags.writeable or array.flags.owndata for _, array in found.named_parameters())
+
+
 def test_the_command_prints_what_it_prints_without_a_cluster(nodes, folder, saved, alone, capsys):
     arguments = ["classify", "--model", saved, "--top", "2", str(folder), "no-such.png", "--workers", "2", "--ray"]
     assert main([*arguments[:-1], "--format", "csv", "--threads", "1", "--ray"]) == 1

@@ -108,10 +108,10 @@ typedef struct {
 
 #define FC_NARROW_MOST 6 /* docs/tuning.md, "Narrow tiles" */
 
-/* Steps for few output channels, and for at least VL pixels of an NCHW image: x_pixel is 1. The output is blocked, or
- * it is NCHW: then y_pixel is 1, and y_block leads from one channel to the next. A pooled output is the maximum of
- * 2 x 2 pixels, from two rows of `pixels`. Its activation is FC_CLIP at most. NCHW and pooled outputs have no
- * residual. */
+/* Steps for few output channels of an NCHW image: x_pixel is 1. The output is blocked, or it is NCHW: then y_pixel is
+ * 1, and y_block leads from one channel to the next. A pooled output is the maximum of 2 x 2 pixels, from two rows of
+ * `pixels`. Its activation is FC_CLIP at most. NCHW and pooled outputs have no residual, and at least VL pixels. Fewer
+ * pixels of a blocked output read VL floats of x for each tap. */
 typedef struct {
     fc_conv_row row;      /* blocks: 1 */
     ptrdiff_t steps;      /* number of taps */

@@ -3,8 +3,8 @@
  * Neighbouring pixels of an NCHW image are neighbouring floats. They fill the vectors here, so that few channels waste
  * no lane. A tile holds Q vectors of pixels for each of O channels. A step loads Q vectors of inputs and broadcasts O
  * weights. The results are planes: a tile transposes them before it stores them, unless y is NCHW. The last tile of a
- * row begins early enough to end with the row: it computes its first pixels again. It sums in the order of steps_tile,
- * so that both give the same bits.
+ * row begins early enough to end with the row: it computes its first pixels again. A row of fewer than VL pixels is one
+ * vector, whose last sums are left out. Tiles sum in the order of steps_tile, so that both give the same bits.
  *
  * Pooling takes maxima of planes, before they are transposed: of rows first, then of even and odd pixels. */
 
@@ -141,10 +141,40 @@ FC_INLINE void narrow_pooled_row(const fc_conv_narrow *r, const int O)
         narrow_pooled(r, p < last ? p : last, p + VL < last ? p + VL : last, O);
 }
 
+/* Stores the pixels of a row of fewer than VL to blocked y; planes beyond the channels are zeros. */
+static __attribute__((noinline)) void FC_FN(narrow_short_store)(const fc_conv_row *r, const v_f planes[FC_NARROW_MOST])
+{
+    const int count = (int)r->pixels;
+    v_f pixels[VL];
+#pragma GCC unroll 16
+    for (int o = 0; o < VL; o++)
+        pixels[o] = o < FC_NARROW_MOST ? planes[o < FC_NARROW_MOST ? o : 0] : V_SET1(0.0f);
+    transpose(pixels);
+    FC_FN(tile_sums) tile;
+#pragma GCC unroll 16
+    for (int p = 0; p < VL; p++)
+        tile[p][0] = pixels[p];
+    store_sums(r, tile, r->y, r->residual, 0, count, 1, VL, 0, 0, r->y_pixel);
+    activate_tile(r, r->y, count, 1, VL, 0);
+}
+
+FC_INLINE void narrow_short_row(const fc_conv_narrow *r, const int O)
+{
+    FC_FN(narrow_sums) sum;
+    v_f planes[FC_NARROW_MOST];
+    narrow_sums(r, r->row.x, 0, sum, O, 1);
+#pragma GCC unroll 6
+    for (int o = 0; o < FC_NARROW_MOST; o++)
+        planes[o] = o < O ? sum[o][0] : V_SET1(0.0f);
+    FC_FN(narrow_short_store)(&r->row, planes);
+}
+
 #define FC_NARROW(O, Q)                                                                                                \
     case O:                                                                                                            \
         if (r->x_pool_row)                                                                                             \
             narrow_pooled_row(r, O);                                                                                   \
+        else if (r->row.pixels < VL)                                                                                   \
+            narrow_short_row(r, O);                                                                                    \
         else if (r->row.pixels >= Q * VL)                                                                              \
             narrow_row(r, O, Q);                                                                                       \
         else if (Q > 4 && r->row.pixels >= Q / 2 * VL)                                                                 \

@@ -39,10 +39,39 @@ static void FC_FN(activate_grad)(const fc_activation *act, const float *g, const
         v_store_part(y + i, v_activate_grad(act, v_load_part(g + i, n - i), v_load_part(v + i, n - i)), n - i);
 }
 
-/* Adds the gradients of one row of windows, which are those of pool_row. The gradient of a maximum goes to the first of
- * the largest inputs, or to the last NaN. The gradient of an average goes in equal parts to all inputs. */
+/* Adds the gradient of the maximum of a window to the first of its largest inputs, or to the last NaN. The window has
+ * `rows` rows of the columns first .. last. */
+FC_INLINE void max_grad_window(const fc_pool_row *r, v_f gradient, const float *x, float *y, ptrdiff_t y_row,
+                               const ptrdiff_t rows, const ptrdiff_t first, const ptrdiff_t last)
+{
+    const ptrdiff_t apart = r->dilation * VL;
+    v_f best = V_SET1(-INFINITY);
+    const v_i none = (v_i)V_SET1(0.0f);
+    v_i winner = none + (int)first; /* wins where all are -inf */
+#pragma GCC unroll 2
+    for (ptrdiff_t ky = 0; ky < rows; ky++)
+#pragma GCC unroll 2
+        for (ptrdiff_t kx = first; kx < last; kx++) {
+            const v_f v = V_LOAD(x + ky * r->x_row + kx * apart);
+            const v_i better = (v_i)(v > best) | (v_i)(v != v);
+            best = v_select(better, v, best);
+            winner = (better & (none + (int)(ky * r->kw + kx))) | (~better & winner);
+        }
+#pragma GCC unroll 2
+    for (ptrdiff_t ky = 0; ky < rows; ky++)
+#pragma GCC unroll 2
+        for (ptrdiff_t kx = first; kx < last; kx++) {
+            float *target = y + ky * y_row + kx * apart;
+            const v_i wins = (v_i)(winner == none + (int)(ky * r->kw + kx));
+            V_STORE(target, V_LOAD(target) + (v_f)((v_i)gradient & wins));
+        }
+}
+
+/* Adds the gradients of one row of windows, which are those of pool_row. The gradient of an average goes in equal parts
+ * to all inputs. */
 static void FC_FN(pool_grad_row)(const fc_pool_row *r, const float *g, float *y, ptrdiff_t y_row)
 {
+    const int small = r->rows == 2 && r->kw == 2;
     for (ptrdiff_t p = 0; p < r->pixels; p++) {
         const ptrdiff_t start = p * r->stride - r->pad_left;
         ptrdiff_t first, last;
@@ -56,25 +85,11 @@ static void FC_FN(pool_grad_row)(const fc_pool_row *r, const float *g, float *y,
             for (ptrdiff_t ky = 0; ky < r->rows; ky++)
                 for (ptrdiff_t kx = first; kx < last; kx++)
                     V_STORE(to + ky * y_row + kx * VL, V_LOAD(to + ky * y_row + kx * VL) + gradient);
-            continue;
+        } else if (small && last - first == 2) {
+            max_grad_window(r, gradient, r->x + start * VL, to, y_row, 2, 0, 2);
+        } else {
+            max_grad_window(r, gradient, r->x + start * VL, to, y_row, r->rows, first, last);
         }
-        const float *x = r->x + start * VL;
-        v_f best = V_SET1(-INFINITY);
-        const v_i none = (v_i)V_SET1(0.0f);
-        v_i winner = none + (int)first; /* wins where all are -inf */
-        for (ptrdiff_t ky = 0; ky < r->rows; ky++)
-            for (ptrdiff_t kx = first; kx < last; kx++) {
-                const v_f v = V_LOAD(x + ky * r->x_row + kx * r->dilation * VL);
-                const v_i better = (v_i)(v > best) | (v_i)(v != v);
-                best = v_select(better, v, best);
-                winner = (better & (none + (int)(ky * r->kw + kx))) | (~better & winner);
-            }
-        for (ptrdiff_t ky = 0; ky < r->rows; ky++)
-            for (ptrdiff_t kx = first; kx < last; kx++) {
-                float *target = to + ky * y_row + kx * r->dilation * VL;
-                const v_i wins = (v_i)(winner == none + (int)(ky * r->kw + kx));
-                V_STORE(target, V_LOAD(target) + (v_f)((v_i)gradient & wins));
-            }
     }
 }
 

@@ -9,8 +9,10 @@ FC_INLINE void window_taps(const fc_pool_row *r, ptrdiff_t start, ptrdiff_t *fir
 {
     *first = start < 0 ? (-start + r->dilation - 1) / r->dilation : 0;
     const ptrdiff_t room = r->width - start;
-    const ptrdiff_t fit = room > 0 ? (room + r->dilation - 1) / r->dilation : 0;
-    *last = fit < r->kw ? fit : r->kw;
+    if (room > (r->kw - 1) * r->dilation) /* most windows: they need no division */
+        *last = r->kw;
+    else
+        *last = room > 0 ? (room + r->dilation - 1) / r->dilation : 0;
 }
 
 FC_INLINE v_f v_of_doubles(const double *lanes)

@@ -233,9 +233,10 @@ def call_steps(shop: Workshop, p):
 
 
 def draw_narrow(rng, n):
-    """Pixels of one row; of two, the first half of them above the others, where `below` is set."""
+    """Pixels of one row; of two, the first half of them above the others, where `below` is set. Rows of blocked outputs
+    may be shorter than a vector."""
     below, plain = bool(rng.integers(2)), bool(rng.integers(2))
-    n = max(n, LANES)
+    n = max(n, LANES) if below or plain or rng.integers(2) else int(rng.integers(1, LANES))
     n += n % 2 if below else 0
     p = draw_row(
         rng,
@@ -255,8 +256,10 @@ def call_narrow(shop: Workshop, p):
     vl, taps = shop.vl, len(p.x)
     rows = 2 if p.below else 1
     pixels = p.x.shape[1] // rows
-    results, x = [], shop.give(p.x.reshape(taps, rows, pixels))
-    places = shop.give(np.arange(taps) * rows * pixels, np.intp)
+    beyond = max(0, vl - rows * pixels)  # a short row is read as a vector
+    x = np.pad(p.x.reshape(taps, rows * pixels), ((0, 0), (0, beyond)), constant_values=np.nan)
+    results, x = [], shop.give(x)
+    places = shop.give(np.arange(taps) * x.shape[1], np.intp)
     for begin in range(0, len(p.bias), vl):
         channels = np.arange(begin, min(begin + vl, len(p.bias)))
         w, bias = (shop.give(np.nan_to_num(shop.blocked(a)[0])) for a in (p.w[:, 0, channels], p.bias[None, channels]))

@@ -72,6 +72,21 @@ def test_direct_convolution_of_few_channels():
     assert not convolution("direct", VL, groups=2).reads_narrow
 
 
+@pytest.mark.parametrize(
+    ("outs", "width", "right"),
+    [(1, VL, 4), (VL // 2, VL, 4), (1, VL - 1, 5), (VL // 2 + 1, VL, None), (1, 1, None)],
+)
+def test_few_outputs_of_many_channels_are_vectors_of_pixels(outs, width, right):
+    """A row that is shorter than a vector is read as one."""
+    decided = Decisions(choice=ConvChoice("direct", "blocked", (5, 5), (4, 4, 4, 4)))
+    node = Node("Conv", "conv", ("x", "w"), "y", {**Conv.defaults, "pads": (4, 4, 4, 4)}, decided)
+    shapes = {"x": (1, VL, 8, width - 4), "w": (outs, VL, 5, 5), "y": (1, outs, 12, width)}
+    found = node.kind.access(node, shapes, VL)
+    planes = right is not None and outs <= 6
+    assert (found.plain, found.halo) == (((0,), (4, 4, 4, right)) if planes else ((), (4, 4, 4, 4)))
+    assert found.layout == "blocked"
+
+
 @pytest.mark.parametrize(("outs", "copies"), [(2 * VL, 0), (2 * VL - 2, 1)])
 def test_rows_of_whole_vectors_need_no_copy_to_be_reshaped(outs, copies):
     rng = np.random.default_rng(0)

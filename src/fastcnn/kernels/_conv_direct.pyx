@@ -44,6 +44,14 @@ def pools(ptrdiff_t outs, strides, ptrdiff_t width, ptrdiff_t vl):
     return takes_narrow_tiles(outs, strides, width // 2 * 2, vl)
 
 
+def reads_planes(ptrdiff_t ins, ptrdiff_t outs, kernel, strides, ptrdiff_t width, ptrdiff_t vl):
+    """Whether a convolution of full blocks reads a plain image, to compute few outputs in vectors of pixels. It then
+    takes at most half of the products: otherwise most lanes of a block of outputs are empty. A copy of the input costs
+    more than a single tap."""
+    cdef bint has_taps = kernel[0] * kernel[1] > 1, is_narrow = outs <= min(vl, FC_NARROW_MOST)
+    return ins >= vl and has_taps and is_narrow and strides[1] == 1 and 2 * outs * ceil_div(width, vl) <= width
+
+
 cdef bint takes_narrow_tiles(ptrdiff_t outs, strides, ptrdiff_t width, ptrdiff_t vl) except *:
     """Whether narrow tiles compute the outputs of a plain image, in rows of `width` pixels."""
     return outs <= min(vl, FC_NARROW_MOST) and strides[1] == 1 and width >= vl
@@ -63,7 +71,8 @@ cdef class DirectConv(Step):
     ----------
     y, x, residual : View
         OUT, blocked; without a residual plain where `writes_planes` allows it. IN, blocked; with fewer channels than VL
-        also lanes = C or plain; halo at least pads. IN or None, blocked, of the shape of y.
+        also lanes = C or plain; plain where `reads_planes` asks for it: rows of VL outputs then lie within the halo.
+        The halo is at least pads. IN or None, blocked, of the shape of y.
     weights, bias : float32 arrays or Views
         From `_direct_filters`.
     kernel, strides, pads, dilations : tuples of int
@@ -88,7 +97,8 @@ cdef class DirectConv(Step):
         cdef Layer *layer = &self.a.common.layer
         cdef ptrdiff_t vl = self.kernels.vl, channels = x.c // groups
         cdef bint scattered = places is not None, gathered
-        cdef bint few = not scattered and channels < vl  # then there is one group
+        cdef bint short_rows = x.lanes == 1 and channels >= vl  # shorter ones than a vector are computed as one
+        cdef bint few = not scattered and (channels < vl or short_rows)  # then there is one group
         cdef bint narrow = few and x.lanes == strides[1] == 1 and y.c <= min(vl, FC_NARROW_MOST)
         self.bind(&self.a, sizeof(DirectArgs), &self.a.common.row.act, y, x, residual, weights, bias, activation)
         layer.groups = 1 if scattered else groups
@@ -104,7 +114,7 @@ cdef class DirectConv(Step):
             taps = self.choose_scattered(y.c // groups, kernel, strides, dilations, np.reshape(places, (-1, channels)))
         elif gathered:
             taps = self.choose_gathered(channels, kernel, strides, dilations, half)
-        elif narrow and pool * layer.columns >= vl:
+        elif narrow and (short_rows or pool * layer.columns >= vl):
             taps = self.choose_narrow(y.c, kernel, dilations, strides[0] * layer.x.row if pool == 2 else 0)
         elif few:
             taps = self.choose_steps(kernel, strides, dilations)

@@ -20,7 +20,7 @@ from fastcnn.kernels import (
     _repack,
     _winograd_filters,
 )
-from fastcnn.kernels.view import NO_HALO, View
+from fastcnn.kernels.view import NO_HALO, Halo, View
 from fastcnn.ops.access import Access
 from fastcnn.ops.base import check_size, images, resolve_pads, window_output
 from fastcnn.ops.node import Attrs, Backward, Lowering, Node, Op, Shape, Shapes
@@ -110,9 +110,11 @@ class Conv(Op):
         outs, ins, *kernel = shapes[node.inputs[1]]
         channels, width = shapes[node.inputs[0]][1], shapes[node.output][3]
         computed = width * (2 if node.decided.finish.pool else 1)
+        planes = dense and not node.decided.places and _conv_direct.reads_planes(ins, outs, kernel, strides, width, vl)
         return Access(
             choice.layout,
-            choice.pads,
+            _halo_of_vectors(node, shapes, vl) if planes else choice.pads,
+            plain=(0,) if planes else (),
             overwrites=residual if dense and _conv_direct.writes_once(ins, outs, kernel, vl) else (),
             reads_narrow=dense,
             reads_plain=dense and channels < vl and not any(choice.pads),
@@ -226,6 +228,13 @@ def winograd_halo(
         outputs = full * m + slim * (m - 1) + (slim > 0)  # all patches read the pixels of m
         far.append((outputs - 1) * stride + 3 - before - length)
     return top, left, max(0, far[0]), max(0, far[1])
+
+
+def _halo_of_vectors(node: Node, shapes: Mapping[str, Shape], vl: int) -> Halo:
+    """The padding, and zeros as far as the taps of a vector of outputs read in a row that is shorter."""
+    top, left, bottom, right = node.choice.pads
+    reach = (node.choice.kernel[1] - 1) * node.attrs["dilations"][1] + max(vl, shapes[node.output][3])
+    return top, left, bottom, max(right, reach - left - shapes[node.inputs[0]][3])
 
 
 def _window(node: Node) -> tuple[Any, ...]:

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import platform
 import subprocess
 import sys
 import sysconfig
@@ -46,7 +47,7 @@ class Flags:
 # Neither debugging symbols, which linking drops, nor tables for exceptions, which neither C nor Cython throws.
 _SMALL = ("-fvisibility=hidden", "-g0", "-fno-asynchronous-unwind-tables")
 _TILES = ("-O3", "-std=gnu11", "-Wall", "-Wextra", "-fno-math-errno", "-fwrapv", "-DNDEBUG", "-fPIC", *_SMALL)
-_MODULES = ("-O2", "-fno-plt", "-Wno-unreachable-code", *_SMALL)
+_MODULES = ("-O2", "-fno-plt", "-Wno-unreachable-code", "-Wno-unused-function", *_SMALL)
 _LINK = ("-pthread", "-Wl,-s")
 # Scheduling before register allocation, of which gcc for x86-64 thinks as little, spills the sums of tiles.
 GCC = Flags((*_TILES, "-fno-schedule-insns"), _MODULES, _LINK)
@@ -109,10 +110,18 @@ if SANITIZERS:
     GCC = Flags((*GCC.tiles, *checks), (*GCC.modules, *checks), ("-pthread", f"-fsanitize={SANITIZERS}"))
 
 
-def tile_flags(source):
+# Machines that almost all run a table of their own: the portable one is compiled to be small.
+HAVE_TILES = ("x86_64", "amd64", "aarch64", "arm64")
+
+
+def tile_flags(source, flags):
     """Flags of one instruction set. The bodies are the same in all, so "undefined" is asked of generic.c alone: with
     vectors of 512 bits its checks take gcc half an hour."""
-    return ["-fno-sanitize=undefined"] if SANITIZERS and "avx" in Path(source).stem else []
+    name = Path(source).stem
+    if SANITIZERS:
+        return ["-fno-sanitize=undefined"] if "avx" in name else []
+    is_spare = "generic" in name and platform.machine().lower() in HAVE_TILES
+    return ["-Os"] if is_spare and "-O3" in flags.tiles else []
 
 
 class BuildTiles(build_clib):
@@ -139,7 +148,7 @@ class BuildTiles(build_clib):
                     output_dir=self.build_temp,
                     include_dirs=["csrc"],
                     debug=self.debug,
-                    extra_postargs=[*flags.tiles, *tile_flags(source)],
+                    extra_postargs=[*flags.tiles, *tile_flags(source, flags)],
                     depends=headers_of(source),
                 )
 
@@ -174,8 +183,13 @@ class BuildModules(build_ext):
 STABLE_API = sys.version_info >= (3, 12) and not sysconfig.get_config_var("Py_GIL_DISABLED")
 STABLE_MACROS = [("Py_LIMITED_API", "0x030C0000"), ("CYTHON_LIMITED_API", "1")] if STABLE_API else []
 
-# Cython's short cuts through Python's insides, which it copies into each module: docs/tuning.md, "Size of the wheel".
-SHORT_CUTS = [(f"CYTHON_{name}", "0") for name in ("FAST_THREAD_STATE", "UNPACK_METHODS", "USE_PYLONG_INTERNALS")]
+# What makes modules small: docs/tuning.md, "Size of the wheel". Cython copies its short cuts through Python's insides
+# into each module. A wheel compresses texts better than Cython does. Classes take less code in the stable API's form.
+SMALL_MACROS = [
+    *((f"CYTHON_{name}", "0") for name in ("FAST_THREAD_STATE", "UNPACK_METHODS", "USE_PYLONG_INTERNALS")),
+    ("CYTHON_COMPRESS_STRINGS", "0"),
+    ("CYTHON_USE_TYPE_SPECS", "1"),
+]
 
 # What refers to the archive: to tiles and their tables, and to the threads.
 TILE_USERS = ("_conv_bf16", "_cpu", "_int8", "_program")
@@ -190,7 +204,7 @@ def modules():
             ".".join(path.relative_to("src").with_suffix("").parts),
             [str(path)],
             include_dirs=["csrc", "src/fastcnn/include", numpy.get_include()],
-            define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), *SHORT_CUTS, *STABLE_MACROS],
+            define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), *SMALL_MACROS, *STABLE_MACROS],
             py_limited_api=STABLE_API,
             depends=[*headers_of(path), *(TILE_SOURCES if path.stem in TILE_USERS else [])],
         )
@@ -205,6 +219,7 @@ setup(
         compiler_directives={
             "language_level": 3,
             "binding": False,  # functions that only fastcnn calls need no signature: a tenth of each module
+            "auto_pickle": False,  # steps hold addresses: they are made anew, never pickled
             "boundscheck": False,
             "wraparound": False,
             "cdivision": True,

@@ -7,9 +7,8 @@ import numpy as np
 from fastcnn.cli._shapes import Layer
 from fastcnn.kernels import _cpu
 from fastcnn.kernels._executor import Executor
-from fastcnn.kernels._int8_conv import Int8Conv
-from fastcnn.kernels._int8_depthwise import Int8Depthwise
-from fastcnn.kernels._int8_weights import pack_int8_depthwise, pack_int8_weights
+from fastcnn.kernels._int8_conv import Int8Conv, Int8Depthwise
+from fastcnn.kernels.int8_weights import pack_int8_depthwise, pack_int8_weights
 from fastcnn.kernels.storage import allocate
 from fastcnn.kernels.view import UINT8, View
 

@@ -25,7 +25,8 @@
  *
  *   t = fma(rint(clip((float)sum * scale, least, most)), own_scale, (residual - residual_zero) * residual_scale) */
 typedef struct {
-    const uint8_t *table; /* IN  [256], or NULL */
+    const uint8_t *table;                                                             /* IN  [256], or NULL */
+    void (*look_up)(const uint8_t *table, const uint8_t *x, uint8_t *y, ptrdiff_t n); /* of fc_int8_kernels */
     int rounds;
     float own_scale, least, most;
     float residual_scale;

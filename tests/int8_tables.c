@@ -60,6 +60,7 @@ static fc_int8_finish some_finish(const fc_int8_kernels *k)
     const int zero = draw(0, 255), low = draw(0, 128), high = draw(128, 255), least = draw(-255, 0);
     return (fc_int8_finish){
         .table = draw(0, 3) ? NULL : table,
+        .look_up = k->look_up,
         .residual_scale = real(2),
         .rounds = draw(0, 1),
         .own_scale = real(2),

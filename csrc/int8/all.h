@@ -8,9 +8,8 @@
  *
  * Memory: v_load_i, v_load_f, v_store_f. v_load_bytes and v_store_bytes take VL bytes, as integers of 0 to 255.
  *
- * Optional, where packing saturates: V_STORES_PIXELS, with v_store_pixels, v_store_threes, v_all_words
- * and v_all_bytes. Where registers
- * hold a table: V_LOOKS_UP, with v_look_up, which returns of how many bytes it has found the entries.
+ * Optional, where packing saturates: V_STORES_PIXELS, with v_store_pixels, v_store_threes, v_all_words and
+ * v_all_bytes.
  *
  * Arithmetic: v_all_i and v_all_f have one number in all lanes. v_float and v_round (half to even) convert. v_max and
  * v_min give the second operand where one is NaN. v_fma. Other arithmetic is the compiler's.
@@ -39,22 +38,25 @@
 #include "planes.h"
 #include "burst.h"
 
-fc_int8_kernels FC_FN(kernels) = {
-    .name = FC_TEXT(FC_ISA),
-    .vl = VL,
-    .mr = MR,
-    .quad_bytes = QUAD_BYTES,
-    .flips = FLIPS,
-    .conv = FC_FN(conv),
-    .depthwise = FC_FN(depthwise),
-    .pool = FC_FN(pool),
-    .add = FC_FN(add),
-    .multiply = FC_FN(multiply),
-    .look_up = FC_FN(look_up),
-    .quantize = FC_FN(quantize),
-    .dequantize = FC_FN(dequantize),
-    .quantize_planes = FC_FN(quantize_planes),
-    .dequantize_planes = FC_FN(dequantize_planes),
-    .pack = FC_FN(pack),
-    .burst = FC_FN(burst),
-};
+/* The table of this instruction set, or of one that only looks up tables in another way. */
+#define FC_INT8_TABLE(text, how_to_look_up)                                                                            \
+    {                                                                                                                  \
+        .name = text,                                                                                                  \
+        .vl = VL,                                                                                                      \
+        .mr = MR,                                                                                                      \
+        .quad_bytes = QUAD_BYTES,                                                                                      \
+        .flips = FLIPS,                                                                                                \
+        .conv = FC_FN(conv),                                                                                           \
+        .depthwise = FC_FN(depthwise),                                                                                 \
+        .pool = FC_FN(pool),                                                                                           \
+        .add = FC_FN(add),                                                                                             \
+        .multiply = FC_FN(multiply),                                                                                   \
+        .look_up = how_to_look_up,                                                                                     \
+        .quantize = FC_FN(quantize),                                                                                   \
+        .dequantize = FC_FN(dequantize),                                                                               \
+        .quantize_planes = FC_FN(quantize_planes),                                                                     \
+        .dequantize_planes = FC_FN(dequantize_planes),                                                                 \
+        .pack = FC_FN(pack),                                                                                           \
+        .burst = FC_FN(burst),                                                                                         \
+    }
+fc_int8_kernels FC_FN(kernels) = FC_INT8_TABLE(FC_TEXT(FC_ISA), FC_FN(look_up));

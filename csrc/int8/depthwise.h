@@ -113,7 +113,7 @@ FC_INLINE void rows_by_rows(const fc_int8_depthwise *r, const FC_FN(channels) *o
                         (r->x_end - in) / VL, kh, stride, R, G, Q);
     }
     for (int row = 0; row < R && of->plain && r->finish.table; row++, y += r->y_row)
-        FC_FN(look_up)(r->finish.table, (uint8_t *)y, (uint8_t *)y, r->pixels * VL);
+        r->finish.look_up(r->finish.table, (uint8_t *)y, (uint8_t *)y, r->pixels * VL);
 }
 
 /* Computes a row whose quads are any four taps, which are copied side by side. */

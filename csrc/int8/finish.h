@@ -1,17 +1,6 @@
 /* finish.h: from the numbers t to outputs (see fc_int8_finish), for all tiles. */
 #define FC_MOST_BLOCKS 2 /* of outputs in a tile */
 
-/* y = table[x], for n bytes; y may be x. */
-FC_OUTLINE void FC_FN(look_up)(const uint8_t *table, const uint8_t *x, uint8_t *y, ptrdiff_t n)
-{
-    ptrdiff_t i = 0;
-#ifdef V_LOOKS_UP
-    i = v_look_up(table, x, y, n);
-#endif
-    for (; i < n; i++)
-        y[i] = table[x[i]];
-}
-
 /* What all pixels of a call share. */
 typedef struct {
     v_f low, high;
@@ -178,6 +167,6 @@ FC_INLINE void finish_tile(const FC_FN(outputs) *o, v_i sums[][FC_MOST_BLOCKS], 
             residual += residual ? 4 * o->residual_pixel : 0;
         }
         if (f->table)
-            FC_FN(look_up)(f->table, y, y, P * VL);
+            f->look_up(f->table, y, y, P * VL);
     }
 }

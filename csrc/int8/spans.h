@@ -55,6 +55,12 @@ static void FC_FN(multiply)(const fc_int8_binary *how, const uint8_t *a, const u
     binary(how, a, b, y, n, 1);
 }
 
+static void FC_FN(look_up)(const uint8_t *table, const uint8_t *x, uint8_t *y, ptrdiff_t n)
+{
+    for (ptrdiff_t i = 0; i < n; i++)
+        y[i] = table[x[i]];
+}
+
 /* What quantisation clips to, and its zero point. */
 FC_INLINE FC_FN(bounds) bounds_around(int zero)
 {

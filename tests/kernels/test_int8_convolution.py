@@ -7,7 +7,7 @@ from kernels.int8_layers import finish_of, place, plain_rows, room, run
 
 from fastcnn.kernels import _cpu, _step
 from fastcnn.kernels._int8_conv import Int8Conv
-from fastcnn.kernels._int8_weights import narrow_lanes, pack_int8_weights
+from fastcnn.kernels.int8_weights import narrow_lanes, pack_int8_weights
 from fastcnn.kernels.view import FLOAT32, UINT8
 from fastcnn.reference import quantised
 

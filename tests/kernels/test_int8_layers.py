@@ -8,11 +8,10 @@ from kernels.int8_layers import finish_of, place, room, run
 
 from fastcnn import reference
 from fastcnn.kernels import _cpu, _step
-from fastcnn.kernels._int8_depthwise import Int8Depthwise
-from fastcnn.kernels._int8_pointwise import Int8Add, Int8Multiply, Int8Table
-from fastcnn.kernels._int8_pool import Int8Pool
-from fastcnn.kernels._int8_quantize import Dequantize, Quantize
-from fastcnn.kernels._int8_weights import pack_int8_depthwise
+from fastcnn.kernels._int8_conv import Int8Depthwise
+from fastcnn.kernels._int8_pointwise import Dequantize, Int8Add, Int8Multiply, Int8Table, Quantize
+from fastcnn.kernels._pool import Int8Pool
+from fastcnn.kernels.int8_weights import pack_int8_depthwise
 from fastcnn.kernels.view import FLOAT32, UINT8
 from fastcnn.reference import quantised
 
@@ -99,7 +98,7 @@ def pool(rng, threads):
 
     def make():
         return Int8Pool(
-            ys.view, xs.view, "average" if average else "max", kernel, strides, pads, dilations, include, scale, zero,
+            ys.view, xs.view, average, kernel, strides, pads, dilations, include, scale, zero,
             255 - zero, low, high,
         )  # fmt: skip
 
@@ -183,3 +182,21 @@ def test_layers(layer, budget, monkeypatch):
         monkeypatch.setattr(_step, "LONGEST_PIECE", 1 << 23 if seed % 3 else 40)
         ys, expected, told = layer(np.random.default_rng(seed), 1 + seed % 3)
         np.testing.assert_array_equal(ys.numbers(), expected, err_msg=str((seed, *told)))
+
+
+@pytest.mark.parametrize("axis", [2, 3])
+def test_a_mean_counts_the_taps_in_the_padded_image(axis):
+    """The last window has two of its three taps there: the third is one that ceil_mode adds beyond the padding."""
+    shape, along = [1, 3, 1, 1], np.arange(2) == axis - 2
+    shape[axis] = 9
+    x = np.full(shape, 7, np.uint8)
+    vl = _cpu.vector_length()
+    xs = place(x, vl, 2)
+    ys = room((1, 3, *np.where(along, 3, 1).tolist()), vl, 1)
+    kernel, strides, dilations = (tuple(np.where(along, length, 1).tolist()) for length in (3, 3, 2))
+
+    def make():
+        return Int8Pool(ys.view, xs.view, True, kernel, strides, (0,) * 4, dilations, True, 1.0, 0, 0)
+
+    run(make, ys, xs)
+    np.testing.assert_array_equal(ys.numbers(), 7)

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from fastcnn.kernels import _cpu, _step
-from fastcnn.kernels._int8_conv import Int8Conv
-from fastcnn.kernels._int8_depthwise import Int8Depthwise
-from fastcnn.kernels._int8_pool import Int8Pool
+from fastcnn.kernels._int8_conv import Int8Conv, Int8Depthwise
+from fastcnn.kernels._pool import Int8Pool
 from fastcnn.kernels.view import UINT8, View
 
 pytestmark = pytest.mark.usefixtures("int8_isa")
@@ -37,7 +36,7 @@ CASES = {
     "depthwise": lambda: convolution(Int8Depthwise, 16, 16, 3000, 3000, (2001, 2001), 16),
     "depthwise row": lambda: convolution(Int8Depthwise, 64, 64, 1, 200_000, (1, 1001), 64),
     "maxima": lambda: Int8Pool(
-        view(1, 3000, 3000), view(1, 3000, 3000), "max", (2001, 2001), (1, 1), (1000,) * 4, (1, 1), False, 1.0, 0, 0
+        view(1, 3000, 3000), view(1, 3000, 3000), False, (2001, 2001), (1, 1), (1000,) * 4, (1, 1), False, 1.0, 0, 0
     ),
 }
 

@@ -3,9 +3,13 @@
 from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport int8_t, int32_t, uint8_t
 
+cdef enum:
+    QUAD = 4  # neighbouring inputs whose products one instruction adds
+
 cdef extern from "int8.h" nogil:
     ctypedef struct fc_int8_finish:
         const uint8_t *table
+        void (*look_up)(const uint8_t *table, const uint8_t *x, uint8_t *y, ptrdiff_t n) noexcept nogil
         int rounds
         float own_scale, least, most
         float residual_scale
@@ -92,6 +96,9 @@ cdef extern from "int8.h" nogil:
 
 # The table in use beside the instruction set of floats in use. A step keeps the one that was in use when it was made.
 cdef const fc_int8_kernels *tiles() except NULL
+
+# Where the quads of packed weights begin, of a layer of some outputs. The caller keeps the array alive.
+cdef const char *first_quad(object packed, ptrdiff_t outs) except NULL
 
 # How outputs are stored, for a view of them. A table is a uint8 array (256,) that is kept as long as the struct, or
 # None.

@@ -1,10 +1,15 @@
 """Which instructions for 8-bit layers are in use, beside the instruction set of floats that _cpu chooses: the fastest
 that this machine runs, whose vectors have the same length."""
 
-from libc.stdint cimport int32_t, uint8_t
+from libc.stddef cimport ptrdiff_t
+from libc.stdint cimport int8_t, int32_t, uint8_t
+
+from collections import namedtuple
+
+import numpy as np
 
 from fastcnn.kernels._cpu cimport current
-from fastcnn.kernels._step cimport address
+from fastcnn.kernels._step cimport address, ceil_div
 
 from fastcnn.kernels._cpu import best_rate
 
@@ -83,6 +88,69 @@ def set_int8_isa(name):
     return previous
 
 
+# Outputs of a quad of packed weights, its bytes, and whether products take x - 128.
+QuadLayout = namedtuple("QuadLayout", "lanes quad_bytes flips")
+
+
+def quad_layout():
+    """How the tiles in use take weights.
+
+    Examples
+    --------
+    >>> quad_layout().quad_bytes % (4 * quad_layout().lanes)
+    0
+    """
+    return QuadLayout(tiles().vl, tiles().quad_bytes, tiles().flips == 1)
+
+
+def pack_quads(quads, packed, ptrdiff_t place):
+    """Pack weights as the tiles in use take them.
+
+    Parameters
+    ----------
+    quads : int8 array (..., VL, 4)
+    packed : uint8 array
+        OUT.
+    place : int
+        The byte where they begin.
+
+    Returns
+    -------
+    int
+        The byte behind them.
+    """
+    cdef ptrdiff_t count = quads.size // (QUAD * tiles().vl), size = count * tiles().quad_bytes
+    quads = np.ascontiguousarray(quads, np.int8)
+    if place < 0 or place + size > packed.nbytes:
+        raise ValueError(f"packed has {packed.nbytes} bytes, expected {place + size}")
+    if count:
+        tiles().pack(<const int8_t *>address(quads), <char *>address(packed) + place, count)
+    return place + size
+
+
+def depthwise_order(ptrdiff_t kw, ptrdiff_t stride, ptrdiff_t dilation):
+    """How many neighbouring outputs of a depthwise filter share the quads of a row of taps, and how many quads a row
+    has.
+
+    Returns
+    -------
+    tuple of int
+        Without outputs, quads are any four taps.
+
+    Examples
+    --------
+    >>> depthwise_order(5, 1, 1), depthwise_order(3, 2, 2)
+    ((4, 2), (0, 0))
+    """
+    cdef int outputs = fc_int8_outputs(kw, stride) if dilation == 1 else 0
+    return outputs, fc_int8_quads(kw) if outputs else 0
+
+
+cdef const char *first_quad(object packed, ptrdiff_t outs) except NULL:
+    cdef ptrdiff_t vl = tiles().vl
+    return <const char *>address(packed) + (4 * ceil_div(outs, vl) * vl if tiles().flips else 0)
+
+
 def measure_int8_peak(double seconds=0.05):
     """Peak of one core in products of bytes, as the best of several bursts. A product and its addition are two
     operations.
@@ -116,7 +184,7 @@ cdef void set_finish(fc_int8_finish *finish, object y, int zero, int low, int hi
         finish.table = <const uint8_t *>address(table)
     finish.low, finish.high = low - zero, high - zero
     finish.residual_scale, finish.residual_zero, finish.rounds = 0, 0, 0
-    finish.lanes = tiles().vl
+    finish.lanes, finish.look_up = tiles().vl, tiles().look_up
 
 
 cdef void set_bounded(fc_int8_finish *finish, ptrdiff_t products, object bias, object scale) except *:

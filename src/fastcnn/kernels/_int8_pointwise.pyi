@@ -34,3 +34,9 @@ class Int8Multiply(Step):
 
 class Int8Table(Step):
     def __init__(self, y: View, x: View, table: np.ndarray) -> None: ...
+
+class Quantize(Step):
+    def __init__(self, y: View, x: View, scale: float, zero: int) -> None: ...
+
+class Dequantize(Step):
+    def __init__(self, y: View, x: View, scale: float, zero: int) -> None: ...

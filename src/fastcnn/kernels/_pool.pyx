@@ -2,7 +2,9 @@
 at the border, so that the input needs no halo."""
 
 from libc.stddef cimport ptrdiff_t
+from libc.stdint cimport uint8_t
 
+from fastcnn.kernels._int8 cimport fc_int8_kernels, fc_int8_pool, set_finish, tiles
 from fastcnn.kernels._step cimport Rows, Step, Walk, blocks_of, ceil_div, share, walk, walk_units, walks
 from fastcnn.kernels._tiles cimport fc_kernels, fc_pool_row, fc_tensor
 
@@ -13,6 +15,8 @@ cdef struct PoolArgs:
     const fc_kernels *kernels
     fc_tensor y  # OUT
     fc_tensor x  # IN
+    const fc_int8_kernels *tiles  # of bytes; NULL for floats
+    fc_int8_pool bytes            # what rows of bytes have beside the fields of `row`
     fc_pool_row row
     ptrdiff_t kh, stride_h, dilation_h, top, bottom
     ptrdiff_t stretches  # pieces of a row: with large windows, all of a row may take seconds
@@ -25,13 +29,28 @@ cdef void pool_row(const PoolArgs *a, ptrdiff_t image, ptrdiff_t block, ptrdiff_
     # Taps first .. last of the window lie inside the image.
     cdef ptrdiff_t first = ceil_div(-start, a.dilation_h) if start < 0 else 0
     cdef ptrdiff_t last = min(a.kh, ceil_div(a.x.h - start, a.dilation_h)) if start < a.x.h else 0
+    cdef ptrdiff_t from_x = image * a.x.image + block * a.x.block + (start + first * a.dilation_h) * a.x.row
+    cdef ptrdiff_t from_y = image * a.y.image + block * a.y.block + r * a.y.row + begin * a.y.lanes
     row.rows = max(0, last - first)
-    row.row_extent = (min(start + a.kh, a.x.h + a.bottom) - start) if row.count_include_pad else row.rows
-    row.x = a.x.data + image * a.x.image + block * a.x.block + (start + first * a.dilation_h) * a.x.row
-    row.y = a.y.data + image * a.y.image + block * a.y.block + r * a.y.row + begin * row.lanes
+    row.row_extent = row.rows
+    if row.count_include_pad:
+        row.row_extent = min(a.kh, ceil_div(a.x.h + a.bottom - start, a.dilation_h))
     row.pixels = share(a.y.w, stretch + 1, <int>a.stretches) - begin
     row.pad_left -= begin * row.stride
+    if a.tiles != NULL:
+        pool_bytes(a, &row, <const uint8_t *>a.x.data + from_x, <char *>a.y.data + a.y.item * from_y)
+        return
+    row.x, row.y = a.x.data + from_x, a.y.data + from_y
     a.kernels.pool_row(&row)
+
+
+cdef void pool_bytes(const PoolArgs *a, const fc_pool_row *row, const uint8_t *x, void *y) noexcept nogil:
+    cdef fc_int8_pool bytes = a.bytes
+    bytes.x, bytes.y, bytes.x_row, bytes.rows, bytes.row_extent = x, y, row.x_row, row.rows, row.row_extent
+    bytes.width, bytes.pad_left, bytes.pad_right = row.width, row.pad_left, row.pad_right
+    bytes.kw, bytes.stride, bytes.dilation, bytes.pixels = row.kw, row.stride, row.dilation, row.pixels
+    bytes.average, bytes.count_include_pad = row.average, row.count_include_pad
+    a.tiles.pool(&bytes)
 
 
 cdef void run_stretches(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
@@ -86,6 +105,32 @@ cdef class Pool(Step):
             a.stretches = min(y.w, ceil_div(y.w, max(1, longest // taps)))
             self.run, units = run_stretches, rows * a.stretches
         self.may_be_cut(units, rows * a.y.w * taps)
+
+
+cdef class Int8Pool(Pool):
+    """Maximum or mean over windows of a blocked tensor of bytes. The mean of a plane is that of a window as large as
+    the image.
+
+    Parameters
+    ----------
+    y, x : View
+        OUT, uint8, or float32 where it is a mean; IN, uint8. Both blocked.
+    average, kernel, strides, pads, dilations, count_include_pad
+        As in `Pool`.
+    scale : float
+        Of a mean: the scale of x, divided by that of y where y is uint8.
+    x_zero, y_zero : int
+        Zero points of a mean.
+    low, high : int
+        Bounds of a mean.
+    """
+
+    def __init__(self, y, x, average, kernel, strides, pads, dilations, count_include_pad, scale, x_zero, y_zero,
+                 low=0, high=255):
+        Pool.__init__(self, y, x, average, kernel, strides, pads, dilations, count_include_pad)
+        self.args_size = 0  # _bands runs floats alone
+        self.a.tiles, self.a.bytes.x_zero, self.a.bytes.scale = tiles(), x_zero, scale
+        set_finish(&self.a.bytes.finish, y, y_zero, low, high, None)
 
 
 cdef struct MeanArgs:

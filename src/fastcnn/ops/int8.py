@@ -49,10 +49,10 @@ class Quantize(_Internal):
         return self.writes(node, shapes, reads_any=True, writes_narrow=True)
 
     def lower(self, node: Node, ctx: Lowering) -> None:
-        from fastcnn.kernels import _int8_quantize
+        from fastcnn.kernels import _int8_pointwise
 
         y, x = ctx.view(node.output), ctx.view(node.inputs[0])
-        ctx.emit("quantize", _int8_quantize.Quantize, y, x, node.attrs["scale"], node.attrs["y_zero"])
+        ctx.emit("quantize", _int8_pointwise.Quantize, y, x, node.attrs["scale"], node.attrs["y_zero"])
 
 
 class Dequantize(_Internal):
@@ -68,10 +68,10 @@ class Dequantize(_Internal):
         return shapes[0]
 
     def lower(self, node: Node, ctx: Lowering) -> None:
-        from fastcnn.kernels import _int8_quantize
+        from fastcnn.kernels import _int8_pointwise
 
         y, x = ctx.view(node.output), ctx.view(node.inputs[0])
-        ctx.emit("dequantize", _int8_quantize.Dequantize, y, x, node.attrs["scale"], node.attrs["x_zero"])
+        ctx.emit("dequantize", _int8_pointwise.Dequantize, y, x, node.attrs["scale"], node.attrs["x_zero"])
 
 
 class Weight(_Internal):
@@ -137,17 +137,17 @@ class Conv(_Internal):
 
     def narrow(self, node: Node, shapes: Mapping[str, Shape], vl: int) -> int:
         """The lanes of an image of few channels; 0 where it is read in blocks. Plain values have no padding."""
-        from fastcnn.kernels import _int8_weights
+        from fastcnn.kernels import int8_weights
 
         channels, weight = shapes[node.inputs[0]][1], shapes[node.inputs[1]]
         if channels > QUAD or node.attrs["group"] > 1:
             return 0
-        lanes = _int8_weights.narrow_lanes(channels, weight[2:], node.attrs["dilations"])
+        lanes = int8_weights.narrow_lanes(channels, weight[2:], node.attrs["dilations"])
         lanes = QUAD if lanes == 1 else lanes
         return 0 if lanes == vl else lanes
 
     def lower(self, node: Node, ctx: Lowering) -> None:
-        from fastcnn.kernels import _int8, _int8_conv, _int8_depthwise, _int8_weights
+        from fastcnn.kernels import _int8, _int8_conv, int8_weights
 
         attrs, (outs, ins, *kernel) = node.attrs, ctx.shape(node.inputs[1])
         y, x = ctx.view(node.output), ctx.view(node.inputs[0])
@@ -158,10 +158,10 @@ class Conv(_Internal):
 
         def pack(weight: np.ndarray) -> np.ndarray:
             if depthwise:
-                return _int8_weights.pack_int8_depthwise(weight, attrs["strides"], attrs["dilations"])
-            return _int8_weights.pack_int8_weights(weight, attrs["group"], x.lanes)
+                return int8_weights.pack_int8_depthwise(weight, attrs["strides"], attrs["dilations"])
+            return int8_weights.pack_int8_weights(weight, attrs["group"], x.lanes)
 
-        step = _int8_depthwise.Int8Depthwise if depthwise else _int8_conv.Int8Conv
+        step = _int8_conv.Int8Depthwise if depthwise else _int8_conv.Int8Conv
         ctx.emit(
             "int8",
             step,
@@ -214,21 +214,12 @@ class Pool(_Internal):
         return self.writes(node, shapes)
 
     def lower(self, node: Node, ctx: Lowering) -> None:
-        from fastcnn.kernels import _int8_pool
+        from fastcnn.kernels import _pool
 
-        keys = (
-            "kind",
-            "kernel_shape",
-            "strides",
-            "pads",
-            "dilations",
-            "count_include_pad",
-            "scale",
-            "x_zero",
-            "y_zero",
-        )
-        arguments = (node.attrs[key] for key in keys)
-        ctx.emit("int8 pool", _int8_pool.Int8Pool, ctx.view(node.output), ctx.view(node.inputs[0]), *arguments)
+        attrs = node.attrs
+        keys = ("kernel_shape", "strides", "pads", "dilations", "count_include_pad", "scale", "x_zero", "y_zero")
+        arguments = (attrs["kind"] == "average", *(attrs[key] for key in keys))
+        ctx.emit("int8 pool", _pool.Int8Pool, ctx.view(node.output), ctx.view(node.inputs[0]), *arguments)
 
 
 class _Pairs(_Internal):

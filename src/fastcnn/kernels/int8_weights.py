@@ -1,16 +1,15 @@
 """Weights of 8-bit layers in the order of the tiles: quads of neighbouring inputs, each for VL outputs."""
 
-from libc.stddef cimport ptrdiff_t
-from libc.stdint cimport int8_t
+from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from fastcnn.kernels._int8 cimport fc_int8_outputs, fc_int8_quads, tiles
-from fastcnn.kernels._step cimport address, ceil_div
+from fastcnn.kernels import _int8, storage
 
-from fastcnn.kernels import storage
+QUAD = 4  # neighbouring inputs whose products one instruction adds
 
 
 @dataclass(frozen=True)
@@ -36,12 +35,12 @@ class Reach:
 
     width: int
     blocks: int
-    first: list
+    first: list[int]
     inputs: int
     quads: int
 
 
-def reach(channels, outs, groups, lanes, vl):
+def reach(channels: int, outs: int, groups: int, lanes: int, vl: int) -> Reach:
     """The reach of the bundles of a convolution.
 
     Parameters
@@ -65,18 +64,18 @@ def reach(channels, outs, groups, lanes, vl):
     """
     ins, each = channels // groups, outs // groups
     width = 2 if groups == 1 or each >= 2 * vl else 1
-    blocks, total = ceil_div(outs, vl), ceil_div(channels, lanes)
+    blocks, total = _ceil_div(outs, vl), _ceil_div(channels, lanes)
     ranges = []
     for start in range(0, blocks, width):
         low, high = start * vl, min(outs, (start + width) * vl)
         ranges.append((low // each * ins, ((high - 1) // each + 1) * ins))
-    inputs = max([ceil_div(high, lanes) - low // lanes for low, high in ranges])
+    inputs = max(_ceil_div(high, lanes) - low // lanes for low, high in ranges)
     first = [min(low // lanes, total - inputs) for low, _ in ranges]
-    last = [high - (begin + inputs - 1) * lanes for begin, (_, high) in zip(first, ranges)]
-    return Reach(width, blocks, first, inputs, max([ceil_div(max(0, channel), QUAD) for channel in last]))
+    last = [high - (begin + inputs - 1) * lanes for begin, (_, high) in zip(first, ranges, strict=True)]
+    return Reach(width, blocks, first, inputs, max(_ceil_div(max(0, channel), QUAD) for channel in last))
 
 
-def pack_int8_weights(weight, groups=1, lanes=None):
+def pack_int8_weights(weight: np.ndarray, groups: int = 1, lanes: int | None = None) -> np.ndarray:
     """Pack the filters of a convolution for `Int8Conv`, or of a fully connected layer, whose filters are 1 x 1.
 
     Parameters
@@ -92,27 +91,27 @@ def pack_int8_weights(weight, groups=1, lanes=None):
         The weights of each bundle, [taps][quads][blocks]: first those of all blocks of inputs that are read in full.
         `packed_path` tells for which instructions.
     """
-    vl = tiles().vl
+    vl = _int8.quad_layout().lanes
     lanes = lanes or vl
     if lanes < QUAD:
-        return pack_int8_weights(row_weights(weight), 1, QUAD)
+        return pack_int8_weights(_row_weights(weight), 1, QUAD)
     outs, ins, kh, kw = weight.shape
     of = reach(ins * groups, outs, groups, lanes, vl)
     taps = kh * kw
     whole = of.inputs if of.quads == lanes // QUAD else of.inputs - 1
     each = taps * (whole * (lanes // QUAD) + (of.inputs - whole) * of.quads)  # quads of a block of outputs
-    packed, place = room(weight, of.blocks * each), 0
+    packed, place = _room(weight, of.blocks * each)
     for number, first in enumerate(of.first):
-        dense = bundle_weights(weight, groups, of, number, first * lanes, lanes, vl)
+        dense = _bundle_weights(weight, groups, of, number, first * lanes, lanes, vl)
         # [block of outputs][VL][block of inputs][quad][4][taps], as [block of inputs][taps][quad][block][VL][4]
         shape = (-1, vl, of.inputs, lanes // QUAD, QUAD, taps)
         ordered = dense.reshape(shape).transpose(2, 5, 3, 0, 1, 4)
         for part in (ordered[:whole], ordered[whole:, :, : of.quads]):
-            place = add_quads(packed, len(weight), place, part)
+            place = _int8.pack_quads(part, packed, place)
     return packed
 
 
-def narrow_lanes(channels, kernel, dilations):
+def narrow_lanes(channels: int, kernel: Sequence[int], dilations: Sequence[int]) -> int:
     """How the pixels of an input of at most four channels are stored best: its channels side by side, without a gap
     where a row of the filter then has fewer quads, or in fours.
 
@@ -122,10 +121,10 @@ def narrow_lanes(channels, kernel, dilations):
     (3, 4, 1)
     """
     row = kernel[1] * channels
-    return channels if dilations[1] == 1 and QUAD <= row and len(row_quads(row)) < kernel[1] else QUAD
+    return channels if dilations[1] == 1 and row >= QUAD and len(row_quads(row)) < kernel[1] else QUAD
 
 
-def row_quads(ptrdiff_t row):
+def row_quads(row: int) -> list[int]:
     """Where the quads of a row of taps begin, of `row` bytes. The last one ends with the row.
 
     Examples
@@ -136,7 +135,7 @@ def row_quads(ptrdiff_t row):
     return [min(start, row - QUAD) for start in range(0, row, QUAD)]
 
 
-cdef object row_weights(weight):
+def _row_weights(weight: np.ndarray) -> np.ndarray:
     """Filters of few channels, as those of four channels for the quads of each row. Weights of bytes that the quad
     before has are zeros."""
     outs, ins, kh, kw = weight.shape
@@ -149,7 +148,9 @@ cdef object row_weights(weight):
     return quads
 
 
-cdef object bundle_weights(weight, groups, of, number, begin, lanes, vl):
+def _bundle_weights(
+    weight: np.ndarray, groups: int, of: Reach, number: int, begin: int, lanes: int, vl: int
+) -> np.ndarray:
     """The weights between the outputs of a bundle and all channels that it reads, from channel `begin` on."""
     outs, ins = weight.shape[:2]
     each = outs // groups
@@ -162,7 +163,9 @@ cdef object bundle_weights(weight, groups, of, number, begin, lanes, vl):
     return dense
 
 
-def pack_int8_depthwise(weight, strides=(1, 1), dilations=(1, 1)):
+def pack_int8_depthwise(
+    weight: np.ndarray, strides: Sequence[int] = (1, 1), dilations: Sequence[int] = (1, 1)
+) -> np.ndarray:
     """Pack the filters of a depthwise convolution for `Int8Depthwise`.
 
     Parameters
@@ -175,56 +178,42 @@ def pack_int8_depthwise(weight, strides=(1, 1), dilations=(1, 1)):
     uint8 array
         For each block of channels, in the order that csrc/int8.h tells.
     """
-    cdef ptrdiff_t vl = tiles().vl, outputs = depthwise_outputs(weight.shape[3], strides, dilations), quads
+    vl = _int8.quad_layout().lanes
     channels, _, kh, kw = weight.shape
-    blocks = ceil_div(channels, vl)
-    dense = np.zeros((blocks * vl, kh, kw), np.int8)
-    dense[:channels] = weight[:, 0]
-    dense = dense.reshape(blocks, vl, kh, kw)
+    outputs, quads = _int8.depthwise_order(kw, strides[1], dilations[1])
+    blocks = _ceil_div(channels, vl)
+    padded = np.zeros((blocks * vl, kh, kw), np.int8)
+    padded[:channels] = weight[:, 0]
+    dense = padded.reshape(blocks, vl, kh, kw)
     if outputs == 0:
-        quads = ceil_div(kh * kw, QUAD)
+        quads = _ceil_div(kh * kw, QUAD)
         taps = np.zeros((blocks, vl, quads * QUAD), np.int8)
         taps[..., : kh * kw] = dense.reshape(blocks, vl, -1)
-        return packed_quads(taps.reshape(blocks, vl, quads, QUAD).transpose(0, 2, 1, 3), weight)
-    quads = fc_int8_quads(kw)
+        return _packed_quads(taps.reshape(blocks, vl, quads, QUAD).transpose(0, 2, 1, 3), weight)
     moved = np.zeros((blocks, kh, outputs, vl, quads * QUAD), np.int8)
     for output in range(outputs):
         moved[:, :, output, :, output * strides[1] : output * strides[1] + kw] = dense.transpose(0, 2, 1, 3)
-    return packed_quads(moved.reshape(blocks, kh, outputs, vl, quads, QUAD).transpose(0, 1, 2, 4, 3, 5), weight)
+    return _packed_quads(moved.reshape(blocks, kh, outputs, vl, quads, QUAD).transpose(0, 1, 2, 4, 3, 5), weight)
 
 
-def depthwise_outputs(ptrdiff_t kw, strides, dilations):
-    """How many neighbouring outputs share the quads of a row of a filter; 0 where quads are any four taps."""
-    return fc_int8_outputs(kw, strides[1]) if dilations[1] == 1 else 0
-
-
-cdef object packed_quads(quads, weight):
+def _packed_quads(quads: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Pack weights [...][VL][4] of a layer as the tiles take them."""
-    packed = room(weight, quads.size // (QUAD * tiles().vl))
-    add_quads(packed, len(weight), 0, quads)
+    packed, place = _room(weight, quads.size // (QUAD * _int8.quad_layout().lanes))
+    _int8.pack_quads(quads, packed, place)
     return packed
 
 
-cdef object room(weight, ptrdiff_t count):
-    """Memory for the packed weights of a layer of `count` quads of VL outputs, and what precedes them. It is taken
-    before memory that is freed again, which then leaves no holes."""
-    before = head(weight)
-    packed = storage.allocate(len(before) + ceil_div(max(1, count * tiles().quad_bytes), 4)).view(np.uint8)
+def _room(weight: np.ndarray, count: int) -> tuple[np.ndarray, int]:
+    """Memory for the packed weights of a layer of `count` quads of VL outputs, with what precedes them, and where they
+    begin. It is taken before memory that is freed again, which then leaves no holes."""
+    before = _head(weight)
+    size = max(1, count * _int8.quad_layout().quad_bytes)
+    packed = storage.allocate(len(before) + _ceil_div(size, before.itemsize)).view(np.uint8)
     packed[: before.nbytes] = before.view(np.uint8)
-    return packed
+    return packed, before.nbytes
 
 
-cdef ptrdiff_t add_quads(packed, ptrdiff_t outs, ptrdiff_t place, quads) except -1:
-    """Pack weights [...][VL][4] from quad number `place` on. Returns the place behind them."""
-    cdef ptrdiff_t count = quads.size // (QUAD * tiles().vl)
-    quads = np.ascontiguousarray(quads, np.int8)
-    if count:
-        tiles().pack(<const int8_t *>address(quads),
-                     <void *>(first_quad(packed, outs) + place * tiles().quad_bytes), count)
-    return place + count
-
-
-def packed_path():
+def packed_path() -> str:
     """How the tiles in use multiply, which decides on the memory that packed weights take.
 
     Examples
@@ -232,39 +221,38 @@ def packed_path():
     >>> packed_path() in ("quads of bytes", "pairs of 16 bits", "floats")
     True
     """
-    return {1: "quads of bytes", 2: "pairs of 16 bits", 4: "floats"}[tiles().quad_bytes // (QUAD * tiles().vl)]
+    layout = _int8.quad_layout()
+    return {1: "quads of bytes", 2: "pairs of 16 bits", 4: "floats"}[layout.quad_bytes // (QUAD * layout.lanes)]
 
 
-cdef object head(weight):
+def _head(weight: np.ndarray) -> np.ndarray:
     """What makes up for x - 128, for each output, where the tiles in use take that: 128 times the sum of its weights.
     It precedes the packed weights."""
-    cdef ptrdiff_t vl = tiles().vl
-    if not tiles().flips:
+    if not _int8.quad_layout().flips:
         return np.zeros(0, np.int32)
-    sums = np.zeros(ceil_div(len(weight), vl) * vl, np.int32)
-    sums[: len(weight)] = 128 * weight.reshape(len(weight), -1).sum(1, dtype=np.int32)
-    return sums
+    return _padded(128 * weight.reshape(len(weight), -1).sum(1, dtype=np.int32))
 
 
-cdef object padded_bias(bias, packed):
+def padded_bias(bias: np.ndarray, packed: np.ndarray) -> np.ndarray:
     """The bias of a layer in full blocks of outputs, for its packed weights."""
-    cdef ptrdiff_t vl = tiles().vl
-    padded = np.zeros(ceil_div(len(bias), vl) * vl, np.int32)
-    padded[: len(bias)] = bias
-    if tiles().flips:
+    padded = _padded(np.asarray(bias, np.int32))
+    if _int8.quad_layout().flips:
         padded += packed.view(np.int32)[: len(padded)]
     return padded
 
 
-cdef object padded_scale(scale):
+def padded_scale(scale: np.ndarray) -> np.ndarray:
     """The factors of outputs in full blocks."""
-    cdef ptrdiff_t vl = tiles().vl
-    padded = np.zeros(ceil_div(len(scale), vl) * vl, np.float32)
-    padded[: len(scale)] = scale
+    return _padded(np.asarray(scale, np.float32))
+
+
+def _padded(values: np.ndarray) -> np.ndarray:
+    """A copy of a number for each output, with zeros up to a full block."""
+    lanes = _int8.quad_layout().lanes
+    padded = np.zeros(_ceil_div(len(values), lanes) * lanes, values.dtype)
+    padded[: len(values)] = values
     return padded
 
 
-cdef const char *first_quad(object packed, ptrdiff_t outs) except NULL:
-    """Where the quads of packed weights begin. The caller keeps the array alive."""
-    cdef ptrdiff_t vl = tiles().vl
-    return <const char *>address(packed) + (4 * ceil_div(outs, vl) * vl if tiles().flips else 0)
+def _ceil_div(a: int, b: int) -> int:
+    return -(-a // b)

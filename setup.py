@@ -172,8 +172,10 @@ class BuildModules(build_ext):
         flags = flags_of(self.compiler)
         openmp = has_openmp(self.compiler, flags)
         for module in self.extensions:
-            uses = openmp and module.name.rpartition(".")[2] in OPENMP_USERS
-            module.extra_compile_args = [*flags.modules, *(flags.openmp if uses else ())]
+            name = module.name.rpartition(".")[2]
+            uses = openmp and name in OPENMP_USERS
+            small = ["-Os"] if name in SMALL_MODULES and "-O2" in flags.modules and not SANITIZERS else []
+            module.extra_compile_args = [*flags.modules, *small, *(flags.openmp if uses else ())]
             module.extra_link_args = [*flags.link, *(flags.openmp_link if uses else ())]
         super().build_extensions()
 
@@ -195,6 +197,8 @@ SMALL_MACROS = [
 TILE_USERS = ("_conv_bf16", "_cpu", "_int8", "_program")
 # OpenMP is only asked for its limits on threads.
 OPENMP_USERS = ("_cpu",)
+# What has no loops of its own that take time: what surrounds calls of tiles, of Python, and of plans.
+SMALL_MODULES = ("_c_table", "_cpu", "_direct_filters", "_evaluate", "_winograd_filters")
 
 
 def modules():

@@ -16,41 +16,51 @@ cdef struct PoolArgs:
     fc_tensor y  # OUT
     fc_tensor x  # IN
     const fc_int8_kernels *tiles  # of bytes; NULL for floats
-    fc_int8_pool bytes            # what rows of bytes have beside the fields of `row`
+    fc_int8_pool bytes
     fc_pool_row row
     ptrdiff_t kh, stride_h, dilation_h, top, bottom
     ptrdiff_t stretches  # pieces of a row: with large windows, all of a row may take seconds
 
 
-cdef void pool_row(const PoolArgs *a, ptrdiff_t image, ptrdiff_t block, ptrdiff_t r, int stretch) noexcept nogil:
-    """Compute one stretch of one row of outputs."""
-    cdef fc_pool_row row = a.row
+# Where a stretch of a row of outputs begins, and what of its windows lies inside the image.
+cdef struct Stretch:
+    ptrdiff_t x, y  # elements from the start of x and of y
+    ptrdiff_t rows, row_extent, pad_left, pixels
+
+
+cdef inline Stretch stretch_of(const PoolArgs *a, ptrdiff_t image, ptrdiff_t block, ptrdiff_t r,
+                               int stretch) noexcept nogil:
+    cdef Stretch s
     cdef ptrdiff_t start = r * a.stride_h - a.top, begin = share(a.y.w, stretch, <int>a.stretches)
     # Taps first .. last of the window lie inside the image.
     cdef ptrdiff_t first = ceil_div(-start, a.dilation_h) if start < 0 else 0
     cdef ptrdiff_t last = min(a.kh, ceil_div(a.x.h - start, a.dilation_h)) if start < a.x.h else 0
-    cdef ptrdiff_t from_x = image * a.x.image + block * a.x.block + (start + first * a.dilation_h) * a.x.row
-    cdef ptrdiff_t from_y = image * a.y.image + block * a.y.block + r * a.y.row + begin * a.y.lanes
-    row.rows = max(0, last - first)
-    row.row_extent = row.rows
-    if row.count_include_pad:
-        row.row_extent = min(a.kh, ceil_div(a.x.h + a.bottom - start, a.dilation_h))
-    row.pixels = share(a.y.w, stretch + 1, <int>a.stretches) - begin
-    row.pad_left -= begin * row.stride
+    s.x = image * a.x.image + block * a.x.block + (start + first * a.dilation_h) * a.x.row
+    s.y = image * a.y.image + block * a.y.block + r * a.y.row + begin * a.y.lanes
+    s.rows = max(0, last - first)
+    s.row_extent = s.rows
+    if a.row.count_include_pad:
+        s.row_extent = min(a.kh, ceil_div(a.x.h + a.bottom - start, a.dilation_h))
+    s.pad_left = a.row.pad_left - begin * a.row.stride
+    s.pixels = share(a.y.w, stretch + 1, <int>a.stretches) - begin
+    return s
+
+
+cdef void pool_row(const PoolArgs *a, ptrdiff_t image, ptrdiff_t block, ptrdiff_t r, int stretch) noexcept nogil:
+    """Compute one stretch of one row of outputs."""
+    cdef Stretch s = stretch_of(a, image, block, r, stretch)
+    cdef fc_int8_pool bytes
+    cdef fc_pool_row row
     if a.tiles != NULL:
-        pool_bytes(a, &row, <const uint8_t *>a.x.data + from_x, <char *>a.y.data + a.y.item * from_y)
+        bytes = a.bytes
+        bytes.x, bytes.y = <const uint8_t *>a.x.data + s.x, <char *>a.y.data + a.y.item * s.y
+        bytes.rows, bytes.row_extent, bytes.pad_left, bytes.pixels = s.rows, s.row_extent, s.pad_left, s.pixels
+        a.tiles.pool(&bytes)
         return
-    row.x, row.y = a.x.data + from_x, a.y.data + from_y
+    row = a.row
+    row.x, row.y = a.x.data + s.x, a.y.data + s.y
+    row.rows, row.row_extent, row.pad_left, row.pixels = s.rows, s.row_extent, s.pad_left, s.pixels
     a.kernels.pool_row(&row)
-
-
-cdef void pool_bytes(const PoolArgs *a, const fc_pool_row *row, const uint8_t *x, void *y) noexcept nogil:
-    cdef fc_int8_pool bytes = a.bytes
-    bytes.x, bytes.y, bytes.x_row, bytes.rows, bytes.row_extent = x, y, row.x_row, row.rows, row.row_extent
-    bytes.width, bytes.pad_left, bytes.pad_right = row.width, row.pad_left, row.pad_right
-    bytes.kw, bytes.stride, bytes.dilation, bytes.pixels = row.kw, row.stride, row.dilation, row.pixels
-    bytes.average, bytes.count_include_pad = row.average, row.count_include_pad
-    a.tiles.pool(&bytes)
 
 
 cdef void run_stretches(const void *raw, float *scratch, int tid, int nthreads) noexcept nogil:
@@ -128,9 +138,14 @@ cdef class Int8Pool(Pool):
     def __init__(self, y, x, average, kernel, strides, pads, dilations, count_include_pad, scale, x_zero, y_zero,
                  low=0, high=255):
         Pool.__init__(self, y, x, average, kernel, strides, pads, dilations, count_include_pad)
+        cdef fc_int8_pool *bytes = &self.a.bytes
+        cdef const fc_pool_row *row = &self.a.row
         self.args_size = 0  # _bands runs floats alone
-        self.a.tiles, self.a.bytes.x_zero, self.a.bytes.scale = tiles(), x_zero, scale
-        set_finish(&self.a.bytes.finish, y, y_zero, low, high, None)
+        self.a.tiles, bytes.x_zero, bytes.scale = tiles(), x_zero, scale
+        bytes.average, bytes.count_include_pad = row.average, row.count_include_pad
+        bytes.kw, bytes.stride, bytes.dilation = row.kw, row.stride, row.dilation
+        bytes.pad_right, bytes.width, bytes.x_row = row.pad_right, row.width, row.x_row
+        set_finish(&bytes.finish, y, y_zero, low, high, None)
 
 
 cdef struct MeanArgs:

@@ -198,7 +198,7 @@ TILE_USERS = ("_conv_bf16", "_cpu", "_int8", "_program")
 # OpenMP is only asked for its limits on threads.
 OPENMP_USERS = ("_cpu",)
 # What has no loops of its own that take time: what surrounds calls of tiles, of Python, and of plans.
-SMALL_MODULES = ("_c_table", "_cpu", "_direct_filters", "_evaluate", "_winograd_filters")
+SMALL_MODULES = ("_c_table", "_call", "_cpu", "_direct_filters", "_evaluate", "_step", "_winograd_filters")
 
 
 def modules():

@@ -10,7 +10,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import pyarrow.parquet
 import pytest
 from links import Links
 from pages import ROOT, blocks, commands, text_of
@@ -92,6 +91,8 @@ def draw(folder, count, kind):
 
 
 def test_the_commands_of_the_page_run_on_two_machines(machines, tmp_path):
+    import pyarrow.parquet  # Ray Data asks for it
+
     draw(tmp_path / "flowers", 8, "png")
     draw(tmp_path / "photos", 3, "jpg")
     draw(tmp_path / "scans", 2, "jpg")

@@ -135,7 +135,7 @@ def test_pretrained(photos, tmp_path, capsys):
         (["train", "{photos}", "-o", "m", "--thaw"], "--thaw"),
         (["train", "{photos}", "-o", "m", "--size", "64", "--pretrained", "efficientnet_lite0"], "--size 64"),
         (["train", "{photos}", "-o", "m", "--epochs", "-1"], "--epochs: -1, expected a whole number from 0"),
-        (["train", "{photos}", "-o", "m", "--validation", "1.5"], "validation=1.5"),
+        (["train", "{photos}", "-o", "m", "--validation", "1.5"], "--validation 1.5: expected a share between 0 and 1"),
         (["train", "{photos}", "-o", "m", "--resume"], "--resume: expected with --checkpoint"),
         (["train", "{photos}", "-o", "m", "--size", "2"], "image_size=(2, 2)"),
         (["evaluate", "{photos}"], "class 'left side', expected one of tench"),

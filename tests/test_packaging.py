@@ -108,7 +108,7 @@ def test_a_wheel_as_it_must_be_passes(tmp_path, module):
         ({"fastcnn.libs/libgomp-1234.so.1": None, "fastcnn.libs/libm-1.so.6": ""}, "expected one libgomp"),
         ({"fastcnn-1.0.dist-info/licenses/libgomp.txt": None}, "licences in METADATA"),
         ({"fastcnn-1.0.dist-info/METADATA": METADATA.replace("GPL", "LGPL")}, "licence of libgomp"),
-        ({"fastcnn/a.txt": bytes(3_500_001)}, "expected at most 3500000"),
+        ({"fastcnn/a.txt": bytes(3_050_001)}, "expected at most 3050000"),
     ],
 )
 def test_what_a_wheel_must_not_be_is_found(files, fault, tmp_path):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import re
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 from fastcnn._names import meant, one_of
 
-__all__ = ["Parser", "number_above", "number_from", "numbers", "whole"]
+__all__ = ["Parser", "number_above", "number_from", "numbers", "share_of", "whole"]
 
 
 class Parser(argparse.ArgumentParser):
@@ -88,3 +89,14 @@ def numbers(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text[:40]}, expected numbers, separated by commas") from None
+
+
+def share_of(given: str | os.PathLike[str]) -> float | None:
+    """Return the share of the photos that --validation asks for, and None where it names a place with others."""
+    try:
+        share = float(given)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+    if not 0 < share < 1:
+        raise ValueError(f"--validation {given}: expected a share between 0 and 1, or a folder or label file")
+    return share

@@ -17,7 +17,7 @@ import numpy as np
 
 from fastcnn import zoo
 from fastcnn._replace import check_writable
-from fastcnn.cli._arguments import number_above, whole
+from fastcnn.cli._arguments import number_above, share_of, whole
 from fastcnn.cli._log import Log, logging_to
 from fastcnn.cli._models import (
     LABEL_FILES,
@@ -185,7 +185,7 @@ def run(options: argparse.Namespace) -> int:
     if options.checkpoint_seconds and options.checkpoint is None:
         raise ValueError("--checkpoint-seconds: expected with --checkpoint, which it is about")
     if options.validation is not None:
-        _share_of(options.validation)
+        share_of(options.validation)
     if options.plot:
         check_plot(options.plot)
     set_num_threads(options.threads)
@@ -300,7 +300,7 @@ def _photos(options: argparse.Namespace, model: Model) -> tuple[Dataset, Dataset
     given = options.validation
     if given is None:
         given = parts_of(options.folder).get("validation", "0.2")
-    share = _share_of(given)
+    share = share_of(given)
     use = Use(_augment(options), share, options.seed)
     data, left_out = photos_of(options.folder, model, options, use=use)
     if share is None:
@@ -308,17 +308,6 @@ def _photos(options: argparse.Namespace, model: Model) -> tuple[Dataset, Dataset
         return data, others, left_out + more
     learn, validate = split(data.labels, share, options.seed)
     return data.subset(learn), data.subset(validate), left_out
-
-
-def _share_of(given: str | os.PathLike[str]) -> float | None:
-    """Return a share of the photos, and None for a place with others."""
-    try:
-        share = float(given)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return None
-    if not 0 < share < 1:
-        raise ValueError(f"--validation {given}: expected a share between 0 and 1, or a folder or label file")
-    return share
 
 
 def _augment(options: argparse.Namespace) -> Augment | None:

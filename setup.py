@@ -47,6 +47,7 @@ class Flags:
 # Neither debugging symbols, which linking drops, nor tables for exceptions, which neither C nor Cython throws.
 _SMALL = ("-fvisibility=hidden", "-g0", "-fno-asynchronous-unwind-tables")
 _TILES = ("-O3", "-std=gnu11", "-Wall", "-Wextra", "-fno-math-errno", "-fwrapv", "-DNDEBUG", "-fPIC", *_SMALL)
+# Cython writes statements that nothing reaches, and functions that nothing calls.
 _MODULES = ("-O2", "-fno-plt", "-Wno-unreachable-code", "-Wno-unused-function", *_SMALL)
 _LINK = ("-pthread", "-Wl,-s")
 # Scheduling before register allocation, of which gcc for x86-64 thinks as little, spills the sums of tiles.

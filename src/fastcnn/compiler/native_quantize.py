@@ -17,7 +17,7 @@ from fastcnn.ops.general.elementwise import dtype_of
 
 # A signed byte is stored as itself plus this.
 SIGN = 128
-# The scale of a value that is zero everywhere.
+# Values that are zero everywhere have this scale: division by 0 would give NaN.
 _LEAST_SCALE = np.float32(1e-30)
 _DYNAMIC = f"{ops.GENERAL}DynamicQuantizeLinear"
 

@@ -22,7 +22,7 @@ cdef struct PoolArgs:
     ptrdiff_t stretches  # pieces of a row: with large windows, all of a row may take seconds
 
 
-# Where a stretch of a row of outputs begins, and what of its windows lies inside the image.
+# A stretch of a row of outputs: where it begins, and how much of its windows lies inside the image.
 cdef struct Stretch:
     ptrdiff_t x, y  # elements from the start of x and of y
     ptrdiff_t rows, row_extent, pad_left, pixels
